@@ -1,0 +1,79 @@
+"""The convolutional extractor's description, read without running it as code.
+
+fairseq describes the extractor by a Python expression such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4`` and passes it to
+``eval``. The text also arrives from checkpoints, which are untrusted: `parse_conv_layers` reads the same little language
+(tuples of positive integers, lists, ``+`` and ``*``) and refuses everything else.
+"""
+
+import ast
+from typing import TypeVar
+
+ConvLayers = tuple[tuple[int, int, int], ...]
+Length = TypeVar("Length")  # int, numpy array or tensor of integers
+
+_MAX_LAYERS = 64
+
+
+def parse_conv_layers(text: str) -> ConvLayers:
+    """Read fairseq's ``conv_feature_layers``.
+
+    Args:
+        text: expression such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4``: (channels, kernel, stride) per layer.
+
+    Returns:
+        One (channels, kernel, stride) triple per layer.
+
+    Raises:
+        ValueError: the text is not such an expression.
+    """
+    try:
+        layers = _evaluate(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(_message(text, str(error))) from None
+    if not isinstance(layers, list) or not 0 < len(layers) <= _MAX_LAYERS:
+        raise ValueError(_message(text, f"the result is not a list of 1 to {_MAX_LAYERS} layers"))
+    for layer in layers:
+        if not isinstance(layer, tuple) or len(layer) != 3 or not all(isinstance(n, int) and n > 0 for n in layer):
+            raise ValueError(_message(text, f"layer {layer!r} is not three positive integers"))
+    return tuple(layers)
+
+
+def n_frames(n_samples: Length, layers: ConvLayers) -> Length:
+    """Count the frames that the extractor makes of a waveform.
+
+    Args:
+        n_samples: length in samples; an int, or an integer array or tensor of lengths.
+        layers: (channels, kernel, stride) per layer; no layer pads.
+
+    Returns:
+        Number of frames, of the same type as ``n_samples``; zero or negative where the waveform is too short.
+    """
+    length = n_samples
+    for _, kernel, stride in layers:
+        length = (length - kernel) // stride + 1  # type: ignore[operator]
+    return length
+
+
+def _evaluate(node: ast.expr) -> object:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.Tuple):
+        return tuple(_evaluate(item) for item in node.elts)
+    if isinstance(node, ast.List):
+        return [_evaluate(item) for item in node.elts]
+    if isinstance(node, ast.BinOp):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
+            return left + right
+        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int):
+            if not 0 <= right <= _MAX_LAYERS:
+                raise ValueError(f"repeat count {right} is not in 0..{_MAX_LAYERS}")
+            return left * right
+    raise ValueError(f"{ast.unparse(node)!r} is not allowed")
+
+
+def _message(text: str, problem: str) -> str:
+    return (
+        f"model.conv_feature_layers: expected a list of (channels, kernel, stride) such as "
+        f"'[(512, 10, 5)] + [(512, 3, 2)] * 4', got {text!r}: {problem}"
+    )

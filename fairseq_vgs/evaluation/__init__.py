@@ -1,0 +1,1 @@
+"""Evaluation of trained models: strict checkpoint loading, embeddings, retrieval, results, plots and galleries."""

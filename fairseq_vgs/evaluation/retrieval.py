@@ -42,23 +42,24 @@ class RetrievalRanks:
 
     def direction(self, name: str) -> FloatArray:
         """Ranks of one of `DIRECTIONS`, distractors removed."""
-        ranks: FloatArray = {"speech_to_image": self.speech_to_image, "image_to_speech": self.image_to_speech}[name]
+        ranks: FloatArray = {
+            "speech_to_image": self.speech_to_image,
+            "image_to_speech": self.image_to_speech,
+        }[name]
         return ranks[~np.isnan(ranks)]
 
 
 @dataclass(frozen=True)
-class DirectionRanks:
-    """Ranks of one direction, and the best-scoring gallery item of every query (its score too).
+class TopItems:
+    """The best-scoring gallery items of every query.
 
     Attributes:
-        ranks: f64[Q], NaN for a query without a correct answer.
-        top_index: int64[Q, K] gallery indices, best first; equal scores by gallery index.
-        top_score: f32[Q, K] their similarities.
+        index: int64[Q, K] gallery rows, best first; equal scores in gallery order.
+        score: f32[Q, K] their similarities.
     """
 
-    ranks: FloatArray
-    top_index: IntArray
-    top_score: npt.NDArray[np.float32]
+    index: IntArray
+    score: npt.NDArray[np.float32]
 
 
 def retrieval_ranks(
@@ -75,72 +76,69 @@ def retrieval_ranks(
     rank = 1 + #(wrong answers above the best correct one) + 0.5 x #(wrong answers tied with it). An encoder that maps
     everything to one point thus gets the middle rank everywhere, not rank 1.
 
+    Scores are summed in float64 and compared in float32: the order in which a product is summed differs between
+    places of a matrix, and must not decide between two equal embeddings.
+
     Args:
         speech: f[C, E] caption embeddings.
         images: f[I, E] embeddings of the distinct images.
         speech_groups: int64[C] group of the image that each caption describes.
         image_groups: int64[I] group of each image.
         similarity: "dot" or "cosine".
-        chunk_size: most queries scored at once (fewer where the gallery is large).
+        chunk_size: most captions scored at once (fewer where there are many images).
 
     Raises:
         ValueError: shapes that do not fit, non-finite embeddings, or a caption whose image is not in the pool.
     """
-    towards_images = rank_gallery(
-        speech, images, query_groups=speech_groups, gallery_groups=image_groups, similarity=similarity, chunk_size=chunk_size
-    )
-    lost = np.flatnonzero(np.isnan(towards_images.ranks))
-    if lost.size:
-        raise ValueError(
-            f"caption {lost[0]}: expected its image in the pool, got none with its group "
-            f"({lost.size} such captions); pass the image of every caption"
+    rows, row_groups = _checked(speech, speech_groups, "speech")
+    columns, column_groups = _checked(images, image_groups, "image")
+    cosine = _is_cosine(similarity, rows, columns)
+    columns, column_groups = columns.to(rows.device), column_groups.to(rows.device)
+    chunks = list(_chunks(len(rows), len(columns), chunk_size))
+    best_caption = torch.full((len(columns),), -torch.inf, device=rows.device)
+    for part in chunks:
+        found = _positive_pairs(row_groups[part], column_groups)
+        values = _pair_scores(rows[part], columns, found, cosine=cosine)
+        best_caption.scatter_reduce_(0, found[1], values, "amax")
+
+    speech_ranks = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    column_count = torch.zeros(len(columns), dtype=torch.float64, device=rows.device)
+    for part in chunks:
+        scores = _scores(rows[part], columns, cosine=cosine)
+        pairs = _positive_pairs(row_groups[part], column_groups)
+        # The same numbers as above, not the matrix's: one value per pair, whichever direction asks.
+        values = _pair_scores(rows[part], columns, pairs, cosine=cosine)
+        best_image = torch.full((len(scores),), -torch.inf, device=rows.device).scatter_reduce(
+            0, pairs[0], values, "amax"
         )
-    towards_speech = rank_gallery(
-        images, speech, query_groups=image_groups, gallery_groups=speech_groups, similarity=similarity, chunk_size=chunk_size
-    )
-    return RetrievalRanks(speech_to_image=towards_images.ranks, image_to_speech=towards_speech.ranks)
-
-
-def rank_gallery(
-    queries: Embeddings,
-    gallery: Embeddings,
-    *,
-    query_groups: Groups,
-    gallery_groups: Groups,
-    similarity: str = "dot",
-    chunk_size: int = 1024,
-    n_top: int = 0,
-) -> DirectionRanks:
-    """Rank one gallery for every query; also the ``n_top`` best items. NaN rank where a query has no correct answer.
-
-    Scores are summed in float64 and compared in float32: the order in which a matrix product is summed may differ
-    between columns, and must not decide between two equal embeddings.
-    """
-    if similarity not in SIMILARITIES:
-        raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, got {similarity!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
-    query_rows, query_ids = _checked(queries, query_groups, "query")
-    gallery_rows, gallery_ids = _checked(gallery, gallery_groups, "gallery")
-    if query_rows.shape[1] != gallery_rows.shape[1]:
-        raise ValueError(
-            f"embeddings: expected equal dimensions, got {query_rows.shape[1]} and {gallery_rows.shape[1]}; "
-            "use speech and image embeddings of one model"
+        scores[pairs] = -torch.inf  # only wrong answers are counted below
+        speech_ranks[part] = (1.0 + _count_above(scores, best_image[:, None], dim=1)).masked_fill(
+            best_image == -torch.inf, torch.nan
         )
-    gallery_ids = gallery_ids.to(query_rows.device)
+        column_count += _count_above(scores, best_caption[None, :], dim=0)
+    image_ranks = (1.0 + column_count).masked_fill(best_caption == -torch.inf, torch.nan)
+    _refuse_lost_captions(speech_ranks)
+    return RetrievalRanks(
+        speech_to_image=speech_ranks.cpu().numpy(), image_to_speech=image_ranks.cpu().numpy()
+    )
+
+
+def top_items(
+    queries: Embeddings, gallery: Embeddings, *, n_top: int, similarity: str = "dot", chunk_size: int = 1024
+) -> TopItems:
+    """Return the ``n_top`` best gallery items of every query (all of them where the gallery is smaller)."""
+    query_rows, _ = _checked(queries, None, "query")
+    gallery_rows, _ = _checked(gallery, None, "gallery")
+    cosine = _is_cosine(similarity, query_rows, gallery_rows)
     n_top = min(n_top, len(gallery_rows))
-    ranks = np.empty(len(query_rows), dtype=np.float64)
-    top_index = np.empty((len(query_rows), n_top), dtype=np.int64)
-    top_score = np.empty((len(query_rows), n_top), dtype=np.float32)
-    for part in _query_chunks(len(query_rows), len(gallery_rows), chunk_size):
-        scores = _scores(query_rows[part], gallery_rows, cosine=similarity == "cosine")
-        positive = query_ids[part].to(query_rows.device)[:, None] == gallery_ids[None, :]
-        ranks[part] = _mean_tie_ranks(scores, positive).cpu().numpy()
-        if n_top:
-            order = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :n_top]
-            top_index[part] = order.cpu().numpy()
-            top_score[part] = scores.gather(1, order).cpu().numpy()
-    return DirectionRanks(ranks=ranks, top_index=top_index, top_score=top_score)
+    index = np.empty((len(query_rows), n_top), dtype=np.int64)
+    score = np.empty((len(query_rows), n_top), dtype=np.float32)
+    for part in _chunks(len(query_rows), len(gallery_rows), chunk_size):
+        scores = _scores(query_rows[part], gallery_rows, cosine=cosine)
+        order = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :n_top]
+        index[part] = order.cpu().numpy()
+        score[part] = scores.gather(1, order).cpu().numpy()
+    return TopItems(index=index, score=score)
 
 
 def recall_at(ranks: FloatArray | Tensor, k: int) -> float:
@@ -155,7 +153,9 @@ def recall_at(ranks: FloatArray | Tensor, k: int) -> float:
 def recalls(ranks: RetrievalRanks) -> dict[str, float]:
     """R@1, R@5 and R@10 of both directions in percent, keyed ``speech_to_image_r1`` and so on."""
     return {
-        f"{direction}_r{k}": recall_at(ranks.direction(direction), k) for direction in DIRECTIONS for k in RECALL_CUTOFFS
+        f"{direction}_r{k}": recall_at(ranks.direction(direction), k)
+        for direction in DIRECTIONS
+        for k in RECALL_CUTOFFS
     }
 
 
@@ -199,7 +199,10 @@ def chance_recall(query_groups: Groups, gallery_groups: Groups, k: int) -> float
 
 def chance_recalls(speech_groups: Groups, image_groups: Groups) -> dict[str, float]:
     """The six values of `recalls` at chance level."""
-    sides = {"speech_to_image": (speech_groups, image_groups), "image_to_speech": (image_groups, speech_groups)}
+    sides = {
+        "speech_to_image": (speech_groups, image_groups),
+        "image_to_speech": (image_groups, speech_groups),
+    }
     return {f"{name}_r{k}": chance_recall(*sides[name], k) for name in DIRECTIONS for k in RECALL_CUTOFFS}
 
 
@@ -228,16 +231,22 @@ def chance_mean_reciprocal_rank(query_groups: Groups, gallery_groups: Groups) ->
     return float(np.sum(probability / np.arange(1, len(probability) + 1)))
 
 
-def _checked(embeddings: Embeddings, groups: Groups, side: str) -> tuple[Tensor, Tensor]:
+def _checked(embeddings: Embeddings, groups: Groups | None, side: str) -> tuple[Tensor, Tensor]:
     rows = torch.as_tensor(embeddings).detach()
-    ids = torch.as_tensor(groups).detach().to(torch.int64)
     if rows.ndim != 2 or not rows.is_floating_point():
-        raise ValueError(f"{side} embeddings: expected a float matrix, got {rows.dtype} of shape {tuple(rows.shape)}")
+        raise ValueError(
+            f"{side} embeddings: expected a float matrix, got {rows.dtype} of shape {tuple(rows.shape)}"
+        )
     if not len(rows):
-        raise ValueError(f"{side} embeddings: expected at least one row, got none; check that the split is not empty")
+        raise ValueError(
+            f"{side} embeddings: expected at least one row, got none; check that the split is not empty"
+        )
+    ids = torch.arange(len(rows)) if groups is None else torch.as_tensor(groups).detach().to(torch.int64)
     if ids.shape != (len(rows),):
-        raise ValueError(f"{side} groups: expected one number per embedding ({len(rows)}), got shape {tuple(ids.shape)}")
-    # Sums stay small in memory where isfinite on the whole matrix would not; a sum of finite float32 is finite in float64.
+        raise ValueError(
+            f"{side} groups: expected one number per embedding ({len(rows)}), got shape {tuple(ids.shape)}"
+        )
+    # A row of finite float32 numbers has a finite float64 sum, and sums need less memory than isfinite of the matrix.
     finite = torch.isfinite(rows.sum(dim=1, dtype=torch.float64))
     if not bool(finite.all()):
         bad = torch.nonzero(~finite).flatten().tolist()
@@ -245,13 +254,53 @@ def _checked(embeddings: Embeddings, groups: Groups, side: str) -> tuple[Tensor,
             f"{side} embeddings: expected finite numbers, got NaN or infinity in {len(bad)} of {len(rows)} rows "
             f"(first: row {bad[0]}); look for a diverged run or a faulty input"
         )
-    return rows, ids
+    return rows, ids.to(rows.device)
 
 
-def _query_chunks(n_queries: int, n_gallery: int, chunk_size: int) -> Iterator[slice]:
+def _is_cosine(similarity: str, rows: Tensor, columns: Tensor) -> bool:
+    if similarity not in SIMILARITIES:
+        raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, got {similarity!r}")
+    if rows.shape[1] != columns.shape[1]:
+        raise ValueError(
+            f"embeddings: expected equal dimensions, got {rows.shape[1]} and {columns.shape[1]}; "
+            "use speech and image embeddings of one model"
+        )
+    return similarity == "cosine"
+
+
+def _refuse_lost_captions(speech_ranks: Tensor) -> None:
+    lost = torch.nonzero(torch.isnan(speech_ranks)).flatten().tolist()
+    if lost:
+        raise ValueError(
+            f"caption {lost[0]}: expected its image in the pool, got no image of its group "
+            f"({len(lost)} such captions); pass the image of every caption"
+        )
+
+
+def _chunks(n_queries: int, n_gallery: int, chunk_size: int) -> Iterator[slice]:
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
     size = max(1, min(chunk_size, _MAX_CHUNK_SCORES // n_gallery))
     for start in range(0, n_queries, size):
         yield slice(start, min(start + size, n_queries))
+
+
+def _positive_pairs(row_groups: Tensor, column_groups: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.nonzero(row_groups[:, None] == column_groups[None, :], as_tuple=True)
+    return rows, columns
+
+
+def _pair_scores(rows: Tensor, columns: Tensor, pairs: tuple[Tensor, Tensor], *, cosine: bool) -> Tensor:
+    """f32[n pairs] similarity of single (row, column) pairs."""
+    parts = []
+    for start in range(0, len(pairs[0]), _GALLERY_BLOCK):
+        block = slice(start, start + _GALLERY_BLOCK)
+        left, right = (
+            _wide(rows[pairs[0][block]], cosine=cosine),
+            _wide(columns[pairs[1][block]], cosine=cosine),
+        )
+        parts.append((left * right).sum(dim=1).to(torch.float32))
+    return torch.cat(parts) if parts else torch.empty(0, device=rows.device)
 
 
 def _scores(queries: Tensor, gallery: Tensor, *, cosine: bool) -> Tensor:
@@ -270,9 +319,8 @@ def _wide(rows: Tensor, *, cosine: bool) -> Tensor:
     return wide / wide.norm(dim=1, keepdim=True).clamp_min(1e-12) if cosine else wide
 
 
-def _mean_tie_ranks(scores: Tensor, positive: Tensor) -> Tensor:
-    best = scores.masked_fill(~positive, -torch.inf).amax(dim=1, keepdim=True)
-    above = (scores > best).sum(dim=1)  # no positive is above the best positive
-    tied = (scores == best).logical_and_(~positive).sum(dim=1)
-    ranks = 1.0 + above.to(torch.float64) + 0.5 * tied
-    return ranks.masked_fill(~positive.any(dim=1), torch.nan)
+def _count_above(scores: Tensor, best: Tensor, *, dim: int) -> Tensor:
+    """f64: how many scores lie above ``best``, plus half of those equal to it."""
+    above = (scores > best).sum(dim=dim, dtype=torch.int32)
+    not_below = (scores >= best).sum(dim=dim, dtype=torch.int32)
+    return 0.5 * (above + not_below).to(torch.float64)

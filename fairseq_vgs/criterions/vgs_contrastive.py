@@ -1,0 +1,150 @@
+"""The VGS loss alone: spoken captions against pictures over the global batch.
+
+Shapes: P pairs on this rank, N pairs on all ranks, E embedding dims.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from torch import Tensor
+
+from fairseq_vgs.criterions.logging import log_means, log_speed
+from fairseq_vgs.losses import (
+    ContrastiveLoss,
+    contrastive_accuracy,
+    embedding_spread,
+    gather_ids,
+    gather_with_gradient,
+    masked_margin_infonce,
+    pairwise_similarity,
+    sigmoid_pairwise,
+    symmetric_infonce,
+)
+
+Logs = dict[str, Any]
+
+VGS_MEANS = {
+    "vgs_loss": "vgs_loss",
+    "vgs_speech_to_image_loss": "vgs_speech_to_image_loss",
+    "vgs_image_to_speech_loss": "vgs_image_to_speech_loss",
+    "vgs_speech_to_image_accuracy": "vgs_speech_to_image_accuracy",
+    "vgs_image_to_speech_accuracy": "vgs_image_to_speech_accuracy",
+    "speech_spread": "speech_spread",
+    "image_spread": "image_spread",
+}
+
+
+@dataclass
+class VgsContrastiveConfig(FairseqDataclass):
+    """Settings of the VGS loss."""
+
+    vgs_loss: ChoiceEnum(["masked_margin", "infonce", "sigmoid"]) = field(  # type: ignore[valid-type]
+        default="masked_margin",
+        metadata={"help": "masked_margin (the paper), infonce (CLIP, learned temperature) or sigmoid (SigLIP)"},
+    )
+    similarity: ChoiceEnum(["dot", "cosine"]) = field(  # type: ignore[valid-type]
+        default="dot", metadata={"help": "similarity of two embeddings, in training and in retrieval"}
+    )
+    margin: float = field(default=1.0, metadata={"help": "subtracted from matching pairs (masked_margin only)"})
+
+
+@register_criterion("vgs_contrastive", dataclass=VgsContrastiveConfig)
+class VgsContrastiveCriterion(FairseqCriterion):
+    """Contrast the spoken captions and pictures of the global batch (Khorrami et al. 2023, L_AV)."""
+
+    def __init__(self, task: Any, vgs_loss: str = "masked_margin", similarity: str = "dot", margin: float = 1.0) -> None:
+        super().__init__(task)
+        self.vgs_loss = str(vgs_loss)
+        self.similarity = str(similarity)
+        self.margin = margin
+
+    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, Logs]:
+        """Compute fairseq's triple: loss summed over pairs (nats), number of pairs, logs."""
+        net_output = model(**sample["net_input"], compute_ssl=False, compute_vgs=True)
+        loss, logs = self.vgs_branch(net_output, sample)
+        n_pairs = sample["n_pairs"]
+        logs.update(count_logs(sample), sample_size=n_pairs)
+        loss = loss * n_pairs
+        logs["loss"] = loss.detach()
+        return loss, n_pairs, logs
+
+    def vgs_branch(self, net_output: dict[str, Tensor], sample: dict[str, Any]) -> tuple[Tensor, Logs]:
+        """Compute the mean loss over the global batch's pairs.
+
+        Args:
+            net_output: the model's, with both embeddings f[P, E].
+            sample: the batch; gains ``embeddings`` in evaluation, for retrieval over the whole set.
+
+        Returns:
+            The scalar loss in nats, the same on every rank, and logs weighted by this rank's pairs.
+
+        Raises:
+            ValueError: the global batch has a single pair in training.
+        """
+        speech, image = net_output["speech_embedding"], net_output["image_embedding"]
+        if not self.training:
+            sample["embeddings"] = {"speech": speech.detach(), "image": image.detach()}
+        n_local = 0 if sample.get("is_dummy") else speech.size(0)
+        all_speech = gather_with_gradient(speech[:n_local])
+        all_images = gather_with_gradient(image[:n_local])
+        ids = gather_ids(sample["image_id"][:n_local].to(speech.device))
+        if len(ids) < 2 and self.training:
+            raise ValueError(
+                f"{self._where(sample)}: expected at least 2 pairs in a batch (one pair has no negatives), got "
+                f"{len(ids)}; raise dataset.batch_size or dataset.max_tokens"
+            )
+        similarity = pairwise_similarity(all_speech, all_images, kind=self.similarity)
+        parts = self._loss(similarity, ids, net_output)
+        with torch.no_grad():
+            accuracies = contrastive_accuracy(similarity, ids)
+            means = {
+                "vgs_loss": parts.loss,
+                "vgs_speech_to_image_loss": parts.speech_to_image,
+                "vgs_image_to_speech_loss": parts.image_to_speech,
+                "vgs_speech_to_image_accuracy": accuracies[0],
+                "vgs_image_to_speech_accuracy": accuracies[1],
+                "speech_spread": embedding_spread(all_speech),
+                "image_spread": embedding_spread(all_images),
+            }
+        # A lone last validation batch has nothing to tell: it keeps weight 0, its embeddings still count in retrieval.
+        weight = n_local if len(ids) > 1 else 0
+        logs = {key: value.detach() * weight for key, value in means.items()} if weight else dict.fromkeys(means, 0.0)
+        logs["n_vgs_pairs"] = weight
+        return parts.loss, logs
+
+    def _loss(self, similarity: Tensor, ids: Tensor, net_output: dict[str, Tensor]) -> ContrastiveLoss:
+        if self.vgs_loss == "masked_margin":
+            return masked_margin_infonce(similarity, ids, margin=self.margin)
+        scale = net_output["logit_scale"]
+        if self.vgs_loss == "infonce":
+            return symmetric_infonce(similarity, ids, logit_scale=scale)
+        return sigmoid_pairwise(similarity, ids, logit_scale=scale, logit_bias=net_output["logit_bias"])
+
+    def _where(self, sample: dict[str, Any]) -> str:
+        return f"pair {sample['id'].tolist()} of the training split"
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[Logs]) -> None:
+        """Average over ranks and accumulated batches; losses are in nats."""
+        log_means(logging_outputs, {"loss": "loss"}, "sample_size", priority=0)
+        log_means(logging_outputs, VGS_MEANS, "n_vgs_pairs", priority=10)
+        log_speed(logging_outputs)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """Every log is a sum."""
+        return True
+
+
+def count_logs(sample: dict[str, Any]) -> Logs:
+    """Count what a batch holds."""
+    return {
+        "ntokens": sample["ntokens"],
+        "nsentences": sample["nsentences"],
+        "n_pairs": sample["n_pairs"],
+        "n_padded": sample["n_padded"],
+        "n_skipped": sample.get("n_skipped", 0),
+    }

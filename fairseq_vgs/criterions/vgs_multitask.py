@@ -1,0 +1,156 @@
+"""SSL and VGS losses of one forward pass, weighed anew at every update.
+
+Shapes: B utterances of which P are paired, M masked frames per utterance, K = B * M.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
+from omegaconf import II
+from torch import Tensor
+
+from fairseq_vgs.criterions.logging import log_means, log_speed
+from fairseq_vgs.criterions.vgs_contrastive import (
+    VGS_MEANS,
+    Logs,
+    VgsContrastiveConfig,
+    VgsContrastiveCriterion,
+    count_logs,
+)
+from fairseq_vgs.losses import AlphaSchedule
+
+SSL_MEANS = {
+    "ssl_loss": "ssl_loss",
+    "ssl_contrastive": "ssl_contrastive",
+    "ssl_diversity": "ssl_diversity",
+    "ssl_feature_penalty": "ssl_feature_penalty",
+    "ssl_correct": "ssl_accuracy",
+}
+BATCH_MEANS = {"alpha": "alpha"}
+CODE_MEANS = {"code_perplexity": "code_perplexity", "prob_perplexity": "prob_perplexity", "temp": "gumbel_temperature"}
+
+
+@dataclass
+class VgsMultitaskConfig(VgsContrastiveConfig):
+    """Settings of both losses and of their weight."""
+
+    alpha_schedule: ChoiceEnum(["constant", "piecewise", "linear", "cosine", "draw"]) = field(  # type: ignore[valid-type]
+        default="constant", metadata={"help": "how alpha, the weight of the VGS loss, moves over updates"}
+    )
+    alpha_values: list[float] = field(
+        default_factory=lambda: [0.5],
+        metadata={"help": "[alpha] (constant), one per piece (piecewise), [first, last] (linear, cosine), [p] (draw)"},
+    )
+    alpha_boundaries: list[int] = field(
+        default_factory=list,
+        metadata={"help": "updates at which the pieces change (piecewise) or the ramp starts and ends (linear, cosine)"},
+    )
+    loss_weights: list[float] = field(
+        default_factory=lambda: [0.1, 1.0],
+        metadata={"help": "weights of the diversity loss and the feature penalty inside the SSL loss"},
+    )
+    seed: int = II("common.seed")
+
+
+@register_criterion("vgs_multitask", dataclass=VgsMultitaskConfig)
+class VgsMultitaskCriterion(VgsContrastiveCriterion):
+    """``alpha * L_AV + (1 - alpha) * L_AUD`` (Khorrami et al. 2023, eq. 1), each a mean over its own items.
+
+    A branch of weight zero is not computed in training; evaluation computes both. With alpha 0 the loss and its gradient
+    are those of fairseq's wav2vec criterion.
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        vgs_loss: str = "masked_margin",
+        similarity: str = "dot",
+        margin: float = 1.0,
+        alpha_schedule: str = "constant",
+        alpha_values: list[float] | None = None,
+        alpha_boundaries: list[int] | None = None,
+        loss_weights: list[float] | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__(task, vgs_loss, similarity, margin)
+        self.schedule = AlphaSchedule(
+            kind=str(alpha_schedule),
+            values=tuple([0.5] if alpha_values is None else alpha_values),
+            boundaries=tuple(alpha_boundaries or ()),
+            seed=seed,
+        )
+        self.loss_weights = [0.1, 1.0] if loss_weights is None else list(loss_weights)
+        if len(self.loss_weights) != 2:
+            raise ValueError(
+                f"criterion.loss_weights: expected two weights (diversity, feature penalty), got {self.loss_weights}"
+            )
+        self.n_updates = 0
+
+    def set_num_updates(self, n_updates: int) -> None:
+        """Tell the schedule which update comes next; the task calls it."""
+        self.n_updates = n_updates
+
+    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, Logs]:
+        """Compute fairseq's triple; loss and sample size are sums over the same items, so that means come out."""
+        vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
+        compute_vgs = not self.training or vgs_weight > 0
+        compute_ssl = not self.training or ssl_weight > 0
+        net_output = model(**sample["net_input"], compute_ssl=compute_ssl, compute_vgs=compute_vgs)
+        logs = count_logs(sample)
+        logs.update(alpha=vgs_weight, n_batches=1)
+        loss, sample_size = None, sample["n_pairs"]
+        if compute_ssl:
+            ssl_sum, sample_size, ssl_logs = self.ssl_branch(model, sample, net_output)
+            logs.update(ssl_logs)
+            loss = ssl_sum if ssl_weight == 1 else ssl_weight * ssl_sum
+        if compute_vgs:
+            vgs_mean, vgs_logs = self.vgs_branch(net_output, sample)
+            logs.update(vgs_logs)
+            if vgs_weight > 0:
+                # fairseq divides the summed gradient by the summed sample_size; the VGS mean is scaled to survive that.
+                weighted = vgs_weight * sample_size * vgs_mean
+                loss = weighted if loss is None else loss + weighted
+        logs.update(loss=loss.detach(), sample_size=sample_size)
+        return loss, sample_size, logs
+
+    def ssl_branch(self, model: Any, sample: dict[str, Any], net_output: dict[str, Any]) -> tuple[Tensor, int, Logs]:
+        """Compute wav2vec 2.0's loss summed over masked frames (nats), their number K, and logs.
+
+        The arithmetic is fairseq's: contrastive cross-entropy plus weighted extra losses times K.
+        """
+        logits = model.get_logits(net_output).float()
+        target = model.get_targets(sample, net_output)
+        n_frames = target.numel()
+        contrastive = F.cross_entropy(logits, target, reduction="sum")
+        loss = contrastive.clone()
+        logs: Logs = {"ssl_contrastive": contrastive.detach(), "n_ssl_frames": n_frames}
+        names = ("ssl_diversity", "ssl_feature_penalty")
+        extra_losses = model.get_extra_losses(net_output)
+        if len(extra_losses) == 1:  # without a quantizer there is no diversity loss
+            names, weights = names[1:], self.loss_weights[1:]
+        else:
+            weights = self.loss_weights
+        for name, weight, extra in zip(names, weights, extra_losses, strict=True):
+            loss += weight * extra.float() * n_frames
+            logs[name] = extra.detach().float() * n_frames
+        logs["ssl_loss"] = loss.detach()
+        with torch.no_grad():
+            # As fairseq counts: the positive wins, unless all logits are equal.
+            logs["ssl_correct"] = ((logits.argmax(-1) == 0) & (logits.argmin(-1) != 0)).sum()
+        if "code_perplexity" in net_output:
+            logs.update({key: net_output[key] for key in CODE_MEANS}, n_code_batches=1)
+        return loss, n_frames, logs
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[Logs]) -> None:
+        """Average over ranks and accumulated batches; losses are in nats."""
+        log_means(logging_outputs, {"loss": "loss"}, "sample_size", priority=0)
+        log_means(logging_outputs, BATCH_MEANS, "n_batches", priority=1)
+        log_means(logging_outputs, SSL_MEANS, "n_ssl_frames", priority=2)
+        log_means(logging_outputs, CODE_MEANS, "n_code_batches", priority=7)
+        log_means(logging_outputs, VGS_MEANS, "n_vgs_pairs", priority=10)
+        log_speed(logging_outputs)

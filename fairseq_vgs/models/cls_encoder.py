@@ -1,0 +1,78 @@
+"""wav2vec 2.0's transformer with a learned CLS vector and a view of its shared layers.
+
+Shapes: B utterances, T frames, D dims of the transformer.
+"""
+
+import torch
+from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder, Wav2Vec2Config
+from torch import Tensor, nn
+
+LayerResult = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+class ClsTransformerEncoder(TransformerEncoder):
+    """fairseq's encoder that also carries an utterance vector (Khorrami et al. 2023, section II; Peng & Harwath 2022).
+
+    The CLS vector stands before the first frame, ahead of the positional convolution, and is taken off again: callers of
+    fairseq's interface see T frames as ever. What the last shared layer gave is kept until `take_shared` fetches it,
+    because fairseq's ``Wav2Vec2Model.forward`` does not hand it on.
+    """
+
+    def __init__(self, cfg: Wav2Vec2Config, *, use_cls: bool, shared_layers: int) -> None:
+        super().__init__(cfg)
+        self.shared_layers = shared_layers
+        self.cls_embedding: nn.Parameter | None = None
+        if use_cls:
+            self.cls_embedding = nn.Parameter(torch.randn(cfg.encoder_embed_dim))
+        self._shared: Tensor | None = None
+
+    def extract_features(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        tgt_layer: int | None = None,
+        min_layer: int = 0,
+    ) -> tuple[Tensor, list[LayerResult]]:
+        """Run the layers as fairseq does, with the CLS vector in front.
+
+        Args:
+            x: f[B, T, D] (masked) frames.
+            padding_mask: bool[B, T], true where a frame is padding.
+            tgt_layer: index of the last layer to run; all if None.
+            min_layer: index of the first layer whose result is returned.
+
+        Returns:
+            f[B, T, D] and, per layer, fairseq's triple with f[T, B, D] first; the CLS position is in neither.
+        """
+        if self.cls_embedding is not None:
+            cls = self.cls_embedding.to(x.dtype).expand(x.size(0), 1, -1)
+            x = torch.cat([cls, x], dim=1)
+            if padding_mask is not None:
+                padding_mask = nn.functional.pad(padding_mask, (1, 0), value=False)
+        x, results = super().extract_features(x, padding_mask, tgt_layer)
+        if len(results) >= self.shared_layers:
+            self._shared = results[self.shared_layers - 1][0].transpose(0, 1)
+        if self.cls_embedding is not None:
+            x = x[:, 1:]
+            results = [(out[1:], attention, ffn[1:] if ffn is not None else None) for out, attention, ffn in results]
+        return x, results[min_layer:]
+
+    def drop_shared(self) -> None:
+        """Forget the latest pass, so that nothing keeps its graph alive."""
+        self._shared = None
+
+    def take_shared(self) -> tuple[Tensor, Tensor | None]:
+        """Fetch, once, what the last shared layer gave in the latest pass.
+
+        Returns:
+            frames f[B, T, D] and, where there is one, the CLS vector f[B, D].
+
+        Raises:
+            RuntimeError: no pass has reached that layer since the last call.
+        """
+        shared, self._shared = self._shared, None
+        if shared is None:
+            raise RuntimeError(f"no pass has reached shared layer {self.shared_layers} since the last call")
+        if self.cls_embedding is None:
+            return shared, None
+        return shared[:, 1:], shared[:, 0]

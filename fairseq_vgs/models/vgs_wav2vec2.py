@@ -1,0 +1,333 @@
+"""wav2vec 2.0 with a visually grounded branch on its shared layers ("VGS+").
+
+Shapes: B utterances of which the first P are paired with a picture, S samples, T frames, D dims, E embedding dims,
+R image regions.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq.dataclass import ChoiceEnum
+from fairseq.models import register_model
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from torch import Tensor, nn
+
+from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
+from fairseq_vgs.modules import (
+    IMAGE_ENCODERS,
+    SPEECH_HEADS,
+    ImageEncoderConfig,
+    SpeechHeadConfig,
+    build_image_encoder,
+    build_speech_head,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_LOGIT_SCALE = 100.0  # as in CLIP: beyond it the softmax saturates and training becomes unstable
+
+
+@dataclass
+class VgsWav2Vec2Config(Wav2Vec2Config):
+    """Settings of fairseq's wav2vec 2.0 and, below, those of the visually grounded branch."""
+
+    use_cls: bool = field(default=True, metadata={"help": "prepend a learned CLS vector to the frames"})
+    vgs_layer: int = field(default=8, metadata={"help": "layers 1..vgs_layer are shared, the rest serve SSL only"})
+    vgs_forward: ChoiceEnum(["masked", "unmasked"]) = field(  # type: ignore[valid-type]
+        default="masked",
+        metadata={"help": "VGS reads the masked forward of SSL (the paper), or a second pass over unmasked frames"},
+    )
+    embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
+
+    speech_head: str = field(default="resdavenet", metadata={"help": "resdavenet (the paper) or attention"})
+    speech_head_bottleneck: int = field(default=128, metadata={"help": "dims that enter the ResDAVEnet"})
+    speech_head_widths: list[int] = field(
+        default_factory=lambda: [128, 256, 512, 768],
+        metadata={"help": "channels per ResDAVEnet stage; each stage halves the frame rate"},
+    )
+    speech_head_kernel: int = field(default=9, metadata={"help": "ResDAVEnet kernel size, frames"})
+    speech_head_blocks: int = field(default=2, metadata={"help": "residual blocks per ResDAVEnet stage"})
+    speech_head_norm: ChoiceEnum(["batch", "group"]) = field(  # type: ignore[valid-type]
+        default="batch", metadata={"help": "normalisation inside the ResDAVEnet"}
+    )
+    speech_head_heads: int = field(default=12, metadata={"help": "attention heads of the speech head"})
+    speech_head_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the speech head"})
+    speech_head_dropout: float = field(default=0.1, metadata={"help": "dropout of the speech head"})
+
+    image_encoder: str = field(default="regions", metadata={"help": "regions (features + boxes) or patches (pictures)"})
+    image_dim: int = field(default=2048, metadata={"help": "dims of one region feature (regions only)"})
+    image_embed_dim: int = field(default=768, metadata={"help": "dims of the image transformer"})
+    image_layers: int = field(default=6, metadata={"help": "layers of the image transformer"})
+    image_heads: int = field(default=12, metadata={"help": "attention heads of the image transformer"})
+    image_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the image transformer"})
+    image_dropout: float = field(default=0.1, metadata={"help": "dropout of the image transformer"})
+    image_size: int = field(default=224, metadata={"help": "height and width of a picture, pixels (patches only)"})
+    patch_size: int = field(default=16, metadata={"help": "height and width of a patch, pixels (patches only)"})
+
+    logit_scale_init: float = field(
+        default=1 / 0.07, metadata={"help": "initial learned scale of the similarities (infonce and sigmoid losses)"}
+    )
+    logit_bias_init: float = field(default=-10.0, metadata={"help": "initial learned bias (sigmoid loss)"})
+    autocast: ChoiceEnum(["none", "bf16", "auto"]) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={"help": "run the model in bf16 autocast (losses stay fp32); auto: where the hardware has bf16 units"},
+    )
+
+
+@register_model("vgs_wav2vec2", dataclass=VgsWav2Vec2Config)
+class VgsWav2Vec2Model(Wav2Vec2Model):
+    """One speech model, two mechanisms (Khorrami et al. 2023, section II and Fig. 1).
+
+    With ``use_cls: false`` its SSL arm is fairseq's wav2vec 2.0, loss and gradients included.
+    """
+
+    def __init__(self, cfg: VgsWav2Vec2Config) -> None:
+        _check_config(cfg)
+        super().__init__(cfg)
+        self.encoder = ClsTransformerEncoder(cfg, use_cls=cfg.use_cls, shared_layers=cfg.vgs_layer)
+        self.speech_head = build_speech_head(cfg.speech_head, _speech_head_config(cfg))
+        self.image_encoder = build_image_encoder(cfg.image_encoder, _image_encoder_config(cfg))
+        if self.speech_head.needs_cls and not cfg.use_cls:
+            raise ValueError(
+                f"model.speech_head: expected a head that works without CLS when model.use_cls is false, got "
+                f"{cfg.speech_head!r}; set model.use_cls=true or model.speech_head=attention"
+            )
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))
+        self.logit_bias = nn.Parameter(torch.tensor(cfg.logit_bias_init))
+        self.autocast_enabled = _autocast_enabled(cfg.autocast)
+        self._keep_unmasked = False
+        self._unmasked: Tensor | None = None
+        self._computed_branches: set[str] = set()
+
+    @classmethod
+    def build_model(cls, cfg: VgsWav2Vec2Config, task: Any = None) -> "VgsWav2Vec2Model":
+        """Build the model, checking it against the task's data.
+
+        Raises:
+            ValueError: a setting is impossible, or does not fit the task's pictures.
+        """
+        region_dim = getattr(task, "region_dim", None)
+        if cfg.image_encoder == "regions" and region_dim is not None and region_dim != cfg.image_dim:
+            raise ValueError(
+                f"model.image_dim: expected {region_dim}, the dims of the region features in task.data, got "
+                f"{cfg.image_dim}; set model.image_dim={region_dim}"
+            )
+        return cls(cfg)
+
+    def forward(  # noqa: D417 - the first eight arguments are fairseq's
+        self,
+        source: Tensor,
+        padding_mask: Tensor | None = None,
+        mask: bool = True,
+        features_only: bool = False,
+        layer: int | None = None,
+        mask_indices: Tensor | None = None,
+        mask_channel_indices: Tensor | None = None,
+        padding_count: int | None = None,
+        *,
+        image: dict[str, Tensor] | None = None,
+        compute_ssl: bool = True,
+        compute_vgs: bool = False,
+    ) -> dict[str, Any]:
+        """Run fairseq's forward and, from the same pass, the visually grounded branch.
+
+        Args:
+            source: f[B, S] waveforms.
+            padding_mask: bool[B, S], true where a sample is padding.
+            mask_indices: bool[B, T] frames to mask, equally many per row; drawn by fairseq if None.
+            image: pictures of the first P utterances, as the image encoder reads them.
+            compute_ssl: compute the SSL branch.
+            compute_vgs: compute the VGS branch.
+
+        Returns:
+            fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed, ``speech_embedding`` f[P, E],
+            ``image_embedding`` f[P, E], ``logit_scale`` (the multiplier) and ``logit_bias``.
+        """
+        padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
+        with self._autocast(source.device):
+            if features_only or not (compute_vgs and image is not None):
+                self._computed_branches.add("ssl")
+                output = super().forward(
+                    source, padding_mask, mask, features_only, layer, mask_indices, mask_channel_indices, padding_count
+                )
+                self.encoder.drop_shared()
+                return output
+            if compute_ssl:
+                self._keep_unmasked = self.cfg.vgs_forward == "unmasked"
+                output = super().forward(source, padding_mask, mask, False, None, mask_indices, mask_channel_indices)
+                self._computed_branches.add("ssl")
+            else:
+                n_pairs = next(iter(image.values())).size(0)
+                source, padding_mask = source[:n_pairs], _rows(padding_mask, n_pairs)
+                output = self._shared_forward(source, padding_mask, mask, _rows(mask_indices, n_pairs))
+            output.update(self._vgs_branch(output["padding_mask"], image))
+        self._computed_branches.add("vgs")
+        return output
+
+    def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Embed utterances, unmasked: f[B, S], bool[B, S] -> f[B, E]."""
+        padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
+        with self._autocast(source.device):
+            output = super().forward(source, padding_mask, False, True, self.cfg.vgs_layer - 1)
+            frames, cls = self.encoder.take_shared()
+            return self.speech_head(frames, cls=cls, padding_mask=output["padding_mask"]).float()
+
+    def encode_image(self, image: dict[str, Tensor]) -> Tensor:
+        """Embed pictures: what the image encoder reads (leading axis P) -> f[P, E]."""
+        device = next(iter(image.values())).device
+        with self._autocast(device):
+            return self.image_encoder(image).float()
+
+    def unused_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of branches that no forward has computed since the last call.
+
+        Distributed wrappers fill missing gradients with zeros, on which Adam still decays weights; the task drops them.
+        """
+        computed, self._computed_branches = self._computed_branches, set()
+        if "vgs" not in computed:
+            yield from self.vgs_parameters()
+        if "ssl" not in computed:
+            yield from self.ssl_parameters()
+
+    def vgs_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that only the VGS loss trains."""
+        yield from self.speech_head.parameters()
+        yield from self.image_encoder.parameters()
+        yield self.logit_scale
+        yield self.logit_bias
+
+    def ssl_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that only the SSL loss trains."""
+        for module in (self.quantizer, self.project_q, self.target_glu, self.final_proj):
+            if module is not None:
+                yield from module.parameters()
+        for layer in self.encoder.layers[self.cfg.vgs_layer :]:
+            yield from layer.parameters()
+        if self.cfg.layer_norm_first:
+            yield from self.encoder.layer_norm.parameters()
+        if self.cfg.vgs_forward == "unmasked":
+            yield self.mask_emb
+
+    def apply_mask(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None,
+        mask_indices: Tensor | None = None,
+        mask_channel_indices: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mask frames as fairseq does; the unmasked frames f[B, T, D] are kept for a second pass where VGS wants one."""
+        x = x.float()  # fairseq writes the fp32 mask embedding into x, which autocast made bf16
+        if self._keep_unmasked:
+            self._unmasked = x.clone()  # fairseq masks in place
+            self._keep_unmasked = False
+        return super().apply_mask(x, padding_mask, mask_indices, mask_channel_indices)
+
+    def compute_preds(self, x: Tensor, y: Tensor, negatives: Tensor) -> Tensor:
+        """Compute fairseq's logits in fp32, whatever precision the model runs in."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().compute_preds(x.float(), y.float(), negatives.float())
+
+    def remove_pretraining_modules(self, last_layer: int | None = None) -> None:
+        """Drop what fine-tuning and feature extraction do not need, the VGS branch included."""
+        super().remove_pretraining_modules(last_layer)
+        self.speech_head = self.image_encoder = None
+
+    def _shared_forward(
+        self, source: Tensor, padding_mask: Tensor | None, mask: bool, mask_indices: Tensor | None
+    ) -> dict[str, Any]:
+        """Run the shared layers only; nothing above them is computed."""
+        mask = mask and self.cfg.vgs_forward == "masked"
+        output = super().forward(
+            source, padding_mask, mask, True, self.cfg.vgs_layer - 1, mask_indices if mask else None
+        )
+        return {"padding_mask": output["padding_mask"]}
+
+    def _vgs_branch(self, padding_mask: Tensor | None, image: dict[str, Tensor]) -> dict[str, Tensor]:
+        image_embedding = self.image_encoder(image)
+        n_pairs = image_embedding.size(0)
+        padding_mask = _rows(padding_mask, n_pairs)
+        frames, cls = self.encoder.take_shared()
+        if self._unmasked is not None:
+            unmasked, self._unmasked = self._unmasked, None
+            self.encoder(unmasked[:n_pairs], padding_mask=padding_mask, layer=self.cfg.vgs_layer - 1)
+            frames, cls = self.encoder.take_shared()
+        speech_embedding = self.speech_head(frames[:n_pairs], cls=_rows(cls, n_pairs), padding_mask=padding_mask)
+        return {
+            "speech_embedding": speech_embedding.float(),
+            "image_embedding": image_embedding.float(),
+            "logit_scale": self.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE),
+            "logit_bias": self.logit_bias.float(),
+        }
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        if not self.autocast_enabled:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _rows(tensor: Tensor | None, n_rows: int) -> Tensor | None:
+    return None if tensor is None else tensor[:n_rows]
+
+
+def _speech_head_config(cfg: VgsWav2Vec2Config) -> SpeechHeadConfig:
+    return SpeechHeadConfig(
+        input_dim=cfg.encoder_embed_dim,
+        output_dim=cfg.embed_dim,
+        bottleneck_dim=cfg.speech_head_bottleneck,
+        widths=tuple(cfg.speech_head_widths),
+        kernel_size=cfg.speech_head_kernel,
+        blocks_per_stage=cfg.speech_head_blocks,
+        norm=str(cfg.speech_head_norm),
+        heads=cfg.speech_head_heads,
+        ffn_dim=cfg.speech_head_ffn_dim,
+        dropout=cfg.speech_head_dropout,
+    )
+
+
+def _image_encoder_config(cfg: VgsWav2Vec2Config) -> ImageEncoderConfig:
+    return ImageEncoderConfig(
+        input_dim=cfg.image_dim,
+        embed_dim=cfg.image_embed_dim,
+        layers=cfg.image_layers,
+        heads=cfg.image_heads,
+        ffn_dim=cfg.image_ffn_dim,
+        dropout=cfg.image_dropout,
+        output_dim=cfg.embed_dim,
+        image_size=cfg.image_size,
+        patch_size=cfg.patch_size,
+    )
+
+
+def _check_config(cfg: VgsWav2Vec2Config) -> None:
+    """Refuse settings under which the model could not be what they say. Raises ValueError."""
+    parse_conv_layers(cfg.conv_feature_layers)  # fairseq evaluates this text as code
+    if not 1 <= cfg.vgs_layer <= cfg.encoder_layers:
+        raise ValueError(
+            f"model.vgs_layer: expected 1..{cfg.encoder_layers} (model.encoder_layers), got {cfg.vgs_layer}"
+        )
+    if str(cfg.layer_type) != "transformer":
+        raise ValueError(f"model.layer_type: expected transformer, got {cfg.layer_type}")
+    if cfg.encoder_layerdrop > 0:
+        raise ValueError(
+            f"model.encoder_layerdrop: expected 0 (the shared layer must always run), got {cfg.encoder_layerdrop}"
+        )
+    for key, known in (("speech_head", SPEECH_HEADS), ("image_encoder", IMAGE_ENCODERS)):
+        if getattr(cfg, key) not in known:
+            raise ValueError(f"model.{key}: expected one of {', '.join(sorted(known))}, got {getattr(cfg, key)!r}")
+
+
+def _autocast_enabled(setting: str) -> bool:
+    if str(setting) != "auto":
+        return str(setting) == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    # Without matrix units for bf16 a CPU only emulates it, slower than fp32.
+    enabled = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    logger.info("model.autocast=auto: %s on this CPU", "bf16" if enabled else "fp32")
+    return enabled

@@ -1,0 +1,43 @@
+"""Manifest folders: audio lists, pair, image and region tables, and what can be wrong with them."""
+
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.location import MediaLocation, open_media, read_bytes, resolve
+from fairseq_vgs.manifest.schema import AudioList, AudioRow, ImageRow, ImageTable, PairRow, RegionRow
+from fairseq_vgs.manifest.tables import (
+    read_audio_list,
+    read_images,
+    read_pairs,
+    read_regions,
+    write_audio_list,
+    write_images,
+    write_pairs,
+    write_regions,
+)
+
+__all__ = [
+    "AudioList",
+    "AudioRow",
+    "Fault",
+    "ImageRow",
+    "ImageTable",
+    "ManifestError",
+    "ManifestFolder",
+    "MediaLocation",
+    "PairRow",
+    "RegionRow",
+    "atomic_write",
+    "fault",
+    "open_media",
+    "read_audio_list",
+    "read_bytes",
+    "read_images",
+    "read_pairs",
+    "read_regions",
+    "resolve",
+    "write_audio_list",
+    "write_images",
+    "write_pairs",
+    "write_regions",
+]

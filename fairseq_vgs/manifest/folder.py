@@ -1,0 +1,74 @@
+"""The file names inside a manifest folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+STANDARD_SPLITS = ("train", "valid", "test")
+_PAIRS_SUFFIX = ".pairs.tsv"
+_TABLE_NAMES = ("images.tsv", "regions.tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFolder:
+    """Paths of the files in a manifest folder; none of them needs to exist."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        """Accept plain strings too, as they come from configurations."""
+        object.__setattr__(self, "path", Path(self.path))
+
+    def audio_list(self, split: str) -> Path:
+        """Return the audio list of a split."""
+        return self.path / f"{split}.tsv"
+
+    def pairs(self, split: str) -> Path:
+        """Return the pair table of a split."""
+        return self.path / f"{split}{_PAIRS_SUFFIX}"
+
+    @property
+    def images(self) -> Path:
+        """The table of all pictures."""
+        return self.path / "images.tsv"
+
+    @property
+    def regions(self) -> Path:
+        """The table of all regions."""
+        return self.path / "regions.tsv"
+
+    @property
+    def region_features(self) -> Path:
+        """The region features, float16 [n_rows, D]."""
+        return self.path / "regions.npy"
+
+    @property
+    def summary(self) -> Path:
+        """Counts, seed, command, and what was excluded and why."""
+        return self.path / "summary.json"
+
+    def splits(self) -> list[str]:
+        """Return the splits found here: train, valid, test first, then others by name.
+
+        A split has a pair table, or an audio list: a ``.tsv`` whose first line holds no tab. Tables of other kinds
+        that somebody keeps in the folder are no splits.
+        """
+        found = set()
+        for path in self.path.glob("*.tsv"):
+            if path.name.endswith(_PAIRS_SUFFIX):
+                found.add(path.name.removesuffix(_PAIRS_SUFFIX))
+            elif path.name in _TABLE_NAMES:
+                continue
+            elif path.stem in STANDARD_SPLITS or _first_line_is_a_root(path):
+                found.add(path.stem)
+        standard = [split for split in STANDARD_SPLITS if split in found]
+        return standard + sorted(found.difference(standard))
+
+
+def _first_line_is_a_root(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"\t" not in file.readline(65536)
+    except OSError:
+        return False

@@ -1,0 +1,249 @@
+"""The tables of a manifest folder: audio lists, pairs, images, regions.
+
+``read_*`` and ``write_*`` raise ``ManifestError`` naming all faulty lines. ``scan_*`` return what can be read together
+with the faults, for the checker. Writers refuse rows that would not read back as they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.fields import (
+    free_text,
+    identifier,
+    media_path,
+    optional,
+    positive_integer,
+    row_number,
+    share,
+)
+from fairseq_vgs.manifest.parsing import (
+    Table,
+    TableFormat,
+    line_number,
+    parse_header,
+    parse_rows,
+    read_lines,
+    render_rows,
+)
+from fairseq_vgs.manifest.schema import AudioList, AudioRow, ImageRow, ImageTable, PairRow, RegionRow
+
+Row = TypeVar("Row")
+_ROOT_MARK = "#root\t"
+
+
+def _check_box(row: RegionRow) -> None:
+    if not (row.x0 < row.x1 and row.y0 < row.y1):
+        raise ValueError("box must have x0 < x1 and y0 < y1", f"{row.x0:g} {row.y0:g} {row.x1:g} {row.y1:g}")
+
+
+AUDIO = TableFormat(
+    (media_path("audio_id"), positive_integer("n_samples")), AudioRow, unique=("audio_id",), noun="utterance"
+)
+PAIRS = TableFormat(
+    (identifier("audio_id"), identifier("image_id"), optional("speaker"), free_text("text")),
+    PairRow,
+    unique=("audio_id",),
+    noun="pair",
+)
+IMAGES = TableFormat(
+    (
+        identifier("image_id"),
+        media_path("path"),
+        positive_integer("width"),
+        positive_integer("height"),
+        optional("group"),
+    ),
+    ImageRow,
+    unique=("image_id",),
+    noun="image",
+)
+REGIONS = TableFormat(
+    (identifier("image_id"), row_number("feature_row"), share("x0"), share("y0"), share("x1"), share("y1")),
+    RegionRow,
+    unique=("image_id", "feature_row", "x0", "y0", "x1", "y1"),
+    noun="region",
+    check=_check_box,
+)
+
+
+def read_audio_list(path: Path) -> AudioList:
+    """Read an audio list, fairseq's own format: a root line, then path and length in samples.
+
+    A relative root starts from the list's folder (stock fairseq would start from the working directory).
+    """
+    table = _strict(scan_audio_list(path))
+    return AudioList(_root_of(table), table.rows)
+
+
+def read_pairs(path: Path) -> tuple[PairRow, ...]:
+    """Read a pair table; an audio id appears at most once in it, an image id any number of times."""
+    return _strict(scan_pairs(path)).rows
+
+
+def read_images(path: Path) -> ImageTable:
+    """Read an image table; its root works as an audio list's."""
+    table = _strict(scan_images(path))
+    return ImageTable(_root_of(table), table.rows)
+
+
+def read_regions(path: Path) -> tuple[RegionRow, ...]:
+    """Read a region table; several regions of an image, and the same feature row in several of them, are fine."""
+    return _strict(scan_regions(path)).rows
+
+
+def write_audio_list(path: Path, rows: Iterable[AudioRow], *, root: Path | str, force: bool = False) -> None:
+    """Write an audio list; ``root`` is absolute or relative to the list's folder."""
+    _write(Path(path), [_checked_root(path, root)], rows, AUDIO, force=force)
+
+
+def write_pairs(path: Path, rows: Iterable[PairRow], *, force: bool = False) -> None:
+    """Write a pair table."""
+    _write(Path(path), [_header(PAIRS)], rows, PAIRS, force=force)
+
+
+def write_images(
+    path: Path, rows: Iterable[ImageRow], *, root: Path | str = ".", force: bool = False
+) -> None:
+    """Write an image table; ``root`` is absolute or relative to the table's folder."""
+    _write(Path(path), [_ROOT_MARK + _checked_root(path, root), _header(IMAGES)], rows, IMAGES, force=force)
+
+
+def write_regions(path: Path, rows: Iterable[RegionRow], *, force: bool = False) -> None:
+    """Write a region table."""
+    _write(Path(path), [_header(REGIONS)], rows, REGIONS, force=force)
+
+
+def scan_audio_list(path: Path) -> Table[AudioRow]:
+    """Read an audio list as far as possible."""
+    return _scan(Path(path), _parse_audio_list)
+
+
+def scan_pairs(path: Path) -> Table[PairRow]:
+    """Read a pair table as far as possible."""
+    return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, PAIRS))
+
+
+def scan_images(path: Path) -> Table[ImageRow]:
+    """Read an image table as far as possible."""
+    return _scan(Path(path), _parse_images)
+
+
+def scan_regions(path: Path) -> Table[RegionRow]:
+    """Read a region table as far as possible."""
+    return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, REGIONS))
+
+
+def _scan(path: Path, parse: Callable[[Sequence[str | None], Path], Table[Row]]) -> Table[Row]:
+    try:
+        lines, faults = read_lines(path)
+    except ManifestError as error:
+        return Table(path.name, faults=error.faults, usable=False)
+    table = parse(lines, path)
+    all_faults = sorted([*faults, *table.faults], key=line_number)
+    return replace(table, faults=tuple(all_faults))
+
+
+def _parse_audio_list(lines: Sequence[str | None], path: Path) -> Table[AudioRow]:
+    root_text = lines[0]
+    place = f"{path.name}:1"
+    faults: list[Fault] = []
+    if root_text is not None and "\t" in root_text:
+        step = "put the folder that the paths start from on line 1"
+        faults.append(fault(place, "line 1 must be the root folder alone", root_text, step))
+    root = _parse_root(root_text, path, faults)
+    table = parse_rows(lines, AUDIO, name=path.name, start=1, order=(0, 1), root=root)
+    return replace(table, faults=(*faults, *table.faults))
+
+
+def _parse_images(lines: Sequence[str | None], path: Path) -> Table[ImageRow]:
+    faults: list[Fault] = []
+    first = lines[0]
+    if first is not None and not first.startswith(_ROOT_MARK):
+        expected = "line 1 must be #root, a tab and the folder that the paths start from ('.' for this one)"
+        faults.append(fault(f"{path.name}:1", expected, first, "put that line first"))
+        # Where only the root line is forgotten, the rest can still be checked; paths then start here.
+        start = 0 if first.split("\t")[0] in IMAGES.names else 1
+        root: Path | None = path.parent.absolute()
+    else:
+        start = 1
+        root = _parse_root(first.removeprefix(_ROOT_MARK) if first is not None else None, path, faults)
+    table = _parse_headed(lines, path, IMAGES, start=start, root=root)
+    return replace(table, faults=(*faults, *table.faults))
+
+
+def _parse_headed(
+    lines: Sequence[str | None],
+    path: Path,
+    table: TableFormat[Row],
+    *,
+    start: int = 0,
+    root: Path | None = None,
+) -> Table[Row]:
+    header = lines[start] if start < len(lines) else ""
+    if header is None:
+        return Table(path.name, root=root, usable=False)
+    order, faults = parse_header(header, table, place=f"{path.name}:{start + 1}")
+    if faults:
+        return Table(path.name, faults=tuple(faults), root=root, usable=False)
+    return parse_rows(lines, table, name=path.name, start=start + 1, order=order, root=root)
+
+
+def _parse_root(text: str | None, path: Path, faults: list[Fault]) -> Path | None:
+    if text is None:
+        return None
+    problem = _root_problem(text)
+    if problem:
+        faults.append(
+            fault(f"{path.name}:1", f"root folder {problem}", text, "name a folder, '.' for this one")
+        )
+        return None
+    return path.parent.absolute() / text
+
+
+def _root_problem(text: str) -> str | None:
+    if not text:
+        return "must not be empty"
+    if text != text.strip():
+        return "must not begin or end with blanks"
+    if any(c in text for c in "\t\n\r\0"):
+        return "must not contain tabs, line ends or NUL"
+    return None
+
+
+def _checked_root(path: Path, root: Path | str) -> str:
+    problem = _root_problem(str(root))
+    if problem:
+        raise ManifestError(
+            fault(f"{Path(path).name}:1", f"root folder {problem}", str(root), "name a folder")
+        )
+    return str(root)
+
+
+def _strict(table: Table[Row]) -> Table[Row]:
+    if table.faults:
+        raise ManifestError(table.faults)
+    return table
+
+
+def _root_of(table: Table[Row]) -> Path:
+    if table.root is None:
+        raise ValueError(f"{table.name}: has no root")
+    return table.root
+
+
+def _header(table: TableFormat[Row]) -> str:
+    return "\t".join(table.names)
+
+
+def _write(
+    path: Path, preamble: Sequence[str], rows: Iterable[Row], table: TableFormat[Row], *, force: bool
+) -> None:
+    lines = render_rows(rows, table, name=path.name, start=len(preamble) + 1)
+    with atomic_write(path, force=force) as file:
+        file.writelines(f"{line}\n" for line in [*preamble, *lines])

@@ -1,0 +1,28 @@
+"""Losses and schedules: pure functions of tensors, usable with torch alone."""
+
+from fairseq_vgs.losses.alpha import ALPHA_SCHEDULES, AlphaSchedule
+from fairseq_vgs.losses.contrastive import (
+    ContrastiveLoss,
+    contrastive_accuracy,
+    masked_margin_infonce,
+    sigmoid_pairwise,
+    symmetric_infonce,
+)
+from fairseq_vgs.losses.gather import gather_ids, gather_with_gradient
+from fairseq_vgs.losses.similarity import SIMILARITIES, pairwise_similarity
+from fairseq_vgs.losses.spread import embedding_spread
+
+__all__ = [
+    "ALPHA_SCHEDULES",
+    "SIMILARITIES",
+    "AlphaSchedule",
+    "ContrastiveLoss",
+    "contrastive_accuracy",
+    "embedding_spread",
+    "gather_ids",
+    "gather_with_gradient",
+    "masked_margin_infonce",
+    "pairwise_similarity",
+    "sigmoid_pairwise",
+    "symmetric_infonce",
+]

@@ -1,0 +1,47 @@
+"""Similarity of every spoken caption with every image.
+
+Legend: `N` captions, `M` images, `E` embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairseq_vgs.losses.precision import full_precision, without_autocast
+
+__all__ = ["SIMILARITIES", "pairwise_similarity"]
+
+SIMILARITIES = ("dot", "cosine")
+
+
+def pairwise_similarity(speech: Tensor, image: Tensor, *, kind: str) -> Tensor:
+    """Compares every speech embedding with every image embedding, in float32.
+
+    The paper's text (Khorrami et al. 2023, section II) says cosine; the authors' public code takes the raw dot
+    product, which is what their margin of 1.0 was tuned for. Both are offered.
+
+    Args:
+        speech: `[N, E]`.
+        image: `[M, E]`; in training `M == N` and row i belongs to caption i.
+        kind: `dot` or `cosine`.
+
+    Returns:
+        `[N, M]`, speech rows x image columns; float32 (float64 if both inputs are).
+
+    Raises:
+        ValueError: for an unknown kind or shapes that do not match.
+    """
+    if kind not in SIMILARITIES:
+        raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, got {kind!r}")
+    if speech.dim() != 2 or image.dim() != 2 or speech.size(1) != image.size(1):
+        shapes = f"{tuple(speech.shape)} and {tuple(image.shape)}"
+        raise ValueError(
+            f"pairwise_similarity: expected two matrices of equal width, got {shapes}; "
+            "give both branches the same output_dim"
+        )
+    with without_autocast(speech):
+        speech, image = full_precision(speech), full_precision(image)
+        if kind == "cosine":
+            speech, image = F.normalize(speech, dim=-1), F.normalize(image, dim=-1)
+        return speech @ image.t()

@@ -1,0 +1,106 @@
+"""Image encoder over raw pictures: a small patch transformer.
+
+Legend: `P` pictures, `H` and `W` their height and width in pixels, `L` patches, `D` transformer width,
+`E` embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_vgs.modules.config import ImageEncoderConfig
+from fairseq_vgs.modules.initialization import init_like_bert
+from fairseq_vgs.modules.registry import register_image_encoder
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, PostNormLayer, two_layer_mlp
+
+__all__ = ["PatchEncoder", "sincos_positions"]
+
+# Wavelengths run from 2 pi patches to 2 pi * 10000 patches, as in Vaswani et al. 2017.
+LONGEST_WAVELENGTH = 10_000.0
+
+
+@register_image_encoder("patches")
+class PatchEncoder(nn.Module):
+    """Embeds a picture: convolutional patches, 2-D sine-cosine positions, post-norm transformer, CLS, MLP.
+
+    Not in the paper; after ViT (Dosovitskiy et al. 2021) with the region encoder's layers, CLS and MLP. The positions
+    are fixed, hence nothing depends on the size of the picture: any height and width divisible by the patch size work.
+
+    Shape:
+        image["pictures"] `[P, 3, H, W]`. Result `[P, E]`.
+    """
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        if dim % 4:
+            raise ValueError(f"ImageEncoderConfig.embed_dim: patches expect a multiple of 4, got {dim}")
+        self.patch_size = config.patch_size
+        self.patch_projection = nn.Conv2d(3, dim, kernel_size=config.patch_size, stride=config.patch_size)
+        self.input_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.cls = nn.Parameter(torch.randn(dim))
+        self.layers = nn.ModuleList(
+            PostNormLayer(
+                dim,
+                heads=config.heads,
+                ffn_dim=config.ffn_dim,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+            )
+            for _ in range(config.layers)
+        )
+        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+        self.apply(init_like_bert)
+        # A convolution of patch against patch is a linear layer: initialised as one (fan-in, fan-out of the patch).
+        nn.init.xavier_uniform_(self.patch_projection.weight.view(dim, -1))
+        nn.init.zeros_(self.patch_projection.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: dict[str, Tensor]) -> Tensor:
+        """Embeds pictures; see the class for shapes."""
+        pictures = image["pictures"]
+        self._check_shape(pictures)
+        grid = self.patch_projection(pictures)
+        positions = sincos_positions(grid.size(2), grid.size(3), dim=grid.size(1), device=grid.device)
+        patches = self.dropout(self.input_norm(grid.flatten(2).transpose(1, 2) + positions))
+        x = torch.cat([self.cls.to(patches.dtype).expand(len(patches), 1, -1), patches], dim=1)
+        for layer in self.layers:
+            x = layer(x, padding_mask=None)
+        embedding: Tensor = self.projection(x[:, 0])
+        return embedding
+
+    def _check_shape(self, pictures: Tensor) -> None:
+        if pictures.dim() != 4 or pictures.size(1) != 3:
+            raise ValueError(f"pictures: expected [pictures, 3, height, width], got {tuple(pictures.shape)}")
+        height, width = pictures.shape[2:]
+        if not height or not width or height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"pictures: expected height and width to be multiples of patch_size {self.patch_size}, "
+                f"got {height} x {width}"
+            )
+
+
+def sincos_positions(
+    height: int, width: int, *, dim: int, device: torch.device | str | None = None
+) -> Tensor:
+    """Fixed positions of a grid of patches: one half of the dimensions for the row, the other for the column.
+
+    Args:
+        height: rows of patches.
+        width: columns of patches.
+        dim: dimensions, a multiple of 4.
+        device: where to put the result.
+
+    Returns:
+        float32 `[height * width, dim]`, row by row.
+    """
+    exponents = torch.arange(dim // 4, device=device, dtype=torch.float32) / (dim // 4)
+    frequencies = LONGEST_WAVELENGTH**-exponents
+    rows, columns = (
+        torch.arange(n, device=device, dtype=torch.float32).unsqueeze(1) * frequencies
+        for n in (height, width)
+    )
+    by_row = torch.cat([rows.sin(), rows.cos()], dim=1).unsqueeze(1).expand(height, width, -1)
+    by_column = torch.cat([columns.sin(), columns.cos()], dim=1).unsqueeze(0).expand(height, width, -1)
+    return torch.cat([by_row, by_column], dim=2).flatten(0, 1)

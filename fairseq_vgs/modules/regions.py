@@ -1,0 +1,89 @@
+"""Image encoder over detected regions with boxes: the paper's image branch.
+
+Legend: `P` images, `R` regions, `D` region feature dimensions, `E` embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_vgs.modules.config import ImageEncoderConfig
+from fairseq_vgs.modules.initialization import init_like_bert
+from fairseq_vgs.modules.registry import register_image_encoder
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, PostNormLayer, two_layer_mlp
+
+__all__ = ["RegionEncoder"]
+
+BOX_DIM = 4
+
+
+@register_image_encoder("regions")
+class RegionEncoder(nn.Module):
+    """Embeds an image from its regions: CLS of a post-norm transformer over region features and boxes.
+
+    A region's embedding is the mean of LayerNorm(linear(feature)) and LayerNorm(linear(box)), then dropout. A learned
+    CLS is prepended; after the layers the CLS goes through a two-layer MLP. Boxes are the only positions, so the
+    order of regions does not matter.
+    Source: FaST-VGS (Peng & Harwath 2022, section 3) and its public code: layer norm eps 1e-12, CLS drawn from
+    N(0, 1), linear weights from N(0, 0.02), hidden width of the MLP twice the transformer's. That code has no padding
+    mask since every image has 36 regions; here regions may be padded.
+
+    Shape:
+        image["features"] `[P, R, D]`, image["boxes"] `[P, R, 4]` (x0, y0, x1, y1 in [0, 1]),
+        image["padding_mask"] bool `[P, R]` (True = padding; optional). Result `[P, E]`.
+    """
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.feature_projection = nn.Linear(config.input_dim, dim)
+        self.feature_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.box_projection = nn.Linear(BOX_DIM, dim)
+        self.box_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.cls = nn.Parameter(torch.randn(dim))
+        self.layers = nn.ModuleList(
+            PostNormLayer(
+                dim,
+                heads=config.heads,
+                ffn_dim=config.ffn_dim,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+            )
+            for _ in range(config.layers)
+        )
+        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+        self.apply(init_like_bert)
+
+    def forward(self, image: dict[str, Tensor]) -> Tensor:
+        """Embeds images; see the class for shapes."""
+        features, boxes = image["features"], image["boxes"]
+        padding_mask = image.get("padding_mask")
+        self._check_shapes(features, boxes)
+        if padding_mask is not None:
+            # Whatever stands in padding, NaN included, must not reach the weights' gradients.
+            features = features.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+            boxes = boxes.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+            padding_mask = nn.functional.pad(padding_mask, (1, 0), value=False)
+        regions = self.feature_norm(self.feature_projection(features)) + self.box_norm(
+            self.box_projection(boxes)
+        )
+        regions = self.dropout(regions / 2)
+        x = torch.cat([self.cls.to(regions.dtype).expand(len(regions), 1, -1), regions], dim=1)
+        for layer in self.layers:
+            x = layer(x, padding_mask=padding_mask)
+        embedding: Tensor = self.projection(x[:, 0])
+        return embedding
+
+    def _check_shapes(self, features: Tensor, boxes: Tensor) -> None:
+        expected = (*features.shape[:2], BOX_DIM)
+        if features.dim() != 3 or features.size(-1) != self.feature_projection.in_features:
+            raise ValueError(
+                f"image features: expected [images, regions, {self.feature_projection.in_features}], "
+                f"got {tuple(features.shape)}; set input_dim to the width of regions.npy"
+            )
+        if tuple(boxes.shape) != expected:
+            raise ValueError(
+                f"image boxes: expected shape {expected}, got {tuple(boxes.shape)}; one box per region"
+            )

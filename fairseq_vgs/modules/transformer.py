@@ -1,0 +1,77 @@
+"""Post-norm transformer layers and the two-layer MLP that both branches share.
+
+Own layers rather than `torch.nn.TransformerEncoderLayer`: that one drops out inside the feed-forward network (the
+authors' BERT layers do not), ties attention dropout to it, and switches to another kernel in eval mode.
+
+Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LAYER_NORM_EPS", "PostNormLayer", "two_layer_mlp"]
+
+# As in BERT and the authors' public code.
+LAYER_NORM_EPS = 1e-12
+
+
+def two_layer_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
+    """Linear, GELU, linear; without norm and dropout.
+
+    The authors use a hidden width of twice the model's, for the CLS of the image and of the speech branch alike.
+    """
+    return nn.Sequential(nn.Linear(input_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, output_dim))
+
+
+class PostNormLayer(nn.Module):
+    """One BERT layer: self-attention and a GELU feed-forward network, each `LayerNorm(x + dropout(f(x)))`.
+
+    Source: FaST-VGS-Family's public code (its image transformer and the last layer of its speech branch).
+
+    Shape:
+        x `[B, L, D]`, padding_mask bool `[B, L]` (True = padding, never read by the others), result `[B, L, D]`.
+        At least one token of every sequence must be valid.
+    """
+
+    def __init__(
+        self, dim: int, *, heads: int, ffn_dim: int, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"PostNormLayer: expected heads to divide the width {dim}, got {heads} heads")
+        self.heads = heads
+        self.attention_dropout = attention_dropout
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.attention_output = nn.Linear(dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.expand = nn.Linear(dim, ffn_dim)
+        self.contract = nn.Linear(ffn_dim, dim)
+        self.output_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, *, padding_mask: Tensor | None) -> Tensor:
+        """Applies the layer; see the class for shapes."""
+        x = self.attention_norm(x + self.dropout(self._attend(x, padding_mask)))
+        transformed = self.contract(F.gelu(self.expand(x)))
+        normed: Tensor = self.output_norm(x + self.dropout(transformed))
+        return normed
+
+    def _attend(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+        query, key, value = (self._split_heads(linear(x)) for linear in (self.query, self.key, self.value))
+        attended = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if padding_mask is None else ~padding_mask[:, None, None, :],
+            dropout_p=self.attention_dropout if self.training else 0.0,
+        )
+        output: Tensor = self.attention_output(attended.transpose(1, 2).reshape(x.shape))
+        return output
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """`[B, L, D]` to `[B, H, L, D / H]`."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -1,5 +1,37 @@
-"""Visually grounded speech models as a fairseq plugin."""
+"""Visually grounded speech models as a fairseq plugin.
+
+Importing this package registers its tasks, models and criterions with fairseq, whether it is imported by name or named as
+``common.user_dir``. Where fairseq is missing nothing is registered, and the parts that do without it stay usable:
+``manifest``, ``prepare``, ``modules``, ``losses`` and the commands built on them. The others call
+:func:`fairseq_vgs.fairseq_check.require_fairseq`, which names the remedy.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+
+from fairseq_vgs_compat import install as _allow_fairseq_import
+
 __version__ = "0.1.0"
+
+if __name__ != "fairseq_vgs":
+    raise ImportError(
+        f"common.user_dir: the plugin's folder must be named fairseq_vgs, got {__name__}; rename the folder back"
+    )
+
+_FAIRSEQ_WAS_IMPORTED = "fairseq" in sys.modules
+
+_allow_fairseq_import()
+
+from fairseq_vgs.fairseq_check import fairseq_problem, require_fairseq  # noqa: E402
+
+if fairseq_problem() is None:
+    from fairseq_vgs import fairseq_fixes
+
+    fairseq_fixes.apply()
+    for _kind in ("criterions", "models", "tasks"):
+        if importlib.util.find_spec(f"fairseq_vgs.{_kind}") is not None:
+            importlib.import_module(f"fairseq_vgs.{_kind}")
+elif _FAIRSEQ_WAS_IMPORTED:  # an unsuitable fairseq is importing the plugin: without this it would find no task
+    require_fairseq()

@@ -1,19 +1,21 @@
 """Makes official fairseq 0.12.2 importable on Python 3.11 and later.
 
-fairseq writes config fields such as ``common: CommonConfig = CommonConfig()``. Python 3.11 began to refuse defaults whose
-class is unhashable, and fairseq (like hydra 1.0) reads the default *instance* back, so a ``default_factory`` would not do.
-This module lets such fields pass, for the config classes of fairseq, hydra and omegaconf alone.
+fairseq writes config fields such as ``common: CommonConfig = CommonConfig()``. Python 3.11 began to refuse
+defaults whose class is unhashable, and fairseq (like hydra 1.0) reads the default *instance* back, so a
+``default_factory`` would not do. This module lets such fields pass, for the config classes of fairseq, hydra
+and omegaconf alone.
 
-It is a top-level module because it must run before fairseq is imported, while importing ``fairseq_vgs`` imports fairseq.
-It runs in one of three ways:
+It is a top-level module because it must run before fairseq is imported, while importing ``fairseq_vgs``
+imports fairseq. It runs in one of three ways:
 
-* installed: ``import torch`` calls :func:`install` through the entry point group ``torch.backends`` (torch >= 2.5), so the
-  unmodified ``fairseq-hydra-train`` works, in spawned ranks too;
-* not installed, checkout on ``PYTHONPATH``: ``python -m fairseq_vgs_compat fairseq_cli.hydra_train ARGUMENTS...``;
+* installed: ``import torch`` calls :func:`install` through the entry point group ``torch.backends`` (torch >=
+  2.5), so the unmodified ``fairseq-hydra-train`` works, in spawned ranks too;
+* not installed, checkout on ``PYTHONPATH``: ``python -m fairseq_vgs_compat fairseq_cli.hydra_train
+  ARGUMENTS...``;
 * ``import fairseq_vgs`` calls :func:`install` in any case.
 
-Only the standard library is imported, and :func:`install` never raises: a failure here would break ``import torch`` for
-everything else in the same environment.
+Only the standard library is imported, and :func:`install` never raises: a failure here would break ``import
+torch`` for everything else in the same environment.
 """
 
 from __future__ import annotations
@@ -33,19 +35,19 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Lets fairseq's config dataclasses use instances as defaults; does nothing where Python already allows it."""
-    if sys.version_info < (3, 11):
-        return
+    """Lets fairseq's config classes use instances as defaults; a Python that allows it is not affected."""
     original = getattr(dataclasses, "_get_field", None)
     if original is None:
-        logger.debug("dataclasses has no _get_field on Python %s; fairseq_vgs_compat does nothing", sys.version)
+        logger.debug(
+            "fairseq_vgs_compat: no dataclasses._get_field on Python %s, so nothing is done", sys.version
+        )
         return
     if not hasattr(original, _MARK):
         dataclasses._get_field = _allow_config_defaults(original)  # type: ignore[attr-defined]
 
 
 def _allow_config_defaults(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps ``dataclasses._get_field`` so that the check for unhashable defaults does not see config instances."""
+    """Wraps ``dataclasses._get_field``: its check for unhashable defaults shall not see config instances."""
 
     @functools.wraps(original)
     def get_field(cls: type, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -53,14 +55,15 @@ def _allow_config_defaults(original: Callable[..., Any]) -> Callable[..., Any]:
         default = declared.default if isinstance(declared, dataclasses.Field) else declared
         if not (_is_unhashable_config(default) and _belongs_to_patched_package(cls)):
             return original(cls, name, *args, **kwargs)
-        if not isinstance(declared, dataclasses.Field):
-            declared = dataclasses.field(default=None)
-            setattr(cls, name, declared)
-        declared.default = None  # any hashable value; the real default returns below
+        field: dataclasses.Field[Any] = (
+            declared if isinstance(declared, dataclasses.Field) else dataclasses.field()
+        )
+        setattr(cls, name, field)
+        field.default = None  # any hashable value; the real default returns below
         try:
             return original(cls, name, *args, **kwargs)
         finally:
-            declared.default = default
+            field.default = default
 
     setattr(get_field, _MARK, True)
     return get_field
@@ -77,7 +80,7 @@ def _belongs_to_patched_package(cls: type) -> bool:
 
 
 def main() -> None:
-    """Runs ``cli_main()`` of the module named by the first argument, for example ``fairseq_cli.hydra_train``."""
+    """Runs ``cli_main()`` of the module that the first argument names, as in ``fairseq_cli.hydra_train``."""
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m fairseq_vgs_compat fairseq_cli.hydra_train ARGUMENTS...")
     module_name = sys.argv.pop(1)
@@ -92,7 +95,10 @@ def main() -> None:
             f"run bash examples/vgs/setup_environment.sh"
         )
     if not hasattr(module, "cli_main"):
-        sys.exit(f"fairseq_vgs_compat: {module_name} has no cli_main(); name a module such as fairseq_cli.hydra_train")
+        sys.exit(
+            f"fairseq_vgs_compat: expected a module with cli_main(), got {module_name}; "
+            f"name one such as fairseq_cli.hydra_train"
+        )
     # Imported rather than run as __main__, so that spawned ranks import *this* file first (see below).
     module.cli_main()
 

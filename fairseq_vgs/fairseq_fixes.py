@@ -1,7 +1,8 @@
 """Fixes for official fairseq 0.12.2 on current torch and numpy, applied when the plugin is imported.
 
-Each fix replaces one name in one fairseq module, does nothing where it is not needed, and may be applied twice. The other
-half of the compatibility layer, ``fairseq_vgs_compat``, must run before fairseq is imported and therefore lives outside.
+Each fix replaces one name in one fairseq module, does nothing where it is not needed, and may be applied
+twice. The other half of the compatibility layer, ``fairseq_vgs_compat``, must run before fairseq is imported
+and therefore lives outside.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,11 @@ def apply() -> list[str]:
 def allow_checkpoint_classes() -> bool:
     """Lets ``torch.load`` read what fairseq checkpoints hold, with its check against running code left on.
 
-    Since torch 2.6 only tensors and plain containers load by default. fairseq's ``checkpoint_utils`` also meets
-    ``argparse.Namespace`` (``args`` of checkpoints before 2021), OmegaConf containers, numpy scalars (best metric, meters)
-    and dictionaries of fine-tuned models; ``distributed.utils.broadcast_object`` meets a placeholder class whenever
-    several ranks resume. Constructing any of the classes below runs no code of a checkpoint's choosing.
+    Since torch 2.6 only tensors and plain containers load by default. fairseq's ``checkpoint_utils`` also
+    meets ``argparse.Namespace`` (``args`` of checkpoints before 2021), OmegaConf containers, numpy scalars
+    (best metric, meters) and dictionaries of fine-tuned models; ``distributed.utils.broadcast_object`` meets
+    a placeholder class whenever several ranks resume. Constructing any of the classes below runs no code of a
+    checkpoint's choosing.
     """
     from fairseq.data.dictionary import Dictionary
     from fairseq.distributed import utils as distributed_utils
@@ -61,7 +63,7 @@ def allow_checkpoint_classes() -> bool:
 
 
 def _omegaconf_classes() -> list[Any]:
-    """Returns the classes found in a pickled ``DictConfig``: containers, nodes, and the types their metadata name."""
+    """Returns the classes in a pickled ``DictConfig``: containers, nodes, and types named in metadata."""
     from omegaconf import DictConfig, ListConfig, base, nodes
 
     containers = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
@@ -72,7 +74,7 @@ def _omegaconf_classes() -> list[Any]:
 
 
 def _numpy_classes() -> list[Any]:
-    """Returns what numpy scalars and arrays of numbers are pickled as, under the names of numpy 1 and numpy 2."""
+    """Returns what numpy scalars and arrays are pickled as, under the names of numpy 1 and numpy 2."""
     core = getattr(np, "_core", None) or np.core
     numbers = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
     functions = [
@@ -84,7 +86,7 @@ def _numpy_classes() -> list[Any]:
 
 
 def read_extractor_without_eval() -> bool:
-    """Lets wav2vec 2.0 parse ``conv_feature_layers``, which fairseq runs through ``eval``, as the data that it is.
+    """Lets wav2vec 2.0 parse ``conv_feature_layers``, which fairseq passes to ``eval``, as data.
 
     The setting comes with a checkpoint, so ``eval`` would undo the check in :func:`allow_checkpoint_classes`.
     """
@@ -100,7 +102,7 @@ def read_extractor_without_eval() -> bool:
 
 
 class _NumpyWithFormerNames:
-    """numpy as ``fairseq.data.data_utils`` knows it: ``np.int`` and ``np.percentile(interpolation=...)`` included."""
+    """The numpy that fairseq knows: with ``np.int`` and ``np.percentile(interpolation=...)``."""
 
     int = int
 
@@ -114,9 +116,10 @@ class _NumpyWithFormerNames:
 
 
 def restore_numpy_names() -> bool:
-    """Restores numpy names that fairseq's ``data_utils`` uses: ``no_mask_overlap`` and ``num_batch_buckets`` need them.
+    """Restores the numpy names that ``no_mask_overlap`` and ``num_batch_buckets`` need.
 
-    Only that module's view of numpy changes: other packages probe numpy for these names to tell its versions apart.
+    Only that module's view of numpy changes: other packages probe numpy for these names to tell its versions
+    apart.
     """
     from fairseq.data import data_utils
 
@@ -127,9 +130,10 @@ def restore_numpy_names() -> bool:
 
 
 def gather_lists_without_cuda() -> bool:
-    """Lets ``all_gather_list`` work on machines without CUDA, where it allocates CUDA and pinned buffers nevertheless.
+    """Lets ``all_gather_list`` work without CUDA, where it allocates CUDA and pinned buffers nevertheless.
 
-    It keeps its buffers as attributes of the function of that name, so the ones it needs are put there beforehand.
+    It keeps its buffers as attributes of the function of that name, so the ones it needs are put there
+    beforehand.
     """
     from fairseq.distributed import utils as distributed_utils
 
@@ -143,8 +147,9 @@ def gather_lists_without_cuda() -> bool:
     def all_gather_list(data: Any, group: Any = None, max_size: int = 16384) -> Any:
         group = distributed_utils.get_global_group() if group is None else group
         world_size = distributed_utils.get_world_size(group=group)
-        all_gather_list._buffer = torch.empty(max_size * world_size, dtype=torch.uint8)
-        all_gather_list._cpu_buffer = torch.empty(max_size, dtype=torch.uint8)
+        buffers = vars(distributed_utils.all_gather_list)
+        buffers["_buffer"] = torch.empty(max_size * world_size, dtype=torch.uint8)
+        buffers["_cpu_buffer"] = torch.empty(max_size, dtype=torch.uint8)
         return original(data, group=group, max_size=max_size)
 
     distributed_utils.all_gather_list = all_gather_list
@@ -152,16 +157,12 @@ def gather_lists_without_cuda() -> bool:
 
 
 class _DistributedDataParallel(nn.parallel.DistributedDataParallel):
-    """torch's class without ``device_ids`` for a model on the CPU, where torch refuses them and fairseq passes them."""
+    """torch's class, dropping the ``device_ids`` that fairseq passes for a model on the CPU: torch refuses them."""
 
-    def __init__(self, module: nn.Module, device_ids: Any = None, output_device: Any = None, **kwargs: Any) -> None:
-        if all(_on_cpu(parameter) for parameter in module.parameters()):
-            device_ids = output_device = None
-        super().__init__(module, device_ids=device_ids, output_device=output_device, **kwargs)
-
-
-def _on_cpu(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu"
+    def __init__(self, module: nn.Module, **kwargs: Any) -> None:
+        if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+            kwargs.update(device_ids=None, output_device=None)
+        super().__init__(module, **kwargs)
 
 
 def wrap_cpu_models() -> bool:
@@ -175,8 +176,8 @@ def wrap_cpu_models() -> bool:
 def explain_second_copy() -> bool:
     """Accepts ``common.user_dir`` for a plugin that is imported already, and explains a second copy of it.
 
-    fairseq compares the two paths as text, so a link would look like another copy, and its advice for a real second
-    copy (rename the folder) cannot work: a process registers the plugin's classes once.
+    fairseq compares the two paths as text, so a link would look like another copy, and its advice for a real
+    second copy (rename the folder) cannot work: a process registers the plugin's classes once.
     """
     from fairseq import utils
 

@@ -1,0 +1,65 @@
+"""The configuration tree composes as the README says."""
+
+from pathlib import Path
+
+import pytest
+from fairseq.dataclass.initialize import add_defaults, hydra_init
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "vgs"
+PRIMARIES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem != "base")
+ALPHA = {"w2v2": [0.0], "vgs": [1.0], "vgs_plus": [0.5]}
+
+
+def composed(primary, *overrides):
+    hydra_init(primary)
+    with initialize_config_dir(config_dir=str(EXAMPLES), version_base="1.1"):
+        cfg = compose(config_name=primary, overrides=list(overrides))
+    add_defaults(cfg)
+    return cfg
+
+
+def test_primaries_exist():
+    assert set(ALPHA) <= set(PRIMARIES)
+
+
+@pytest.mark.parametrize("primary", PRIMARIES)
+def test_primary_holds_only_defaults_with_self_first(primary):
+    """Hydra 1.0 and 1.3 compose anything else differently."""
+    cfg = OmegaConf.load(EXAMPLES / f"{primary}.yaml")
+    assert list(cfg) == ["defaults"]
+    assert cfg.defaults[:2] == ["_self_", "base"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.yaml")) + [EXAMPLES / "base.yaml"], ids=lambda p: p.stem)
+def test_groups_are_global_packages(path):
+    assert path.read_text().startswith("# @package _global_\n")
+
+
+@pytest.mark.parametrize(("primary", "alpha"), ALPHA.items())
+def test_scenario_sets_alpha(primary, alpha):
+    cfg = composed(primary)
+    assert list(cfg.criterion.alpha_values) == alpha
+    assert cfg.criterion._name == "vgs_multitask"
+    assert cfg.task._name == "vgs_pretraining"
+    assert cfg.model._name == "vgs_wav2vec2"
+    assert cfg.common.cpu and cfg.optimization.max_update > 1
+
+
+@pytest.mark.parametrize("run_config", ["gpu_1", "gpu_4"])
+def test_base_model_on_gpus(run_config):
+    cfg = composed("vgs_plus", "model=base", f"run_config={run_config}", "task.data=somewhere")
+    assert cfg.model.encoder_layers == 12
+    assert cfg.model.autocast == "bf16"
+    assert cfg.optimization.clip_norm == 1.0
+    assert cfg.lr_scheduler.warmup_updates == pytest.approx(0.1 * cfg.lr_scheduler.total_num_update)
+    assert cfg.dataset.batch_size * cfg.distributed_training.distributed_world_size == 64
+    assert not cfg.common.cpu
+
+
+def test_command_line_wins():
+    cfg = composed("vgs_plus", "model.vgs_layer=3", "criterion.alpha_values=[0.1]", "task.data=elsewhere")
+    assert cfg.model.vgs_layer == 3
+    assert list(cfg.criterion.alpha_values) == [0.1]
+    assert cfg.task.data == "elsewhere"

@@ -1,0 +1,141 @@
+"""The genuine fairseq-hydra-train, on real pictures and real speech."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from support.train import CHECKOUT, EMBEDDED, environment, history, train, train_command
+
+RECALLS = {f"{direction}_r{k}" for direction in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)}
+
+
+@pytest.mark.parametrize("config", ["w2v2", "vgs", "vgs_plus"])
+def test_scenarios_train_and_validate(config, small_data, tmp_path):
+    train(config, tmp_path, f"task.data={small_data}", "optimization.max_update=4", "dataset.batch_size=8")
+    updates = history(tmp_path)
+    assert sorted(updates) == [1, 2, 3, 4]
+    logged = set(updates[4])
+    assert {"alpha", "loss", "lr", "pairs_per_second", "padding_share"} <= logged
+    assert ("ssl_loss" in logged) == (config != "vgs")
+    assert ("vgs_loss" in logged) == (config != "w2v2")
+    valid = history(tmp_path, "valid")[4]
+    assert RECALLS | {"ssl_loss", "vgs_loss"} <= set(valid)  # both losses in every scenario
+    assert valid["retrieval_images"] == 10
+    state = torch.load(tmp_path / "checkpoints" / "checkpoint_last.pt", weights_only=False)
+    assert state["cfg"]["model"]["_name"] == "vgs_wav2vec2"
+
+
+def test_bare_command_runs_on_the_embedded_set(tmp_path):
+    """Only the length is cut; everything else is as in the README."""
+    command = [str(sys.executable).replace("python", "fairseq-hydra-train"), "--config-dir", "examples/vgs"]
+    command[0] = train_command("vgs_plus", tmp_path)[0]
+    command += ["--config-name", "vgs_plus", "optimization.max_update=2", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert history(tmp_path)[2]["loss"] > 0
+
+
+def test_best_checkpoint_by_recall(small_data, tmp_path):
+    overrides = ["checkpoint.best_checkpoint_metric=speech_to_image_r10", "checkpoint.maximize_best_checkpoint_metric=true"]
+    done = train("vgs", tmp_path, f"task.data={small_data}", "optimization.max_update=6", "dataset.batch_size=8", *overrides)
+    assert (tmp_path / "checkpoints" / "checkpoint_best.pt").exists()
+    assert "best_speech_to_image_r10" in done.stdout + done.stderr
+
+
+def test_kill_9_in_mid_epoch_then_resume_repeats_the_losses(small_data, tmp_path):
+    overrides = [
+        f"task.data={small_data}",
+        "dataset.batch_size=3",  # 8 updates per epoch
+        "optimization.max_update=14",
+        "checkpoint.save_interval_updates=5",
+        "task.crop=random",
+        "task.max_seconds=0.9",
+        "criterion.alpha_schedule=draw",
+    ]
+    train("vgs_plus", tmp_path / "whole", *overrides)
+    expected = history(tmp_path / "whole")
+
+    process = subprocess.Popen(
+        train_command("vgs_plus", tmp_path / "killed", *overrides),
+        cwd=CHECKOUT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    last = tmp_path / "killed" / "checkpoints" / "checkpoint_last.pt"
+    log = tmp_path / "killed" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (last.exists() and log.exists() and log.read_text().count('"train"') >= 6):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = max(history(tmp_path / "killed"))
+    assert 6 <= killed_at < 14
+
+    done = train("vgs_plus", tmp_path / "killed", *overrides)
+    assert "Loaded checkpoint" in done.stdout + done.stderr
+    actual = history(tmp_path / "killed")
+    assert sorted(actual) == sorted(expected)
+    for update, record in expected.items():
+        for key in ("loss", "alpha", "ssl_loss", "vgs_loss", "lr", "gnorm"):
+            assert actual[update].get(key) == record.get(key), (update, key)
+    valid, expected_valid = history(tmp_path / "killed", "valid"), history(tmp_path / "whole", "valid")
+    assert {k: valid[14][k] for k in RECALLS} == {k: expected_valid[14][k] for k in RECALLS}
+
+
+def test_stock_audio_pretraining_reads_the_same_audio_list(small_data, tmp_path):
+    """fairseq's own task and model, on our manifest, archives included."""
+    script = train_command("vgs_plus", tmp_path)[0]
+    command = [script, "task._name=audio_pretraining", f"task.data={small_data}", "+task.normalize=true"]
+    command = [
+        script, "task=audio_pretraining", f"task.data={small_data}", "task.normalize=true", "task.max_sample_size=16000",
+        "task.min_sample_size=1600", "model=wav2vec2", "model.quantize_targets=true", "model.encoder_layers=1",
+        "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=32", "model.encoder_attention_heads=2",
+        "model.conv_feature_layers='[(16,10,5)]+[(16,3,2)]*4+[(16,2,2)]*2'", "model.conv_pos=8",
+        "model.conv_pos_groups=2", "model.latent_vars=8", "model.final_dim=16", "criterion=wav2vec",
+        "criterion.infonce=true", "optimizer=adam", "lr_scheduler=fixed", "optimization.max_update=3",
+        "optimization.lr=[0.001]", "dataset.batch_size=8", "dataset.num_workers=1", "common.cpu=true",
+        "common.log_format=json", "common.log_interval=1", f"hydra.run.dir={tmp_path}",
+        "dataset.skip_invalid_size_inputs_valid_test=true",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert "done training" in done.stdout + done.stderr
+
+
+def test_unpaired_speech_joins_the_ssl_loss(small_data, tmp_path):
+    train(
+        "vgs_plus",
+        tmp_path,
+        f"task.data={small_data}",
+        f"task.unpaired_data={EMBEDDED}",
+        "task.unpaired_ratio=0.5",
+        "optimization.max_update=2",
+        "dataset.batch_size=8",
+    )
+    assert history(tmp_path)[2]["bsz"] == pytest.approx(12)
+
+
+@pytest.mark.parametrize("picture_input", ["pictures"])
+def test_raw_pictures(picture_input, small_data, tmp_path):
+    train(
+        "vgs",
+        tmp_path,
+        f"task.data={small_data}",
+        f"task.image_input={picture_input}",
+        "model.image_encoder=patches",
+        "optimization.max_update=2",
+        "dataset.batch_size=8",
+    )
+    assert "vgs_loss" in history(tmp_path)[2]
+
+
+def test_unreadable_data_is_one_clear_error(tmp_path):
+    done = train("vgs_plus", tmp_path, "task.data=/nowhere/at/all", check=False)
+    assert done.returncode != 0
+    assert "fairseq-vgs prepare" in done.stdout + done.stderr

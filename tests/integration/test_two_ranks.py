@@ -1,0 +1,79 @@
+"""Two CPU ranks train as one process does on the whole batch."""
+
+import socket
+import subprocess
+
+import pytest
+from support.train import CHECKOUT, environment, history, train, train_command
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def train_on_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
+    port = free_port()
+    shared = [
+        "distributed_training.distributed_world_size=2",
+        "distributed_training.distributed_no_spawn=true",
+        f"distributed_training.distributed_init_method=tcp://localhost:{port}",
+        "distributed_training.device_id=0",
+        "distributed_training.distributed_backend=gloo",
+        f"distributed_training.ddp_backend={backend}",
+        *overrides,
+    ]
+    processes = [
+        subprocess.Popen(
+            train_command(config, run_dir, f"distributed_training.distributed_rank={rank}", *shared),
+            cwd=CHECKOUT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output[-4000:]
+
+
+SETTINGS = [
+    "dataset.num_workers=1",
+    "optimization.max_update=3",
+    "task.length_noise=0.0",
+    "model.dropout=0.0",
+    "model.speech_head_dropout=0.0",
+    "model.image_dropout=0.0",
+    "optimizer.adam_eps=0.001",
+]
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_vgs_on_two_ranks_equals_one_process(backend, small_data, tmp_path):
+    """The whole training set is one global batch, so both runs see the same pairs (24 = 2 x 12)."""
+    data = f"task.data={small_data}"
+    overrides = [*SETTINGS, "criterion.vgs_loss=infonce", "criterion.similarity=cosine", "model.vgs_forward=unmasked"]
+    extra = ["distributed_training.find_unused_parameters=true"] if backend == "pytorch_ddp" else []
+    train("vgs", tmp_path / "one", data, "dataset.batch_size=24", *overrides)
+    train_on_two_ranks("vgs", tmp_path / "two", data, "dataset.batch_size=12", *overrides, *extra, backend=backend)
+    one, two = history(tmp_path / "one"), history(tmp_path / "two")
+    assert sorted(one) == sorted(two) == [1, 2, 3]
+    for update in one:
+        for key in ("vgs_loss", "gnorm", "vgs_speech_to_image_accuracy"):
+            assert two[update][key] == pytest.approx(one[update][key], rel=2e-2, abs=2e-3), (update, key)
+    valid_one, valid_two = history(tmp_path / "one", "valid")[3], history(tmp_path / "two", "valid")[3]
+    assert valid_two["retrieval_images"] == valid_one["retrieval_images"] == 10
+    assert valid_two["speech_to_image_r10"] == valid_one["speech_to_image_r10"]
+
+
+def test_draw_uses_one_loss_on_all_ranks(small_data, tmp_path):
+    """If the ranks drew differently, the gather would hang or the gradients disagree (fairseq checks them)."""
+    train_on_two_ranks(
+        "vgs_plus", tmp_path, f"task.data={small_data}", "dataset.batch_size=4",
+        "criterion.alpha_schedule=draw", *SETTINGS, "optimization.max_update=7",
+    )  # fmt: skip
+    updates = history(tmp_path)
+    assert {record["alpha"] for record in updates.values()} == {0.0, 1.0}

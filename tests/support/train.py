@@ -1,0 +1,95 @@
+"""Running the genuine ``fairseq-hydra-train`` in tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fairseq_vgs.manifest import (
+    ManifestFolder,
+    read_audio_list,
+    read_images,
+    read_pairs,
+    write_audio_list,
+    write_images,
+    write_pairs,
+)
+
+CHECKOUT = Path(__file__).parents[2]
+EMBEDDED = CHECKOUT / "manifests" / "embedded"
+TINY = [
+    "model=tiny",
+    "run_config=cpu",
+    "common.log_format=simple",
+    "common.log_interval=1",
+    "model.autocast=none",
+    "dataset.num_workers=1",
+    "lr_scheduler.warmup_updates=2",
+]
+
+
+def train_command(config: str, run_dir: Path, *overrides: str) -> list[str]:
+    """Compose the command line of one small run on the CPU."""
+    script = Path(sys.executable).with_name("fairseq-hydra-train")
+    return [
+        str(script),
+        "--config-dir",
+        str(CHECKOUT / "examples" / "vgs"),
+        "--config-name",
+        config,
+        f"hydra.run.dir={run_dir}",
+        *TINY,
+        *overrides,
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Give the environment in which two test runs do not fight for cores."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
+
+
+def train(config: str, run_dir: Path, *overrides: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run to the end; a failure shows what the command printed."""
+    process = subprocess.run(
+        train_command(config, run_dir, *overrides),
+        cwd=CHECKOUT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert not check or process.returncode == 0, process.stdout[-3000:] + process.stderr[-5000:]
+    return process
+
+
+def history(run_dir: Path, split: str = "train") -> dict[int, dict[str, Any]]:
+    """Read what a run logged: update -> values; of a repeated update the last record counts."""
+    lines = (run_dir / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return {record["update"]: record for record in records if record["split"] == split}
+
+
+def small_folder(target: Path, *, train_pairs: int = 24, valid_pairs: int = 10) -> Path:
+    """Make a manifest folder of the first pairs of the embedded set; media stay where they are."""
+    source, folder = ManifestFolder(EMBEDDED), ManifestFolder(target)
+    target.mkdir(parents=True)
+    used: set[str] = set()
+    for split, n_pairs in (("train", train_pairs), ("valid", valid_pairs)):
+        pairs = read_pairs(source.pairs(split))[:n_pairs]
+        audio = read_audio_list(source.audio_list(split))
+        wanted = {pair.audio_id for pair in pairs}
+        used |= {pair.image_id for pair in pairs}
+        write_audio_list(
+            folder.audio_list(split), [row for row in audio.rows if row.audio_id in wanted], root=str(EMBEDDED)
+        )
+        write_pairs(folder.pairs(split), pairs)
+    images = read_images(source.images)
+    write_images(folder.images, [row for row in images.rows if row.image_id in used], root=str(EMBEDDED))
+    lines = source.regions.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines[1:] if line.split("\t")[0] in used]
+    folder.regions.write_text("\n".join([lines[0], *kept]) + "\n", encoding="utf-8")
+    folder.region_features.write_bytes(source.region_features.read_bytes())
+    return target

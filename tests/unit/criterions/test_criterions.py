@@ -1,0 +1,123 @@
+import math
+
+import pytest
+import torch
+from fairseq import metrics
+from support.tiny import tiny_model, tiny_sample
+
+from fairseq_vgs.criterions import VgsContrastiveCriterion, VgsMultitaskCriterion
+
+
+def run(criterion, model, sample, *, train=True):
+    model.train(train)
+    criterion.train(train)
+    torch.manual_seed(3)
+    return criterion(model, sample)
+
+
+def gradients(criterion, sample, **settings):
+    model = tiny_model(dropout=0.0, attention_dropout=0.0, speech_head_dropout=0.0, image_dropout=0.0, **settings)
+    loss, sample_size, _ = run(criterion, model, sample)
+    (loss / sample_size).backward()
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_chance_value_with_collapsed_embeddings():
+    """With uninformative embeddings L_AV is 2 ln(1 + (N-1) e) under margin 1 (REFERENCE: 10.30 at 64 pairs)."""
+    criterion = VgsContrastiveCriterion(None).train()
+    n = 64
+    output = {"speech_embedding": torch.zeros(n, 20), "image_embedding": torch.zeros(n, 20)}
+    sample = {"id": torch.arange(n), "image_id": torch.arange(n)}
+    loss, logs = criterion.vgs_branch(output, sample)
+    assert float(loss) == pytest.approx(2 * math.log(1 + 63 * math.e), abs=1e-4)
+    assert float(loss) == pytest.approx(10.30, abs=0.01)
+    assert float(logs["speech_spread"]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.9])
+def test_gradient_is_the_weighted_sum_of_the_branches(alpha):
+    sample = tiny_sample(n_pairs=4, n_unpaired=2)
+    both = gradients(VgsMultitaskCriterion(None, alpha_values=[alpha]), sample)
+    ssl = gradients(VgsMultitaskCriterion(None, alpha_values=[0.0]), sample)
+    vgs = gradients(VgsMultitaskCriterion(None, alpha_values=[1.0]), sample)
+    checked = 0
+    for name, gradient in both.items():
+        parts = [w * g[name] for w, g in ((1 - alpha, ssl), (alpha, vgs)) if g[name] is not None]
+        if parts:
+            torch.testing.assert_close(gradient, sum(parts), rtol=1e-3, atol=1e-6)
+            checked += 1
+    assert checked > 50
+
+
+def test_loss_per_item_is_the_weighted_sum_of_means():
+    """Each loss is a mean over its own items before weighing, whatever the batch size."""
+    for n_pairs, n_samples in [(4, 8000), (7, 16000)]:
+        sample = tiny_sample(n_pairs=n_pairs, n_samples=n_samples)
+        loss, size, logs = run(VgsMultitaskCriterion(None, alpha_values=[0.25]), tiny_model(), sample, train=False)
+        means = 0.75 * logs["ssl_loss"] / logs["n_ssl_frames"] + 0.25 * logs["vgs_loss"] / logs["n_vgs_pairs"]
+        assert float(loss.detach() / size) == pytest.approx(float(means), rel=1e-5)
+
+
+def test_zero_weight_branch_is_not_computed_in_training_but_in_evaluation():
+    sample = tiny_sample()
+    model = tiny_model()
+    for alpha, absent in [(0.0, "vgs_loss"), (1.0, "ssl_loss")]:
+        criterion = VgsMultitaskCriterion(None, alpha_values=[alpha])
+        *_, logs = run(criterion, model, sample)
+        assert absent not in logs
+        *_, logs = run(criterion, model, sample, train=False)
+        assert {"vgs_loss", "ssl_loss"} <= set(logs)
+        assert sample["embeddings"]["speech"].shape == (4, 20)
+
+
+def test_schedule_follows_the_update():
+    criterion = VgsMultitaskCriterion(
+        None, alpha_schedule="piecewise", alpha_values=[0.0, 1.0], alpha_boundaries=[10]
+    )
+    model, sample = tiny_model(), tiny_sample()
+    seen = []
+    for update in (0, 9, 10, 11):
+        criterion.set_num_updates(update)
+        *_, logs = run(criterion, model, sample)
+        seen.append((logs["alpha"], "ssl_loss" in logs, "vgs_loss" in logs))
+    assert seen == [(0.0, True, False)] * 2 + [(1.0, False, True)] * 2
+
+
+@pytest.mark.parametrize("vgs_loss", ["masked_margin", "infonce", "sigmoid"])
+def test_learned_scale_is_trained_where_the_loss_uses_it(vgs_loss):
+    similarity = "dot" if vgs_loss == "masked_margin" else "cosine"
+    criterion = VgsContrastiveCriterion(None, vgs_loss=vgs_loss, similarity=similarity)
+    model = tiny_model()
+    loss, *_ = run(criterion, model, tiny_sample())
+    loss.backward()
+    assert (model.logit_scale.grad is not None) == (vgs_loss != "masked_margin")
+    assert (model.logit_bias.grad is not None) == (vgs_loss == "sigmoid")
+
+
+def test_one_pair_is_refused_in_training_and_counted_out_in_evaluation():
+    criterion, model, sample = VgsContrastiveCriterion(None), tiny_model(), tiny_sample(n_pairs=1)
+    with pytest.raises(ValueError, match="raise dataset.batch_size"):
+        run(criterion, model, sample)
+    loss, _, logs = run(criterion, model, sample, train=False)
+    assert logs["n_vgs_pairs"] == 0
+    assert torch.isfinite(loss)
+    assert sample["embeddings"]["image"].shape[0] == 1
+
+
+def test_meters_in_nats():
+    criterion = VgsMultitaskCriterion(None)
+    _, _, logs = run(criterion, tiny_model(), tiny_sample())
+    with metrics.aggregate(new_root=True) as meters:
+        criterion.reduce_metrics([logs, logs])
+    values = meters.get_smoothed_values()
+    assert values["alpha"] == 0.5
+    assert values["ssl_loss"] == pytest.approx(float(logs["ssl_loss"] / logs["n_ssl_frames"]), abs=1e-3)
+    assert values["vgs_loss"] == pytest.approx(float(logs["vgs_loss"] / logs["n_vgs_pairs"]), abs=1e-3)
+    expected = {"loss", "ssl_contrastive", "ssl_diversity", "ssl_feature_penalty", "ssl_accuracy", "code_perplexity"}
+    expected |= {"vgs_speech_to_image_accuracy", "speech_spread", "image_spread", "padding_share", "pairs_per_second"}
+    assert expected <= set(values)
+
+
+def test_loss_weights_are_checked():
+    with pytest.raises(ValueError, match="criterion.loss_weights: expected two weights"):
+        VgsMultitaskCriterion(None, loss_weights=[0.1])

@@ -1,0 +1,126 @@
+import pytest
+import torch
+from support.tiny import tiny_model, tiny_sample
+
+
+def forward(model, sample, **kwargs):
+    torch.manual_seed(5)
+    return model(**sample["net_input"], **kwargs)
+
+
+@pytest.mark.parametrize("head", ["attention", "resdavenet"])
+@pytest.mark.parametrize("vgs_forward", ["masked", "unmasked"])
+def test_both_branches(head, vgs_forward):
+    model = tiny_model(speech_head=head, vgs_forward=vgs_forward)
+    sample = tiny_sample(n_pairs=3, n_unpaired=2)
+    sample["net_input"]["padding_mask"][1, 7000:] = True
+    output = forward(model, sample, compute_ssl=True, compute_vgs=True)
+    assert output["speech_embedding"].shape == output["image_embedding"].shape == (3, 20)
+    n_masked = int(sample["net_input"]["mask_indices"][0].sum())
+    assert output["x"].shape == (1 + 5, 5, n_masked)
+
+
+def test_cls_changes_the_ssl_arm_but_not_its_shape():
+    sample = tiny_sample()
+    with_cls = forward(tiny_model(use_cls=True).eval(), sample)
+    without = forward(tiny_model(use_cls=False).eval(), sample)
+    assert with_cls["x"].shape == without["x"].shape
+
+
+def test_vgs_alone_equals_the_shared_part_of_both():
+    """Layers above vgs_layer and the quantizer do not touch the embeddings."""
+    model, sample = tiny_model().eval(), tiny_sample()
+    both = forward(model, sample, compute_ssl=True, compute_vgs=True)
+    alone = forward(model, sample, compute_ssl=False, compute_vgs=True)
+    torch.testing.assert_close(both["speech_embedding"], alone["speech_embedding"])
+    assert "x" not in alone
+
+
+def test_unmasked_second_pass_equals_encode_speech():
+    model, sample = tiny_model(vgs_forward="unmasked").eval(), tiny_sample(n_pairs=3, n_unpaired=1)
+    sample["net_input"]["padding_mask"][0, 6500:] = True
+    both = forward(model, sample, compute_ssl=True, compute_vgs=True)
+    alone = forward(model, sample, compute_ssl=False, compute_vgs=True)
+    net_input = sample["net_input"]
+    encoded = model.encode_speech(net_input["source"][:3], net_input["padding_mask"][:3])
+    torch.testing.assert_close(both["speech_embedding"], encoded)
+    torch.testing.assert_close(alone["speech_embedding"], encoded)
+    torch.testing.assert_close(model.encode_image(net_input["image"]), both["image_embedding"])
+
+
+def test_masked_and_unmasked_differ():
+    sample = tiny_sample()
+    masked = forward(tiny_model(vgs_forward="masked").eval(), sample, compute_vgs=True)
+    unmasked = forward(tiny_model(vgs_forward="unmasked").eval(), sample, compute_vgs=True)
+    assert not torch.allclose(masked["speech_embedding"], unmasked["speech_embedding"])
+    torch.testing.assert_close(masked["x"], unmasked["x"])
+
+
+@pytest.mark.parametrize("vgs_forward", ["masked", "unmasked"])
+def test_each_branch_trains_its_own_and_the_shared_parameters(vgs_forward):
+    sample = tiny_sample()
+    for compute_ssl, compute_vgs in [(True, False), (False, True), (True, True)]:
+        model = tiny_model(vgs_forward=vgs_forward)
+        output = forward(model, sample, compute_ssl=compute_ssl, compute_vgs=compute_vgs)
+        loss = sum(value.pow(2).sum() for key, value in output.items() if key in ("x", "speech_embedding", "image_embedding"))
+        loss.backward()
+        unused = {id(parameter) for parameter in model.unused_parameters()}
+        loss_only = {id(model.logit_scale), id(model.logit_bias)}  # used by losses, not in this forward
+        quantizer = {id(p) for p in model.quantizer.parameters()}  # its diversity loss is not in this sum
+        for name, parameter in model.named_parameters():
+            if id(parameter) in loss_only | quantizer:
+                continue
+            assert (parameter.grad is None) == (id(parameter) in unused), name
+        everything = list(model.vgs_parameters()) + list(model.ssl_parameters())
+        assert {id(p) for p in model.unused_parameters()} == {id(p) for p in everything}  # the record was reset
+
+
+def test_bf16_autocast_stays_close_and_returns_fp32():
+    sample = tiny_sample()
+    exact = forward(tiny_model(autocast="none").eval(), sample, compute_vgs=True)
+    rough = forward(tiny_model(autocast="bf16").eval(), sample, compute_vgs=True)
+    for key in ("speech_embedding", "image_embedding", "x"):
+        assert rough[key].dtype == torch.float32
+    difference = (exact["speech_embedding"] - rough["speech_embedding"]).norm() / exact["speech_embedding"].norm()
+    assert difference < 0.05
+
+
+def test_pictures_as_input():
+    model, sample = tiny_model(image_encoder="patches"), tiny_sample()
+    sample["net_input"]["image"] = {"pictures": torch.randn(4, 3, 16, 16)}
+    assert forward(model, sample, compute_vgs=True)["image_embedding"].shape == (4, 20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vgs_layer": 0}, "model.vgs_layer: expected 1..3"),
+        ({"vgs_layer": 4}, "model.vgs_layer: expected 1..3"),
+        ({"encoder_layerdrop": 0.1}, "model.encoder_layerdrop: expected 0"),
+        ({"layer_type": "conformer"}, "model.layer_type"),
+        ({"speech_head": "best"}, "model.speech_head: expected one of attention, resdavenet, got 'best'"),
+        ({"image_encoder": "best"}, "model.image_encoder: expected one of"),
+        ({"use_cls": False, "speech_head": "resdavenet"}, "set model.use_cls=true"),
+        ({"conv_feature_layers": "[(16, 10, 5)] + exit()"}, "model.conv_feature_layers"),
+    ],
+)
+def test_impossible_settings(settings, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        tiny_model(**settings)
+
+
+def test_region_dims_are_checked_against_the_task():
+    class Task:
+        region_dim = 1280
+
+    model = tiny_model()
+    with pytest.raises(ValueError, match="set model.image_dim=1280"):
+        type(model).build_model(model.cfg, Task())
+
+
+def test_no_graph_is_kept_after_ssl_only():
+    model, sample = tiny_model(vgs_forward="unmasked"), tiny_sample()
+    forward(model, sample, compute_ssl=True, compute_vgs=False)
+    assert model._unmasked is None
+    with pytest.raises(RuntimeError, match="no pass has reached"):
+        model.encoder.take_shared()

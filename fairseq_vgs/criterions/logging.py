@@ -26,7 +26,7 @@ def log_means(logging_outputs: list[Logs], names: Mapping[str, str], count: str,
     if not weight:
         return
     for offset, (key, name) in enumerate(names.items()):
-        metrics.log_scalar(name, total(logging_outputs, key) / weight, weight, priority=priority + offset, round=4)
+        metrics.log_scalar(name, total(logging_outputs, key) / weight, weight, priority=priority + offset)
 
 
 def log_speed(logging_outputs: list[Logs]) -> None:
@@ -34,6 +34,6 @@ def log_speed(logging_outputs: list[Logs]) -> None:
     samples, padded = total(logging_outputs, "ntokens"), total(logging_outputs, "n_padded")
     metrics.log_speed("pairs_per_second", total(logging_outputs, "n_pairs"), priority=60, round=1)
     if samples:
-        metrics.log_scalar("padding_share", padded / (samples + padded), samples + padded, priority=61, round=4)
+        metrics.log_scalar("padding_share", padded / (samples + padded), samples + padded, priority=61)
     skipped = total(logging_outputs, "n_skipped")
     metrics.log_scalar_sum("skipped", skipped, priority=62)

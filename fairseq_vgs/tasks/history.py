@@ -1,0 +1,61 @@
+"""One JSON line per update and per validation, for plots and for machines.
+
+fairseq's own logs are averages over log intervals and mix with other output; this file is neither.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HIDDEN_PREFIX = "_"
+
+
+class TrainingHistory:
+    """Appends records to a JSON-lines file; a run resumed after a kill goes on in the same file.
+
+    Updates replayed after the last checkpoint appear twice: the later record counts. A line cut off by a kill is closed,
+    so that it spoils no other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._checked = False
+
+    def append(self, split: str, update: int, values: Mapping[str, Any]) -> None:
+        """Write one record.
+
+        Args:
+            split: "train" or the name of a validation set.
+            update: number of updates done.
+            values: numbers by name; hidden names and non-numbers are left out, non-finite numbers become null.
+        """
+        record: dict[str, Any] = {"split": split, "update": update}
+        for key, value in values.items():
+            number = _number(value)
+            if number is not None and not key.startswith(HIDDEN_PREFIX):
+                record[key] = number if math.isfinite(number) else None
+        line = json.dumps(record, allow_nan=False) + "\n"
+        if not self._checked:
+            self._checked = True
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if _ends_within_a_line(self.path):
+                line = "\n" + line
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"

@@ -26,7 +26,8 @@ INSTALL_REQUIRES = [
     "pillow>=10",
     "scipy>=1.11",
     "soundfile>=0.12",
-    "torch>=2.6",  # since 2.5 it loads the entry point below, since 2.6 torch.load refuses to run code by default
+    # since 2.5 torch loads the entry point below, since 2.6 torch.load refuses to run code by default
+    "torch>=2.6",
     "tqdm",
 ]
 

@@ -157,7 +157,7 @@ def gather_lists_without_cuda() -> bool:
 
 
 class _DistributedDataParallel(nn.parallel.DistributedDataParallel):
-    """torch's class, dropping the ``device_ids`` that fairseq passes for a model on the CPU: torch refuses them."""
+    """torch's class without the ``device_ids`` that fairseq passes, and torch refuses, for a model on CPU."""
 
     def __init__(self, module: nn.Module, **kwargs: Any) -> None:
         if all(parameter.device.type == "cpu" for parameter in module.parameters()):

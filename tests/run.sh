@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Sets up .venv, then checks style, types and behaviour. Arguments go to pytest: bash tests/run.sh -k manifest -x
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+bash examples/vgs/setup_environment.sh --dev
+bin=$PWD/.venv/bin
+export PATH="$bin:$PATH"
+
+# The tests are small: threads cost more than they bring, more so when several processes train at once.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# no desktop, no files of the user's
+export MPLBACKEND=Agg
+unset PYTHONPATH
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "ruff"
+"$bin/python" -m ruff check .
+"$bin/python" -m ruff format --check --quiet . || {
+    echo "ruff format: some files are not formatted; run: .venv/bin/ruff format ." >&2
+    exit 1
+}
+
+say "mypy"
+"$bin/python" -m mypy
+
+say "pytest"
+rm -f .coverage .coverage.*
+"$bin/python" -m coverage run -m pytest --durations=10 "$@"
+
+# A selection of the tests says nothing about how much of the package they cover.
+if [[ $# -eq 0 ]]; then
+    say "coverage"
+    "$bin/python" -m coverage combine --quiet
+    "$bin/python" -m coverage report
+fi

@@ -25,8 +25,9 @@ def atomic_write(
 ) -> AbstractContextManager[TextIO] | AbstractContextManager[BinaryIO]:
     """Open a file for writing that appears under its name only when it is complete.
 
-    The content goes to a hidden file beside ``path``, is flushed to disk and renamed when the block ends. If the block
-    raises, that file is removed and an older ``path`` stays as it was. Missing parent folders are created.
+    The content goes to a hidden file beside ``path``, is flushed to disk and renamed when the block ends.
+    If the block raises, that file is removed and an older ``path`` stays as it was. Missing parent folders
+    are created.
 
     Args:
         path: Where the finished file goes.
@@ -34,7 +35,7 @@ def atomic_write(
         mode: ``"w"`` for UTF-8 text with Unix line ends, ``"wb"`` for bytes.
 
     Raises:
-        FileExistsError: ``path`` exists and ``force`` is off; checked before anything is written, and again at the end.
+        FileExistsError: ``path`` exists and ``force`` is off; checked before writing, and again at the end.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
@@ -54,7 +55,7 @@ def _atomic_write(path: Path, *, force: bool, mode: str) -> Iterator[Any]:
                 file.flush()
                 os.fsync(file.fileno())
         _refuse_existing(path, force=force)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -64,8 +65,8 @@ def _atomic_write(path: Path, *, force: bool, mode: str) -> Iterator[Any]:
 def _open_new(path: Path, mode: str) -> IO[Any]:
     # "x" refuses an existing file and, unlike tempfile, gives the permissions that the user's umask asks for.
     if mode == "wb":
-        return open(path, "xb")
-    return open(path, "x", encoding="utf-8", newline="\n")
+        return path.open("xb")
+    return path.open("x", encoding="utf-8", newline="\n")
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
@@ -76,7 +77,7 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The rename itself is on disk only once the folder is; some file systems cannot sync folders, which is no failure.
+    # The rename is on disk only once the folder is; that some file systems cannot sync folders is no failure.
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

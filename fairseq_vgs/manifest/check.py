@@ -1,15 +1,230 @@
-"""All faults of a manifest folder."""
+"""All faults of a manifest folder: tables, references between them, media, leakage between splits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.manifest.errors import Fault, fault
+from fairseq_vgs.manifest.folder import STANDARD_SPLITS, ManifestFolder
+from fairseq_vgs.manifest.leakage import audio_leakage, image_leakage
+from fairseq_vgs.manifest.media import audio_problems, non_finite_rows, open_features, picture_problems
+from fairseq_vgs.manifest.media_check import MediaCheck, Progress
+from fairseq_vgs.manifest.parsing import Table, line_number
+from fairseq_vgs.manifest.references import (
+    feature_rows_out_of_range,
+    images_without_regions,
+    unknown_audio,
+    unknown_images,
+)
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
+from fairseq_vgs.manifest.tables import scan_audio_list, scan_images, scan_pairs, scan_regions
 
 
-def check_folder(
-    folder: Path, *, read_media: bool = True, progress: Callable[[int, int], None] | None = None
-) -> list[Fault]:
-    """Return every fault of a manifest folder."""
-    raise NotImplementedError
+@dataclass
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        faults: What must be repaired.
+        notes: What a user may want to know but need not change.
+        counts: Sizes: ``{"all": {"utterances": ...}, "splits": {"train": {...}}}``.
+        media_read: Whether media were read and decoded.
+    """
+
+    media_read: bool
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    audio: dict[str, Table[AudioRow]]
+    pairs: dict[str, Table[PairRow]]
+    images: Table[ImageRow] | None
+    regions: Table[RegionRow] | None
+
+
+def check_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> list[Fault]:
+    """Return every fault of a manifest folder; none means that training can start.
+
+    Args:
+        folder: The folder.
+        read_media: Read and decode all media. Without it they must still exist; copies go unnoticed.
+        progress: Called with (media done, media in all) after each.
+    """
+    return inspect_folder(folder, read_media=read_media, progress=progress).faults
+
+
+def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> CheckReport:
+    """As ``check_folder``, with notes and counts."""
+    files = ManifestFolder(folder)
+    if not files.path.is_dir():
+        missing = Fault(str(folder), "must be a folder, got none; build it with fairseq-vgs prepare")
+        return CheckReport(media_read=read_media, faults=[missing])
+    tables = _read_tables(files)
+    media = MediaCheck(read_media=read_media, total=_count_media(tables), progress=progress)
+    audio_prints = _check_audio(tables, media)
+    image_prints = _check_pictures(tables.images, media)
+    images = {row.image_id: row for row in tables.images.rows} if tables.images is not None else {}
+    faults = [
+        *_table_faults(tables),
+        *_missing_files(files, tables),
+        *_reference_faults(tables),
+        *_feature_faults(files, tables, read_media=read_media),
+        *_summary_faults(files.summary),
+        *media.faults,
+        *audio_leakage(tables.audio, audio_prints),
+        *image_leakage(tables.pairs, images, image_prints),
+    ]
+    return CheckReport(
+        media_read=read_media,
+        faults=sorted(faults, key=_reading_order),
+        notes=list(_notes(tables, audio_prints)),
+        counts=_count(tables),
+    )
+
+
+def _read_tables(files: ManifestFolder) -> _Tables:
+    splits = files.splits()
+    return _Tables(
+        audio={split: scan_audio_list(files.audio_list(split)) for split in splits},
+        pairs={split: scan_pairs(files.pairs(split)) for split in splits if files.pairs(split).exists()},
+        images=scan_images(files.images) if files.images.exists() else None,
+        regions=scan_regions(files.regions) if files.regions.exists() else None,
+    )
+
+
+def _table_faults(tables: _Tables) -> Iterator[Fault]:
+    for table in (*tables.audio.values(), *tables.pairs.values(), tables.images, tables.regions):
+        if table is not None:
+            yield from table.faults
+
+
+def _missing_files(files: ManifestFolder, tables: _Tables) -> Iterator[Fault]:
+    step = "build it with fairseq-vgs prepare"
+    if not tables.audio:
+        yield Fault(str(files.path), f"must hold an audio list such as train.tsv, got none; {step}")
+    if tables.images is None and (tables.pairs or tables.regions is not None):
+        yield Fault(files.images.name, f"file is missing, but pairs or regions name images; {step}")
+    if tables.images is not None:
+        for split in tables.audio:
+            # Lists of other names may be unpaired speech.
+            if split in STANDARD_SPLITS and split not in tables.pairs:
+                yield Fault(files.pairs(split).name, f"file is missing beside {split}.tsv; {step}")
+    if tables.regions is None and files.region_features.exists():
+        yield Fault(files.regions.name, f"file is missing beside {files.region_features.name}; {step}")
+
+
+def _reference_faults(tables: _Tables) -> Iterator[Fault]:
+    known_images = {row.image_id for row in tables.images.rows} if tables.images is not None else set()
+    for split, pairs in tables.pairs.items():
+        yield from unknown_audio(pairs, tables.audio[split])
+        if tables.images is not None:
+            yield from unknown_images(pairs, tables.images)
+        if tables.regions is not None:
+            yield from images_without_regions(pairs, tables.regions, known_images)
+    if tables.regions is not None and tables.images is not None:
+        yield from unknown_images(tables.regions, tables.images)
+
+
+def _feature_faults(files: ManifestFolder, tables: _Tables, *, read_media: bool) -> Iterator[Fault]:
+    if tables.regions is None:
+        return
+    name = files.region_features.name
+    try:
+        features = open_features(files.region_features)
+    except ValueError as error:
+        yield Fault(name, str(error))
+        return
+    yield from feature_rows_out_of_range(tables.regions, len(features))
+    if read_media:
+        for row in non_finite_rows(features):
+            yield Fault(
+                f"{name} row {row}", "features must be finite, got NaN or infinity; compute them again"
+            )
+
+
+def _summary_faults(path: Path) -> Iterator[Fault]:
+    if not path.exists():
+        return
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
+        yield fault(path.name, "must be JSON", str(error), "rerun fairseq-vgs prepare")
+
+
+def _count_media(tables: _Tables) -> int:
+    n_images = len(tables.images.rows) if tables.images is not None else 0
+    return n_images + sum(len(table.rows) for table in tables.audio.values())
+
+
+def _check_audio(tables: _Tables, media: MediaCheck) -> dict[str, list[str | None]]:
+    return {
+        split: media.run(
+            table,
+            entry=lambda row: row.audio_id,
+            problems=lambda data, row: audio_problems(data, n_samples=row.n_samples),
+        )
+        for split, table in tables.audio.items()
+    }
+
+
+def _check_pictures(images: Table[ImageRow] | None, media: MediaCheck) -> dict[str, str]:
+    if images is None:
+        return {}
+    prints = media.run(
+        images,
+        entry=lambda row: row.path,
+        problems=lambda data, row: picture_problems(data, width=row.width, height=row.height),
+    )
+    return {
+        row.image_id: print_ for row, print_ in zip(images.rows, prints, strict=True) if print_ is not None
+    }
+
+
+def _notes(tables: _Tables, audio_prints: Mapping[str, Sequence[str | None]]) -> Iterator[str]:
+    for split in STANDARD_SPLITS:
+        if split not in tables.audio:
+            yield f"there is no {split}.tsv"
+    if tables.images is not None:
+        paired = {row.image_id for pairs in tables.pairs.values() for row in pairs.rows}
+        n_unused = sum(row.image_id not in paired for row in tables.images.rows)
+        if n_unused:
+            yield f"{tables.images.name}: {n_unused:,} of {len(tables.images.rows):,} images are in no pair"
+    for split, audio in tables.audio.items():
+        prints = [print_ for print_ in audio_prints[split] if print_ is not None]
+        n_copies = len(prints) - len(set(prints))
+        if n_copies:
+            yield f"{audio.name}: {n_copies:,} utterances are copies of others in the same list"
+        if split in tables.pairs:
+            n_unpaired = len(audio.rows) - len({row.audio_id for row in tables.pairs[split].rows})
+            if n_unpaired > 0:
+                yield f"{audio.name}: {n_unpaired:,} of {len(audio.rows):,} utterances are in no pair"
+
+
+def _count(tables: _Tables) -> dict[str, dict[str, Any]]:
+    splits = {
+        split: {
+            "utterances": len(audio.rows),
+            "samples": sum(row.n_samples for row in audio.rows),
+            "pairs": len(tables.pairs[split].rows) if split in tables.pairs else 0,
+        }
+        for split, audio in tables.audio.items()
+    }
+    totals = {
+        "utterances": sum(counts["utterances"] for counts in splits.values()),
+        "pairs": sum(counts["pairs"] for counts in splits.values()),
+        "images": len(tables.images.rows) if tables.images is not None else 0,
+        "regions": len(tables.regions.rows) if tables.regions is not None else 0,
+    }
+    return {"all": totals, "splits": splits}
+
+
+def _reading_order(item: Fault) -> tuple[str, int]:
+    name, _, _ = item.place.rpartition(":")
+    return name or item.place, line_number(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Long enough for any id worth reading, short enough that a binary blob in a table stays one line of a terminal.
+# Long enough for any id worth reading, short enough for a binary blob in a table to stay readable.
 MAX_SHOWN = 160
 
 
@@ -41,7 +41,7 @@ class ManifestError(ValueError):
             raise TypeError(
                 "ManifestError takes Fault objects; build them with fairseq_vgs.manifest.errors.fault"
             )
-        # The faults, not their text, are the exception's argument: that is what lets it travel between processes.
+        # The faults, not their text, are the exception's argument: so it can travel between processes.
         super().__init__(self.faults)
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """The kinds of columns in a manifest table: how each is read, checked and written.
 
-Parsers raise ``ValueError`` whose message is the expectation, a clause such as ``must be a positive integer``.
+Parsers raise ``ValueError`` whose message is the expectation, such as ``must be a positive integer``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from fairseq_vgs.manifest.location import split_entry
 
-# Plain digits only: int() would also take '1_000', ' 7' and digits of other scripts, which other readers refuse.
+# Plain digits only: int() would also take '1_000', ' 7' and digits of other scripts, as few readers do.
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 
@@ -106,7 +106,7 @@ def _parse_share(text: str) -> float:
 def _render_text(value: Any) -> str:
     # ValueError like every other refusal of a column, so that callers gather them all.
     if not isinstance(value, str):
-        raise ValueError("must be text")  # noqa: TRY004
+        raise ValueError("must be text")
     # What the formats cannot hold: there is no quoting in them.
     if any(c in value for c in "\t\n\r\0"):
         raise ValueError("must not contain tabs, line ends or NUL")

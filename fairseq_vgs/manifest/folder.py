@@ -51,8 +51,8 @@ class ManifestFolder:
     def splits(self) -> list[str]:
         """Return the splits found here: train, valid, test first, then others by name.
 
-        A split has a pair table, or an audio list: a ``.tsv`` whose first line holds no tab. Tables of other kinds
-        that somebody keeps in the folder are no splits.
+        A split has a pair table, or an audio list: a ``.tsv`` whose first line holds no tab. Tables of other
+        kinds that somebody keeps in the folder are no splits.
         """
         found = set()
         for path in self.path.glob("*.tsv"):
@@ -68,7 +68,7 @@ class ManifestFolder:
 
 def _first_line_is_a_root(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return b"\t" not in file.readline(65536)
     except OSError:
         return False

@@ -2,14 +2,15 @@
 
 An entry is ``folder/clip.flac`` or ``speech.zip:OFFSET:LENGTH`` (a stored, not compressed, zip) or
 ``pictures.tar:OFFSET:LENGTH``: the bytes are taken from the archive by position, without reading its index.
-Entries are refused lexically when they are absolute or contain ``..``; symbolic links below the root are followed,
-since it is the owner of the machine who places them.
+Entries that are absolute or contain ``..`` are refused; symbolic links below the root are followed, since
+corpora are often linked into place.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -38,8 +39,8 @@ def split_entry(entry: str) -> tuple[str, int | None, int | None]:
     """Split an entry into path, offset and length, without touching the disk.
 
     Raises:
-        ValueError: The entry is empty, absolute, climbs with ``..``, or is a malformed archive entry. The message is
-            the expectation, a clause to continue with "got ...".
+        ValueError: The entry is empty, absolute, climbs with ``..``, or is a malformed archive entry. The
+            message is the expectation, a clause to continue with "got ...".
     """
     path, offset, length = entry, None, None
     match = _SLICE.fullmatch(entry) if ":" in entry else None
@@ -73,55 +74,67 @@ def resolve(root: Path, entry: str) -> MediaLocation:
     return MediaLocation(Path(root) / path, offset, length)
 
 
+def check_present(location: MediaLocation) -> None:
+    """See that a medium is there without reading it: a regular file, and long enough for an archive's entry.
+
+    Raises:
+        ManifestError: The file is missing, unreadable, not regular, or the archive ends before the entry.
+    """
+    try:
+        status = location.path.stat()
+    except FileNotFoundError:
+        raise ManifestError(
+            Fault(str(location.path), "file is missing; check the root and the path")
+        ) from None
+    except OSError as error:
+        raise ManifestError(_unreadable(location, error)) from error
+    # Opening a named pipe would wait for a writer for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise ManifestError(Fault(str(location.path), "is not a regular file; check the path"))
+    # Seen before reading, so that an absurd length asks for no memory.
+    if location.offset is not None and location.offset + (location.length or 0) > status.st_size:
+        raise ManifestError(_truncated(location, status.st_size))
+
+
 def read_bytes(location: MediaLocation) -> bytes:
     """Return all bytes of a medium.
 
     Raises:
-        ManifestError: The file is missing or unreadable, or the archive ends before the entry does.
+        ManifestError: As ``check_present``.
     """
+    check_present(location)
     try:
-        # Opening a named pipe would wait for a writer for ever.
-        if not location.path.is_file():
-            raise ManifestError(_missing(location.path))
-        with open(location.path, "rb") as file:
-            return file.read() if location.offset is None else _read_slice(file, location)
+        with location.path.open("rb") as file:
+            if location.offset is None:
+                return file.read()
+            file.seek(location.offset)
+            data = file.read(location.length)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ManifestError(
-            Fault(str(location.path), f"cannot be read ({reason}); check the file")
-        ) from error
+        raise ManifestError(_unreadable(location, error)) from error
+    if len(data) != location.length:
+        raise ManifestError(_truncated(location, location.offset + len(data)))
+    return data
 
 
 def open_media(location: MediaLocation) -> BinaryIO:
     """Return a seekable binary file of a medium's bytes, for decoders; the caller closes it.
 
     Raises:
-        ManifestError: As ``read_bytes``.
+        ManifestError: As ``check_present``.
     """
     return io.BytesIO(read_bytes(location))
 
 
-def _read_slice(file: BinaryIO, location: MediaLocation) -> bytes:
-    offset, length = location.offset or 0, location.length or 0
-    # The size is compared first so that an absurd length asks for no memory.
-    size = file.seek(0, io.SEEK_END)
-    if offset + length > size:
-        raise ManifestError(_truncated(location, size))
-    file.seek(offset)
-    data = file.read(length)
-    if len(data) != length:
-        raise ManifestError(_truncated(location, offset + len(data)))
-    return data
-
-
-def _missing(path: Path) -> Fault:
-    what = "is not a regular file" if path.exists() else "file is missing"
-    return Fault(str(path), f"{what}; check the root and the path")
+def _unreadable(location: MediaLocation, error: OSError) -> Fault:
+    return Fault(
+        str(location.path), f"cannot be read ({error.strerror or type(error).__name__}); check the file"
+    )
 
 
 def _truncated(location: MediaLocation, size: int) -> Fault:
     end = (location.offset or 0) + (location.length or 0)
+    step = "copy or build the archive again"
     return Fault(
         str(location.path),
-        f"archive must hold the bytes {location.offset} to {end}, but ends after {size}; copy or build the archive again",
+        f"archive must hold bytes {location.offset} to {end}, but ends after {size}; {step}",
     )

@@ -16,6 +16,7 @@ from fairseq_vgs.manifest.errors import Fault, ManifestError, fault, shown
 from fairseq_vgs.manifest.fields import Column
 
 Row = TypeVar("Row")
+Row_co = TypeVar("Row_co", covariant=True)
 CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
 
 
@@ -44,7 +45,7 @@ class TableFormat(Generic[Row]):
 
 
 @dataclass(frozen=True)
-class Table(Generic[Row]):
+class Table(Generic[Row_co]):
     """A table as far as it could be read.
 
     Attributes:
@@ -58,7 +59,7 @@ class Table(Generic[Row]):
     """
 
     name: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Row_co, ...] = ()
     lines: tuple[int, ...] = ()
     faults: tuple[Fault, ...] = ()
     root: Path | None = None
@@ -152,7 +153,8 @@ def parse_rows(
         if line is None:
             continue
         place = f"{name}:{number}"
-        row, line_faults = _parse_line(line, table, place=place, order=order)
+        parsed = _parse_line(line, table, place=place, order=order)
+        row, line_faults = parsed
         if row is not None:
             key = key_of(row)
             first = seen.setdefault(key, number)

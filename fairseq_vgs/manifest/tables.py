@@ -1,7 +1,7 @@
 """The tables of a manifest folder: audio lists, pairs, images, regions.
 
-``read_*`` and ``write_*`` raise ``ManifestError`` naming all faulty lines. ``scan_*`` return what can be read together
-with the faults, for the checker. Writers refuse rows that would not read back as they were given.
+``read_*`` and ``write_*`` raise ``ManifestError`` naming all faulty lines; writers refuse what readers would.
+``scan_*`` return what can be read together with the faults, for the checker.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def read_images(path: Path) -> ImageTable:
 
 
 def read_regions(path: Path) -> tuple[RegionRow, ...]:
-    """Read a region table; several regions of an image, and the same feature row in several of them, are fine."""
+    """Read a region table; an image may have several regions, and several regions the same feature row."""
     return _strict(scan_regions(path)).rows
 
 

@@ -1,0 +1,1 @@
+"""The ``fairseq-vgs`` command: one file per subcommand."""

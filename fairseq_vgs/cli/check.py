@@ -1,0 +1,83 @@
+"""List all faults of a manifest folder, one line each, on stdout.
+
+Media are read and decoded unless --no-media is given. Exit status 1 if there is any fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairseq_vgs.manifest.check import CheckReport
+
+NAME = "check"
+HELP = "list all faults of a manifest folder"
+SCHEMA_VERSION = 1
+EPILOG = """\
+examples:
+  fairseq-vgs check DATA
+  fairseq-vgs check DATA --no-media      tables only: quick
+  fairseq-vgs check DATA --json | jq .faults
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("data", type=Path, metavar="DATA", help="the manifest folder, as in task.data")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument(
+        "--no-media",
+        action="store_true",
+        help="do not open audio, pictures and features; only see that they exist",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the folder; return 1 if it has faults."""
+    from tqdm import tqdm
+
+    from fairseq_vgs.manifest.check import inspect_folder
+
+    # disable=None turns the bar off where stderr is no terminal.
+    with tqdm(desc="reading media", unit="file", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = inspect_folder(args.data, read_media=not args.no_media, progress=progress)
+    if args.json:
+        print(json.dumps(_as_json(args.data, report), ensure_ascii=False, indent=2))
+    else:
+        for item in report.faults:
+            print(item)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{args.data}: {_summary(report)}", file=sys.stderr)
+    return 1 if report.faults else 0
+
+
+def _as_json(folder: Path, report: CheckReport) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "folder": str(folder),
+        "media_read": report.media_read,
+        "n_faults": len(report.faults),
+        "faults": [{"place": item.place, "message": item.message} for item in report.faults],
+        "notes": list(report.notes),
+        "counts": report.counts,
+    }
+
+
+def _summary(report: CheckReport) -> str:
+    n_faults = len(report.faults)
+    found = "no faults" if n_faults == 0 else "1 fault" if n_faults == 1 else f"{n_faults:,} faults"
+    counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.get("all", {}).items())
+    return (f"{found} in {counted}" if counted else found) + (
+        "" if report.media_read else " (media not read)"
+    )

@@ -1,0 +1,117 @@
+"""``fairseq-vgs``: parsing, logging, and errors as readable lines with exit codes.
+
+Every subcommand is a module of this package with ``NAME``, ``HELP``, ``add_arguments(parser)`` and
+``run(args) -> int``; what it needs beyond the standard library it imports inside ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from fairseq_vgs import __version__
+
+logger = logging.getLogger(__name__)
+
+SUBCOMMANDS = ("check", "prepare", "evaluate", "plot", "gallery")
+EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+DESCRIPTION = (
+    "Visually grounded speech with fairseq: data, evaluation, plots. Training is fairseq-hydra-train."
+)
+EPILOG = """\
+examples:
+  fairseq-vgs prepare --help
+  fairseq-vgs check DATA
+  fairseq-vgs --debug check DATA --json
+
+exit status: 0 done, 1 data or run error, 2 wrong usage
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit code.
+
+    Args:
+        argv: Arguments without the program's name; the process's own by default.
+    """
+    _print_any_character()
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if args.debug else logging.INFO,
+        stream=sys.stderr,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        code: int = args.run(args)
+        # Results still in the buffer meet a closed pipe here, not at the interpreter's exit.
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; Python must not complain about it when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except Exception as error:
+        if args.debug:
+            raise
+        print(_describe(error), file=sys.stderr)
+        return EXIT_ERROR
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all subcommands; a chosen one's ``run`` is left in ``args.run``."""
+    parser = argparse.ArgumentParser(
+        prog="fairseq-vgs",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="log more, and show the whole traceback of an error"
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    for name in SUBCOMMANDS:
+        if find_spec(f"fairseq_vgs.cli.{name}") is None:
+            continue
+        module = importlib.import_module(f"fairseq_vgs.cli.{name}")
+        subparser = subparsers.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _describe(error: Exception) -> str:
+    # Our own errors and the operating system's speak for themselves; of others, the type is half the message.
+    from fairseq_vgs.manifest.errors import ManifestError
+
+    if isinstance(error, (ManifestError, OSError)) and str(error):
+        return str(error)
+    hint = "run again as fairseq-vgs --debug ... for the traceback"
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text} ({hint})"
+
+
+def _print_any_character() -> None:
+    # File names and captions may hold what the terminal's encoding cannot: print an escape then.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

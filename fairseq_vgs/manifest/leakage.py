@@ -1,0 +1,97 @@
+"""Leakage: material that training and held-out splits share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.manifest.parsing import Table
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
+
+
+class Use(NamedTuple):
+    """One use of some material: which split, where, under which name."""
+
+    split: str
+    place: str
+    name: str
+
+
+def split_role(split: str) -> str:
+    """Return the part before the first ``_``, ``-`` or ``.``: ``train_extra`` is training material too."""
+    return re.split(r"[_.\-]", split)[0]
+
+
+def audio_leakage(
+    audio: Mapping[str, Table[AudioRow]], fingerprints: Mapping[str, Sequence[str | None]]
+) -> list[Fault]:
+    """Return the utterances that an earlier split of another role holds too.
+
+    Args:
+        audio: The audio list of each split, in the order in which splits have precedence.
+        fingerprints: For each row of each list what identifies its sound, or None where it could not be read.
+    """
+
+    def uses() -> Iterator[tuple[str | None, Use]]:
+        for split, table in audio.items():
+            for line, row, print_ in zip(table.lines, table.rows, fingerprints[split], strict=True):
+                yield print_, Use(split, f"{table.name}:{line}", row.audio_id)
+
+    return [
+        _leak(use, first, "splits must not share audio", f"the same audio as {first.name!r}")
+        for use, first in _shared(uses())
+    ]
+
+
+def image_leakage(
+    pairs: Mapping[str, Table[PairRow]], images: Mapping[str, ImageRow], fingerprints: Mapping[str, str]
+) -> list[Fault]:
+    """Return the images that an earlier split of another role uses too: by id, else by content and by group.
+
+    Args:
+        pairs: The pair table of each split, in the order in which splits have precedence.
+        images: The images by id.
+        fingerprints: What identifies each image's content, by image id, where it could be read.
+    """
+    uses = list(_first_uses(pairs))
+    faults = []
+    leaked = set()
+    for use, first in _shared((use.name, use) for use in uses):
+        leaked.add((use.split, use.name))
+        faults.append(_leak(use, first, "splits must not share images", f"image_id {use.name!r}"))
+    others = [use for use in uses if (use.split, use.name) not in leaked]
+    for use, first in _shared((fingerprints.get(use.name), use) for use in others):
+        got = f"{use.name!r} with the same picture as {first.name!r}"
+        faults.append(_leak(use, first, "splits must not share images", got))
+    grouped = ((images[use.name].group_id, use) for use in others if use.name in images)
+    for use, first in _shared(grouped):
+        got = f"{use.name!r} and {first.name!r} of group {images[use.name].group_id!r}"
+        faults.append(_leak(use, first, "splits must not share groups of images", got))
+    return faults
+
+
+def _first_uses(pairs: Mapping[str, Table[PairRow]]) -> Iterator[Use]:
+    for split, table in pairs.items():
+        seen = set()
+        for line, row in zip(table.lines, table.rows, strict=True):
+            if row.image_id not in seen:
+                seen.add(row.image_id)
+                yield Use(split, f"{table.name}:{line}", row.image_id)
+
+
+def _shared(uses: Iterable[tuple[str | None, Use]]) -> Iterator[tuple[Use, Use]]:
+    first_uses: dict[str, Use] = {}
+    for key, use in uses:
+        if key is None:
+            continue
+        first = first_uses.setdefault(key, use)
+        if split_role(first.split) != split_role(use.split):
+            yield use, first
+
+
+def _leak(use: Use, first: Use, expected: str, got: str) -> Fault:
+    return Fault(
+        use.place, f"{expected}, got {got} ({first.place}); remove it from {use.split} or {first.split}"
+    )

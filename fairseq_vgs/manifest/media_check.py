@@ -1,0 +1,90 @@
+"""Going through the media of a table: are they there, are they sound, what identifies their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.location import MediaLocation, check_present, read_bytes, resolve
+from fairseq_vgs.manifest.parsing import Table
+
+Row = TypeVar("Row")
+Progress = Callable[[int, int], None]
+
+
+class MediaCheck:
+    """Checks the media of several tables, one after another, and gathers their faults.
+
+    Args:
+        read_media: Read and decode; otherwise only see that every medium exists.
+        total: Number of media in all tables, for ``progress``.
+        progress: Called with (media done, total) after each.
+    """
+
+    def __init__(self, *, read_media: bool, total: int, progress: Progress | None = None) -> None:
+        self.faults: list[Fault] = []
+        self._read_media = read_media
+        self._total = total
+        self._done = 0
+        self._progress = progress
+
+    def run(
+        self, table: Table[Row], *, entry: Callable[[Row], str], problems: Callable[[bytes, Row], list[str]]
+    ) -> list[str | None]:
+        """Check the media of one table.
+
+        Args:
+            table: The table; paths start from its root.
+            entry: Gives the path or archive entry of a row.
+            problems: Gives what is wrong with a row's bytes, one message each.
+
+        Returns:
+            For each row what identifies its content, None where there is nothing: the SHA-256 of the
+            bytes or, without reading, the place they lie at.
+        """
+        if table.root is None or not table.root.is_dir():
+            if table.root is not None:
+                step = "correct line 1, or put the media there"
+                self.faults.append(fault(f"{table.name}:1", "root folder must exist", str(table.root), step))
+            self._advance(len(table.rows))
+            return [None] * len(table.rows)
+        prints: list[str | None] = []
+        missing_archives: dict[Path, list[int]] = {}
+        for line, row in zip(table.lines, table.rows, strict=True):
+            location = resolve(table.root, entry(row))
+            if location.offset is not None and not location.path.exists():
+                missing_archives.setdefault(location.path, []).append(line)
+                prints.append(None)
+            else:
+                prints.append(self._check_one(f"{table.name}:{line}", location, row, problems))
+            self._advance(1)
+        # One missing archive is one fault, however many entries it should hold.
+        for path, lines in missing_archives.items():
+            needed = f"archive is missing, needed by {len(lines)} lines from here on"
+            message = f"{path}: {needed}; check the root and the path"
+            self.faults.append(Fault(f"{table.name}:{lines[0]}", message))
+        return prints
+
+    def _check_one(
+        self, place: str, location: MediaLocation, row: Row, problems: Callable[[bytes, Row], list[str]]
+    ) -> str | None:
+        try:
+            if not self._read_media:
+                check_present(location)
+                return f"at {os.path.normpath(location.path)}:{location.offset}:{location.length}"
+            data = read_bytes(location)
+        except ManifestError as error:
+            self.faults.extend(Fault(place, str(item)) for item in error.faults)
+            return None
+        self.faults.extend(Fault(place, problem) for problem in problems(data, row))
+        # All empty files are alike, which says nothing about where they come from.
+        return hashlib.sha256(data).hexdigest() if data else None
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)

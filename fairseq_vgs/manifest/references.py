@@ -1,0 +1,65 @@
+"""Faults between tables: ids that one table uses and another does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from fairseq_vgs.manifest.errors import Fault, fault
+from fairseq_vgs.manifest.parsing import CORRECT_LINE, Table
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
+
+
+def unknown_audio(pairs: Table[PairRow], audio: Table[AudioRow]) -> list[Fault]:
+    """Return the pairs whose utterance is not in the split's audio list."""
+    if not audio.usable:
+        return []
+    known = {row.audio_id for row in audio.rows} | audio.doubtful
+    expected = f"audio_id must be in {audio.name}"
+    return [
+        fault(f"{pairs.name}:{line}", expected, row.audio_id, CORRECT_LINE)
+        for line, row in zip(pairs.lines, pairs.rows, strict=True)
+        if row.audio_id not in known
+    ]
+
+
+def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -> list[Fault]:
+    """Return the pairs, or regions, whose image is not in the image table."""
+    if not images.usable:
+        return []
+    known = {row.image_id for row in images.rows} | images.doubtful
+    expected = f"image_id must be in {images.name}"
+    return [
+        fault(f"{table.name}:{line}", expected, row.image_id, CORRECT_LINE)
+        for line, row in zip(table.lines, table.rows, strict=True)
+        if row.image_id not in known
+    ]
+
+
+def images_without_regions(
+    pairs: Table[PairRow], regions: Table[RegionRow], known_images: Container[str]
+) -> list[Fault]:
+    """Return the first pair of each image that the region table leaves out."""
+    if not regions.usable:
+        return []
+    have_regions = {row.image_id for row in regions.rows} | regions.doubtful
+    faults = []
+    reported = set()
+    for line, row in zip(pairs.lines, pairs.rows, strict=True):
+        image_id = row.image_id
+        if image_id in have_regions or image_id in reported or image_id not in known_images:
+            continue
+        reported.add(image_id)
+        expected = f"image must have regions in {regions.name}"
+        step = f"add its regions, or remove {regions.name} to train from pictures"
+        faults.append(Fault(f"{pairs.name}:{line}", f"{expected}, got none for {image_id!r}; {step}"))
+    return faults
+
+
+def feature_rows_out_of_range(regions: Table[RegionRow], n_rows: int) -> list[Fault]:
+    """Return the regions whose feature row does not exist."""
+    expected = f"feature_row must be below the {n_rows} rows of regions.npy"
+    return [
+        fault(f"{regions.name}:{line}", expected, row.feature_row, "rebuild both files together")
+        for line, row in zip(regions.lines, regions.rows, strict=True)
+        if row.feature_row >= n_rows
+    ]

@@ -74,7 +74,9 @@ def load_checkpoint(path: Path, *, untrained_seed: int | None = None) -> Checkpo
     """
     state = _read(path)
     config = _config(state, path)
-    model = build_untrained(section(config, "model"), seed=0 if untrained_seed is None else untrained_seed, path=path)
+    model = build_untrained(
+        section(config, "model"), seed=0 if untrained_seed is None else untrained_seed, path=path
+    )
     weights = state["model"]
     _check_weights(model, weights, path)
     if untrained_seed is None:
@@ -82,7 +84,9 @@ def load_checkpoint(path: Path, *, untrained_seed: int | None = None) -> Checkpo
     model.eval().requires_grad_(False)
     n_updates = _n_updates(state)
     logger.info("%s: %d tensors matched, %d updates", path, len(weights), n_updates)
-    return Checkpoint(model, path, config, 0 if untrained_seed is not None else n_updates, untrained_seed is None)
+    return Checkpoint(
+        model, path, config, 0 if untrained_seed is not None else n_updates, untrained_seed is None
+    )
 
 
 def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
@@ -103,7 +107,9 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
             torch.manual_seed(seed)
             model = fairseq_models.build_model(OmegaConf.create({**settings, "autocast": "none"}), None)
     except (ValueError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"{path}: its model settings must build a model: {error}; {_OTHER_VERSION}") from error
+        raise CheckpointError(
+            f"{path}: its model settings must build a model: {error}; {_OTHER_VERSION}"
+        ) from error
     return model
 
 
@@ -125,7 +131,11 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: must be a fairseq checkpoint of tensors and plain settings, could not be read ({reason}); "
             "copy it again, and never load a file from a source that you do not trust in any other way"
         ) from error
-    missing = [key for key in ("model", "cfg") if not isinstance(state, dict) or not isinstance(state.get(key), Mapping)]
+    missing = [
+        key
+        for key in ("model", "cfg")
+        if not isinstance(state, dict) or not isinstance(state.get(key), Mapping)
+    ]
     if missing:
         raise CheckpointError(
             f"{path}: must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} missing; "
@@ -142,7 +152,9 @@ def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
     live = [".".join(keys) for keys, value in _leaves(plain) if keys[:1] == ("model",) and "${" in str(value)]
     if live:
-        raise CheckpointError(f"{path}: model settings must be plain values, got interpolations in {_named(live)}")
+        raise CheckpointError(
+            f"{path}: model settings must be plain values, got interpolations in {_named(live)}"
+        )
     return dict(plain)
 
 
@@ -173,7 +185,9 @@ def _check_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> 
     if reshaped:
         problems.append(f"other shapes: {_named(reshaped)}")
     if problems:
-        raise CheckpointError(f"{path}: weights must match the model key by key, got {'; '.join(problems)}; {_OTHER_VERSION}")
+        raise CheckpointError(
+            f"{path}: weights must match the model key by key, got {'; '.join(problems)}; {_OTHER_VERSION}"
+        )
 
 
 def _n_updates(state: Mapping[str, Any]) -> int:

@@ -1,0 +1,147 @@
+"""From retrieval ranks to the reported figures, and to a table that fits a terminal.
+
+Shapes: ``C`` captions, ``I`` images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation import bootstrap, retrieval
+from fairseq_vgs.evaluation.results import Metric
+
+IntArray = npt.NDArray[np.int64]
+
+DIRECTION_TITLES = {"speech_to_image": "speech -> image", "image_to_speech": "image -> speech"}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is retrieved from what.
+
+    Attributes:
+        speech_groups: int64[C] image group of each caption.
+        image_groups: int64[I] group of each image.
+    """
+
+    speech_groups: IntArray
+    image_groups: IntArray
+
+    @property
+    def n_captions(self) -> int:
+        """Captions: queries of `speech_to_image`, gallery of `image_to_speech`."""
+        return len(self.speech_groups)
+
+    @property
+    def n_images(self) -> int:
+        """Images: gallery of `speech_to_image`, queries of `image_to_speech`."""
+        return len(self.image_groups)
+
+    def sides(self, direction: str) -> tuple[IntArray, IntArray]:
+        """Groups of the queries (those with a correct answer) and of the gallery."""
+        if direction == "speech_to_image":
+            return self.speech_groups, self.image_groups
+        return self.image_groups[np.isin(self.image_groups, self.speech_groups)], self.speech_groups
+
+    def as_json(self) -> dict[str, object]:
+        """Return sizes and rules, in words that can stand beside a number."""
+        return {
+            "images": self.n_images,
+            "captions": self.n_captions,
+            "image_groups": len(np.unique(self.image_groups)),
+            "speech_to_image": f"{self.n_captions} captions, each ranks {self.n_images} images",
+            "image_to_speech": (
+                f"{len(self.sides('image_to_speech')[0])} images, each ranks {self.n_captions} captions; "
+                "a hit if any caption of its image is within the top k"
+            ),
+            "ties": "wrong answers tied with the best correct one count half",
+        }
+
+
+def retrieval_metrics(
+    ranks: retrieval.RetrievalRanks, pool: Pool, *, seed: int, n_resamples: int = 2000
+) -> dict[str, Metric]:
+    """Compute R@1/5/10 (%), median rank and MRR of both directions with chance and 95 % intervals over images."""
+    metrics: dict[str, Metric] = {}
+    for direction in retrieval.DIRECTIONS:
+        found = ranks.direction(direction)
+        queries, gallery = pool.sides(direction)
+        for k in retrieval.RECALL_CUTOFFS:
+            interval = bootstrap.percentage_interval(found <= k, queries, seed=seed, n_resamples=n_resamples)
+            chance = retrieval.chance_recall(queries, gallery, k)
+            metrics[f"{direction}_r{k}"] = Metric(interval, len(found), chance, "%")
+        metrics[f"{direction}_median_rank"] = Metric(
+            bootstrap.median_interval(found, queries, seed=seed, n_resamples=n_resamples),
+            len(found),
+            retrieval.chance_median_rank(queries, gallery),
+            "rank",
+        )
+        metrics[f"{direction}_mrr"] = Metric(
+            bootstrap.mean_interval(1.0 / found, queries, seed=seed, n_resamples=n_resamples),
+            len(found),
+            retrieval.chance_mean_reciprocal_rank(queries, gallery),
+            "",
+        )
+    return metrics
+
+
+def recall_differences(
+    first: retrieval.RetrievalRanks,
+    second: retrieval.RetrievalRanks,
+    pool: Pool,
+    *,
+    seed: int,
+    n_resamples: int = 2000,
+) -> dict[str, Metric]:
+    """Compute the differences of recall (first minus second, percentage points) on the same resampled images."""
+    metrics = {}
+    for direction in retrieval.DIRECTIONS:
+        ranks, others = first.direction(direction), second.direction(direction)
+        queries, _ = pool.sides(direction)
+        for k in retrieval.RECALL_CUTOFFS:
+            interval = bootstrap.paired_difference(
+                100.0 * (ranks <= k), 100.0 * (others <= k), queries, seed=seed, n_resamples=n_resamples
+            )
+            metrics[f"{direction}_r{k}"] = Metric(interval, len(ranks), None, "percentage points")
+    return metrics
+
+
+def format_table(models: Mapping[str, Mapping[str, Metric]]) -> str:
+    """Lay out both directions: one row per model, then chance; recalls with their intervals.
+
+    Args:
+        models: row title -> metrics of `retrieval_metrics`.
+    """
+    columns = [f"r{k}" for k in retrieval.RECALL_CUTOFFS]
+    header = ["", *[f"R@{k} % [95 % interval]" for k in retrieval.RECALL_CUTOFFS], "median rank", "MRR"]
+    rows: list[list[str]] = [header]
+    for direction, title in DIRECTION_TITLES.items():
+        rows.append([title])
+        for name, metrics in models.items():
+            cells = [_percentage(metrics[f"{direction}_{column}"]) for column in columns]
+            median, mrr = metrics[f"{direction}_median_rank"], metrics[f"{direction}_mrr"]
+            rows.append([f"  {name}", *cells, f"{median.value.value:g}", f"{mrr.value.value:.3f}"])
+        metrics = next(iter(models.values()))
+        chances = [f"{metrics[f'{direction}_{column}'].chance:.1f}" for column in columns]
+        median, mrr = metrics[f"{direction}_median_rank"], metrics[f"{direction}_mrr"]
+        rows.append(["  chance", *chances, f"{median.chance:g}", f"{mrr.chance:.3f}"])
+    return _aligned(rows)
+
+
+def _percentage(metric: Metric) -> str:
+    value = metric.value
+    return f"{value.value:.1f} [{value.low:.1f}, {value.high:.1f}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    width = max(len(row) for row in rows)
+    padded = [[*row, *[""] * (width - len(row))] for row in rows]
+    sizes = [max(len(row[column]) for row in padded) for column in range(width)]
+    lines = [
+        "  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=True)).rstrip() for row in padded
+    ]
+    return "\n".join(lines)

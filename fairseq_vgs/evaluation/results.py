@@ -1,0 +1,250 @@
+"""Result files: ``metrics.json`` and one CSV row per item, written whole or not at all.
+
+``metrics.json`` says what was measured (values with n, chance and interval), on what (hashes of checkpoint and manifest,
+pool sizes), and with what (seed, command, versions, machine).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation.bootstrap import Interval
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.folder import ManifestFolder
+
+SCHEMA_VERSION = 1
+METRICS_NAME = "metrics.json"
+
+_PACKAGES = ("fairseq_vgs", "fairseq", "torch", "numpy")
+
+
+class ResultsError(ValueError):
+    """A result file is missing, broken, or of another schema."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number.
+
+    Attributes:
+        value: the estimate with its confidence interval.
+        n: number of queries.
+        chance: what a random order scores; None where there is no such thing (a difference).
+        unit: "%", "rank" or "" (a ratio in 0..1).
+        level: confidence level of the interval.
+    """
+
+    value: Interval
+    n: int
+    chance: float | None
+    unit: str
+    level: float = 0.95
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; NaN becomes null."""
+        interval = {"level": self.level, "low": _number(self.value.low), "high": _number(self.value.high)}
+        return {
+            "value": _number(self.value.value),
+            "unit": self.unit,
+            "n": self.n,
+            "chance": None if self.chance is None else _number(self.chance),
+            "interval": {**interval, "method": self.value.method},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Metric:
+        """Read what `as_json` gave."""
+        interval = data["interval"]
+        value = Interval(
+            _float(data["value"]), _float(interval["low"]), _float(interval["high"]), interval["method"]
+        )
+        return cls(value, int(data["n"]), data["chance"], data["unit"], interval["level"])
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result comes from: everything needed to repeat it, and to see that two results are comparable."""
+
+    command: str
+    seed: int
+    manifest: Mapping[str, str]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    created: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def provenance(*, command: str, seed: int, folder: Path, split: str) -> Provenance:
+    """Collect the provenance of a measurement on one split of a manifest folder."""
+    return Provenance(
+        command=command,
+        seed=seed,
+        manifest=manifest_hashes(folder, split),
+        versions=versions(),
+        machine=machine(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_hashes(folder: Path, split: str) -> dict[str, str]:
+    """Hash the files of a manifest folder that a split reads, by file name; absent ones are left out."""
+    manifest = ManifestFolder(folder)
+    paths = (
+        manifest.audio_list(split),
+        manifest.pairs(split),
+        manifest.images,
+        manifest.regions,
+        manifest.region_features,
+    )
+    return {path.name: sha256_file(path) for path in paths if path.is_file()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine without naming it: cores this process may use, memory, platform."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (ValueError, OSError, AttributeError):
+        memory_gb = None
+    return {
+        "cores": cores,
+        "memory_gb": memory_gb,
+        "platform": platform.platform(terse=True),
+        "cpu": _cpu_name(),
+    }
+
+
+def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> None:
+    """Write ``metrics.json``; the schema version is added."""
+    text = json.dumps(
+        {"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False, allow_nan=False
+    )
+    with atomic_write(path, force=force) as file:
+        file.write(text + "\n")
+
+
+def read_metrics(path: Path, *, kind: str) -> dict[str, Any]:
+    """Read ``metrics.json`` of one kind of evaluation, such as "retrieval".
+
+    Raises:
+        ResultsError: missing, not JSON, of another schema version or kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: result file must exist; run fairseq-vgs evaluate {kind} first") from None
+    except (OSError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be JSON, got {error}; run fairseq-vgs evaluate {kind} again"
+        ) from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; run fairseq-vgs evaluate {kind} again"
+        )
+    if content.get("kind") != kind:
+        raise ResultsError(
+            f"{path}: kind must be {kind!r}, got {content.get('kind')!r}; give the right folder"
+        )
+    return dict(content)
+
+
+def write_table(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], *, force: bool = False
+) -> None:
+    """Write a CSV file; floats in full precision, NaN as an empty field."""
+    with atomic_write(path, force=force) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file written by `write_table`.
+
+    Raises:
+        ResultsError: the file is missing.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: result file must exist; run the evaluation again") from None
+
+
+def write_array(path: Path, array: npt.NDArray[Any], *, force: bool = False) -> None:
+    """Write a ``.npy`` file."""
+    with atomic_write(path, force=force, mode="wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Read a ``.npy`` file.
+
+    Raises:
+        ResultsError: missing or not an array of numbers.
+    """
+    try:
+        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be an array of numbers, got {error}; run the evaluation again"
+        ) from error
+    return array
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else repr(float(value))
+    return value
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()

@@ -1,0 +1,69 @@
+"""Reported figures: directions, chance, intervals, the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fairseq_vgs.evaluation import report, retrieval
+
+
+@pytest.fixture
+def pool():
+    return report.Pool(speech_groups=np.repeat(np.arange(20), 3), image_groups=np.arange(22))
+
+
+def _ranks(pool, *, noise):
+    generator = np.random.default_rng(1)
+    images = generator.standard_normal((22, 8)).astype(np.float32)
+    speech = images[pool.speech_groups] + noise * generator.standard_normal((60, 8)).astype(np.float32)
+    return retrieval.retrieval_ranks(
+        speech, images, speech_groups=pool.speech_groups, image_groups=pool.image_groups
+    )
+
+
+def test_metrics_equal_the_recalls_and_skip_distractors(pool):
+    ranks = _ranks(pool, noise=1.5)
+    metrics = report.retrieval_metrics(ranks, pool, seed=1, n_resamples=200)
+    for name, value in retrieval.recalls(ranks).items():
+        assert metrics[name].value.value == pytest.approx(value)
+        assert metrics[name].value.low <= value <= metrics[name].value.high
+    assert metrics["speech_to_image_r1"].n == 60
+    assert metrics["image_to_speech_r1"].n == 20
+    assert metrics["speech_to_image_r1"].chance == pytest.approx(100 / 22)
+    assert metrics["image_to_speech_r1"].chance == pytest.approx(100 * 3 / 60)
+    assert metrics["speech_to_image_median_rank"].chance == 11
+    assert metrics == report.retrieval_metrics(ranks, pool, seed=1, n_resamples=200)
+
+
+def test_differences_are_paired(pool):
+    better, worse = _ranks(pool, noise=0.1), _ranks(pool, noise=5.0)
+    differences = report.recall_differences(better, worse, pool, seed=1, n_resamples=200)
+    name = "speech_to_image_r1"
+    expected = retrieval.recalls(better)[name] - retrieval.recalls(worse)[name]
+    assert differences[name].value.value == pytest.approx(expected)
+    assert differences[name].value.low > 0
+    assert report.recall_differences(better, better, pool, seed=1, n_resamples=50)[name].value.high == 0
+
+
+def test_pool_is_described_in_words(pool):
+    words = pool.as_json()
+    assert (words["images"], words["captions"], words["image_groups"]) == (22, 60, 22)
+    assert words["speech_to_image"] == "60 captions, each ranks 22 images"
+    assert "20 images, each ranks 60 captions; a hit if any caption" in str(words["image_to_speech"])
+
+
+def test_table_is_aligned_and_complete(pool):
+    trained = report.retrieval_metrics(_ranks(pool, noise=0.1), pool, seed=1, n_resamples=100)
+    fresh = report.retrieval_metrics(_ranks(pool, noise=9.0), pool, seed=1, n_resamples=100)
+    lines = report.format_table({"trained": trained, "untrained": fresh}).split("\n")
+    assert [line.split()[0] for line in lines[1:]] == ["speech", "trained", "untrained", "chance"] + [
+        "image",
+        "trained",
+        "untrained",
+        "chance",
+    ]
+    assert max(len(line) for line in lines) <= 110
+    column = lines[0].index("R@5")
+    assert all(line[column - 2 : column] == "  " for line in lines if len(line) > column)
+    assert lines[2].split()[1] == f"{trained['speech_to_image_r1'].value.value:.1f}"

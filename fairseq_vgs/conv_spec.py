@@ -1,12 +1,12 @@
 """The convolutional extractor's description, read without running it as code.
 
-fairseq describes the extractor by a Python expression such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4`` and passes it to
-``eval``. The text also arrives from checkpoints, which are untrusted: `parse_conv_layers` reads the same little language
-(tuples of positive integers, lists, ``+`` and ``*``) and refuses everything else.
+fairseq describes the extractor by a Python expression such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4`` and
+passes it to ``eval``. The text also arrives from checkpoints, which are untrusted: `parse_conv_layers` reads
+the same little language (tuples of positive integers, lists, ``+`` and ``*``) and refuses everything else.
 """
 
 import ast
-from typing import TypeVar
+from typing import Any, TypeVar
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 Length = TypeVar("Length")  # int, numpy array or tensor of integers
@@ -33,7 +33,11 @@ def parse_conv_layers(text: str) -> ConvLayers:
     if not isinstance(layers, list) or not 0 < len(layers) <= _MAX_LAYERS:
         raise ValueError(_message(text, f"the result is not a list of 1 to {_MAX_LAYERS} layers"))
     for layer in layers:
-        if not isinstance(layer, tuple) or len(layer) != 3 or not all(isinstance(n, int) and n > 0 for n in layer):
+        if (
+            not isinstance(layer, tuple)
+            or len(layer) != 3
+            or not all(isinstance(n, int) and n > 0 for n in layer)
+        ):
             raise ValueError(_message(text, f"layer {layer!r} is not three positive integers"))
     return tuple(layers)
 
@@ -48,9 +52,9 @@ def n_frames(n_samples: Length, layers: ConvLayers) -> Length:
     Returns:
         Number of frames, of the same type as ``n_samples``; zero or negative where the waveform is too short.
     """
-    length = n_samples
+    length: Any = n_samples
     for _, kernel, stride in layers:
-        length = (length - kernel) // stride + 1  # type: ignore[operator]
+        length = (length - kernel) // stride + 1
     return length
 
 

@@ -43,25 +43,36 @@ class VgsContrastiveConfig(FairseqDataclass):
 
     vgs_loss: ChoiceEnum(["masked_margin", "infonce", "sigmoid"]) = field(  # type: ignore[valid-type]
         default="masked_margin",
-        metadata={"help": "masked_margin (the paper), infonce (CLIP, learned temperature) or sigmoid (SigLIP)"},
+        metadata={
+            "help": "masked_margin (the paper), infonce (CLIP, learned temperature) or sigmoid (SigLIP)"
+        },
     )
     similarity: ChoiceEnum(["dot", "cosine"]) = field(  # type: ignore[valid-type]
         default="dot", metadata={"help": "similarity of two embeddings, in training and in retrieval"}
     )
-    margin: float = field(default=1.0, metadata={"help": "subtracted from matching pairs (masked_margin only)"})
+    margin: float = field(
+        default=1.0, metadata={"help": "subtracted from matching pairs (masked_margin only)"}
+    )
 
 
 @register_criterion("vgs_contrastive", dataclass=VgsContrastiveConfig)
 class VgsContrastiveCriterion(FairseqCriterion):
     """Contrast the spoken captions and pictures of the global batch (Khorrami et al. 2023, L_AV)."""
 
-    def __init__(self, task: Any, vgs_loss: str = "masked_margin", similarity: str = "dot", margin: float = 1.0) -> None:
+    def __init__(
+        self, task: Any, vgs_loss: str = "masked_margin", similarity: str = "dot", margin: float = 1.0
+    ) -> None:
         super().__init__(task)
         self.vgs_loss = str(vgs_loss)
         self.similarity = str(similarity)
         self.margin = margin
 
-    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, Logs]:
+    def forward(
+        self,
+        model: Any,
+        sample: dict[str, Any],
+        reduce: bool = True,  # noqa: ARG002 - fairseq's signature
+    ) -> tuple[Tensor, int, Logs]:
         """Compute fairseq's triple: loss summed over pairs (nats), number of pairs, logs."""
         net_output = model(**sample["net_input"], compute_ssl=False, compute_vgs=True)
         loss, logs = self.vgs_branch(net_output, sample)
@@ -93,8 +104,8 @@ class VgsContrastiveCriterion(FairseqCriterion):
         ids = gather_ids(sample["image_id"][:n_local].to(speech.device))
         if len(ids) < 2 and self.training:
             raise ValueError(
-                f"{self._where(sample)}: expected at least 2 pairs in a batch (one pair has no negatives), got "
-                f"{len(ids)}; raise dataset.batch_size or dataset.max_tokens"
+                f"{self._where(sample)}: expected at least 2 pairs in a batch (one pair has no negatives), "
+                f"got {len(ids)}; raise dataset.batch_size or dataset.max_tokens"
             )
         similarity = pairwise_similarity(all_speech, all_images, kind=self.similarity)
         parts = self._loss(similarity, ids, net_output)
@@ -109,9 +120,14 @@ class VgsContrastiveCriterion(FairseqCriterion):
                 "speech_spread": embedding_spread(all_speech),
                 "image_spread": embedding_spread(all_images),
             }
-        # A lone last validation batch has nothing to tell: it keeps weight 0, its embeddings still count in retrieval.
+        # A lone last validation batch has nothing to tell: it keeps weight 0,
+        # its embeddings still count in retrieval.
         weight = n_local if len(ids) > 1 else 0
-        logs = {key: value.detach() * weight for key, value in means.items()} if weight else dict.fromkeys(means, 0.0)
+        logs: Logs = (
+            {key: value.detach() * weight for key, value in means.items()}
+            if weight
+            else dict.fromkeys(means, 0.0)
+        )
         logs["n_vgs_pairs"] = weight
         return parts.loss, logs
 

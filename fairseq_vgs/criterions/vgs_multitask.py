@@ -31,23 +31,35 @@ SSL_MEANS = {
     "ssl_correct": "ssl_accuracy",
 }
 BATCH_MEANS = {"alpha": "alpha"}
-CODE_MEANS = {"code_perplexity": "code_perplexity", "prob_perplexity": "prob_perplexity", "temp": "gumbel_temperature"}
+CODE_MEANS = {
+    "code_perplexity": "code_perplexity",
+    "prob_perplexity": "prob_perplexity",
+    "temp": "gumbel_temperature",
+}
 
 
 @dataclass
 class VgsMultitaskConfig(VgsContrastiveConfig):
     """Settings of both losses and of their weight."""
 
-    alpha_schedule: ChoiceEnum(["constant", "piecewise", "linear", "cosine", "draw"]) = field(  # type: ignore[valid-type]
+    alpha_schedule: ChoiceEnum(  # type: ignore[valid-type]
+        ["constant", "piecewise", "linear", "cosine", "draw"]
+    ) = field(
         default="constant", metadata={"help": "how alpha, the weight of the VGS loss, moves over updates"}
     )
     alpha_values: list[float] = field(
         default_factory=lambda: [0.5],
-        metadata={"help": "[alpha] (constant), one per piece (piecewise), [first, last] (linear, cosine), [p] (draw)"},
+        metadata={
+            "help": "[alpha] (constant), one per piece (piecewise), "
+            "[first, last] (linear, cosine), [p] (draw)"
+        },
     )
     alpha_boundaries: list[int] = field(
         default_factory=list,
-        metadata={"help": "updates at which the pieces change (piecewise) or the ramp starts and ends (linear, cosine)"},
+        metadata={
+            "help": "updates at which the pieces change (piecewise) "
+            "or the ramp starts and ends (linear, cosine)"
+        },
     )
     loss_weights: list[float] = field(
         default_factory=lambda: [0.1, 1.0],
@@ -60,8 +72,8 @@ class VgsMultitaskConfig(VgsContrastiveConfig):
 class VgsMultitaskCriterion(VgsContrastiveCriterion):
     """``alpha * L_AV + (1 - alpha) * L_AUD`` (Khorrami et al. 2023, eq. 1), each a mean over its own items.
 
-    A branch of weight zero is not computed in training; evaluation computes both. With alpha 0 the loss and its gradient
-    are those of fairseq's wav2vec criterion.
+    A branch of weight zero is not computed in training; evaluation computes both. With alpha 0 the loss and
+    its gradient are those of fairseq's wav2vec criterion.
     """
 
     def __init__(
@@ -86,7 +98,8 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         self.loss_weights = [0.1, 1.0] if loss_weights is None else list(loss_weights)
         if len(self.loss_weights) != 2:
             raise ValueError(
-                f"criterion.loss_weights: expected two weights (diversity, feature penalty), got {self.loss_weights}"
+                "criterion.loss_weights: expected two weights (diversity, feature penalty), "
+                f"got {self.loss_weights}"
             )
         self.n_updates = 0
 
@@ -94,30 +107,42 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         """Tell the schedule which update comes next; the task calls it."""
         self.n_updates = n_updates
 
-    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, Logs]:
-        """Compute fairseq's triple; loss and sample size are sums over the same items, so that means come out."""
+    def forward(
+        self,
+        model: Any,
+        sample: dict[str, Any],
+        reduce: bool = True,  # noqa: ARG002 - fairseq's signature
+    ) -> tuple[Tensor, int, Logs]:
+        """Compute fairseq's triple.
+
+        Loss and sample size are sums over the same items, so that means come out.
+        """
         vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
         compute_vgs = not self.training or vgs_weight > 0
         compute_ssl = not self.training or ssl_weight > 0
         net_output = model(**sample["net_input"], compute_ssl=compute_ssl, compute_vgs=compute_vgs)
         logs = count_logs(sample)
         logs.update(alpha=vgs_weight, n_batches=1)
-        loss, sample_size = None, sample["n_pairs"]
+        weighted: list[Tensor] = []
+        sample_size = sample["n_pairs"]
         if compute_ssl:
             ssl_sum, sample_size, ssl_logs = self.ssl_branch(model, sample, net_output)
             logs.update(ssl_logs)
-            loss = ssl_sum if ssl_weight == 1 else ssl_weight * ssl_sum
+            weighted.append(ssl_sum if ssl_weight == 1 else ssl_weight * ssl_sum)
         if compute_vgs:
             vgs_mean, vgs_logs = self.vgs_branch(net_output, sample)
             logs.update(vgs_logs)
             if vgs_weight > 0:
-                # fairseq divides the summed gradient by the summed sample_size; the VGS mean is scaled to survive that.
-                weighted = vgs_weight * sample_size * vgs_mean
-                loss = weighted if loss is None else loss + weighted
+                # fairseq divides the summed gradient by the summed sample_size;
+                # the VGS mean is scaled to survive that.
+                weighted.append(vgs_weight * sample_size * vgs_mean)
+        loss = sum(weighted[1:], start=weighted[0])  # the weights sum to 1, so there is at least one
         logs.update(loss=loss.detach(), sample_size=sample_size)
         return loss, sample_size, logs
 
-    def ssl_branch(self, model: Any, sample: dict[str, Any], net_output: dict[str, Any]) -> tuple[Tensor, int, Logs]:
+    def ssl_branch(
+        self, model: Any, sample: dict[str, Any], net_output: dict[str, Any]
+    ) -> tuple[Tensor, int, Logs]:
         """Compute wav2vec 2.0's loss summed over masked frames (nats), their number K, and logs.
 
         The arithmetic is fairseq's: contrastive cross-entropy plus weighted extra losses times K.
@@ -128,7 +153,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         contrastive = F.cross_entropy(logits, target, reduction="sum")
         loss = contrastive.clone()
         logs: Logs = {"ssl_contrastive": contrastive.detach(), "n_ssl_frames": n_frames}
-        names = ("ssl_diversity", "ssl_feature_penalty")
+        names: tuple[str, ...] = ("ssl_diversity", "ssl_feature_penalty")
         extra_losses = model.get_extra_losses(net_output)
         if len(extra_losses) == 1:  # without a quantizer there is no diversity loss
             names, weights = names[1:], self.loss_weights[1:]

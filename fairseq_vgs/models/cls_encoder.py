@@ -11,11 +11,13 @@ LayerResult = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class ClsTransformerEncoder(TransformerEncoder):
-    """fairseq's encoder that also carries an utterance vector (Khorrami et al. 2023, section II; Peng & Harwath 2022).
+    """fairseq's encoder that also carries an utterance vector.
 
-    The CLS vector stands before the first frame, ahead of the positional convolution, and is taken off again: callers of
-    fairseq's interface see T frames as ever. What the last shared layer gave is kept until `take_shared` fetches it,
-    because fairseq's ``Wav2Vec2Model.forward`` does not hand it on.
+    See Khorrami et al. 2023, section II, and Peng & Harwath 2022.
+
+    The CLS vector stands before the first frame, ahead of the positional convolution, and is taken off again:
+    callers of fairseq's interface see T frames as ever. What the last shared layer gave is kept until
+    `take_shared` fetches it, because fairseq's ``Wav2Vec2Model.forward`` does not hand it on.
     """
 
     def __init__(self, cfg: Wav2Vec2Config, *, use_cls: bool, shared_layers: int) -> None:
@@ -54,7 +56,9 @@ class ClsTransformerEncoder(TransformerEncoder):
             self._shared = results[self.shared_layers - 1][0].transpose(0, 1)
         if self.cls_embedding is not None:
             x = x[:, 1:]
-            results = [(out[1:], attention, ffn[1:] if ffn is not None else None) for out, attention, ffn in results]
+            results = [
+                (out[1:], attention, ffn[1:] if ffn is not None else None) for out, attention, ffn in results
+            ]
         return x, results[min_layer:]
 
     def drop_shared(self) -> None:

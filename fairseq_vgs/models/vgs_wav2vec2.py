@@ -1,7 +1,7 @@
 """wav2vec 2.0 with a visually grounded branch on its shared layers ("VGS+").
 
-Shapes: B utterances of which the first P are paired with a picture, S samples, T frames, D dims, E embedding dims,
-R image regions.
+Shapes: B utterances of which the first P are paired with a picture, S samples, T frames, D dims,
+E embedding dims, R image regions.
 """
 
 import contextlib
@@ -38,10 +38,14 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     """Settings of fairseq's wav2vec 2.0 and, below, those of the visually grounded branch."""
 
     use_cls: bool = field(default=True, metadata={"help": "prepend a learned CLS vector to the frames"})
-    vgs_layer: int = field(default=8, metadata={"help": "layers 1..vgs_layer are shared, the rest serve SSL only"})
+    vgs_layer: int = field(
+        default=8, metadata={"help": "layers 1..vgs_layer are shared, the rest serve SSL only"}
+    )
     vgs_forward: ChoiceEnum(["masked", "unmasked"]) = field(  # type: ignore[valid-type]
         default="masked",
-        metadata={"help": "VGS reads the masked forward of SSL (the paper), or a second pass over unmasked frames"},
+        metadata={
+            "help": "VGS reads the masked forward of SSL (the paper), or a second pass over unmasked frames"
+        },
     )
     embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
 
@@ -60,23 +64,33 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     speech_head_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the speech head"})
     speech_head_dropout: float = field(default=0.1, metadata={"help": "dropout of the speech head"})
 
-    image_encoder: str = field(default="regions", metadata={"help": "regions (features + boxes) or patches (pictures)"})
+    image_encoder: str = field(
+        default="regions", metadata={"help": "regions (features + boxes) or patches (pictures)"}
+    )
     image_dim: int = field(default=2048, metadata={"help": "dims of one region feature (regions only)"})
     image_embed_dim: int = field(default=768, metadata={"help": "dims of the image transformer"})
     image_layers: int = field(default=6, metadata={"help": "layers of the image transformer"})
     image_heads: int = field(default=12, metadata={"help": "attention heads of the image transformer"})
     image_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the image transformer"})
     image_dropout: float = field(default=0.1, metadata={"help": "dropout of the image transformer"})
-    image_size: int = field(default=224, metadata={"help": "height and width of a picture, pixels (patches only)"})
-    patch_size: int = field(default=16, metadata={"help": "height and width of a patch, pixels (patches only)"})
+    image_size: int = field(
+        default=224, metadata={"help": "height and width of a picture, pixels (patches only)"}
+    )
+    patch_size: int = field(
+        default=16, metadata={"help": "height and width of a patch, pixels (patches only)"}
+    )
 
     logit_scale_init: float = field(
-        default=1 / 0.07, metadata={"help": "initial learned scale of the similarities (infonce and sigmoid losses)"}
+        default=1 / 0.07,
+        metadata={"help": "initial learned scale of the similarities (infonce and sigmoid losses)"},
     )
     logit_bias_init: float = field(default=-10.0, metadata={"help": "initial learned bias (sigmoid loss)"})
     autocast: ChoiceEnum(["none", "bf16", "auto"]) = field(  # type: ignore[valid-type]
         default="none",
-        metadata={"help": "run the model in bf16 autocast (losses stay fp32); auto: where the hardware has bf16 units"},
+        metadata={
+            "help": "run the model in bf16 autocast (losses stay fp32); "
+            "auto: where the hardware has bf16 units"
+        },
     )
 
 
@@ -146,21 +160,31 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             compute_vgs: compute the VGS branch.
 
         Returns:
-            fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed, ``speech_embedding`` f[P, E],
-            ``image_embedding`` f[P, E], ``logit_scale`` (the multiplier) and ``logit_bias``.
+            fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
+            ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], ``logit_scale`` (the multiplier)
+            and ``logit_bias``.
         """
         padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
         with self._autocast(source.device):
             if features_only or not (compute_vgs and image is not None):
                 self._computed_branches.add("ssl")
                 output = super().forward(
-                    source, padding_mask, mask, features_only, layer, mask_indices, mask_channel_indices, padding_count
+                    source,
+                    padding_mask,
+                    mask,
+                    features_only,
+                    layer,
+                    mask_indices,
+                    mask_channel_indices,
+                    padding_count,
                 )
                 self.encoder.drop_shared()
                 return output
             if compute_ssl:
                 self._keep_unmasked = self.cfg.vgs_forward == "unmasked"
-                output = super().forward(source, padding_mask, mask, False, None, mask_indices, mask_channel_indices)
+                output = super().forward(
+                    source, padding_mask, mask, False, None, mask_indices, mask_channel_indices
+                )
                 self._computed_branches.add("ssl")
             else:
                 n_pairs = next(iter(image.values())).size(0)
@@ -187,7 +211,8 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
     def unused_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of branches that no forward has computed since the last call.
 
-        Distributed wrappers fill missing gradients with zeros, on which Adam still decays weights; the task drops them.
+        Distributed wrappers fill missing gradients with zeros, on which Adam still decays weights;
+        the task drops them.
         """
         computed, self._computed_branches = self._computed_branches, set()
         if "vgs" not in computed:
@@ -221,7 +246,10 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
         mask_indices: Tensor | None = None,
         mask_channel_indices: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Mask frames as fairseq does; the unmasked frames f[B, T, D] are kept for a second pass where VGS wants one."""
+        """Mask frames as fairseq does.
+
+        The unmasked frames f[B, T, D] are kept for a second pass where VGS wants one.
+        """
         x = x.float()  # fairseq writes the fp32 mask embedding into x, which autocast made bf16
         if self._keep_unmasked:
             self._unmasked = x.clone()  # fairseq masks in place
@@ -236,7 +264,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
     def remove_pretraining_modules(self, last_layer: int | None = None) -> None:
         """Drop what fine-tuning and feature extraction do not need, the VGS branch included."""
         super().remove_pretraining_modules(last_layer)
-        self.speech_head = self.image_encoder = None
+        self.speech_head = self.image_encoder = None  # type: ignore[assignment]  # as fairseq drops its own
 
     def _shared_forward(
         self, source: Tensor, padding_mask: Tensor | None, mask: bool, mask_indices: Tensor | None
@@ -257,7 +285,9 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             unmasked, self._unmasked = self._unmasked, None
             self.encoder(unmasked[:n_pairs], padding_mask=padding_mask, layer=self.cfg.vgs_layer - 1)
             frames, cls = self.encoder.take_shared()
-        speech_embedding = self.speech_head(frames[:n_pairs], cls=_rows(cls, n_pairs), padding_mask=padding_mask)
+        speech_embedding = self.speech_head(
+            frames[:n_pairs], cls=_rows(cls, n_pairs), padding_mask=padding_mask
+        )
         return {
             "speech_embedding": speech_embedding.float(),
             "image_embedding": image_embedding.float(),
@@ -315,11 +345,14 @@ def _check_config(cfg: VgsWav2Vec2Config) -> None:
         raise ValueError(f"model.layer_type: expected transformer, got {cfg.layer_type}")
     if cfg.encoder_layerdrop > 0:
         raise ValueError(
-            f"model.encoder_layerdrop: expected 0 (the shared layer must always run), got {cfg.encoder_layerdrop}"
+            "model.encoder_layerdrop: expected 0 (the shared layer must always run), "
+            f"got {cfg.encoder_layerdrop}"
         )
     for key, known in (("speech_head", SPEECH_HEADS), ("image_encoder", IMAGE_ENCODERS)):
         if getattr(cfg, key) not in known:
-            raise ValueError(f"model.{key}: expected one of {', '.join(sorted(known))}, got {getattr(cfg, key)!r}")
+            raise ValueError(
+                f"model.{key}: expected one of {', '.join(sorted(known))}, got {getattr(cfg, key)!r}"
+            )
 
 
 def _autocast_enabled(setting: str) -> bool:

@@ -15,8 +15,8 @@ HIDDEN_PREFIX = "_"
 class TrainingHistory:
     """Appends records to a JSON-lines file; a run resumed after a kill goes on in the same file.
 
-    Updates replayed after the last checkpoint appear twice: the later record counts. A line cut off by a kill is closed,
-    so that it spoils no other.
+    Updates replayed after the last checkpoint appear twice: the later record counts. A line cut off by a kill
+    is closed, so that it spoils no other.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,8 @@ class TrainingHistory:
         Args:
             split: "train" or the name of a validation set.
             update: number of updates done.
-            values: numbers by name; hidden names and non-numbers are left out, non-finite numbers become null.
+            values: numbers by name; hidden names and non-numbers are left out,
+                non-finite numbers become null.
         """
         record: dict[str, Any] = {"split": split, "update": update}
         for key, value in values.items():

@@ -32,7 +32,9 @@ def test_primary_holds_only_defaults_with_self_first(primary):
     assert cfg.defaults[:2] == ["_self_", "base"]
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.yaml")) + [EXAMPLES / "base.yaml"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*sorted(EXAMPLES.glob("*/*.yaml")), EXAMPLES / "base.yaml"], ids=lambda p: p.stem
+)
 def test_groups_are_global_packages(path):
     assert path.read_text().startswith("# @package _global_\n")
 
@@ -44,7 +46,8 @@ def test_scenario_sets_alpha(primary, alpha):
     assert cfg.criterion._name == "vgs_multitask"
     assert cfg.task._name == "vgs_pretraining"
     assert cfg.model._name == "vgs_wav2vec2"
-    assert cfg.common.cpu and cfg.optimization.max_update > 1
+    assert cfg.common.cpu
+    assert cfg.optimization.max_update > 1
 
 
 @pytest.mark.parametrize("run_config", ["gpu_1", "gpu_4"])

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -30,17 +29,28 @@ def test_scenarios_train_and_validate(config, small_data, tmp_path):
 
 def test_bare_command_runs_on_the_embedded_set(tmp_path):
     """Only the length is cut; everything else is as in the README."""
-    command = [str(sys.executable).replace("python", "fairseq-hydra-train"), "--config-dir", "examples/vgs"]
-    command[0] = train_command("vgs_plus", tmp_path)[0]
+    command = [train_command("vgs_plus", tmp_path)[0], "--config-dir", "examples/vgs"]
     command += ["--config-name", "vgs_plus", "optimization.max_update=2", f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert history(tmp_path)[2]["loss"] > 0
 
 
 def test_best_checkpoint_by_recall(small_data, tmp_path):
-    overrides = ["checkpoint.best_checkpoint_metric=speech_to_image_r10", "checkpoint.maximize_best_checkpoint_metric=true"]
-    done = train("vgs", tmp_path, f"task.data={small_data}", "optimization.max_update=6", "dataset.batch_size=8", *overrides)
+    overrides = [
+        "checkpoint.best_checkpoint_metric=speech_to_image_r10",
+        "checkpoint.maximize_best_checkpoint_metric=true",
+    ]
+    done = train(
+        "vgs",
+        tmp_path,
+        f"task.data={small_data}",
+        "optimization.max_update=6",
+        "dataset.batch_size=8",
+        *overrides,
+    )
     assert (tmp_path / "checkpoints" / "checkpoint_best.pt").exists()
     assert "best_speech_to_image_r10" in done.stdout + done.stderr
 
@@ -70,7 +80,8 @@ def test_kill_9_in_mid_epoch_then_resume_repeats_the_losses(small_data, tmp_path
     log = tmp_path / "killed" / "history.jsonl"
     deadline = time.monotonic() + 120
     while not (last.exists() and log.exists() and log.read_text().count('"train"') >= 6):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -91,10 +102,10 @@ def test_kill_9_in_mid_epoch_then_resume_repeats_the_losses(small_data, tmp_path
 def test_stock_audio_pretraining_reads_the_same_audio_list(small_data, tmp_path):
     """fairseq's own task and model, on our manifest, archives included."""
     script = train_command("vgs_plus", tmp_path)[0]
-    command = [script, "task._name=audio_pretraining", f"task.data={small_data}", "+task.normalize=true"]
     command = [
-        script, "task=audio_pretraining", f"task.data={small_data}", "task.normalize=true", "task.max_sample_size=16000",
-        "task.min_sample_size=1600", "model=wav2vec2", "model.quantize_targets=true", "model.encoder_layers=1",
+        script, "task=audio_pretraining", f"task.data={small_data}", "task.normalize=true",
+        "task.max_sample_size=16000", "task.min_sample_size=1600",
+        "model=wav2vec2", "model.quantize_targets=true", "model.encoder_layers=1",
         "model.encoder_embed_dim=32", "model.encoder_ffn_embed_dim=32", "model.encoder_attention_heads=2",
         "model.conv_feature_layers='[(16,10,5)]+[(16,3,2)]*4+[(16,2,2)]*2'", "model.conv_pos=8",
         "model.conv_pos_groups=2", "model.latent_vars=8", "model.final_dim=16", "criterion=wav2vec",
@@ -103,7 +114,9 @@ def test_stock_audio_pretraining_reads_the_same_audio_list(small_data, tmp_path)
         "common.log_format=json", "common.log_interval=1", f"hydra.run.dir={tmp_path}",
         "dataset.skip_invalid_size_inputs_valid_test=true",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "done training" in done.stdout + done.stderr
 

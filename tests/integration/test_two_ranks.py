@@ -44,6 +44,8 @@ SETTINGS = [
     "dataset.num_workers=1",
     "optimization.max_update=3",
     "task.length_noise=0.0",
+    # fairseq's group norm depends on padding: batches of another composition would differ slightly.
+    "model.extractor_mode=layer_norm",
     "model.dropout=0.0",
     "model.speech_head_dropout=0.0",
     "model.image_dropout=0.0",
@@ -55,22 +57,29 @@ SETTINGS = [
 def test_vgs_on_two_ranks_equals_one_process(backend, small_data, tmp_path):
     """The whole training set is one global batch, so both runs see the same pairs (24 = 2 x 12)."""
     data = f"task.data={small_data}"
-    overrides = [*SETTINGS, "criterion.vgs_loss=infonce", "criterion.similarity=cosine", "model.vgs_forward=unmasked"]
+    overrides = [
+        *SETTINGS,
+        "criterion.vgs_loss=infonce",
+        "criterion.similarity=cosine",
+        "model.vgs_forward=unmasked",
+    ]
     extra = ["distributed_training.find_unused_parameters=true"] if backend == "pytorch_ddp" else []
     train("vgs", tmp_path / "one", data, "dataset.batch_size=24", *overrides)
-    train_on_two_ranks("vgs", tmp_path / "two", data, "dataset.batch_size=12", *overrides, *extra, backend=backend)
+    train_on_two_ranks(
+        "vgs", tmp_path / "two", data, "dataset.batch_size=12", *overrides, *extra, backend=backend
+    )
     one, two = history(tmp_path / "one"), history(tmp_path / "two")
     assert sorted(one) == sorted(two) == [1, 2, 3]
     for update in one:
         for key in ("vgs_loss", "gnorm", "vgs_speech_to_image_accuracy"):
-            assert two[update][key] == pytest.approx(one[update][key], rel=2e-2, abs=2e-3), (update, key)
+            assert two[update][key] == pytest.approx(one[update][key], rel=1e-3, abs=1e-4), (update, key)
     valid_one, valid_two = history(tmp_path / "one", "valid")[3], history(tmp_path / "two", "valid")[3]
     assert valid_two["retrieval_images"] == valid_one["retrieval_images"] == 10
     assert valid_two["speech_to_image_r10"] == valid_one["speech_to_image_r10"]
 
 
 def test_draw_uses_one_loss_on_all_ranks(small_data, tmp_path):
-    """If the ranks drew differently, the gather would hang or the gradients disagree (fairseq checks them)."""
+    """If the ranks drew differently, the gather would hang or fairseq would find their gradients unequal."""
     train_on_two_ranks(
         "vgs_plus", tmp_path, f"task.data={small_data}", "dataset.batch_size=4",
         "criterion.alpha_schedule=draw", *SETTINGS, "optimization.max_update=7",

@@ -60,7 +60,9 @@ def random_masks(n_rows: int, frames: int, *, seed: int = 0) -> Tensor:
     return torch.from_numpy(masks)
 
 
-def tiny_sample(*, n_pairs: int = 4, n_unpaired: int = 0, n_samples: int = 8000, seed: int = 0) -> dict[str, Any]:
+def tiny_sample(
+    *, n_pairs: int = 4, n_unpaired: int = 0, n_samples: int = 8000, seed: int = 0
+) -> dict[str, Any]:
     """Make a batch as the task collates it, of noise."""
     generator = torch.Generator().manual_seed(seed)
     rows = n_pairs + n_unpaired

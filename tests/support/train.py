@@ -50,7 +50,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
 
 
-def train(config: str, run_dir: Path, *overrides: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def train(
+    config: str, run_dir: Path, *overrides: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run to the end; a failure shows what the command printed."""
     process = subprocess.run(
         train_command(config, run_dir, *overrides),
@@ -83,7 +85,9 @@ def small_folder(target: Path, *, train_pairs: int = 24, valid_pairs: int = 10) 
         wanted = {pair.audio_id for pair in pairs}
         used |= {pair.image_id for pair in pairs}
         write_audio_list(
-            folder.audio_list(split), [row for row in audio.rows if row.audio_id in wanted], root=str(EMBEDDED)
+            folder.audio_list(split),
+            [row for row in audio.rows if row.audio_id in wanted],
+            root=str(EMBEDDED),
         )
         write_pairs(folder.pairs(split), pairs)
     images = read_images(source.images)

@@ -29,7 +29,7 @@ def test_reads_what_fairseq_evaluates():
     ],
 )
 def test_refuses_everything_else(text):
-    with pytest.raises(ValueError, match="model.conv_feature_layers: expected"):
+    with pytest.raises(ValueError, match=r"model\.conv_feature_layers: expected"):
         parse_conv_layers(text)
 
 

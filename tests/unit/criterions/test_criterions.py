@@ -16,14 +16,19 @@ def run(criterion, model, sample, *, train=True):
 
 
 def gradients(criterion, sample, **settings):
-    model = tiny_model(dropout=0.0, attention_dropout=0.0, speech_head_dropout=0.0, image_dropout=0.0, **settings)
+    model = tiny_model(
+        dropout=0.0, attention_dropout=0.0, speech_head_dropout=0.0, image_dropout=0.0, **settings
+    )
     loss, sample_size, _ = run(criterion, model, sample)
     (loss / sample_size).backward()
     return {name: p.grad for name, p in model.named_parameters()}
 
 
 def test_chance_value_with_collapsed_embeddings():
-    """With uninformative embeddings L_AV is 2 ln(1 + (N-1) e) under margin 1 (REFERENCE: 10.30 at 64 pairs)."""
+    """With uninformative embeddings L_AV is 2 ln(1 + (N-1) e) under margin 1.
+
+    REFERENCE: 10.30 at 64 pairs.
+    """
     criterion = VgsContrastiveCriterion(None).train()
     n = 64
     output = {"speech_embedding": torch.zeros(n, 20), "image_embedding": torch.zeros(n, 20)}
@@ -53,7 +58,9 @@ def test_loss_per_item_is_the_weighted_sum_of_means():
     """Each loss is a mean over its own items before weighing, whatever the batch size."""
     for n_pairs, n_samples in [(4, 8000), (7, 16000)]:
         sample = tiny_sample(n_pairs=n_pairs, n_samples=n_samples)
-        loss, size, logs = run(VgsMultitaskCriterion(None, alpha_values=[0.25]), tiny_model(), sample, train=False)
+        loss, size, logs = run(
+            VgsMultitaskCriterion(None, alpha_values=[0.25]), tiny_model(), sample, train=False
+        )
         means = 0.75 * logs["ssl_loss"] / logs["n_ssl_frames"] + 0.25 * logs["vgs_loss"] / logs["n_vgs_pairs"]
         assert float(loss.detach() / size) == pytest.approx(float(means), rel=1e-5)
 
@@ -96,7 +103,7 @@ def test_learned_scale_is_trained_where_the_loss_uses_it(vgs_loss):
 
 def test_one_pair_is_refused_in_training_and_counted_out_in_evaluation():
     criterion, model, sample = VgsContrastiveCriterion(None), tiny_model(), tiny_sample(n_pairs=1)
-    with pytest.raises(ValueError, match="raise dataset.batch_size"):
+    with pytest.raises(ValueError, match=r"raise dataset\.batch_size"):
         run(criterion, model, sample)
     loss, _, logs = run(criterion, model, sample, train=False)
     assert logs["n_vgs_pairs"] == 0
@@ -113,11 +120,24 @@ def test_meters_in_nats():
     assert values["alpha"] == 0.5
     assert values["ssl_loss"] == pytest.approx(float(logs["ssl_loss"] / logs["n_ssl_frames"]), abs=1e-3)
     assert values["vgs_loss"] == pytest.approx(float(logs["vgs_loss"] / logs["n_vgs_pairs"]), abs=1e-3)
-    expected = {"loss", "ssl_contrastive", "ssl_diversity", "ssl_feature_penalty", "ssl_accuracy", "code_perplexity"}
-    expected |= {"vgs_speech_to_image_accuracy", "speech_spread", "image_spread", "padding_share", "pairs_per_second"}
+    expected = {
+        "loss",
+        "ssl_contrastive",
+        "ssl_diversity",
+        "ssl_feature_penalty",
+        "ssl_accuracy",
+        "code_perplexity",
+    }
+    expected |= {
+        "vgs_speech_to_image_accuracy",
+        "speech_spread",
+        "image_spread",
+        "padding_share",
+        "pairs_per_second",
+    }
     assert expected <= set(values)
 
 
 def test_loss_weights_are_checked():
-    with pytest.raises(ValueError, match="criterion.loss_weights: expected two weights"):
+    with pytest.raises(ValueError, match=r"criterion\.loss_weights: expected two weights"):
         VgsMultitaskCriterion(None, loss_weights=[0.1])

@@ -1,0 +1,1 @@
+"""Loading of pairs of speech and pictures, and their batches for fairseq."""

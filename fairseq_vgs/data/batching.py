@@ -1,0 +1,143 @@
+"""Batches of similar length.
+
+Lengths are in samples. A batch of P pairs also takes ``unpaired_rows(P)`` utterances without pictures, none
+longer than its longest pair, so its size is (P + unpaired rows) times its longest pair, padding included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """What a batch may hold.
+
+    Attributes:
+        max_tokens: Samples, padding and unpaired rows included; None for no limit.
+        max_pairs: Pairs; None for no limit.
+        multiple: Batches of more pairs than this hold a multiple of it.
+        unpaired_ratio: Unpaired utterances per pair.
+    """
+
+    max_tokens: int | None = None
+    max_pairs: int | None = None
+    multiple: int = 1
+    unpaired_ratio: float = 0.0
+
+    def fits(self, lengths: IntArray) -> bool:
+        """Tell whether pairs of these lengths may share a batch."""
+        n_pairs = len(lengths)
+        return (self.max_pairs is None or n_pairs <= self.max_pairs) and self.fits_tokens(lengths)
+
+    def fits_tokens(self, lengths: IntArray) -> bool:
+        """Tell whether pairs of these lengths may share a batch as far as samples go."""
+        n_rows = len(lengths) + unpaired_rows(len(lengths), self.unpaired_ratio)
+        return self.max_tokens is None or n_rows * int(lengths.max()) <= self.max_tokens
+
+
+def unpaired_rows(n_pairs: int, ratio: float) -> int:
+    """Return how many unpaired utterances a batch gets: ``ratio * n_pairs``, halves rounded up."""
+    return math.floor(ratio * n_pairs + 0.5)
+
+
+def noisy_order(lengths: IntArray, *, noise: float, generator: np.random.Generator) -> IntArray:
+    """Order items from long to short, each length perturbed by up to ``noise`` of itself.
+
+    The noise makes the batches of one epoch differ from those of the next; ties are broken at random by it.
+    """
+    order = generator.permutation(len(lengths))
+    perturbed = lengths[order] * (1.0 + noise * generator.uniform(-1.0, 1.0, len(lengths)))
+    return order[np.argsort(-perturbed, kind="stable")]
+
+
+def plan_batches(order: IntArray, lengths: IntArray, limits: BatchLimits) -> list[IntArray]:
+    """Cut an order into batches.
+
+    A pair alone has no negatives. Where the last batch would hold a single pair, batches before it give one
+    up; where none can, the pair joins the last batch, which then exceeds ``max_pairs`` (never ``max_tokens``)
+    by one. A single pair is left only where ``max_tokens`` or ``max_pairs=1`` allow nothing else.
+
+    Args:
+        order: int64[n] the indices to batch, neighbours of similar length.
+        lengths: int64[N] length of every item.
+        limits: What a batch may hold.
+
+    Raises:
+        ValueError: A pair alone exceeds ``max_tokens``.
+    """
+    batches: list[IntArray] = []
+    start = 0
+    while start < len(order):
+        n_pairs = _n_that_fit(lengths[order[start : start + _window(order, lengths, limits)]], limits)
+        if n_pairs == 0:
+            rows = 1 + unpaired_rows(1, limits.unpaired_ratio)
+            length = int(lengths[order[start]])
+            raise ValueError(
+                f"dataset.max_tokens: expected at least {rows * length}, the samples of one pair"
+                f"{' and its unpaired speech' if rows > 1 else ''}, got {limits.max_tokens}; "
+                "raise it or lower task.max_seconds"
+            )
+        left = len(order) - start
+        if limits.multiple < n_pairs < left:
+            n_pairs -= n_pairs % limits.multiple
+        batches.append(order[start : start + n_pairs])
+        start += n_pairs
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        _share_with_last(batches, lengths, limits)
+    return batches
+
+
+def _window(order: IntArray, lengths: IntArray, limits: BatchLimits) -> int:
+    """Return a number of items that no batch exceeds, so that only these are looked at."""
+    if limits.max_pairs is not None:
+        return limits.max_pairs
+    if limits.max_tokens is not None:
+        return limits.max_tokens // max(1, int(lengths.min())) + 1
+    return len(order)
+
+
+def _n_that_fit(lengths: IntArray, limits: BatchLimits) -> int:
+    if limits.max_tokens is None:
+        return len(lengths)
+    n_pairs = np.arange(1, len(lengths) + 1)
+    n_rows = n_pairs + np.floor(limits.unpaired_ratio * n_pairs + 0.5).astype(np.int64)
+    # Both factors grow with the number of pairs, so what fits is a prefix.
+    return int(np.count_nonzero(n_rows * np.maximum.accumulate(lengths) <= limits.max_tokens))
+
+
+def _share_with_last(batches: list[IntArray], lengths: IntArray, limits: BatchLimits) -> None:
+    """Give the last batch, which holds a single pair, company."""
+
+    def fits(batch: IntArray) -> bool:
+        return limits.fits(lengths[batch])
+
+    merged = np.concatenate(batches[-2:])
+    if fits(merged) or (
+        not _shift_one_to_last(batches, fits)
+        and limits.max_pairs != 1
+        and limits.fits_tokens(lengths[merged])
+    ):
+        batches[-2:] = [merged]
+
+
+def _shift_one_to_last(batches: list[IntArray], fits: Callable[[IntArray], bool]) -> bool:
+    """Move one pair of the nearest batch with three or more along to the last one, if that is possible."""
+    donor = next((k for k in range(len(batches) - 2, -1, -1) if len(batches[k]) >= 3), None)
+    if donor is None:
+        return False
+    changed = [batches[donor][:-1]]
+    for before, batch in zip(batches[donor:], batches[donor + 1 :], strict=False):
+        # All batches in between hold two pairs: each passes its last one on.
+        changed.append(np.concatenate([before[-1:], batch[:-1] if len(batch) > 1 else batch]))
+    if not all(fits(batch) for batch in changed):
+        return False
+    batches[donor:] = changed
+    return True

@@ -1,0 +1,164 @@
+"""Items of a batch put together into the tensors that model and criterion read.
+
+Shapes: P pairs, U unpaired utterances, B = P + U rows (pairs first), S samples, T frames, R regions, D dims,
+H = W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fairseq_vgs.conv_spec import ConvLayers, n_frames
+from fairseq_vgs.data.masking import BoolArray, trim_masks
+from fairseq_vgs.data.seeding import Stream, generator
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SpeechItem:
+    """An utterance: its number in the data set, waveform float32[S], and mask bool[T] or None."""
+
+    index: int
+    waveform: FloatArray
+    mask: BoolArray | None
+
+
+@dataclass(frozen=True)
+class PairItem(SpeechItem):
+    """An utterance with its picture.
+
+    Attributes:
+        image_row: Number of the picture.
+        image_group: Number of its group of interchangeable pictures.
+        picture: float32[3, H, W], or None where regions are used.
+        features: float32[R, D], or None where pictures are used.
+        boxes: float32[R, 4], or None where pictures are used.
+    """
+
+    image_row: int
+    image_group: int
+    picture: FloatArray | None = None
+    features: FloatArray | None = None
+    boxes: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class SkippedItem:
+    """Stands for an item that ``task.skip_bad`` skipped."""
+
+    index: int
+
+
+Item = SpeechItem | SkippedItem
+
+
+@dataclass(frozen=True)
+class CollationOptions:
+    """What collation needs to know.
+
+    Attributes:
+        layers: The extractor.
+        seed: Of the run.
+        mask_dropout: Share of masked frames to unmask again.
+        drop_lone_pair: Leave out a pair that skipping has left alone in its batch: it has no negatives.
+    """
+
+    layers: ConvLayers
+    seed: int
+    mask_dropout: float = 0.0
+    drop_lone_pair: bool = False
+
+
+def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> dict[str, Any]:
+    """Put a batch together.
+
+    Returns:
+        fairseq's sample with ``id`` int64[P], ``image_id`` int64[P] (the picture's group), ``image_index``
+        int64[P], the counts ``n_pairs``, ``nsentences``, ``ntokens``, ``n_padded``, ``n_skipped``, and
+        ``net_input``: ``source`` float32[B, S], ``padding_mask`` bool[B, S], ``mask_indices`` bool[B, T]
+        (absent without masking) and ``image``. Empty where no pair is left, which makes fairseq take its
+        dummy batch.
+    """
+    pairs = [item for item in items if isinstance(item, PairItem)]
+    speech: list[SpeechItem] = [*pairs]
+    speech += [item for item in items if isinstance(item, SpeechItem) and not isinstance(item, PairItem)]
+    n_skipped = len(items) - len(speech)
+    lone = options.drop_lone_pair and n_skipped > 0 and len(pairs) == 1
+    if not pairs or lone:
+        return {}
+    source, padding_mask = _pad_speech([item.waveform for item in speech])
+    net_input = {"source": source, "padding_mask": padding_mask, "image": _stack_images(pairs)}
+    masks = [item.mask for item in speech if item.mask is not None]
+    if masks:
+        net_input["mask_indices"] = _stack_masks(
+            speech, masks, options, epoch=epoch, n_samples=source.size(1)
+        )
+    n_samples = sum(len(item.waveform) for item in speech)
+    return {
+        "id": _integers(item.index for item in pairs),
+        "image_id": _integers(item.image_group for item in pairs),
+        "image_index": _integers(item.image_row for item in pairs),
+        "n_pairs": len(pairs),
+        "nsentences": len(speech),
+        "ntokens": n_samples,
+        "n_padded": source.numel() - n_samples,
+        "n_skipped": n_skipped,
+        "net_input": net_input,
+    }
+
+
+def _integers(values: Any) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.int64)
+
+
+def _pad_speech(waveforms: Sequence[FloatArray]) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, waveforms))
+    source = torch.zeros(len(waveforms), longest)
+    padding_mask = torch.ones(len(waveforms), longest, dtype=torch.bool)
+    for row, waveform in enumerate(waveforms):
+        source[row, : len(waveform)] = torch.from_numpy(waveform)
+        padding_mask[row, : len(waveform)] = False
+    return source, padding_mask
+
+
+def _stack_masks(
+    speech: Sequence[SpeechItem],
+    masks: Sequence[BoolArray],
+    options: CollationOptions,
+    *,
+    epoch: int,
+    n_samples: int,
+) -> Tensor:
+    generators = [generator(options.seed, epoch, index=item.index, stream=Stream.TRIM) for item in speech]
+    stacked = torch.zeros(len(masks), n_frames(n_samples, options.layers), dtype=torch.bool)
+    for row, mask in enumerate(trim_masks(masks, generators, dropout=options.mask_dropout)):
+        stacked[row, : len(mask)] = torch.from_numpy(mask)
+    return stacked
+
+
+def _stack_images(pairs: Sequence[PairItem]) -> dict[str, Tensor]:
+    pictures = [torch.from_numpy(pair.picture) for pair in pairs if pair.picture is not None]
+    if pictures:
+        return {"pictures": torch.stack(pictures)}
+    regions = [
+        (torch.from_numpy(pair.features), torch.from_numpy(pair.boxes))
+        for pair in pairs
+        if pair.features is not None and pair.boxes is not None
+    ]
+    n_regions, dim = max(len(features) for features, _ in regions), regions[0][0].size(1)
+    stacked = torch.zeros(len(pairs), n_regions, dim)
+    boxes = torch.zeros(len(pairs), n_regions, 4)
+    padding_mask = torch.ones(len(pairs), n_regions, dtype=torch.bool)
+    for row, (features, places) in enumerate(regions):
+        stacked[row, : len(features)] = features
+        boxes[row, : len(features)] = places
+        padding_mask[row, : len(features)] = False
+    return {"features": stacked, "boxes": boxes, "padding_mask": padding_mask}

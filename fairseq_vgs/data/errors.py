@@ -1,0 +1,23 @@
+"""The error of a single medium that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairseq_vgs.manifest.errors import Fault, ManifestError
+
+
+class BadItemError(ManifestError):
+    """An utterance or a picture cannot be used; with ``task.skip_bad`` it is skipped and counted instead.
+
+    Args:
+        faults: What is wrong. A string is accepted too, because torch rebuilds the exceptions of its data
+            workers from the text of their traceback: the last line of that text becomes the fault again.
+    """
+
+    def __init__(self, faults: Fault | Iterable[Fault] | str) -> None:
+        if isinstance(faults, str):
+            line = faults.rstrip().rpartition("BadItemError: ")[2]
+            place, _, message = line.partition(": ")
+            faults = Fault(place, message)
+        super().__init__(faults)

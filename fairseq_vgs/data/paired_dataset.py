@@ -1,0 +1,306 @@
+"""The data set of spoken captions and pictures, with unpaired speech alongside in training.
+
+Indices 0..N-1 are pairs. N + k is slot k of the epoch's unpaired speech (see ``unpaired.py``); such indices
+occur only in the batches that ``batch_by_size`` returns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fairseq.data import FairseqDataset
+
+from fairseq_vgs.conv_spec import ConvLayers, n_frames
+from fairseq_vgs.data.bad_items import BadItems
+from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
+from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
+from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.masking import BoolArray, MaskOptions, draw_mask
+from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.regions import RegionStore
+from fairseq_vgs.data.seeding import Stream, generator
+from fairseq_vgs.data.tables import AudioTable, SplitTable
+from fairseq_vgs.data.unpaired import UnpairedPlan, plan_unpaired
+from fairseq_vgs.data.waveform import FloatArray, load_waveform, normalize_waveform
+from fairseq_vgs.manifest.errors import Fault, ManifestError
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class VgsDatasetOptions:
+    """How items are made and batched.
+
+    Attributes:
+        layers: The extractor.
+        max_samples: Speech is cut to this.
+        random_crop: Keep a random part of longer speech instead of its start.
+        normalize: Zero mean and unit variance per utterance (of the part kept).
+        mask: Time masks; None for none.
+        image_size: Height and width of raw pictures, pixels.
+        seed: Of the run.
+        training: Batches differ between epochs, and unpaired speech is mixed in.
+        length_noise: Relative noise on lengths when training batches are formed.
+        unpaired_ratio: Unpaired utterances per pair.
+        skip_bad: Skip, count and log bad items instead of raising.
+    """
+
+    layers: ConvLayers
+    max_samples: int
+    random_crop: bool = False
+    normalize: bool = True
+    mask: MaskOptions | None = None
+    image_size: int = 224
+    seed: int = 1
+    training: bool = False
+    length_noise: float = 0.1
+    unpaired_ratio: float = 0.0
+    skip_bad: bool = False
+
+
+class VgsDataset(FairseqDataset):
+    """Pairs of a spoken caption and a picture.
+
+    Every item depends on (seed, epoch, index) alone. fairseq tells the epoch by ``set_epoch``; since batches
+    differ between epochs, it must build a new iterator for each, which ``can_reuse_epoch_itr_across_epochs``
+    says.
+
+    Args:
+        table: The split.
+        options: How items are made and batched.
+        regions: Region features; None for raw pictures.
+        unpaired: Speech without pictures; used in training only.
+
+    Raises:
+        ManifestError: Pictures without regions; all of them.
+    """
+
+    def __init__(
+        self,
+        table: SplitTable,
+        options: VgsDatasetOptions,
+        *,
+        regions: RegionStore | None = None,
+        unpaired: AudioTable | None = None,
+    ) -> None:
+        super().__init__()
+        self.table = table
+        self.options = options
+        self.regions = regions
+        self.unpaired = unpaired if options.training and options.unpaired_ratio > 0 else None
+        self.epoch = 1
+        self.sizes: IntArray = np.minimum(table.n_samples, options.max_samples)
+        """int64[N] samples of each pair's speech after cutting."""
+        self._plan = UnpairedPlan(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        self._bad: tuple[BadItems, ...] = ()
+        if options.skip_bad:
+            n_unpaired = 0 if self.unpaired is None else len(self.unpaired.n_samples)
+            self._bad = (BadItems(len(table), noun="a pair"), BadItems(n_unpaired, noun="unpaired speech"))
+        if regions is not None:
+            self._check_regions(regions)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Item:
+        """Load a pair, or the unpaired utterance of slot ``index - len(self)``.
+
+        Raises:
+            BadItemError: The item cannot be used and ``skip_bad`` is off.
+        """
+        index = int(index)
+        is_pair = index < len(self)
+        try:
+            return self._load_pair(index) if is_pair else self._load_unpaired(index)
+        except BadItemError as error:
+            if not self.options.skip_bad:
+                raise
+            number = index if is_pair else int(self._plan.utterance[index - len(self)])
+            self._bad[0 if is_pair else 1].record(number, error)
+            return SkippedItem(index)
+
+    def collater(self, samples: Sequence[Item]) -> dict[str, Any]:
+        """Put a batch together; see ``collate``."""
+        options = self.options
+        collation = CollationOptions(
+            layers=options.layers,
+            seed=options.seed,
+            mask_dropout=0.0 if options.mask is None else options.mask.dropout,
+            drop_lone_pair=options.training,
+        )
+        sample = collate(samples, collation, epoch=self.epoch)
+        if samples and not sample:
+            logger.warning("left out a batch of %d items: too few of its pairs can be used", len(samples))
+        return sample
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw crops, masks, order and unpaired speech of this epoch from now on."""
+        self.epoch = int(epoch)
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False: every epoch has batches of its own."""
+        return False
+
+    def num_tokens(self, index: int) -> int:
+        """Return a pair's length in samples after cutting."""
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: IntArray) -> IntArray:
+        """Return the lengths of several pairs in samples after cutting."""
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        """Return a pair's length in samples after cutting."""
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> IntArray:
+        """Order all pairs from long to short; in training with noise that depends on (seed, epoch)."""
+        options = self.options
+        return noisy_order(
+            self.sizes,
+            noise=options.length_noise if options.training else 0.0,
+            generator=generator(options.seed, self.epoch, index=0, stream=Stream.ORDER),
+        )
+
+    def filter_indices_by_size(
+        self,
+        indices: IntArray,
+        max_sizes: Any,  # noqa: ARG002 - fairseq's signature
+    ) -> tuple[IntArray, list[int]]:
+        """Keep all pairs: one longer than ``dataset.max_tokens`` is an error of ``batch_by_size`` instead."""
+        return indices, []
+
+    def batch_by_size(
+        self,
+        indices: IntArray,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        required_batch_size_multiple: int = 1,
+    ) -> list[IntArray]:
+        """Form the epoch's batches: pairs, then slots of unpaired speech.
+
+        Args:
+            indices: The pairs in the order of ``ordered_indices``.
+            max_tokens: Samples per batch, padding and unpaired rows included.
+            max_sentences: Pairs per batch.
+            required_batch_size_multiple: Batches of more pairs than this hold a multiple of it.
+
+        Raises:
+            ValueError: A pair alone exceeds ``max_tokens``.
+            ManifestError: With ``skip_bad``, no batch has a pair that can be used.
+        """
+        limits = BatchLimits(
+            max_tokens=None if max_tokens is None else int(max_tokens),
+            max_pairs=max_sentences,
+            multiple=max(1, required_batch_size_multiple),
+            unpaired_ratio=0.0 if self.unpaired is None else self.options.unpaired_ratio,
+        )
+        batches = plan_batches(np.asarray(indices, dtype=np.int64), self.sizes, limits)
+        if self.options.training:
+            _warn_of_lone_pairs(batches)
+        if self.options.skip_bad:
+            self._put_usable_batch_first(batches)
+        return self._with_unpaired(batches)
+
+    def n_bad(self) -> dict[str, int]:
+        """Return how many different items were skipped so far, by kind; empty where bad items are errors."""
+        return {bad.noun: bad.total() for bad in self._bad}
+
+    def _load_pair(self, index: int) -> PairItem:
+        table, options = self.table, self.options
+        audio_row, image_row = int(table.audio_row[index]), int(table.image_row[index])
+        waveform = self._load_speech(table.audio, audio_row, index=index, max_samples=options.max_samples)
+        mask, group = self._draw_mask(waveform, index), int(table.image_group[image_row])
+        if self.regions is not None:
+            features, boxes = self.regions.features(image_row), self.regions.boxes(image_row)
+            return PairItem(index, waveform, mask, image_row, group, features=features, boxes=boxes)
+        location, place = table.image_location(image_row), table.image_place(image_row)
+        picture = load_picture(location, place=place, image_size=options.image_size)
+        return PairItem(index, waveform, mask, image_row, group, picture=picture)
+
+    def _load_unpaired(self, index: int) -> SpeechItem:
+        slot = index - len(self)
+        if self.unpaired is None or slot >= len(self._plan):
+            raise IndexError(f"item {index}: expected 0..{len(self) + len(self._plan) - 1}")
+        row, max_samples = int(self._plan.utterance[slot]), int(self._plan.max_samples[slot])
+        waveform = self._load_speech(
+            self.unpaired, row, index=index, max_samples=max_samples, random_crop=True
+        )
+        return SpeechItem(index, waveform, self._draw_mask(waveform, index))
+
+    def _load_speech(
+        self, audio: AudioTable, row: int, *, index: int, max_samples: int, random_crop: bool | None = None
+    ) -> FloatArray:
+        options = self.options
+        n_samples = int(audio.n_samples[row])
+        n_wanted, start = min(n_samples, max_samples), 0
+        if n_wanted < n_samples and (options.random_crop if random_crop is None else random_crop):
+            draws = generator(options.seed, self.epoch, index=index, stream=Stream.CROP)
+            start = int(draws.integers(0, n_samples - n_wanted + 1))
+        waveform = load_waveform(
+            audio.location(row), place=audio.place(row), n_samples=n_samples, start=start, n_wanted=n_wanted
+        )
+        return normalize_waveform(waveform) if options.normalize else waveform
+
+    def _draw_mask(self, waveform: FloatArray, index: int) -> BoolArray | None:
+        options = self.options
+        if options.mask is None:
+            return None
+        draws = generator(options.seed, self.epoch, index=index, stream=Stream.MASK)
+        return draw_mask(n_frames(len(waveform), options.layers), options.mask, draws)
+
+    def _with_unpaired(self, batches: list[IntArray]) -> list[IntArray]:
+        if self.unpaired is None or not batches:
+            return batches
+        self._plan, slots = plan_unpaired(
+            batches,
+            self.sizes,
+            usable=np.flatnonzero(self.unpaired.n_samples > 0),
+            ratio=self.options.unpaired_ratio,
+            generator=generator(self.options.seed, self.epoch, index=0, stream=Stream.UNPAIRED),
+        )
+        return [np.concatenate([batch, len(self) + own]) for batch, own in zip(batches, slots, strict=True)]
+
+    def _put_usable_batch_first(self, batches: list[IntArray]) -> None:
+        """Move a batch with usable pairs to the front: fairseq takes that one wherever a batch is empty."""
+        for position, batch in enumerate(batches):
+            n_needed = min(len(batch), 2)
+            usable = (index for index in batch if isinstance(self[index], PairItem))
+            if sum(1 for _, _ in zip(range(n_needed), usable, strict=False)) == n_needed:
+                batches.insert(0, batches.pop(position))
+                return
+        if batches:
+            what = f"split {self.table.split!r}: no batch has pairs that can be used"
+            raise ManifestError(Fault(str(self.table.audio.list_path), f"{what}; run fairseq-vgs check"))
+
+    def _check_regions(self, regions: RegionStore) -> None:
+        rows = np.unique(self.table.image_row).tolist()
+        faults = [
+            Fault(
+                self.table.image_place(row),
+                f"picture has no region in {regions.table_name}; add one, or remove its pairs",
+            )
+            for row in rows
+            if regions.n_regions(row) == 0
+        ]
+        if faults:
+            raise ManifestError(faults)
+
+
+def _warn_of_lone_pairs(batches: Sequence[IntArray]) -> None:
+    n_lone = sum(len(batch) == 1 for batch in batches)
+    if n_lone:
+        logger.warning(
+            "%d of %d batches hold a single pair, which has no negatives: the VGS loss needs 2 pairs in a "
+            "batch; raise dataset.batch_size or dataset.max_tokens, or lower task.max_seconds",
+            n_lone,
+            len(batches),
+        )

@@ -1,0 +1,63 @@
+"""Speech without pictures that accompanies the pairs of each training batch, for the SSL loss only.
+
+A *slot* is one use of an unpaired utterance in an epoch. Slots are numbered through the epoch's batches;
+where the epoch needs more utterances than there are, the list is gone through again in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.data.batching import unpaired_rows
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class UnpairedPlan:
+    """The unpaired speech of an epoch.
+
+    Attributes:
+        utterance: int64[slots] row of the audio list.
+        max_samples: int64[slots] what the utterance is cut to: the longest pair of its batch, so that it adds
+            no padding.
+    """
+
+    utterance: IntArray
+    max_samples: IntArray
+
+    def __len__(self) -> int:
+        return len(self.utterance)
+
+
+def plan_unpaired(
+    batches: Sequence[IntArray],
+    lengths: IntArray,
+    *,
+    usable: IntArray,
+    ratio: float,
+    generator: np.random.Generator,
+) -> tuple[UnpairedPlan, list[IntArray]]:
+    """Draw the unpaired utterances of every batch.
+
+    Args:
+        batches: int64[P] pairs per batch.
+        lengths: int64[N] samples of every pair.
+        usable: int64[U] rows of the unpaired list to draw from.
+        ratio: Unpaired utterances per pair.
+        generator: Of the epoch.
+
+    Returns:
+        The plan, and the numbers of each batch's slots.
+    """
+    counts = np.array([unpaired_rows(len(batch), ratio) for batch in batches], dtype=np.int64)
+    n_slots = int(counts.sum())
+    passes = [generator.permutation(usable) for _ in range(-(-n_slots // len(usable)))]
+    utterance = np.concatenate(passes)[:n_slots] if passes else np.empty(0, dtype=np.int64)
+    longest = np.array([int(lengths[batch].max()) for batch in batches], dtype=np.int64)
+    slots = np.split(np.arange(n_slots), np.cumsum(counts)[:-1])
+    return UnpairedPlan(utterance, np.repeat(longest, counts)), slots

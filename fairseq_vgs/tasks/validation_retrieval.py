@@ -1,0 +1,120 @@
+"""Retrieval over a whole validation set whose batches come one by one and from several ranks.
+
+Shapes: P pairs of a batch, C captions and I distinct pictures so far, E embedding dims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
+
+METRIC_NAMES = (
+    *(f"{direction}_r{k}" for direction in DIRECTIONS for k in RECALL_CUTOFFS),
+    "retrieval_images",
+    "retrieval_captions",
+)
+
+
+class RetrievalCollector:
+    """Collects embeddings during a validation and ranks them when asked.
+
+    fairseq fills up the ranks' shares with copies of the first batch: pairs that were seen before count once.
+
+    Args:
+        similarity: "dot" or "cosine".
+    """
+
+    def __init__(self, similarity: str) -> None:
+        self.similarity = similarity
+        self._values = dict.fromkeys(METRIC_NAMES, math.nan)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the embeddings before another validation set; the values stay until there are new ones."""
+        self._pair_ids: set[int] = set()
+        self._image_rows: set[int] = set()
+        self._speech: list[Tensor] = []
+        self._speech_groups: list[int] = []
+        self._images: list[Tensor] = []
+        self._image_groups: list[int] = []
+        self._n_ranked = 0
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of different pairs collected, over all ranks."""
+        return len(self._pair_ids)
+
+    def add(self, sample: Mapping[str, Any], embeddings: Mapping[str, Tensor]) -> None:
+        """Add a batch of every rank; all ranks must call this together.
+
+        Args:
+            sample: The batch, with ``id``, ``image_index`` and ``image_id`` int64[P].
+            embeddings: ``speech`` and ``image`` f[P, E].
+        """
+        ids = torch.stack([sample["id"], sample["image_index"], sample["image_id"]], dim=1)
+        speech = gather_rows(embeddings["speech"].detach().float()).cpu()
+        images = gather_rows(embeddings["image"].detach().float()).cpu()
+        numbers = gather_rows(ids.to(embeddings["speech"].device)).cpu().tolist()
+        for row, (pair_id, image_row, group) in enumerate(numbers):
+            if pair_id not in self._pair_ids:
+                self._pair_ids.add(pair_id)
+                self._speech.append(speech[row])
+                self._speech_groups.append(group)
+            if image_row not in self._image_rows:
+                self._image_rows.add(image_row)
+                self._images.append(images[row])
+                self._image_groups.append(group)
+
+    def values(self, n_pairs: float) -> dict[str, float]:
+        """Return all ``METRIC_NAMES``, recall in percent; NaN before the first validation.
+
+        fairseq asks after every batch too. Ranking each time would be quadratic in the number of batches:
+        only a question about all pairs collected so far is worked out, any other one gets the values known
+        last.
+
+        Args:
+            n_pairs: The number of pairs that the asking meters have seen.
+        """
+        if self.n_pairs and n_pairs >= self.n_pairs and self._n_ranked != self.n_pairs:
+            self._values = self._rank()
+            self._n_ranked = self.n_pairs
+        return self._values
+
+    def _rank(self) -> dict[str, float]:
+        ranks = retrieval_ranks(
+            torch.stack(self._speech),
+            torch.stack(self._images),
+            speech_groups=torch.tensor(self._speech_groups),
+            image_groups=torch.tensor(self._image_groups),
+            similarity=self.similarity,
+        )
+        counts = {
+            "retrieval_images": float(len(self._images)),
+            "retrieval_captions": float(len(self._speech)),
+        }
+        return {**recalls(ranks), **counts}
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Concatenate the rows [P, ...] of all ranks, P differing between them; without gradient."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    n_ranks = torch.distributed.get_world_size()
+    if n_ranks == 1:
+        return rows
+    own_count = torch.tensor([len(rows)], device=rows.device)
+    counts = [torch.zeros_like(own_count) for _ in range(n_ranks)]
+    torch.distributed.all_gather(counts, own_count)
+    sizes = [int(count) for count in counts]
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    gathered = [torch.empty_like(padded) for _ in range(n_ranks)]
+    torch.distributed.all_gather(gathered, padded)
+    return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])

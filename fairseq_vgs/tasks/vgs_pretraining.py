@@ -1,0 +1,373 @@
+"""Task: pre-training from pairs of spoken captions and pictures, with retrieval measured in validation."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq import metrics, utils
+from fairseq.data import data_utils
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II, MISSING
+from torch import Tensor, nn
+
+from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.data.masking import MIN_FRAMES, MaskOptions
+from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
+from fairseq_vgs.data.regions import RegionStore, open_features
+from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
+from fairseq_vgs.manifest.errors import Fault, ManifestError
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.tables import read_regions
+from fairseq_vgs.tasks.launch_directory import resolve_from_launch
+from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
+
+logger = logging.getLogger(__name__)
+
+Logs = dict[str, Any]
+
+_N_VALID_PAIRS = "_n_valid_pairs"  # fairseq does not print meters with a leading underscore
+
+
+@dataclass
+class VgsPretrainingConfig(FairseqDataclass):
+    """Settings of the data and of how batches are made of it."""
+
+    data: str = field(default=MISSING, metadata={"help": "manifest folder, as fairseq-vgs prepare builds it"})
+    unpaired_data: str | None = field(
+        default=None,
+        metadata={"help": "folder of fairseq audio lists: speech without pictures, for the SSL loss only"},
+    )
+    unpaired_ratio: float = field(
+        default=0.0, metadata={"help": "unpaired utterances per pair in every batch"}
+    )
+    max_seconds: float = field(
+        default=8.0, metadata={"help": "training speech is cut here, never padded to it"}
+    )
+    valid_max_seconds: float = field(default=10.0, metadata={"help": "speech of other splits is cut here"})
+    crop: ChoiceEnum(["start", "random"]) = field(  # type: ignore[valid-type]
+        default="start",
+        metadata={"help": "part kept of longer training speech: its start, or a random (seeded) part"},
+    )
+    normalize: bool = field(default=True, metadata={"help": "zero mean and unit variance per utterance"})
+    image_input: ChoiceEnum(["regions", "pictures"]) = field(  # type: ignore[valid-type]
+        default="regions", metadata={"help": "regions (features and boxes) or pictures (raw)"}
+    )
+    image_size: int = field(default=224, metadata={"help": "height and width of raw pictures, pixels"})
+    max_regions: int = field(default=36, metadata={"help": "regions per picture at most, the first ones"})
+    skip_bad: bool = field(
+        default=False,
+        metadata={"help": "skip, count and report items that cannot be used, instead of stopping"},
+    )
+    length_noise: float = field(
+        default=0.1, metadata={"help": "relative noise on lengths when training batches are formed by length"}
+    )
+    similarity: str = field(
+        default="${oc.select:criterion.similarity,dot}",
+        metadata={"help": "dot or cosine, for retrieval in validation; the criterion's unless set"},
+    )
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    mask_prob: float = II("model.mask_prob")
+    mask_length: int = II("model.mask_length")
+    mask_selection: str = II("model.mask_selection")
+    mask_other: float = II("model.mask_other")
+    no_mask_overlap: bool = II("model.no_mask_overlap")
+    mask_min_space: int = II("model.mask_min_space")
+    mask_dropout: float = II("model.mask_dropout")
+    conv_feature_layers: str = II("model.conv_feature_layers")
+
+
+@register_task("vgs_pretraining", dataclass=VgsPretrainingConfig)
+class VgsPretrainingTask(FairseqTask):
+    """Paired speech and pictures, unpaired speech alongside, recall over the whole validation set."""
+
+    cfg: VgsPretrainingConfig
+
+    def __init__(self, cfg: VgsPretrainingConfig) -> None:
+        super().__init__(cfg)
+        self.folder = ManifestFolder(resolve_from_launch(cfg.data))
+        self._retrieval = RetrievalCollector(str(cfg.similarity))
+        self._numpy_seed = (-1, 0)
+        self._n_bad_reported: dict[str, int] = {}
+
+    @classmethod
+    def setup_task(
+        cls,
+        cfg: VgsPretrainingConfig,
+        **kwargs: Any,  # noqa: ARG003 - fairseq's signature
+    ) -> VgsPretrainingTask:
+        """Build the task. Checkpoints are loaded through this too, without their data: see `build_criterion`.
+
+        Raises:
+            ValueError: An impossible setting.
+        """
+        check_config(cfg)
+        return cls(cfg)
+
+    @property
+    def region_dim(self) -> int | None:
+        """Dims of the region features in ``task.data``; None with raw pictures or without the data."""
+        if str(self.cfg.image_input) != "regions" or not self.folder.region_features.is_file():
+            return None
+        return int(open_features(self.folder.region_features).shape[1])
+
+    def build_criterion(self, cfg: Any) -> Any:
+        """Build the criterion; this is where a run starts, so missing data is reported here.
+
+        Raises:
+            ManifestError: The folder or files of it are missing; all of them.
+        """
+        faults = self._missing_files()
+        if faults:
+            raise ManifestError(faults)
+        return super().build_criterion(cfg)
+
+    def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - fairseq's signature
+        """Load a split into ``datasets``.
+
+        Raises:
+            ManifestError: Missing or faulty tables.
+        """
+        training = split == self.cfg.train_subset
+        options = self._dataset_options(training=training)
+        table = load_split(self.folder, split, layers=options.layers, skip_short=options.skip_bad)
+        self.datasets[split] = VgsDataset(
+            table,
+            options,
+            regions=self._load_regions(table) if str(self.cfg.image_input) == "regions" else None,
+            unpaired=self._load_unpaired(options) if training else None,
+        )
+        hours = float(table.n_samples.sum()) / SAMPLE_RATE / 3600
+        logger.info("split %r: %d pairs, %.2f h of speech", split, len(table), hours)
+
+    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Get an iterator over batches; for a split that is not for training, its validation begins."""
+        # fairseq keeps an epoch's data workers in a cycle of references; a new epoch has new ones.
+        gc.collect()
+        if not (isinstance(dataset, VgsDataset) and dataset.options.training):
+            self._retrieval.reset()
+        return super().get_batch_iterator(dataset, *args, **kwargs)
+
+    def begin_epoch(self, epoch: int, model: Any) -> None:
+        """Report skipped items so far."""
+        super().begin_epoch(epoch, model)
+        self._report_bad_items()
+
+    def begin_valid_epoch(self, epoch: int, model: Any) -> None:
+        """Report skipped items so far."""
+        super().begin_valid_epoch(epoch, model)
+        self._report_bad_items()
+
+    def train_step(
+        self,
+        sample: Logs,
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> tuple[Tensor, Any, Logs]:
+        """Run forward and backward; the criterion learns which update it is.
+
+        NumPy's global generator, which fairseq's layers draw from and which no checkpoint saves, is seeded by
+        update.
+        """
+        set_num_updates = getattr(criterion, "set_num_updates", None)
+        if callable(set_num_updates):
+            set_num_updates(update_num)
+        if ignore_grad:
+            sample = {**sample, "is_dummy": True}
+        last_update, n_batches = self._numpy_seed
+        self._numpy_seed = (update_num, n_batches + 1 if last_update == update_num else 0)
+        with data_utils.numpy_seed(self.cfg.seed, *self._numpy_seed):
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        """Step; parameters whose branch this update did not compute stay as they are.
+
+        Distributed wrappers give such parameters gradients of zero, on which Adam would go on moving them.
+        """
+        unused_parameters = getattr(model, "unused_parameters", None)
+        if callable(unused_parameters):
+            drop_gradients(optimizer, unused_parameters())
+        super().optimizer_step(optimizer, model, update_num)
+
+    def valid_step(self, sample: Logs, model: Any, criterion: Any) -> tuple[Tensor, Any, Logs]:
+        """Evaluate a batch, with random numbers of its own, and keep its embeddings for retrieval."""
+        sample = dict(
+            sample
+        )  # the criterion adds the embeddings, which must not live as long as fairseq's dummy batch
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=devices), data_utils.numpy_seed(self.cfg.seed):
+            utils.set_torch_seed(self.cfg.seed)
+            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        embeddings = sample.get("embeddings")
+        if embeddings is not None:
+            self._retrieval.add(sample, embeddings)
+            logging_output = {**logging_output, _N_VALID_PAIRS: sample["n_pairs"]}
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs: list[Logs], criterion: Any) -> None:
+        """Log the criterion's metrics and, in validation, retrieval over all pairs so far."""
+        super().reduce_metrics(logging_outputs, criterion)
+        if any(_N_VALID_PAIRS in log for log in logging_outputs):
+            n_pairs = utils.item(sum(log.get(_N_VALID_PAIRS, 0) for log in logging_outputs))
+            metrics.log_scalar_sum(_N_VALID_PAIRS, n_pairs)
+            for name in METRIC_NAMES:
+                metrics.log_derived(name, functools.partial(self._retrieval_value, name))
+
+    def max_positions(self) -> None:
+        """Return no limit: speech is cut to ``max_seconds`` anyway."""
+        return
+
+    @property
+    def source_dictionary(self) -> None:
+        """No dictionary: speech and pictures go in."""
+        return
+
+    @property
+    def target_dictionary(self) -> None:
+        """No dictionary: nothing is transcribed."""
+        return
+
+    def _retrieval_value(self, name: str, meters: Any) -> float:
+        return self._retrieval.values(utils.item(meters[_N_VALID_PAIRS].sum))[name]
+
+    def _dataset_options(self, *, training: bool) -> VgsDatasetOptions:
+        cfg = self.cfg
+        seconds = cfg.max_seconds if training else cfg.valid_max_seconds
+        mask = MaskOptions(
+            prob=cfg.mask_prob,
+            length=cfg.mask_length,
+            no_overlap=cfg.no_mask_overlap,
+            min_space=cfg.mask_min_space,
+            dropout=cfg.mask_dropout,
+        )
+        return VgsDatasetOptions(
+            layers=parse_conv_layers(cfg.conv_feature_layers),
+            max_samples=round(seconds * SAMPLE_RATE),
+            random_crop=training and str(cfg.crop) == "random",
+            normalize=cfg.normalize,
+            mask=mask if mask.prob > 0 else None,
+            image_size=cfg.image_size,
+            seed=cfg.seed,
+            training=training,
+            length_noise=cfg.length_noise,
+            unpaired_ratio=cfg.unpaired_ratio,
+            skip_bad=cfg.skip_bad,
+        )
+
+    def _load_regions(self, table: SplitTable) -> RegionStore:
+        store = RegionStore(
+            self.folder.region_features,
+            read_regions(self.folder.regions),
+            image_index=table.image_index,
+            max_regions=self.cfg.max_regions,
+            table_path=self.folder.regions,
+        )
+        if store.n_cut:
+            logger.info("task.max_regions=%d leaves out %d regions", self.cfg.max_regions, store.n_cut)
+        return store
+
+    def _load_unpaired(self, options: VgsDatasetOptions) -> AudioTable | None:
+        if not self.cfg.unpaired_ratio or self.cfg.unpaired_data is None:
+            return None
+        folder = ManifestFolder(resolve_from_launch(self.cfg.unpaired_data))
+        path = folder.audio_list(self.cfg.train_subset)
+        return load_audio_table(path, layers=options.layers, skip_short=options.skip_bad)
+
+    def _missing_files(self) -> list[Fault]:
+        cfg, folder = self.cfg, self.folder
+        step = "build it with fairseq-vgs prepare, or correct task.data"
+        if not folder.path.is_dir():
+            return [Fault(str(folder.path), f"task.data names no folder; {step}")]
+        needed = [folder.audio_list(cfg.train_subset), folder.pairs(cfg.train_subset), folder.images]
+        if str(cfg.image_input) == "regions":
+            needed += [folder.regions, folder.region_features]
+        faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
+        if cfg.unpaired_ratio and cfg.unpaired_data is not None:
+            path = ManifestFolder(resolve_from_launch(cfg.unpaired_data)).audio_list(cfg.train_subset)
+            if not path.is_file():
+                faults.append(Fault(str(path), "audio list is missing; correct task.unpaired_data"))
+        return faults
+
+    def _report_bad_items(self) -> None:
+        for split, dataset in self.datasets.items():
+            for noun, n_bad in dataset.n_bad().items():
+                key = f"{split}, {noun}"
+                if n_bad > self._n_bad_reported.get(key, 0):
+                    self._n_bad_reported[key] = n_bad
+                    logger.warning("split %r: %d items skipped so far (%s each)", split, n_bad, noun)
+
+
+def drop_gradients(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
+    """Take the gradients of some parameters away, in the optimizer's fp32 copies of them too."""
+    dropped = list(parameters)
+    for parameter in dropped:
+        parameter.grad = None
+    copies = getattr(optimizer, "fp32_params", None)
+    if not dropped or copies is None:
+        return
+    if not isinstance(copies, list):
+        raise ValueError(
+            "common.fp16_no_flatten_grads: expected true where a branch can have weight 0 (fairseq's flat "
+            "copy of all parameters would go on moving this branch), got false; set common.fp16_no_flatten_grads=true"
+        )
+    numbers = {id(parameter) for parameter in dropped}
+    for parameter, copy in zip(optimizer.fp16_params, copies, strict=True):
+        if id(parameter) in numbers:
+            copy.grad = None
+
+
+def check_config(cfg: VgsPretrainingConfig) -> None:
+    """Refuse impossible settings.
+
+    Raises:
+        ValueError: With the setting's name, the expectation and the value.
+    """
+    layers = parse_conv_layers(cfg.conv_feature_layers)
+    for key in ("max_seconds", "valid_max_seconds"):
+        seconds = getattr(cfg, key)
+        enough = n_frames(round(seconds * SAMPLE_RATE), layers) >= MIN_FRAMES
+        _expect(enough, key, f"at least {MIN_FRAMES} frames of model.conv_feature_layers", seconds)
+    _expect(str(cfg.crop) in ("start", "random"), "crop", "start or random", cfg.crop)
+    _expect(
+        str(cfg.image_input) in ("regions", "pictures"), "image_input", "regions or pictures", cfg.image_input
+    )
+    _expect(str(cfg.similarity) in ("dot", "cosine"), "similarity", "dot or cosine", cfg.similarity)
+    for key in ("image_size", "max_regions", "mask_length"):
+        _expect(getattr(cfg, key) >= 1, key, "a positive number", getattr(cfg, key))
+    for key in ("seed", "mask_min_space", "unpaired_ratio"):
+        _expect(getattr(cfg, key) >= 0, key, "0 or more", getattr(cfg, key))
+    for key in ("length_noise", "mask_dropout"):
+        _expect(0 <= getattr(cfg, key) < 1, key, "0 or more and below 1", getattr(cfg, key))
+    _expect(0 <= cfg.mask_prob <= 1, "mask_prob", "a share between 0 and 1", cfg.mask_prob)
+    static = str(cfg.mask_selection) == "static" or cfg.mask_prob == 0
+    _expect(
+        static,
+        "mask_selection",
+        "static, the only selection that masks repeat exactly for",
+        cfg.mask_selection,
+    )
+    unpaired = cfg.unpaired_ratio == 0 or cfg.unpaired_data is not None
+    _expect(
+        unpaired,
+        "unpaired_data",
+        "a folder of audio lists where task.unpaired_ratio is set",
+        cfg.unpaired_data,
+    )
+    if cfg.unpaired_data is not None and cfg.unpaired_ratio == 0:
+        logger.warning("task.unpaired_data is not used while task.unpaired_ratio is 0")
+
+
+def _expect(condition: bool, key: str, expected: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"task.{key}: expected {expected}, got {got!r}; change the setting")

@@ -44,7 +44,7 @@ fi
 fingerprint() {
     cat -- setup.py pyproject.toml "$constraints" constraints-build.txt requirements-fairseq.txt \
         examples/vgs/setup_environment.sh .venv/pyvenv.cfg | cksum
-    printf '%s\n%s\n' "$PWD" "$1"
+    printf '%s\n%s\n' "$PWD" "$1" # scripts in .venv/bin hold the folder's name
 }
 
 is_installed() {
@@ -81,8 +81,12 @@ is_usable_environment() {
     [[ "${VGS_USE_UV:-}" == 1 ]] || "$python" -c 'import pip' 2>/dev/null || "$python" -m ensurepip >/dev/null 2>&1
 }
 
+was_moved() { [[ -f "$stamp" && "$(sed -n 2p "$stamp")" != "$PWD" ]]; }
+
 create_environment() {
-    if is_usable_environment; then
+    if was_moved; then
+        say "the checkout was moved; .venv is made anew"
+    elif is_usable_environment; then
         is_recent_python "$python" \
             || die "expected .venv to hold Python 3.11 or later, got $("$python" --version)" "remove .venv and run this again"
         say "reusing .venv ($("$python" --version))"
@@ -99,15 +103,15 @@ create_environment() {
     fi
 }
 
-# pip and uv write a distribution's RECORD last: one without it was being installed when a run was
-# interrupted, and would pass for installed.
+# pip writes the file INSTALLER once all others of a distribution are there: one without it was being
+# installed when a run was interrupted, and would pass for installed. (uv installs everything again instead.)
 remove_half_installed() {
     say "an earlier run was interrupted; continuing it"
     "$python" - <<'PYTHON'
 import pathlib, shutil, sysconfig
 for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
     for info in pathlib.Path(folder).glob("*.dist-info"):
-        if not (info / "RECORD").is_file():
+        if not (info / "INSTALLER").is_file():
             shutil.rmtree(info)
 PYTHON
 }
@@ -119,7 +123,7 @@ install() {
         # pip before 25.3 reads PIP_CONSTRAINT in its isolated build environments, later ones
         # PIP_BUILD_CONSTRAINT
         PIP_CONSTRAINT=constraints-build.txt PIP_BUILD_CONSTRAINT=constraints-build.txt \
-            "$python" -m pip install --quiet --disable-pip-version-check "$@"
+            "$python" -m pip install -qq --disable-pip-version-check "$@"
     fi
 }
 
@@ -167,13 +171,17 @@ main() {
     fi
     create_environment
     touch "$unfinished"
+    local again=()
     if [[ -n "${interrupted:-}" ]]; then
         remove_half_installed
+        [[ "${VGS_USE_UV:-}" != 1 ]] || again=(--reinstall)
     fi
     say "installing torch and the other packages (a few minutes the first time)"
-    install --constraint "$constraints" --editable ".[$extras]"
+    install ${again[@]+"${again[@]}"} --constraint "$constraints" --editable ".[$extras]"
     install_fairseq
-    "$python" -c 'from fairseq_vgs.fairseq_check import require_fairseq; require_fairseq()' 2>&1 | tail -n 1 >&2
+    local answer
+    answer=$("$python" -c 'from fairseq_vgs.fairseq_check import require_fairseq; require_fairseq()' 2>&1) \
+        || die "${answer##*$'\n'}"
     fingerprint "$extras" >"$stamp.new"
     mv -- "$stamp.new" "$stamp"
     rm -- "$unfinished"

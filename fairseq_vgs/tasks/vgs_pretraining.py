@@ -5,28 +5,32 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from fairseq import metrics, utils
 from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
-from fairseq_vgs.data.masking import MIN_FRAMES, MaskOptions
+from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, open_features
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
 from fairseq_vgs.manifest.errors import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_regions
+from fairseq_vgs.tasks.history import TrainingHistory
 from fairseq_vgs.tasks.launch_directory import resolve_from_launch
+from fairseq_vgs.tasks.setting_checks import check_config
+from fairseq_vgs.tasks.unused_gradients import drop_gradients
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
 
 logger = logging.getLogger(__name__)
@@ -69,6 +73,10 @@ class VgsPretrainingConfig(FairseqDataclass):
     length_noise: float = field(
         default=0.1, metadata={"help": "relative noise on lengths when training batches are formed by length"}
     )
+    history_file: str | None = field(
+        default="history.jsonl",
+        metadata={"help": "one JSON line per update and validation, in the run directory; null for none"},
+    )
     similarity: str = field(
         default="${oc.select:criterion.similarity,dot}",
         metadata={"help": "dot or cosine, for retrieval in validation; the criterion's unless set"},
@@ -97,6 +105,8 @@ class VgsPretrainingTask(FairseqTask):
         self._retrieval = RetrievalCollector(str(cfg.similarity))
         self._numpy_seed = (-1, 0)
         self._n_bad_reported: dict[str, int] = {}
+        self._validated_split = "valid"
+        self._history = TrainingHistory(Path(cfg.history_file)) if cfg.history_file else None
 
     @classmethod
     def setup_task(
@@ -154,6 +164,7 @@ class VgsPretrainingTask(FairseqTask):
         gc.collect()
         if not (isinstance(dataset, VgsDataset) and dataset.options.training):
             self._retrieval.reset()
+            self._validated_split = getattr(getattr(dataset, "table", None), "split", "valid")
         return super().get_batch_iterator(dataset, *args, **kwargs)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
@@ -223,6 +234,13 @@ class VgsPretrainingTask(FairseqTask):
             metrics.log_scalar_sum(_N_VALID_PAIRS, n_pairs)
             for name in METRIC_NAMES:
                 metrics.log_derived(name, functools.partial(self._retrieval_value, name))
+        if criterion.training:
+            self._write_update()
+
+    def post_validate(self, model: Any, stats: Logs, agg: Any) -> None:  # noqa: ARG002 - fairseq's signature
+        """Write a validation's results into the history; fairseq calls this after each validation set."""
+        if self._history is not None and _is_first_rank():
+            self._history.append(self._validated_split, int(stats["num_updates"]), stats)
 
     def max_positions(self) -> None:
         """Return no limit: speech is cut to ``max_seconds`` anyway."""
@@ -240,6 +258,15 @@ class VgsPretrainingTask(FairseqTask):
 
     def _retrieval_value(self, name: str, meters: Any) -> float:
         return self._retrieval.values(utils.item(meters[_N_VALID_PAIRS].sum))[name]
+
+    def _write_update(self) -> None:
+        """Write this update's metrics into the history; they are in fairseq's innermost aggregator."""
+        meters = metrics.get_meters("train")
+        if self._history is None or meters is None or "num_updates" not in meters or not _is_first_rank():
+            return
+        values = metrics.get_active_aggregators()[-1].get_smoothed_values()
+        values |= {key: meters[key].val for key in ("lr", "gnorm") if key in meters}
+        self._history.append("train", int(meters["num_updates"].val), values)
 
     def _dataset_options(self, *, training: bool) -> VgsDatasetOptions:
         cfg = self.cfg
@@ -308,66 +335,5 @@ class VgsPretrainingTask(FairseqTask):
                     logger.warning("split %r: %d items skipped so far (%s each)", split, n_bad, noun)
 
 
-def drop_gradients(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
-    """Take the gradients of some parameters away, in the optimizer's fp32 copies of them too."""
-    dropped = list(parameters)
-    for parameter in dropped:
-        parameter.grad = None
-    copies = getattr(optimizer, "fp32_params", None)
-    if not dropped or copies is None:
-        return
-    if not isinstance(copies, list):
-        raise ValueError(
-            "common.fp16_no_flatten_grads: expected true where a branch can have weight 0 (fairseq's flat "
-            "copy of all parameters would go on moving this branch), got false; set common.fp16_no_flatten_grads=true"
-        )
-    numbers = {id(parameter) for parameter in dropped}
-    for parameter, copy in zip(optimizer.fp16_params, copies, strict=True):
-        if id(parameter) in numbers:
-            copy.grad = None
-
-
-def check_config(cfg: VgsPretrainingConfig) -> None:
-    """Refuse impossible settings.
-
-    Raises:
-        ValueError: With the setting's name, the expectation and the value.
-    """
-    layers = parse_conv_layers(cfg.conv_feature_layers)
-    for key in ("max_seconds", "valid_max_seconds"):
-        seconds = getattr(cfg, key)
-        enough = n_frames(round(seconds * SAMPLE_RATE), layers) >= MIN_FRAMES
-        _expect(enough, key, f"at least {MIN_FRAMES} frames of model.conv_feature_layers", seconds)
-    _expect(str(cfg.crop) in ("start", "random"), "crop", "start or random", cfg.crop)
-    _expect(
-        str(cfg.image_input) in ("regions", "pictures"), "image_input", "regions or pictures", cfg.image_input
-    )
-    _expect(str(cfg.similarity) in ("dot", "cosine"), "similarity", "dot or cosine", cfg.similarity)
-    for key in ("image_size", "max_regions", "mask_length"):
-        _expect(getattr(cfg, key) >= 1, key, "a positive number", getattr(cfg, key))
-    for key in ("seed", "mask_min_space", "unpaired_ratio"):
-        _expect(getattr(cfg, key) >= 0, key, "0 or more", getattr(cfg, key))
-    for key in ("length_noise", "mask_dropout"):
-        _expect(0 <= getattr(cfg, key) < 1, key, "0 or more and below 1", getattr(cfg, key))
-    _expect(0 <= cfg.mask_prob <= 1, "mask_prob", "a share between 0 and 1", cfg.mask_prob)
-    static = str(cfg.mask_selection) == "static" or cfg.mask_prob == 0
-    _expect(
-        static,
-        "mask_selection",
-        "static, the only selection that masks repeat exactly for",
-        cfg.mask_selection,
-    )
-    unpaired = cfg.unpaired_ratio == 0 or cfg.unpaired_data is not None
-    _expect(
-        unpaired,
-        "unpaired_data",
-        "a folder of audio lists where task.unpaired_ratio is set",
-        cfg.unpaired_data,
-    )
-    if cfg.unpaired_data is not None and cfg.unpaired_ratio == 0:
-        logger.warning("task.unpaired_data is not used while task.unpaired_ratio is 0")
-
-
-def _expect(condition: bool, key: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ValueError(f"task.{key}: expected {expected}, got {got!r}; change the setting")
+def _is_first_rank() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

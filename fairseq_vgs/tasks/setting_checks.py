@@ -1,0 +1,58 @@
+"""Refusing impossible settings of the task, by name."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.data.masking import MIN_FRAMES
+
+logger = logging.getLogger(__name__)
+
+
+def check_config(cfg: Any) -> None:
+    """Refuse impossible settings.
+
+    Raises:
+        ValueError: With the setting's name, the expectation and the value.
+    """
+    layers = parse_conv_layers(cfg.conv_feature_layers)
+    for key in ("max_seconds", "valid_max_seconds"):
+        seconds = getattr(cfg, key)
+        enough = n_frames(round(seconds * SAMPLE_RATE), layers) >= MIN_FRAMES
+        _expect(enough, key, f"at least {MIN_FRAMES} frames of model.conv_feature_layers", seconds)
+    _expect(str(cfg.crop) in ("start", "random"), "crop", "start or random", cfg.crop)
+    _expect(
+        str(cfg.image_input) in ("regions", "pictures"), "image_input", "regions or pictures", cfg.image_input
+    )
+    _expect(str(cfg.similarity) in ("dot", "cosine"), "similarity", "dot or cosine", cfg.similarity)
+    for key in ("image_size", "max_regions", "mask_length"):
+        _expect(getattr(cfg, key) >= 1, key, "a positive number", getattr(cfg, key))
+    for key in ("seed", "mask_min_space", "unpaired_ratio"):
+        _expect(getattr(cfg, key) >= 0, key, "0 or more", getattr(cfg, key))
+    for key in ("length_noise", "mask_dropout"):
+        _expect(0 <= getattr(cfg, key) < 1, key, "0 or more and below 1", getattr(cfg, key))
+    _expect(0 <= cfg.mask_prob <= 1, "mask_prob", "a share between 0 and 1", cfg.mask_prob)
+    static = str(cfg.mask_selection) == "static" or cfg.mask_prob == 0
+    _expect(
+        static,
+        "mask_selection",
+        "static, the only selection that masks repeat exactly for",
+        cfg.mask_selection,
+    )
+    unpaired = cfg.unpaired_ratio == 0 or cfg.unpaired_data is not None
+    _expect(
+        unpaired,
+        "unpaired_data",
+        "a folder of audio lists where task.unpaired_ratio is set",
+        cfg.unpaired_data,
+    )
+    if cfg.unpaired_data is not None and cfg.unpaired_ratio == 0:
+        logger.warning("task.unpaired_data is not used while task.unpaired_ratio is 0")
+
+
+def _expect(condition: bool, key: str, expected: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"task.{key}: expected {expected}, got {got!r}; change the setting")

@@ -1,0 +1,224 @@
+"""Measure what a trained model has learned.
+
+The results table goes to stdout; metrics.json, one CSV row per query and the embeddings go to the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairseq_vgs.evaluation.checkpoints import Checkpoint
+    from fairseq_vgs.evaluation.extraction import Embeddings, EvaluationSplit
+    from fairseq_vgs.evaluation.report import Pool
+    from fairseq_vgs.evaluation.results import Metric
+    from fairseq_vgs.evaluation.retrieval import RetrievalRanks
+
+NAME = "evaluate"
+HELP = "measure what a trained model has learned"
+EPILOG = """\
+examples:
+  fairseq-vgs evaluate retrieval checkpoints/checkpoint_best.pt DATA
+  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --split valid --output results/valid
+  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
+"""
+RETRIEVAL_DESCRIPTION = """\
+Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken captions
+(a hit if any of its captions is within the top k). Beside the model stand the same model with fresh weights, and chance.
+Intervals are 95 %, over resampled pictures. Speech is unmasked, cut where the run's validation cut it.
+"""
+COLLAPSED_SPREAD = 0.01
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.epilog = EPILOG
+    kinds = parser.add_subparsers(title="evaluations", metavar="EVALUATION", dest="evaluation", required=True)
+    retrieval = kinds.add_parser(
+        "retrieval",
+        help="recall of pictures by speech and of speech by pictures",
+        description=RETRIEVAL_DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    retrieval.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="written by fairseq-hydra-train")
+    retrieval.add_argument("data", type=Path, metavar="DATA", help="the manifest folder, as in task.data")
+    retrieval.add_argument("--split", default="test", help="split of DATA (default: %(default)s)")
+    retrieval.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for the results (default: CHECKPOINT's name beside it)"
+    )
+    retrieval.add_argument(
+        "--baseline",
+        choices=("untrained", "none"),
+        default="untrained",
+        help="also evaluate the same model with fresh weights (default: %(default)s)",
+    )
+    retrieval.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
+    retrieval.add_argument(
+        "--seed", type=int, default=1, help="of resampling and of the untrained weights (default: %(default)s)"
+    )
+    retrieval.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    retrieval.add_argument(
+        "--batch-seconds",
+        type=_positive_number,
+        default=120.0,
+        metavar="S",
+        help="most speech in a batch, padding included (default: %(default)g)",
+    )
+    retrieval.add_argument("--force", action="store_true", help="replace existing results")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; only retrieval so far."""
+    from fairseq_vgs.fairseq_check import require_fairseq
+
+    require_fairseq()
+    return run_retrieval(args)
+
+
+def run_retrieval(args: argparse.Namespace) -> int:
+    """Evaluate retrieval, write the results folder and print the table."""
+    from fairseq_vgs.evaluation import checkpoints, extraction, report, results, retrieval_results
+
+    output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_retrieval_{args.split}")
+    if not args.force:
+        retrieval_results.refuse_existing(output)
+    start = time.perf_counter()
+    trained = checkpoints.load_checkpoint(args.checkpoint)
+    split = extraction.open_split(args.data, args.split, config=trained.config)
+    pool = report.Pool(split.speech_groups, split.image_groups)
+    models = {"trained": trained}
+    if args.baseline == "untrained":
+        models["untrained"] = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed)
+    embeddings, ranks, figures = {}, {}, {}
+    for name, checkpoint in models.items():
+        embeddings[name] = _embed(checkpoint, split, args, title=name)
+        ranks[name] = _rank(embeddings[name], pool, similarity=trained.similarity)
+        figures[name] = report.retrieval_metrics(ranks[name], pool, seed=args.seed)
+    content: dict[str, Any] = {
+        "data": str(args.data),
+        "split": args.split,
+        "similarity": trained.similarity,
+        "pool": {**pool.as_json(), "max_seconds": split.max_seconds, "captions_cut": split.n_cut},
+        "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
+        "models": {name: _model_json(models[name], embeddings[name], figures[name]) for name in models},
+        "differences": {
+            f"trained minus {name}": _as_json(
+                report.recall_differences(ranks["trained"], ranks[name], pool, seed=args.seed)
+            )
+            for name in models
+            if name != "trained"
+        },
+        "provenance": results.provenance(
+            command=shlex.join(["fairseq-vgs", *sys.argv[1:]]), seed=args.seed, folder=args.data, split=args.split
+        ).as_json(),
+        "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": _peak_memory_mb()},
+    }
+    items = retrieval_results.RetrievalItems(
+        audio_ids=split.audio_ids,
+        image_ids=split.image_ids,
+        caption_image=split.caption_image,
+        pool=pool,
+        speech=embeddings["trained"].speech,
+        images=embeddings["trained"].images,
+        similarity=trained.similarity,
+    )
+    baselines = {name: found for name, found in ranks.items() if name != "trained"}
+    retrieval_results.write_retrieval(
+        output, metrics=content, items=items, ranks=ranks["trained"], baselines=baselines, force=args.force
+    )
+    _print(content, figures, args, trained=trained)
+    print(f"results: {output}", file=sys.stderr)
+    return 0
+
+
+def _embed(
+    checkpoint: Checkpoint, split: EvaluationSplit, args: argparse.Namespace, *, title: str
+) -> Embeddings:
+    from fairseq_vgs.evaluation.extraction import embed_split
+
+    return embed_split(
+        checkpoint.model, split, device=args.device, batch_seconds=args.batch_seconds, title=title
+    )
+
+
+def _rank(embeddings: Embeddings, pool: Pool, *, similarity: str) -> RetrievalRanks:
+    from fairseq_vgs.evaluation.retrieval import retrieval_ranks
+
+    return retrieval_ranks(
+        embeddings.speech,
+        embeddings.images,
+        speech_groups=pool.speech_groups,
+        image_groups=pool.image_groups,
+        similarity=similarity,
+    )
+
+
+def _model_json(checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    import torch
+
+    from fairseq_vgs.losses import embedding_spread
+
+    spreads = {
+        "speech_spread": float(embedding_spread(torch.from_numpy(embeddings.speech))),
+        "image_spread": float(embedding_spread(torch.from_numpy(embeddings.images))),
+    }
+    for name, spread in spreads.items():
+        if checkpoint.trained and spread < COLLAPSED_SPREAD:
+            logger.warning("%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread)
+    return {
+        "n_updates": checkpoint.n_updates,
+        "trained": checkpoint.trained,
+        "metrics": _as_json(metrics),
+        **spreads,
+        "seconds": round(embeddings.seconds, 3),
+        "seconds_per_caption": round(embeddings.seconds_per_caption, 6),
+        "padding_share": round(embeddings.padding_share, 4),
+    }
+
+
+def _as_json(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    return {name: metric.as_json() for name, metric in metrics.items()}
+
+
+def _print(
+    content: Mapping[str, Any],
+    figures: Mapping[str, Mapping[str, Metric]],
+    args: argparse.Namespace,
+    *,
+    trained: Checkpoint,
+) -> None:
+    from fairseq_vgs.evaluation.report import format_table
+
+    if args.json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    pool = content["pool"]
+    titles = {"trained": f"trained ({trained.n_updates} updates)", "untrained": f"untrained (seed {args.seed})"}
+    print(f"retrieval on split {args.split}: {pool['captions']} captions of {pool['images']} images")
+    print(f"  speech -> image: {pool['speech_to_image']}")
+    print(f"  image -> speech: {pool['image_to_speech']}\n")
+    print(format_table({titles[name]: metrics for name, metrics in figures.items()}))
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _positive_number(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value

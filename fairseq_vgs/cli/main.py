@@ -16,11 +16,11 @@ from importlib.util import find_spec
 
 from fairseq_vgs import __version__
 
-logger = logging.getLogger(__name__)
-
 SUBCOMMANDS = ("check", "prepare", "evaluate", "plot", "gallery")
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
+LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
+DEBUG_HELP = "log more, and show the whole traceback of an error"
 DESCRIPTION = (
     "Visually grounded speech with fairseq: data, evaluation, plots. Training is fairseq-hydra-train."
 )
@@ -28,7 +28,7 @@ EPILOG = """\
 examples:
   fairseq-vgs prepare --help
   fairseq-vgs check DATA
-  fairseq-vgs --debug check DATA --json
+  fairseq-vgs check DATA --json --debug
 
 exit status: 0 done, 1 data or run error, 2 wrong usage
 """
@@ -42,11 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _print_any_character()
     args = build_parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.debug else logging.INFO,
-        stream=sys.stderr,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    _log_to_stderr(debug=args.debug)
     try:
         code: int = args.run(args)
         # Results still in the buffer meet a closed pipe here, not at the interpreter's exit.
@@ -89,6 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        # Also here, where one adds it after an error; absent, it leaves the global one as it is.
+        subparser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     return parser
@@ -103,6 +101,12 @@ def _describe(error: Exception) -> str:
     hint = "run again as fairseq-vgs --debug ... for the traceback"
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text} ({hint})"
+
+
+def _log_to_stderr(*, debug: bool) -> None:
+    # Does nothing where fairseq, when imported, has set up logging to stderr already.
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    logging.getLogger("fairseq_vgs").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 def _print_any_character() -> None:

@@ -153,10 +153,12 @@ def _parse_audio_list(lines: Sequence[str | None], path: Path) -> Table[AudioRow
     root_text = lines[0]
     place = f"{path.name}:1"
     faults: list[Fault] = []
+    root = None
     if root_text is not None and "\t" in root_text:
         step = "put the folder that the paths start from on line 1"
         faults.append(fault(place, "line 1 must be the root folder alone", root_text, step))
-    root = _parse_root(root_text, path, faults)
+    else:
+        root = _parse_root(root_text, path, faults)
     table = parse_rows(lines, AUDIO, name=path.name, start=1, order=(0, 1), root=root)
     return replace(table, faults=(*faults, *table.faults))
 

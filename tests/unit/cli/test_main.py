@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairseq_vgs import __version__
+from fairseq_vgs.cli import check, main
+from fairseq_vgs.manifest import Fault, ManifestError
+
+
+@pytest.fixture(autouse=True)
+def keep_log_level() -> Iterator[None]:
+    logger = logging.getLogger("fairseq_vgs")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, run: Callable[[argparse.Namespace], int], *options: str) -> int:
+    monkeypatch.setattr(check, "run", run)
+    return main.main([*options, "check", "DATA"])
+
+
+def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("name", main.SUBCOMMANDS)
+def test_every_subcommand_has_the_same_shape(name: str) -> None:
+    module = importlib.import_module(f"fairseq_vgs.cli.{name}")
+    assert name == module.NAME
+    assert module.HELP
+    assert module.__doc__
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    assert callable(module.run)
+
+
+def test_help_lists_subcommands_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "examples:\n  fairseq-vgs " in out
+    assert "exit status: 0 done, 1 data or run error, 2 wrong usage" in out
+    for name in main.SUBCOMMANDS:
+        assert f"\n    {name} " in out
+
+
+@pytest.mark.parametrize("name", main.SUBCOMMANDS)
+def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: fairseq-vgs {name} " in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"fairseq-vgs {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["check"], ["check", "a", "b"], ["--what"]])
+def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "usage: fairseq-vgs" in captured.err
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_subcommands_status_is_returned(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    assert run_with(monkeypatch, lambda args: code) == code
+
+
+def test_manifest_errors_are_their_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ManifestError([Fault("a.tsv:1", "x"), Fault("b.tsv:2", "y")])
+    assert run_with(monkeypatch, raising(error)) == 1
+    assert capsys.readouterr() == ("", "a.tsv:1: x\nb.tsv:2: y\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileExistsError("out.json: already exists; pass --force"), "out.json: already exists; pass --force"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "[Errno 2] No such file or directory: 'x'"),
+        (KeyError("x"), "KeyError: 'x' (run again as fairseq-vgs --debug ... for the traceback)"),
+        (RuntimeError("a\nb"), "RuntimeError: a b (run again as fairseq-vgs --debug ... for the traceback)"),
+        (OSError(), "OSError: no message (run again as fairseq-vgs --debug ... for the traceback)"),
+    ],
+)
+def test_other_errors_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    assert run_with(monkeypatch, raising(error)) == 1
+    assert capsys.readouterr() == ("", f"{line}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "check", "DATA"], ["check", "DATA", "--debug"]])
+def test_debug_shows_the_traceback_and_logs_more(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(check, "run", raising(RuntimeError("boom")))
+    with pytest.raises(RuntimeError, match="boom"):
+        main.main(arguments)
+    assert logging.getLogger("fairseq_vgs").level == logging.DEBUG
+
+
+def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_with(monkeypatch, raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def run_process(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "fairseq_vgs.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, check=False, **kwargs)
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text(".\nсова.wav\t800\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run_process("check", str(tmp_path), env=environment)
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"train.tsv:2: ")
+    assert b"\\u0441\\u043e\\u0432\\u0430.wav" in done.stdout
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text(".\n" + "".join(f"{n}.wav\t800\n" for n in range(5000)))
+    program = f'"{sys.executable}" -m fairseq_vgs.cli.main check "{tmp_path}" | head -n 1'
+    done = subprocess.run(["bash", "-c", program], capture_output=True, check=False)
+    assert done.stdout.startswith(b"train.tsv:2: ")
+    assert b"BrokenPipe" not in done.stderr
+    assert b"Traceback" not in done.stderr

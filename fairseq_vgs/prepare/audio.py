@@ -1,0 +1,115 @@
+"""Reads, resamples and writes speech. Samples are one-dimensional float64 arrays, full scale = 1."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+
+from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.prepare.ogg import set_serial
+
+Samples = NDArray[np.float64]
+
+# Just below full scale: lossy encoders may overshoot the peak they were given.
+PEAK_LIMIT = 0.95
+# Quieter than this (about -60 dB of full scale) nobody hears speech.
+SILENCE_RMS = 1e-3
+CLIPPED_LEVEL = 0.995
+
+
+class AudioError(ValueError):
+    """A recording cannot be used; the text says why in a few words."""
+
+
+def read_mono(path: Path) -> tuple[Samples, int]:
+    """Returns a recording, averaged over its channels, and its sample rate in Hz.
+
+    Raises:
+        AudioError: the file does not decode, is empty, or holds NaN or infinite samples.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
+    except (OSError, RuntimeError) as error:  # soundfile's own errors derive from RuntimeError
+        raise AudioError("unreadable speech") from error
+    if not len(samples):
+        raise AudioError("empty speech")
+    if not np.isfinite(samples).all():
+        raise AudioError("speech with NaN or infinite samples")
+    return samples.mean(axis=1), int(rate)
+
+
+def resample(samples: Samples, rate: int, target_rate: int = SAMPLE_RATE) -> Samples:
+    """Returns the recording at another sample rate (in Hz), band-limited by a polyphase filter."""
+    if rate == target_rate:
+        return samples
+    divisor = gcd(rate, target_rate)
+    return np.asarray(resample_poly(samples, target_rate // divisor, rate // divisor), dtype=np.float64)
+
+
+def limit_peak(samples: Samples) -> Samples:
+    """Scales the recording down, as a whole, where its peak is above ``PEAK_LIMIT``."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    return samples * (PEAK_LIMIT / peak) if peak > PEAK_LIMIT else samples
+
+
+def root_mean_square(samples: Samples) -> float:
+    """Returns the level of a recording; 0 for an empty one."""
+    return float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
+
+
+def clipped_share(samples: Samples) -> float:
+    """Returns the share of samples at or beyond full scale."""
+    return float(np.mean(np.abs(samples) >= CLIPPED_LEVEL)) if len(samples) else 0.0
+
+
+def to_int16(samples: Samples) -> NDArray[np.int16]:
+    """Rounds to 16 bits.
+
+    All encoders here are fed integers: differences in the last bits of floating point between two CPUs
+    then vanish before they can change an encoded byte.
+    """
+    return np.clip(np.rint(samples * 32767.0), -32768, 32767).astype(np.int16)
+
+
+def content_hash(samples: Samples) -> str:
+    """Returns the SHA-256 of the recording as 16-bit samples, whatever file it came from."""
+    return hashlib.sha256(to_int16(samples).tobytes()).hexdigest()
+
+
+def encode_flac(samples: Samples) -> bytes:
+    """Returns a mono 16-bit FLAC file at ``SAMPLE_RATE``."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, to_int16(samples), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def encode_vorbis(samples: Samples, *, quality: float, serial: int) -> bytes:
+    """Returns a mono Ogg Vorbis file at ``SAMPLE_RATE``.
+
+    Args:
+        samples: the recording, not above full scale.
+        quality: 0 (smallest) to 1 (best); 0.4 is what oggenc calls q4.
+        serial: serial number of the stream, in place of libsndfile's random one.
+    """
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer,
+        to_int16(samples),
+        SAMPLE_RATE,
+        format="OGG",
+        subtype="VORBIS",
+        compression_level=1.0 - quality,
+    )
+    return set_serial(buffer.getvalue(), serial)
+
+
+def decoded_length(content: bytes) -> int:
+    """Returns the number of samples an encoded file decodes to."""
+    return len(soundfile.read(io.BytesIO(content), dtype="int16")[0])

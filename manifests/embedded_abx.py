@@ -1,0 +1,146 @@
+"""Builds the ABX part of the embedded set: utterances of festvox-ru, their phones and triphone items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from fairseq_vgs.manifest import AudioRow, atomic_write, write_audio_list
+from fairseq_vgs.prepare.archive import build_stored_zip
+from fairseq_vgs.prepare.audio import decoded_length, encode_vorbis, limit_peak, read_mono, resample
+
+VOICE_FOLDER = Path("usr/share/festival/voices/russian/msu_ru_nsh_clunits")
+SPEAKER = "nsh"
+PAUSE = "pau"
+N_UTTERANCES = 60
+ARCHIVE = "speech.zip"
+# Apart from the serial numbers of the stamps' recordings.
+FIRST_SERIAL = 100_000
+_TRANSCRIPT = re.compile(r'\(\s*(\S+)\s+"(.*)"\s*\)')
+
+
+@dataclass(frozen=True)
+class Phone:
+    """One phone of an utterance; times in seconds, exact as in the label file."""
+
+    onset: Decimal
+    offset: Decimal
+    label: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance with its phones."""
+
+    name: str
+    text: str
+    phones: tuple[Phone, ...]
+
+
+def read_phones(path: Path) -> tuple[Phone, ...]:
+    """Reads an xwaves label file: after a line ``#``, one ``end-time colour label`` line per phone.
+
+    Raises:
+        ValueError: a line has other fields, or times do not rise.
+    """
+    phones = []
+    onset = Decimal(0)
+    lines = path.read_text(encoding="ascii").splitlines()
+    for number, line in enumerate(lines[lines.index("#") + 1 :], start=lines.index("#") + 2):
+        fields = line.split()
+        if len(fields) != 3 or Decimal(fields[0]) <= onset:
+            raise ValueError(
+                f"{path.name}:{number}: expected 'end-time colour label' with rising times, got {line!r}"
+            )
+        phones.append(Phone(onset, Decimal(fields[0]), fields[2]))
+        onset = Decimal(fields[0])
+    return tuple(phones)
+
+
+def read_utterances(voice: Path) -> tuple[Utterance, ...]:
+    """Reads the first ``N_UTTERANCES`` utterances of the voice."""
+    texts = dict(_TRANSCRIPT.findall((voice / "etc" / "txt.done.data").read_text(encoding="utf-8")))
+    names = sorted(path.stem for path in (voice / "lab").glob("*.lab"))[:N_UTTERANCES]
+    return tuple(Utterance(name, texts[name], read_phones(voice / "lab" / f"{name}.lab")) for name in names)
+
+
+def triphones(phones: Sequence[Phone]) -> Iterator[tuple[Phone, Phone, Phone]]:
+    """Yields each phone between its neighbours where none of the three is a pause."""
+    for three in zip(phones, phones[1:], phones[2:], strict=False):
+        if all(phone.label != PAUSE for phone in three):
+            yield three
+
+
+def seconds(value: Decimal) -> str:
+    """Writes a time without trailing zeros, never in exponent form."""
+    return format(value.normalize(), "f")
+
+
+def encode_utterances(
+    utterances: Sequence[Utterance], voice: Path, quality: float
+) -> list[tuple[str, bytes]]:
+    """Returns the (entry name, Ogg Vorbis) of each utterance.
+
+    Raises:
+        ValueError: a recording ends before its last label.
+    """
+    entries = []
+    for number, utterance in enumerate(utterances):
+        samples, rate = read_mono(voice / "wav" / f"{utterance.name}.wav")
+        if utterance.phones[-1].offset * rate > len(samples):
+            raise ValueError(
+                f"{utterance.name}: expected speech up to {utterance.phones[-1].offset} s, got less"
+            )
+        content = encode_vorbis(
+            limit_peak(resample(samples, rate)), quality=quality, serial=FIRST_SERIAL + number
+        )
+        entries.append((f"{utterance.name}.ogg", content))
+    return entries
+
+
+def write_abx(package: Path, output: Path, *, quality: float) -> tuple[list[str], dict[str, object]]:
+    """Writes the ABX files; returns their names and counts for the summary."""
+    voice = package / VOICE_FOLDER
+    utterances = read_utterances(voice)
+    entries = encode_utterances(utterances, voice, quality)
+    content, places = build_stored_zip(entries)
+    with atomic_write(output / ARCHIVE, mode="wb", force=True) as file:
+        file.write(content)
+    ids = [f"{ARCHIVE}:{place.offset}:{place.length}" for place in places]
+    rows = [
+        AudioRow(audio_id, decoded_length(media)) for audio_id, (_, media) in zip(ids, entries, strict=True)
+    ]
+    write_audio_list(output / "test.tsv", rows, root=".", force=True)
+    with atomic_write(output / "utterances.tsv", force=True) as file:
+        file.write("audio_id\tfile\tspeaker\ttext\n")
+        for audio_id, utterance in zip(ids, utterances, strict=True):
+            file.write(f"{audio_id}\t{utterance.name}\t{SPEAKER}\t{utterance.text}\n")
+    with atomic_write(output / "alignments.tsv", force=True) as file:
+        file.write("audio_id\tonset\toffset\tphone\n")
+        for audio_id, utterance in zip(ids, utterances, strict=True):
+            for phone in utterance.phones:
+                file.write(f"{audio_id}\t{seconds(phone.onset)}\t{seconds(phone.offset)}\t{phone.label}\n")
+    n_items = write_items(output / "triphone.item", utterances)
+    counts = {
+        "utterances": len(utterances),
+        "minutes": round(sum(row.n_samples for row in rows) / 16_000 / 60, 2),
+        "phones": sum(len(utterance.phones) for utterance in utterances),
+        "triphone_items": n_items,
+    }
+    return [ARCHIVE, "test.tsv", "utterances.tsv", "alignments.tsv", "triphone.item"], counts
+
+
+def write_items(path: Path, utterances: Sequence[Utterance]) -> int:
+    """Writes the ZeroSpeech item file, each item from its first phone's onset to its third's offset."""
+    n_items = 0
+    with atomic_write(path, force=True) as file:
+        file.write("#file onset offset #phone prev-phone next-phone speaker\n")
+        for utterance in utterances:
+            for before, phone, after in triphones(utterance.phones):
+                times = f"{seconds(before.onset)} {seconds(after.offset)}"
+                file.write(f"{utterance.name} {times} {phone.label} {before.label} {after.label} {SPEAKER}\n")
+                n_items += 1
+    return n_items

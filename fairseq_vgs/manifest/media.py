@@ -17,8 +17,8 @@ from PIL import Image
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.manifest.errors import shown
 
-# Half the distance between a clip's extremes, full scale 1: -80 dB, some three steps of 16-bit sound.
-SILENCE_AMPLITUDE = 1e-4
+# Half the distance between a silent clip's extremes, full scale 1: half a step of 16-bit sound.
+SILENCE_AMPLITUDE = 2.0**-16
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _BLOCK_SAMPLES = 1 << 18
 _BLOCK_VALUES = 1 << 22
@@ -49,11 +49,9 @@ def audio_problems(data: bytes, *, n_samples: int) -> list[str]:
         problems.append(f"n_samples must be the audio's {n_read} samples, got {n_samples}; rebuild the list")
     if n_bad:
         problems.append(f"samples must be finite, got {n_bad} that are NaN or infinite; replace or remove it")
-    elif (high - low) / 2 < SILENCE_AMPLITUDE:
-        limit = f"{SILENCE_AMPLITUDE:g} of full scale"
-        problems.append(
-            f"audio must not be silent (amplitude below {limit}), got {(high - low) / 2:.2g}; remove it"
-        )
+    elif (high - low) / 2 <= SILENCE_AMPLITUDE:
+        level = f"{(high - low) / 2:.2g}"
+        problems.append(f"audio must not be silent, got an amplitude of {level} of full scale; remove it")
     return problems
 
 

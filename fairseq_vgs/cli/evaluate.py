@@ -52,11 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    retrieval.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="written by fairseq-hydra-train")
+    retrieval.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="written by fairseq-hydra-train"
+    )
     retrieval.add_argument("data", type=Path, metavar="DATA", help="the manifest folder, as in task.data")
     retrieval.add_argument("--split", default="test", help="split of DATA (default: %(default)s)")
     retrieval.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for the results (default: CHECKPOINT's name beside it)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the results (default: CHECKPOINT's name beside it)",
     )
     retrieval.add_argument(
         "--baseline",
@@ -66,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     retrieval.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     retrieval.add_argument(
-        "--seed", type=int, default=1, help="of resampling and of the untrained weights (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=1,
+        help="of resampling and of the untrained weights (default: %(default)s)",
     )
     retrieval.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     retrieval.add_argument(
@@ -121,7 +129,10 @@ def run_retrieval(args: argparse.Namespace) -> int:
             if name != "trained"
         },
         "provenance": results.provenance(
-            command=shlex.join(["fairseq-vgs", *sys.argv[1:]]), seed=args.seed, folder=args.data, split=args.split
+            command=shlex.join(["fairseq-vgs", *sys.argv[1:]]),
+            seed=args.seed,
+            folder=args.data,
+            split=args.split,
         ).as_json(),
         "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": _peak_memory_mb()},
     }
@@ -165,7 +176,9 @@ def _rank(embeddings: Embeddings, pool: Pool, *, similarity: str) -> RetrievalRa
     )
 
 
-def _model_json(checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+def _model_json(
+    checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping[str, Metric]
+) -> dict[str, Any]:
     import torch
 
     from fairseq_vgs.losses import embedding_spread
@@ -176,7 +189,9 @@ def _model_json(checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping
     }
     for name, spread in spreads.items():
         if checkpoint.trained and spread < COLLAPSED_SPREAD:
-            logger.warning("%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread)
+            logger.warning(
+                "%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread
+            )
     return {
         "n_updates": checkpoint.n_updates,
         "trained": checkpoint.trained,
@@ -205,7 +220,10 @@ def _print(
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     pool = content["pool"]
-    titles = {"trained": f"trained ({trained.n_updates} updates)", "untrained": f"untrained (seed {args.seed})"}
+    titles = {
+        "trained": f"trained ({trained.n_updates} updates)",
+        "untrained": f"untrained (seed {args.seed})",
+    }
     print(f"retrieval on split {args.split}: {pool['captions']} captions of {pool['images']} images")
     print(f"  speech -> image: {pool['speech_to_image']}")
     print(f"  image -> speech: {pool['image_to_speech']}\n")

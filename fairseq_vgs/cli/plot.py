@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     training.add_argument("log", type=Path, metavar="LOG", help="log of the run")
-    training.add_argument("output", type=Path, metavar="OUTPUT.png", help="the picture; OUTPUT.csv comes beside it")
+    training.add_argument(
+        "output", type=Path, metavar="OUTPUT.png", help="the picture; OUTPUT.csv comes beside it"
+    )
     training.add_argument("--force", action="store_true", help="replace existing files")
 
 
@@ -42,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     log = read_training_log(args.log)
     table = plot_training(log, args.output, force=args.force)
     if log.n_rewinds:
-        print(f"note: the run was resumed {log.n_rewinds} times; repeated updates count once", file=sys.stderr)
+        print(
+            f"note: the run was resumed {log.n_rewinds} times; repeated updates count once", file=sys.stderr
+        )
     print(args.output)
     print(table)
     return 0

@@ -108,17 +108,19 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
     max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
     options = VgsDatasetOptions(
         layers=layers,
-        max_samples=int(max_seconds * SAMPLE_RATE),
+        max_samples=round(max_seconds * SAMPLE_RATE),
         normalize=bool(task.get("normalize", True)),
         mask=None,
-        image_size=int(model.get("image_size", _DEFAULT_IMAGE_SIZE)),
+        image_size=int(task.get("image_size") or _DEFAULT_IMAGE_SIZE),
         training=False,
     )
     regions = _regions(manifest, table, task=task, model=model)
     dataset = VgsDataset(table, options, regions=regions)
     n_cut = int(np.count_nonzero(table.n_samples > options.max_samples))
     if n_cut:
-        logger.warning("%d of %d captions are longer than %g s: the start is used", n_cut, len(table), max_seconds)
+        logger.warning(
+            "%d of %d captions are longer than %g s: the start is used", n_cut, len(table), max_seconds
+        )
     image_rows, caption_image = np.unique(table.image_row, return_inverse=True)
     names = {row: image_id for image_id, row in table.image_index.items()}
     return EvaluationSplit(
@@ -172,7 +174,9 @@ def embed_split(
             found = model.encode_speech(net_input["source"].to(device), net_input["padding_mask"].to(device))  # type: ignore[operator]
             for pair, row in zip(pairs, found.float().cpu(), strict=True):
                 speech[pair] = row
-            _embed_new_images(model, net_input["image"], split.caption_image[pairs].tolist(), images, device=device)
+            _embed_new_images(
+                model, net_input["image"], split.caption_image[pairs].tolist(), images, device=device
+            )
             n_samples, n_padded = n_samples + sample["ntokens"], n_padded + sample["n_padded"]
             bar.update(len(pairs))
     seconds = time.perf_counter() - start
@@ -195,7 +199,12 @@ def embed_split(
 
 
 def _embed_new_images(
-    model: nn.Module, image: Mapping[str, Tensor], numbers: list[int], images: list[Tensor | None], *, device: str
+    model: nn.Module,
+    image: Mapping[str, Tensor],
+    numbers: list[int],
+    images: list[Tensor | None],
+    *,
+    device: str,
 ) -> None:
     """Embed the images of a batch that have no embedding yet; an image comes once per caption."""
     rows: dict[int, int] = {}

@@ -84,7 +84,9 @@ def refuse_existing(folder: Path) -> None:
     """Raise FileExistsError if the folder holds results: better before the work than after it."""
     for name in FILE_NAMES:
         if (folder / name).exists():
-            raise FileExistsError(f"{folder / name}: already exists; pass --force to replace it, or another --output")
+            raise FileExistsError(
+                f"{folder / name}: already exists; pass --force to replace it, or another --output"
+            )
 
 
 def write_retrieval(
@@ -118,7 +120,9 @@ def write_retrieval(
             best.score[row, 0],
             *(others.speech_to_image[row] for others in baselines.values()),
         )
-        for row, (audio_id, image) in enumerate(zip(items.audio_ids, items.caption_image.tolist(), strict=True))
+        for row, (audio_id, image) in enumerate(
+            zip(items.audio_ids, items.caption_image.tolist(), strict=True)
+        )
     ]
     header = ["audio_id", "image_id", "group", "rank", "top_image_id", "top_score", *extra]
     write_table(folder / SPEECH_TABLE, header, speech_rows, force=force)
@@ -150,9 +154,14 @@ def read_retrieval(folder: Path) -> RetrievalResults:
     metrics = read_metrics(folder / METRICS_NAME, kind=KIND)
     captions, images = read_table(folder / SPEECH_TABLE), read_table(folder / IMAGE_TABLE)
     speech_array, image_array = read_array(folder / SPEECH_ARRAY), read_array(folder / IMAGE_ARRAY)
-    for name, n_rows, array in ((SPEECH_ARRAY, len(captions), speech_array), (IMAGE_ARRAY, len(images), image_array)):
+    for name, n_rows, array in (
+        (SPEECH_ARRAY, len(captions), speech_array),
+        (IMAGE_ARRAY, len(images), image_array),
+    ):
         if array.ndim != 2 or len(array) != n_rows:
-            raise ResultsError(f"{folder / name}: must have {n_rows} rows as the CSV, got shape {array.shape}")
+            raise ResultsError(
+                f"{folder / name}: must have {n_rows} rows as the CSV, got shape {array.shape}"
+            )
     try:
         numbers = {row["image_id"]: number for number, row in enumerate(images)}
         items = RetrievalItems(

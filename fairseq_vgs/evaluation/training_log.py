@@ -1,8 +1,8 @@
 """Reading the curves out of a run's log.
 
-Two kinds of logs are read, line by line: fairseq's JSON (``common.log_format=json``; also with a logger's prefix in front,
-as in ``hydra_train.log``) and its plain text (what a run without a terminal writes by default). JSON is the better
-source: it has every logged update.
+Three kinds of lines are read: the task's own history (``tasks.history``: one JSON line per update, the best source),
+fairseq's JSON (``common.log_format=json``; also with a logger's prefix in front, as in ``hydra_train.log``), and fairseq's
+plain text (what a run without a terminal writes by default; mostly one point per epoch).
 
 fairseq adds a file handler with every epoch, so a log holds each line several times; and a resumed run continues the
 same file from an earlier update. Both are undone here: when the updates go back, what was logged beyond that point is
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 TRAIN = "train"
 _EPOCH_SUMMARY = "train_epoch"
+_NOT_VALUES = ("num_updates", "epoch", "update", "split")
 
 _TEXT_EPOCH = re.compile(
     r"epoch \d+ \| (?:valid on '(?P<subset>[^']+)' subset \| )?(?P<stats>.*\bnum_updates \d+.*)"
@@ -110,7 +111,7 @@ def read_training_log(path: Path) -> TrainingLog:
     if not any(log.curves.values()):
         raise TrainingLogError(
             f"{path}: log must hold at least one logged update, got none; "
-            "train with common.log_format=json common.log_file=train.jsonl"
+            "give the history file of the run, or train with common.log_format=json common.log_file=train.jsonl"
         )
     return log
 
@@ -153,6 +154,11 @@ def _json_record(line: str) -> tuple[str, int, dict[str, float]] | None:
         return None
     if not isinstance(stats, dict):
         return None
+    if (
+        "split" in stats and "update" in stats
+    ):  # the task's history; a number that was not finite is null there
+        numbers = {name: float("nan") if value is None else value for name, value in stats.items()}
+        return _record(str(stats["split"]), {**numbers, "num_updates": stats["update"]})
     if "num_updates" in stats:
         return _record(TRAIN, stats)
     for key in stats:

@@ -43,11 +43,19 @@ def folder(tmp_path):
     generator = np.random.default_rng(0)
     rows = []
     for index, length in enumerate(LENGTHS):
-        soundfile.write(tmp_path / f"{index}.wav", 0.1 * generator.standard_normal(length), 16_000, subtype="PCM_16")
+        soundfile.write(
+            tmp_path / f"{index}.wav", 0.1 * generator.standard_normal(length), 16_000, subtype="PCM_16"
+        )
         rows.append(AudioRow(f"{index}.wav", length))
     write_audio_list(tmp_path / "test.tsv", rows, root=".")
-    write_pairs(tmp_path / "test.pairs.tsv", [PairRow(row.audio_id, name) for row, name in zip(rows, IMAGES, strict=True)])
-    pictures = [ImageRow(name, f"{name}.png", 8, 8, group) for name, group in (("a", ""), ("x", ""), ("b", "g"), ("c", "g"))]
+    write_pairs(
+        tmp_path / "test.pairs.tsv",
+        [PairRow(row.audio_id, name) for row, name in zip(rows, IMAGES, strict=True)],
+    )
+    pictures = [
+        ImageRow(name, f"{name}.png", 8, 8, group)
+        for name, group in (("a", ""), ("x", ""), ("b", "g"), ("c", "g"))
+    ]
     write_images(tmp_path / "images.tsv", pictures, root=".")
     regions = [RegionRow(name, row, 0, 0, 1, 1) for row, name in enumerate(("a", "x", "b", "c", "c", "c"))]
     write_regions(tmp_path / "regions.tsv", regions)
@@ -75,7 +83,9 @@ def test_embeddings_come_in_table_order_whatever_the_batches(folder, batch_secon
         wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-5)
         np.testing.assert_allclose(found.speech[index], [(wave**2).sum(), (wave**4).sum()], rtol=1e-4)
         assert len(wave) == min(length, 8000)
-    np.testing.assert_array_equal(found.images, [[0, 1], [6, 7], [9 + 12, 10 + 13]])  # two regions of c are kept
+    np.testing.assert_array_equal(
+        found.images, [[0, 1], [6, 7], [9 + 12, 10 + 13]]
+    )  # two regions of c are kept
     assert model.image_calls == 3
     assert found.seconds_per_caption > 0
     assert 0 <= found.padding_share < 1
@@ -85,7 +95,9 @@ def test_diverged_models_are_named(folder):
     split = extraction.open_split(folder, "test", config=CONFIG)
     model = _Model()
     model.encode_image = lambda image: torch.full((len(image["features"]), 2), float("nan"))
-    with pytest.raises(ValueError, match="image a: embedding must be finite numbers, got NaN or infinity \\(3 of 3"):
+    with pytest.raises(
+        ValueError, match="image a: embedding must be finite numbers, got NaN or infinity \\(3 of 3"
+    ):
         extraction.embed_split(model, split)
 
 

@@ -10,6 +10,7 @@ import pytest
 from fairseq.logging import progress_bar as fairseq_bars
 
 from fairseq_vgs.evaluation import training_log
+from fairseq_vgs.tasks.history import TrainingHistory
 
 
 def _inner(update, **values):
@@ -79,6 +80,19 @@ def test_other_lines_are_passed_over():
     assert curve.updates.tolist() == [10, 20]
     assert np.isnan(curve.values[1])
     assert log.curve("train", "note") is None
+
+
+def test_history_of_the_task(tmp_path):
+    history = TrainingHistory(tmp_path / "history.jsonl")
+    history.append("train", 1, {"loss": 5.0, "alpha": 0.5})
+    history.append("train", 2, {"loss": float("nan"), "alpha": 0.5})
+    history.append("valid", 2, {"speech_to_image_r1": 10.0, "num_updates": 2})
+    history.append("train", 2, {"loss": 4.0})  # resumed
+    history.append("valid", 2, {"speech_to_image_r1": 11.0})
+    log = training_log.read_training_log(tmp_path / "history.jsonl")
+    assert _curve(log, "train", "loss") == [(1, 5.0), (2, 4.0)]
+    assert _curve(log, "valid", "speech_to_image_r1") == [(2, 11.0)]
+    assert log.curve("train", "split") is None
 
 
 def test_text_log():

@@ -1,0 +1,79 @@
+"""Results folders and a manifest folder with media, for tests of pages and commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from fairseq_vgs.evaluation import report, retrieval
+from fairseq_vgs.evaluation.results import provenance
+from fairseq_vgs.evaluation.retrieval_results import RetrievalItems, write_retrieval
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
+from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs
+
+N_IMAGES, N_CAPTIONS = 8, 14
+HOSTILE = '<script>alert("x")</script> & "quoted"'
+
+
+def write_results(
+    folder: Path, *, noise: float = 1.5, force: bool = False
+) -> tuple[RetrievalItems, retrieval.RetrievalRanks]:
+    """Write retrieval results of noisy embeddings: two captions per image, the last image without any."""
+    generator = np.random.default_rng(0)
+    images = generator.standard_normal((N_IMAGES, 6)).astype(np.float32)
+    caption_image = np.arange(N_CAPTIONS) // 2
+    speech = images[caption_image] + noise * generator.standard_normal((N_CAPTIONS, 6)).astype(np.float32)
+    items = RetrievalItems(
+        audio_ids=[f"speech/{number}.wav" for number in range(N_CAPTIONS)],
+        image_ids=[f"picture {number}" for number in range(N_IMAGES)],
+        caption_image=caption_image,
+        pool=report.Pool(caption_image, np.arange(N_IMAGES)),
+        speech=speech.astype(np.float32),
+        images=images,
+        similarity="dot",
+    )
+    ranks = retrieval.retrieval_ranks(
+        items.speech, items.images, speech_groups=caption_image, image_groups=np.arange(N_IMAGES)
+    )
+    metrics = report.retrieval_metrics(ranks, items.pool, seed=1, n_resamples=50)
+    model = {
+        "n_updates": 42,
+        "trained": True,
+        "metrics": {name: metric.as_json() for name, metric in metrics.items()},
+    }
+    content = {
+        "split": "test",
+        "similarity": "dot",
+        "pool": items.pool.as_json(),
+        "checkpoint": {"path": "checkpoint.pt", "sha256": "0" * 64},
+        "models": {"trained": model, "untrained": {**model, "trained": False, "n_updates": 0}},
+        "provenance": provenance(command=HOSTILE, seed=1, folder=folder, split="test").as_json(),
+    }
+    write_retrieval(
+        folder, metrics=content, items=items, ranks=ranks, baselines={"untrained": ranks}, force=force
+    )
+    return items, ranks
+
+
+def write_media_folder(folder: Path) -> Path:
+    """Write the manifest folder of `write_results`: tones, coloured pictures, texts that try to be HTML."""
+    (folder / "speech").mkdir(parents=True)
+    rows, pairs = [], []
+    for number in range(N_CAPTIONS):
+        tone = 0.2 * np.sin(2 * np.pi * (200 + 40 * number) * np.arange(8000) / 16_000)
+        soundfile.write(folder / f"speech/{number}.wav", tone, 16_000, subtype="PCM_16")
+        rows.append(AudioRow(f"speech/{number}.wav", 8000))
+        text = "" if number == 1 else f"подпись {number} {HOSTILE}"
+        pairs.append(PairRow(rows[-1].audio_id, f"picture {number // 2}", f"speaker <{number % 3}>", text))
+    write_audio_list(folder / "test.tsv", rows, root=".")
+    write_pairs(folder / "test.pairs.tsv", pairs)
+    images = []
+    for number in range(N_IMAGES):
+        colour = (30 * number, 255 - 30 * number, 90)
+        Image.new("RGB", (40, 30), colour).save(folder / f"{number}.png")
+        images.append(ImageRow(f"picture {number}", f"{number}.png", 40, 30))
+    write_images(folder / "images.tsv", images, root=".")
+    return folder

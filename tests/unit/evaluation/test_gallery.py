@@ -1,0 +1,208 @@
+"""The gallery: complete, offline, escaped, accessible; seen by a parser, and by Chromium where there is one."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.browser import CHROMIUM, DRIVER, browser
+from support.retrieval_folders import HOSTILE, N_CAPTIONS, N_IMAGES, write_media_folder, write_results
+
+from fairseq_vgs.evaluation import gallery
+from fairseq_vgs.evaluation.results import ResultsError
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class _Page(HTMLParser):
+    """Elements with attributes, all text, and whether every element is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def classes(self, name: str) -> int:
+        return sum(name in attributes.get("class", "").split() for _, attributes in self.elements)
+
+
+@pytest.fixture
+def built(tmp_path):
+    data = write_media_folder(tmp_path / "data")
+    write_results(tmp_path / "results")
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "training.png")
+    path = gallery.build_gallery(
+        tmp_path / "results", data, tmp_path / "out", n_queries=8, seed=1, plot=tmp_path / "training.png"
+    )
+    return path, _Page(path.read_text(encoding="utf-8"))
+
+
+def test_page_has_queries_answers_summary_and_plot(built):
+    _, page = built
+    assert page.classes("card") == 8 + 7  # seven pictures have captions
+    n_speech, n_image = page.classes("speech"), page.classes("card") - page.classes("speech")
+    n_below = page.classes("below")
+    assert page.classes("pictures") == n_speech == 8
+    assert len(page.all("li")) == 5 * (n_speech + n_image) + n_below
+    assert len(page.all("audio")) >= n_speech + 5 * n_image
+    for words in (
+        "trained (42 updates)",
+        "untrained",
+        "chance",
+        "R@10",
+        "drawn at random (seed 1)",
+        "worst ranks",
+    ):
+        assert words in page.text
+    assert any("Curves" in image["alt"] for image in page.all("img"))
+
+
+def test_every_card_shows_a_correct_answer(built):
+    path, _ = built
+    for card in path.read_text(encoding="utf-8").split("<article")[1:]:
+        assert "✓ correct" in card
+
+
+def test_nothing_comes_from_outside(built):
+    path, page = built
+    addresses = [attributes.get("src") or attributes.get("href") for _, attributes in page.elements]
+    addresses = [address for address in addresses if address and not address.startswith(("#", "data:"))]
+    assert addresses
+    for address in addresses:
+        assert re.fullmatch(r"media/(caption|picture|plot)-[0-9a-f]{16}\.\w+", address)
+        assert (path.parent / address).is_file()
+    text = path.read_text(encoding="utf-8")
+    assert "url(" not in text
+    assert "@import" not in text
+    assert {Path(address).name for address in addresses} == {
+        file.name for file in (path.parent / "media").iterdir()
+    }
+
+
+def test_text_of_the_data_stays_text(built):
+    path, page = built
+    assert page.all("script") == []
+    assert HOSTILE in page.text
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert "<script" not in path.read_text(encoding="utf-8")
+
+
+def test_page_is_accessible(built):
+    _, page = built
+    assert page.all("html")[0]["lang"] == "en"
+    assert all(image.get("alt") for image in page.all("img"))
+    assert all(player.get("aria-label") and "controls" in player for player in page.all("audio"))
+    assert all(cell.get("scope") for cell in page.all("th"))
+    headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in zip(headings, headings[1:], strict=False))
+    names = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert all(link["href"][1:] in names for link in page.all("a"))
+    assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+
+
+def test_same_seed_same_page(built, tmp_path):
+    path, _ = built
+    arguments = (tmp_path / "results", tmp_path / "data", tmp_path / "again")
+    again = gallery.build_gallery(*arguments, n_queries=8, seed=1, plot=tmp_path / "training.png")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_existing_page_is_kept_and_force_removes_only_own_media(built, tmp_path):
+    path, _ = built
+    arguments = (tmp_path / "results", tmp_path / "data", tmp_path / "out")
+    with pytest.raises(FileExistsError, match="--force"):
+        gallery.build_gallery(*arguments)
+    mine = path.parent / "media" / "mine.txt"
+    mine.write_text("x")
+    before = len(list(mine.parent.iterdir()))
+    gallery.build_gallery(*arguments, n_queries=1, force=True)
+    assert mine.exists()
+    assert len(list(mine.parent.iterdir())) < before
+
+
+def test_unreadable_picture_is_counted_and_the_page_made(tmp_path):
+    data = write_media_folder(tmp_path / "data")
+    write_results(tmp_path / "results")
+    for number in range(N_IMAGES):
+        (data / f"{number}.png").write_bytes(b"no picture")
+    page = _Page(
+        gallery.build_gallery(tmp_path / "results", data, tmp_path / "out").read_text(encoding="utf-8")
+    )
+    assert page.all("img") == []
+    assert f"{N_IMAGES} pictures could not be read" in page.text
+    assert "picture not available" in page.text
+
+
+def test_results_of_other_data_are_refused(tmp_path):
+    data = write_media_folder(tmp_path / "data")
+    write_results(tmp_path / "results")
+    text = (data / "test.pairs.tsv").read_text(encoding="utf-8").replace("speech/3.wav", "speech/other.wav")
+    (data / "test.pairs.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(ResultsError, match=r"1 ids that are not there \(first: speech/3.wav\)"):
+        gallery.build_gallery(tmp_path / "results", data, tmp_path / "out")
+
+
+def test_choice_holds_a_seeded_draw_and_the_worst():
+    ranks = np.array([1.0, 1, 9, 1, np.nan, 2, 1, 50, 1, 1])
+    choices = gallery.choose_queries(ranks, 8, seed=3)
+    assert [choice.index for choice in choices if choice.is_worst] == [7, 2]
+    drawn = [choice.index for choice in choices if not choice.is_worst]
+    assert len(set(drawn)) == 6
+    assert 4 not in drawn
+    assert choices == gallery.choose_queries(ranks, 8, seed=3)
+    assert drawn != [
+        choice.index for choice in gallery.choose_queries(ranks, 8, seed=4) if not choice.is_worst
+    ]
+    assert len(gallery.choose_queries(ranks, 99, seed=3)) == 9
+    assert not any(choice.is_worst for choice in gallery.choose_queries(np.ones(5), 4, seed=1))
+    assert gallery.choose_queries(np.full(3, np.nan), 4, seed=1) == []
+
+
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium here; the structure is tested above")
+def test_chromium_loads_pictures_and_plays_sound(built, tmp_path):
+    with browser(tmp_path / "profile") as window:
+        window.resize(500, 900)
+        window.open(built[0])
+        report = window.run("""
+            const clips = [...document.querySelectorAll("audio")], pictures = [...document.images];
+            for (const picture of pictures) { picture.loading = "eager"; await picture.decode().catch(() => 0); }
+            for (let i = 0; i < 200 && clips.some(clip => clip.readyState < 1 && !clip.error); i++)
+              await new Promise(wait => setTimeout(wait, 50));
+            await clips[0].play();
+            for (let i = 0; i < 100 && clips[0].currentTime === 0; i++) await new Promise(wait => setTimeout(wait, 50));
+            const root = document.documentElement;
+            return {
+              clips: clips.length, playable: clips.filter(clip => clip.duration > 0).length,
+              played: clips[0].currentTime, pictures: pictures.length,
+              shown: pictures.filter(picture => picture.naturalWidth > 0).length,
+              overflow: root.scrollWidth - root.clientWidth,
+            };""")
+        assert window.console() == []
+    assert report["clips"] == report["playable"] > N_CAPTIONS
+    assert report["pictures"] == report["shown"] > N_IMAGES
+    assert report["played"] > 0
+    assert report["overflow"] == 0  # a narrow window does not scroll sideways

@@ -1,0 +1,83 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.regions import RegionStore, open_features
+from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.manifest.schema import RegionRow
+
+INDEX = {"a": 0, "b": 1, "c": 2}
+
+
+def row(image_id, feature_row, x0=0.0):
+    return RegionRow(image_id, feature_row, x0, 0.25, 1.0, 0.5)
+
+
+def store(tmp_path, rows, *, features=None, max_regions=36):
+    if features is None:
+        features = np.arange(20, dtype=np.float16).reshape(5, 4)
+    np.save(tmp_path / "regions.npy", features)
+    table = tmp_path / "regions.tsv"
+    return RegionStore(
+        tmp_path / "regions.npy", rows, image_index=INDEX, max_regions=max_regions, table_path=table
+    )
+
+
+def test_rows_of_a_picture_in_table_order(tmp_path):
+    regions = store(tmp_path, [row("b", 4), row("a", 0), row("b", 2, 0.5), row("a", 0)])
+    assert [regions.n_regions(image) for image in range(3)] == [2, 2, 0]
+    assert regions.dim == 4
+    features = regions.features(1)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, [[16, 17, 18, 19], [8, 9, 10, 11]])
+    np.testing.assert_array_equal(regions.boxes(1), np.float32([[0, 0.25, 1, 0.5], [0.5, 0.25, 1, 0.5]]))
+    np.testing.assert_array_equal(regions.features(0), [[0, 1, 2, 3], [0, 1, 2, 3]])
+
+
+def test_keeps_the_first_regions_and_counts_the_others(tmp_path):
+    regions = store(tmp_path, [row("a", 3), row("b", 1), row("a", 2), row("a", 1)], max_regions=2)
+    assert regions.n_cut == 1
+    np.testing.assert_array_equal(regions.features(0)[:, 0], [12, 8])
+    assert regions.n_regions(1) == 1
+
+
+def test_faults_are_listed_together(tmp_path):
+    with pytest.raises(ManifestError) as caught:
+        store(tmp_path, [row("a", 5), row("z", 0), row("b", 9)])
+    places = [fault.place for fault in caught.value.faults]
+    assert places == ["regions.tsv:2", "regions.tsv:3", "regions.tsv:4"]
+
+
+def test_nan_features_are_a_bad_item(tmp_path):
+    features = np.ones((5, 4), dtype=np.float16)
+    features[2, 1] = np.nan
+    regions = store(tmp_path, [row("a", 2), row("b", 1)], features=features)
+    assert regions.features(1).sum() == 4
+    with pytest.raises(BadItemError, match=r"regions.npy: rows \[2\]: features must be finite"):
+        regions.features(0)
+
+
+def test_workers_open_the_file_themselves(tmp_path):
+    regions = store(tmp_path, [row("a", 1)], features=np.ones((500, 400), dtype=np.float16))
+    regions.features(0)
+    pickled = pickle.dumps(regions)
+    assert len(pickled) < 20_000
+    np.testing.assert_array_equal(pickle.loads(pickled).features(0), regions.features(0))
+
+
+@pytest.mark.parametrize("kind", ["absent", "truncated", "pickled", "one axis", "integers"])
+def test_unusable_feature_files(tmp_path, kind):
+    path: Path = tmp_path / "regions.npy"
+    contents = {"one axis": np.ones(3), "integers": np.ones((2, 2), dtype=np.int64)}
+    if kind in contents:
+        np.save(path, contents[kind])
+    elif kind == "pickled":
+        np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    elif kind == "truncated":
+        np.save(path, np.ones((50, 50)))
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ManifestError, match=r"regions\.npy"):
+        open_features(path)

@@ -1,0 +1,84 @@
+import logging
+
+import numpy as np
+import pytest
+from support.tiny_folder import LAYERS, make_folder
+
+from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.data.tables import PackedStrings, load_audio_table, load_split
+from fairseq_vgs.manifest.errors import ManifestError
+
+CONV = parse_conv_layers(LAYERS)
+
+
+def test_packed_strings():
+    strings = ["", "a/ж.wav", "b", "", "日本"]
+    packed = PackedStrings(strings)
+    assert [packed[i] for i in range(len(packed))] == strings
+    assert len(PackedStrings([])) == 0
+
+
+def test_pairs_are_joined_by_id(tmp_path):
+    folder = make_folder(tmp_path / "m", groups={1: "g", 4: "g"})
+    lines = folder.pairs("train").read_text().splitlines()
+    folder.pairs("train").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    table = load_split(folder, "train", layers=CONV)
+    assert len(table) == 12
+    assert table.audio_row.tolist() == list(range(12))[::-1]
+    assert table.image_row.tolist() == [i % 6 for i in range(12)][::-1]
+    np.testing.assert_array_equal(table.n_samples, [6000 + 400 * i for i in range(12)][::-1])
+    assert table.image_group.tolist() == [0, 1, 2, 3, 1, 4]
+    assert table.audio.place(3) == "train.tsv:5 (train/3.wav)"
+    assert table.audio.location(3).path == tmp_path / "m" / "train" / "3.wav"
+    assert table.image_place(2) == "images.tsv:5 (images/2.png)"
+    lines = folder.images.read_text().splitlines()
+    assert "images/2.png" in lines[5 - 1]
+
+
+def test_unknown_ids_are_listed_with_their_lines(tmp_path):
+    folder = make_folder(tmp_path / "m")
+    text = folder.pairs("train").read_text()
+    text = text.replace("train/2.wav", "train/nowhere.wav").replace("image3", "image99")
+    folder.pairs("train").write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        load_split(folder, "train", layers=CONV)
+    places = [fault.place for fault in caught.value.faults]
+    assert places == ["train.pairs.tsv:4", "train.pairs.tsv:5", "train.pairs.tsv:11"]
+
+
+def test_an_empty_split_is_an_error(tmp_path):
+    folder = make_folder(tmp_path / "m")
+    header = folder.pairs("train").read_text().splitlines()[0]
+    folder.pairs("train").write_text(header + "\n")
+    with pytest.raises(ManifestError, match=r"train\.pairs\.tsv"):
+        load_split(folder, "train", layers=CONV)
+
+
+def test_a_missing_split_names_the_remedy(tmp_path):
+    folder = make_folder(tmp_path / "m")
+    with pytest.raises(ManifestError, match=r"(?s)other.*tsv.*fairseq-vgs prepare"):
+        load_split(folder, "other", layers=CONV)
+
+
+def test_too_short_speech(tmp_path, caplog):
+    folder = make_folder(tmp_path / "m", lengths={"train": [6000, 399, 7000, 1039, 1040]})
+    with pytest.raises(ManifestError) as caught:
+        load_split(folder, "train", layers=CONV)
+    assert [fault.place[:11] for fault in caught.value.faults] == ["train.tsv:3", "train.tsv:5"]
+    with caplog.at_level(logging.WARNING):
+        table = load_split(folder, "train", layers=CONV, skip_short=True)
+    assert table.audio_row.tolist() == [0, 2, 4]
+    assert "2 too short utterances" in caplog.text
+    assert "train.tsv:3" in caplog.text
+
+
+def test_unpaired_list(tmp_path):
+    folder = make_folder(tmp_path / "m", lengths={"train": [6000, 399, 7000]})
+    path = folder.audio_list("train")
+    with pytest.raises(ManifestError, match=r"train\.tsv:3"):
+        load_audio_table(path, layers=CONV)
+    table = load_audio_table(path, layers=CONV, skip_short=True)
+    assert table.n_samples.tolist() == [6000, 0, 7000]
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ManifestError, match="train"):
+        load_audio_table(path, layers=CONV)

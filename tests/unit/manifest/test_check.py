@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -321,3 +322,17 @@ def test_notes(data: Any) -> None:
         "test.tsv: 1 utterances are copies of others in the same list",
         "test.tsv: 1 of 2 utterances are in no pair",
     ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_damage_gives_faults_never_an_exception(data: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    path = rng.choice(sorted(path for path in data.path.rglob("*") if path.is_file()))
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.randint(1, 6)):
+        position = rng.randrange(len(content) + 1)
+        inserted = rng.choice([b"", b"\t", b"\n", b"\r", b"\0", b"..", b"/", b":", b"-", b"\xff", b"9" * 19])
+        content[position : position + rng.choice([0, 1, 30])] = inserted
+    path.write_bytes(content)
+    for item in check_folder(data.path):
+        assert len(str(item).splitlines()) == 1

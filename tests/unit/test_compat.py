@@ -1,0 +1,138 @@
+"""fairseq_vgs_compat: which defaults pass, and which keep Python's check."""
+
+import dataclasses
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import fairseq_vgs_compat
+
+
+@dataclasses.dataclass
+class Inner:
+    rate: float = 0.5
+
+
+def make_class(module: str, bases: tuple[type, ...] = (), **attributes: object) -> type:
+    """Define an undecorated class as if it stood in ``module``."""
+
+    def fill(namespace: dict[str, object]) -> None:
+        namespace.update(attributes, __module__=module)
+
+    return types.new_class("Config", bases, exec_body=fill)
+
+
+def test_fairseq_config_keeps_its_default_instance():
+    default = Inner(rate=0.25)
+    config = dataclasses.dataclass(
+        make_class("fairseq.dataclass.configs", __annotations__={"inner": Inner}, inner=default)
+    )
+    assert config.__dataclass_fields__["inner"].default is default
+    assert config().inner is default
+    assert config.inner is default
+    assert config(inner=Inner(1.0)).inner.rate == 1.0
+
+
+def test_field_options_survive():
+    default = Inner()
+    declared = dataclasses.field(default=default, metadata={"help": "text"}, repr=False)
+    config = dataclasses.dataclass(make_class("hydra.conf", __annotations__={"inner": Inner}, inner=declared))
+    field = config.__dataclass_fields__["inner"]
+    assert field.default is default
+    assert field.metadata["help"] == "text"
+    assert not field.repr
+
+
+def test_class_derived_from_a_fairseq_class_is_accepted():
+    base = dataclasses.dataclass(make_class("fairseq.dataclass.configs"))
+    derived = dataclasses.dataclass(
+        make_class("some_plugin.models", (base,), __annotations__={"inner": Inner}, inner=Inner())
+    )
+    assert derived().inner == Inner()
+
+
+def test_default_inherited_by_a_repeated_annotation():
+    default = Inner()
+    base = dataclasses.dataclass(
+        make_class("fairseq.dataclass.configs", __annotations__={"inner": Inner}, inner=default)
+    )
+    derived = dataclasses.dataclass(make_class("fairseq.x", (base,), __annotations__={"inner": Inner}))
+    assert derived().inner is default
+
+
+@pytest.mark.parametrize("module", ["some_plugin.models", "fairseq_other", "__main__"])
+def test_other_packages_keep_the_check(module):
+    with pytest.raises(ValueError, match="mutable default"):
+        dataclasses.dataclass(make_class(module, __annotations__={"inner": Inner}, inner=Inner()))
+
+
+@pytest.mark.parametrize("default", [[], {}, set()], ids=["list", "dict", "set"])
+def test_containers_keep_the_check_in_fairseq_too(default):
+    with pytest.raises(ValueError, match="mutable default"):
+        dataclasses.dataclass(make_class("fairseq.x", __annotations__={"items": object}, items=default))
+
+
+def test_error_of_the_original_leaves_the_declaration_as_it_was():
+    default = Inner()
+    declared = dataclasses.field(default=default, kw_only=True)
+    broken = make_class("fairseq.x", __annotations__={"inner": "ClassVar[Inner]"}, inner=declared)
+    broken.__annotations__["inner"] = __import__("typing").ClassVar[Inner]
+    with pytest.raises(TypeError, match="ClassVar"):
+        dataclasses.dataclass(broken)
+    assert declared.default is default
+
+
+def test_installing_twice_wraps_once():
+    before = dataclasses._get_field
+    fairseq_vgs_compat.install()
+    assert dataclasses._get_field is before
+
+
+def test_unknown_python_is_left_alone(monkeypatch):
+    monkeypatch.delattr(dataclasses, "_get_field")
+    fairseq_vgs_compat.install()
+    assert not hasattr(dataclasses, "_get_field")
+
+
+def test_imports_nothing_heavy():
+    code = "import fairseq_vgs_compat as c, sys; c.install(); print(*sys.modules)"
+    root = Path(fairseq_vgs_compat.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "fairseq", "hydra", "omegaconf", "fairseq_vgs"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: python -m fairseq_vgs_compat"),
+        (["--help"], "usage: python -m fairseq_vgs_compat"),
+        (["no_such_module"], "setup_environment.sh"),
+        (["json"], "expected a module with cli_main"),
+    ],
+)
+def test_main_refuses_in_one_line(monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["fairseq_vgs_compat", *arguments])
+    with pytest.raises(SystemExit, match=message) as stopped:
+        fairseq_vgs_compat.main()
+    assert "\n" not in str(stopped.value)
+
+
+def test_main_passes_the_remaining_arguments_on(monkeypatch):
+    seen = []
+    module = types.ModuleType("a_command")
+    module.cli_main = lambda: seen.append(sys.argv[1:])
+    monkeypatch.setitem(sys.modules, "a_command", module)
+    monkeypatch.setattr(sys, "argv", ["fairseq_vgs_compat", "a_command", "x=1"])
+    fairseq_vgs_compat.main()
+    assert seen == [["x=1"]]
+
+
+def test_main_does_not_hide_a_broken_module(monkeypatch, tmp_path):
+    (tmp_path / "needs_more.py").write_text("import a_package_that_is_missing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fairseq_vgs_compat", "needs_more"])
+    with pytest.raises(ModuleNotFoundError, match="a_package_that_is_missing"):
+        fairseq_vgs_compat.main()

@@ -4,7 +4,7 @@ Shapes: B utterances of which P are paired, M masked frames per utterance, K = B
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, List
 
 import torch
 import torch.nn.functional as F
@@ -47,21 +47,21 @@ class VgsMultitaskConfig(VgsContrastiveConfig):
     ) = field(
         default="constant", metadata={"help": "how alpha, the weight of the VGS loss, moves over updates"}
     )
-    alpha_values: list[float] = field(
+    alpha_values: List[float] = field(
         default_factory=lambda: [0.5],
         metadata={
             "help": "[alpha] (constant), one per piece (piecewise), "
             "[first, last] (linear, cosine), [p] (draw)"
         },
     )
-    alpha_boundaries: list[int] = field(
+    alpha_boundaries: List[int] = field(
         default_factory=list,
         metadata={
             "help": "updates at which the pieces change (piecewise) "
             "or the ramp starts and ends (linear, cosine)"
         },
     )
-    loss_weights: list[float] = field(
+    loss_weights: List[float] = field(
         default_factory=lambda: [0.1, 1.0],
         metadata={"help": "weights of the diversity loss and the feature penalty inside the SSL loss"},
     )

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, List
 
 import torch
 from fairseq.dataclass import ChoiceEnum
@@ -51,7 +51,7 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
 
     speech_head: str = field(default="resdavenet", metadata={"help": "resdavenet (the paper) or attention"})
     speech_head_bottleneck: int = field(default=128, metadata={"help": "dims that enter the ResDAVEnet"})
-    speech_head_widths: list[int] = field(
+    speech_head_widths: List[int] = field(
         default_factory=lambda: [128, 256, 512, 768],
         metadata={"help": "channels per ResDAVEnet stage; each stage halves the frame rate"},
     )

@@ -1,13 +1,11 @@
 """Task: pre-training from pairs of spoken captions and pictures, with retrieval measured in validation."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.distributed
@@ -45,7 +43,7 @@ class VgsPretrainingConfig(FairseqDataclass):
     """Settings of the data and of how batches are made of it."""
 
     data: str = field(default=MISSING, metadata={"help": "manifest folder, as fairseq-vgs prepare builds it"})
-    unpaired_data: str | None = field(
+    unpaired_data: Optional[str] = field(
         default=None,
         metadata={"help": "folder of fairseq audio lists: speech without pictures, for the SSL loss only"},
     )
@@ -73,7 +71,7 @@ class VgsPretrainingConfig(FairseqDataclass):
     length_noise: float = field(
         default=0.1, metadata={"help": "relative noise on lengths when training batches are formed by length"}
     )
-    history_file: str | None = field(
+    history_file: Optional[str] = field(
         default="history.jsonl",
         metadata={"help": "one JSON line per update and validation, in the run directory; null for none"},
     )
@@ -113,7 +111,7 @@ class VgsPretrainingTask(FairseqTask):
         cls,
         cfg: VgsPretrainingConfig,
         **kwargs: Any,  # noqa: ARG003 - fairseq's signature
-    ) -> VgsPretrainingTask:
+    ) -> "VgsPretrainingTask":
         """Build the task. Checkpoints are loaded through this too, without their data: see `build_criterion`.
 
         Raises:
@@ -266,6 +264,8 @@ class VgsPretrainingTask(FairseqTask):
             return
         values = metrics.get_active_aggregators()[-1].get_smoothed_values()
         values |= {key: meters[key].val for key in ("lr", "gnorm") if key in meters}
+        # the innermost aggregator is new at every update and knows no speed
+        values |= {key: meters[key].smoothed_value for key in ("pairs_per_second", "wps") if key in meters}
         self._history.append("train", int(meters["num_updates"].val), values)
 
     def _dataset_options(self, *, training: bool) -> VgsDatasetOptions:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,18 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
         main(["check", "--help"])
     assert stop.value.code == 0
     assert "fairseq-vgs check DATA --no-media" in capsys.readouterr().out
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_progress_bar_on_stderr(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["check", str(folder)]) == 0
+    assert "reading media" in terminal.getvalue()
+    assert capsys.readouterr().out == ""

@@ -158,8 +158,9 @@ class VgsPretrainingTask(FairseqTask):
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Get an iterator over batches; for a split that is not for training, its validation begins."""
-        # fairseq keeps an epoch's data workers in a cycle of references; a new epoch has new ones.
-        gc.collect()
+        if kwargs.get("num_workers", 0) > 0:
+            # fairseq keeps an epoch's data workers alive in a cycle of references; a new epoch has new ones.
+            gc.collect()
         if not (isinstance(dataset, VgsDataset) and dataset.options.training):
             self._retrieval.reset()
             self._validated_split = getattr(getattr(dataset, "table", None), "split", "valid")

@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from fairseq_vgs import __version__
 
@@ -26,7 +25,7 @@ DESCRIPTION = (
 )
 EPILOG = """\
 examples:
-  fairseq-vgs prepare --help
+  fairseq-vgs prepare scenes --help
   fairseq-vgs check DATA
   fairseq-vgs check DATA --json --debug
 
@@ -70,14 +69,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--debug", action="store_true", help="log more, and show the whole traceback of an error"
-    )
+    parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for name in SUBCOMMANDS:
-        if find_spec(f"fairseq_vgs.cli.{name}") is None:
-            continue
         module = importlib.import_module(f"fairseq_vgs.cli.{name}")
         subparser = subparsers.add_parser(
             module.NAME,

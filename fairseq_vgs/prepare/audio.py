@@ -6,6 +6,7 @@ import hashlib
 import io
 from math import gcd
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -28,14 +29,14 @@ class AudioError(ValueError):
     """A recording cannot be used; the text says why in a few words."""
 
 
-def read_mono(path: Path) -> tuple[Samples, int]:
-    """Returns a recording, averaged over its channels, and its sample rate in Hz.
+def read_mono(source: Path | BinaryIO) -> tuple[Samples, int]:
+    """Returns a recording (a file or its bytes), averaged over its channels, and its sample rate in Hz.
 
     Raises:
         AudioError: the file does not decode, is empty, or holds NaN or infinite samples.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
+        samples, rate = soundfile.read(source, dtype="float64", always_2d=True)
     except (OSError, RuntimeError) as error:  # soundfile's own errors derive from RuntimeError
         raise AudioError("unreadable speech") from error
     if not len(samples):

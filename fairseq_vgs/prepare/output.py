@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from fairseq_vgs.manifest import (
     AudioRow,
     ImageRow,
+    ManifestError,
     ManifestFolder,
     PairRow,
     RegionRow,
     atomic_write,
+    fault,
     write_audio_list,
     write_images,
     write_pairs,
     write_regions,
 )
-from fairseq_vgs.prepare.stamps import PrepareError
 
 MADE_BY_KEY = "made_by"
 MADE_BY = "fairseq-vgs prepare"
@@ -52,18 +53,17 @@ def is_prepared_folder(folder: Path) -> bool:
 
 
 def refuse_output(folder: Path, *, force: bool) -> None:
-    """Raises ``PrepareError`` where the folder must not be written; costs nothing, so it comes first."""
+    """Raises ``ManifestError`` where the folder must not be written; costs nothing, so it comes first."""
     if not os.path.lexists(folder) or (
         folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
     ):
         return
     if not force:
-        raise PrepareError(f"{folder}: expected no such folder yet, got one; pass --force to replace it")
+        step = "pass --force to replace it"
+        raise ManifestError(fault(str(folder), "must not exist yet", "a file or folder", step))
     if folder.is_symlink() or not is_prepared_folder(folder):
-        raise PrepareError(
-            f"{folder}: --force replaces only folders made by fairseq-vgs prepare, got one without its "
-            f"{SUMMARY_NAME}; choose another output folder"
-        )
+        expected = f"must be made by fairseq-vgs prepare (its {SUMMARY_NAME} says so) to be replaced"
+        raise ManifestError(fault(str(folder), expected, "another", "choose another output folder"))
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def staged_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     If the block raises or is interrupted, the sibling is removed and an older folder stays as it was.
 
     Raises:
-        PrepareError: the folder exists and ``force`` is off, or it is none of ours.
+        ManifestError: the folder exists and ``force`` is off, or it is none of ours.
     """
     refuse_output(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +127,19 @@ def write_region_tables(
     write_regions(names.regions, regions, force=force)
     with atomic_write(names.region_features, mode="wb", force=force) as file:
         np.save(file, features.astype(np.float16), allow_pickle=False)
+
+
+def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]) -> str:
+    """Returns the command that gives a folder of these settings; paths stay out of what it writes."""
+    words = ["fairseq-vgs", "prepare", subcommand, arguments]
+    for name, value in settings.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif value is not False:
+            values = value if isinstance(value, (tuple, list)) else (value,)
+            words += [option, *map(str, values)]
+    return " ".join(words)
 
 
 def write_summary(

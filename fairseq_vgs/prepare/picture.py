@@ -75,10 +75,10 @@ def visible_share(picture: Image.Image) -> float:
     return float((np.asarray(picture.convert("RGB")).min(axis=2) < NEARLY_WHITE).mean())
 
 
-def fit_inside(picture: Image.Image, size: int, *, enlarge: bool = False) -> Image.Image:
-    """Scales the picture so that its longer side is ``size`` px (at most, unless ``enlarge``)."""
+def fit_inside(picture: Image.Image, size: int) -> Image.Image:
+    """Scales the picture down so that its longer side is at most ``size`` px."""
     scale = size / max(picture.size)
-    if scale >= 1 and not enlarge:
+    if scale >= 1:
         return picture
     width, height = (max(1, round(side * scale)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.LANCZOS)
@@ -92,10 +92,10 @@ def pad_to_square(picture: Image.Image) -> Image.Image:
     return square
 
 
-def encode_webp(picture: Image.Image) -> bytes:
-    """Returns a lossy WebP file."""
+def encode_webp(picture: Image.Image, *, method: int = WEBP_METHOD) -> bytes:
+    """Returns a lossy WebP file; a lower method is quicker and gives slightly larger files."""
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
+    picture.save(buffer, "WEBP", quality=WEBP_QUALITY, method=method)
     return buffer.getvalue()
 
 

@@ -12,16 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fairseq_vgs.manifest import ManifestError, fault
+
 PACKAGE_FOLDER = Path("usr/share/tuxpaint/stamps")
 SYMBOLS_FOLDER = "symbols"
 ENGLISH = "en"
 PICTURE_SUFFIXES = (".png", ".svg")  # where both exist the PNG is the finished picture
 SPEECH_SUFFIXES = (".ogg", ".wav")
 LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?")
-
-
-class PrepareError(ValueError):
-    """A corpus cannot be prepared; the message names place, expectation, value and next step."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +59,18 @@ def find_stamps_folder(folder: Path) -> Path:
     """Returns the stamps folder of an unpacked package, whether given itself or the package's root.
 
     Raises:
-        PrepareError: there is no such folder, or no picture in it.
+        ManifestError: there is no such folder, or no picture in it.
     """
     candidate = folder / PACKAGE_FOLDER
     found = candidate if candidate.is_dir() else folder
     if not found.is_dir() or not any(any(found.rglob(f"*{suffix}")) for suffix in PICTURE_SUFFIXES):
-        raise PrepareError(
-            f"{folder}: expected the unpacked tuxpaint-stamps-default package (pictures NAME.png), got none; "
-            "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER"
+        raise ManifestError(
+            fault(
+                str(folder),
+                "must be the unpacked package tuxpaint-stamps-default, with pictures NAME.png",
+                "none",
+                "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER",
+            )
         )
     return found
 
@@ -116,11 +118,13 @@ def scan_stamps(
         svg: whether SVG drawings can be rendered; if not they are left out.
 
     Raises:
-        PrepareError: the language code is malformed, or no picture has a recording in it.
+        ManifestError: the language code is malformed, or no picture has a recording in it.
     """
     if not LANGUAGE_PATTERN.fullmatch(language):
-        raise PrepareError(
-            f"language: expected a code such as ru or pt_BR, got {language!r}; see the package's files"
+        raise ManifestError(
+            fault(
+                "--language", "must be a code such as ru or pt_BR", language, "see the package's file names"
+            )
         )
     exclusions = Exclusions()
     stamps = []
@@ -145,10 +149,8 @@ def scan_stamps(
         for path in set(folder.rglob(f"*{ending}{suffix}")) - with_picture:
             exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
     if not stamps:
-        raise PrepareError(
-            f"{folder}: expected pictures with speech in {language!r} (NAME{ending}.ogg), got none; "
-            "choose another language"
-        )
+        expected = f"must hold pictures with speech in {language!r}, NAME{ending}.ogg"
+        raise ManifestError(fault(str(folder), expected, "none that can be used", "choose another language"))
     return tuple(stamps), exclusions
 
 

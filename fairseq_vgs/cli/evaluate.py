@@ -1,6 +1,7 @@
 """Measure what a trained model has learned.
 
-The results table goes to stdout; metrics.json, one CSV row per query and the embeddings go to the output folder.
+The results table goes to stdout; metrics.json, one CSV row per query and the embeddings go to the output
+folder.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ examples:
   fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
 """
 RETRIEVAL_DESCRIPTION = """\
-Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken captions
-(a hit if any of its captions is within the top k). Beside the model stand the same model with fresh weights, and chance.
-Intervals are 95 %, over resampled pictures. Speech is unmasked, cut where the run's validation cut it.
+Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken
+captions (a hit if any of its captions is within the top k). Beside the model stand the same model with fresh
+weights, and chance. Intervals are 95 %, over resampled pictures. Speech is unmasked, and cut where the run's
+validation cut it.
 """
 COLLAPSED_SPREAD = 0.01
 
@@ -61,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for the results (default: CHECKPOINT's name beside it)",
+        help="folder for the results (default: beside CHECKPOINT, NAME_retrieval_SPLIT)",
     )
     retrieval.add_argument(
         "--baseline",

@@ -1,7 +1,7 @@
 """Make an HTML page of retrieval results: listen to the query, look at the top 5 pictures, and the reverse.
 
-The page works offline from its folder. It shows a seeded draw of queries and the worst ones, the summary table against
-the untrained model and chance, and a plot.
+The page works offline from its folder. It shows a seeded draw of queries and the worst ones, the summary
+table against the untrained model and chance, and a plot.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ NAME = "plot"
 HELP = "draw losses and recalls of a training run"
 EPILOG = """\
 examples:
-  fairseq-vgs plot training outputs/vgs/RUN/train.jsonl training.png
+  fairseq-vgs plot training outputs/vgs/RUN/history.jsonl training.png
 
-LOG is the run's history or what common.log_file or hydra_train.log hold; JSON (common.log_format=json) has every logged
-update, a plain text log mostly one point per epoch.
+LOG is the run's history.jsonl, which has every update. Logs of fairseq are read too: common.log_file and
+hydra_train.log, as JSON (common.log_format=json) or as plain text (mostly one point per epoch).
 """
 
 

@@ -1,1 +1,1 @@
-"""Evaluation of trained models: strict checkpoint loading, embeddings, retrieval, results, plots and galleries."""
+"""Evaluation of trained models: checkpoint loading, embeddings, retrieval, results, plots and galleries."""

@@ -2,9 +2,9 @@
 
 Shapes: ``Q`` queries, ``G`` groups (distinct images), ``N`` resamples.
 
-A resample draws ``G`` groups with replacement and takes all queries of each; the ranks themselves stay as measured
-against the whole gallery. Two models are compared on the same draws (`paired_difference`), so that what is hard for
-both cancels.
+A resample draws ``G`` groups with replacement and takes all queries of each; the ranks themselves stay as
+measured against the whole gallery. Two models are compared on the same draws (`paired_difference`), so that
+what is hard for both cancels.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def percentage_interval(
         margin = 100.0 * (1.0 - ((1.0 - level) / 2.0) ** (1.0 / n_groups))
         low, high = (100.0 - margin, 100.0) if hits.all() else (0.0, margin)
         return Interval(100.0 if hits.all() else 0.0, low, high, method="Clopper-Pearson over images")
-    return mean_interval(100.0 * hits, groups, seed=seed, n_resamples=n_resamples, level=level)
+    return mean_interval(np.where(hits, 100.0, 0.0), groups, seed=seed, n_resamples=n_resamples, level=level)
 
 
 def median_interval(
@@ -119,8 +119,8 @@ def resample_weights(
 ) -> Iterator[FloatArray]:
     """Yield f64[n, G] blocks: how often each group occurs in each of the resamples.
 
-    The draws depend on ``n_groups``, ``n_resamples`` and ``seed`` alone. ``n_columns`` (default ``n_groups``) is the
-    width of what the caller builds per resample, which bounds the size of a block.
+    The draws depend on ``n_groups``, ``n_resamples`` and ``seed`` alone. ``n_columns`` (default ``n_groups``)
+    is the width of what the caller builds per resample, which bounds the size of a block.
     """
     generator = np.random.default_rng(seed)
     block = max(1, _MAX_CELLS // max(n_groups, n_columns or 0))
@@ -135,7 +135,8 @@ def _group_sums(values: FloatArray, groups: IntArray) -> tuple[FloatArray, Float
     if values.shape != groups.shape:
         raise ValueError(f"bootstrap: expected one group per value ({len(values)}), got {len(groups)}")
     _, index = np.unique(groups, return_inverse=True)
-    return np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
+    sums: FloatArray = np.bincount(index, weights=values).astype(np.float64)
+    return sums, np.bincount(index).astype(np.float64)
 
 
 def _percentiles(draws: FloatArray, level: float) -> tuple[float, float]:

@@ -1,14 +1,15 @@
 """Strict loading of the plugin's fairseq checkpoints, without the data that they were trained on.
 
-A checkpoint may come from anywhere, so nothing in it is run: ``torch.load`` is kept to tensors and plain containers, and
-the one setting that fairseq passes to ``eval`` is parsed first. The model is built from the checkpoint's own settings
-through fairseq's registry; weights must match key by key.
+A checkpoint may come from anywhere, so nothing in it is run: ``torch.load`` is kept to tensors and plain
+containers, and the one setting that fairseq passes to ``eval`` is parsed first. The model is built from the
+checkpoint's own settings through fairseq's registry; weights must match key by key.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,12 @@ def load_checkpoint(path: Path, *, untrained_seed: int | None = None) -> Checkpo
 
     Args:
         path: file written by ``fairseq-hydra-train``.
-        untrained_seed: instead of loading the weights, draw them with this seed (the untrained baseline). The file's
-            weights must match all the same.
+        untrained_seed: instead of loading the weights, draw them with this seed (the untrained baseline). The
+            file's weights must match all the same.
 
     Raises:
-        CheckpointError: the file is missing, broken, not a checkpoint of this plugin, or does not match its settings.
+        CheckpointError: the file is missing, broken, not a checkpoint of this plugin, or does not match its
+            settings.
     """
     state = _read(path)
     config = _config(state, path)
@@ -103,7 +105,10 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
         )
     try:
         parse_conv_layers(str(settings.get("conv_feature_layers", "")))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=".*weight_norm", category=FutureWarning
+            )  # fairseq's use
             torch.manual_seed(seed)
             model = fairseq_models.build_model(OmegaConf.create({**settings, "autocast": "none"}), None)
     except (ValueError, OmegaConfBaseException) as error:
@@ -128,7 +133,8 @@ def _read(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise CheckpointError(
-            f"{path}: must be a fairseq checkpoint of tensors and plain settings, could not be read ({reason}); "
+            f"{path}: must be a fairseq checkpoint of tensors and plain settings, could not be read "
+            f"({reason}); "
             "copy it again, and never load a file from a source that you do not trust in any other way"
         ) from error
     missing = [
@@ -138,7 +144,8 @@ def _read(path: Path) -> dict[str, Any]:
     ]
     if missing:
         raise CheckpointError(
-            f"{path}: must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} missing; "
+            f"{path}: must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
+            "missing; "
             "give a file that fairseq-hydra-train wrote"
         )
     strangers = [key for key, value in state["model"].items() if not isinstance(value, Tensor)]
@@ -149,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     config = state["cfg"]
-    plain = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
+    plain: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
     live = [".".join(keys) for keys, value in _leaves(plain) if keys[:1] == ("model",) and "${" in str(value)]
     if live:
         raise CheckpointError(

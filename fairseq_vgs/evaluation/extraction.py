@@ -159,7 +159,7 @@ def embed_split(
         ValueError: an embedding is not finite.
     """
     dataset = split.dataset
-    model = model.eval().to(device)
+    encoder: Any = model.eval().to(device)
     max_tokens = max(int(batch_seconds * SAMPLE_RATE), int(dataset.sizes.max()))
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=max_tokens)
     speech: list[Tensor | None] = [None] * len(split.audio_ids)
@@ -171,7 +171,8 @@ def embed_split(
             sample = dataset.collater([dataset[int(index)] for index in batch])
             pairs = sample["id"].tolist()
             net_input = sample["net_input"]
-            found = model.encode_speech(net_input["source"].to(device), net_input["padding_mask"].to(device))  # type: ignore[operator]
+            source, padding_mask = net_input["source"].to(device), net_input["padding_mask"].to(device)
+            found = encoder.encode_speech(source, padding_mask)
             for pair, row in zip(pairs, found.float().cpu(), strict=True):
                 speech[pair] = row
             _embed_new_images(
@@ -199,7 +200,7 @@ def embed_split(
 
 
 def _embed_new_images(
-    model: nn.Module,
+    model: Any,
     image: Mapping[str, Tensor],
     numbers: list[int],
     images: list[Tensor | None],
@@ -214,7 +215,7 @@ def _embed_new_images(
     if not rows:
         return
     chosen = list(rows.values())
-    found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})  # type: ignore[operator]
+    found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})
     for number, embedding in zip(rows, found.float().cpu(), strict=True):
         images[number] = embedding
 
@@ -233,7 +234,8 @@ def _regions(
     )
     if store.dim != model.get("image_dim", store.dim):
         raise ValueError(
-            f"{manifest.region_features}: region features must have {model['image_dim']} dims (model.image_dim of the "
+            f"{manifest.region_features}: region features must have {model['image_dim']} dims "
+            "(model.image_dim of the "
             f"checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
         )
     return store
@@ -247,7 +249,8 @@ def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> Floa
     faulty = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if faulty.size:
         raise ValueError(
-            f"{noun} {ids[faulty[0]]}: embedding must be finite numbers, got NaN or infinity ({faulty.size} of "
+            f"{noun} {ids[faulty[0]]}: embedding must be finite numbers, got NaN or infinity ({faulty.size} "
+            "of "
             f"{len(ids)} such); the run has probably diverged: look at its losses"
         )
     return table

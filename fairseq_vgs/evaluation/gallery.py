@@ -1,6 +1,7 @@
 """A page to look at and listen to: queries with the answers that a model ranks highest.
 
-Everything lies in one folder (``index.html`` and ``media/``) and works from there, without a server or a network.
+Everything lies in one folder (``index.html`` and ``media/``) and works from there, without a server or a
+network.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def build_gallery(
 
 
 def choose_queries(ranks: FloatArray, n_queries: int, *, seed: int) -> list[Choice]:
-    """Choose queries: a quarter (at least one) with the worst ranks, if any failed, and a seeded draw from the others.
+    """Choose a seeded draw of queries, and for a quarter (at least one) the worst ranks, if any query failed.
 
     Args:
         ranks: f64[Q]; NaN is no query.
@@ -148,7 +149,8 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
     unknown += [name for name in items.image_ids if name not in paths]
     if unknown:
         raise ResultsError(
-            f"{results_folder}: results must be of split {split} in {folder}, got {len(unknown)} ids that are not there "
+            f"{results_folder}: results must be of split {split} in {folder}, got {len(unknown)} ids that "
+            "are not there "
             f"(first: {unknown[0]}); give the folder that was evaluated"
         )
     return _Source(audio.root, images.root, paths, pairs)

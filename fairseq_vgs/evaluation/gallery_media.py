@@ -47,9 +47,10 @@ class MediaFolder:
         return self._once(f"audio {entry}", lambda: self._copy_audio(root, entry))
 
     def add_picture(self, root: Path, entry: str) -> str | None:
-        """Copy a picture, made smaller if it is large; None if it cannot be read, which is logged and counted.
+        """Copy a picture, made smaller if it is large; None if it cannot be read.
 
-        A set with region features only has no pictures to show, and its numbers are worth a page all the same.
+        That is logged and counted, no error: a set with region features only has no pictures to show, and its
+        numbers are worth a page all the same.
         """
         try:
             return self._once(f"picture {entry}", lambda: self._copy_picture(root, entry)) or None

@@ -134,21 +134,24 @@ def _summary(page: GalleryPage) -> str:
             direction = row.direction
             words = escape(str(page.metrics["pool"][direction]))
             rows.append(
-                f'<tr class="direction"><th scope="rowgroup" colspan="5">{_TITLES[direction]} <small>{words}</small></th></tr>'
+                f'<tr class="direction"><th scope="rowgroup" colspan="5">{_TITLES[direction]} '
+                f"<small>{words}</small></th></tr>"
             )
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row.cells)
         rows.append(f'<tr><th scope="row">{escape(row.title)}</th>{cells}</tr>')
     plot = (
-        f'<figure><img src="{escape(page.plot)}" alt="Curves over updates: losses, and recalls with their chance level">'
-        "<figcaption>The run in curves.</figcaption></figure>"
+        '<figure class="scroll" tabindex="0" role="region" aria-label="Training curves">'
+        f'<img src="{escape(page.plot)}" alt="Curves over updates: losses; recalls and their chance">'
+        "<figcaption>The training run: losses, and recalls on the validation split.</figcaption></figure>"
         if page.plot
         else ""
     )
     return f"""<section id="summary" aria-labelledby="summary-title">
 <h2 id="summary-title">Summary</h2>
+<p class="note" id="summary-note">Recall: share of queries with a correct answer among the first k.
+In brackets: 95 % interval over resampled pictures.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Recall of all models">
-<table>
-<caption>Recall: share of queries with a correct answer among the first k. In brackets: 95 % interval over resampled pictures.</caption>
+<table aria-describedby="summary-note">
 <thead><tr><td></td>{heads}<th scope="col">median rank</th></tr></thead>
 <tbody>
 {chr(10).join(rows)}
@@ -200,14 +203,15 @@ def _card_head(card: Card, title: str) -> str:
     state = "hit" if card.rank <= 1 else "near" if card.rank <= len(card.answers) else "miss"
     worst = '<span class="tag">one of the worst</span>' if card.is_worst else ""
     return (
-        f'<h3>{title} <span class="rank {state}">correct answer at rank {card.rank:g} of {card.n_gallery}</span>'
-        f"{worst}</h3>"
+        f'<h3>{title} <span class="rank {state}">correct answer at rank {card.rank:g} of '
+        f"{card.n_gallery}</span>{worst}</h3>"
     )
 
 
 def _picture_answer(answer: Answer, place: int | None) -> str:
     alt = f"Picture {answer.label}, {_place_words(answer, place)}"
-    return f'<li class="{_classes(answer, place)}">{_image(answer, alt)}<span>{_marks(answer, place)}</span></li>'
+    marks = _marks(answer, place)
+    return f'<li class="{_classes(answer, place)}">{_image(answer, alt)}<span>{marks}</span></li>'
 
 
 def _caption_answer(answer: Answer, place: int | None) -> str:
@@ -238,13 +242,15 @@ def _marks(answer: Answer, place: int | None) -> str:
 def _image(answer: Answer, alt: str) -> str:
     if answer.address is None:
         return f'<span class="absent">{escape(answer.label)}<br>picture not available</span>'
-    return f'<img src="{escape(answer.address)}" alt="{escape(alt)}" title="{escape(answer.label)}" loading="lazy">'
+    address, title = escape(answer.address), escape(answer.label)
+    return f'<img src="{address}" alt="{escape(alt)}" title="{title}" loading="lazy">'
 
 
 def _player(answer: Answer, label: str) -> str:
     if answer.address is None:
         return '<span class="absent">clip not available</span>'
-    return f'<audio controls preload="metadata" src="{escape(answer.address)}" aria-label="{escape(label)}"></audio>'
+    address = escape(answer.address)
+    return f'<audio controls preload="metadata" src="{address}" aria-label="{escape(label)}"></audio>'
 
 
 def _said(answer: Answer) -> str:
@@ -259,5 +265,6 @@ def _footer(metrics: Mapping[str, Any]) -> str:
     return f"""</main>
 <footer>
 <p>fairseq_vgs {escape(str(version))}, {escape(str(provenance["created"]))}. Checkpoint SHA-256
-<code>{escape(str(metrics["checkpoint"]["sha256"])[:16])}…</code>. Command: <code>{escape(str(provenance["command"]))}</code></p>
+<code>{escape(str(metrics["checkpoint"]["sha256"])[:16])}…</code>.
+Command: <code>{escape(str(provenance["command"]))}</code></p>
 </footer>"""

@@ -68,7 +68,7 @@ def plot_training(log: TrainingLog, output: Path, *, force: bool = False) -> Pat
         for path in (output, table):
             if path.exists():
                 raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
-    rows = [
+    rows: list[tuple[str | int | float, ...]] = [
         (panel.title, series.label, int(update), float(value), panel.unit)
         for panel in panels
         for series in panel.series
@@ -148,7 +148,7 @@ def _draw(panels: Sequence[Panel]) -> Any:
     figure_class, canvas_class = _matplotlib()
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = figure_class(figsize=(5.2 * columns, 3.9 * rows), layout="constrained")
+    figure = figure_class(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
     canvas_class(figure)
     for index, panel in enumerate(panels):
         _draw_panel(figure.add_subplot(rows, columns, index + 1), panel)
@@ -156,23 +156,21 @@ def _draw(panels: Sequence[Panel]) -> Any:
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
-    labelled_chance = False
     for series in panel.series:
         marker = "o" if len(series.curve.updates) <= 40 else None
-        style = "--" if series.dashed else "-"
         axes.plot(
             series.curve.updates,
             series.curve.values,
-            style,
+            "--" if series.dashed else "-",
             color=series.colour,
             marker=marker,
-            ms=3,
+            markersize=3,
             label=series.label,
         )
         if series.chance is not None:
-            label = None if labelled_chance else "chance (dotted, same colour)"
-            axes.axhline(series.chance, color=series.colour, linestyle=":", linewidth=1.2, label=label)
-            labelled_chance = True
+            axes.axhline(series.chance, color=series.colour, linestyle=":", linewidth=1.2)
+    if any(series.chance is not None for series in panel.series):
+        axes.plot([], [], ":", color="0.4", label="chance (same colour)")
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel("update")
     axes.set_ylabel(panel.unit)
@@ -182,7 +180,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(left=0)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, framealpha=0.85)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
 
 
 def _matplotlib() -> tuple[Any, Any]:

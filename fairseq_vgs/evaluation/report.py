@@ -65,7 +65,7 @@ class Pool:
 def retrieval_metrics(
     ranks: retrieval.RetrievalRanks, pool: Pool, *, seed: int, n_resamples: int = 2000
 ) -> dict[str, Metric]:
-    """Compute R@1/5/10 (%), median rank and MRR of both directions with chance and 95 % intervals over images."""
+    """Compute R@1/5/10 (%), median rank and MRR of both directions, with chance and 95 % intervals."""
     metrics: dict[str, Metric] = {}
     for direction in retrieval.DIRECTIONS:
         found = ranks.direction(direction)
@@ -97,14 +97,18 @@ def recall_differences(
     seed: int,
     n_resamples: int = 2000,
 ) -> dict[str, Metric]:
-    """Compute the differences of recall (first minus second, percentage points) on the same resampled images."""
+    """Compute differences of recall (first minus second, percentage points) on the same resampled images."""
     metrics = {}
     for direction in retrieval.DIRECTIONS:
         ranks, others = first.direction(direction), second.direction(direction)
         queries, _ = pool.sides(direction)
         for k in retrieval.RECALL_CUTOFFS:
             interval = bootstrap.paired_difference(
-                100.0 * (ranks <= k), 100.0 * (others <= k), queries, seed=seed, n_resamples=n_resamples
+                np.where(ranks <= k, 100.0, 0.0),
+                np.where(others <= k, 100.0, 0.0),
+                queries,
+                seed=seed,
+                n_resamples=n_resamples,
             )
             metrics[f"{direction}_r{k}"] = Metric(interval, len(ranks), None, "percentage points")
     return metrics

@@ -1,7 +1,7 @@
 """Result files: ``metrics.json`` and one CSV row per item, written whole or not at all.
 
-``metrics.json`` says what was measured (values with n, chance and interval), on what (hashes of checkpoint and manifest,
-pool sizes), and with what (seed, command, versions, machine).
+``metrics.json`` says what was measured (values with n, chance and interval), on what (hashes of checkpoint
+and manifest, pool sizes), and with what (seed, command, versions, machine).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a result comes from: everything needed to repeat it, and to see that two results are comparable."""
+    """Where a result comes from: what is needed to repeat it, and to see whether two are comparable."""
 
     command: str
     seed: int
@@ -105,7 +105,7 @@ def provenance(*, command: str, seed: int, folder: Path, split: str) -> Provenan
 
 def sha256_file(path: Path) -> str:
     """Hash a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -174,7 +174,8 @@ def read_metrics(path: Path, *, kind: str) -> dict[str, Any]:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise ResultsError(
-            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; run fairseq-vgs evaluate {kind} again"
+            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; run fairseq-vgs evaluate "
+            f"{kind} again"
         )
     if content.get("kind") != kind:
         raise ResultsError(
@@ -200,7 +201,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         ResultsError: the file is missing.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except FileNotFoundError:
         raise ResultsError(f"{path}: result file must exist; run the evaluation again") from None
@@ -243,7 +244,7 @@ def _cell(value: Any) -> Any:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []

@@ -1,10 +1,12 @@
 """Speech-image retrieval: ranks with mean ties, recall, and what chance would score.
 
-Shapes: ``C`` captions (spoken), ``I`` distinct images, ``E`` embedding dims, ``Q`` queries, ``N`` gallery items.
+Shapes: ``C`` captions (spoken), ``I`` distinct images, ``E`` embedding dims, ``Q`` queries, ``N`` gallery
+items.
 
-Every caption queries the images (`speech_to_image`), every image queries the captions (`image_to_speech`). Items with
-the same group number are correct answers for each other, so that an image with five captions has five positives, and
-two copies of one picture are never each other's distractors. Recall counts queries with *any* positive in the top k.
+Every caption queries the images (`speech_to_image`), every image queries the captions (`image_to_speech`).
+Items with the same group number are correct answers for each other, so that an image with five captions has
+five positives, and two copies of one picture are never each other's distractors. Recall counts queries with
+*any* positive in the top k.
 """
 
 from __future__ import annotations
@@ -73,11 +75,11 @@ def retrieval_ranks(
 ) -> RetrievalRanks:
     """Rank the images for every caption, and the captions for every image.
 
-    rank = 1 + #(wrong answers above the best correct one) + 0.5 x #(wrong answers tied with it). An encoder that maps
-    everything to one point thus gets the middle rank everywhere, not rank 1.
+    rank = 1 + #(wrong answers above the best correct one) + 0.5 x #(wrong answers tied with it). An encoder
+    that maps everything to one point thus gets the middle rank everywhere, not rank 1.
 
-    Scores are summed in float64 and compared in float32: the order in which a product is summed differs between
-    places of a matrix, and must not decide between two equal embeddings.
+    Scores are summed in float64 and compared in float32: the order in which a product is summed differs
+    between places of a matrix, and must not decide between two equal embeddings.
 
     Args:
         speech: f[C, E] caption embeddings.
@@ -88,7 +90,8 @@ def retrieval_ranks(
         chunk_size: most captions scored at once (fewer where there are many images).
 
     Raises:
-        ValueError: shapes that do not fit, non-finite embeddings, or a caption whose image is not in the pool.
+        ValueError: shapes that do not fit, non-finite embeddings, or a caption whose image is not in the
+            pool.
     """
     rows, row_groups = _checked(speech, speech_groups, "speech")
     columns, column_groups = _checked(images, image_groups, "image")
@@ -179,7 +182,7 @@ def positives_per_query(query_groups: Groups, gallery_groups: Groups) -> IntArra
 
 
 def chance_hit_probability(n_gallery: int, n_positives: int, k: int) -> float:
-    """Probability that a random order puts at least one of the positives in the top ``k`` (hypergeometric, exact)."""
+    """Probability that a random order has one of the positives or more in its top ``k`` (hypergeometric)."""
     missed = 1.0
     for drawn in range(min(k, n_gallery)):
         missed *= max(n_gallery - n_positives - drawn, 0) / (n_gallery - drawn)
@@ -207,7 +210,7 @@ def chance_recalls(speech_groups: Groups, image_groups: Groups) -> dict[str, flo
 
 
 def chance_rank_distribution(query_groups: Groups, gallery_groups: Groups) -> FloatArray:
-    """f64[N]: probability of rank 1..N of the best correct answer in a random order, averaged over queries."""
+    """f64[N]: probability of rank 1..N for the best correct answer in a random order, mean over queries."""
     positives = positives_per_query(query_groups, gallery_groups)
     values, counts = np.unique(positives[positives > 0], return_counts=True)
     n_gallery = len(np.asarray(gallery_groups))
@@ -246,12 +249,14 @@ def _checked(embeddings: Embeddings, groups: Groups | None, side: str) -> tuple[
         raise ValueError(
             f"{side} groups: expected one number per embedding ({len(rows)}), got shape {tuple(ids.shape)}"
         )
-    # A row of finite float32 numbers has a finite float64 sum, and sums need less memory than isfinite of the matrix.
+    # A row of finite float32 numbers has a finite float64 sum, and sums need less memory than isfinite of the
+    # matrix.
     finite = torch.isfinite(rows.sum(dim=1, dtype=torch.float64))
     if not bool(finite.all()):
         bad = torch.nonzero(~finite).flatten().tolist()
         raise ValueError(
-            f"{side} embeddings: expected finite numbers, got NaN or infinity in {len(bad)} of {len(rows)} rows "
+            f"{side} embeddings: expected finite numbers, got NaN or infinity in {len(bad)} of {len(rows)} "
+            "rows "
             f"(first: row {bad[0]}); look for a diverged run or a faulty input"
         )
     return rows, ids.to(rows.device)

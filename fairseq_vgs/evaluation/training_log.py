@@ -1,12 +1,13 @@
 """Reading the curves out of a run's log.
 
-Three kinds of lines are read: the task's own history (``tasks.history``: one JSON line per update, the best source),
-fairseq's JSON (``common.log_format=json``; also with a logger's prefix in front, as in ``hydra_train.log``), and fairseq's
-plain text (what a run without a terminal writes by default; mostly one point per epoch).
+Three kinds of lines are read: the task's own history (``tasks.history``: one JSON line per update, the best
+source), fairseq's JSON (``common.log_format=json``; also with a logger's prefix in front, as in
+``hydra_train.log``), and fairseq's plain text (what a run without a terminal writes by default; mostly one
+point per epoch).
 
-fairseq adds a file handler with every epoch, so a log holds each line several times; and a resumed run continues the
-same file from an earlier update. Both are undone here: when the updates go back, what was logged beyond that point is
-dropped.
+fairseq adds a file handler with every epoch, so a log holds each line several times; and a resumed run
+continues the same file from an earlier update. Both are undone here: when the updates go back, what was
+logged beyond that point is dropped.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class TrainingLog:
     """Curves by part of the run and name.
 
     Attributes:
-        curves: part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) -> curve.
+        curves: part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) ->
+            curve.
         n_rewinds: how often the updates went back: a resumed or restarted run.
     """
 
@@ -102,7 +104,7 @@ def read_training_log(path: Path) -> TrainingLog:
         TrainingLogError: the file is missing or holds no logged update.
     """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             log = parse_training_log(file)
     except OSError as error:
         raise TrainingLogError(
@@ -111,7 +113,8 @@ def read_training_log(path: Path) -> TrainingLog:
     if not any(log.curves.values()):
         raise TrainingLogError(
             f"{path}: log must hold at least one logged update, got none; "
-            "give the history file of the run, or train with common.log_format=json common.log_file=train.jsonl"
+            "give the history file of the run, or train with common.log_format=json "
+            "common.log_file=train.jsonl"
         )
     return log
 
@@ -125,8 +128,8 @@ def parse_training_log(lines: Iterable[str]) -> TrainingLog:
     summary = parts.pop(_EPOCH_SUMMARY, {})
     # Means over an epoch stand in for names that were not logged in between.
     train = parts.setdefault(TRAIN, {})
-    for name, values in summary.items():
-        train.setdefault(name, values)
+    for name, means in summary.items():
+        train.setdefault(name, means)
     curves = {
         part: {name: _curve(found) for name, found in named.items() if found} for part, named in parts.items()
     }

@@ -1,4 +1,4 @@
-"""Retrieval ranks, recall and chance written as plain loops: slow, obvious, and shared with nothing that they check."""
+"""Retrieval ranks, recall and chance as plain loops: slow, obvious, sharing nothing with what they check."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def similarity(left: Sequence[float], right: Sequence[float], *, kind: str) -> f
 def best_ranks(
     queries: Matrix, gallery: Matrix, *, query_groups: Sequence[int], gallery_groups: Sequence[int], kind: str
 ) -> list[float]:
-    """Rank of the best correct item of each query; ties with wrong items count half; NaN without a correct item."""
+    """Rank of the best correct item per query; ties with wrong items count half; NaN if none is correct."""
     ranks = []
     for query, query_group in zip(queries, query_groups, strict=True):
         correct, wrong = [], []
@@ -61,7 +61,7 @@ def recall(ranks: Sequence[float], k: int) -> float:
 
 
 def chance_of_hit(n_gallery: int, n_positives: int, k: int) -> float:
-    """Share of all orders of a (tiny) gallery that have a positive within the top k, by listing every order."""
+    """Share of all orders of a (tiny) gallery with a positive within the top k, by listing every order."""
     hits = orders = 0
     for order in permutations(range(n_gallery)):
         orders += 1

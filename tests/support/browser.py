@@ -45,7 +45,8 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """Run the body of an async function; return its value."""
-        body = f"const done = arguments[0]; (async () => {{ {script} }})().then(done, e => done('failed: ' + e));"
+        finish = "done, error => done('failed: ' + error)"
+        body = f"const done = arguments[0]; (async () => {{ {script} }})().then({finish});"
         return _call("POST", f"{self._session}/execute/async", {"script": body, "args": []})
 
     def console(self) -> list[str]:

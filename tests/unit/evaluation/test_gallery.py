@@ -1,9 +1,10 @@
-"""The gallery: complete, offline, escaped, accessible; seen by a parser, and by Chromium where there is one."""
+"""The gallery: complete, offline, escaped, accessible; seen by a parser, and by Chromium if there is one."""
 
 from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_page_is_accessible(built):
     headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert headings[0] == 1
     assert headings.count(1) == 1
-    assert all(later - earlier <= 1 for earlier, later in zip(headings, headings[1:], strict=False))
+    assert all(later - earlier <= 1 for earlier, later in pairwise(headings))
     names = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     assert all(link["href"][1:] in names for link in page.all("a"))
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
@@ -189,11 +190,14 @@ def test_chromium_loads_pictures_and_plays_sound(built, tmp_path):
         window.open(built[0])
         report = window.run("""
             const clips = [...document.querySelectorAll("audio")], pictures = [...document.images];
-            for (const picture of pictures) { picture.loading = "eager"; await picture.decode().catch(() => 0); }
+            const pause = () => new Promise(done => setTimeout(done, 50));
+            for (const picture of pictures) {
+              picture.loading = "eager"; await picture.decode().catch(() => 0);
+            }
             for (let i = 0; i < 200 && clips.some(clip => clip.readyState < 1 && !clip.error); i++)
-              await new Promise(wait => setTimeout(wait, 50));
+              await pause();
             await clips[0].play();
-            for (let i = 0; i < 100 && clips[0].currentTime === 0; i++) await new Promise(wait => setTimeout(wait, 50));
+            for (let i = 0; i < 100 && clips[0].currentTime === 0; i++) await pause();
             const root = document.documentElement;
             return {
               clips: clips.length, playable: clips.filter(clip => clip.duration > 0).length,

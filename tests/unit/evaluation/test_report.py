@@ -57,12 +57,8 @@ def test_table_is_aligned_and_complete(pool):
     trained = report.retrieval_metrics(_ranks(pool, noise=0.1), pool, seed=1, n_resamples=100)
     fresh = report.retrieval_metrics(_ranks(pool, noise=9.0), pool, seed=1, n_resamples=100)
     lines = report.format_table({"trained": trained, "untrained": fresh}).split("\n")
-    assert [line.split()[0] for line in lines[1:]] == ["speech", "trained", "untrained", "chance"] + [
-        "image",
-        "trained",
-        "untrained",
-        "chance",
-    ]
+    models = ["trained", "untrained", "chance"]
+    assert [line.split()[0] for line in lines[1:]] == ["speech", *models, "image", *models]
     assert max(len(line) for line in lines) <= 110
     column = lines[0].index("R@5")
     assert all(line[column - 2 : column] == "  " for line in lines if len(line) > column)

@@ -1,4 +1,4 @@
-"""Retrieval ranks against loops, and the traps: ties, duplicates, collapsed encoders, several captions, bad numbers."""
+"""Retrieval ranks against loops, and the traps: ties, duplicates, collapse, several captions, bad numbers."""
 
 from __future__ import annotations
 

@@ -98,8 +98,8 @@ def test_history_of_the_task(tmp_path):
 def test_text_log():
     log = training_log.parse_training_log(
         [
-            "epoch 001:     10 / 50 loss=6.1, vgs_loss=5.9, alpha=0.5, wps=1,200, num_updates=10, lr=0.0001\n",
-            "2025-01-01 | INFO | valid | epoch 001 | valid on 'valid' subset | loss 5.1 | speech_to_image_r1 2.5 | num_updates 50\n",
+            "epoch 001:     10 / 50 loss=6.1, alpha=0.5, wps=1,200, num_updates=10, lr=0.0001\n",
+            "epoch 001 | valid on 'valid' subset | loss 5.1 | speech_to_image_r1 2.5 | num_updates 50",
             "epoch 001 | loss 5.4 | vgs_loss 5.2 | num_updates 50 | lr 0.0001 | train_wall 9\n",
         ]
     )
@@ -134,7 +134,7 @@ def test_what_fairseq_itself_writes_is_read(tmp_path, log_format):
 
 def test_logs_without_updates_are_refused(tmp_path):
     (tmp_path / "train.jsonl").write_text("nothing here\n")
-    with pytest.raises(training_log.TrainingLogError, match="at least one logged update.*log_format=json"):
+    with pytest.raises(training_log.TrainingLogError, match=r"at least one logged update.*log_format=json"):
         training_log.read_training_log(tmp_path / "train.jsonl")
     with pytest.raises(training_log.TrainingLogError, match="must be readable"):
         training_log.read_training_log(tmp_path / "absent.jsonl")

@@ -1,0 +1,148 @@
+"""fairseq-vgs evaluate retrieval: table, files, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support.tiny import tiny_model
+from support.tiny_folder import LAYERS, REGION_DIM, make_folder
+
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.evaluation.results import sha256_file
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    lengths = {"test": [7000 + 300 * number for number in range(12)]}
+    return make_folder(tmp_path_factory.mktemp("data") / "set", lengths=lengths, groups={4: "g", 5: "g"}).path
+
+
+def _checkpoint(folder, *, collapsed=False):
+    model = tiny_model(seed=1, conv_feature_layers=LAYERS, image_dim=REGION_DIM)
+    if collapsed:
+        for name, parameter in model.named_parameters():
+            if name.startswith(("speech_head", "image_encoder")) and name.endswith("weight"):
+                torch.nn.init.zeros_(parameter)
+    settings = OmegaConf.to_container(OmegaConf.structured(model.cfg), resolve=True, enum_to_str=True)
+    config = {
+        "task": {
+            "_name": "vgs_pretraining",
+            "data": "gone",
+            "valid_max_seconds": 0.6,
+            "image_input": "regions",
+        },
+        "criterion": {"_name": "vgs_multitask", "similarity": "cosine"},
+        "model": {**settings, "_name": "vgs_wav2vec2"},
+    }
+    state = {"cfg": config, "model": model.state_dict(), "optimizer_history": [{"num_updates": 7}]}
+    torch.save(state, folder / "checkpoint_best.pt")
+    return folder / "checkpoint_best.pt"
+
+
+def test_table_and_files(data, tmp_path, capsys):
+    checkpoint = _checkpoint(tmp_path)
+    assert main(["evaluate", "retrieval", str(checkpoint), str(data), "--output", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out
+    assert "12 captions of 6 images" in table
+    assert "a hit if any caption of its image is within the top k" in table
+    for title in ("speech -> image", "image -> speech"):
+        assert title in table
+    for row in ("trained (7 updates)", "untrained (seed 1)", "chance"):
+        assert table.count(f"  {row} ") == 2
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["similarity"] == "cosine"
+    assert metrics["checkpoint"]["sha256"] == sha256_file(checkpoint)
+    assert metrics["pool"]["captions_cut"] == 3
+    assert set(metrics["models"]) == {"trained", "untrained"}
+    assert set(metrics["differences"]) == {"trained minus untrained"}
+    figure = metrics["models"]["trained"]["metrics"]["speech_to_image_r1"]
+    assert figure["n"] == 12
+    assert figure["chance"] == pytest.approx(100 * (8 * 1 + 4 * 2) / (12 * 6))  # two pictures are one group
+    assert figure["interval"]["low"] <= figure["value"] <= figure["interval"]["high"]
+    provenance = metrics["provenance"]
+    assert {"command", "seed", "manifest", "versions", "machine", "created"} <= set(provenance)
+    assert {"test.tsv", "test.pairs.tsv", "images.tsv", "regions.tsv", "regions.npy"} == set(
+        provenance["manifest"]
+    )
+    with (tmp_path / "out" / "speech_to_image.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["audio_id"] for row in rows] == [f"test/{number}.wav" for number in range(12)]
+    assert np.load(tmp_path / "out" / "image_embeddings.npy").shape == (6, 20)
+
+
+def test_json_and_repeatability(data, tmp_path, capsys):
+    checkpoint = _checkpoint(tmp_path)
+    arguments = [
+        "evaluate",
+        "retrieval",
+        str(checkpoint),
+        str(data),
+        "--baseline",
+        "none",
+        "--json",
+        "--force",
+    ]
+    found = []
+    for batch_seconds in ("120", "120", "0.1"):
+        assert main([*arguments, "--batch-seconds", batch_seconds]) == 0
+        found.append(json.loads(capsys.readouterr().out)["models"])
+    assert set(found[0]) == {"trained"}
+    assert found[0]["trained"]["metrics"] == found[1]["trained"]["metrics"]
+    assert (tmp_path / "checkpoint_best_retrieval_test" / "metrics.json").is_file()
+
+
+def test_collapsed_model_is_reported_and_scores_no_better_than_chance(data, tmp_path, capsys, caplog):
+    checkpoint = _checkpoint(tmp_path, collapsed=True)
+    arguments = ["evaluate", "retrieval", str(checkpoint), str(data), "--baseline", "none", "--json"]
+    assert main(arguments) == 0
+    figures = json.loads(capsys.readouterr().out)["models"]["trained"]["metrics"]
+    assert figures["speech_to_image_r1"]["value"] <= figures["speech_to_image_r1"]["chance"]
+    assert figures["speech_to_image_median_rank"]["value"] == pytest.approx(3.5, abs=0.5)
+    assert "collapsed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": "absent.pt"}, "checkpoint must exist"),
+        ({"split": "valid"}, "valid"),
+        ({"data": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_is_not_there_is_one_readable_line(data, tmp_path, capsys, change, message):
+    checkpoint = _checkpoint(tmp_path)
+    given = {"checkpoint": str(checkpoint), "data": str(data), "split": "test", **change}
+    code = main(["evaluate", "retrieval", given["checkpoint"], given["data"], "--split", given["split"]])
+    captured = capsys.readouterr()
+    assert code == 1
+    assert captured.out == ""
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_existing_results_are_refused_before_the_work(data, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("mine")
+    # The checkpoint does not exist either: the refusal must come first.
+    code = main(
+        ["evaluate", "retrieval", str(tmp_path / "absent.pt"), str(data), "--output", str(tmp_path / "out")]
+    )
+    assert code == 1
+    assert "already exists; pass --force" in capsys.readouterr().err
+    assert (tmp_path / "out" / "metrics.json").read_text() == "mine"
+
+
+def test_wrong_usage(capsys):
+    for arguments in (["evaluate"], ["evaluate", "retrieval", "x", "y", "--batch-seconds", "0"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "retrieval", "--help"])
+    assert stop.value.code == 0
+    assert "examples:" in capsys.readouterr().out

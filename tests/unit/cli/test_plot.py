@@ -1,0 +1,43 @@
+"""fairseq-vgs plot training."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.tasks.history import TrainingHistory
+
+
+@pytest.fixture
+def log(tmp_path):
+    history = TrainingHistory(tmp_path / "history.jsonl")
+    for update in (1, 2, 3, 2, 3):  # resumed once
+        history.append("train", update, {"loss": 6.0 / update})
+    return history.path
+
+
+def test_picture_and_table_are_written_and_named(log, tmp_path, capsys):
+    output = tmp_path / "plots" / "training.png"
+    assert main(["plot", "training", str(log), str(output)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.split() == [str(output), str(output.with_suffix(".csv"))]
+    assert "resumed 1 times" in captured.err
+    assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_refusals(log, tmp_path, capsys):
+    output = tmp_path / "training.png"
+    assert main(["plot", "training", str(log), str(output)]) == 0
+    assert main(["plot", "training", str(log), str(output)]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert main(["plot", "training", str(log), str(output), "--force"]) == 0
+    assert main(["plot", "training", str(log), str(tmp_path / "training.pdf")]) == 1
+    assert "must end in .png" in capsys.readouterr().err
+    assert main(["plot", "training", str(tmp_path / "absent.jsonl"), str(tmp_path / "x.png")]) == 1
+    assert "absent.jsonl: log must be readable" in capsys.readouterr().err
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["plot", "training", "--help"])
+    assert "fairseq-vgs plot training" in capsys.readouterr().out

@@ -8,7 +8,6 @@ call :func:`fairseq_vgs.fairseq_check.require_fairseq`, which names the remedy.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 from fairseq_vgs_compat import install as _allow_fairseq_import
@@ -20,7 +19,7 @@ if __name__ != "fairseq_vgs":
         f"common.user_dir: expected the plugin's folder to be named fairseq_vgs, got {__name__}; rename it"
     )
 
-_FAIRSEQ_WAS_IMPORTED = "fairseq" in sys.modules
+_FAIRSEQ_WAS_IMPORTED = sys.modules.get("fairseq") is not None
 
 _allow_fairseq_import()
 
@@ -30,9 +29,7 @@ if fairseq_problem() is None:
     from fairseq_vgs import fairseq_fixes
 
     fairseq_fixes.apply()
-    for _kind in ("criterions", "models", "tasks"):
-        if importlib.util.find_spec(f"fairseq_vgs.{_kind}") is not None:
-            importlib.import_module(f"fairseq_vgs.{_kind}")
+    from fairseq_vgs import criterions, models, tasks  # noqa: F401 - importing them registers their classes
 elif _FAIRSEQ_WAS_IMPORTED:
     # an unsuitable fairseq is importing the plugin: without this it would only find no task of that name
     require_fairseq()

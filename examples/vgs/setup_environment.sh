@@ -37,7 +37,8 @@ esac
 
 constraints=constraints.txt
 if [[ -n "${VGS_CONSTRAINTS:-}" ]]; then
-    constraints=$(cd -- "$caller_folder" && realpath -- "$VGS_CONSTRAINTS") || die "VGS_CONSTRAINTS: no file '$VGS_CONSTRAINTS'"
+    constraints=$(cd -- "$caller_folder" && realpath -- "$VGS_CONSTRAINTS")
+    [[ -f "$constraints" ]] || die "VGS_CONSTRAINTS: expected a file of pip constraints, got '$VGS_CONSTRAINTS'"
 fi
 
 # What the installation depends on; equal fingerprints mean there is nothing to do.

@@ -53,8 +53,8 @@ def _add_tuxpaint(corpora: Any) -> None:
         "tuxpaint",
         help="pictures with their names spoken in one of 13 languages (Debian: tuxpaint-stamps-default)",
         description="Pictures of single objects with their recorded names, split so that no recording, "
-        "caption or picture is in two splits. Get the corpus with: apt-get download tuxpaint-stamps-default && "
-        "dpkg-deb -x tuxpaint-stamps-default_*.deb STAMPS",
+        "caption or picture is in two splits. Get the corpus with: "
+        "apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb STAMPS",
     )
     parser.add_argument("stamps_dir", type=Path, metavar="STAMPS_DIR", help="the unpacked package")
     _add_common(parser)
@@ -87,8 +87,8 @@ def _add_scenes(corpora: Any) -> None:
         "scenes",
         help="scenes of several objects with spoken captions, composed from single named objects",
         description="Scenes of several pictures on white, captioned by the objects' recorded names in "
-        "varying order and speed. No set of objects occurs twice; test scenes are unseen combinations. The same seed "
-        "gives the same folder.",
+        "varying order and speed. No set of objects occurs twice; test scenes are unseen combinations. "
+        "The same seed gives the same folder.",
     )
     _add_common(parser)
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Schedules of alpha, the weight of the VGS loss: `loss = alpha * VGS + (1 - alpha) * SSL`.
 
-The paper (Khorrami et al. 2023) trains with a constant alpha (0, 0.5, 1) and switches it between two runs; here it is
-configuration, per update.
+The paper (Khorrami et al. 2023) trains with a constant alpha (0, 0.5, 1) and switches it between two runs;
+here it is configuration, per update.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ BOUNDARIES_KEY = "criterion.alpha_boundaries"
 class AlphaSchedule:
     """Weights of the two losses at every update: a pure function of (settings, update).
 
-    | kind        | values        | boundaries (updates) | alpha                                                     |
-    |-------------|---------------|----------------------|-----------------------------------------------------------|
-    | `constant`  | (a,)          | none                 | a                                                         |
-    | `piecewise` | k + 1 values  | k, increasing        | value i before boundary i; the boundary starts the next   |
-    | `linear`    | (start, end)  | (first, last)        | start until `first`, end from `last`, a line between      |
-    | `cosine`    | (start, end)  | (first, last)        | the same with half a cosine wave between                  |
-    | `draw`      | (p,)          | none                 | 1 with probability p, else 0, drawn anew at every update  |
+    | kind        | values       | boundaries    | alpha                                               |
+    |-------------|--------------|---------------|-----------------------------------------------------|
+    | `constant`  | (a,)         | none          | a                                                   |
+    | `piecewise` | k + 1 values | k, increasing | value i before boundary i, the next from it on      |
+    | `linear`    | (start, end) | (first, last) | start until `first`, end from `last`, between: line |
+    | `cosine`    | (start, end) | (first, last) | the same with half a cosine wave between            |
+    | `draw`      | (p,)         | none          | 1 with probability p, else 0, drawn every update    |
 
+    Boundaries are update numbers, counted from 0.
     A draw depends on (seed, update) only: all ranks, and a resumed run, draw the same.
 
     Raises:
@@ -102,7 +103,7 @@ def _cosine(schedule: AlphaSchedule, update: int) -> float:
 
 
 def _draw(schedule: AlphaSchedule, update: int) -> float:
-    # Seeding with text hashes it by SHA-512: neighbouring updates are independent, on every platform the same.
+    # Seeding with text hashes it by SHA-512: neighbouring updates are independent, every platform agrees.
     generator = random.Random(f"alpha {schedule.seed} {update}")
     return 1.0 if generator.random() < schedule.values[0] else 0.0
 
@@ -143,7 +144,8 @@ def _checked_boundaries(boundaries: Iterable[Any]) -> tuple[int, ...]:
             raise ValueError(f"{BOUNDARIES_KEY}: expected update numbers (integers >= 0), got {boundary!r}")
         if checked and boundary <= checked[-1]:
             raise ValueError(
-                f"{BOUNDARIES_KEY}: expected increasing update numbers, got {int(boundary)} after {checked[-1]}"
+                f"{BOUNDARIES_KEY}: expected increasing update numbers, "
+                f"got {int(boundary)} after {checked[-1]}"
             )
         checked.append(int(boundary))
     return tuple(checked)

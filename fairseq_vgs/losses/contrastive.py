@@ -1,8 +1,9 @@
 """Contrastive losses between spoken captions and images.
 
-All take a similarity matrix (speech rows x image columns; the diagonal holds the true pairs) and the integer ids of
-the images: pairs off the diagonal whose ids are equal show the same (or an interchangeable) image and are neither
-positives nor negatives. Values are in nats, averaged per pair, computed in float32 under any autocast.
+All take a similarity matrix (speech rows x image columns; the diagonal holds the true pairs) and the integer
+ids of the images: pairs off the diagonal whose ids are equal show the same (or an interchangeable) image and
+are neither positives nor negatives. Values are in nats, averaged per pair, computed in float32 under any
+autocast.
 
 Legend: `N` pairs of the (global) batch.
 """
@@ -41,8 +42,8 @@ def masked_margin_infonce(similarity: Tensor, image_ids: Tensor, *, margin: floa
     """Margin InfoNCE of FaST-VGS and VGS+: cross-entropy over rows **plus** cross-entropy over columns.
 
     The margin is subtracted from the diagonal, then -10000 is added to off-diagonal pairs of the same image.
-    No temperature. Uninformative embeddings cost `2 ln(1 + (N - 1) e^margin)`: 10.30 nats at N = 64, margin 1.
-    Source: Ilharco et al. 2019 (masked margin softmax); Peng & Harwath 2022, section 3; the loss code of the
+    No temperature. Uninformative embeddings cost `2 ln(1 + (N - 1) e^margin)`: 10.30 nats at N = 64.
+    Source: Ilharco et al. 2019 (masked margin softmax); Peng & Harwath 2022; the loss code of the
     public FaST-VGS-Family and scheduled_VGS_plus repositories, which sum the two directions.
 
     Args:
@@ -61,9 +62,10 @@ def masked_margin_infonce(similarity: Tensor, image_ids: Tensor, *, margin: floa
 def symmetric_infonce(
     similarity: Tensor, image_ids: Tensor, *, logit_scale: Tensor | float
 ) -> ContrastiveLoss:
-    """InfoNCE with a temperature: the **mean** of cross-entropy over rows and over columns (CLIP, Radford et al. 2021).
+    """InfoNCE with a temperature: the **mean** of cross-entropy over rows and over columns.
 
-    Uninformative embeddings cost `ln N`. Same-image pairs off the diagonal are excluded, as in the masked margin loss.
+    As in CLIP (Radford et al. 2021). Uninformative embeddings cost `ln N`. Same-image pairs off the diagonal
+    are excluded, as in the masked margin loss.
 
     Args:
         similarity: `[N, N]`, normally cosines, speech rows x image columns.
@@ -82,8 +84,8 @@ def sigmoid_pairwise(
 ) -> ContrastiveLoss:
     """Sigmoid loss over all pairs, divided by N (SigLIP, Zhai et al. 2023).
 
-    Every pair is its own binary decision, so there are no directions: both directions equal the loss (the sum over
-    rows is the sum over columns). Same-image pairs off the diagonal are left out.
+    Every pair is its own binary decision, so there are no directions: both directions equal the loss (the sum
+    over rows is the sum over columns). Same-image pairs off the diagonal are left out.
 
     Args:
         similarity: `[N, N]`, normally cosines, speech rows x image columns.
@@ -105,8 +107,8 @@ def sigmoid_pairwise(
 def contrastive_accuracy(similarity: Tensor, image_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Fractions of pairs whose own partner scores highest: (speech to image, image to speech).
 
-    Same-image candidates off the diagonal are excluded. A tie for the first place among k candidates counts 1/k, so
-    that collapsed embeddings score chance (1/N), not 0 or 1; a NaN never counts as correct.
+    Same-image candidates off the diagonal are excluded. A tie for the first place among k candidates counts
+    1/k, so that collapsed embeddings score chance (1/N), not 0 or 1; a NaN never counts as correct.
 
     Args:
         similarity: `[N, N]`, speech rows x image columns.
@@ -158,6 +160,6 @@ def _check_inputs(place: str, similarity: Tensor, image_ids: Tensor) -> None:
         )
     if image_ids.shape != similarity.shape[:1]:
         raise ValueError(
-            f"{place}: expected one image id per pair ({len(similarity)}), got shape {tuple(image_ids.shape)}; "
-            "gather the ids together with the embeddings"
+            f"{place}: expected one image id per pair ({len(similarity)}), "
+            f"got shape {tuple(image_ids.shape)}; gather the ids together with the embeddings"
         )

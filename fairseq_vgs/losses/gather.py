@@ -1,9 +1,10 @@
 """All-gather of embeddings with gradient, so that every rank contrasts its pairs with the global batch.
 
-Convention: every rank computes the *same* loss L on the gathered batch, and gradients of parameters are averaged over
-ranks (as DistributedDataParallel and fairseq do). The backward pass therefore sums the gradients of all ranks' losses
-(`world_size` x dL/dx for the own rows); averaging over ranks then gives exactly dL/dparameters of one process with
-the whole batch. Parameters used after the gather (a learned temperature) have dL/dp on every rank; averaging keeps it.
+Convention: every rank computes the *same* loss L on the gathered batch, and gradients of parameters are
+averaged over ranks (as DistributedDataParallel and fairseq do). The backward pass therefore sums the
+gradients of all ranks' losses (`world_size` x dL/dx for the own rows); averaging over ranks then gives
+exactly dL/dparameters of one process with the whole batch. Parameters used after the gather (a learned
+temperature) have dL/dp on every rank; averaging keeps it.
 
 Legend: `n` rows of this rank, `N` rows of all ranks.
 """
@@ -22,9 +23,10 @@ __all__ = ["gather_ids", "gather_with_gradient"]
 def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor:
     """Concatenates the rows of all ranks in rank order; differentiable.
 
-    Ranks may hold different numbers of rows, also none. The backward pass is a collective too: every rank must use
-    the result in its loss. A rank whose rows need no gradient (an empty tensor, say) takes part nevertheless.
-    To save a collective, gather several embeddings of the same pairs concatenated along the last axis.
+    Ranks may hold different numbers of rows, also none. The backward pass is a collective too: every rank
+    must use the result in its loss. A rank whose rows need no gradient (an empty tensor, say) takes part
+    nevertheless. To save a collective, gather several embeddings of the same pairs concatenated along the
+    last axis.
 
     Args:
         x: `[n, ...]`; type and trailing axes equal on all ranks.
@@ -43,7 +45,7 @@ def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -
     if not wants_gradient:
         # Some other rank will call the collective of the backward pass: this rank must call it as well.
         x = x.detach().requires_grad_(True)
-    gathered: Tensor = _GatherRows.apply(x, sizes, group)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _GatherRows.apply(x, sizes, group)
     return gathered
 
 

@@ -27,4 +27,5 @@ def embedding_spread(x: Tensor) -> Tensor:
     if len(x) < 2:
         return torch.zeros((), device=x.device)
     unit = F.normalize(full_precision(x), dim=-1)
-    return unit.std(dim=0, correction=0).mean() * x.size(1) ** 0.5
+    spread: Tensor = unit.std(dim=0, correction=0).mean() * x.size(1) ** 0.5
+    return spread

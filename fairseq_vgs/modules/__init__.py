@@ -1,6 +1,6 @@
 """Image encoders and speech heads: plain torch, usable in a notebook.
 
-Every file of this package is imported, so that a file with a `register_...` decorator is all a new module takes.
+Every file of this package is imported, so that one file with a `register_...` decorator adds a module.
 """
 
 import importlib

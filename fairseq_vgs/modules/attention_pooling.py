@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_vgs.modules.config import SpeechHeadConfig
-from fairseq_vgs.modules.initialization import LINEAR_STD, init_like_bert
+from fairseq_vgs.modules.initialization import BASE_STD, init_like_bert
 from fairseq_vgs.modules.registry import register_speech_head
 from fairseq_vgs.modules.transformer import two_layer_mlp
 
@@ -21,9 +21,9 @@ __all__ = ["AttentionPoolingHead"]
 class AttentionPoolingHead(nn.Module):
     """Pools frames with one learned query per head, then LayerNorm and a two-layer MLP.
 
-    Each head weighs all frames by its own query and averages its share of the value dimensions. A CLS vector, if
-    given, is one more token. Queries start near zero: pooling starts as the mean. Not in the paper; it learns much
-    faster than the convolutional head on small data, and costs next to nothing.
+    Each head weighs all frames by its own query and averages its share of the value dimensions. A CLS vector,
+    if given, is one more token. Queries start near zero: pooling starts as the mean. Not in the paper; it
+    learns much faster than the convolutional head on small data, and costs next to nothing.
 
     Shape:
         frames `[P, T, D]`, cls `[P, D]` or None, padding_mask bool `[P, T]` (True = padding) or None. Result
@@ -41,13 +41,13 @@ class AttentionPoolingHead(nn.Module):
             )
         self.heads = config.heads
         # Queries stand directly against frames: a key projection would only be absorbed into them.
-        self.queries = nn.Parameter(torch.randn(config.heads, dim) * LINEAR_STD)
+        self.queries = nn.Parameter(torch.randn(config.heads, dim) * BASE_STD)
         self.value = nn.Linear(dim, dim)
         self.attention_dropout = nn.Dropout(config.attention_dropout)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
         self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
-        self.apply(init_like_bert)
+        init_like_bert(self, width=dim)
 
     def forward(
         self, frames: Tensor, *, cls: Tensor | None = None, padding_mask: Tensor | None = None
@@ -59,9 +59,13 @@ class AttentionPoolingHead(nn.Module):
         if cls is not None:
             tokens = torch.cat([cls.unsqueeze(1).to(tokens.dtype), tokens], dim=1)
             padding_mask = F.pad(padding_mask, (1, 0), value=False)
-        scores = F.linear(tokens, self.queries).float().masked_fill(padding_mask.unsqueeze(-1), -torch.inf)
+        scores = F.linear(tokens, self.queries)
+        if scores.dtype != torch.float64:
+            scores = scores.float()
+        scores = scores.masked_fill(padding_mask.unsqueeze(-1), -torch.inf)
         weights = self.attention_dropout(scores.softmax(dim=1))  # [P, T, H]
-        values = self.value(tokens).unflatten(-1, (self.heads, -1))  # [P, T, H, D / H]
+        values = self.value(tokens)
+        values = values.reshape(*values.shape[:2], self.heads, values.size(2) // self.heads)
         pooled = torch.einsum("pth,pthd->phd", weights.to(values.dtype), values).flatten(1)
         embedding: Tensor = self.projection(self.dropout(self.norm(pooled)))
         return embedding

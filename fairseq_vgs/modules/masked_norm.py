@@ -26,12 +26,13 @@ def build_masked_norm(name: str, n_channels: int) -> nn.Module:
 class MaskedBatchNorm(nn.BatchNorm1d):
     """`nn.BatchNorm1d` (same parameters, buffers, momentum, eps) whose statistics are of valid frames only.
 
-    In training, mean and variance are those of the valid frames of the batch of this rank, and so are the running
-    statistics: the result and the model do not depend on how far a batch was padded. The authors' code counts padding
-    (always 8 s) as data. Statistics are computed in float32 under any autocast.
+    In training, mean and variance are those of the valid frames of the batch of this rank, and so are the
+    running statistics: the result and the model do not depend on how far a batch was padded. The authors'
+    code counts padding (always 8 s) as data. Statistics are computed in float32 under any autocast.
 
     Shape:
-        x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are arbitrary.
+        x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are
+        arbitrary.
     """
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:  # noqa: D102 - see the class
@@ -62,7 +63,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
-        # An empty batch must leave the averages alone; a factor rather than a branch keeps the device asynchronous.
+        # An empty batch must leave the averages alone; a factor rather than a branch keeps the device
+        # asynchronous.
         momentum = (self.momentum or 0.0) * (n_frames > 0).to(mean.dtype)
         unbiased = variance * n_frames / (n_frames - 1).clamp(min=1.0)
         self.running_mean += momentum * (mean - self.running_mean)
@@ -75,7 +77,8 @@ class MaskedGroupNorm(nn.GroupNorm):
     Statistics are computed in float32 under any autocast. Nothing is shared between sequences or updates.
 
     Shape:
-        x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are arbitrary.
+        x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are
+        arbitrary.
     """
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:  # noqa: D102 - see the class
@@ -85,7 +88,8 @@ class MaskedGroupNorm(nn.GroupNorm):
             return self._normalize(x if x.dtype == torch.float64 else x.float(), valid).to(x.dtype)
 
     def _normalize(self, x: Tensor, valid: Tensor) -> Tensor:
-        grouped = x.unflatten(1, (self.num_groups, -1))  # [P, G, C / G, T]
+        n_rows, n_channels, n_frames = x.shape
+        grouped = x.reshape(n_rows, self.num_groups, n_channels // self.num_groups, n_frames)
         weights = valid[:, None, None, :].to(x.dtype)
         n_values = weights.sum(dim=(2, 3), keepdim=True).clamp(min=1.0) * grouped.size(2)
         mean = (grouped * weights).sum(dim=(2, 3), keepdim=True) / n_values

@@ -24,8 +24,9 @@ LONGEST_WAVELENGTH = 10_000.0
 class PatchEncoder(nn.Module):
     """Embeds a picture: convolutional patches, 2-D sine-cosine positions, post-norm transformer, CLS, MLP.
 
-    Not in the paper; after ViT (Dosovitskiy et al. 2021) with the region encoder's layers, CLS and MLP. The positions
-    are fixed, hence nothing depends on the size of the picture: any height and width divisible by the patch size work.
+    Not in the paper; after ViT (Dosovitskiy et al. 2021) with the region encoder's layers, CLS and MLP. The
+    positions are fixed, hence nothing depends on the size of the picture: any height and width divisible by
+    the patch size work.
 
     Shape:
         image["pictures"] `[P, 3, H, W]`. Result `[P, E]`.
@@ -52,8 +53,8 @@ class PatchEncoder(nn.Module):
             for _ in range(config.layers)
         )
         self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
-        self.apply(init_like_bert)
-        # A convolution of patch against patch is a linear layer: initialised as one (fan-in, fan-out of the patch).
+        init_like_bert(self, width=dim)
+        # The patch convolution is a linear layer over the patch's pixels, and is initialised as one.
         nn.init.xavier_uniform_(self.patch_projection.weight.view(dim, -1))
         nn.init.zeros_(self.patch_projection.bias)  # type: ignore[arg-type]
 

@@ -22,12 +22,12 @@ BOX_DIM = 4
 class RegionEncoder(nn.Module):
     """Embeds an image from its regions: CLS of a post-norm transformer over region features and boxes.
 
-    A region's embedding is the mean of LayerNorm(linear(feature)) and LayerNorm(linear(box)), then dropout. A learned
-    CLS is prepended; after the layers the CLS goes through a two-layer MLP. Boxes are the only positions, so the
-    order of regions does not matter.
-    Source: FaST-VGS (Peng & Harwath 2022, section 3) and its public code: layer norm eps 1e-12, CLS drawn from
-    N(0, 1), linear weights from N(0, 0.02), hidden width of the MLP twice the transformer's. That code has no padding
-    mask since every image has 36 regions; here regions may be padded.
+    A region's embedding is the mean of LayerNorm(linear(feature)) and LayerNorm(linear(box)), then dropout. A
+    learned CLS is prepended; after the layers the CLS goes through a two-layer MLP. Boxes are the only
+    positions, so the order of regions does not matter.
+    Source: FaST-VGS (Peng & Harwath 2022) and its public code: layer norm eps 1e-12, CLS drawn
+    from N(0, 1), linear weights from N(0, 0.02), hidden width of the MLP twice the transformer's. That code
+    has no padding mask since every image has 36 regions; here regions may be padded.
 
     Shape:
         image["features"] `[P, R, D]`, image["boxes"] `[P, R, 4]` (x0, y0, x1, y1 in [0, 1]),
@@ -54,7 +54,7 @@ class RegionEncoder(nn.Module):
             for _ in range(config.layers)
         )
         self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
-        self.apply(init_like_bert)
+        init_like_bert(self, width=dim)
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
         """Embeds images; see the class for shapes."""

@@ -1,7 +1,7 @@
 """Registries of image encoders and speech heads.
 
-A further one is one file in this package (all its files are imported), or anywhere that is imported before the model
-is built:
+A further one is one file in this package (all its files are imported), or anywhere that is imported before
+the model is built:
 
     @register_image_encoder("mine")
     class MyEncoder(nn.Module):

@@ -25,13 +25,13 @@ STRIDE = 2
 class ResidualBlock(nn.Module):
     """Convolution, norm, ReLU, convolution, norm, plus the residual, ReLU; convolutions without bias.
 
-    The first convolution has the stride; where the shape changes, the residual is a convolution of kernel 1 with the
-    same stride and a norm of its own. Padded frames are set to zero before every convolution, which then sees what it
-    would see at the end of an utterance that is not padded.
+    The first convolution has the stride; where the shape changes, the residual is a convolution of kernel 1
+    with the same stride and a norm of its own. Padded frames are set to zero before every convolution, which
+    then sees what it would see at the end of an utterance that is not padded.
 
     Shape:
-        x `[P, C, T]` (zero where padded), valid bool `[P, T]`. Returns the same two after the stride: output frame
-        i is centred on input frame `stride * i` and valid if that one is; `ceil(T / stride)` frames.
+        x `[P, C, T]` (zero where padded), valid bool `[P, T]`. Returns the same two after the stride: output
+        frame i is centred on input frame `stride * i` and valid if that one is; `ceil(T / stride)` frames.
     """
 
     def __init__(self, input_dim: int, output_dim: int, *, kernel_size: int, stride: int, norm: str) -> None:
@@ -62,13 +62,14 @@ class ResidualBlock(nn.Module):
 class ResDavenet(nn.Module):
     """Linear layer, norm, ReLU, then stages of residual blocks, each stage halving the number of frames.
 
-    Source: ResDAVEnet (Hsu et al. 2019) as changed in FaST-VGS's public code: width 128 before the stages, stages
-    128/256/512/768 of two blocks with kernel 9, so that four stages shorten 16 times (320 ms a frame); convolution
-    weights from N(0, sqrt(2 / (kernel * output channels))).
+    Source: ResDAVEnet (Hsu et al. 2019) as changed in FaST-VGS's public code: width 128 before the stages,
+    stages 128/256/512/768 of two blocks with kernel 9, so that four stages shorten 16 times (320 ms a frame);
+    convolution weights from N(0, sqrt(2 / (kernel * output channels))).
 
     Shape:
-        frames `[P, T, D]`, padding_mask bool `[P, T]` (True = padding) or None. Returns `[P, T', C]` and the padding
-        mask `[P, T']`, T' = T halved and rounded up once per stage. At least one frame remains of one frame.
+        frames `[P, T, D]`, padding_mask bool `[P, T]` (True = padding) or None. Returns `[P, T', C]` and the
+        padding mask `[P, T']`, T' = T halved and rounded up once per stage. At least one frame remains of one
+        frame.
     """
 
     def __init__(self, config: SpeechHeadConfig) -> None:
@@ -107,16 +108,17 @@ class ResDavenet(nn.Module):
 
 @register_speech_head("resdavenet")
 class ResDavenetHead(nn.Module):
-    """Speech embedding of the paper: ResDAVEnet frames behind a CLS, one post-norm transformer layer, linear layer.
+    """The paper's speech embedding: ResDAVEnet frames behind a CLS, one transformer layer, linear layer.
 
-    The CLS is that of the speech encoder after a two-layer MLP (GELU, hidden width twice the transformer's). No
-    positions are added: the frames carry them from the encoder.
-    Source: FaST-VGS (Peng & Harwath 2022, section 3), Khorrami et al. 2023, section II, and their public code. That
-    code counts floor(n / 16) frames of an utterance as valid and lets padding into the convolutions; here the count
-    is the convolutions' own, ceil(n / 2) per stage, and padding has no influence.
+    The transformer layer is post-norm. The CLS is that of the speech encoder after a two-layer MLP (GELU,
+    hidden width twice the transformer's). No positions are added: the frames carry them from the encoder.
+    Source: FaST-VGS (Peng & Harwath 2022), Khorrami et al. 2023, and their public code. That code counts
+    floor(n / 16) frames of an utterance as valid and lets padding into the convolutions; here the count is
+    the convolutions' own, ceil(n / 2) per stage, and padding has no influence.
 
     Shape:
-        frames `[P, T, D]`, cls `[P, D]`, padding_mask bool `[P, T]` (True = padding) or None. Result `[P, E]`.
+        frames `[P, T, D]`, cls `[P, D]`, padding_mask bool `[P, T]` (True = padding) or None. Result `[P,
+        E]`.
     """
 
     needs_cls = True
@@ -138,7 +140,7 @@ class ResDavenetHead(nn.Module):
         )
         self.projection = nn.Linear(width, config.output_dim)
         self.convolutions = ResDavenet(config)
-        self.apply(init_like_bert)
+        init_like_bert(self, width=width)
 
     def forward(
         self, frames: Tensor, *, cls: Tensor | None = None, padding_mask: Tensor | None = None

@@ -1,7 +1,7 @@
 """Post-norm transformer layers and the two-layer MLP that both branches share.
 
-Own layers rather than `torch.nn.TransformerEncoderLayer`: that one drops out inside the feed-forward network (the
-authors' BERT layers do not), ties attention dropout to it, and switches to another kernel in eval mode.
+Own layers rather than `torch.nn.TransformerEncoderLayer`: that one drops out inside the feed-forward network
+(the authors' BERT layers do not), ties attention dropout to it, and switches to another kernel in eval mode.
 
 Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads.
 """
@@ -20,7 +20,8 @@ LAYER_NORM_EPS = 1e-12
 def two_layer_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
     """Linear, GELU, linear; without norm and dropout.
 
-    The authors use a hidden width of twice the model's, for the CLS of the image and of the speech branch alike.
+    The authors use a hidden width of twice the model's, for the CLS of the image and of the speech branch
+    alike.
     """
     return nn.Sequential(nn.Linear(input_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, output_dim))
 
@@ -31,8 +32,8 @@ class PostNormLayer(nn.Module):
     Source: FaST-VGS-Family's public code (its image transformer and the last layer of its speech branch).
 
     Shape:
-        x `[B, L, D]`, padding_mask bool `[B, L]` (True = padding, never read by the others), result `[B, L, D]`.
-        At least one token of every sequence must be valid.
+        x `[B, L, D]`, padding_mask bool `[B, L]` (True = padding, never read by the others), result `[B, L,
+        D]`. At least one token of every sequence must be valid.
     """
 
     def __init__(
@@ -74,4 +75,4 @@ class PostNormLayer(nn.Module):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """`[B, L, D]` to `[B, H, L, D / H]`."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, x.size(2) // self.heads).transpose(1, 2)

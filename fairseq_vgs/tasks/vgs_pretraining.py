@@ -1,7 +1,6 @@
 """Task: pre-training from pairs of spoken captions and pictures, with retrieval measured in validation."""
 
 import functools
-import gc
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +24,9 @@ from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, lo
 from fairseq_vgs.manifest.errors import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_regions
+from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
 from fairseq_vgs.tasks.history import TrainingHistory
-from fairseq_vgs.tasks.launch_directory import resolve_from_launch
+from fairseq_vgs.tasks.launch_directory import make_paths_absolute
 from fairseq_vgs.tasks.setting_checks import check_config
 from fairseq_vgs.tasks.unused_gradients import drop_gradients
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
@@ -99,7 +99,7 @@ class VgsPretrainingTask(FairseqTask):
 
     def __init__(self, cfg: VgsPretrainingConfig) -> None:
         super().__init__(cfg)
-        self.folder = ManifestFolder(resolve_from_launch(cfg.data))
+        self.folder = ManifestFolder(Path(cfg.data))
         self._retrieval = RetrievalCollector(str(cfg.similarity))
         self._numpy_seed = (-1, 0)
         self._n_bad_reported: dict[str, int] = {}
@@ -118,6 +118,8 @@ class VgsPretrainingTask(FairseqTask):
             ValueError: An impossible setting.
         """
         check_config(cfg)
+        make_paths_absolute(cfg, ("data", "unpaired_data"))
+        answer_dataloader_question(cfg)
         return cls(cfg)
 
     @property
@@ -158,13 +160,11 @@ class VgsPretrainingTask(FairseqTask):
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """Get an iterator over batches; for a split that is not for training, its validation begins."""
-        if kwargs.get("num_workers", 0) > 0:
-            # fairseq keeps an epoch's data workers alive in a cycle of references; a new epoch has new ones.
-            gc.collect()
         if not (isinstance(dataset, VgsDataset) and dataset.options.training):
             self._retrieval.reset()
             self._validated_split = getattr(getattr(dataset, "table", None), "split", "valid")
-        return super().get_batch_iterator(dataset, *args, **kwargs)
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        return without_cycle(iterator)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """Report skipped items so far."""
@@ -308,7 +308,7 @@ class VgsPretrainingTask(FairseqTask):
     def _load_unpaired(self, options: VgsDatasetOptions) -> AudioTable | None:
         if not self.cfg.unpaired_ratio or self.cfg.unpaired_data is None:
             return None
-        folder = ManifestFolder(resolve_from_launch(self.cfg.unpaired_data))
+        folder = ManifestFolder(Path(self.cfg.unpaired_data))
         path = folder.audio_list(self.cfg.train_subset)
         return load_audio_table(path, layers=options.layers, skip_short=options.skip_bad)
 
@@ -322,7 +322,7 @@ class VgsPretrainingTask(FairseqTask):
             needed += [folder.regions, folder.region_features]
         faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
         if cfg.unpaired_ratio and cfg.unpaired_data is not None:
-            path = ManifestFolder(resolve_from_launch(cfg.unpaired_data)).audio_list(cfg.train_subset)
+            path = ManifestFolder(Path(cfg.unpaired_data)).audio_list(cfg.train_subset)
             if not path.is_file():
                 faults.append(Fault(str(path), "audio list is missing; correct task.unpaired_data"))
         return faults

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from fairseq_vgs.tasks.launch_directory import resolve_from_launch
+from omegaconf import OmegaConf
+
+from fairseq_vgs.tasks.launch_directory import make_paths_absolute, resolve_from_launch
 
 
 def test_absolute_paths_stay(tmp_path):
@@ -20,3 +22,16 @@ def test_relative_paths_start_where_the_command_was_started(tmp_path, monkeypatc
     assert resolve_from_launch("here") == run_dir / "here"
     monkeypatch.delenv("PWD")
     assert resolve_from_launch("absent") == run_dir / "absent"
+
+
+def test_paths_become_absolute_in_the_runs_configuration_too(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("PWD", str(tmp_path))
+    run = OmegaConf.create({"task": {"data": "data", "other": None, "rest": "data"}})
+    make_paths_absolute(run.task, ("data", "other"))
+    assert run.task == {"data": str(tmp_path / "data"), "other": None, "rest": "data"}
+    merged = OmegaConf.merge(run.task, {})
+    merged.__dict__["_parent"] = run  # as fairseq's merge_with_parent
+    run.task.data = merged.data = "data"
+    make_paths_absolute(merged, ("data",))
+    assert run.task.data == merged.data == str(tmp_path / "data")

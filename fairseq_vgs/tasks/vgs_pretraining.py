@@ -101,6 +101,7 @@ class VgsPretrainingTask(FairseqTask):
         super().__init__(cfg)
         self.folder = ManifestFolder(Path(cfg.data))
         self._retrieval = RetrievalCollector(str(cfg.similarity))
+        self._regions: RegionStore | None = None
         self._numpy_seed = (-1, 0)
         self._n_bad_reported: dict[str, int] = {}
         self._validated_split = "valid"
@@ -145,8 +146,16 @@ class VgsPretrainingTask(FairseqTask):
 
         Raises:
             ManifestError: Missing or faulty tables.
+            ValueError: The training split is validated on too.
         """
         training = split == self.cfg.train_subset
+        if training and split in self.datasets:
+            # fairseq loads the validation sets first, and would tell this one data set two epochs at a time
+            raise ValueError(
+                f"dataset.valid_subset: expected other splits than dataset.train_subset, got {split!r} in "
+                "both; "
+                "copy its tables under another name"
+            )
         options = self._dataset_options(training=training)
         table = load_split(self.folder, split, layers=options.layers, skip_short=options.skip_bad)
         self.datasets[split] = VgsDataset(
@@ -294,16 +303,20 @@ class VgsPretrainingTask(FairseqTask):
         )
 
     def _load_regions(self, table: SplitTable) -> RegionStore:
-        store = RegionStore(
-            self.folder.region_features,
-            read_regions(self.folder.regions),
-            image_index=table.image_index,
-            max_regions=self.cfg.max_regions,
-            table_path=self.folder.regions,
-        )
-        if store.n_cut:
-            logger.info("task.max_regions=%d leaves out %d regions", self.cfg.max_regions, store.n_cut)
-        return store
+        """Read the regions, once for all splits: they share images.tsv."""
+        if self._regions is None:
+            self._regions = RegionStore(
+                self.folder.region_features,
+                read_regions(self.folder.regions),
+                image_index=table.image_index,
+                max_regions=self.cfg.max_regions,
+                table_path=self.folder.regions,
+            )
+            if self._regions.n_cut:
+                logger.info(
+                    "task.max_regions=%d: %d regions left out", self.cfg.max_regions, self._regions.n_cut
+                )
+        return self._regions
 
     def _load_unpaired(self, options: VgsDatasetOptions) -> AudioTable | None:
         if not self.cfg.unpaired_ratio or self.cfg.unpaired_data is None:

@@ -290,6 +290,11 @@ def test_missing_data_is_reported_when_a_run_starts(folder, tmp_path):
         make_task(make_folder(tmp_path / "other").path, **settings).build_criterion(None)
 
 
+def test_the_training_split_cannot_be_validated_on(folder):
+    with pytest.raises(ValueError, match=r"dataset\.valid_subset: expected other splits"):
+        make_task(folder.path, "train", "train")
+
+
 def test_what_model_and_fairseq_ask_of_the_task(folder):
     task = make_task(folder.path)
     assert task.region_dim == REGION_DIM

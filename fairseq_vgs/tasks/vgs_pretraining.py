@@ -153,8 +153,7 @@ class VgsPretrainingTask(FairseqTask):
             # fairseq loads the validation sets first, and would tell this one data set two epochs at a time
             raise ValueError(
                 f"dataset.valid_subset: expected other splits than dataset.train_subset, got {split!r} in "
-                "both; "
-                "copy its tables under another name"
+                "both; copy its tables under another name"
             )
         options = self._dataset_options(training=training)
         table = load_split(self.folder, split, layers=options.layers, skip_short=options.skip_bad)

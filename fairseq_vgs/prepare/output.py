@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from fairseq_vgs.manifest import (
     AudioRow,
+    Fault,
     ImageRow,
     ManifestError,
     ManifestFolder,
     PairRow,
     RegionRow,
     atomic_write,
-    fault,
     write_audio_list,
     write_images,
     write_pairs,
@@ -59,11 +59,10 @@ def refuse_output(folder: Path, *, force: bool) -> None:
     ):
         return
     if not force:
-        step = "pass --force to replace it"
-        raise ManifestError(fault(str(folder), "must not exist yet", "a file or folder", step))
+        raise ManifestError(Fault(str(folder), "already exists; pass --force to replace it"))
     if folder.is_symlink() or not is_prepared_folder(folder):
-        expected = f"must be made by fairseq-vgs prepare (its {SUMMARY_NAME} says so) to be replaced"
-        raise ManifestError(fault(str(folder), expected, "another", "choose another output folder"))
+        message = f"not made by fairseq-vgs prepare (no such {SUMMARY_NAME}), so --force does not replace it"
+        raise ManifestError(Fault(str(folder), f"{message}; choose another output folder"))
 
 
 @contextmanager
@@ -75,6 +74,8 @@ def staged_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     Raises:
         ManifestError: the folder exists and ``force`` is off, or it is none of ours.
     """
+    # Absolute, since "." has no name and the working directory may change.
+    folder = folder.absolute()
     refuse_output(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     mark = secrets.token_hex(4)

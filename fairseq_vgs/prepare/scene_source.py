@@ -13,6 +13,7 @@ from PIL import Image
 
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.manifest import (
+    Fault,
     ImageRow,
     ManifestError,
     ManifestFolder,
@@ -93,8 +94,11 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
     files = ManifestFolder(folder)
     splits = tuple(files.splits())
     if not splits or not files.images.exists():
-        step = "name a folder made by fairseq-vgs prepare tuxpaint, or the embedded set, with --source"
-        raise ManifestError(fault(str(folder), "must be a data folder of single objects", "none", step))
+        message = (
+            "must be a data folder of single objects, got none; "
+            "name the embedded set or a folder made by fairseq-vgs prepare tuxpaint with --source"
+        )
+        raise ManifestError(Fault(str(folder), message))
     candidates = _candidates(files, splits)
     limit = max_seconds * SAMPLE_RATE if max_seconds else math.inf
     available = {name for name, item in candidates.items() if item.n_samples <= limit}

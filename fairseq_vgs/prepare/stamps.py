@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairseq_vgs.manifest import ManifestError, fault
+from fairseq_vgs.manifest import Fault, ManifestError, fault
 
 PACKAGE_FOLDER = Path("usr/share/tuxpaint/stamps")
 SYMBOLS_FOLDER = "symbols"
@@ -64,14 +64,11 @@ def find_stamps_folder(folder: Path) -> Path:
     candidate = folder / PACKAGE_FOLDER
     found = candidate if candidate.is_dir() else folder
     if not found.is_dir() or not any(any(found.rglob(f"*{suffix}")) for suffix in PICTURE_SUFFIXES):
-        raise ManifestError(
-            fault(
-                str(folder),
-                "must be the unpacked package tuxpaint-stamps-default, with pictures NAME.png",
-                "none",
-                "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER",
-            )
+        message = (
+            "must be the unpacked package tuxpaint-stamps-default, got a folder without pictures or none; "
+            "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER"
         )
+        raise ManifestError(Fault(str(folder), message))
     return found
 
 
@@ -149,8 +146,10 @@ def scan_stamps(
         for path in set(folder.rglob(f"*{ending}{suffix}")) - with_picture:
             exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
     if not stamps:
-        expected = f"must hold pictures with speech in {language!r}, NAME{ending}.ogg"
-        raise ManifestError(fault(str(folder), expected, "none that can be used", "choose another language"))
+        message = (
+            f"must hold usable pictures with speech, NAME{ending}.ogg, got none; choose another --language"
+        )
+        raise ManifestError(Fault(str(folder), message))
     return tuple(stamps), exclusions
 
 

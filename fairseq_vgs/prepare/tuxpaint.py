@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestError, PairRow, fault
+from fairseq_vgs.manifest import AudioRow, Fault, ImageRow, ManifestError, PairRow, fault
 from fairseq_vgs.prepare.audio import (
     SILENCE_RMS,
     AudioError,
@@ -146,10 +146,8 @@ def prepare_tuxpaint(
             else:
                 prepared.append(result)
         if not prepared:
-            reasons = ", ".join(exclusions.by_reason)
-            raise ManifestError(
-                fault(str(folder), "must hold usable pictures with speech", reasons, "see above")
-            )
+            reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
+            raise ManifestError(Fault(str(folder), f"no picture can be used; left out {reasons}"))
         groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
         splits = _divide(prepared, groups, config)
         write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)

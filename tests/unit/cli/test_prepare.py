@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.tiny_stamps import make_stamps
+
+from fairseq_vgs.cli import prepare as module
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.manifest.check import check_folder
+
+SMALL = ["--objects", "5", "--train-scenes", "4", "--valid-scenes", "2", "--test-scenes", "3"]
+
+
+def test_scenes_come_from_the_embedded_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "scenes", str(tmp_path / "data"), *SMALL]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].split() == ["split", "scenes", "captions", "minutes"]
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["train", "4", "8"],
+        ["valid", "2", "4"],
+        ["test", "3", "6"],
+    ]
+    assert all(line.startswith("left out: ") for line in lines[4:])
+    assert f"written to {tmp_path / 'data'}" in captured.err
+    assert "preparing" not in captured.err
+    assert check_folder(tmp_path / "data") == []
+
+
+def test_scene_options_reach_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--captions", "3", "--pictures-per-scene", "1", "2", "--seed", "9", "--canvas-size", "128"]
+    options += ["--max-object-seconds", "1", "--relative-root", "--jobs", "1", "--json"]
+    assert main(["prepare", "scenes", str(tmp_path / "data"), *SMALL, *options]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["settings"] == {
+        "objects": 5,
+        "max_object_seconds": 1.0,
+        "train_scenes": 4,
+        "valid_scenes": 2,
+        "test_scenes": 3,
+        "captions": 3,
+        "pictures_per_scene": [1, 2],
+        "canvas_size": 128,
+        "seed": 9,
+    }
+    assert (tmp_path / "data/train.tsv").read_text("utf-8").startswith(".\n")
+
+
+def test_tuxpaint_options_reach_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_stamps(tmp_path / "in")
+    options = ["--language", "ru", "--max-seconds", "0", "--include-symbols", "--valid-share", "0.2"]
+    options += ["--test-share", "0.3", "--seed", "2", "--picture-size", "20", "--workers", "2", "--json"]
+    assert main(["prepare", "tuxpaint", str(tmp_path / "in"), str(tmp_path / "data"), *options]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["settings"] == {
+        "language": "ru",
+        "max_seconds": 0.0,
+        "include_symbols": True,
+        "valid_share": 0.2,
+        "test_share": 0.3,
+        "seed": 2,
+        "picture_size": 20,
+    }
+    assert {split: counts["pairs"] for split, counts in summary["splits"].items()} == {
+        "train": 6,
+        "valid": 2,
+        "test": 4,
+    }
+    assert check_folder(tmp_path / "data") == []
+
+
+def test_scenes_from_prepared_stamps(tmp_path: Path) -> None:
+    make_stamps(tmp_path / "in")
+    source, output = tmp_path / "source", tmp_path / "data"
+    assert main(["prepare", "tuxpaint", str(tmp_path / "in"), str(source), "--language", "ru"]) == 0
+    assert main(["prepare", "scenes", str(output), "--source", str(source), *SMALL]) == 0
+    assert check_folder(output) == []
+
+
+def test_existing_output_is_one_readable_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["prepare", "scenes", str(tmp_path / "data"), *SMALL]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'data'}: already exists; pass --force to replace it\n"
+    assert main([*arguments, "--force"]) == 0
+
+
+def test_impossible_scenes_are_one_readable_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "scenes", str(tmp_path / "data"), "--objects", "8"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "must be at most 154 in all splits together" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outside_a_checkout_the_source_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "lib/fairseq_vgs/cli/prepare.py"))
+    assert main(["prepare", "scenes", "data"]) == 1
+    assert "with --source" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["scenes"],
+        ["tuxpaint", "in", "out"],
+        ["scenes", "out", "--jobs", "0"],
+        ["scenes", "out", "--objects", "many"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["prepare", *arguments])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("corpus", [[], ["tuxpaint"], ["scenes"]])
+def test_help_names_all_options(corpus: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["prepare", *corpus, "--help"])
+    assert caught.value.code == 0
+    assert ("--seed" in capsys.readouterr().out) == bool(corpus)
+
+
+def test_prepare_modules_need_neither_torch_nor_fairseq() -> None:
+    code = """
+import importlib, sys, types
+package = types.ModuleType("fairseq_vgs")  # without the plugin's own __init__, which imports fairseq
+package.__path__ = [sys.argv[1]]
+sys.modules["fairseq_vgs"] = package
+for name in ("tuxpaint", "scenes"):
+    importlib.import_module(f"fairseq_vgs.prepare.{name}")
+sys.exit(f"imported {found}" if (found := {"torch", "fairseq"} & set(sys.modules)) else 0)
+"""
+    folder = Path(module.__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr

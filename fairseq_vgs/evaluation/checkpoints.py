@@ -134,8 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
         reason = str(error).strip().split("\n")[0][:300]
         raise CheckpointError(
             f"{path}: must be a fairseq checkpoint of tensors and plain settings, could not be read "
-            f"({reason}); "
-            "copy it again, and never load a file from a source that you do not trust in any other way"
+            f"({reason}); copy it again, and load no file that you do not trust in any other way"
         ) from error
     missing = [
         key
@@ -145,8 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(
             f"{path}: must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
-            "missing; "
-            "give a file that fairseq-hydra-train wrote"
+            "missing; give a file that fairseq-hydra-train wrote"
         )
     strangers = [key for key, value in state["model"].items() if not isinstance(value, Tensor)]
     if strangers:

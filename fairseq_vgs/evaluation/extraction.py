@@ -234,9 +234,8 @@ def _regions(
     )
     if store.dim != model.get("image_dim", store.dim):
         raise ValueError(
-            f"{manifest.region_features}: region features must have {model['image_dim']} dims "
-            "(model.image_dim of the "
-            f"checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
+            f"{manifest.region_features}: features must have {model['image_dim']} dims (model.image_dim of "
+            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
         )
     return store
 
@@ -250,8 +249,7 @@ def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> Floa
     if faulty.size:
         raise ValueError(
             f"{noun} {ids[faulty[0]]}: embedding must be finite numbers, got NaN or infinity ({faulty.size} "
-            "of "
-            f"{len(ids)} such); the run has probably diverged: look at its losses"
+            f"of {len(ids)} such); the run has probably diverged: look at its losses"
         )
     return table
 

@@ -150,8 +150,7 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
     if unknown:
         raise ResultsError(
             f"{results_folder}: results must be of split {split} in {folder}, got {len(unknown)} ids that "
-            "are not there "
-            f"(first: {unknown[0]}); give the folder that was evaluated"
+            f"are not there (first: {unknown[0]}); give the folder that was evaluated"
         )
     return _Source(audio.root, images.root, paths, pairs)
 

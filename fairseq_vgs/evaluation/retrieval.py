@@ -249,15 +249,13 @@ def _checked(embeddings: Embeddings, groups: Groups | None, side: str) -> tuple[
         raise ValueError(
             f"{side} groups: expected one number per embedding ({len(rows)}), got shape {tuple(ids.shape)}"
         )
-    # A row of finite float32 numbers has a finite float64 sum, and sums need less memory than isfinite of the
-    # matrix.
-    finite = torch.isfinite(rows.sum(dim=1, dtype=torch.float64))
-    if not bool(finite.all()):
-        bad = torch.nonzero(~finite).flatten().tolist()
+    # A sum needs no copy of the matrix; it is finite only if all terms are (and may overflow even then).
+    suspects = torch.nonzero(~torch.isfinite(rows.sum(dim=1))).flatten()
+    bad = suspects[~torch.isfinite(rows[suspects]).all(dim=1)].tolist()
+    if bad:
         raise ValueError(
             f"{side} embeddings: expected finite numbers, got NaN or infinity in {len(bad)} of {len(rows)} "
-            "rows "
-            f"(first: row {bad[0]}); look for a diverged run or a faulty input"
+            f"rows (first: row {bad[0]}); look for a diverged run or a faulty input"
         )
     return rows, ids.to(rows.device)
 

@@ -123,11 +123,12 @@ class VgsContrastiveCriterion(FairseqCriterion):
         # A lone last validation batch has nothing to tell: it keeps weight 0,
         # its embeddings still count in retrieval.
         weight = n_local if len(ids) > 1 else 0
-        logs: Logs = (
-            {key: value.detach() * weight for key, value in means.items()}
-            if weight
-            else dict.fromkeys(means, 0.0)
-        )
+        # Tensors on every rank: fairseq sums tensors and numbers over ranks separately.
+        # A loss over no pairs is NaN, so zeros instead of a product.
+        logs: Logs = {
+            key: value.detach() * weight if weight else torch.zeros_like(value)
+            for key, value in means.items()
+        }
         logs["n_vgs_pairs"] = weight
         return parts.loss, logs
 

@@ -44,7 +44,8 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     vgs_forward: ChoiceEnum(["masked", "unmasked"]) = field(  # type: ignore[valid-type]
         default="masked",
         metadata={
-            "help": "VGS reads the masked forward of SSL (the paper), or a second pass over unmasked frames"
+            "help": "in training VGS reads the masked forward of SSL (the paper), or a second, unmasked "
+            "pass; in evaluation it reads unmasked speech"
         },
     )
     embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
@@ -64,6 +65,10 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     speech_head_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the speech head"})
     speech_head_dropout: float = field(default=0.1, metadata={"help": "dropout of the speech head"})
 
+    speech_head_attention_dropout: float = field(
+        default=0.1, metadata={"help": "dropout of the speech head's attention weights"}
+    )
+
     image_encoder: str = field(
         default="regions", metadata={"help": "regions (features + boxes) or patches (pictures)"}
     )
@@ -73,6 +78,9 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     image_heads: int = field(default=12, metadata={"help": "attention heads of the image transformer"})
     image_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the image transformer"})
     image_dropout: float = field(default=0.1, metadata={"help": "dropout of the image transformer"})
+    image_attention_dropout: float = field(
+        default=0.1, metadata={"help": "dropout of the image transformer's attention weights"}
+    )
     image_size: int = field(
         default=224, metadata={"help": "height and width of a picture, pixels (patches only)"}
     )
@@ -167,7 +175,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
         padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
         with self._autocast(source.device):
             if features_only or not (compute_vgs and image is not None):
-                self._computed_branches.add("ssl")
+                self._record("ssl")
                 output = super().forward(
                     source,
                     padding_mask,
@@ -181,17 +189,17 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
                 self.encoder.drop_shared()
                 return output
             if compute_ssl:
-                self._keep_unmasked = self.cfg.vgs_forward == "unmasked"
+                self._keep_unmasked = self._vgs_is_unmasked
                 output = super().forward(
                     source, padding_mask, mask, False, None, mask_indices, mask_channel_indices
                 )
-                self._computed_branches.add("ssl")
+                self._record("ssl")
             else:
                 n_pairs = next(iter(image.values())).size(0)
                 source, padding_mask = source[:n_pairs], _rows(padding_mask, n_pairs)
                 output = self._shared_forward(source, padding_mask, mask, _rows(mask_indices, n_pairs))
             output.update(self._vgs_branch(output["padding_mask"], image))
-        self._computed_branches.add("vgs")
+        self._record("vgs")
         return output
 
     def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -266,11 +274,20 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
         super().remove_pretraining_modules(last_layer)
         self.speech_head = self.image_encoder = None  # type: ignore[assignment]  # as fairseq drops its own
 
+    @property
+    def _vgs_is_unmasked(self) -> bool:
+        """Evaluation is unmasked whatever training does (as in the authors' code)."""
+        return self.cfg.vgs_forward == "unmasked" or not self.training
+
+    def _record(self, branch: str) -> None:
+        if self.training:
+            self._computed_branches.add(branch)
+
     def _shared_forward(
         self, source: Tensor, padding_mask: Tensor | None, mask: bool, mask_indices: Tensor | None
     ) -> dict[str, Any]:
         """Run the shared layers only; nothing above them is computed."""
-        mask = mask and self.cfg.vgs_forward == "masked"
+        mask = mask and not self._vgs_is_unmasked
         output = super().forward(
             source, padding_mask, mask, True, self.cfg.vgs_layer - 1, mask_indices if mask else None
         )
@@ -317,6 +334,7 @@ def _speech_head_config(cfg: VgsWav2Vec2Config) -> SpeechHeadConfig:
         heads=cfg.speech_head_heads,
         ffn_dim=cfg.speech_head_ffn_dim,
         dropout=cfg.speech_head_dropout,
+        attention_dropout=cfg.speech_head_attention_dropout,
     )
 
 
@@ -328,6 +346,7 @@ def _image_encoder_config(cfg: VgsWav2Vec2Config) -> ImageEncoderConfig:
         heads=cfg.image_heads,
         ffn_dim=cfg.image_ffn_dim,
         dropout=cfg.image_dropout,
+        attention_dropout=cfg.image_attention_dropout,
         output_dim=cfg.embed_dim,
         image_size=cfg.image_size,
         patch_size=cfg.patch_size,

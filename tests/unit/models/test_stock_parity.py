@@ -82,7 +82,7 @@ def test_own_masks_when_none_are_given():
     source = tiny_sample()["net_input"]["source"]
     outputs = []
     for model in (stock, ours):
-        np.random.seed(3)  # noqa: NPY002 - fairseq draws from the global generator
+        np.random.seed(3)
         torch.manual_seed(3)
         outputs.append(model(source))
     assert torch.equal(outputs[0]["x"], outputs[1]["x"])

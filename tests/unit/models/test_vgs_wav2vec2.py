@@ -50,12 +50,36 @@ def test_unmasked_second_pass_equals_encode_speech():
     torch.testing.assert_close(model.encode_image(net_input["image"]), both["image_embedding"])
 
 
-def test_masked_and_unmasked_differ():
+def test_masked_and_unmasked_differ_in_training_only():
     sample = tiny_sample()
-    masked = forward(tiny_model(vgs_forward="masked").eval(), sample, compute_vgs=True)
-    unmasked = forward(tiny_model(vgs_forward="unmasked").eval(), sample, compute_vgs=True)
-    assert not torch.allclose(masked["speech_embedding"], unmasked["speech_embedding"])
-    torch.testing.assert_close(masked["x"], unmasked["x"])
+    still = {
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "speech_head_dropout": 0.0,
+        "image_dropout": 0.0,
+        "speech_head_attention_dropout": 0.0,
+        "image_attention_dropout": 0.0,
+    }
+    for train in (True, False):
+        masked = forward(tiny_model(vgs_forward="masked", **still).train(train), sample, compute_vgs=True)
+        unmasked = forward(tiny_model(vgs_forward="unmasked", **still).train(train), sample, compute_vgs=True)
+        same = torch.allclose(masked["speech_embedding"], unmasked["speech_embedding"], atol=1e-6)
+        assert same != train
+        torch.testing.assert_close(masked["x"], unmasked["x"])
+
+
+def test_evaluation_reads_unmasked_speech():
+    model, sample = tiny_model(vgs_forward="masked").eval(), tiny_sample()
+    output = forward(model, sample, compute_ssl=True, compute_vgs=True)
+    torch.testing.assert_close(output["speech_embedding"], model.encode_speech(sample["net_input"]["source"]))
+
+
+def test_validation_does_not_count_as_computing_a_branch():
+    model, sample = tiny_model(), tiny_sample()
+    forward(model.eval(), sample, compute_ssl=True, compute_vgs=True)
+    forward(model.train(), sample, compute_ssl=False, compute_vgs=True)
+    unused = {id(parameter) for parameter in model.unused_parameters()}
+    assert unused == {id(parameter) for parameter in model.ssl_parameters()}
 
 
 @pytest.mark.parametrize("vgs_forward", ["masked", "unmasked"])

@@ -1,6 +1,6 @@
 """A recorded loss trace: a change of the arithmetic, of the data order or of a default shows here.
 
-After an intended change run ``VGS_RECORD_GOLDEN=1 python -m pytest tests/golden``, look at the difference, and
+After an intended change run ``VGS_RECORD_GOLDEN=1 python -m pytest tests/golden``, look at the difference and
 commit it with the reason.
 """
 

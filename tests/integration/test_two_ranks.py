@@ -4,6 +4,7 @@ import socket
 import subprocess
 
 import pytest
+from support.tiny import NO_DROPOUT
 from support.train import CHECKOUT, environment, history, train, train_command
 
 
@@ -46,9 +47,7 @@ SETTINGS = [
     "task.length_noise=0.0",
     # fairseq's group norm depends on padding: batches of another composition would differ slightly.
     "model.extractor_mode=layer_norm",
-    "model.dropout=0.0",
-    "model.speech_head_dropout=0.0",
-    "model.image_dropout=0.0",
+    *[f"model.{name}={value}" for name, value in NO_DROPOUT.items()],
     "optimizer.adam_eps=0.001",
 ]
 

@@ -40,6 +40,14 @@ VGS_SIZES: dict[str, Any] = {
     "image_size": 16,
     "patch_size": 8,
 }
+NO_DROPOUT: dict[str, Any] = {
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "speech_head_dropout": 0.0,
+    "speech_head_attention_dropout": 0.0,
+    "image_dropout": 0.0,
+    "image_attention_dropout": 0.0,
+}
 
 
 def tiny_model(*, seed: int = 0, **settings: Any) -> VgsWav2Vec2Model:

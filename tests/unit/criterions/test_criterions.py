@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from fairseq import metrics
-from support.tiny import tiny_model, tiny_sample
+from support.tiny import NO_DROPOUT, tiny_model, tiny_sample
 
 from fairseq_vgs.criterions import VgsContrastiveCriterion, VgsMultitaskCriterion
 
@@ -16,9 +16,7 @@ def run(criterion, model, sample, *, train=True):
 
 
 def gradients(criterion, sample, **settings):
-    model = tiny_model(
-        dropout=0.0, attention_dropout=0.0, speech_head_dropout=0.0, image_dropout=0.0, **settings
-    )
+    model = tiny_model(**NO_DROPOUT, **settings)
     loss, sample_size, _ = run(criterion, model, sample)
     (loss / sample_size).backward()
     return {name: p.grad for name, p in model.named_parameters()}

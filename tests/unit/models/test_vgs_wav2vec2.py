@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from support.tiny import tiny_model, tiny_sample
+from support.tiny import NO_DROPOUT, tiny_model, tiny_sample
 
 
 def forward(model, sample, **kwargs):
@@ -52,17 +52,13 @@ def test_unmasked_second_pass_equals_encode_speech():
 
 def test_masked_and_unmasked_differ_in_training_only():
     sample = tiny_sample()
-    still = {
-        "dropout": 0.0,
-        "attention_dropout": 0.0,
-        "speech_head_dropout": 0.0,
-        "image_dropout": 0.0,
-        "speech_head_attention_dropout": 0.0,
-        "image_attention_dropout": 0.0,
-    }
     for train in (True, False):
-        masked = forward(tiny_model(vgs_forward="masked", **still).train(train), sample, compute_vgs=True)
-        unmasked = forward(tiny_model(vgs_forward="unmasked", **still).train(train), sample, compute_vgs=True)
+        masked = forward(
+            tiny_model(vgs_forward="masked", **NO_DROPOUT).train(train), sample, compute_vgs=True
+        )
+        unmasked = forward(
+            tiny_model(vgs_forward="unmasked", **NO_DROPOUT).train(train), sample, compute_vgs=True
+        )
         same = torch.allclose(masked["speech_embedding"], unmasked["speech_embedding"], atol=1e-6)
         assert same != train
         torch.testing.assert_close(masked["x"], unmasked["x"])

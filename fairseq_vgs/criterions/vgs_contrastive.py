@@ -99,8 +99,8 @@ class VgsContrastiveCriterion(FairseqCriterion):
         if not self.training:
             sample["embeddings"] = {"speech": speech.detach(), "image": image.detach()}
         n_local = 0 if sample.get("is_dummy") else speech.size(0)
-        all_speech = gather_with_gradient(speech[:n_local])
-        all_images = gather_with_gradient(image[:n_local])
+        both = gather_with_gradient(torch.cat([speech, image], dim=1)[:n_local])
+        all_speech, all_images = both.tensor_split(2, dim=1)
         ids = gather_ids(sample["image_id"][:n_local].to(speech.device))
         if len(ids) < 2 and self.training:
             raise ValueError(

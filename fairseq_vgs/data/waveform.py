@@ -15,11 +15,9 @@ from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.location import MediaLocation, open_media
+from fairseq_vgs.manifest.media import SILENCE_AMPLITUDE
 
 FloatArray = npt.NDArray[np.float32]
-
-SILENCE_PEAK = 2.0**-16
-"""Speech that stays within half a 16-bit step of its mean is silent; normalised, it would be noise."""
 
 _NORM_EPSILON = 1e-5  # of torch's layer_norm, which fairseq applies to waveforms
 
@@ -98,6 +96,6 @@ def _check_samples(waveform: FloatArray, *, place: str, start: int, n_wanted: in
     if not np.isfinite(low + high):
         expected = f"samples {start} to {start + n_wanted} must be finite numbers"
         raise BadItemError(fault(place, expected, low + high, "encode the file again"))
-    if high - low <= 2 * SILENCE_PEAK:
+    if high - low <= 2 * SILENCE_AMPLITUDE:
         what = f"samples {start} to {start + n_wanted} are silent"
         raise BadItemError(Fault(place, f"{what}; remove the line, or skip it with task.skip_bad=true"))

@@ -124,7 +124,7 @@ def write_abx(package: Path, output: Path, *, quality: float) -> tuple[list[str]
             for phone in utterance.phones:
                 file.write(f"{audio_id}\t{seconds(phone.onset)}\t{seconds(phone.offset)}\t{phone.label}\n")
     n_items = write_items(output / "triphone.item", utterances)
-    counts = {
+    counts: dict[str, object] = {
         "utterances": len(utterances),
         "minutes": round(sum(row.n_samples for row in rows) / 16_000 / 60, 2),
         "phones": sum(len(utterance.phones) for utterance in utterances),

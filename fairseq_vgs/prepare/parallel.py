@@ -26,9 +26,9 @@ def map_in_order(
         progress: called with (items done, items in all).
     """
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        results = pool.map(work, items)
         try:
-            for done, result in enumerate(results, start=1):
+            # Inside, since handing out the work takes a while in which the user may interrupt, too.
+            for done, result in enumerate(pool.map(work, items), start=1):
                 if progress is not None:
                     progress(done, len(items))
                 yield result

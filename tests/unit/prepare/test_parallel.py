@@ -34,3 +34,20 @@ def test_nothing_is_begun_after_an_error() -> None:
     with pytest.raises(ValueError, match="first"):
         list(map_in_order(work, range(50), jobs=1))
     assert len(begun) < 5
+
+
+def test_interruption_while_work_is_handed_out_drops_what_waits() -> None:
+    begun = []
+
+    class Interrupted(list):
+        def __iter__(self):
+            yield from range(20)
+            raise KeyboardInterrupt
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(map_in_order(work, Interrupted(), jobs=1))
+    assert len(begun) < 5

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 def _add_tuxpaint(corpora: Any) -> None:
     parser = corpora.add_parser(
         "tuxpaint",
-        help="pictures with their names spoken in one of 13 languages (Debian: tuxpaint-stamps-default)",
+        help="pictures with their names spoken in one of 14 languages (Debian: tuxpaint-stamps-default)",
         description="Pictures of single objects with their recorded names, split so that no recording, "
         "caption or picture is in two splits. Get the corpus with: "
         "apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb STAMPS",

@@ -30,6 +30,7 @@ PAGE_NAME = "index.html"
 N_ANSWERS = 5
 
 FloatArray = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,11 @@ def _speech_cards(
         ]
         correct = None
         if not any(answer.is_hit for answer in answers):
-            correct = _picture(results, source, media, int(items.caption_image[choice.index]), is_hit=True)
+            positive = items.pool.image_groups == group
+            number, score = _best_positive(
+                items.speech[choice.index], items.images, positive, items.similarity
+            )
+            correct = _picture(results, source, media, number, is_hit=True, score=score)
         query = _caption(results, source, media, choice.index)
         rank = float(results.ranks.speech_to_image[choice.index])
         cards.append(Card(query, rank, len(items.image_ids), choice.is_worst, answers, correct))
@@ -204,20 +209,24 @@ def _image_cards(
         ]
         correct = None
         if not any(answer.is_hit for answer in answers):
-            correct = _best_caption(results, source, media, choice.index)
+            positive = items.pool.speech_groups == group
+            number, score = _best_positive(
+                items.images[choice.index], items.speech, positive, items.similarity
+            )
+            correct = _caption(results, source, media, number, is_hit=True, score=score)
         query = _picture(results, source, media, choice.index)
         rank = float(results.ranks.image_to_speech[choice.index])
         cards.append(Card(query, rank, len(items.audio_ids), choice.is_worst, answers, correct))
     return cards
 
 
-def _best_caption(results: RetrievalResults, source: _Source, media: MediaFolder, image: int) -> Answer:
-    """Return the caption whose rank counts: the best-scoring one of the picture."""
-    items = results.items
-    own = np.flatnonzero(items.pool.speech_groups == items.pool.image_groups[image])
-    best = top_items(items.images[image : image + 1], items.speech[own], n_top=1, similarity=items.similarity)
-    number, score = int(own[best.index[0, 0]]), float(best.score[0, 0])
-    return _caption(results, source, media, number, is_hit=True, score=score)
+def _best_positive(
+    query: Vectors, gallery: Vectors, positive: npt.NDArray[np.bool_], similarity: str
+) -> tuple[int, float]:
+    """Return number and score of the correct answer whose rank counts: the best-scoring one."""
+    own = np.flatnonzero(positive)
+    best = top_items(query[None, :], gallery[own], n_top=1, similarity=similarity)
+    return int(own[best.index[0, 0]]), float(best.score[0, 0])
 
 
 def _caption(

@@ -175,7 +175,7 @@ def _section(name: str, title: str, cards: Sequence[Card], render: Any, seed: in
 
 def _speech_card(card: Card, number: int) -> str:
     answers = "\n".join(_picture_answer(answer, place) for place, answer in enumerate(card.answers, start=1))
-    correct = _picture_answer(card.correct, None) if card.correct else ""
+    correct = _picture_answer(card.correct, card.rank, below=True) if card.correct else ""
     return f"""<article class="card speech">
 {_card_head(card, f"Caption {number}")}
 <div class="query">{_player(card.query, f"Query: {card.query.label}")}{_said(card.query)}</div>
@@ -188,7 +188,7 @@ def _speech_card(card: Card, number: int) -> str:
 
 def _image_card(card: Card, number: int) -> str:
     answers = "\n".join(_caption_answer(answer, place) for place, answer in enumerate(card.answers, start=1))
-    correct = _caption_answer(card.correct, None) if card.correct else ""
+    correct = _caption_answer(card.correct, card.rank, below=True) if card.correct else ""
     return f"""<article class="card image">
 {_card_head(card, f"Picture {number}")}
 <div class="query">{_image(card.query, f"Query picture {card.query.label}")}</div>
@@ -208,35 +208,31 @@ def _card_head(card: Card, title: str) -> str:
     )
 
 
-def _picture_answer(answer: Answer, place: int | None) -> str:
-    alt = f"Picture {answer.label}, {_place_words(answer, place)}"
-    marks = _marks(answer, place)
-    return f'<li class="{_classes(answer, place)}">{_image(answer, alt)}<span>{marks}</span></li>'
+def _picture_answer(answer: Answer, rank: float, *, below: bool = False) -> str:
+    picture = _image(answer, f"Picture {answer.label}, {_rank_words(answer, rank)}")
+    return f'<li class="{_classes(answer, below=below)}">{picture}<span>{_marks(answer, rank)}</span></li>'
 
 
-def _caption_answer(answer: Answer, place: int | None) -> str:
-    label = f"Caption {answer.label}, {_place_words(answer, place)}"
+def _caption_answer(answer: Answer, rank: float, *, below: bool = False) -> str:
+    player = _player(answer, f"Caption {answer.label}, {_rank_words(answer, rank)}")
     return (
-        f'<li class="{_classes(answer, place)}"><span>{_marks(answer, place)}</span>'
-        f"{_player(answer, label)}{_said(answer)}</li>"
+        f'<li class="{_classes(answer, below=below)}"><span>{_marks(answer, rank)}</span>'
+        f"{player}{_said(answer)}</li>"
     )
 
 
-def _classes(answer: Answer, place: int | None) -> str:
-    return " ".join(["hit" if answer.is_hit else "wrong", *(["below"] if place is None else [])])
+def _classes(answer: Answer, *, below: bool) -> str:
+    return ("hit" if answer.is_hit else "wrong") + (" below" if below else "")
 
 
-def _place_words(answer: Answer, place: int | None) -> str:
-    if place is None:
-        return "correct, but not among the first"
-    return f"place {place}, {'correct' if answer.is_hit else 'wrong'}"
+def _rank_words(answer: Answer, rank: float) -> str:
+    return f"rank {rank:g}, {'correct' if answer.is_hit else 'wrong'}"
 
 
-def _marks(answer: Answer, place: int | None) -> str:
+def _marks(answer: Answer, rank: float) -> str:
     mark = '<b class="mark">✓ correct</b>' if answer.is_hit else '<span class="mark">wrong</span>'
-    position = "not among the first" if place is None else f"{place}."
     score = "" if answer.score is None else f' <span class="score">score {answer.score:.3g}</span>'
-    return f"{position} {mark}{score}"
+    return f"{rank:g}. {mark}{score}"
 
 
 def _image(answer: Answer, alt: str) -> str:

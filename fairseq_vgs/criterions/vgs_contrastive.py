@@ -26,6 +26,11 @@ from fairseq_vgs.losses import (
 
 Logs = dict[str, Any]
 
+LEARNED_SCALARS: dict[str, tuple[str, ...]] = {
+    "masked_margin": (),
+    "infonce": ("logit_scale",),
+    "sigmoid": ("logit_scale", "logit_bias"),
+}
 VGS_MEANS = {
     "vgs_loss": "vgs_loss",
     "vgs_speech_to_image_loss": "vgs_speech_to_image_loss",
@@ -66,6 +71,7 @@ class VgsContrastiveCriterion(FairseqCriterion):
         self.vgs_loss = str(vgs_loss)
         self.similarity = str(similarity)
         self.margin = margin
+        self.learned = LEARNED_SCALARS[self.vgs_loss]
 
     def forward(
         self,
@@ -74,13 +80,13 @@ class VgsContrastiveCriterion(FairseqCriterion):
         reduce: bool = True,  # noqa: ARG002 - fairseq's signature
     ) -> tuple[Tensor, int, Logs]:
         """Compute fairseq's triple: loss summed over pairs (nats), number of pairs, logs."""
-        net_output = model(**sample["net_input"], compute_ssl=False, compute_vgs=True)
+        net_output = model(**sample["net_input"], compute_ssl=False, compute_vgs=True, learned=self.learned)
         loss, logs = self.vgs_branch(net_output, sample)
         n_pairs = sample["n_pairs"]
         logs.update(count_logs(sample), sample_size=n_pairs)
         loss = loss * n_pairs
         logs["loss"] = loss.detach()
-        return loss, n_pairs, logs
+        return loss, n_pairs, silenced(logs) if sample.get("is_dummy") else logs
 
     def vgs_branch(self, net_output: dict[str, Tensor], sample: dict[str, Any]) -> tuple[Tensor, Logs]:
         """Compute the mean loss over the global batch's pairs.
@@ -102,6 +108,11 @@ class VgsContrastiveCriterion(FairseqCriterion):
         both = gather_with_gradient(torch.cat([speech, image], dim=1)[:n_local])
         all_speech, all_images = both.tensor_split(2, dim=1)
         ids = gather_ids(sample["image_id"][:n_local].to(speech.device))
+        if (
+            len(ids) == 0
+        ):  # every rank has fairseq's dummy batch: nothing to learn, but a graph to go back through
+            nothing = both.sum() + 0.0 * (speech.sum() + image.sum())
+            return nothing, {**dict.fromkeys(VGS_MEANS, nothing.detach()), "n_vgs_pairs": 0}
         if len(ids) < 2 and self.training:
             raise ValueError(
                 f"{self._where(sample)}: expected at least 2 pairs in a batch (one pair has no negatives), "
@@ -154,6 +165,11 @@ class VgsContrastiveCriterion(FairseqCriterion):
     def logging_outputs_can_be_summed() -> bool:
         """Every log is a sum."""
         return True
+
+
+def silenced(logs: Logs) -> Logs:
+    """Empty the logs of a dummy batch: on a single rank fairseq would count it as a real one."""
+    return {key: torch.zeros_like(value) if torch.is_tensor(value) else 0 for key, value in logs.items()}
 
 
 def count_logs(sample: dict[str, Any]) -> Logs:

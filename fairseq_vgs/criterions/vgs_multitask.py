@@ -20,6 +20,7 @@ from fairseq_vgs.criterions.vgs_contrastive import (
     VgsContrastiveConfig,
     VgsContrastiveCriterion,
     count_logs,
+    silenced,
 )
 from fairseq_vgs.losses import AlphaSchedule
 
@@ -120,7 +121,12 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
         compute_vgs = not self.training or vgs_weight > 0
         compute_ssl = not self.training or ssl_weight > 0
-        net_output = model(**sample["net_input"], compute_ssl=compute_ssl, compute_vgs=compute_vgs)
+        net_output = model(
+            **sample["net_input"],
+            compute_ssl=compute_ssl,
+            compute_vgs=compute_vgs,
+            learned=self.learned if compute_vgs else (),
+        )
         logs = count_logs(sample)
         logs.update(alpha=vgs_weight, n_batches=1)
         weighted: list[Tensor] = []
@@ -138,7 +144,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
                 weighted.append(vgs_weight * sample_size * vgs_mean)
         loss = sum(weighted[1:], start=weighted[0])  # the weights sum to 1, so there is at least one
         logs.update(loss=loss.detach(), sample_size=sample_size)
-        return loss, sample_size, logs
+        return loss, sample_size, silenced(logs) if sample.get("is_dummy") else logs
 
     def ssl_branch(
         self, model: Any, sample: dict[str, Any], net_output: dict[str, Any]

@@ -120,7 +120,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
                 f"model.speech_head: expected a head that works without CLS when model.use_cls is false, got "
                 f"{cfg.speech_head!r}; set model.use_cls=true or model.speech_head=attention"
             )
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))  # natural logarithm
         self.logit_bias = nn.Parameter(torch.tensor(cfg.logit_bias_init))
         self.autocast_enabled = _autocast_enabled(cfg.autocast)
         self._keep_unmasked = False
@@ -156,6 +156,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
         image: dict[str, Tensor] | None = None,
         compute_ssl: bool = True,
         compute_vgs: bool = False,
+        learned: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """Run fairseq's forward and, from the same pass, the visually grounded branch.
 
@@ -166,11 +167,12 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             image: pictures of the first P utterances, as the image encoder reads them.
             compute_ssl: compute the SSL branch.
             compute_vgs: compute the VGS branch.
+            learned: which of ``logit_scale`` (a multiplier) and ``logit_bias`` the VGS loss uses. Others are
+                not in the result, since distributed wrappers wait for a gradient of all that is.
 
         Returns:
             fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
-            ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], ``logit_scale`` (the multiplier)
-            and ``logit_bias``.
+            ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
         """
         padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
         with self._autocast(source.device):
@@ -199,6 +201,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
                 source, padding_mask = source[:n_pairs], _rows(padding_mask, n_pairs)
                 output = self._shared_forward(source, padding_mask, mask, _rows(mask_indices, n_pairs))
             output.update(self._vgs_branch(output["padding_mask"], image))
+            output.update(self._learned_scalars(learned))
         self._record("vgs")
         return output
 
@@ -227,13 +230,14 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             yield from self.vgs_parameters()
         if "ssl" not in computed:
             yield from self.ssl_parameters()
+        for name in ("logit_scale", "logit_bias"):
+            if name not in computed:
+                yield getattr(self, name)
 
     def vgs_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that only the VGS loss trains."""
         yield from self.speech_head.parameters()
         yield from self.image_encoder.parameters()
-        yield self.logit_scale
-        yield self.logit_bias
 
     def ssl_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that only the SSL loss trains."""
@@ -258,7 +262,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
 
         The unmasked frames f[B, T, D] are kept for a second pass where VGS wants one.
         """
-        x = x.float()  # fairseq writes the fp32 mask embedding into x, which autocast made bf16
+        x = x.to(self.mask_emb.dtype)  # fairseq writes the mask embedding into x, which autocast made bf16
         if self._keep_unmasked:
             self._unmasked = x.clone()  # fairseq masks in place
             self._keep_unmasked = False
@@ -308,9 +312,22 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
         return {
             "speech_embedding": speech_embedding.float(),
             "image_embedding": image_embedding.float(),
-            "logit_scale": self.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE),
-            "logit_bias": self.logit_bias.float(),
         }
+
+    def _learned_scalars(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Give the scalars that a loss uses; never the parameter itself, which hides it from DDP's search."""
+        scalars = {}
+        if "logit_scale" in names:
+            with (
+                torch.no_grad()
+            ):  # clamping the result instead would leave a scale above the limit no gradient
+                self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+            scalars["logit_scale"] = self.logit_scale.float().exp()
+        if "logit_bias" in names:
+            scalars["logit_bias"] = self.logit_bias.float() * 1.0
+        for name in scalars:
+            self._record(name)
+        return scalars
 
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if not self.autocast_enabled:
@@ -366,6 +383,10 @@ def _check_config(cfg: VgsWav2Vec2Config) -> None:
         raise ValueError(
             "model.encoder_layerdrop: expected 0 (the shared layer must always run), "
             f"got {cfg.encoder_layerdrop}"
+        )
+    if not 0 < cfg.logit_scale_init <= MAX_LOGIT_SCALE:
+        raise ValueError(
+            f"model.logit_scale_init: expected above 0, at most {MAX_LOGIT_SCALE}, got {cfg.logit_scale_init}"
         )
     for key, known in (("speech_head", SPEECH_HEADS), ("image_encoder", IMAGE_ENCODERS)):
         if getattr(cfg, key) not in known:

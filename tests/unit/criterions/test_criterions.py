@@ -109,6 +109,20 @@ def test_one_pair_is_refused_in_training_and_counted_out_in_evaluation():
     assert sample["embeddings"]["image"].shape[0] == 1
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_a_dummy_batch_counts_for_nothing(alpha):
+    """fairseq repeats a batch where a rank has none; alone it must neither fail nor be logged."""
+    model, sample = tiny_model(), {**tiny_sample(), "is_dummy": True}
+    loss, _, logs = run(VgsMultitaskCriterion(None, alpha_values=[alpha]), model, sample)
+    (loss * 0).backward()
+    assert torch.isfinite(loss)
+    assert all(float(value) == 0 for value in logs.values())
+    real = run(VgsMultitaskCriterion(None, alpha_values=[alpha]), model, tiny_sample())[2]
+    assert {key: torch.is_tensor(v) for key, v in logs.items()} == {
+        key: torch.is_tensor(v) for key, v in real.items()
+    }
+
+
 def test_meters_in_nats():
     criterion = VgsMultitaskCriterion(None)
     _, _, logs = run(criterion, tiny_model(), tiny_sample())

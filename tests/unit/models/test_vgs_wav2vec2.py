@@ -75,7 +75,8 @@ def test_validation_does_not_count_as_computing_a_branch():
     forward(model.eval(), sample, compute_ssl=True, compute_vgs=True)
     forward(model.train(), sample, compute_ssl=False, compute_vgs=True)
     unused = {id(parameter) for parameter in model.unused_parameters()}
-    assert unused == {id(parameter) for parameter in model.ssl_parameters()}
+    scalars = [model.logit_scale, model.logit_bias]
+    assert unused == {id(parameter) for parameter in [*model.ssl_parameters(), *scalars]}
 
 
 @pytest.mark.parametrize("vgs_forward", ["masked", "unmasked"])
@@ -91,13 +92,13 @@ def test_each_branch_trains_its_own_and_the_shared_parameters(vgs_forward):
         )
         loss.backward()
         unused = {id(parameter) for parameter in model.unused_parameters()}
-        loss_only = {id(model.logit_scale), id(model.logit_bias)}  # used by losses, not in this forward
+        loss_only: set[int] = set()
         quantizer = {id(p) for p in model.quantizer.parameters()}  # its diversity loss is not in this sum
         for name, parameter in model.named_parameters():
             if id(parameter) in loss_only | quantizer:
                 continue
             assert (parameter.grad is None) == (id(parameter) in unused), name
-        everything = list(model.vgs_parameters()) + list(model.ssl_parameters())
+        everything = [*model.vgs_parameters(), *model.ssl_parameters(), model.logit_scale, model.logit_bias]
         # the record was reset
         assert {id(p) for p in model.unused_parameters()} == {id(p) for p in everything}
 
@@ -110,6 +111,30 @@ def test_bf16_autocast_stays_close_and_returns_fp32():
         assert rough[key].dtype == torch.float32
     difference = (exact["speech_embedding"] - rough["speech_embedding"]).norm()
     assert difference / exact["speech_embedding"].norm() < 0.05
+
+
+@pytest.mark.parametrize("vgs_forward", ["masked", "unmasked"])
+def test_a_model_in_bf16(vgs_forward):
+    """fairseq's common.bf16 casts the model and its input."""
+    model, sample = tiny_model(vgs_forward=vgs_forward).bfloat16(), tiny_sample()
+    net_input = sample["net_input"]
+    net_input["source"] = net_input["source"].bfloat16()
+    net_input["image"] = {
+        k: v.bfloat16() if v.is_floating_point() else v for k, v in net_input["image"].items()
+    }
+    output = forward(model, sample, compute_ssl=True, compute_vgs=True)
+    assert all(output[key].dtype == torch.float32 for key in ("speech_embedding", "image_embedding", "x"))
+
+
+def test_learned_scalars_come_only_when_asked_for():
+    model, sample = tiny_model(), tiny_sample()
+    assert not {"logit_scale", "logit_bias"} & set(forward(model, sample, compute_vgs=True))
+    with torch.no_grad():
+        model.logit_scale.fill_(9.0)
+    output = forward(model, sample, compute_vgs=True, learned=("logit_scale",))
+    assert output["logit_scale"].item() == pytest.approx(100)
+    output["logit_scale"].backward()
+    assert model.logit_scale.grad > 0
 
 
 def test_pictures_as_input():
@@ -127,6 +152,7 @@ def test_pictures_as_input():
         ({"layer_type": "conformer"}, "model.layer_type"),
         ({"speech_head": "best"}, "model.speech_head: expected one of attention, resdavenet, got 'best'"),
         ({"image_encoder": "best"}, "model.image_encoder: expected one of"),
+        ({"logit_scale_init": 0.0}, "model.logit_scale_init: expected above 0"),
         ({"use_cls": False, "speech_head": "resdavenet"}, "set model.use_cls=true"),
         ({"conv_feature_layers": "[(16, 10, 5)] + exit()"}, "model.conv_feature_layers"),
     ],

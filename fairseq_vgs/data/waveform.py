@@ -27,8 +27,8 @@ def load_waveform(
 ) -> FloatArray:
     """Read an utterance, or a part of it, and check what was read.
 
-    Rate and length are checked for the whole file; NaN and silence for the part, since only that is decoded.
-    Channels are averaged, as fairseq does.
+    Rate and length are checked for the whole file; NaN for the part, since only that is decoded. A part may
+    be silent, as pauses are; a whole file may not. Channels are averaged, as fairseq does.
 
     Args:
         location: File, or slice of an archive.
@@ -41,7 +41,8 @@ def load_waveform(
         float32[S] within [-1, 1] unless the file exceeds it.
 
     Raises:
-        BadItemError: Unreadable, truncated, empty, wrong rate, length unlike the manifest's, NaN or silent.
+        BadItemError: Unreadable, truncated, empty, wrong rate, length unlike the manifest's, NaN, or wholly
+            silent.
     """
     n_wanted = n_samples - start if n_wanted is None else n_wanted
     try:
@@ -61,12 +62,15 @@ def load_waveform(
         step = "check the file, or skip it with task.skip_bad=true"
         raise BadItemError(Fault(place, f"{location} cannot be read as audio ({error}); {step}")) from error
     waveform: FloatArray = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    _check_samples(waveform, place=place, start=start, n_wanted=n_wanted)
+    _check_samples(waveform, place=place, start=start, n_wanted=n_wanted, is_whole=n_wanted == n_samples)
     return waveform
 
 
 def normalize_waveform(waveform: FloatArray) -> FloatArray:
-    """Bring an utterance to zero mean and unit variance, as torch's ``layer_norm`` over all samples."""
+    """Bring an utterance to zero mean and unit variance, as torch's ``layer_norm`` over all samples.
+
+    A silent part becomes zeros, but for rounding.
+    """
     centred = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
     variance = np.mean(np.square(centred, dtype=np.float64))
     normalized: FloatArray = centred * np.float32(1.0 / np.sqrt(variance + _NORM_EPSILON))
@@ -86,7 +90,7 @@ def _check_header(sound: soundfile.SoundFile, *, place: str, n_samples: int) -> 
         )
 
 
-def _check_samples(waveform: FloatArray, *, place: str, start: int, n_wanted: int) -> None:
+def _check_samples(waveform: FloatArray, *, place: str, start: int, n_wanted: int, is_whole: bool) -> None:
     if len(waveform) != n_wanted:
         expected = f"audio must hold the samples {start} to {start + n_wanted}"
         raise BadItemError(
@@ -96,6 +100,6 @@ def _check_samples(waveform: FloatArray, *, place: str, start: int, n_wanted: in
     if not np.isfinite(low + high):
         expected = f"samples {start} to {start + n_wanted} must be finite numbers"
         raise BadItemError(fault(place, expected, low + high, "encode the file again"))
-    if high - low <= 2 * SILENCE_AMPLITUDE:
-        what = f"samples {start} to {start + n_wanted} are silent"
-        raise BadItemError(Fault(place, f"{what}; remove the line, or skip it with task.skip_bad=true"))
+    if is_whole and high - low <= 2 * SILENCE_AMPLITUDE:
+        step = "remove the line, or skip it with task.skip_bad=true"
+        raise BadItemError(Fault(place, f"all {n_wanted} samples are silent; {step}"))

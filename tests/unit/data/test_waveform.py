@@ -93,10 +93,18 @@ def test_every_bad_file_is_named_with_its_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_only_the_part_that_is_read_must_be_sound(tmp_path):
+def test_only_the_part_that_is_read_must_be_finite(tmp_path):
     samples = noise(1000, seed=8)
-    samples[900:] = 0
+    samples[950] = np.nan
     location = write(tmp_path / "a.wav", samples)
     assert len(load(location, 1000, start=0, n_wanted=500)) == 500
-    with pytest.raises(BadItemError, match="samples 900 to 1000 are silent"):
+    with pytest.raises(BadItemError, match="samples 900 to 1000 must be finite"):
         load(location, 1000, start=900, n_wanted=100)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.2])
+def test_a_part_may_be_a_pause(tmp_path, level):
+    samples = noise(1000, seed=8)
+    samples[900:] = level
+    pause = load(write(tmp_path / "a.wav", samples), 1000, start=900, n_wanted=100)
+    np.testing.assert_allclose(normalize_waveform(pause), np.zeros(100), atol=1e-4)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.location import MediaLocation, open_media
-from fairseq_vgs.manifest.media import PICTURE_FORMATS
+from fairseq_vgs.manifest.media import open_picture
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded (Pillow's own limit: 256 MB as RGB)."""
@@ -54,7 +54,7 @@ def load_picture(location: MediaLocation, *, place: str, image_size: int) -> npt
         with ExitStack() as stack:
             whole_file = location.offset is None
             source = location.path if whole_file else stack.enter_context(open_media(location))
-            image = stack.enter_context(Image.open(source, formats=PICTURE_FORMATS))
+            image = stack.enter_context(open_picture(source))
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
                 raise BadItemError(

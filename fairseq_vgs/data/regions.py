@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.media import open_features
 from fairseq_vgs.manifest.schema import RegionRow
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ class RegionStore:
     """The regions of every picture; features stay on disk until they are asked for.
 
     Args:
-        features_path: ``regions.npy``, floats [rows, D].
+        features_path: ``regions.npy``, float16 [rows, D].
         rows: The region table; a picture's regions keep this order.
         image_index: Number of every picture by its id.
         max_regions: Regions kept per picture, the first ones.
@@ -96,7 +97,10 @@ class RegionStore:
         return slice(int(self._offsets[image_index]), int(self._offsets[image_index + 1]))
 
     def _open(self) -> npt.NDArray[Any]:
-        return open_features(self.path)
+        try:
+            return open_features(self.path)
+        except ValueError as error:
+            raise ManifestError(Fault(str(self.path), str(error))) from error
 
     def _check_rows(
         self, rows: Sequence[RegionRow], image_index: Mapping[str, int], *, n_feature_rows: int
@@ -113,24 +117,3 @@ class RegionStore:
                 faults.append(fault(place, expected, row.feature_row, "rerun fairseq-vgs prepare"))
         if faults:
             raise ManifestError(faults)
-
-
-def open_features(path: Path) -> npt.NDArray[Any]:
-    """Open region features [rows, D] as a memory map.
-
-    Raises:
-        ManifestError: The file is missing, truncated, pickled, or no matrix of floats.
-    """
-    try:
-        features: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        step = "copy it again, or rerun fairseq-vgs prepare"
-        raise ManifestError(
-            Fault(str(path), f"cannot be read as a NumPy matrix ({error}); {step}")
-        ) from error
-    if features.ndim != 2 or features.dtype.kind != "f":
-        got = f"{features.dtype} of shape {features.shape}"
-        raise ManifestError(
-            fault(str(path), "must hold floats [rows, dims]", got, "rerun fairseq-vgs prepare")
-        )
-    return features

@@ -14,6 +14,7 @@ from PIL import Image
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.manifest.errors import ManifestError
 from fairseq_vgs.manifest.location import read_bytes, resolve
+from fairseq_vgs.manifest.media import open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class MediaFolder:
 
     def _copy_picture(self, root: Path, entry: str) -> str:
         content = read_bytes(resolve(root, entry))
-        with Image.open(io.BytesIO(content)) as picture:
+        with open_picture(io.BytesIO(content)) as picture:
             suffix = _SHOWN_FORMATS.get(picture.format or "")
             picture.load()  # finds truncated files
             if suffix is None or len(content) > MAX_PICTURE_BYTES:

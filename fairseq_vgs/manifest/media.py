@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -72,6 +73,15 @@ def _scan_samples(file: soundfile.SoundFile, *, limit: int) -> tuple[int, float,
     return n_read, low, high, n_bad
 
 
+def open_picture(source: Path | str | BinaryIO) -> Image.Image:
+    """Open a picture of one of ``PICTURE_FORMATS``; Pillow decodes it when its pixels are asked for.
+
+    Raises:
+        PIL.UnidentifiedImageError: The file is none of these.
+    """
+    return Image.open(source, formats=PICTURE_FORMATS)
+
+
 def picture_problems(data: bytes, *, width: int, height: int) -> list[str]:
     """Return what is wrong with a picture's bytes: undecodable, too large, another size than the table's.
 
@@ -86,7 +96,7 @@ def picture_problems(data: bytes, *, width: int, height: int) -> list[str]:
         with warnings.catch_warnings():
             # Pillow only warns up to twice its limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
+            with open_picture(io.BytesIO(data)) as picture:
                 size = picture.size
                 picture.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

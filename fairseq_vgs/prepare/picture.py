@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fairseq_vgs.manifest.media import open_picture
+
 WHITE = (255, 255, 255)
 WEBP_QUALITY = 90
 WEBP_METHOD = 4
@@ -42,7 +44,7 @@ def _open_svg(path: Path, size: int) -> Image.Image:
         result = subprocess.run(command, capture_output=True, check=True, timeout=RSVG_TIMEOUT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         raise PictureError("unreadable picture") from error
-    return Image.open(io.BytesIO(result.stdout))
+    return open_picture(io.BytesIO(result.stdout))
 
 
 def read_cut_out(path: Path, size: int) -> Image.Image:
@@ -55,7 +57,7 @@ def read_cut_out(path: Path, size: int) -> Image.Image:
     """
     try:
         # Rendered larger than needed: what is cropped away must not cost resolution.
-        opened = _open_svg(path, 2 * size) if path.suffix == ".svg" else Image.open(path)
+        opened = _open_svg(path, 2 * size) if path.suffix == ".svg" else open_picture(path)
         picture = opened.convert("RGBA")
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError("unreadable picture") from error

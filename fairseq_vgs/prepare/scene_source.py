@@ -26,6 +26,7 @@ from fairseq_vgs.manifest import (
     read_regions,
     resolve,
 )
+from fairseq_vgs.manifest.media import open_picture
 from fairseq_vgs.prepare.audio import AudioError, Samples, read_mono, root_mean_square
 
 # Level of every recorded name, about -23 dB of full scale: loudness must not tell objects apart.
@@ -154,7 +155,7 @@ def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str
         raise ManifestError(fault("regions.tsv", "must hold a region of every image", image.image_id, step))
     try:
         with open_media(resolve(image_root, image.path)) as file:
-            picture = Image.open(file).convert("RGB")
+            picture = open_picture(file).convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         step = "replace or remove it"
         raise ManifestError(fault(image.path, "picture must decode", str(error), step)) from error

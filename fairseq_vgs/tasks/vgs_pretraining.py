@@ -19,10 +19,11 @@ from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
-from fairseq_vgs.data.regions import RegionStore, open_features
+from fairseq_vgs.data.regions import RegionStore
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
 from fairseq_vgs.manifest.errors import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.media import open_features
 from fairseq_vgs.manifest.tables import read_regions
 from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
 from fairseq_vgs.tasks.history import TrainingHistory
@@ -125,10 +126,17 @@ class VgsPretrainingTask(FairseqTask):
 
     @property
     def region_dim(self) -> int | None:
-        """Dims of the region features in ``task.data``; None with raw pictures or without the data."""
+        """Dims of the region features in ``task.data``; None with raw pictures or without the data.
+
+        Raises:
+            ManifestError: ``regions.npy`` cannot be used.
+        """
         if str(self.cfg.image_input) != "regions" or not self.folder.region_features.is_file():
             return None
-        return int(open_features(self.folder.region_features).shape[1])
+        try:
+            return int(open_features(self.folder.region_features).shape[1])
+        except ValueError as error:
+            raise ManifestError(Fault(str(self.folder.region_features), str(error))) from error
 
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; this is where a run starts, so missing data is reported here.
@@ -252,6 +260,11 @@ class VgsPretrainingTask(FairseqTask):
     def max_positions(self) -> None:
         """Return no limit: speech is cut to ``max_seconds`` anyway."""
         return
+
+    @staticmethod
+    def has_sharded_data(split: str) -> bool:  # noqa: ARG004 - fairseq's signature
+        """Tell fairseq no: a colon in ``task.data`` belongs to the path and separates no shards."""
+        return False
 
     @property
     def source_dictionary(self) -> None:

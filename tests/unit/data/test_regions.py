@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.data.regions import RegionStore, open_features
+from fairseq_vgs.data.regions import RegionStore
 from fairseq_vgs.manifest.errors import ManifestError
 from fairseq_vgs.manifest.schema import RegionRow
 
@@ -68,10 +68,11 @@ def test_workers_open_the_file_themselves(tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickled).features(0), regions.features(0))
 
 
-@pytest.mark.parametrize("kind", ["absent", "truncated", "pickled", "one axis", "integers"])
+@pytest.mark.parametrize("kind", ["absent", "truncated", "pickled", "one axis", "integers", "float32"])
 def test_unusable_feature_files(tmp_path, kind):
     path: Path = tmp_path / "regions.npy"
     contents = {"one axis": np.ones(3), "integers": np.ones((2, 2), dtype=np.int64)}
+    contents["float32"] = np.ones((2, 2), dtype=np.float32)
     if kind in contents:
         np.save(path, contents[kind])
     elif kind == "pickled":
@@ -80,4 +81,4 @@ def test_unusable_feature_files(tmp_path, kind):
         np.save(path, np.ones((50, 50)))
         path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ManifestError, match=r"regions\.npy"):
-        open_features(path)
+        RegionStore(path, [], image_index=INDEX, max_regions=1, table_path=tmp_path / "regions.tsv")

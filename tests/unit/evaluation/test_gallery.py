@@ -150,6 +150,7 @@ def test_unreadable_picture_is_counted_and_the_page_made(tmp_path):
     write_results(tmp_path / "results")
     for number in range(N_IMAGES):
         (data / f"{number}.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 6)).save(data / "0.png", format="EPS")  # which Pillow would decode by Ghostscript
     page = _Page(
         gallery.build_gallery(tmp_path / "results", data, tmp_path / "out").read_text(encoding="utf-8")
     )

@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from fairseq_vgs.manifest.media import audio_problems, non_finite_rows, open_features, picture_problems
+from fairseq_vgs.manifest.media import (
+    PICTURE_FORMATS,
+    audio_problems,
+    non_finite_rows,
+    open_features,
+    open_picture,
+    picture_problems,
+)
 
 
 def only(problems: list[str]) -> str:
@@ -191,3 +198,16 @@ def test_rows_that_are_not_finite_in_several_blocks(monkeypatch: pytest.MonkeyPa
     features[1, 0] = np.nan
     features[6, 1] = np.inf
     assert non_finite_rows(features) == [1, 6]
+
+
+@pytest.mark.parametrize("kind", PICTURE_FORMATS)
+def test_pictures_of_known_formats_open(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (3, 2)).save(tmp_path / "picture", format=kind)
+    assert open_picture(tmp_path / "picture").size == (3, 2)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "TGA", "ICO"])
+def test_pictures_of_other_formats_do_not_open(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (3, 2)).save(tmp_path / "picture", format=kind)
+    with pytest.raises(UnidentifiedImageError):
+        open_picture(tmp_path / "picture")

@@ -67,6 +67,12 @@ def test_pictures_that_show_nothing_on_white_have_a_reason(
         read_cut_out(tmp_path / "a.png", 160)
 
 
+def test_a_format_that_other_programs_would_decode_has_a_reason(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png", format="EPS")
+    with pytest.raises(PictureError, match="unreadable picture"):
+        read_cut_out(tmp_path / "a.png", 160)
+
+
 @pytest.mark.skipif(not can_render_svg(), reason="rsvg-convert is not installed")
 def test_svg_is_rendered_at_the_wanted_size(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_text(SVG)

@@ -139,6 +139,12 @@ def test_faulty_picture_names_the_file(source: Path) -> None:
         load_source(source, n_objects=11, max_seconds=0, seed=1)
 
 
+def test_picture_of_a_format_that_other_programs_would_decode(source: Path) -> None:
+    Image.new("RGB", (30, 20)).save(source / "pictures/animals/thing_00.webp", format="EPS")
+    with pytest.raises(ManifestError, match=r"thing_00\.webp: picture must decode"):
+        load_source(source, n_objects=11, max_seconds=0, seed=1)
+
+
 def test_first_recording_of_a_picture_is_taken(tmp_path: Path, source: Path) -> None:
     soundfile.write(source / "second.flac", tone(900, seconds=1.0, rate=16_000), 16_000)
     list_path, pairs_path = source / "train.tsv", source / "train.pairs.tsv"

@@ -74,9 +74,10 @@ def plan_batches(order: IntArray, lengths: IntArray, limits: BatchLimits) -> lis
         ValueError: A pair alone exceeds ``max_tokens``.
     """
     batches: list[IntArray] = []
+    window = _window(lengths[order], limits)
     start = 0
     while start < len(order):
-        n_pairs = _n_that_fit(lengths[order[start : start + _window(order, lengths, limits)]], limits)
+        n_pairs = _n_that_fit(lengths[order[start : start + window]], limits)
         if n_pairs == 0:
             rows = 1 + unpaired_rows(1, limits.unpaired_ratio)
             length = int(lengths[order[start]])
@@ -95,13 +96,13 @@ def plan_batches(order: IntArray, lengths: IntArray, limits: BatchLimits) -> lis
     return batches
 
 
-def _window(order: IntArray, lengths: IntArray, limits: BatchLimits) -> int:
+def _window(lengths: IntArray, limits: BatchLimits) -> int:
     """Return a number of items that no batch exceeds, so that only these are looked at."""
     if limits.max_pairs is not None:
         return limits.max_pairs
     if limits.max_tokens is not None:
-        return limits.max_tokens // max(1, int(lengths.min())) + 1
-    return len(order)
+        return limits.max_tokens // max(1, int(lengths.min(initial=limits.max_tokens))) + 1
+    return len(lengths)
 
 
 def _n_that_fit(lengths: IntArray, limits: BatchLimits) -> int:

@@ -169,6 +169,9 @@ def load_audio_table(path: Path, *, layers: ConvLayers, skip_short: bool = False
         # The rows stay, so that line numbers stay true; nothing draws an utterance of length 0.
         n_samples = audio.n_samples.copy()
         n_samples[short] = 0
+        if not n_samples.any():
+            what = "no utterance can be used, all are too short; choose another list"
+            raise ManifestError(Fault(path.name, what))
         audio = AudioTable(path, audio.root, audio.paths, n_samples)
     return audio
 

@@ -53,7 +53,12 @@ def plan_unpaired(
 
     Returns:
         The plan, and the numbers of each batch's slots.
+
+    Raises:
+        ValueError: ``usable`` is empty.
     """
+    if not len(usable):
+        raise ValueError("usable: expected rows of the unpaired list, got none")
     counts = np.array([unpaired_rows(len(batch), ratio) for batch in batches], dtype=np.int64)
     n_slots = int(counts.sum())
     passes = [generator.permutation(usable) for _ in range(-(-n_slots // len(usable)))]

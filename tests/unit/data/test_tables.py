@@ -79,6 +79,9 @@ def test_unpaired_list(tmp_path):
         load_audio_table(path, layers=CONV)
     table = load_audio_table(path, layers=CONV, skip_short=True)
     assert table.n_samples.tolist() == [6000, 0, 7000]
+    short = make_folder(tmp_path / "short", lengths={"train": [399, 400]}).audio_list("train")
+    with pytest.raises(ManifestError, match="no utterance can be used, all are too short"):
+        load_audio_table(short, layers=CONV, skip_short=True)
     path.write_text(path.read_text().splitlines()[0] + "\n")
     with pytest.raises(ManifestError, match="train"):
         load_audio_table(path, layers=CONV)

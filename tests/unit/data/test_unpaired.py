@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from fairseq_vgs.data.unpaired import plan_unpaired
 
@@ -34,6 +35,11 @@ def test_small_lists_are_gone_through_again():
 def test_epochs_differ_and_repeat():
     assert plan(1.0)[0].utterance.tolist() == plan(1.0)[0].utterance.tolist()
     assert plan(1.0)[0].utterance.tolist() != plan(1.0, seed=1)[0].utterance.tolist()
+
+
+def test_nothing_to_draw_from():
+    with pytest.raises(ValueError, match="usable: expected rows of the unpaired list, got none"):
+        plan(1.0, n_usable=0)
 
 
 def test_a_ratio_too_small_for_any_batch():

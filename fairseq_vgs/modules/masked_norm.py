@@ -1,11 +1,15 @@
 """Batch and group normalisation over time that ignore padded frames.
 
-Legend: `P` sequences, `C` channels, `T` frames, `G` groups.
+Legend: `P` sequences, `C` channels, `T` frames, `N` ranks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 __all__ = ["MaskedBatchNorm", "MaskedGroupNorm", "build_masked_norm"]
@@ -26,9 +30,15 @@ def build_masked_norm(name: str, n_channels: int) -> nn.Module:
 class MaskedBatchNorm(nn.BatchNorm1d):
     """`nn.BatchNorm1d` (same parameters, buffers, momentum, eps) whose statistics are of valid frames only.
 
-    In training, mean and variance are those of the valid frames of the batch of this rank, and so are the
-    running statistics: the result and the model do not depend on how far a batch was padded. The authors'
-    code counts padding (always 8 s) as data. Statistics are computed in float32 under any autocast.
+    In training, mean and variance are those of the valid frames of all ranks' batches, and so are the running
+    statistics: the result and the model depend neither on how far a batch was padded nor on how it was split
+    over ranks. The authors' code counts padding (always 8 s) as data and takes each replica's statistics.
+    Statistics are computed in float32 under any autocast.
+
+    With several ranks (torch.distributed's default group), the forward pass in training is a collective, and
+    with gradients enabled so is the backward pass: every rank must call the module equally often and use the
+    result in its loss, a rank without rows (`P` = 0) or without a valid frame too. Gradients are those of the
+    sum of all ranks' losses, as in `nn.SyncBatchNorm`. In evaluation, ranks are independent.
 
     Shape:
         x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are
@@ -36,27 +46,28 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:  # noqa: D102 - see the class
-        if valid is None:
-            valid = x.new_ones(x.size(0), x.size(2), dtype=torch.bool)
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            return self._normalize(x if x.dtype == torch.float64 else x.float(), valid).to(x.dtype)
+        return _in_float32(self._normalize, x, valid)
 
     def _normalize(self, x: Tensor, valid: Tensor) -> Tensor:
-        if not self.training:
-            mean, variance = self.running_mean, self.running_var
-            if mean is None or variance is None:
-                raise RuntimeError("MaskedBatchNorm: expected running statistics, got none")
-            centred = x - mean.to(x.dtype).view(1, -1, 1)
-        else:
+        if self.training:
             weights = valid.unsqueeze(1).to(x.dtype)
             n_frames = weights.sum()
-            total = n_frames.clamp(min=1.0)
-            mean = (x * weights).sum(dim=(0, 2)) / total
-            centred = x - mean.view(1, -1, 1)
-            variance = (centred.square() * weights).sum(dim=(0, 2)) / total
-            self._track(mean.detach(), variance.detach(), n_frames)
-        scale = torch.rsqrt(variance.to(x.dtype) + self.eps) * self.weight
-        return torch.addcmul(self.bias.view(1, -1, 1), centred, scale.view(1, -1, 1))
+            # Squares are taken around the rank's own mean: sums of squares around zero would cancel.
+            centre = (x * weights).sum(dim=(0, 2)) / n_frames.clamp(min=1.0)
+            centred = x - centre.view(1, -1, 1)
+            squares = (centred.square() * weights).sum(dim=(0, 2))
+            mean, variance, n_frames = _pool_over_ranks(centre, squares, n_frames)
+            self._track(mean.detach(), variance.detach(), n_frames.detach())
+        else:
+            if self.running_mean is None or self.running_var is None:
+                raise RuntimeError("MaskedBatchNorm: expected running statistics, got none")
+            mean = centre = self.running_mean.to(x.dtype)
+            variance = self.running_var.to(x.dtype)
+            centred = x - centre.view(1, -1, 1)
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        # The step from the rank's mean to the common one goes into the bias: no second copy of the frames.
+        bias = self.bias + (centre - mean) * scale
+        return torch.addcmul(bias.view(1, -1, 1), centred, scale.view(1, -1, 1))
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, n_frames: Tensor) -> None:
@@ -74,7 +85,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 class MaskedGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` (same parameters, eps) with statistics over the valid frames of each sequence.
 
-    Statistics are computed in float32 under any autocast. Nothing is shared between sequences or updates.
+    Statistics are computed in float32 under any autocast. Nothing is shared between sequences, ranks or
+    updates.
 
     Shape:
         x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are
@@ -82,10 +94,7 @@ class MaskedGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:  # noqa: D102 - see the class
-        if valid is None:
-            valid = x.new_ones(x.size(0), x.size(2), dtype=torch.bool)
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            return self._normalize(x if x.dtype == torch.float64 else x.float(), valid).to(x.dtype)
+        return _in_float32(self._normalize, x, valid)
 
     def _normalize(self, x: Tensor, valid: Tensor) -> Tensor:
         n_rows, n_channels, n_frames = x.shape
@@ -97,3 +106,54 @@ class MaskedGroupNorm(nn.GroupNorm):
         variance = (centred.square() * weights).sum(dim=(2, 3), keepdim=True) / n_values
         normed = (centred * torch.rsqrt(variance + self.eps)).flatten(1, 2)
         return torch.addcmul(self.bias.view(1, -1, 1), normed, self.weight.view(1, -1, 1))
+
+
+def _in_float32(normalize: Callable[[Tensor, Tensor], Tensor], x: Tensor, valid: Tensor | None) -> Tensor:
+    """Calls `normalize(x, valid)` in float32 (float64 stays) without autocast; returns `x`'s type."""
+    if valid is None:
+        valid = x.new_ones(x.size(0), x.size(2), dtype=torch.bool)
+    with torch.autocast(device_type=x.device.type, enabled=False):
+        return normalize(x if x.dtype == torch.float64 else x.float(), valid).to(x.dtype)
+
+
+def _pool_over_ranks(mean: Tensor, squares: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Joins the statistics of all ranks, which may have no frames; differentiable.
+
+    Args:
+        mean: `[C]` of this rank.
+        squares: `[C]`, sum of squared deviations from that mean.
+        n_frames: scalar.
+
+    Returns:
+        Mean `[C]`, biased variance `[C]` and number of frames over all ranks; the same on every rank.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return mean, squares / n_frames.clamp(min=1.0), n_frames
+    own = torch.cat([mean, squares, n_frames.view(1)])
+    if torch.is_grad_enabled() and not own.requires_grad:
+        # Some other rank may call the collective of the backward pass: this rank must call it as well.
+        own.requires_grad_(True)
+    ranks: Tensor = _GatherStatistics.apply(own)
+    means, deviations, counts = ranks.split([len(mean), len(mean), 1], dim=1)
+    counts = counts.detach()
+    total = counts.sum()
+    divisor = total.clamp(min=1.0)
+    pooled = (means * counts).sum(dim=0) / divisor
+    variance = (deviations + counts * (means - pooled).square()).sum(dim=0) / divisor
+    return pooled, variance, total
+
+
+class _GatherStatistics(torch.autograd.Function):
+    """`[K]` of every rank to `[N, K]`; the backward pass sums the gradients of all ranks' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
+        received = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(received, own.contiguous())
+        return torch.stack(received)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[dist.get_rank()]

@@ -14,6 +14,7 @@ import torch.distributed
 from torch import Tensor
 
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
+from fairseq_vgs.losses import gather_ids, gather_with_gradient
 
 METRIC_NAMES = (
     *(f"{direction}_r{k}" for direction in DIRECTIONS for k in RECALL_CUTOFFS),
@@ -38,6 +39,7 @@ class RetrievalCollector:
 
     def reset(self) -> None:
         """Forget the embeddings before another validation set; the values stay until there are new ones."""
+        self._begun: set[int] = set()
         self._pair_ids: set[int] = set()
         self._image_rows: set[int] = set()
         self._speech: list[Tensor] = []
@@ -51,6 +53,22 @@ class RetrievalCollector:
         """Number of different pairs collected, over all ranks."""
         return len(self._pair_ids)
 
+    def begin(self, sample: Mapping[str, Any]) -> bool:
+        """Note a batch before it is evaluated; all ranks must call this together.
+
+        Where a rank has no batch left, or an empty one, fairseq takes a copy of the first batch, which may
+        have been another rank's.
+
+        Returns:
+            Whether this rank's batch is such a copy: earlier batches, or lower ranks now, hold all its pairs.
+        """
+        ids = sample["id"]
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        owned = gather_ids(torch.stack([ids, torch.full_like(ids, rank)], dim=1)).tolist()
+        known = self._begun.union(pair_id for pair_id, owner in owned if owner < rank)
+        self._begun.update(pair_id for pair_id, _ in owned)
+        return known.issuperset(ids.tolist())
+
     def add(self, sample: Mapping[str, Any], embeddings: Mapping[str, Tensor]) -> None:
         """Add a batch of every rank; all ranks must call this together.
 
@@ -59,9 +77,9 @@ class RetrievalCollector:
             embeddings: ``speech`` and ``image`` f[P, E].
         """
         ids = torch.stack([sample["id"], sample["image_index"], sample["image_id"]], dim=1)
-        speech = gather_rows(embeddings["speech"].detach().float()).cpu()
-        images = gather_rows(embeddings["image"].detach().float()).cpu()
-        numbers = gather_rows(ids.to(embeddings["speech"].device)).cpu().tolist()
+        both = torch.cat([embeddings["speech"], embeddings["image"]], dim=1).detach().float()
+        speech, images = gather_with_gradient(both).cpu().tensor_split(2, dim=1)
+        numbers = gather_ids(ids.to(both.device)).tolist()
         for row, (pair_id, image_row, group) in enumerate(numbers):
             if pair_id not in self._pair_ids:
                 self._pair_ids.add(pair_id)
@@ -100,21 +118,3 @@ class RetrievalCollector:
             "retrieval_captions": float(len(self._speech)),
         }
         return {**recalls(ranks), **counts}
-
-
-def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate the rows [P, ...] of all ranks, P differing between them; without gradient."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    n_ranks = torch.distributed.get_world_size()
-    if n_ranks == 1:
-        return rows
-    own_count = torch.tensor([len(rows)], device=rows.device)
-    counts = [torch.zeros_like(own_count) for _ in range(n_ranks)]
-    torch.distributed.all_gather(counts, own_count)
-    sizes = [int(count) for count in counts]
-    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
-    padded[: len(rows)] = rows
-    gathered = [torch.empty_like(padded) for _ in range(n_ranks)]
-    torch.distributed.all_gather(gathered, padded)
-    return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])

@@ -138,6 +138,22 @@ class VgsPretrainingTask(FairseqTask):
         except ValueError as error:
             raise ManifestError(Fault(str(self.folder.region_features), str(error))) from error
 
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Build the model; a null ``model.image_dim`` becomes that of the region features.
+
+        It is written into the run's own settings, of which fairseq gives the model a copy: checkpoints hold
+        the number, and load without the data.
+
+        Raises:
+            ManifestError: The number is needed, and the data is missing.
+        """
+        if str(self.cfg.image_input) == "regions" and getattr(cfg, "image_dim", 0) is None:
+            faults = self._missing_files()
+            if faults:
+                raise ManifestError(faults)
+            cfg.image_dim = self.region_dim
+        return super().build_model(cfg, from_checkpoint)
+
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; this is where a run starts, so missing data is reported here.
 
@@ -227,10 +243,14 @@ class VgsPretrainingTask(FairseqTask):
         super().optimizer_step(optimizer, model, update_num)
 
     def valid_step(self, sample: Logs, model: Any, criterion: Any) -> tuple[Tensor, Any, Logs]:
-        """Evaluate a batch, with random numbers of its own, and keep its embeddings for retrieval."""
-        sample = dict(
-            sample
-        )  # the criterion adds the embeddings, which must not live as long as fairseq's dummy batch
+        """Evaluate a batch, with random numbers of its own, and keep its embeddings for retrieval.
+
+        The criterion learns from ``is_dummy`` that a batch is only a copy of an earlier one.
+        """
+        # a copy: the criterion adds the embeddings, which must not live as long as fairseq's dummy batch
+        sample = dict(sample)
+        if self._retrieval.begin(sample):
+            sample["is_dummy"] = True
         devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=devices), data_utils.numpy_seed(self.cfg.seed):
             utils.set_torch_seed(self.cfg.seed)
@@ -238,7 +258,8 @@ class VgsPretrainingTask(FairseqTask):
         embeddings = sample.get("embeddings")
         if embeddings is not None:
             self._retrieval.add(sample, embeddings)
-            logging_output = {**logging_output, _N_VALID_PAIRS: sample["n_pairs"]}
+            n_pairs = 0 if sample.get("is_dummy") else sample["n_pairs"]
+            logging_output = {**logging_output, _N_VALID_PAIRS: n_pairs}
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: list[Logs], criterion: Any) -> None:

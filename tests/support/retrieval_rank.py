@@ -18,14 +18,16 @@ def main(rank: int, world_size: int, init_file: str, batches_file: str) -> None:
     )
     batches = torch.load(batches_file)
     collector = RetrievalCollector("dot")
+    repeats = []
     n_steps = -(-len(batches) // world_size)
     for step in range(n_steps):
         number = step * world_size + rank
         # as fairseq: where a rank has no batch left, it takes the first one
         sample, embeddings = batches[number if number < len(batches) else 0]
+        repeats.append(collector.begin(sample))
         collector.add(sample, embeddings)
     values = collector.values(collector.n_pairs)
-    sys.stdout.write(json.dumps({"n_pairs": collector.n_pairs, **values}) + "\n")
+    sys.stdout.write(json.dumps({"repeats": repeats, "n_pairs": collector.n_pairs, **values}) + "\n")
     torch.distributed.destroy_process_group()
 
 

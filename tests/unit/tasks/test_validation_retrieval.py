@@ -73,6 +73,19 @@ def test_repeated_batches_count_once():
     assert collect([*batches, batches[0], batches[0]]).values(999) == collect(batches).values(23)
 
 
+def test_copies_of_a_batch_are_recognised():
+    first, second = (sample for sample, _ in make_batches()[:2])
+    collector = RetrievalCollector("dot")
+    assert [collector.begin(sample) for sample in (first, second, first, second)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    collector.reset()
+    assert not collector.begin(first)
+
+
 def test_only_the_whole_set_is_ranked():
     batches = make_batches()
     collector = RetrievalCollector("dot")
@@ -99,8 +112,12 @@ def test_half_precision_embeddings():
     assert collect(batches).values(23) == pytest.approx(brute_force(make_batches()))
 
 
-def test_two_ranks_equal_one(tmp_path):
-    batches = make_batches()  # 5 batches: the second rank's last one is a copy of the first
+@pytest.mark.parametrize(
+    ("n_batches", "repeats"),
+    [(5, [[False] * 3, [False, False, True]]), (1, [[False], [True]])],
+)
+def test_two_ranks_equal_one(tmp_path, n_batches, repeats):
+    batches = make_batches()[:n_batches]  # the second rank's last one is a copy of the first
     torch.save(batches, tmp_path / "batches.pt")
     processes = [
         subprocess.Popen(
@@ -124,5 +141,5 @@ def test_two_ranks_equal_one(tmp_path):
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         outputs.append(json.loads(output.splitlines()[-1]))
-    expected = {"n_pairs": 23, **collect(batches).values(23)}
-    assert outputs == [expected, expected]
+    expected = {"n_pairs": 23 if n_batches == 5 else 5, **collect(batches).values(23)}
+    assert outputs == [{"repeats": own, **expected} for own in repeats]

@@ -188,6 +188,17 @@ def test_validation_with_the_real_criterion(folder):
     assert {"ssl_loss", "vgs_loss"} <= set(in_threes)
 
 
+def test_copies_of_a_batch_do_not_count_in_validation(folder):
+    task = make_task(folder.path, "valid")
+    criterion, model = VgsMultitaskCriterion(task), tiny_model()
+    once, repeated = (validate(task, criterion, model, repeat_first=repeat) for repeat in (False, True))
+    assert repeated["loss"] == pytest.approx(once["loss"], rel=1e-6)
+    assert repeated["vgs_loss"] == pytest.approx(once["vgs_loss"], rel=1e-6)
+    recorder = Recorder()
+    validate(task, recorder, Model(), repeat_first=True)
+    assert [sample.get("is_dummy", False) for sample in recorder.samples] == [False, False, False, True]
+
+
 def test_a_criterion_without_embeddings_gets_no_retrieval_metrics(folder):
     task = make_task(folder.path, "valid")
     values = validate(task, Recorder(embeds=False), Model())

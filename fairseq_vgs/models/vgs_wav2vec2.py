@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, List
+from typing import Any, List, Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum
@@ -72,7 +72,12 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     image_encoder: str = field(
         default="regions", metadata={"help": "regions (features + boxes) or patches (pictures)"}
     )
-    image_dim: int = field(default=2048, metadata={"help": "dims of one region feature (regions only)"})
+    image_dim: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "dims of one region feature (regions only); null: those of the features in task.data"
+        },
+    )
     image_embed_dim: int = field(default=768, metadata={"help": "dims of the image transformer"})
     image_layers: int = field(default=6, metadata={"help": "layers of the image transformer"})
     image_heads: int = field(default=12, metadata={"help": "attention heads of the image transformer"})
@@ -130,6 +135,8 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
     @classmethod
     def build_model(cls, cfg: VgsWav2Vec2Config, task: Any = None) -> "VgsWav2Vec2Model":
         """Build the model, checking it against the task's data.
+
+        The task has filled in a null `image_dim`, so that the checkpoint's settings hold the number.
 
         Raises:
             ValueError: a setting is impossible, or does not fit the task's pictures.
@@ -357,7 +364,7 @@ def _speech_head_config(cfg: VgsWav2Vec2Config) -> SpeechHeadConfig:
 
 def _image_encoder_config(cfg: VgsWav2Vec2Config) -> ImageEncoderConfig:
     return ImageEncoderConfig(
-        input_dim=cfg.image_dim,
+        input_dim=cfg.image_dim or ImageEncoderConfig.input_dim,  # null: no regions, and the number is unused
         embed_dim=cfg.image_embed_dim,
         layers=cfg.image_layers,
         heads=cfg.image_heads,
@@ -379,6 +386,11 @@ def _check_config(cfg: VgsWav2Vec2Config) -> None:
         )
     if str(cfg.layer_type) != "transformer":
         raise ValueError(f"model.layer_type: expected transformer, got {cfg.layer_type}")
+    if cfg.image_encoder == "regions" and cfg.image_dim is None:
+        raise ValueError(
+            "model.image_dim: expected the dims of one region feature, got null and no region features in "
+            "task.data to take them from; set model.image_dim, or model.image_encoder=patches for pictures"
+        )
     if cfg.encoder_layerdrop > 0:
         raise ValueError(
             "model.encoder_layerdrop: expected 0 (the shared layer must always run), "

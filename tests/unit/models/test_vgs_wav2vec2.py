@@ -4,6 +4,8 @@ import pytest
 import torch
 from support.tiny import NO_DROPOUT, tiny_model, tiny_sample
 
+from fairseq_vgs.models import VgsWav2Vec2Model
+
 
 def forward(model, sample, **kwargs):
     torch.manual_seed(5)
@@ -169,6 +171,17 @@ def test_region_dims_are_checked_against_the_task():
     model = tiny_model()
     with pytest.raises(ValueError, match=r"set model\.image_dim=1280"):
         type(model).build_model(model.cfg, Task())
+
+
+def test_region_dims_must_be_known():
+    cfg = tiny_model().cfg
+    cfg.image_dim = None
+    with pytest.raises(
+        ValueError, match=r"model\.image_dim: expected the dims of one region feature, got null"
+    ):
+        VgsWav2Vec2Model.build_model(cfg, None)
+    cfg.image_encoder = "patches"
+    VgsWav2Vec2Model.build_model(cfg, None)
 
 
 def test_no_graph_is_kept_after_ssl_only():

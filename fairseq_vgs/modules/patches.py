@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.modules.config import ImageEncoderConfig
-from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.registry import register_image_encoder
-from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, PostNormLayer, two_layer_mlp
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer
 
 __all__ = ["PatchEncoder", "sincos_positions"]
 
@@ -21,7 +20,7 @@ LONGEST_WAVELENGTH = 10_000.0
 
 
 @register_image_encoder("patches")
-class PatchEncoder(nn.Module):
+class PatchEncoder(ImageTransformer):
     """Embeds a picture: convolutional patches, 2-D sine-cosine positions, post-norm transformer, CLS, MLP.
 
     Not in the paper; after ViT (Dosovitskiy et al. 2021) with the region encoder's layers, CLS and MLP. The
@@ -40,20 +39,7 @@ class PatchEncoder(nn.Module):
         self.patch_size = config.patch_size
         self.patch_projection = nn.Conv2d(3, dim, kernel_size=config.patch_size, stride=config.patch_size)
         self.input_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
-        self.cls = nn.Parameter(torch.randn(dim))
-        self.layers = nn.ModuleList(
-            PostNormLayer(
-                dim,
-                heads=config.heads,
-                ffn_dim=config.ffn_dim,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-            )
-            for _ in range(config.layers)
-        )
-        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
-        init_like_bert(self, width=dim)
+        self.add_transformer(config)
         # The patch convolution is a linear layer over the patch's pixels, and is initialised as one.
         nn.init.xavier_uniform_(self.patch_projection.weight.view(dim, -1))
         nn.init.zeros_(self.patch_projection.bias)  # type: ignore[arg-type]
@@ -64,12 +50,8 @@ class PatchEncoder(nn.Module):
         self._check_shape(pictures)
         grid = self.patch_projection(pictures)
         positions = sincos_positions(grid.size(2), grid.size(3), dim=grid.size(1), device=grid.device)
-        patches = self.dropout(self.input_norm(grid.flatten(2).transpose(1, 2) + positions))
-        x = torch.cat([self.cls.to(patches.dtype).expand(len(patches), 1, -1), patches], dim=1)
-        for layer in self.layers:
-            x = layer(x, padding_mask=None)
-        embedding: Tensor = self.projection(x[:, 0])
-        return embedding
+        patches = self.input_norm(grid.flatten(2).transpose(1, 2) + positions)
+        return self.embed_tokens(patches, padding_mask=None)
 
     def _check_shape(self, pictures: Tensor) -> None:
         if pictures.dim() != 4 or pictures.size(1) != 3:

@@ -5,13 +5,11 @@ Legend: `P` images, `R` regions, `D` region feature dimensions, `E` embedding di
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.modules.config import ImageEncoderConfig
-from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.registry import register_image_encoder
-from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, PostNormLayer, two_layer_mlp
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer
 
 __all__ = ["RegionEncoder"]
 
@@ -19,7 +17,7 @@ BOX_DIM = 4
 
 
 @register_image_encoder("regions")
-class RegionEncoder(nn.Module):
+class RegionEncoder(ImageTransformer):
     """Embeds an image from its regions: CLS of a post-norm transformer over region features and boxes.
 
     A region's embedding is the mean of LayerNorm(linear(feature)) and LayerNorm(linear(box)), then dropout. A
@@ -41,20 +39,7 @@ class RegionEncoder(nn.Module):
         self.feature_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.box_projection = nn.Linear(BOX_DIM, dim)
         self.box_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
-        self.cls = nn.Parameter(torch.randn(dim))
-        self.layers = nn.ModuleList(
-            PostNormLayer(
-                dim,
-                heads=config.heads,
-                ffn_dim=config.ffn_dim,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-            )
-            for _ in range(config.layers)
-        )
-        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
-        init_like_bert(self, width=dim)
+        self.add_transformer(config)
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
         """Embeds images; see the class for shapes."""
@@ -65,16 +50,10 @@ class RegionEncoder(nn.Module):
             # Whatever stands in padding, NaN included, must not reach the weights' gradients.
             features = features.masked_fill(padding_mask.unsqueeze(-1), 0.0)
             boxes = boxes.masked_fill(padding_mask.unsqueeze(-1), 0.0)
-            padding_mask = nn.functional.pad(padding_mask, (1, 0), value=False)
         regions = self.feature_norm(self.feature_projection(features)) + self.box_norm(
             self.box_projection(boxes)
         )
-        regions = self.dropout(regions / 2)
-        x = torch.cat([self.cls.to(regions.dtype).expand(len(regions), 1, -1), regions], dim=1)
-        for layer in self.layers:
-            x = layer(x, padding_mask=padding_mask)
-        embedding: Tensor = self.projection(x[:, 0])
-        return embedding
+        return self.embed_tokens(regions / 2, padding_mask=padding_mask)
 
     def _check_shapes(self, features: Tensor, boxes: Tensor) -> None:
         expected = (*features.shape[:2], BOX_DIM)

@@ -1,17 +1,21 @@
-"""Post-norm transformer layers and the two-layer MLP that both branches share.
+"""Post-norm transformer layers and the two-layer MLP that both branches share; the image transformer.
 
 Own layers rather than `torch.nn.TransformerEncoderLayer`: that one drops out inside the feed-forward network
 (the authors' BERT layers do not), ties attention dropout to it, and switches to another kernel in eval mode.
 
-Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads.
+Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads, `E` embedding dimensions.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LAYER_NORM_EPS", "PostNormLayer", "two_layer_mlp"]
+from fairseq_vgs.modules.config import ImageEncoderConfig
+from fairseq_vgs.modules.initialization import init_like_bert
+
+__all__ = ["LAYER_NORM_EPS", "ImageTransformer", "PostNormLayer", "two_layer_mlp"]
 
 # As in BERT and the authors' public code.
 LAYER_NORM_EPS = 1e-12
@@ -76,3 +80,40 @@ class PostNormLayer(nn.Module):
     def _split_heads(self, x: Tensor) -> Tensor:
         """`[B, L, D]` to `[B, H, L, D / H]`."""
         return x.reshape(*x.shape[:2], self.heads, x.size(2) // self.heads).transpose(1, 2)
+
+
+class ImageTransformer(nn.Module):
+    """What image encoders share: a learned CLS before the tokens, post-norm layers, two-layer MLP on the CLS.
+
+    A base class rather than a part, which keeps the names of the weights in checkpoints. The derived class
+    makes its input layers, then calls `add_transformer`: optimizer states in checkpoints go by that order.
+    """
+
+    def add_transformer(self, config: ImageEncoderConfig) -> None:
+        """Adds the shared part, then draws the weights of all linear layers and norms, the input's too."""
+        dim = config.embed_dim
+        self.dropout = nn.Dropout(config.dropout)
+        self.cls = nn.Parameter(torch.randn(dim))
+        self.layers = nn.ModuleList(
+            PostNormLayer(
+                dim,
+                heads=config.heads,
+                ffn_dim=config.ffn_dim,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+            )
+            for _ in range(config.layers)
+        )
+        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+        init_like_bert(self, width=dim)
+
+    def embed_tokens(self, tokens: Tensor, *, padding_mask: Tensor | None) -> Tensor:
+        """Drops out and embeds tokens `[B, L, D]`, padding_mask bool `[B, L]` (True = padding): `[B, E]`."""
+        tokens = self.dropout(tokens)
+        x = torch.cat([self.cls.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
+        if padding_mask is not None:
+            padding_mask = F.pad(padding_mask, (1, 0), value=False)
+        for layer in self.layers:
+            x = layer(x, padding_mask=padding_mask)
+        embedding: Tensor = self.projection(x[:, 0])
+        return embedding

@@ -45,6 +45,7 @@ SETTINGS = [
     "dataset.num_workers=1",
     "optimization.max_update=3",
     "task.length_noise=0.0",
+    "dataset.required_batch_size_multiple=1",
     # fairseq's group norm depends on padding: batches of another composition would differ slightly.
     "model.extractor_mode=layer_norm",
     *[f"model.{name}={value}" for name, value in NO_DROPOUT.items()],
@@ -52,8 +53,10 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
-def test_vgs_on_two_ranks_equals_one_process(backend, small_data, tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "head"), [("legacy_ddp", "resdavenet"), ("pytorch_ddp", "attention")], ids=lambda value: value
+)
+def test_vgs_on_two_ranks_equals_one_process(backend, head, small_data, tmp_path):
     """The whole training set is one global batch, so both runs see the same pairs (24 = 2 x 12)."""
     data = f"task.data={small_data}"
     overrides = [
@@ -61,6 +64,7 @@ def test_vgs_on_two_ranks_equals_one_process(backend, small_data, tmp_path):
         "criterion.vgs_loss=infonce",
         "criterion.similarity=cosine",
         "model.vgs_forward=unmasked",
+        f"model.speech_head={head}",
     ]
     extra = ["distributed_training.find_unused_parameters=true"] if backend == "pytorch_ddp" else []
     train("vgs", tmp_path / "one", data, "dataset.batch_size=24", *overrides)
@@ -85,3 +89,12 @@ def test_draw_uses_one_loss_on_all_ranks(small_data, tmp_path):
     )  # fmt: skip
     updates = history(tmp_path)
     assert {record["alpha"] for record in updates.values()} == {0.0, 1.0}
+
+
+def test_both_losses_under_pytorch_ddp(small_data, tmp_path):
+    """Outputs that the loss leaves out would stop torch's wrapper at the second update."""
+    train_on_two_ranks(
+        "vgs_plus", tmp_path, f"task.data={small_data}", "dataset.batch_size=6", *SETTINGS,
+        "distributed_training.find_unused_parameters=true", backend="pytorch_ddp",
+    )  # fmt: skip
+    assert {"ssl_loss", "vgs_loss"} <= set(history(tmp_path)[3])

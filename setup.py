@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent
 
 # fairseq itself is not declared: the pins of official 0.12.2 (omegaconf < 2.1, hydra < 1.1) cannot be
 # resolved by pip >= 24.1 and do not run on Python >= 3.11. What it needs at run time is declared here in its
-# stead, and `pip install --no-deps fairseq==0.12.2` (examples/vgs/setup_environment.sh) adds it.
+# stead, and requirements-fairseq.txt (examples/vgs/setup_environment.sh) adds it.
 FAIRSEQ_REQUIRES = [
     "bitarray",
     "cffi",

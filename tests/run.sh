@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv, then checks style, types and behaviour. Arguments go to pytest: bash tests/run.sh -k manifest -x
+#
+#   VGS_FRESH_ENVIRONMENT=1      also set up a new environment from nothing (downloads; takes minutes)
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 

@@ -9,8 +9,7 @@
 #
 #   VGS_PYTHON=python3.12        the Python to create .venv with (default: the first 3.11 or later found)
 #   VGS_USE_UV=1                 install with uv instead of pip
-#   VGS_CONSTRAINTS=FILE         other versions than constraints.txt, for example to keep a torch that fits
-# your GPU
+#   VGS_CONSTRAINTS=FILE         other versions than constraints.txt, say, to keep a torch built for your GPU
 set -euo pipefail
 
 caller_folder=$PWD

@@ -45,7 +45,18 @@ def test_without_fairseq_the_parts_that_do_not_need_it_work():
     assert status == 0, errors
     assert output.splitlines() == [output]
     assert "fairseq: expected an installed package, found none" in output
-    assert "pip install --no-deps fairseq==0.12.2" in output
+    assert "pip install --no-deps --require-hashes -r requirements-fairseq.txt" in output
+
+
+def test_importing_the_plugin_says_nothing(tmp_path):
+    """fairseq's advice to install tensorboardX would stand first in every command's output."""
+    code = """
+        import logging
+        import fairseq_vgs, fairseq.tasks.text_to_speech
+        print(logging.getLogger("fairseq.tasks.text_to_speech").level)
+    """
+    status, output, errors = run_code(code, cwd=tmp_path)
+    assert (status, output, errors) == (0, "0", "")
 
 
 def test_entry_point_makes_fairseq_importable(tmp_path):

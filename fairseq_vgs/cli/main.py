@@ -10,6 +10,7 @@ import argparse
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _print_any_character()
     args = build_parser().parse_args(argv)
+    args.command = shlex.join(["fairseq-vgs", *(sys.argv[1:] if argv is None else argv)])
     _log_to_stderr(debug=args.debug)
     try:
         code: int = args.run(args)
@@ -89,9 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _describe(error: Exception) -> str:
     # Our own errors and the operating system's speak for themselves; of others, the type is half the message.
-    from fairseq_vgs.manifest.errors import ManifestError
-
-    if isinstance(error, (ManifestError, OSError)) and str(error):
+    is_ours = type(error).__module__.partition(".")[0] == "fairseq_vgs"
+    if (is_ours or isinstance(error, OSError)) and str(error):
         return str(error)
     hint = "run again as fairseq-vgs --debug ... for the traceback"
     text = " ".join(str(error).split()) or "no message"

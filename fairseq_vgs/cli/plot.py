@@ -38,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
     """Draw the plot; print the paths of what was written."""
     from fairseq_vgs.evaluation.plots import plot_training
     from fairseq_vgs.evaluation.training_log import read_training_log
+    from fairseq_vgs.manifest.errors import ManifestError, fault
 
     if args.output.suffix.lower() != ".png":
-        raise ValueError(f"OUTPUT: must end in .png, got {str(args.output)!r}; only PNG is written")
+        raise ManifestError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
     log = read_training_log(args.log)
     table = plot_training(log, args.output, force=args.force)
     if log.n_rewinds:

@@ -14,7 +14,11 @@ import pytest
 
 from fairseq_vgs import __version__
 from fairseq_vgs.cli import check, main
+from fairseq_vgs.evaluation.checkpoints import CheckpointError
+from fairseq_vgs.evaluation.results import ResultsError
+from fairseq_vgs.evaluation.training_log import TrainingLogError
 from fairseq_vgs.manifest import Fault, ManifestError
+from fairseq_vgs.prepare.audio import AudioError
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +108,11 @@ def test_manifest_errors_are_their_lines(
         (FileNotFoundError(2, "No such file or directory", "x"), "[Errno 2] No such file or directory: 'x'"),
         (KeyError("x"), "KeyError: 'x' (run again as fairseq-vgs --debug ... for the traceback)"),
         (RuntimeError("a\nb"), "RuntimeError: a b (run again as fairseq-vgs --debug ... for the traceback)"),
+        (CheckpointError("a.pt: is none; train one"), "a.pt: is none; train one"),
+        (ResultsError("b.json: is none; evaluate"), "b.json: is none; evaluate"),
+        (TrainingLogError("c.log: is none; train"), "c.log: is none; train"),
+        (AudioError("unreadable speech"), "unreadable speech"),
+        (ValueError("x"), "ValueError: x (run again as fairseq-vgs --debug ... for the traceback)"),
         (OSError(), "OSError: no message (run again as fairseq-vgs --debug ... for the traceback)"),
     ],
 )

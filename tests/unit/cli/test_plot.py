@@ -32,7 +32,9 @@ def test_refusals(log, tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     assert main(["plot", "training", str(log), str(output), "--force"]) == 0
     assert main(["plot", "training", str(log), str(tmp_path / "training.pdf")]) == 1
-    assert "must end in .png" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "must end in .png" in error
+    assert "--debug" not in error
     assert main(["plot", "training", str(tmp_path / "absent.jsonl"), str(tmp_path / "x.png")]) == 1
     assert "absent.jsonl: log must be readable" in capsys.readouterr().err
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import resource
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -131,7 +130,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
             if name != "trained"
         },
         "provenance": results.provenance(
-            command=shlex.join(["fairseq-vgs", *sys.argv[1:]]),
+            command=args.command,
             seed=args.seed,
             folder=args.data,
             split=args.split,

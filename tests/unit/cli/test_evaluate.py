@@ -65,6 +65,7 @@ def test_table_and_files(data, tmp_path, capsys):
     assert figure["chance"] == pytest.approx(100 * (8 * 1 + 4 * 2) / (12 * 6))  # two pictures are one group
     assert figure["interval"]["low"] <= figure["value"] <= figure["interval"]["high"]
     provenance = metrics["provenance"]
+    assert provenance["command"].startswith(f"fairseq-vgs evaluate retrieval {checkpoint} {data} --output ")
     assert {"command", "seed", "manifest", "versions", "machine", "created"} <= set(provenance)
     assert {"test.tsv", "test.pairs.tsv", "images.tsv", "regions.tsv", "regions.npy"} == set(
         provenance["manifest"]

@@ -17,20 +17,17 @@ from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from torch import Tensor, nn
 
-from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
-from fairseq_vgs.modules import (
-    IMAGE_ENCODERS,
-    SPEECH_HEADS,
-    ImageEncoderConfig,
-    SpeechHeadConfig,
-    build_image_encoder,
-    build_speech_head,
+from fairseq_vgs.models.settings import (
+    MAX_LOGIT_SCALE,
+    autocast_enabled,
+    check_config,
+    image_encoder_config,
+    speech_head_config,
 )
+from fairseq_vgs.modules import build_image_encoder, build_speech_head
 
 logger = logging.getLogger(__name__)
-
-MAX_LOGIT_SCALE = 100.0  # as in CLIP: beyond it the softmax saturates and training becomes unstable
 
 
 @dataclass
@@ -115,11 +112,11 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
     """
 
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
-        _check_config(cfg)
+        check_config(cfg)
         super().__init__(cfg)
         self.encoder = ClsTransformerEncoder(cfg, use_cls=cfg.use_cls, shared_layers=cfg.vgs_layer)
-        self.speech_head = build_speech_head(cfg.speech_head, _speech_head_config(cfg))
-        self.image_encoder = build_image_encoder(cfg.image_encoder, _image_encoder_config(cfg))
+        self.speech_head = build_speech_head(cfg.speech_head, speech_head_config(cfg))
+        self.image_encoder = build_image_encoder(cfg.image_encoder, image_encoder_config(cfg))
         if self.speech_head.needs_cls and not cfg.use_cls:
             raise ValueError(
                 f"model.speech_head: expected a head that works without CLS when model.use_cls is false, got "
@@ -127,7 +124,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))  # natural logarithm
         self.logit_bias = nn.Parameter(torch.tensor(cfg.logit_bias_init))
-        self.autocast_enabled = _autocast_enabled(cfg.autocast)
+        self.autocast_enabled = autocast_enabled(cfg.autocast)
         self._keep_unmasked = False
         self._unmasked: Tensor | None = None
         self._computed_branches: set[str] = set()
@@ -344,75 +341,3 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
 
 def _rows(tensor: Tensor | None, n_rows: int) -> Tensor | None:
     return None if tensor is None else tensor[:n_rows]
-
-
-def _speech_head_config(cfg: VgsWav2Vec2Config) -> SpeechHeadConfig:
-    return SpeechHeadConfig(
-        input_dim=cfg.encoder_embed_dim,
-        output_dim=cfg.embed_dim,
-        bottleneck_dim=cfg.speech_head_bottleneck,
-        widths=tuple(cfg.speech_head_widths),
-        kernel_size=cfg.speech_head_kernel,
-        blocks_per_stage=cfg.speech_head_blocks,
-        norm=str(cfg.speech_head_norm),
-        heads=cfg.speech_head_heads,
-        ffn_dim=cfg.speech_head_ffn_dim,
-        dropout=cfg.speech_head_dropout,
-        attention_dropout=cfg.speech_head_attention_dropout,
-    )
-
-
-def _image_encoder_config(cfg: VgsWav2Vec2Config) -> ImageEncoderConfig:
-    return ImageEncoderConfig(
-        input_dim=cfg.image_dim or ImageEncoderConfig.input_dim,  # null: no regions, and the number is unused
-        embed_dim=cfg.image_embed_dim,
-        layers=cfg.image_layers,
-        heads=cfg.image_heads,
-        ffn_dim=cfg.image_ffn_dim,
-        dropout=cfg.image_dropout,
-        attention_dropout=cfg.image_attention_dropout,
-        output_dim=cfg.embed_dim,
-        image_size=cfg.image_size,
-        patch_size=cfg.patch_size,
-    )
-
-
-def _check_config(cfg: VgsWav2Vec2Config) -> None:
-    """Refuse settings under which the model could not be what they say. Raises ValueError."""
-    parse_conv_layers(cfg.conv_feature_layers)  # fairseq evaluates this text as code
-    if not 1 <= cfg.vgs_layer <= cfg.encoder_layers:
-        raise ValueError(
-            f"model.vgs_layer: expected 1..{cfg.encoder_layers} (model.encoder_layers), got {cfg.vgs_layer}"
-        )
-    if str(cfg.layer_type) != "transformer":
-        raise ValueError(f"model.layer_type: expected transformer, got {cfg.layer_type}")
-    if cfg.image_encoder == "regions" and cfg.image_dim is None:
-        raise ValueError(
-            "model.image_dim: expected the dims of one region feature, got null and no region features in "
-            "task.data to take them from; set model.image_dim, or model.image_encoder=patches for pictures"
-        )
-    if cfg.encoder_layerdrop > 0:
-        raise ValueError(
-            "model.encoder_layerdrop: expected 0 (the shared layer must always run), "
-            f"got {cfg.encoder_layerdrop}"
-        )
-    if not 0 < cfg.logit_scale_init <= MAX_LOGIT_SCALE:
-        raise ValueError(
-            f"model.logit_scale_init: expected above 0, at most {MAX_LOGIT_SCALE}, got {cfg.logit_scale_init}"
-        )
-    for key, known in (("speech_head", SPEECH_HEADS), ("image_encoder", IMAGE_ENCODERS)):
-        if getattr(cfg, key) not in known:
-            raise ValueError(
-                f"model.{key}: expected one of {', '.join(sorted(known))}, got {getattr(cfg, key)!r}"
-            )
-
-
-def _autocast_enabled(setting: str) -> bool:
-    if str(setting) != "auto":
-        return str(setting) == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    # Without matrix units for bf16 a CPU only emulates it, slower than fp32.
-    enabled = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    logger.info("model.autocast=auto: %s on this CPU", "bf16" if enabled else "fp32")
-    return enabled

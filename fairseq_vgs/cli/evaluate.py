@@ -119,7 +119,12 @@ def run_retrieval(args: argparse.Namespace) -> int:
         "data": str(args.data),
         "split": args.split,
         "similarity": trained.similarity,
-        "pool": {**pool.as_json(), "max_seconds": split.max_seconds, "captions_cut": split.n_cut},
+        "pool": {
+            **pool.as_json(),
+            "max_seconds": split.max_seconds,
+            "captions_cut": split.n_cut,
+            "captions_skipped": split.n_skipped,
+        },
         "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
         "models": {name: _model_json(models[name], embeddings[name], figures[name]) for name in models},
         "differences": {

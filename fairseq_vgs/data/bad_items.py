@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import torch
 
 from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.manifest.errors import Fault
 
 logger = logging.getLogger(__name__)
+
+
+def log_skipped(faults: Iterable[Fault]) -> None:
+    """Log what ``task.skip_bad`` skips, one line per fault."""
+    for item in faults:
+        logger.warning("skipped: %s", item)
 
 
 class BadItems:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
 from fairseq_vgs.conv_spec import ConvLayers, n_frames
-from fairseq_vgs.data.bad_items import BadItems
+from fairseq_vgs.data.bad_items import BadItems, log_skipped
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
 from fairseq_vgs.data.errors import BadItemError
@@ -79,7 +79,7 @@ class VgsDataset(FairseqDataset):
         unpaired: Speech without pictures; used in training only.
 
     Raises:
-        ManifestError: Pictures without regions; all of them.
+        ManifestError: Pictures without regions, all of them; with ``skip_bad`` only if no pair is left.
     """
 
     def __init__(
@@ -91,6 +91,8 @@ class VgsDataset(FairseqDataset):
         unpaired: AudioTable | None = None,
     ) -> None:
         super().__init__()
+        if regions is not None:
+            table = _with_regions(table, regions, skip_bad=options.skip_bad)
         self.table = table
         self.options = options
         self.regions = regions
@@ -103,8 +105,6 @@ class VgsDataset(FairseqDataset):
         if options.skip_bad:
             n_unpaired = 0 if self.unpaired is None else len(self.unpaired.n_samples)
             self._bad = (BadItems(len(table), noun="a pair"), BadItems(n_unpaired, noun="unpaired speech"))
-        if regions is not None:
-            self._check_regions(regions)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -212,7 +212,10 @@ class VgsDataset(FairseqDataset):
 
     def n_bad(self) -> dict[str, int]:
         """Return how many different items were skipped so far, by kind; empty where bad items are errors."""
-        return {bad.noun: bad.total() for bad in self._bad}
+        if not self._bad:
+            return {}
+        pairs, unpaired = self._bad
+        return {pairs.noun: self.table.n_skipped + pairs.total(), unpaired.noun: unpaired.total()}
 
     def _load_pair(self, index: int) -> PairItem:
         table, options = self.table, self.options
@@ -281,18 +284,29 @@ class VgsDataset(FairseqDataset):
             what = f"split {self.table.split!r}: no batch has pairs that can be used"
             raise ManifestError(Fault(str(self.table.audio.list_path), f"{what}; run fairseq-vgs check"))
 
-    def _check_regions(self, regions: RegionStore) -> None:
-        rows = np.unique(self.table.image_row).tolist()
-        faults = [
-            Fault(
-                self.table.image_place(row),
-                f"picture has no region in {regions.table_name}; add one, or remove its pairs",
-            )
-            for row in rows
-            if regions.n_regions(row) == 0
-        ]
-        if faults:
-            raise ManifestError(faults)
+
+def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) -> SplitTable:
+    """Return the table of the pairs whose picture has regions; others are errors, or skipped."""
+    faults = [
+        Fault(
+            table.image_place(row),
+            f"picture has no region in {regions.table_name}; add one, or remove its pairs",
+        )
+        for row in np.unique(table.image_row).tolist()
+        if regions.n_regions(row) == 0
+    ]
+    if not faults:
+        return table
+    if not skip_bad:
+        raise ManifestError(faults)
+    log_skipped(faults)
+    keep = np.array([regions.n_regions(row) > 0 for row in table.image_row.tolist()])
+    table = table.select(keep)
+    n_without = int(np.count_nonzero(~keep))
+    logger.warning(
+        "split %r: %d pairs are skipped for their regions, %d are left", table.split, n_without, len(table)
+    )
+    return table
 
 
 def _warn_of_lone_pairs(batches: Sequence[IntArray]) -> None:

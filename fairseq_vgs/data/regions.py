@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.media import open_features
+from fairseq_vgs.manifest.parsing import line_number
 from fairseq_vgs.manifest.schema import RegionRow
+from fairseq_vgs.manifest.tables import read_regions, scan_regions
 
 FloatArray = npt.NDArray[np.float32]
 _FIRST_LINE = 2  # of the rows of regions.tsv, below the header
@@ -49,7 +53,15 @@ class RegionStore:
         self._features: npt.NDArray[Any] | None = None
         features = self._open()
         self.dim = int(features.shape[1])
-        self._check_rows(rows, image_index, n_feature_rows=len(features))
+        faults = _row_faults(
+            rows,
+            range(_FIRST_LINE, _FIRST_LINE + len(rows)),
+            image_index,
+            names=(table_path.name, features_path.name),
+            n_feature_rows=len(features),
+        )
+        if faults:
+            raise ManifestError(faults)
         images = np.fromiter((image_index[row.image_id] for row in rows), dtype=np.int64, count=len(rows))
         order = np.argsort(images, kind="stable")
         images = images[order]
@@ -102,18 +114,68 @@ class RegionStore:
         except ValueError as error:
             raise ManifestError(Fault(str(self.path), str(error))) from error
 
-    def _check_rows(
-        self, rows: Sequence[RegionRow], image_index: Mapping[str, int], *, n_feature_rows: int
-    ) -> None:
-        faults = []
-        for line, row in enumerate(rows, start=_FIRST_LINE):
-            place = f"{self.table_name}:{line}"
-            if row.image_id not in image_index:
-                faults.append(
-                    fault(place, "image_id must be one of images.tsv", row.image_id, "correct the id")
-                )
-            if row.feature_row >= n_feature_rows:
-                expected = f"feature_row must be below {n_feature_rows}, the rows of {self.path.name}"
-                faults.append(fault(place, expected, row.feature_row, "rerun fairseq-vgs prepare"))
-        if faults:
-            raise ManifestError(faults)
+
+def load_regions(
+    folder: ManifestFolder, *, image_index: Mapping[str, int], max_regions: int, skip_bad: bool = False
+) -> RegionStore:
+    """Read a folder's regions.
+
+    Args:
+        folder: The manifest folder.
+        image_index: Number of every picture by its id.
+        max_regions: Regions kept per picture, the first ones.
+        skip_bad: Let pictures with a bad line have no regions, with a warning for each such line.
+
+    Raises:
+        ManifestError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
+    """
+    if not skip_bad:
+        rows = read_regions(folder.regions)
+    else:
+        table = scan_regions(folder.regions)
+        if not table.usable or not table.rows or any(line_number(f) < _FIRST_LINE for f in table.faults):
+            raise ManifestError(table.faults)
+        try:
+            n_feature_rows = len(open_features(folder.region_features))
+        except ValueError as error:
+            raise ManifestError(Fault(str(folder.region_features), str(error))) from error
+        faults = _row_faults(
+            table.rows,
+            table.lines,
+            image_index,
+            names=(folder.regions.name, folder.region_features.name),
+            n_feature_rows=n_feature_rows,
+        )
+        log_skipped(sorted([*table.faults, *faults], key=line_number))
+        bad_lines = {line_number(item) for item in faults}
+        bad_images = table.doubtful.union(
+            row.image_id for line, row in zip(table.lines, table.rows, strict=True) if line in bad_lines
+        )
+        rows = tuple(row for row in table.rows if row.image_id not in bad_images)
+    return RegionStore(
+        folder.region_features,
+        rows,
+        image_index=image_index,
+        max_regions=max_regions,
+        table_path=folder.regions,
+    )
+
+
+def _row_faults(
+    rows: Sequence[RegionRow],
+    lines: Sequence[int],
+    image_index: Mapping[str, int],
+    *,
+    names: tuple[str, str],
+    n_feature_rows: int,
+) -> list[Fault]:
+    table_name, features_name = names
+    expected = f"feature_row must be below {n_feature_rows}, the rows of {features_name}"
+    faults = []
+    for line, row in zip(lines, rows, strict=True):
+        place = f"{table_name}:{line}"
+        if row.image_id not in image_index:
+            faults.append(fault(place, "image_id must be one of images.tsv", row.image_id, "correct the id"))
+        if row.feature_row >= n_feature_rows:
+            faults.append(fault(place, expected, row.feature_row, "rerun fairseq-vgs prepare"))
+    return faults

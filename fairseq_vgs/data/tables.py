@@ -6,29 +6,34 @@ N pairs, U utterances of the audio list, I pictures.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.conv_spec import ConvLayers, n_frames
+from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.masking import MIN_FRAMES
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.location import MediaLocation, resolve
-from fairseq_vgs.manifest.schema import AudioList, ImageTable, PairRow
-from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
+from fairseq_vgs.manifest.parsing import Table, line_number
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
+from fairseq_vgs.manifest.tables import scan_audio_list, scan_images, scan_pairs
 
 logger = logging.getLogger(__name__)
 
 IntArray = npt.NDArray[np.int64]
 
-# Lines above the first row of each table.
-_AUDIO_OFFSET = 2
-_PAIRS_OFFSET = 2
-_IMAGES_OFFSET = 3
+Row = TypeVar("Row")
+
+# Line of the first row of each table.
+_AUDIO_FIRST_LINE = 2
+_PAIRS_FIRST_LINE = 2
+_IMAGES_FIRST_LINE = 3
 
 
 class PackedStrings:
@@ -56,16 +61,18 @@ class AudioTable:
         root: Folder that the paths start from.
         paths: U paths or archive entries.
         n_samples: int64[U] lengths.
+        lines: int64[U] lines of the list.
     """
 
     list_path: Path
     root: Path
     paths: PackedStrings
     n_samples: IntArray
+    lines: IntArray
 
     def place(self, row: int) -> str:
         """Return file, line and path of an utterance, for errors."""
-        return f"{self.list_path.name}:{row + _AUDIO_OFFSET} ({self.paths[row]})"
+        return f"{self.list_path.name}:{self.lines[row]} ({self.paths[row]})"
 
     def location(self, row: int) -> MediaLocation:
         """Return where an utterance's bytes are."""
@@ -84,7 +91,9 @@ class SplitTable:
         image_group: int64[I] number of each picture's group: equal for interchangeable pictures.
         image_root: Folder that picture paths start from.
         image_paths: I paths or archive entries.
+        image_lines: int64[I] lines of images.tsv.
         image_index: Number of every picture by its id.
+        n_skipped: Pairs of the table that are left out because they cannot be used.
     """
 
     split: str
@@ -94,7 +103,9 @@ class SplitTable:
     image_group: IntArray
     image_root: Path
     image_paths: PackedStrings
+    image_lines: IntArray
     image_index: dict[str, int]
+    n_skipped: int
 
     def __len__(self) -> int:
         return len(self.audio_row)
@@ -106,15 +117,29 @@ class SplitTable:
 
     def image_place(self, image_row: int) -> str:
         """Return file, line and path of a picture, for errors."""
-        return f"images.tsv:{image_row + _IMAGES_OFFSET} ({self.image_paths[image_row]})"
+        return f"images.tsv:{self.image_lines[image_row]} ({self.image_paths[image_row]})"
 
     def image_location(self, image_row: int) -> MediaLocation:
         """Return where a picture's bytes are."""
         return resolve(self.image_root, self.image_paths[image_row])
 
+    def select(self, keep: npt.NDArray[np.bool_]) -> SplitTable:
+        """Return the table of the pairs to keep, bool[N]; the others count as skipped.
+
+        Raises:
+            ManifestError: There are none.
+        """
+        if not keep.any():
+            what = f"split {self.split!r} has no pair that can be used; run fairseq-vgs check"
+            raise ManifestError(Fault(self.audio.list_path.name, what))
+        n_skipped = self.n_skipped + int(np.count_nonzero(~keep))
+        return replace(
+            self, audio_row=self.audio_row[keep], image_row=self.image_row[keep], n_skipped=n_skipped
+        )
+
 
 def load_split(
-    folder: ManifestFolder, split: str, *, layers: ConvLayers, skip_short: bool = False
+    folder: ManifestFolder, split: str, *, layers: ConvLayers, skip_bad: bool = False
 ) -> SplitTable:
     """Read a split's tables and join them by id.
 
@@ -122,100 +147,132 @@ def load_split(
         folder: The manifest folder.
         split: Name of the split.
         layers: The extractor, which decides how short an utterance may be.
-        skip_short: Leave out pairs whose speech is too short for it, with a warning, instead of refusing the
-            split.
+        skip_bad: Leave out pairs with faulty lines, unknown ids or speech too short for the extractor, each
+            with a warning, instead of refusing the split.
 
     Raises:
-        ManifestError: Missing or faulty tables, unknown ids, an empty split, too short speech; every fault of
-            a kind.
+        ManifestError: Missing tables, faulty headers, an empty split; without ``skip_bad`` also faulty lines,
+            unknown ids, too short speech; every fault of a kind.
     """
-    audio_list, pairs = read_audio_list(folder.audio_list(split)), read_pairs(folder.pairs(split))
-    images = read_images(folder.images)
-    if not pairs:
-        step = "choose another split or rerun fairseq-vgs prepare"
-        raise ManifestError(Fault(folder.pairs(split).name, f"split {split!r} holds no pairs; {step}"))
+    audio_list = _scan(scan_audio_list, folder.audio_list(split), _AUDIO_FIRST_LINE, skip_bad=skip_bad)
+    pairs = _scan(scan_pairs, folder.pairs(split), _PAIRS_FIRST_LINE, skip_bad=skip_bad)
+    images = _scan(scan_images, folder.images, _IMAGES_FIRST_LINE, skip_bad=skip_bad)
     audio = _audio_table(folder.audio_list(split), audio_list)
     image_index = {row.image_id: index for index, row in enumerate(images.rows)}
-    audio_row, image_row = _join(folder, split, pairs=pairs, audio_list=audio_list, image_index=image_index)
-    short = _too_short(audio, layers, rows=audio_row)
-    if len(short):
-        _refuse_or_warn(audio, audio_row[short], layers, skip=skip_short)
-        keep = np.setdiff1d(np.arange(len(audio_row)), short)
-        audio_row, image_row = audio_row[keep], image_row[keep]
-    return SplitTable(
+    audio_row, image_row = _join(pairs, audio_list, images, image_index=image_index, skip_bad=skip_bad)
+    table = SplitTable(
         split=split,
         audio=audio,
         audio_row=audio_row,
         image_row=image_row,
-        image_group=_group_numbers(images),
-        image_root=images.root,
+        image_group=_group_numbers(images.rows),
+        image_root=_root(images),
         image_paths=PackedStrings(row.path for row in images.rows),
+        image_lines=np.array(images.lines, dtype=np.int64),
         image_index=image_index,
+        n_skipped=len({line_number(item) for item in pairs.faults}),
     )
+    keep = (audio_row >= 0) & (image_row >= 0)
+    if not keep.all():
+        table = table.select(keep)
+    short = _too_short(audio, layers, rows=table.audio_row)
+    if len(short):
+        _refuse_or_warn(audio, table.audio_row[short], layers, skip=skip_bad)
+        table = table.select(~np.isin(np.arange(len(table)), short))
+    if table.n_skipped:
+        logger.warning(
+            "split %r: %d pairs are skipped for what its tables hold, %d are left",
+            split,
+            table.n_skipped,
+            len(table),
+        )
+    return table
 
 
-def load_audio_table(path: Path, *, layers: ConvLayers, skip_short: bool = False) -> AudioTable:
+def load_audio_table(path: Path, *, layers: ConvLayers, skip_bad: bool = False) -> AudioTable:
     """Read an audio list on its own, for speech without pictures.
 
+    Args:
+        path: The list.
+        layers: The extractor, which decides how short an utterance may be.
+        skip_bad: Leave out faulty lines, and give too short utterances the length 0, with a warning each.
+
     Raises:
-        ManifestError: A missing, faulty or empty list, or too short speech; every fault of a kind.
+        ManifestError: A missing or empty list, or none of its utterances can be used; without ``skip_bad``
+            also faulty lines and too short speech; every fault of a kind.
     """
-    audio = _audio_table(path, read_audio_list(path))
-    if not len(audio.n_samples):
-        raise ManifestError(Fault(path.name, "list holds no utterances; choose another list"))
+    audio = _audio_table(path, _scan(scan_audio_list, path, _AUDIO_FIRST_LINE, skip_bad=skip_bad))
     short = _too_short(audio, layers, rows=np.arange(len(audio.n_samples)))
     if len(short):
-        _refuse_or_warn(audio, short, layers, skip=skip_short)
-        # The rows stay, so that line numbers stay true; nothing draws an utterance of length 0.
+        _refuse_or_warn(audio, short, layers, skip=skip_bad)
+        # Nothing draws an utterance of length 0.
         n_samples = audio.n_samples.copy()
         n_samples[short] = 0
         if not n_samples.any():
             what = "no utterance can be used, all are too short; choose another list"
             raise ManifestError(Fault(path.name, what))
-        audio = AudioTable(path, audio.root, audio.paths, n_samples)
+        audio = replace(audio, n_samples=n_samples)
     return audio
 
 
-def _audio_table(path: Path, audio_list: AudioList) -> AudioTable:
+def _scan(scan: Callable[[Path], Table[Row]], path: Path, first_line: int, *, skip_bad: bool) -> Table[Row]:
+    table = scan(path)
+    if table.faults:
+        spoilt = not table.usable or any(line_number(item) < first_line for item in table.faults)
+        if spoilt or not table.rows or not skip_bad:
+            raise ManifestError(table.faults)
+        log_skipped(table.faults)
+    return table
+
+
+def _audio_table(path: Path, audio_list: Table[AudioRow]) -> AudioTable:
     rows = audio_list.rows
-    n_samples = np.fromiter((row.n_samples for row in rows), dtype=np.int64, count=len(rows))
-    return AudioTable(path, audio_list.root, PackedStrings(row.audio_id for row in rows), n_samples)
+    return AudioTable(
+        list_path=path,
+        root=_root(audio_list),
+        paths=PackedStrings(row.audio_id for row in rows),
+        n_samples=np.fromiter((row.n_samples for row in rows), dtype=np.int64, count=len(rows)),
+        lines=np.array(audio_list.lines, dtype=np.int64),
+    )
+
+
+def _root(table: Table[Row]) -> Path:
+    if table.root is None:  # a fault, so it was refused before
+        raise ValueError(f"{table.name}: has no root")
+    return table.root
 
 
 def _join(
-    folder: ManifestFolder,
-    split: str,
+    pairs: Table[PairRow],
+    audio_list: Table[AudioRow],
+    images: Table[ImageRow],
     *,
-    pairs: Sequence[PairRow],
-    audio_list: AudioList,
     image_index: dict[str, int],
+    skip_bad: bool,
 ) -> tuple[IntArray, IntArray]:
+    """Return the rows of each pair's utterance and picture; -1 for unknown ids, where those are skipped."""
     audio_index = {row.audio_id: index for index, row in enumerate(audio_list.rows)}
+    n_pairs = len(pairs.rows)
+    audio_row = np.fromiter((audio_index.get(pair.audio_id, -1) for pair in pairs.rows), np.int64, n_pairs)
+    image_row = np.fromiter((image_index.get(pair.image_id, -1) for pair in pairs.rows), np.int64, n_pairs)
+    step = "correct the id or rerun fairseq-vgs prepare"
     faults = []
-    for line, pair in enumerate(pairs, start=_PAIRS_OFFSET):
-        place = f"{folder.pairs(split).name}:{line}"
-        if pair.audio_id not in audio_index:
-            expected = f"audio_id must be one of {folder.audio_list(split).name}"
-            faults.append(
-                fault(place, expected, pair.audio_id, "correct the id or rerun fairseq-vgs prepare")
-            )
-        if pair.image_id not in image_index:
-            expected = f"image_id must be one of {folder.images.name}"
-            faults.append(
-                fault(place, expected, pair.image_id, "correct the id or rerun fairseq-vgs prepare")
-            )
-    if faults:
+    for index in np.flatnonzero((audio_row < 0) | (image_row < 0)).tolist():
+        place, pair = f"{pairs.name}:{pairs.lines[index]}", pairs.rows[index]
+        if audio_row[index] < 0:
+            faults.append(fault(place, f"audio_id must be one of {audio_list.name}", pair.audio_id, step))
+        if image_row[index] < 0:
+            faults.append(fault(place, f"image_id must be one of {images.name}", pair.image_id, step))
+    if faults and not skip_bad:
         raise ManifestError(faults)
-    n_pairs = len(pairs)
-    audio_row = np.fromiter((audio_index[pair.audio_id] for pair in pairs), dtype=np.int64, count=n_pairs)
-    image_row = np.fromiter((image_index[pair.image_id] for pair in pairs), dtype=np.int64, count=n_pairs)
+    log_skipped(faults)
     return audio_row, image_row
 
 
-def _group_numbers(images: ImageTable) -> IntArray:
+def _group_numbers(images: Sequence[ImageRow]) -> IntArray:
     numbers: dict[str, int] = {}
-    groups = (numbers.setdefault(row.group_id, len(numbers)) for row in images.rows)
-    return np.fromiter(groups, dtype=np.int64, count=len(images.rows))
+    groups = (numbers.setdefault(row.group_id, len(numbers)) for row in images)
+    return np.fromiter(groups, dtype=np.int64, count=len(images))
 
 
 def _too_short(audio: AudioTable, layers: ConvLayers, *, rows: IntArray) -> IntArray:
@@ -233,6 +290,5 @@ def _refuse_or_warn(audio: AudioTable, rows: IntArray, layers: ConvLayers, *, sk
         )
     if not skip:
         raise ManifestError(faults)
-    for item in faults:
-        logger.warning("skipped: %s", item)
+    log_skipped(faults)
     logger.warning("%s: %d too short utterances are skipped", audio.list_path.name, len(faults))

@@ -1,4 +1,4 @@
-"""Speech and image embeddings of a split, unmasked and uncropped, in a fixed order.
+"""Speech and image embeddings of a split, unmasked, cut as in the run's validation, in a fixed order.
 
 Shapes: ``C`` captions, ``I`` distinct images, ``P`` captions of a batch, ``S`` samples, ``E`` embedding dims.
 """
@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
-from fairseq_vgs.data.regions import RegionStore
+from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import SplitTable, load_split
-from fairseq_vgs.evaluation.checkpoints import section
+from fairseq_vgs.evaluation.checkpoints import CheckpointError, section
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.tables import read_regions
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class EvaluationSplit:
         image_groups: int64[I] group number of each image.
         n_cut: captions longer than ``max_seconds``, of which the start is used.
         max_seconds: speech is cut here, as in the run's validation.
+        n_skipped: pairs that are left out because they cannot be used; 0 unless the run had
+            ``task.skip_bad=true``.
     """
 
     dataset: VgsDataset
@@ -60,6 +62,7 @@ class EvaluationSplit:
     image_groups: IntArray
     n_cut: int
     max_seconds: float
+    n_skipped: int
 
     @property
     def speech_groups(self) -> IntArray:
@@ -99,12 +102,13 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
 
     Raises:
         ManifestError: missing or faulty tables; every fault of a kind.
-        ValueError: the pictures do not fit the model.
+        CheckpointError: the pictures do not fit the model.
     """
     task, model = section(config, "task"), section(config, "model")
     manifest = ManifestFolder(folder)
     layers = parse_conv_layers(str(model["conv_feature_layers"]))
-    table = load_split(manifest, split, layers=layers)
+    skip_bad = bool(task.get("skip_bad", False))
+    table = load_split(manifest, split, layers=layers, skip_bad=skip_bad)
     max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
     options = VgsDatasetOptions(
         layers=layers,
@@ -113,9 +117,13 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         mask=None,
         image_size=int(task.get("image_size") or _DEFAULT_IMAGE_SIZE),
         training=False,
+        skip_bad=skip_bad,
     )
     regions = _regions(manifest, table, task=task, model=model)
     dataset = VgsDataset(table, options, regions=regions)
+    if skip_bad:
+        dataset = _without_bad_items(dataset)
+    table = dataset.table
     n_cut = int(np.count_nonzero(table.n_samples > options.max_samples))
     if n_cut:
         logger.warning(
@@ -131,6 +139,7 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         image_groups=table.image_group[image_rows],
         n_cut=n_cut,
         max_seconds=max_seconds,
+        n_skipped=table.n_skipped,
     )
 
 
@@ -156,7 +165,7 @@ def embed_split(
 
     Raises:
         BadItemError: a clip or picture that cannot be used.
-        ValueError: an embedding is not finite.
+        CheckpointError: an embedding is not finite.
     """
     dataset = split.dataset
     encoder: Any = model.eval().to(device)
@@ -225,19 +234,33 @@ def _regions(
 ) -> RegionStore | None:
     if task.get("image_input", "regions") != "regions":
         return None
-    store = RegionStore(
-        manifest.region_features,
-        read_regions(manifest.regions),
+    store = load_regions(
+        manifest,
         image_index=table.image_index,
         max_regions=int(task.get("max_regions", _DEFAULT_MAX_REGIONS)),
-        table_path=manifest.regions,
+        skip_bad=bool(task.get("skip_bad", False)),
     )
     if store.dim != model.get("image_dim", store.dim):
-        raise ValueError(
+        raise CheckpointError(
             f"{manifest.region_features}: features must have {model['image_dim']} dims (model.image_dim of "
             f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
         )
     return store
+
+
+def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
+    """Read every pair once, so that all models are measured on the same pairs: those that can be used."""
+    n_pairs = len(dataset)
+    usable = np.fromiter((isinstance(dataset[index], PairItem) for index in range(n_pairs)), bool, n_pairs)
+    table = dataset.table.select(usable)
+    if table.n_skipped:
+        logger.warning(
+            "split %r: %d pairs skipped (task.skip_bad=true in the run), %d evaluated",
+            table.split,
+            table.n_skipped,
+            len(table),
+        )
+    return VgsDataset(table, replace(dataset.options, skip_bad=False), regions=dataset.regions)
 
 
 def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> FloatArray:
@@ -247,7 +270,7 @@ def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> Floa
     table = torch.stack([row for row in rows if row is not None]).numpy()
     faulty = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if faulty.size:
-        raise ValueError(
+        raise CheckpointError(
             f"{noun} {ids[faulty[0]]}: embedding must be finite numbers, got NaN or infinity ({faulty.size} "
             f"of {len(ids)} such); the run has probably diverged: look at its losses"
         )

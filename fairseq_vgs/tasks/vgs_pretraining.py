@@ -19,12 +19,11 @@ from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
-from fairseq_vgs.data.regions import RegionStore
+from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
 from fairseq_vgs.manifest.errors import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.media import open_features
-from fairseq_vgs.manifest.tables import read_regions
 from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
 from fairseq_vgs.tasks.history import TrainingHistory
 from fairseq_vgs.tasks.launch_directory import make_paths_absolute
@@ -180,13 +179,14 @@ class VgsPretrainingTask(FairseqTask):
                 "both; copy its tables under another name"
             )
         options = self._dataset_options(training=training)
-        table = load_split(self.folder, split, layers=options.layers, skip_short=options.skip_bad)
+        table = load_split(self.folder, split, layers=options.layers, skip_bad=options.skip_bad)
         self.datasets[split] = VgsDataset(
             table,
             options,
             regions=self._load_regions(table) if str(self.cfg.image_input) == "regions" else None,
             unpaired=self._load_unpaired(options) if training else None,
         )
+        table = self.datasets[split].table
         hours = float(table.n_samples.sum()) / SAMPLE_RATE / 3600
         logger.info("split %r: %d pairs, %.2f h of speech", split, len(table), hours)
 
@@ -338,12 +338,11 @@ class VgsPretrainingTask(FairseqTask):
     def _load_regions(self, table: SplitTable) -> RegionStore:
         """Read the regions, once for all splits: they share images.tsv."""
         if self._regions is None:
-            self._regions = RegionStore(
-                self.folder.region_features,
-                read_regions(self.folder.regions),
+            self._regions = load_regions(
+                self.folder,
                 image_index=table.image_index,
                 max_regions=self.cfg.max_regions,
-                table_path=self.folder.regions,
+                skip_bad=self.cfg.skip_bad,
             )
             if self._regions.n_cut:
                 logger.info(
@@ -356,7 +355,7 @@ class VgsPretrainingTask(FairseqTask):
             return None
         folder = ManifestFolder(Path(self.cfg.unpaired_data))
         path = folder.audio_list(self.cfg.train_subset)
-        return load_audio_table(path, layers=options.layers, skip_short=options.skip_bad)
+        return load_audio_table(path, layers=options.layers, skip_bad=options.skip_bad)
 
     def _missing_files(self) -> list[Fault]:
         cfg, folder = self.cfg, self.folder

@@ -58,6 +58,7 @@ def test_table_and_files(data, tmp_path, capsys):
     assert metrics["similarity"] == "cosine"
     assert metrics["checkpoint"]["sha256"] == sha256_file(checkpoint)
     assert metrics["pool"]["captions_cut"] == 3
+    assert metrics["pool"]["captions_skipped"] == 0
     assert set(metrics["models"]) == {"trained", "untrained"}
     assert set(metrics["differences"]) == {"trained minus untrained"}
     figure = metrics["models"]["trained"]["metrics"]["speech_to_image_r1"]

@@ -12,10 +12,9 @@ from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
-from fairseq_vgs.data.regions import RegionStore
+from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_audio_table, load_split
 from fairseq_vgs.manifest.errors import ManifestError
-from fairseq_vgs.manifest.tables import read_regions
 
 CONV = parse_conv_layers(LAYERS)
 OPTIONS = VgsDatasetOptions(
@@ -25,18 +24,14 @@ OPTIONS = VgsDatasetOptions(
 
 def dataset(folder, *, split="train", pictures=False, unpaired=None, **changes):
     options = dataclasses.replace(OPTIONS, **changes)
-    table = load_split(folder, split, layers=CONV, skip_short=options.skip_bad)
+    table = load_split(folder, split, layers=CONV, skip_bad=options.skip_bad)
     regions = None
     if not pictures:
-        regions = RegionStore(
-            folder.region_features,
-            read_regions(folder.regions),
-            image_index=table.image_index,
-            max_regions=36,
-            table_path=folder.regions,
+        regions = load_regions(
+            folder, image_index=table.image_index, max_regions=36, skip_bad=options.skip_bad
         )
     if unpaired is not None:
-        unpaired = load_audio_table(unpaired / "train.tsv", layers=CONV, skip_short=options.skip_bad)
+        unpaired = load_audio_table(unpaired / "train.tsv", layers=CONV, skip_bad=options.skip_bad)
     return VgsDataset(table, options, regions=regions, unpaired=unpaired)
 
 
@@ -307,6 +302,31 @@ def test_pictures_without_regions_are_listed(folder):
         "images.tsv:8 (images/5.png)",
     ]
     assert len(dataset(folder, pictures=True)) == 12
+
+
+def test_pictures_with_bad_regions_are_skipped_on_request(folder, caplog):
+    # lines: 0 image0, 1-2 image1, 3-5 image2, 6 image3, 7-8 image4, 9-11 image5
+    lines = folder.regions.read_text().splitlines()
+    lines[2] = lines[2].replace("\t0.6\t", "\t1.6\t")  # image1: box outside
+    lines[7] = lines[7].replace("\t6\t", "\t99\t")  # image3: no such feature row
+    lines[8] = lines[8].replace("image4", "image44")  # image4 has another region left
+    kept = [line for line in lines if not line.startswith("image5")]
+    folder.regions.write_text("\n".join(kept) + "\n")
+    with pytest.raises(ManifestError):
+        dataset(folder)
+    with caplog.at_level(logging.WARNING):
+        data = dataset(folder, skip_bad=True)
+    assert [int(row) % 6 for row in data.table.audio_row] == [0, 2, 4] * 2
+    assert len(data) == len(data.sizes) == 6
+    assert data.n_bad() == {"a pair": 6, "unpaired speech": 0}
+    messages = [record.getMessage() for record in caplog.records]
+    for place in ("regions.tsv:3", "regions.tsv:8", "regions.tsv:9", "images.tsv:8 (images/5.png)"):
+        assert sum(message.startswith(f"skipped: {place}: ") for message in messages) == 1, place
+    assert "split 'train': 6 pairs are skipped for their regions, 6 are left" in messages
+    assert data[2].features.shape == (1, REGION_DIM)
+    folder.regions.write_text("\n".join([lines[0], lines[-1].replace("\t0.6\t", "\t1.6\t"), lines[8]]) + "\n")
+    with pytest.raises(ManifestError, match="split 'train' has no pair that can be used"):
+        dataset(folder, skip_bad=True)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -66,7 +66,7 @@ def test_too_short_speech(tmp_path, caplog):
         load_split(folder, "train", layers=CONV)
     assert [fault.place[:11] for fault in caught.value.faults] == ["train.tsv:3", "train.tsv:5"]
     with caplog.at_level(logging.WARNING):
-        table = load_split(folder, "train", layers=CONV, skip_short=True)
+        table = load_split(folder, "train", layers=CONV, skip_bad=True)
     assert table.audio_row.tolist() == [0, 2, 4]
     assert "2 too short utterances" in caplog.text
     assert "train.tsv:3" in caplog.text
@@ -77,11 +77,87 @@ def test_unpaired_list(tmp_path):
     path = folder.audio_list("train")
     with pytest.raises(ManifestError, match=r"train\.tsv:3"):
         load_audio_table(path, layers=CONV)
-    table = load_audio_table(path, layers=CONV, skip_short=True)
+    table = load_audio_table(path, layers=CONV, skip_bad=True)
     assert table.n_samples.tolist() == [6000, 0, 7000]
     short = make_folder(tmp_path / "short", lengths={"train": [399, 400]}).audio_list("train")
     with pytest.raises(ManifestError, match="no utterance can be used, all are too short"):
-        load_audio_table(short, layers=CONV, skip_short=True)
+        load_audio_table(short, layers=CONV, skip_bad=True)
     path.write_text(path.read_text().splitlines()[0] + "\n")
     with pytest.raises(ManifestError, match="train"):
         load_audio_table(path, layers=CONV)
+
+
+def edit(path, *replacements):
+    text = path.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def spoil_tables(folder):
+    """Spoil pairs 0 (faulty line), 2 (unknown utterance), 3 and 9 (unknown picture), 5 and 11 (its line)."""
+    edit(
+        folder.pairs("train"),
+        ("train/0.wav\timage0\t", "train/0.wav\t\t"),
+        ("train/2.wav", "train/nowhere.wav"),
+        ("image3", "image99"),
+    )
+    edit(folder.images, ("images/1.png\t20", "images/1.png\t-20"), ("image1\t", "image1x\t"))
+    edit(folder.audio_list("train"), ("train/5.wav\t8000", "train/5.wav\t0"))
+
+
+def test_pairs_that_the_tables_spoil_are_skipped_on_request(tmp_path, caplog):
+    folder = make_folder(tmp_path / "m")
+    spoil_tables(folder)
+    with pytest.raises(ManifestError):
+        load_split(folder, "train", layers=CONV)
+    with caplog.at_level(logging.WARNING):
+        table = load_split(folder, "train", layers=CONV, skip_bad=True)
+    kept = [4, 6, 8, 10, 11]
+    assert [table.audio.paths[row] for row in table.audio_row] == [f"train/{i}.wav" for i in kept]
+    assert [table.image_paths[row] for row in table.image_row] == [f"images/{i % 6}.png" for i in kept]
+    assert table.n_skipped == 12 - len(kept)
+    assert table.audio.place(table.audio_row[1]) == "train.tsv:8 (train/6.wav)"  # lines of the file
+    assert table.image_place(table.image_row[0]) == "images.tsv:7 (images/4.png)"
+    messages = [record.getMessage() for record in caplog.records]
+    for place in (
+        "train.tsv:7",
+        "images.tsv:4",
+        *(f"train.pairs.tsv:{line}" for line in (2, 3, 4, 5, 7, 9, 11)),
+    ):
+        assert sum(message.startswith(f"skipped: {place}: ") for message in messages) == 1, place
+    assert "split 'train': 7 pairs are skipped for what its tables hold, 5 are left" in messages
+
+
+def test_a_split_that_becomes_empty_is_an_error(tmp_path):
+    folder = make_folder(tmp_path / "m")
+    edit(folder.pairs("train"), ("train/", "nowhere/"))
+    with pytest.raises(ManifestError, match="split 'train' has no pair that can be used"):
+        load_split(folder, "train", layers=CONV, skip_bad=True)
+    header = folder.pairs("train").read_text().splitlines()[0]
+    folder.pairs("train").write_text(header + "\n")
+    with pytest.raises(ManifestError, match="at least one pair"):
+        load_split(folder, "train", layers=CONV, skip_bad=True)
+
+
+@pytest.mark.parametrize("table", ["audio_list", "images"])
+def test_faulty_heads_are_never_skipped(tmp_path, table):
+    folder = make_folder(tmp_path / "m")
+    path = folder.audio_list("train") if table == "audio_list" else folder.images
+    path.write_text("\n".join(["", *path.read_text().splitlines()[1:]]) + "\n")
+    with pytest.raises(ManifestError, match=f"{path.name}:1"):
+        load_split(folder, "train", layers=CONV, skip_bad=True)
+
+
+def test_faulty_lines_of_an_unpaired_list(tmp_path):
+    folder = make_folder(tmp_path / "m", lengths={"train": [6000, 6400, 7000]})
+    path = folder.audio_list("train")
+    edit(path, ("\t6000", "\tmany"))
+    with pytest.raises(ManifestError, match=r"train\.tsv:2"):
+        load_audio_table(path, layers=CONV)
+    table = load_audio_table(path, layers=CONV, skip_bad=True)
+    assert [table.place(row) for row in range(2)] == [
+        "train.tsv:3 (train/1.wav)",
+        "train.tsv:4 (train/2.wav)",
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import soundfile
@@ -105,6 +107,27 @@ def test_features_of_another_extractor_are_refused(folder):
     config = {**CONFIG, "model": {**CONFIG["model"], "image_dim": 2048}}
     with pytest.raises(ValueError, match=r"must have 2048 dims \(model.image_dim of the checkpoint\), got 3"):
         extraction.open_split(folder, "test", config=config)
+
+
+def test_bad_items_are_skipped_where_the_run_skipped_them(folder, caplog):
+    (folder / "1.wav").write_text("no audio")
+    with pytest.raises(ManifestError, match=r"test\.tsv:3"):
+        extraction.embed_split(_Model(), extraction.open_split(folder, "test", config=CONFIG))
+    lines = (folder / "regions.tsv").read_text().splitlines()
+    lines[4] = "c\t3\t0\t0\t2\t1"  # a box outside the picture
+    (folder / "regions.tsv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ManifestError, match=r"regions\.tsv:5"):
+        extraction.open_split(folder, "test", config=CONFIG)
+    config = {**CONFIG, "task": {**CONFIG["task"], "skip_bad": True}}
+    with caplog.at_level(logging.WARNING):
+        split = extraction.open_split(folder, "test", config=config)
+    assert split.audio_ids == ("0.wav", "2.wav", "4.wav")
+    assert split.image_ids == ("a", "b")
+    assert split.caption_image.tolist() == [1, 1, 0]
+    assert split.n_skipped == 2
+    assert "split 'test': 2 pairs skipped (task.skip_bad=true in the run), 3 evaluated" in caplog.text
+    found = extraction.embed_split(_Model(), split)
+    assert (len(found.speech), len(found.images)) == (3, 2)
 
 
 def test_absent_splits_are_refused(folder):

@@ -137,7 +137,8 @@ class VgsDataset(FairseqDataset):
         )
         sample = collate(samples, collation, epoch=self.epoch)
         if samples and not sample:
-            logger.warning("left out a batch of %d items: too few of its pairs can be used", len(samples))
+            n_usable = sum(not isinstance(item, SkippedItem) for item in samples)
+            logger.warning("left out a batch of %d items: only %d can be used", len(samples), n_usable)
         return sample
 
     def set_epoch(self, epoch: int) -> None:

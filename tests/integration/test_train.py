@@ -1,5 +1,8 @@
 """The genuine fairseq-hydra-train, on real pictures and real speech."""
 
+import math
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -146,6 +149,37 @@ def test_raw_pictures(picture_input, small_data, tmp_path):
         "dataset.batch_size=8",
     )
     assert "vgs_loss" in history(tmp_path)[2]
+
+
+def test_bad_items_stop_a_run_or_are_skipped_and_counted(small_data, tmp_path):
+    """With batches of three a whole batch and a part of another cannot be read."""
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    audio_list = data / "train.tsv"
+    lines = audio_list.read_text(encoding="utf-8").splitlines()
+    pairs = (data / "train.pairs.tsv").read_text(encoding="utf-8")
+    for number in (1, 2, 3, 4):
+        path, n_samples = lines[number].split("\t")
+        broken = f"{path.rsplit(':', 2)[0]}:{number}:100"
+        lines[number] = f"{broken}\t{n_samples}"
+        pairs = pairs.replace(path + "\t", broken + "\t")
+    audio_list.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (data / "train.pairs.tsv").write_text(pairs, encoding="utf-8")
+
+    overrides = [f"task.data={data}", "optimization.max_epoch=1", "dataset.batch_size=3"]
+    overrides += ["optimization.max_update=100"]
+    stopped = train("vgs_plus", tmp_path / "stopped", *overrides, check=False)
+    assert stopped.returncode != 0
+    assert "train.tsv:" in stopped.stderr
+
+    skipped = train("vgs_plus", tmp_path / "skipped", *overrides, "task.skip_bad=true")
+    log = skipped.stdout + skipped.stderr
+    assert "4 items skipped so far" in log
+    records = history(tmp_path / "skipped").values()
+    assert all(math.isfinite(record["loss"]) for record in records if "loss" in record)
+    # A pair that lost all its negatives to skipping is left out, and the log says so.
+    left_out = sum(int(number) for number in re.findall(r"left out a batch of \d+ items: only (\d+)", log))
+    assert sum(record["bsz"] for record in records) + left_out == 20
 
 
 def test_unreadable_data_is_one_clear_error(tmp_path):

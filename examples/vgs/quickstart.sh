@@ -33,8 +33,13 @@ fi
 say "3/5 training VGS+ from random weights on 1,500 scenes: about five minutes"
 # Batches differ in length: without this the C library returns and requests hundreds of megabytes at every update.
 export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
-fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus run_config=quickstart \
-    "task.data='$scenes'" "hydra.run.dir='$run'"
+# The screen keeps the progress bar; fairseq's log goes to a file, and its warnings about newer libraries nowhere.
+if ! PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
+    run_config=quickstart "task.data='$scenes'" "hydra.run.dir='$run'" >>"$output/training.log"; then
+    tail -n 30 -- "$output/training.log" >&2
+    echo "training failed; its log is $output/training.log" >&2
+    exit 1
+fi
 
 say "4/5 retrieval among 200 unseen scenes"
 fairseq-vgs evaluate retrieval "$run/checkpoints/checkpoint_last.pt" "$scenes" --output "$results" --force

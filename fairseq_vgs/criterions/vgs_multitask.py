@@ -173,7 +173,10 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
             # As fairseq counts: the positive wins, unless all logits are equal.
             logs["ssl_correct"] = ((logits.argmax(-1) == 0) & (logits.argmin(-1) != 0)).sum()
         if "code_perplexity" in net_output:
-            logs.update({key: net_output[key] for key in CODE_MEANS}, n_code_batches=1)
+            codes = {key: net_output[key] for key in CODE_MEANS}
+            logs.update(
+                {key: v.detach() if torch.is_tensor(v) else v for key, v in codes.items()}, n_code_batches=1
+            )
         return loss, n_frames, logs
 
     @staticmethod

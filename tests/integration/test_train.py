@@ -137,13 +137,26 @@ def test_unpaired_speech_joins_the_ssl_loss(small_data, tmp_path):
     assert history(tmp_path)[2]["bsz"] == pytest.approx(12)
 
 
-@pytest.mark.parametrize("picture_input", ["pictures"])
-def test_raw_pictures(picture_input, small_data, tmp_path):
+def test_vgs_contrastive_alone(small_data, tmp_path):
+    """As examples/README.md takes alpha's settings out."""
+    absent = [
+        f"~criterion.{key}"
+        for key in ("alpha_schedule", "alpha_values", "alpha_boundaries", "loss_weights", "seed")
+    ]
+    train(
+        "vgs", tmp_path, f"task.data={small_data}", "criterion._name=vgs_contrastive", *absent,
+        "optimization.max_update=2", "dataset.batch_size=8",
+    )  # fmt: skip
+    assert "vgs_loss" in history(tmp_path)[2]
+    assert set(history(tmp_path, "valid")[2]) >= RECALLS
+
+
+def test_raw_pictures(small_data, tmp_path):
     train(
         "vgs",
         tmp_path,
         f"task.data={small_data}",
-        f"task.image_input={picture_input}",
+        "task.image_input=pictures",
         "model.image_encoder=patches",
         "optimization.max_update=2",
         "dataset.batch_size=8",

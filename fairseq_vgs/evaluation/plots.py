@@ -41,6 +41,7 @@ class Panel:
     unit: str
     series: list[Series] = field(default_factory=list)
     limits: tuple[float, float] | None = None
+    logarithmic: bool = False
 
 
 def plot_training(log: TrainingLog, output: Path, *, force: bool = False) -> Path:
@@ -63,6 +64,15 @@ def plot_training(log: TrainingLog, output: Path, *, force: bool = False) -> Pat
         raise TrainingLogError(
             "log: must hold losses or recalls over updates, got none; train with common.log_format=json"
         )
+    return write_plot(panels, output, force=force)
+
+
+def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) -> Path:
+    """Draw panels; write the PNG and, beside it, ``<name>.csv``, as `plot_training` says.
+
+    Raises:
+        FileExistsError: a file exists and ``force`` is off.
+    """
     table = output.with_suffix(".csv")
     if not force:
         for path in (output, table):
@@ -178,6 +188,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         low, high = panel.limits
         margin = 0.03 * (high - low)
         axes.set_ylim(low - margin, high + margin)
+    if panel.logarithmic:
+        axes.set_yscale("log")
     axes.set_xlim(left=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)

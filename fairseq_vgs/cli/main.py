@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from fairseq_vgs import __version__
 
-SUBCOMMANDS = ("check", "prepare", "evaluate", "plot", "gallery")
+SUBCOMMANDS = ("check", "prepare", "evaluate", "plot", "gallery", "import")
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
@@ -75,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for name in SUBCOMMANDS:
-        module = importlib.import_module(f"fairseq_vgs.cli.{name}")
+        module = load_subcommand(name)
         subparser = subparsers.add_parser(
             module.NAME,
             help=module.HELP,
@@ -87,6 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     return parser
+
+
+def load_subcommand(name: str) -> ModuleType:
+    """Import the module of a subcommand; one named after a keyword of Python ends in an underscore."""
+    return importlib.import_module(f"fairseq_vgs.cli.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
 def _describe(error: Exception) -> str:

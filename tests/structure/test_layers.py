@@ -26,7 +26,14 @@ FORBIDDEN = {
     "tasks": ours("prepare", "models", "criterions", "interop", "cli"),
     "criterions": ours(*ALL - {"losses", "criterions"}),
     "evaluation": ours("prepare", "tasks", "criterions", "interop", "cli"),
-    "interop": ours("prepare", "data", "tasks", "criterions", "evaluation", "cli"),
+    # of evaluation: the strict loading of checkpoints, which what interop writes must pass
+    "interop": ours("prepare", "data", "tasks", "criterions", "cli")
+    | {
+        module_name(path)
+        for path in MODULES
+        if module_name(path).startswith("fairseq_vgs.evaluation.")
+        and module_name(path) != "fairseq_vgs.evaluation.checkpoints"
+    },
     # stricter rules for single modules
     "evaluation.retrieval": {*FAIRSEQ, *ours("models", "data", "cli")},
     "evaluation.abx": {*FAIRSEQ, *ours("models", "data", "cli")},

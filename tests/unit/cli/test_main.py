@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import subprocess
@@ -43,7 +42,7 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
 
 @pytest.mark.parametrize("name", main.SUBCOMMANDS)
 def test_every_subcommand_has_the_same_shape(name: str) -> None:
-    module = importlib.import_module(f"fairseq_vgs.cli.{name}")
+    module = main.load_subcommand(name)
     assert name == module.NAME
     assert module.HELP
     assert module.__doc__

@@ -8,6 +8,7 @@ from fairseq_vgs.losses.contrastive import (
     sigmoid_pairwise,
     symmetric_infonce,
 )
+from fairseq_vgs.losses.cooperation import GradientAgreement, gradient_agreement, linear_cka
 from fairseq_vgs.losses.gather import gather_ids, gather_with_gradient
 from fairseq_vgs.losses.similarity import SIMILARITIES, pairwise_similarity
 from fairseq_vgs.losses.spread import embedding_spread
@@ -17,10 +18,13 @@ __all__ = [
     "SIMILARITIES",
     "AlphaSchedule",
     "ContrastiveLoss",
+    "GradientAgreement",
     "contrastive_accuracy",
     "embedding_spread",
     "gather_ids",
     "gather_with_gradient",
+    "gradient_agreement",
+    "linear_cka",
     "masked_margin_infonce",
     "pairwise_similarity",
     "sigmoid_pairwise",

@@ -1,0 +1,132 @@
+"""What a study has found so far: every evaluated checkpoint of every scenario and seed.
+
+Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``N`` ABX cells (ordered phone pair x context x speaker).
+
+A point's per-item arrays lie in an ``.npz`` file, so that intervals and paired differences can be computed
+from them later:
+
+```
+speech_to_image_ranks  f64[C]    rank of the right picture, ties counted half
+speech_groups          i64[C]    image group of every caption
+image_to_speech_ranks  f64[I]    rank of the best right caption
+image_groups           i64[I]    image group of every picture
+abx_layers             str[L]    "layer_1", ...
+abx_errors             f64[L, N] error of every cell, 0..1
+abx_pairs              i64[N]    number of the cell's ordered phone pair
+abx_speakers           i64[N]    number of the cell's speaker (or ordered pair of speakers)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation.probe_log import ProbeRecord
+from fairseq_vgs.study.settings import StudySettings
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluated checkpoint.
+
+    Attributes:
+        scenario: name of the primary, such as "w2v2_then_vgs", or "untrained".
+        seed: of weights, data order and masks.
+        phase: "whole", "first", "second" or "untrained".
+        update: updates since the scenario began, those of its first phase included.
+        losses: "ssl_loss" and "vgs_loss" in nats on the validation split.
+        retrieval: "speech_to_image_r1", ..., "image_to_speech_r10" in percent, "..._mrr" in 0..1,
+            "..._median_rank"; on the test split.
+        abx: layer -> phone ABX error in percent.
+        items: file of the per-item arrays.
+    """
+
+    scenario: str
+    seed: int
+    phase: str
+    update: int
+    losses: Mapping[str, float] = field(default_factory=dict)
+    retrieval: Mapping[str, float] = field(default_factory=dict)
+    abx: Mapping[str, float] = field(default_factory=dict)
+    items: Path | None = None
+
+    @property
+    def best_layer(self) -> str | None:
+        """The layer with the lowest ABX error, the lower one of equals; None without ABX."""
+        return min(self.abx, key=lambda layer: self.abx[layer]) if self.abx else None
+
+    @property
+    def best_abx(self) -> float:
+        """ABX error of the best layer in percent; NaN without ABX."""
+        layer = self.best_layer
+        return float("nan") if layer is None else self.abx[layer]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Losses of one scenario and seed over its updates, for curves.
+
+    Attributes:
+        losses: "ssl_loss" and "vgs_loss" -> (i64[n] updates since the scenario began, f64[n] nats).
+        boundary: update at which the second phase began; None for scenarios of one phase.
+        probes: the cooperation probes of all phases, by update since the scenario began.
+    """
+
+    losses: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
+    boundary: int | None
+    probes: tuple[ProbeRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything that tables, plots, verdicts and the page are made from.
+
+    Attributes:
+        settings: what was to be run.
+        points: by scenario, seed and update; a shared first phase appears in each of its scenarios.
+        untrained: seed -> the same model before training.
+        training: (scenario, seed) -> losses over updates.
+        chance: measure -> what a random order scores, percent ("abx": 50).
+        baselines: features without a model ("mfcc") -> phone ABX error in percent.
+        missing: what has not been run or evaluated, in words.
+        facts: pool sizes, ABX protocol, machine, versions: what has to stand beside the numbers.
+    """
+
+    settings: StudySettings
+    points: tuple[Point, ...]
+    untrained: Mapping[int, Point]
+    training: Mapping[tuple[str, int], Training]
+    chance: Mapping[str, float]
+    baselines: Mapping[str, float]
+    missing: tuple[str, ...]
+    facts: Mapping[str, object]
+
+    def final(self, scenario: str, seed: int) -> Point | None:
+        """Return the last point of a scenario, if it is the end of the scenario's training."""
+        end = self.settings.updates_of(scenario)
+        found = [
+            point
+            for point in self.points
+            if (point.scenario, point.seed, point.update) == (scenario, seed, end)
+        ]
+        return found[0] if found else None
+
+    def finals(self, scenario: str) -> dict[int, Point]:
+        """Return the final points of a scenario by seed; seeds that have not finished are left out."""
+        found = {seed: self.final(scenario, seed) for seed in self.settings.seeds}
+        return {seed: point for seed, point in found.items() if point is not None}
+
+
+def load_items(path: Path) -> Arrays:
+    """Read a point's per-item arrays; nothing in the file is run."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

@@ -1,0 +1,139 @@
+"""The study file: which scenarios, seeds and data, and how long each phase is."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from fairseq_vgs.manifest.errors import ManifestError, fault
+
+BASES = ("w2v2", "vgs", "vgs_plus")
+SCHEDULED = (
+    "w2v2_then_vgs_plus",
+    "vgs_then_vgs_plus",
+    "w2v2_then_vgs",
+    "vgs_then_w2v2",
+    "vgs_plus_then_w2v2",
+    "vgs_plus_then_vgs",
+)
+SCENARIOS = (*BASES, *SCHEDULED)
+_BASE_TITLES = {"w2v2": "W2V2", "vgs": "VGS", "vgs_plus": "VGS+"}
+
+NEXT_STEP = "correct the study file (examples/vgs/study.yaml shows one)"
+
+
+@dataclass
+class StudySettings:
+    """What a study runs. Paths are relative to the folder in which the command is started.
+
+    Attributes:
+        data: manifest folder of all runs; ``{output}`` in it stands for the study's folder.
+        prepare: arguments of ``fairseq-vgs prepare``, run once if ``data`` is missing; empty: nothing is run.
+        split: split of ``data`` on which retrieval is measured.
+        abx: folder with an audio list, its speech and ``items``; None: no phone discrimination.
+        abx_items: the item file in ``abx``.
+        scenarios: names of primaries in ``config_dir``.
+        seeds: every scenario is run once with each.
+        whole_updates: updates of a base scenario.
+        first_updates: where a base run is left for the second phase of a scheduled scenario.
+        second_updates: updates of a second phase.
+        warmup_share: share of a phase's schedule that warms up.
+        evaluate_every: updates between saved and evaluated checkpoints.
+        overrides: of the configuration, for every run, as on the command line of fairseq-hydra-train.
+        config_dir: folder of the primaries; by default that of the study file.
+    """
+
+    data: str = MISSING
+    whole_updates: int = MISSING
+    first_updates: int = MISSING
+    second_updates: int = MISSING
+    evaluate_every: int = MISSING
+    config_dir: str = MISSING
+    prepare: list[str] = field(default_factory=list)
+    split: str = "test"
+    abx: str | None = None
+    abx_items: str = "triphone.item"
+    scenarios: list[str] = field(default_factory=lambda: list(SCENARIOS))
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    warmup_share: float = 0.1
+    overrides: list[str] = field(default_factory=list)
+
+    def updates_of(self, scenario: str) -> int:
+        """Updates of a scenario, both phases together."""
+        return self.whole_updates if scenario in BASES else self.first_updates + self.second_updates
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def scenario_title(scenario: str) -> str:
+    """Name a scenario as the paper does: "VGS+", "(W2V2, VGS+)"."""
+    if scenario in _BASE_TITLES:
+        return _BASE_TITLES[scenario]
+    first, second = phases_of(scenario)
+    return f"({_BASE_TITLES[first]}, {_BASE_TITLES[second]})"
+
+
+def phases_of(scenario: str) -> tuple[str, str]:
+    """Return the bases of a scheduled scenario: "w2v2_then_vgs" -> ("w2v2", "vgs")."""
+    first, _, second = scenario.partition("_then_")
+    return first, second
+
+
+def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
+    """Read a study file; with ``quick`` the settings below its key ``quick`` win.
+
+    Raises:
+        ManifestError: the file is missing or wrong.
+    """
+    try:
+        content: Any = OmegaConf.load(path)
+        if not OmegaConf.is_dict(content):
+            raise TypeError("no settings by name")
+        chosen = content.pop("quick", None) or {}
+        schema = OmegaConf.structured(StudySettings)
+        schema.config_dir = str(path.parent)
+        shortened: Any = OmegaConf.merge(schema, content, chosen)  # checked even if it is not asked for
+        settings: Any = OmegaConf.to_object(shortened if quick else OmegaConf.merge(schema, content))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError) as error:
+        reason = str(error).strip().replace("\n", "; ")
+        raise ManifestError(fault(str(path), "must be a study file", reason, NEXT_STEP)) from error
+    faults = [
+        fault(str(path), f"{name} must be {expected}", got, NEXT_STEP)
+        for name, expected, got in _conflicts(settings)
+    ]
+    if faults:
+        raise ManifestError(faults)
+    return settings
+
+
+def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
+    """Return (setting, expectation, value) of what does not fit together."""
+    found: list[tuple[str, str, Any]] = []
+    for scenario in settings.scenarios:
+        if scenario not in SCENARIOS:
+            found.append(("scenarios", f"one of {', '.join(SCENARIOS)}", scenario))
+    for name in ("scenarios", "seeds"):
+        entries = getattr(settings, name)
+        if not entries or len(set(entries)) != len(entries):
+            found.append((name, "different entries, at least one", list(entries)))
+    for name in ("whole_updates", "first_updates", "second_updates", "evaluate_every"):
+        if getattr(settings, name) < 1:
+            found.append((name, "at least 1", getattr(settings, name)))
+    if not found:
+        for name in ("whole_updates", "first_updates", "second_updates"):
+            if getattr(settings, name) % settings.evaluate_every:
+                expected = f"a multiple of evaluate_every ({settings.evaluate_every})"
+                found.append((name, expected, getattr(settings, name)))
+        if settings.first_updates >= settings.whole_updates:
+            expected = f"fewer than whole_updates ({settings.whole_updates})"
+            found.append(("first_updates", expected, settings.first_updates))
+    if not 0 <= settings.warmup_share < 1:
+        found.append(("warmup_share", "a number in 0..1", settings.warmup_share))
+    if settings.prepare and "{output}" not in settings.data:
+        found.append(("data", "a path below {output}, since prepare makes it", settings.data))
+    return found

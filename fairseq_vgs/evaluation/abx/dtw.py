@@ -1,0 +1,60 @@
+"""Dynamic time warping of many token pairs at once.
+
+Shapes: P pairs, N and M the most frames of a first and a second token, K = N + M - 1 anti-diagonals.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
+    """Return the accumulated cost of the best path divided by the path's number of cells.
+
+    A cell is reached from its diagonal predecessor if that costs no more than the others, else from the left
+    one (previous column) if it costs no more than the upper one. The cells of an anti-diagonal do not depend
+    on each other and are computed together.
+
+    Args:
+        cost: f[P, N, M] frame distances; what lies beyond a pair's own lengths is not read.
+        n_rows: int64[P] frames of the first token, 1..N.
+        n_columns: int64[P] frames of the second token, 1..M.
+
+    Returns:
+        f[P].
+    """
+    n_pairs, height, width = cost.shape
+    skewed = _skewed(cost)
+    infinite = cost.new_full((height + 1, n_pairs), torch.inf)
+    before_last, last = infinite.clone(), infinite.clone()
+    before_last_length, last_length = torch.zeros_like(infinite), torch.zeros_like(infinite)
+    total, length = cost.new_empty(n_pairs), cost.new_empty(n_pairs)
+    end = n_rows + n_columns - 2
+    for diagonal in range(height + width - 1):
+        current, current_length = infinite.clone(), torch.zeros_like(infinite)
+        if diagonal == 0:
+            current[1:] = skewed[:, 0]
+            current_length[1] = 1.0
+        else:
+            corner, left, up = before_last[:-1], last[1:], last[:-1]
+            side = torch.minimum(left, up)
+            torch.add(torch.minimum(corner, side), skewed[:, diagonal], out=current[1:])
+            side_length = torch.where(left <= up, last_length[1:], last_length[:-1])
+            torch.add(
+                torch.where(corner <= side, before_last_length[:-1], side_length), 1.0, out=current_length[1:]
+            )
+        done = torch.nonzero(end == diagonal).squeeze(1)
+        if done.numel():
+            total[done] = current[n_rows[done], done]
+            length[done] = current_length[n_rows[done], done]
+        before_last, before_last_length, last, last_length = last, last_length, current, current_length
+    return total / length
+
+
+def _skewed(cost: Tensor) -> Tensor:
+    """Shift row i of f[P, N, M] by i columns: f[N, K, P], infinite outside; anti-diagonals become columns."""
+    n_pairs, height, width = cost.shape
+    padded = cost.new_full((height, height + width, n_pairs), torch.inf)
+    padded[:, :width] = cost.permute(1, 2, 0)
+    return padded.view(-1, n_pairs)[: height * (height + width - 1)].view(height, height + width - 1, n_pairs)

@@ -1,0 +1,111 @@
+"""What the ABX evaluation compares: a model's layers, or MFCC, of one recording at a time.
+
+One at a time, since a group-norm extractor's result depends on padding.
+
+Shapes: S samples at 16 kHz, T frames, D dims of the transformer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_vgs.constants import FRAME_STRIDE, SAMPLE_RATE
+from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.evaluation import mfcc
+from fairseq_vgs.evaluation.checkpoints import Checkpoint, section
+from fairseq_vgs.evaluation.recordings import Recording
+from fairseq_vgs.manifest.errors import Fault
+
+LayerFeatures = Callable[[str], Mapping[str, Tensor]]
+
+MFCC_LAYER = "mfcc"
+MFCC_FRAME_RATE = mfcc.FRAME_RATE
+
+
+def frame_rate(checkpoint: Checkpoint) -> float:
+    """Return the frames per second of a model's extractor: 50 for wav2vec 2.0."""
+    stride = 1
+    for _, _, step in parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"])):
+        stride *= step
+    return SAMPLE_RATE / stride
+
+
+def layer_features(
+    checkpoint: Checkpoint, recordings: Mapping[str, Recording], *, device: str = "cpu"
+) -> LayerFeatures:
+    """Offer the unmasked transformer layers of recordings, all in one pass.
+
+    ``layer_0`` is what enters the first layer (after the positional convolution), ``layer_1`` ... are the
+    outputs of the layers; the CLS vector is in none. Nothing is cut; speech is normalised as in the run.
+
+    Args:
+        checkpoint: the model.
+        recordings: by name.
+        device: where the model runs; features come back to the CPU.
+
+    Returns:
+        name of a recording -> name of a layer -> f[T, D].
+    """
+    model: Any = checkpoint.model.eval().to(device)
+    normalize = bool(section(checkpoint.config, "task").get("normalize", True))
+
+    def features(name: str) -> dict[str, Tensor]:
+        recording = recordings[name]
+        waveform = recording.waveform()
+        source = torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
+        try:
+            return encode_layers(model, source.to(device))
+        except ValueError as error:
+            raise BadItemError(Fault(recording.place, str(error))) from error
+
+    return features
+
+
+def mfcc_features(recordings: Mapping[str, Recording]) -> LayerFeatures:
+    """Offer MFCC of recordings: name -> ``mfcc`` -> f[T, 39], at `MFCC_FRAME_RATE`."""
+
+    def features(name: str) -> dict[str, Tensor]:
+        return {MFCC_LAYER: torch.from_numpy(mfcc.mfcc(recordings[name].waveform()))}
+
+    return features
+
+
+def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
+    """Encode one utterance without masks.
+
+    Args:
+        model: wav2vec 2.0 or the plugin's, in evaluation mode.
+        source: f[S], normalised as the model expects.
+
+    Returns:
+        ``layer_0`` ... ``layer_L``, each f32[T, D] on the CPU.
+
+    Raises:
+        ValueError: the utterance is shorter than a frame.
+    """
+    wav2vec: Any = model
+    inputs: list[Tensor] = []
+    hook = wav2vec.encoder.layers[0].register_forward_pre_hook(
+        lambda _module, arguments: inputs.append(arguments[0])
+    )
+    try:
+        with torch.inference_mode():
+            found = wav2vec.extract_features(source[None], None, mask=False)
+    except RuntimeError as error:
+        if len(source) < 2 * FRAME_STRIDE:
+            raise ValueError(f"utterance must be as long as a frame, got {len(source)} samples") from error
+        raise
+    finally:
+        hook.remove()
+    outputs = [result[0] for result in found["layer_results"]]
+    n_frames = outputs[0].size(0)
+    # The encoder's input still has the CLS vector in front, and fairseq's padding to an even length behind.
+    n_before = int(getattr(wav2vec.encoder, "cls_embedding", None) is not None)
+    layers = [inputs[0][n_before : n_before + n_frames], *outputs]
+    return {f"layer_{number}": layer[:, 0].float().cpu() for number, layer in enumerate(layers)}

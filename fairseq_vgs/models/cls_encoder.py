@@ -4,6 +4,7 @@ Shapes: B utterances, T frames, D dims of the transformer.
 """
 
 import torch
+import torch.nn.functional as F
 from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder, Wav2Vec2Config
 from torch import Tensor, nn
 
@@ -18,11 +19,17 @@ class ClsTransformerEncoder(TransformerEncoder):
     The CLS vector stands before the first frame, ahead of the positional convolution, and is taken off again:
     callers of fairseq's interface see T frames as ever. What the last shared layer gave is kept until
     `take_shared` fetches it, because fairseq's ``Wav2Vec2Model.forward`` does not hand it on.
+
+    With ``zero_padding`` off, padded frames are not set to zero before the positional convolution, which then
+    mixes them into valid ones: so does the authors' code.
     """
 
-    def __init__(self, cfg: Wav2Vec2Config, *, use_cls: bool, shared_layers: int) -> None:
+    def __init__(
+        self, cfg: Wav2Vec2Config, *, use_cls: bool, shared_layers: int, zero_padding: bool = True
+    ) -> None:
         super().__init__(cfg)
         self.shared_layers = shared_layers
+        self.zero_padding = zero_padding
         self.cls_embedding: nn.Parameter | None = None
         if use_cls:
             self.cls_embedding = nn.Parameter(torch.randn(cfg.encoder_embed_dim))
@@ -51,7 +58,10 @@ class ClsTransformerEncoder(TransformerEncoder):
             x = torch.cat([cls, x], dim=1)
             if padding_mask is not None:
                 padding_mask = nn.functional.pad(padding_mask, (1, 0), value=False)
-        x, results = super().extract_features(x, padding_mask, tgt_layer)
+        if self.zero_padding or padding_mask is None:
+            x, results = super().extract_features(x, padding_mask, tgt_layer)
+        else:
+            x, results = self._extract_beside_padding(x, padding_mask, tgt_layer)
         if len(results) >= self.shared_layers:
             self._shared = results[self.shared_layers - 1][0].transpose(0, 1)
         if self.cls_embedding is not None:
@@ -60,6 +70,20 @@ class ClsTransformerEncoder(TransformerEncoder):
                 (out[1:], attention, ffn[1:] if ffn is not None else None) for out, attention, ffn in results
             ]
         return x, results[min_layer:]
+
+    def _extract_beside_padding(
+        self, x: Tensor, padding_mask: Tensor, tgt_layer: int | None
+    ) -> tuple[Tensor, list[LayerResult]]:
+        """Run the layers as fairseq does, but for its first step: padded frames f[B, T, D] are kept."""
+        x = x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2)
+        if not self.layer_norm_first:
+            x = self.layer_norm(x)
+        x = F.dropout(x, p=self.dropout, training=self.training).transpose(0, 1)
+        results = []
+        for layer in self.layers[: None if tgt_layer is None else tgt_layer + 1]:
+            x, (attention, ffn) = layer(x, self_attn_padding_mask=padding_mask, need_weights=False)
+            results.append((x, attention, ffn))
+        return x.transpose(0, 1), results
 
     def drop_shared(self) -> None:
         """Forget the latest pass, so that nothing keeps its graph alive."""

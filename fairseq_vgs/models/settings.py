@@ -4,8 +4,9 @@ import logging
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS, ImageEncoderConfig, SpeechHeadConfig
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ def speech_head_config(cfg: Any) -> SpeechHeadConfig:
         ffn_dim=cfg.speech_head_ffn_dim,
         dropout=cfg.speech_head_dropout,
         attention_dropout=cfg.speech_head_attention_dropout,
+        padding=str(cfg.padding),
     )
 
 
@@ -86,3 +88,25 @@ def autocast_enabled(setting: str) -> bool:
     enabled = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     logger.info("model.autocast=auto: %s on this CPU", "bf16" if enabled else "fp32")
     return enabled
+
+
+def authors_sample_padding(padding_mask: Tensor, layers: ConvLayers) -> Tensor:
+    """Move the padding so that fairseq counts as many valid frames as the authors' code does.
+
+    That code cuts the samples into as many equal pieces as there are frames, and a frame is padding if all of
+    its piece is: an utterance has one or two frames more than fairseq gives it, the last ones partly padding.
+
+    Args:
+        padding_mask: bool[B, S], true where a sample is padding, which follows the speech.
+        layers: the extractor.
+    """
+    field, hop = 1, 1  # samples that one frame sees, and from one frame to the next
+    for _, kernel, stride in layers:
+        field, hop = field + (kernel - 1) * hop, hop * stride
+    n_samples = padding_mask.size(1)
+    total = n_frames(n_samples, layers)
+    piece = n_samples // total
+    n_valid = (~padding_mask).sum(dim=1, keepdim=True)
+    n_valid_frames = ((n_valid + piece - 1) // piece).clamp(max=total)
+    lengths = field + (n_valid_frames - 1) * hop
+    return torch.arange(n_samples, device=padding_mask.device) >= lengths

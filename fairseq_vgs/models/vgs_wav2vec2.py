@@ -17,9 +17,11 @@ from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from torch import Tensor, nn
 
+from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
 from fairseq_vgs.models.settings import (
     MAX_LOGIT_SCALE,
+    authors_sample_padding,
     autocast_enabled,
     check_config,
     image_encoder_config,
@@ -43,6 +45,13 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
         metadata={
             "help": "in training VGS reads the masked forward of SSL (the paper), or a second, unmasked "
             "pass; in evaluation it reads unmasked speech"
+        },
+    )
+    padding: ChoiceEnum(["exact", "fast_vgs"]) = field(  # type: ignore[valid-type]
+        default="exact",
+        metadata={
+            "help": "exact: padding has no influence behind the extractor; fast_vgs: it has, as in the "
+            "authors' code, for imported weights"
         },
     )
     embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
@@ -114,7 +123,12 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         check_config(cfg)
         super().__init__(cfg)
-        self.encoder = ClsTransformerEncoder(cfg, use_cls=cfg.use_cls, shared_layers=cfg.vgs_layer)
+        self.encoder = ClsTransformerEncoder(
+            cfg,
+            use_cls=cfg.use_cls,
+            shared_layers=cfg.vgs_layer,
+            zero_padding=str(cfg.padding) == "exact",
+        )
         self.speech_head = build_speech_head(cfg.speech_head, speech_head_config(cfg))
         self.image_encoder = build_image_encoder(cfg.image_encoder, image_encoder_config(cfg))
         if self.speech_head.needs_cls and not cfg.use_cls:
@@ -178,7 +192,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
             ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
         """
-        padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
+        padding_mask = self._sample_padding(padding_mask)
         with self._autocast(source.device):
             if features_only or not (compute_vgs and image is not None):
                 self._record("ssl")
@@ -211,7 +225,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
 
     def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Embed utterances, unmasked: f[B, S], bool[B, S] -> f[B, E]."""
-        padding_mask = padding_mask if padding_mask is not None and padding_mask.any() else None
+        padding_mask = self._sample_padding(padding_mask)
         with self._autocast(source.device):
             output = super().forward(source, padding_mask, False, True, self.cfg.vgs_layer - 1)
             frames, cls = self.encoder.take_shared()
@@ -286,6 +300,14 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
     def _vgs_is_unmasked(self) -> bool:
         """Evaluation is unmasked whatever training does (as in the authors' code)."""
         return self.cfg.vgs_forward == "unmasked" or not self.training
+
+    def _sample_padding(self, padding_mask: Tensor | None) -> Tensor | None:
+        """Return bool[B, S] from which fairseq derives the frames' padding mask; None without padding."""
+        if padding_mask is None or not padding_mask.any():
+            return None
+        if str(self.cfg.padding) == "fast_vgs":
+            return authors_sample_padding(padding_mask, parse_conv_layers(self.cfg.conv_feature_layers))
+        return padding_mask
 
     def _record(self, branch: str) -> None:
         if self.training:

@@ -64,6 +64,7 @@ class SpeechHeadConfig:
         ffn_dim: width of the feed-forward network of the transformer layer; only `resdavenet`.
         dropout: after every transformer sub-layer (`resdavenet`) or of the pooled vector (`attention`).
         attention_dropout: of attention weights. The authors use 0.1; 0 is faster on a CPU.
+        padding: `exact` (without influence) or `fast_vgs` (as the authors treat it); only `resdavenet`.
     """
 
     input_dim: int = 768
@@ -77,6 +78,7 @@ class SpeechHeadConfig:
     ffn_dim: int = 3072
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    padding: str = "exact"
 
     def __post_init__(self) -> None:
         """Refuses sizes that cannot work, naming the field; makes `widths` a tuple."""
@@ -91,6 +93,8 @@ class SpeechHeadConfig:
             raise ValueError(f"SpeechHeadConfig.kernel_size: expected an odd number, got {self.kernel_size}")
         if self.norm not in ("batch", "group"):
             raise ValueError(f"SpeechHeadConfig.norm: expected batch or group, got {self.norm!r}")
+        if self.padding not in ("exact", "fast_vgs"):
+            raise ValueError(f"SpeechHeadConfig.padding: expected exact or fast_vgs, got {self.padding!r}")
 
 
 def _check_positive(config: ImageEncoderConfig | SpeechHeadConfig, *, except_for: tuple[str, ...]) -> None:

@@ -113,8 +113,9 @@ class ResDavenetHead(nn.Module):
     The transformer layer is post-norm. The CLS is that of the speech encoder after a two-layer MLP (GELU,
     hidden width twice the transformer's). No positions are added: the frames carry them from the encoder.
     Source: FaST-VGS (Peng & Harwath 2022), Khorrami et al. 2023, and their public code. That code counts
-    floor(n / 16) frames of an utterance as valid and lets padding into the convolutions; here the count is
-    the convolutions' own, ceil(n / 2) per stage, and padding has no influence.
+    floor(n / 16) frames of an utterance as valid and lets padding into convolutions and batch norm, which
+    `padding="fast_vgs"` repeats; with `exact` the count is the convolutions' own, ceil(n / 2) per stage, and
+    padding has no influence.
 
     Shape:
         frames `[P, T, D]`, cls `[P, D]`, padding_mask bool `[P, T]` (True = padding) or None. Result `[P,
@@ -140,6 +141,7 @@ class ResDavenetHead(nn.Module):
         )
         self.projection = nn.Linear(width, config.output_dim)
         self.convolutions = ResDavenet(config)
+        self.padding = config.padding
         init_like_bert(self, width=width)
 
     def forward(
@@ -148,12 +150,29 @@ class ResDavenetHead(nn.Module):
         """Embeds utterances; see the class for shapes."""
         if cls is None:
             raise ValueError("resdavenet head: expected the CLS vector of the speech encoder, got None")
-        shortened, padding_mask = self.convolutions(frames, padding_mask=padding_mask)
+        if self.padding == "fast_vgs":
+            shortened, _ = self.convolutions(frames, padding_mask=None)
+            padding_mask = _authors_padding(frames, shortened, padding_mask)
+        else:
+            shortened, padding_mask = self.convolutions(frames, padding_mask=padding_mask)
         cls_token = self.cls_projection(cls).unsqueeze(1)
         tokens = torch.cat([cls_token, shortened.to(cls_token.dtype)], dim=1)
         tokens = self.layer(tokens, padding_mask=F.pad(padding_mask, (1, 0), value=False))
         embedding: Tensor = self.projection(tokens[:, 0])
         return embedding
+
+
+def _authors_padding(frames: Tensor, shortened: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Padding mask of the shortened frames by the rule of the authors' code.
+
+    The factor is the rounded quotient of the two lengths, and every started group of frames is dropped: of
+    399 frames (8 s) without any padding, which make 25, the last one is not read.
+    """
+    factor = round(frames.size(1) / shortened.size(1))
+    if padding_mask is None:
+        padding_mask = frames.new_zeros(frames.shape[:2], dtype=torch.bool)
+    n_valid = (~padding_mask).sum(dim=1, keepdim=True) // factor
+    return torch.arange(shortened.size(1), device=frames.device) >= n_valid
 
 
 def _zero_padding(x: Tensor, valid: Tensor) -> Tensor:

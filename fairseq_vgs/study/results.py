@@ -1,6 +1,6 @@
 """What a study has found so far: every evaluated checkpoint of every scenario and seed.
 
-Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``N`` ABX cells (ordered phone pair x context x speaker).
+Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs.
 
 A point's per-item arrays lie in an ``.npz`` file, so that intervals and paired differences can be computed
 from them later:
@@ -11,9 +11,8 @@ speech_groups          i64[C]    image group of every caption
 image_to_speech_ranks  f64[I]    rank of the best right caption
 image_groups           i64[I]    image group of every picture
 abx_layers             str[L]    "layer_1", ...
-abx_errors             f64[L, N] error of every cell, 0..1
-abx_pairs              i64[N]    number of the cell's ordered phone pair
-abx_speakers           i64[N]    number of the cell's speaker (or ordered pair of speakers)
+abx_errors             f64[L, O] error of every ordered phone pair, 0..1 (`abx.collapse.pair_errors`)
+abx_unordered_pairs    i64[O]    number of the pair's two phones (`AbxCells.unordered_pair`)
 ```
 """
 

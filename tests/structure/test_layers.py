@@ -7,7 +7,7 @@ from support.source_files import MODULES, imported_modules, module_name
 
 FAIRSEQ = {"fairseq", "fairseq_cli"}
 ALL = {"manifest", "prepare", "data", "modules", "losses", "models", "tasks", "criterions", "evaluation"}
-ALL |= {"interop", "cli"}
+ALL |= {"interop", "study", "cli"}
 
 
 def ours(*names: str) -> set[str]:
@@ -25,7 +25,7 @@ FORBIDDEN = {
     "models": ours("prepare", "data", "tasks", "criterions", "evaluation", "interop", "cli"),
     "tasks": ours("prepare", "models", "criterions", "interop", "cli"),
     "criterions": ours(*ALL - {"losses", "criterions"}),
-    "evaluation": ours("prepare", "tasks", "criterions", "interop", "cli"),
+    "evaluation": ours("prepare", "tasks", "criterions", "interop", "study", "cli"),
     # of evaluation: the strict loading of checkpoints, which what interop writes must pass
     "interop": ours("prepare", "data", "tasks", "criterions", "cli")
     | {
@@ -34,6 +34,7 @@ FORBIDDEN = {
         if module_name(path).startswith("fairseq_vgs.evaluation.")
         and module_name(path) != "fairseq_vgs.evaluation.checkpoints"
     },
+    "study": {*FAIRSEQ, *ours(*ALL - {"manifest", "evaluation", "study"})},
     # stricter rules for single modules
     "evaluation.retrieval": {*FAIRSEQ, *ours("models", "data", "cli")},
     "evaluation.abx": {*FAIRSEQ, *ours("models", "data", "cli")},

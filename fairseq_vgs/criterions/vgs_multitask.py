@@ -22,7 +22,7 @@ from fairseq_vgs.criterions.vgs_contrastive import (
     count_logs,
     silenced,
 )
-from fairseq_vgs.losses import AlphaSchedule
+from fairseq_vgs.losses import AlphaSchedule, pairwise_similarity
 
 SSL_MEANS = {
     "ssl_loss": "ssl_loss",
@@ -178,6 +178,18 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
                 {key: v.detach() if torch.is_tensor(v) else v for key, v in codes.items()}, n_code_batches=1
             )
         return loss, n_frames, logs
+
+    def separate_losses(self, model: Any, sample: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Compute the SSL and the VGS loss of one forward pass, whatever their weights; for probes.
+
+        Both are means over their items, in nats, as `forward` weighs them. VGS contrasts this rank's pairs
+        only: no collective is called.
+        """
+        net_output = model(**sample["net_input"], compute_ssl=True, compute_vgs=True, learned=self.learned)
+        ssl_sum, n_frames, _ = self.ssl_branch(model, sample, net_output)
+        speech, image = net_output["speech_embedding"], net_output["image_embedding"]
+        similarity = pairwise_similarity(speech, image, kind=self.similarity)
+        return ssl_sum / n_frames, self._loss(similarity, sample["image_id"], net_output).loss
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[Logs]) -> None:

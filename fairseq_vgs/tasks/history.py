@@ -1,4 +1,4 @@
-"""One JSON line per update and per validation, for plots and for machines.
+"""JSON lines that a run writes: one per update and per validation, for plots and for machines.
 
 fairseq's own logs are averages over log intervals and mix with other output; this file is neither.
 """
@@ -9,19 +9,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch.distributed
+
 HIDDEN_PREFIX = "_"
 
 
-class TrainingHistory:
+class JsonLines:
     """Appends records to a JSON-lines file; a run resumed after a kill goes on in the same file.
 
-    Updates replayed after the last checkpoint appear twice: the later record counts. A line cut off by a kill
-    is closed, so that it spoils no other.
+    A line cut off by a kill is closed, so that it spoils no other.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checked = False
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record.
+
+        Raises:
+            ValueError: A number is not finite: JSON has no such numbers.
+        """
+        line = json.dumps(record, allow_nan=False) + "\n"
+        if not self._checked:
+            self._checked = True
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if _ends_within_a_line(self.path):
+                line = "\n" + line
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+class TrainingHistory:
+    """Writes what a run logs; updates replayed after the last checkpoint appear twice: the later one counts.
+
+    Args:
+        path: A JSON-lines file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines = JsonLines(path)
 
     def append(self, split: str, update: int, values: Mapping[str, Any]) -> None:
         """Write one record.
@@ -36,15 +64,18 @@ class TrainingHistory:
         for key, value in values.items():
             number = _number(value)
             if number is not None and not key.startswith(HIDDEN_PREFIX):
-                record[key] = number if math.isfinite(number) else None
-        line = json.dumps(record, allow_nan=False) + "\n"
-        if not self._checked:
-            self._checked = True
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if _ends_within_a_line(self.path):
-                line = "\n" + line
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+                record[key] = finite_or_none(number)
+        self._lines.append(record)
+
+
+def finite_or_none(number: float) -> float | None:
+    """Return the number, or None, which JSON writes as null, where it is not finite."""
+    return number if math.isfinite(number) else None
+
+
+def is_first_rank() -> bool:
+    """Tell whether this process writes the run's files."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _number(value: Any) -> float | None:

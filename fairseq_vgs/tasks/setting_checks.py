@@ -1,13 +1,16 @@
-"""Refusing impossible settings of the task, by name."""
+"""Refusing impossible settings of the task, by name, and missing files."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.data.masking import MIN_FRAMES
+from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ def check_config(cfg: Any) -> None:
     for key in ("length_noise", "mask_dropout"):
         _expect(0 <= getattr(cfg, key) < 1, key, "0 or more and below 1", getattr(cfg, key))
     _expect(0 <= cfg.mask_prob <= 1, "mask_prob", "a share between 0 and 1", cfg.mask_prob)
+    _expect(cfg.probe_interval >= 0, "probe_interval", "0 or more", cfg.probe_interval)
+    _expect(cfg.probe_utterances >= 2, "probe_utterances", "2 or more", cfg.probe_utterances)
     static = str(cfg.mask_selection) == "static" or cfg.mask_prob == 0
     _expect(
         static,
@@ -51,6 +56,22 @@ def check_config(cfg: Any) -> None:
     )
     if cfg.unpaired_data is not None and cfg.unpaired_ratio == 0:
         logger.warning("task.unpaired_data is not used while task.unpaired_ratio is 0")
+
+
+def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
+    """List the files that training needs and that are not there."""
+    step = "build it with fairseq-vgs prepare, or correct task.data"
+    if not folder.path.is_dir():
+        return [Fault(str(folder.path), f"task.data names no folder; {step}")]
+    needed = [folder.audio_list(cfg.train_subset), folder.pairs(cfg.train_subset), folder.images]
+    if str(cfg.image_input) == "regions":
+        needed += [folder.regions, folder.region_features]
+    faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
+    if cfg.unpaired_ratio and cfg.unpaired_data is not None:
+        path = ManifestFolder(Path(cfg.unpaired_data)).audio_list(cfg.train_subset)
+        if not path.is_file():
+            faults.append(Fault(str(path), "audio list is missing; correct task.unpaired_data"))
+    return faults
 
 
 def _expect(condition: bool, key: str, expected: str, got: object) -> None:

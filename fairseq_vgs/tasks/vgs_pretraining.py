@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-import torch
-import torch.distributed
 from fairseq import metrics, utils
 from fairseq.data import data_utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -25,9 +23,11 @@ from fairseq_vgs.manifest.errors import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.media import open_features
 from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
-from fairseq_vgs.tasks.history import TrainingHistory
+from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.launch_directory import make_paths_absolute
-from fairseq_vgs.tasks.setting_checks import check_config
+from fairseq_vgs.tasks.probing import CooperationProbes
+from fairseq_vgs.tasks.random_numbers import separate_random_numbers
+from fairseq_vgs.tasks.setting_checks import check_config, missing_files
 from fairseq_vgs.tasks.unused_gradients import drop_gradients
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
 
@@ -75,6 +75,20 @@ class VgsPretrainingConfig(FairseqDataclass):
         default="history.jsonl",
         metadata={"help": "one JSON line per update and validation, in the run directory; null for none"},
     )
+    probe_interval: int = field(
+        default=0,
+        metadata={
+            "help": "updates between probes of how SSL and VGS cooperate: cosine of their gradients per "
+            "shared layer, drift of every layer since the start (linear CKA); 0 for none"
+        },
+    )
+    probe_file: str = field(
+        default="probes.jsonl",
+        metadata={"help": "one JSON line per probe, in the run directory; the frames of update 0 lie beside"},
+    )
+    probe_utterances: int = field(
+        default=32, metadata={"help": "utterances of the first validation split that every probe reads"}
+    )
     similarity: str = field(
         default="${oc.select:criterion.similarity,dot}",
         metadata={"help": "dot or cosine, for retrieval in validation; the criterion's unless set"},
@@ -106,6 +120,7 @@ class VgsPretrainingTask(FairseqTask):
         self._n_bad_reported: dict[str, int] = {}
         self._validated_split = "valid"
         self._history = TrainingHistory(Path(cfg.history_file)) if cfg.history_file else None
+        self._probes = CooperationProbes(cfg, self.datasets)
 
     @classmethod
     def setup_task(
@@ -147,7 +162,7 @@ class VgsPretrainingTask(FairseqTask):
             ManifestError: The number is needed, and the data is missing.
         """
         if str(self.cfg.image_input) == "regions" and getattr(cfg, "image_dim", 0) is None:
-            faults = self._missing_files()
+            faults = missing_files(self.cfg, self.folder)
             if faults:
                 raise ManifestError(faults)
             cfg.image_dim = self.region_dim
@@ -158,11 +173,14 @@ class VgsPretrainingTask(FairseqTask):
 
         Raises:
             ManifestError: The folder or files of it are missing; all of them.
+            ValueError: The criterion cannot be probed.
         """
-        faults = self._missing_files()
+        faults = missing_files(self.cfg, self.folder)
         if faults:
             raise ManifestError(faults)
-        return super().build_criterion(cfg)
+        criterion = super().build_criterion(cfg)
+        self._probes.check(criterion)
+        return criterion
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - fairseq's signature
         """Load a split into ``datasets``.
@@ -222,6 +240,7 @@ class VgsPretrainingTask(FairseqTask):
         NumPy's global generator, which fairseq's layers draw from and which no checkpoint saves, is seeded by
         update.
         """
+        self._probes.begin_update(update_num, model, criterion)
         set_num_updates = getattr(criterion, "set_num_updates", None)
         if callable(set_num_updates):
             set_num_updates(update_num)
@@ -241,6 +260,7 @@ class VgsPretrainingTask(FairseqTask):
         if callable(unused_parameters):
             drop_gradients(optimizer, unused_parameters())
         super().optimizer_step(optimizer, model, update_num)
+        self._probes.end_update(update_num + 1, model)
 
     def valid_step(self, sample: Logs, model: Any, criterion: Any) -> tuple[Tensor, Any, Logs]:
         """Evaluate a batch, with random numbers of its own, and keep its embeddings for retrieval.
@@ -251,9 +271,7 @@ class VgsPretrainingTask(FairseqTask):
         sample = dict(sample)
         if self._retrieval.begin(sample):
             sample["is_dummy"] = True
-        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices), data_utils.numpy_seed(self.cfg.seed):
-            utils.set_torch_seed(self.cfg.seed)
+        with separate_random_numbers(self.cfg.seed):
             loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         embeddings = sample.get("embeddings")
         if embeddings is not None:
@@ -275,7 +293,7 @@ class VgsPretrainingTask(FairseqTask):
 
     def post_validate(self, model: Any, stats: Logs, agg: Any) -> None:  # noqa: ARG002 - fairseq's signature
         """Write a validation's results into the history; fairseq calls this after each validation set."""
-        if self._history is not None and _is_first_rank():
+        if self._history is not None and is_first_rank():
             self._history.append(self._validated_split, int(stats["num_updates"]), stats)
 
     def max_positions(self) -> None:
@@ -303,7 +321,7 @@ class VgsPretrainingTask(FairseqTask):
     def _write_update(self) -> None:
         """Write this update's metrics into the history; they are in fairseq's innermost aggregator."""
         meters = metrics.get_meters("train")
-        if self._history is None or meters is None or "num_updates" not in meters or not _is_first_rank():
+        if self._history is None or meters is None or "num_updates" not in meters or not is_first_rank():
             return
         values = metrics.get_active_aggregators()[-1].get_smoothed_values()
         values |= {key: meters[key].val for key in ("lr", "gnorm") if key in meters}
@@ -357,21 +375,6 @@ class VgsPretrainingTask(FairseqTask):
         path = folder.audio_list(self.cfg.train_subset)
         return load_audio_table(path, layers=options.layers, skip_bad=options.skip_bad)
 
-    def _missing_files(self) -> list[Fault]:
-        cfg, folder = self.cfg, self.folder
-        step = "build it with fairseq-vgs prepare, or correct task.data"
-        if not folder.path.is_dir():
-            return [Fault(str(folder.path), f"task.data names no folder; {step}")]
-        needed = [folder.audio_list(cfg.train_subset), folder.pairs(cfg.train_subset), folder.images]
-        if str(cfg.image_input) == "regions":
-            needed += [folder.regions, folder.region_features]
-        faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
-        if cfg.unpaired_ratio and cfg.unpaired_data is not None:
-            path = ManifestFolder(Path(cfg.unpaired_data)).audio_list(cfg.train_subset)
-            if not path.is_file():
-                faults.append(Fault(str(path), "audio list is missing; correct task.unpaired_data"))
-        return faults
-
     def _report_bad_items(self) -> None:
         for split, dataset in self.datasets.items():
             for noun, n_bad in dataset.n_bad().items():
@@ -379,7 +382,3 @@ class VgsPretrainingTask(FairseqTask):
                 if n_bad > self._n_bad_reported.get(key, 0):
                     self._n_bad_reported[key] = n_bad
                     logger.warning("split %r: %d items skipped so far (%s each)", split, n_bad, noun)
-
-
-def _is_first_rank() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

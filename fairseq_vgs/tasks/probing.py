@@ -1,0 +1,163 @@
+"""Cooperation probes: do SSL and VGS pull the shared layers the same way, and how far have layers moved?
+
+Every ``task.probe_interval`` updates the same few utterances of the validation split are measured, with the
+same masks, negatives and noise. That happens on a copy of the model with random numbers of its own: a run
+with probes has exactly the losses of one without. Both gradients are measured whatever the losses weigh.
+
+Every rank measures the gradients of the same utterances on its own, VGS contrasting these pairs only (but
+batch normalisation in the speech head calls its collectives); the first rank compares the frames and writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import utils
+from torch import Tensor
+
+from fairseq_vgs.data.paired_dataset import VgsDataset
+from fairseq_vgs.losses import linear_cka
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.tasks.history import JsonLines, finite_or_none, is_first_rank
+from fairseq_vgs.tasks.probe_measures import detached_copy, gradient_agreements, layer_frames, probe_batch
+from fairseq_vgs.tasks.random_numbers import separate_random_numbers
+
+logger = logging.getLogger(__name__)
+
+REFERENCE_NAME = "probe_reference.npz"
+_UTTERANCES = "utterances"
+_SEED = 0  # the same for all runs, which makes their probes comparable
+
+
+class CooperationProbes:
+    """Measures and writes probes at the updates that ask for one; without ``task.probe_interval`` nothing.
+
+    The frames at the start of the phase (its update 0, after weights were loaded) are kept beside the probe
+    file, so that a resumed run goes on comparing with them.
+
+    Args:
+        cfg: The task's configuration.
+        datasets: The task's data sets, filled later; the first that is not trained on is measured.
+    """
+
+    def __init__(self, cfg: Any, datasets: Mapping[str, VgsDataset]) -> None:
+        self.interval = int(cfg.probe_interval)
+        self._cfg = cfg
+        self._datasets = datasets
+        self._records = JsonLines(Path(cfg.probe_file))
+        self._reference = Path(cfg.probe_file).with_name(REFERENCE_NAME)
+        self._criterion: Any = None
+        self._sample: dict[str, Any] = {}
+        self._utterances: tuple[str, ...] = ()
+
+    def check(self, criterion: Any) -> None:
+        """Refuse a criterion that does not know both losses.
+
+        Raises:
+            ValueError: Probes are asked for, and it has not.
+        """
+        if self.interval and not hasattr(criterion, "separate_losses"):
+            raise ValueError(
+                "task.probe_interval: expected 0 with a criterion of a single loss, got "
+                f"{self.interval}; set criterion=vgs_multitask (criterion.alpha_values=[1.0] for VGS alone)"
+            )
+
+    def begin_update(self, update: int, model: Any, criterion: Any) -> None:
+        """Prepare the probes when the first update of a process begins; update 0 is measured.
+
+        Args:
+            update: Number of updates done.
+            model: The model, wrapped or not.
+            criterion: The run's.
+
+        Raises:
+            ValueError: The run was begun with other utterances.
+        """
+        if not self.interval or self._criterion is not None:
+            return
+        self._criterion = criterion
+        split = next(name for name in self._datasets if name != str(self._cfg.train_subset))
+        dataset = self._datasets[split]
+        # a data set of its own, whose masks do not depend on the run's seed
+        dataset = VgsDataset(dataset.table, replace(dataset.options, seed=_SEED), regions=dataset.regions)
+        self._sample, self._utterances = probe_batch(dataset, int(self._cfg.probe_utterances))
+        logger.info("cooperation probes: %d utterances of split %r", len(self._utterances), split)
+        if update == 0:
+            self._measure(update, model, begins=True)
+        elif is_first_rank():
+            self._check_reference()
+
+    def end_update(self, update: int, model: Any) -> None:
+        """Measure if it is time; ``update`` counts the one that has just been done."""
+        if self.interval and update % self.interval == 0:
+            self._measure(update, model)
+
+    def _measure(self, update: int, model: Any, *, begins: bool = False) -> None:
+        with separate_random_numbers(_SEED):
+            probed = detached_copy(_innermost(model))
+            probed.set_num_updates(update)  # the quantizer's temperature
+            device = next(probed.parameters()).device
+            sample = utils.apply_to_sample(lambda tensor: tensor.to(device), self._sample)
+            frames = layer_frames(probed, sample) if is_first_rank() else {}
+            agreements = gradient_agreements(probed, self._criterion, sample)
+        if not is_first_rank():
+            return
+        if begins:
+            self._write_reference(frames)
+        columns = {
+            key: {name: finite_or_none(float(values[i])) for name, values in agreements.items()}
+            for i, key in enumerate(("gradient_cosine", "gradient_norm_ssl", "gradient_norm_vgs"))
+        }
+        self._records.append({"update": update, **columns, "cka": self._drift(frames)})
+
+    def _drift(self, frames: Mapping[str, Tensor]) -> dict[str, float | None]:
+        if not self._reference.is_file():
+            return {}
+        with np.load(self._reference, allow_pickle=False) as reference:
+            return {
+                name: finite_or_none(float(linear_cka(torch.from_numpy(reference[name]).to(x.device), x)))
+                for name, x in frames.items()
+            }
+
+    def _write_reference(self, frames: Mapping[str, Tensor]) -> None:
+        arrays: dict[str, Any] = {name: x.cpu().numpy() for name, x in frames.items()}
+        arrays[_UTTERANCES] = np.array(self._utterances)  # text of fixed width: no pickle
+        with atomic_write(self._reference, force=True, mode="wb") as file:
+            np.savez(file, **arrays)
+
+    def _check_reference(self) -> None:
+        """See that a resumed run is compared with what it began with."""
+        if not self._reference.is_file():
+            logger.warning(
+                "%s: missing: this run was begun without probes, its representation drift is not measured",
+                self._reference,
+            )
+            return
+        try:
+            with np.load(self._reference, allow_pickle=False) as reference:
+                began_with = tuple(reference[_UTTERANCES].tolist())
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{self._reference}: expected the frames at the run's start, got a file that cannot be read "
+                f"({error}); remove it to go on without drift"
+            ) from error
+        if began_with != self._utterances:
+            raise ValueError(
+                f"{self._reference}: expected the {len(self._utterances)} utterances that task.data and "
+                f"task.probe_utterances choose now, got {len(began_with)}, not the same; restore the "
+                "settings that the run was begun with, or remove the file to go on without drift"
+            )
+
+
+def _innermost(model: Any) -> Any:
+    """Take off distributed wrappers: their hooks must not fire."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model

@@ -1,4 +1,4 @@
-"""fairseq-vgs plot training."""
+"""fairseq-vgs plot training, and plot probes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def test_picture_and_table_are_written_and_named(log, tmp_path, capsys):
     assert captured.out.split() == [str(output), str(output.with_suffix(".csv"))]
     assert "resumed 1 times" in captured.err
     assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_probes(tmp_path, capsys):
+    probes, output = tmp_path / "probes.jsonl", tmp_path / "probes.png"
+    probes.write_text('{"update": 0, "gradient_cosine": {"layer_1": 0.5}, "cka": {"layer_1": 1.0}}\n')
+    assert main(["plot", "probes", str(probes), str(output)]) == 0
+    assert capsys.readouterr().out.split() == [str(output), str(output.with_suffix(".csv"))]
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert main(["plot", "probes", str(tmp_path / "absent.jsonl"), str(tmp_path / "x.png")]) == 1
+    assert "absent.jsonl: probes must be readable" in capsys.readouterr().err
 
 
 def test_refusals(log, tmp_path, capsys):

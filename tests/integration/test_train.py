@@ -11,6 +11,8 @@ import pytest
 import torch
 from support.train import CHECKOUT, EMBEDDED, environment, history, train, train_command
 
+from fairseq_vgs.evaluation.probe_log import read_probes
+
 RECALLS = {f"{direction}_r{k}" for direction in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)}
 
 
@@ -71,6 +73,7 @@ def test_kill_9_in_mid_epoch_then_resume_repeats_the_losses(small_data, tmp_path
     train("vgs_plus", tmp_path / "whole", *overrides)
     expected = history(tmp_path / "whole")
 
+    overrides.append("task.probe_interval=4")  # the other run has none, yet the same losses
     process = subprocess.Popen(
         train_command("vgs_plus", tmp_path / "killed", *overrides),
         cwd=CHECKOUT,
@@ -90,6 +93,7 @@ def test_kill_9_in_mid_epoch_then_resume_repeats_the_losses(small_data, tmp_path
     process.wait()
     killed_at = max(history(tmp_path / "killed"))
     assert 6 <= killed_at < 14
+    start = (tmp_path / "killed" / "probe_reference.npz").read_bytes()
 
     done = train("vgs_plus", tmp_path / "killed", *overrides)
     assert "Loaded checkpoint" in done.stdout + done.stderr
@@ -100,6 +104,11 @@ def test_kill_9_in_mid_epoch_then_resume_repeats_the_losses(small_data, tmp_path
             assert actual[update].get(key) == record.get(key), (update, key)
     valid, expected_valid = history(tmp_path / "killed", "valid"), history(tmp_path / "whole", "valid")
     assert {k: valid[14][k] for k in RECALLS} == {k: expected_valid[14][k] for k in RECALLS}
+    assert (tmp_path / "killed" / "probe_reference.npz").read_bytes() == start
+    probes = read_probes(tmp_path / "killed" / "probes.jsonl")
+    assert [probe.update for probe in probes] == [0, 4, 8, 12]
+    assert probes[0].cka["layer_4"] == pytest.approx(1.0)
+    assert probes[3].cka["layer_4"] < 1 - 1e-6
 
 
 def test_stock_audio_pretraining_reads_the_same_audio_list(small_data, tmp_path):

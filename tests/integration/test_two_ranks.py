@@ -7,6 +7,8 @@ import pytest
 from support.tiny import NO_DROPOUT
 from support.train import CHECKOUT, environment, history, train, train_command
 
+from fairseq_vgs.evaluation.probe_log import read_probes
+
 
 def free_port():
     with socket.socket() as probe:
@@ -65,6 +67,7 @@ def test_vgs_on_two_ranks_equals_one_process(backend, head, small_data, tmp_path
         "criterion.similarity=cosine",
         "model.vgs_forward=unmasked",
         f"model.speech_head={head}",
+        "task.probe_interval=3",
     ]
     extra = ["distributed_training.find_unused_parameters=true"] if backend == "pytorch_ddp" else []
     train("vgs", tmp_path / "one", data, "dataset.batch_size=24", *overrides)
@@ -79,6 +82,12 @@ def test_vgs_on_two_ranks_equals_one_process(backend, head, small_data, tmp_path
     valid_one, valid_two = history(tmp_path / "one", "valid")[3], history(tmp_path / "two", "valid")[3]
     assert valid_two["retrieval_images"] == valid_one["retrieval_images"] == 10
     assert valid_two["speech_to_image_r10"] == valid_one["speech_to_image_r10"]
+    probes_one, probes_two = (read_probes(tmp_path / name / "probes.jsonl") for name in ("one", "two"))
+    assert [probe.update for probe in probes_one] == [0, 3]
+    for expected, probe in zip(probes_one, probes_two, strict=True):
+        assert probe.gradient_norm_ssl == pytest.approx(expected.gradient_norm_ssl, rel=1e-2)
+        assert probe.gradient_norm_vgs == pytest.approx(expected.gradient_norm_vgs, rel=1e-2)
+        assert probe.gradient_cosine == pytest.approx(expected.gradient_cosine, abs=1e-2)
 
 
 def test_draw_uses_one_loss_on_all_ranks(small_data, tmp_path):

@@ -155,7 +155,7 @@ def _alpha_panel(log: TrainingLog) -> Panel:
 
 
 def _draw(panels: Sequence[Panel]) -> Any:
-    figure_class, canvas_class = _matplotlib()
+    figure_class, canvas_class = matplotlib_classes()
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = figure_class(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
@@ -195,7 +195,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
 
 
-def _matplotlib() -> tuple[Any, Any]:
+def matplotlib_classes() -> tuple[Any, Any]:
     """Import matplotlib without pyplot: no display, and no state shared with a caller's figures."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

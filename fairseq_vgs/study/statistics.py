@@ -1,0 +1,316 @@
+"""Means over seeds and paired differences of scenarios, with intervals that hold both seeds and test items.
+
+Shapes: ``n`` seeds, ``G`` items resampled together, ``L`` layers, ``O`` ordered phone pairs, ``N`` resamples.
+
+A mean m over n seeds of values measured on one test set gets the interval
+
+    m ± sqrt((t(0.975, n - 1) * s / sqrt(n))^2 + (1.96 * se_items)^2)
+
+s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
+images for retrieval (the captions of one are dependent), pairs of phones for ABX, with the best layer chosen
+anew in every resample. A paired difference is the same with m the mean of the differences between two
+scenarios, seed by seed, all of them on the same resampled items, so that what is hard for both cancels.
+
+The interval is conservative: s already holds the part of the items' influence that differs between seeds, and
+with few seeds t is large. With one seed only the items' part is there, and `Estimate.seeds_measured` is
+False.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from fairseq_vgs.evaluation.bootstrap import resample_weights
+from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
+from fairseq_vgs.study.results import Arrays, Point, load_items
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+N_RESAMPLES = 2000
+RESAMPLE_SEED = 1
+LEVEL = 0.95
+_NORMAL_QUANTILE = 1.96
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something measured at a checkpoint.
+
+    Attributes:
+        name: key in files.
+        title: for tables.
+        unit: "%" or "" (a ratio).
+        highest: the largest possible value; the smallest is 0.
+        parts: measures of a single direction, of which this one is the mean; of a single one, itself.
+        lower_is_better: an error.
+    """
+
+    name: str
+    title: str
+    unit: str
+    highest: float
+    parts: tuple[str, ...]
+    lower_is_better: bool = False
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference of two values."""
+        return "percentage points" if self.unit == "%" else self.unit
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point that values are shown with."""
+        return 1 if self.unit == "%" else 3
+
+
+_ARROWS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
+_KINDS = {**{f"r{k}": (f"R@{k}", "%", 100.0) for k in RECALL_CUTOFFS}, "mrr": ("MRR", "", 1.0)}
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        *(
+            Measure(f"{way}_{kind}", f"{title}, {_ARROWS[way]}", unit, highest, (f"{way}_{kind}",))
+            for way in DIRECTIONS
+            for kind, (title, unit, highest) in _KINDS.items()
+        ),
+        *(
+            Measure(
+                kind,
+                f"{title}, mean of both directions",
+                unit,
+                highest,
+                tuple(f"{way}_{kind}" for way in DIRECTIONS),
+            )
+            for kind, (title, unit, highest) in _KINDS.items()
+        ),
+        Measure("abx", "phone ABX error, best layer", "%", 100.0, ("abx",), lower_is_better=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval.
+
+    Attributes:
+        value: mean over seeds.
+        low: lower bound.
+        high: upper bound.
+        per_seed: seed -> value, or difference.
+        seed_sd: standard deviation between seeds; NaN with one seed.
+        item_se: bootstrap standard error over test items.
+    """
+
+    value: float
+    low: float
+    high: float
+    per_seed: Mapping[int, float]
+    seed_sd: float
+    item_se: float
+
+    @property
+    def seeds_measured(self) -> bool:
+        """Whether the interval holds the variation between seeds."""
+        return len(self.per_seed) > 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; NaN becomes null."""
+        return {
+            "value": self.value,
+            "interval": {"level": LEVEL, "low": self.low, "high": self.high},
+            "per_seed": {str(seed): value for seed, value in self.per_seed.items()},
+            "n_seeds": len(self.per_seed),
+            "seeds_measured": self.seeds_measured,
+            "seed_sd": None if math.isnan(self.seed_sd) else self.seed_sd,
+            "item_se": self.item_se,
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measure of one checkpoint, on all items and on resamples of them.
+
+    Attributes:
+        value: on all items.
+        draws: f64[N] on resamples.
+        n_items: items resampled.
+        items: what was measured on; equal for checkpoints that may be compared.
+    """
+
+    value: float
+    draws: FloatArray
+    n_items: int
+    items: bytes
+
+
+@dataclass
+class Sampler:
+    """Reads checkpoints' items and resamples them, each checkpoint once.
+
+    All checkpoints with equal items get the same draws.
+    """
+
+    n_resamples: int = N_RESAMPLES
+    seed: int = RESAMPLE_SEED
+    _known: dict[str, dict[str, Sample]] = field(default_factory=dict, repr=False)
+
+    def sample(self, point: Point, measure: Measure) -> Sample | None:
+        """Return one measure of a checkpoint; None if it was not measured."""
+        if point.items is None:
+            return None
+        key = str(point.items)
+        if key not in self._known:
+            arrays = load_items(point.items)
+            self._known[key] = {**self._retrieval(arrays), **self._abx(arrays)}
+        parts = [self._known[key].get(part) for part in measure.parts]
+        found = [part for part in parts if part is not None and not math.isnan(part.value)]
+        if len(found) < len(parts):
+            return None
+        value = float(np.mean([part.value for part in found]))
+        draws: FloatArray = np.mean([part.draws for part in found], axis=0)
+        return Sample(value, draws, found[0].n_items, found[0].items)
+
+    def _retrieval(self, arrays: Arrays) -> dict[str, Sample]:
+        if "speech_groups" not in arrays:
+            return {}
+        sides = {way: (arrays[f"{way}_ranks"], arrays[groups]) for way, groups in _SIDES.items()}
+        names = np.unique(arrays["speech_groups"])
+        sums, counts, columns = [], [], []
+        for way, (all_ranks, groups) in sides.items():
+            is_query = ~np.isnan(all_ranks.astype(np.float64))  # an image without captions asks nothing
+            ranks, item = all_ranks[is_query].astype(np.float64), np.searchsorted(names, groups[is_query])
+            n_queries = np.bincount(item, minlength=len(names)).astype(np.float64)
+            for kind, values in (
+                *((f"r{k}", 100.0 * (ranks <= k)) for k in RECALL_CUTOFFS),
+                ("mrr", 1.0 / ranks),
+            ):
+                columns.append(f"{way}_{kind}")
+                sums.append(np.bincount(item, weights=values, minlength=len(names)))
+                counts.append(n_queries)
+        whole, draws = self._ratios(np.stack(sums, axis=1), np.stack(counts, axis=1))
+        items = b"".join(groups.tobytes() for _, groups in sides.values())
+        return {
+            name: Sample(float(whole[column]), draws[:, column], len(names), items)
+            for column, name in enumerate(columns)
+        }
+
+    def _abx(self, arrays: Arrays) -> dict[str, Sample]:
+        if "abx_errors" not in arrays:
+            return {}
+        errors, pairs = 100.0 * arrays["abx_errors"].astype(np.float64), arrays["abx_unordered_pairs"]
+        names, index = np.unique(pairs, return_inverse=True)
+        sums = np.stack([np.bincount(index, weights=layer) for layer in errors], axis=1).astype(np.float64)
+        counts: FloatArray = np.bincount(index)[:, None].astype(np.float64)
+        whole, draws = self._ratios(sums, counts)
+        return {"abx": Sample(float(whole.min()), draws.min(axis=1), len(names), pairs.tobytes())}
+
+    def _ratios(self, sums: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Average K columns given as f64[G, K] sums and counts: f64[K] over all, f64[N, K] over resamples."""
+        blocks = [
+            (weights @ sums) / (weights @ counts)
+            for weights in resample_weights(len(sums), self.n_resamples, seed=self.seed)
+        ]
+        return sums.sum(axis=0) / counts.sum(axis=0), np.concatenate(blocks)
+
+
+_SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
+
+
+def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> Estimate | None:
+    """Return the mean over seeds of one scenario's checkpoints.
+
+    Where every query of every seed hits, or none does, all resamples agree and would claim certainty; the
+    bound is then the exact binomial one (Clopper-Pearson) for the number of items.
+
+    Args:
+        points: seed -> checkpoint.
+        measure: one of `MEASURES`.
+        sampler: shared, so that a checkpoint is read once.
+
+    Returns:
+        None if no seed has been measured.
+    """
+    samples = _samples(points, measure, sampler)
+    if not samples:
+        return None
+    found = mean_over_seeds(
+        {seed: sample.value for seed, sample in samples.items()},
+        np.mean([sample.draws for sample in samples.values()], axis=0),
+    )
+    low, high = found.low, found.high
+    if measure.unit == "%" and set(found.per_seed.values()) in ({0.0}, {measure.highest}):
+        n_items = next(iter(samples.values())).n_items
+        margin = measure.highest * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / n_items))
+        low, high = found.value - margin, found.value + margin
+    return Estimate(
+        found.value, max(low, 0.0), min(high, measure.highest), found.per_seed, found.seed_sd, found.item_se
+    )
+
+
+def difference(
+    first: Mapping[int, Point], second: Mapping[int, Point], measure: Measure, sampler: Sampler
+) -> Estimate | None:
+    """Return the mean of first minus second over the seeds that both have.
+
+    Args:
+        first: seed -> checkpoint of one scenario.
+        second: seed -> checkpoint of the other.
+        measure: one of `MEASURES`.
+        sampler: shared, so that a checkpoint is read once.
+
+    Returns:
+        None if no seed has been measured for both.
+
+    Raises:
+        ValueError: they were measured on different items.
+    """
+    ours, theirs = _samples(first, measure, sampler), _samples(second, measure, sampler)
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return None
+    _refuse_different_items([*ours.values(), *theirs.values()], measure)
+    return mean_over_seeds(
+        {seed: ours[seed].value - theirs[seed].value for seed in seeds},
+        np.mean([ours[seed].draws - theirs[seed].draws for seed in seeds], axis=0),
+    )
+
+
+def mean_over_seeds(per_seed: Mapping[int, float], draws: FloatArray) -> Estimate:
+    """Combine the variation between seeds with that between items, as the module says.
+
+    Args:
+        per_seed: seed -> value, or paired difference.
+        draws: f64[N] its mean over seeds on resampled items.
+    """
+    values = np.array(list(per_seed.values()), dtype=np.float64)
+    n, value = len(values), float(values.mean())
+    item_se = float(draws.std(ddof=1))
+    seed_sd, seed_part = math.nan, 0.0
+    if n > 1:
+        seed_sd = float(values.std(ddof=1))
+        seed_part = float(stdtrit(n - 1, (1.0 + LEVEL) / 2.0)) * seed_sd / math.sqrt(n)
+    half = math.hypot(seed_part, _NORMAL_QUANTILE * item_se)
+    return Estimate(value, value - half, value + half, dict(per_seed), seed_sd, item_se)
+
+
+def _samples(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> dict[int, Sample]:
+    found = {seed: sampler.sample(point, measure) for seed, point in sorted(points.items())}
+    samples = {seed: sample for seed, sample in found.items() if sample is not None}
+    _refuse_different_items(list(samples.values()), measure)
+    return samples
+
+
+def _refuse_different_items(samples: Sequence[Sample], measure: Measure) -> None:
+    if len({sample.items for sample in samples}) > 1:
+        raise ValueError(
+            f"{measure.name}: checkpoints must have been measured on the same items to be compared, got "
+            f"different ones; delete the study's evaluations and run it again"
+        )

@@ -1,0 +1,249 @@
+"""The paper's tables for a study's own data, and one long table of every evaluated checkpoint.
+
+Retrieval is Table I of Khorrami et al. (2023), phone discrimination its ABX table: scenarios at the end of
+their training, with means over seeds, intervals (`study.statistics`) and every seed's own value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
+from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults
+from fairseq_vgs.study.settings import scenario_title
+from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate
+
+NOTHING = "–"
+
+RETRIEVAL = tuple(MEASURES[f"{way}_r{k}"] for way in DIRECTIONS for k in RECALL_CUTOFFS)
+RETRIEVAL_SHOWN = tuple(MEASURES[f"{way}_r{k}"] for way in DIRECTIONS for k in (1, 10))  # as in the paper
+RETRIEVAL_WRITTEN = (
+    *RETRIEVAL,
+    *(MEASURES[f"{way}_mrr"] for way in DIRECTIONS),
+    *map(MEASURES.__getitem__, ("r10", "r1", "mrr")),
+)
+PHONES = (MEASURES["abx"],)
+
+POINT_COLUMNS = ("scenario", "seed", "phase", "update", "measure", "layer", "value", "chance")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: scenario, "untrained", "chance" or a baseline.
+        title: as it is shown.
+        estimates: measure -> mean over seeds; measures without one are left out.
+        constants: measure -> a number without seeds, such as chance.
+        layers: seed -> best layer.
+        n_planned: seeds that were to be run; 0 for constants.
+    """
+
+    name: str
+    title: str
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
+    layers: Mapping[int, str] = field(default_factory=dict)
+    n_planned: int = 0
+
+    @property
+    def is_scenario(self) -> bool:
+        """Whether something was trained, as against baselines and chance."""
+        return self.n_planned > 0 and self.name != UNTRAINED
+
+    @property
+    def n_seeds(self) -> int:
+        """Seeds in the means."""
+        return max((len(found.per_seed) for found in self.estimates.values()), default=0)
+
+    def cell(self, measure: Measure) -> str:
+        """Write a value with its interval, or a dash."""
+        found = self.estimates.get(measure.name)
+        if found is not None:
+            value, low, high = (plain(number, measure) for number in (found.value, found.low, found.high))
+            return f"{value} [{low}, {high}]"
+        constant = self.constants.get(measure.name)
+        return NOTHING if constant is None else plain(constant, measure)
+
+    def seeds_cell(self, measure: Measure) -> str:
+        """Write every seed's own value, with the best layer where there is one."""
+        found = self.estimates.get(measure.name)
+        if found is None:
+            return ""
+        texts = []
+        for seed, value in found.per_seed.items():
+            layer = f" ({layer_title(self.layers[seed])})" if seed in self.layers else ""
+            texts.append(f"{plain(value, measure)}{layer}")
+        return " · ".join(texts)
+
+    @property
+    def seeds_text(self) -> str:
+        """Write how many seeds there are, "2 of 3" while some are missing."""
+        if not self.n_planned:
+            return ""
+        return str(self.n_seeds) if self.n_seeds == self.n_planned else f"{self.n_seeds} of {self.n_planned}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows over measures."""
+
+    title: str
+    measures: tuple[Measure, ...]
+    rows: tuple[Row, ...]
+
+    def best(self, measure: Measure) -> float | None:
+        """Return the best mean of all scenarios; None if there is none."""
+        values = [
+            row.estimates[measure.name].value
+            for row in self.rows
+            if row.is_scenario and measure.name in row.estimates
+        ]
+        return (min if measure.lower_is_better else max)(values, default=None)
+
+
+def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
+    """Make the paper's Table I: retrieval in both directions, then the untrained model and chance."""
+    rows = [
+        _row(name, points, RETRIEVAL_WRITTEN, results, sampler) for name, points in _rows_of_points(results)
+    ]
+    return Table("Speech-image retrieval", RETRIEVAL_SHOWN, (*rows, _chance(results, RETRIEVAL_WRITTEN)))
+
+
+def abx_table(results: StudyResults, sampler: Sampler) -> Table:
+    """Make the paper's ABX table: the best layer's error, then then baselines and chance."""
+    rows = [_row(name, points, PHONES, results, sampler) for name, points in _rows_of_points(results)]
+    baselines = [
+        Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
+    ]
+    return Table("Phone discrimination", PHONES, (*rows, *baselines, _chance(results, PHONES)))
+
+
+def csv_rows(
+    table: Table, measures: Sequence[Measure], seeds: Sequence[int]
+) -> tuple[list[str], list[list[Any]]]:
+    """Lay a table out for a CSV file: header and rows, one row per scenario and measure."""
+    header = ["scenario", "title", "measure", "unit", "mean", "low", "high", "n_seeds", "chance"]
+    header += [f"seed_{seed}" for seed in seeds] + [f"best_layer_seed_{seed}" for seed in seeds]
+    chance = table.rows[-1].constants
+    rows = []
+    for row in table.rows:
+        for measure in measures:
+            found = row.estimates.get(measure.name)
+            per_seed = found.per_seed if found else {}
+            rows.append(
+                [
+                    row.name,
+                    row.title,
+                    measure.name,
+                    measure.unit,
+                    found.value if found else row.constants.get(measure.name, math.nan),
+                    found.low if found else math.nan,
+                    found.high if found else math.nan,
+                    len(per_seed),
+                    chance.get(measure.name, math.nan),
+                    *(per_seed.get(seed, math.nan) for seed in seeds),
+                    *(row.layers.get(seed, "") if measure.name == "abx" else "" for seed in seeds),
+                ]
+            )
+    return header, rows
+
+
+def markdown(table: Table) -> str:
+    """Write a table in Markdown; below the mean and interval stands every seed's value."""
+    heads = ["", *(f"{measure.title}, {measure.unit}" for measure in table.measures), "seeds"]
+    lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
+    for row in table.rows:
+        cells = []
+        for measure in table.measures:
+            seeds = row.seeds_cell(measure)
+            cells.append(f"{row.cell(measure)}<br><sub>{seeds}</sub>" if seeds else row.cell(measure))
+        lines.append(_line([row.title, *cells, row.seeds_text]))
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """Write a table's means and half-widths for LaTeX (booktabs)."""
+    heads = [measure.title.replace("→", r"$\rightarrow$") + r", \%" for measure in table.measures]
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(heads) + "}",
+        r"\toprule",
+        " & ".join(["", *heads]) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        cells = []
+        for measure in table.measures:
+            found, constant = row.estimates.get(measure.name), row.constants.get(measure.name)
+            if found is not None:
+                half = plain((found.high - found.low) / 2, measure)
+                cells.append(rf"${plain(found.value, measure)} \pm {half}$")
+            else:
+                cells.append("--" if constant is None else f"${plain(constant, measure)}$")
+        lines.append(" & ".join([row.title, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def point_rows(results: StudyResults) -> list[list[Any]]:
+    """List every number of every checkpoint; columns `POINT_COLUMNS`."""
+    rows: list[list[Any]] = []
+    for point in (*results.untrained.values(), *results.points):
+        head = [point.scenario, point.seed, point.phase, point.update]
+        for name, value in point.losses.items():
+            rows.append([*head, name, "", value, math.nan])
+        for name, value in point.retrieval.items():
+            rows.append([*head, name, "", value, results.chance.get(name, math.nan)])
+        for layer, value in point.abx.items():
+            rows.append([*head, "abx", layer, value, results.chance.get("abx", math.nan)])
+    return rows
+
+
+def layer_title(layer: str) -> str:
+    """Write a layer's name as words: "layer_2" -> "layer 2"."""
+    return layer.replace("_", " ")
+
+
+def plain(number: float, measure: Measure) -> str:
+    """Write a value with the digits that its measure is shown with."""
+    return f"{number:.{measure.decimals}f}"
+
+
+def _rows_of_points(results: StudyResults) -> Iterator[tuple[str, Mapping[int, Point]]]:
+    for scenario in results.settings.scenarios:
+        yield scenario, results.finals(scenario)
+    yield UNTRAINED, results.untrained
+
+
+def _row(
+    name: str,
+    points: Mapping[int, Point],
+    measures: Sequence[Measure],
+    results: StudyResults,
+    sampler: Sampler,
+) -> Row:
+    found = {measure.name: estimate(points, measure, sampler) for measure in measures}
+    layers = {seed: point.best_layer for seed, point in points.items()} if PHONES[0] in measures else {}
+    return Row(
+        name,
+        "untrained" if name == UNTRAINED else scenario_title(name),
+        estimates={key: value for key, value in found.items() if value is not None},
+        layers={seed: layer for seed, layer in layers.items() if layer is not None},
+        n_planned=len(results.settings.seeds),
+    )
+
+
+def _chance(results: StudyResults, measures: Sequence[Measure]) -> Row:
+    constants = {}
+    for measure in measures:
+        parts = [results.chance[part] for part in measure.parts if part in results.chance]
+        if len(parts) == len(measure.parts):
+            constants[measure.name] = sum(parts) / len(parts)
+    return Row("chance", "chance", constants=constants)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,256 @@
+"""The paper's three findings, checked on a study's own data.
+
+A finding is a paired difference that Khorrami et al. (2023) found to be above 0. It "holds" if the whole 95 %
+interval of the difference lies above 0, "does not hold" if it lies below, else one "cannot tell"; nor can one
+before every seed of both scenarios has finished, since who may stop at any time will stop when it pleases.
+Nothing here can be set by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairseq_vgs.study.results import Point, StudyResults
+from fairseq_vgs.study.settings import BASES, scenario_title
+from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, difference, estimate
+
+HOLDS = "holds"
+DOES_NOT_HOLD = "does not hold"
+CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding of the paper.
+
+    Attributes:
+        name: key in files.
+        claim: in plain words.
+        better: the scenario that the paper found better.
+        worse: the scenario it is compared with.
+        measure: what decides.
+        secondary: measures that are shown beside it and decide nothing.
+        sign: 1 where more is better, -1 for errors.
+        drops: whether to show how much either scenario loses in its second phase.
+    """
+
+    name: str
+    claim: str
+    better: str
+    worse: str
+    measure: Measure
+    secondary: tuple[Measure, ...] = ()
+    sign: int = 1
+    drops: bool = False
+
+
+FINDINGS = (
+    Finding(
+        "sequential_beats_simultaneous",
+        "Training W2V2 first and VGS then gives better retrieval than training both at once.",
+        "w2v2_then_vgs",
+        "vgs_plus",
+        MEASURES["r10"],
+        (MEASURES["r1"], MEASURES["mrr"]),
+    ),
+    Finding(
+        "simultaneous_forgets_less",
+        "When VGS is switched off, a model that was trained on both at once forgets less of its retrieval.",
+        "vgs_plus_then_w2v2",
+        "vgs_then_w2v2",
+        MEASURES["r10"],
+        drops=True,
+    ),
+    Finding(
+        "vgs_transfers_better",
+        "Phones learned with VGS transfer to another corpus better than those learned with W2V2 alone.",
+        "vgs",
+        "w2v2",
+        MEASURES["abx"],
+        sign=-1,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number of a verdict with its words; ``difference`` numbers are signed."""
+
+    label: str
+    estimate: Estimate
+    measure: Measure
+    is_difference: bool = False
+
+    @property
+    def unit(self) -> str:
+        """Unit of the number."""
+        return self.measure.difference_unit if self.is_difference else self.measure.unit
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the study says about a finding.
+
+    Attributes:
+        finding: which.
+        answer: "holds", "does not hold" or "cannot tell".
+        difference: in the paper's favour if above 0; None if it was not measured.
+        lines: the scenarios' own values, and secondary numbers.
+        remarks: reasons and reservations, in sentences.
+    """
+
+    finding: Finding
+    answer: str
+    difference: Estimate | None
+    lines: tuple[Line, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        """What was subtracted from what, in words."""
+        better, worse = scenario_title(self.finding.better), scenario_title(self.finding.worse)
+        if self.finding.sign < 0:
+            better, worse = worse, better
+        return f"{self.finding.measure.title}: {better} minus {worse}"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in plain words with its number."""
+        number = (
+            f" {self.what}: {signed_interval(self.difference, self.finding.measure)}."
+            if self.difference
+            else ""
+        )
+        return " ".join([f"{self.finding.claim} {self.answer.capitalize()}.{number}", *self.remarks])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "finding": self.finding.name,
+            "claim": self.finding.claim,
+            "verdict": self.answer,
+            "difference": {
+                "of": self.what,
+                "unit": self.finding.measure.difference_unit,
+                **(self.difference.as_json() if self.difference else {"value": None}),
+            },
+            "also": [
+                {"what": line.label, "unit": line.unit, **line.estimate.as_json()} for line in self.lines
+            ],
+            "remarks": list(self.remarks),
+            "sentence": self.sentence,
+        }
+
+
+def judge(results: StudyResults, sampler: Sampler) -> list[Verdict]:
+    """Check all `FINDINGS`."""
+    return [_judge(finding, results, sampler) for finding in FINDINGS]
+
+
+def signed_interval(found: Estimate, measure: Measure) -> str:
+    """Write a difference with its interval and unit: "+4.1 percentage points [+1.2, +7.0]"."""
+    unit = f" {measure.difference_unit}" if measure.difference_unit else ""
+    value, low, high = (signed(number, measure) for number in (found.value, found.low, found.high))
+    return f"{value}{unit} [{low}, {high}]"
+
+
+def signed(number: float, measure: Measure) -> str:
+    """Write a difference of a measure with its sign."""
+    return f"{number:+.{measure.decimals}f}".replace("-", "−")
+
+
+def _judge(finding: Finding, results: StudyResults, sampler: Sampler) -> Verdict:
+    better, worse = results.finals(finding.better), results.finals(finding.worse)
+    found = _signed_difference(finding, better, worse, finding.measure, sampler)
+    remarks = [*_unfinished(finding, results), *_unmeasured(finding, better, worse, found)]
+    answer = CANNOT_TELL
+    if not remarks and found is not None:
+        answer = HOLDS if found.low > 0 else DOES_NOT_HOLD if found.high < 0 else CANNOT_TELL
+        if answer == CANNOT_TELL:
+            remarks.append("The interval contains 0.")
+    if found is not None and not found.seeds_measured:
+        remarks.append("One seed only: the variation between seeds is not in the interval.")
+    lines = _values(finding, better, worse, sampler)
+    for measure in finding.secondary:
+        other = _signed_difference(finding, better, worse, measure, sampler)
+        if other is not None:
+            lines.append(Line(f"{measure.title}: difference", other, measure, is_difference=True))
+    if finding.drops:
+        lines += _drops(finding, results, sampler)
+    return Verdict(finding, answer, found, tuple(lines), tuple(remarks))
+
+
+def _signed_difference(
+    finding: Finding,
+    better: Mapping[int, Point],
+    worse: Mapping[int, Point],
+    measure: Measure,
+    sampler: Sampler,
+) -> Estimate | None:
+    first, second = (better, worse) if finding.sign > 0 else (worse, better)
+    return difference(first, second, measure, sampler)
+
+
+def _unfinished(finding: Finding, results: StudyResults) -> list[str]:
+    """Say which of the scenarios are not in the study, or not trained and evaluated to their end."""
+    sentences = []
+    for scenario in (finding.better, finding.worse):
+        done = results.finals(scenario)
+        left = [seed for seed in results.settings.seeds if seed not in done]
+        if scenario not in results.settings.scenarios:
+            sentences.append(f"{scenario_title(scenario)} is not part of this study.")
+        elif left:
+            word = "seed" if len(left) == 1 else "seeds"
+            sentences.append(f"{scenario_title(scenario)} has not finished: {word} {_listed(left)}.")
+    return sentences
+
+
+def _unmeasured(
+    finding: Finding, better: Mapping[int, Point], worse: Mapping[int, Point], found: Estimate | None
+) -> list[str]:
+    """Say for which seeds there are models but no numbers."""
+    measured = found.per_seed if found else {}
+    left = [seed for seed in better if seed in worse and seed not in measured]
+    if not left:
+        return []
+    return [f"Not measured: {finding.measure.title} (seeds {_listed(left)})."]
+
+
+def _values(
+    finding: Finding, better: Mapping[int, Point], worse: Mapping[int, Point], sampler: Sampler
+) -> list[Line]:
+    lines = []
+    for scenario, points in ((finding.better, better), (finding.worse, worse)):
+        found = estimate(points, finding.measure, sampler)
+        if found is not None:
+            label = f"{scenario_title(scenario)}: {finding.measure.title}"
+            lines.append(Line(label, found, finding.measure))
+    return lines
+
+
+def _drops(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
+    """How much each scenario loses from the start of its second phase to its end, seed by seed."""
+    lines = []
+    for scenario in (finding.better, finding.worse):
+        lost = difference(at_boundary(results, scenario), results.finals(scenario), finding.measure, sampler)
+        if lost is not None:
+            label = f"{scenario_title(scenario)}: lost since the first phase"
+            lines.append(Line(label, lost, finding.measure, is_difference=True))
+    return lines
+
+
+def at_boundary(results: StudyResults, scenario: str) -> dict[int, Point]:
+    """Return the points with which a scenario's second phase begins, by seed; none for a base."""
+    if scenario in BASES:
+        return {}
+    return {
+        point.seed: point
+        for point in results.points
+        if (point.scenario, point.update) == (scenario, results.settings.first_updates)
+    }
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in numbers)

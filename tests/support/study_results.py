@@ -1,0 +1,188 @@
+"""An invented study: its numbers follow from simple rules, its items from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fairseq_vgs.evaluation.probe_log import ProbeRecord
+from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
+from fairseq_vgs.study.settings import BASES, SCENARIOS, StudySettings, phases_of
+
+N_IMAGES, N_CAPTIONS, N_PAIRS = 40, 2, 24  # captions per image; unordered pairs of phones
+LAYERS = ("layer_1", "layer_2", "layer_3", "layer_4")
+HOSTILE = "<script>alert('&\"')</script>"
+
+# How far (0..1) a base gets in retrieval and in phone discrimination.
+_SKILL = {"w2v2": (0.0, 0.55), "vgs": (0.8, 0.75), "vgs_plus": (0.7, 0.7)}
+
+
+def settings(**changes) -> StudySettings:
+    plain = {
+        "data": "runs/study/data",
+        "abx": "manifests/embedded/abx",
+        "whole_updates": 280,
+        "first_updates": 80,
+        "second_updates": 200,
+        "evaluate_every": 40,
+        "config_dir": "examples/vgs",
+        "overrides": [f"common.user_dir={HOSTILE}"],
+    }
+    return StudySettings(**{**plain, **changes})
+
+
+def study_results(
+    folder: Path, *, seeds=(1, 2, 3), scenarios=SCENARIOS, probes=True, **changes
+) -> StudyResults:
+    """Build a finished study; the points' items lie in ``folder``."""
+    chosen = settings(seeds=list(seeds), scenarios=list(scenarios), **changes)
+    points, training = [], {}
+    for seed in seeds:
+        for scenario in scenarios:
+            points += _points(folder, chosen, scenario, seed)
+            training[scenario, seed] = _training(chosen, scenario, seed, probes=probes)
+    untrained = {seed: _point(folder, UNTRAINED, seed, UNTRAINED, 0, 0.0, 0.0) for seed in seeds}
+    chance = {
+        f"{way}_r{k}": 100.0 * k / N_IMAGES
+        for way in ("speech_to_image", "image_to_speech")
+        for k in (1, 5, 10)
+    }
+    return StudyResults(
+        settings=chosen,
+        points=tuple(points),
+        untrained=untrained,
+        training=training,
+        chance={**chance, "abx": 50.0},
+        baselines={"mfcc": 7.2},
+        missing=(),
+        facts={
+            "retrieval": {"images": N_IMAGES, "captions": N_IMAGES * N_CAPTIONS},
+            "machine": {"cpu": HOSTILE},
+        },
+    )
+
+
+def without(results: StudyResults, scenario: str, seed: int, *, beyond: int = -1) -> StudyResults:
+    """Take away a scenario's points of a seed beyond an update."""
+    kept = tuple(
+        point
+        for point in results.points
+        if (point.scenario, point.seed) != (scenario, seed) or point.update <= beyond
+    )
+    return replace(results, points=kept, missing=(*results.missing, f"{scenario}, seed {seed}: {HOSTILE}"))
+
+
+def write_items(
+    path: Path, *, image_ranks, caption_ranks, image_groups, speech_groups, abx_errors=None, pairs=None
+) -> Path:
+    """Write a point's per-item arrays."""
+    arrays = {
+        "speech_to_image_ranks": np.asarray(caption_ranks, dtype=np.float64),
+        "speech_groups": np.asarray(speech_groups, dtype=np.int64),
+        "image_to_speech_ranks": np.asarray(image_ranks, dtype=np.float64),
+        "image_groups": np.asarray(image_groups, dtype=np.int64),
+    }
+    if abx_errors is not None:
+        arrays["abx_layers"] = np.array(LAYERS[: len(abx_errors)])
+        arrays["abx_errors"] = np.asarray(abx_errors, dtype=np.float64)
+        arrays["abx_unordered_pairs"] = np.asarray(pairs, dtype=np.int64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+def _points(folder: Path, chosen: StudySettings, scenario: str, seed: int) -> list[Point]:
+    points = []
+    for update in range(chosen.evaluate_every, chosen.updates_of(scenario) + 1, chosen.evaluate_every):
+        phase = "whole" if scenario in BASES else "first" if update <= chosen.first_updates else "second"
+        retrieval, phones = _skills(chosen, scenario, update)
+        points.append(_point(folder, scenario, seed, phase, update, retrieval, phones))
+    return points
+
+
+def _skills(chosen: StudySettings, scenario: str, update: int) -> tuple[float, float]:
+    """Retrieval and phone skill in 0..1: grows in a phase that trains it, fades in one that does not."""
+    if scenario in BASES:
+        grown = 1 - 0.5 ** (update / 60)
+        return _SKILL[scenario][0] * grown, _SKILL[scenario][1] * grown
+    first, second = phases_of(scenario)
+    if update <= chosen.first_updates:
+        return _skills(chosen, first, update)
+    start, target = _skills(chosen, first, chosen.first_updates), _SKILL[second]
+    moved = 1 - 0.5 ** ((update - chosen.first_updates) / 40)
+    keeps = 0.3 if (first, second) == ("vgs_plus", "w2v2") else 0.0
+    bonus = 0.15 if (first, second[:3]) == ("w2v2", "vgs") else 0.0
+    retrieval = start[0] + (max(target[0] + bonus, keeps) - start[0]) * moved
+    return retrieval, start[1] + (target[1] - start[1]) * moved
+
+
+def _point(
+    folder: Path, scenario: str, seed: int, phase: str, update: int, retrieval: float, phones: float
+) -> Point:
+    noise = np.random.default_rng([seed, update, sum(scenario.encode())])
+    hard = np.random.default_rng(99).random(N_IMAGES * (N_CAPTIONS + 1))  # the same items are hard for all
+    groups = np.arange(N_IMAGES)
+    found = hard + 0.05 * noise.standard_normal(len(hard)) < retrieval
+    ranks = np.where(found, noise.integers(1, 4, len(hard)), noise.integers(1, N_IMAGES + 1, len(hard)))
+    images, captions = ranks[:N_IMAGES], ranks[N_IMAGES:]
+    depth = np.array([0.7, 1.0, 0.8, 0.5])
+    errors = (
+        0.42 - 0.4 * phones * depth[:, None] + 0.05 * np.random.default_rng(7).standard_normal(2 * N_PAIRS)
+    )
+    errors = np.clip(errors + 0.01 * noise.standard_normal(errors.shape), 0, 1)
+    path = write_items(
+        folder / f"{scenario}-{seed}-{update}.npz",
+        image_ranks=images,
+        caption_ranks=captions,
+        image_groups=groups,
+        speech_groups=np.repeat(groups, N_CAPTIONS),
+        abx_errors=errors,
+        pairs=np.repeat(np.arange(N_PAIRS), 2),
+    )
+    measured = {}
+    for way, found_ranks in (("speech_to_image", captions), ("image_to_speech", images)):
+        measured.update({f"{way}_r{k}": 100.0 * float(np.mean(found_ranks <= k)) for k in (1, 5, 10)})
+        measured[f"{way}_mrr"] = float(np.mean(1.0 / found_ranks))
+        measured[f"{way}_median_rank"] = float(np.median(found_ranks))
+    return Point(
+        scenario=scenario,
+        seed=seed,
+        phase=phase,
+        update=update,
+        losses={"vgs_loss": 9.0 - 7.0 * retrieval, "ssl_loss": 4.0 - 2.0 * phones},
+        retrieval=measured,
+        abx={layer: 100.0 * float(error.mean()) for layer, error in zip(LAYERS, errors, strict=True)},
+        items=path,
+    )
+
+
+def _training(chosen: StudySettings, scenario: str, seed: int, *, probes: bool) -> Training:
+    noise = np.random.default_rng([seed, sum(scenario.encode()), 5])
+    updates = np.arange(1, chosen.updates_of(scenario) + 1)
+    skills = np.array([_skills(chosen, scenario, int(update)) for update in updates])
+    trained = {"w2v2": "ssl_loss", "vgs": "vgs_loss"}
+    losses = {}
+    for column, (name, start, slope) in enumerate((("vgs_loss", 9.0, 7.0), ("ssl_loss", 4.0, 2.0))):
+        if trained.get(scenario, name) == name:
+            values = start - slope * skills[:, column] + 0.3 * noise.standard_normal(len(updates))
+            losses[name] = (updates.astype(np.int64), values)
+    records = [
+        ProbeRecord(
+            update,
+            {
+                name: 0.3 - 0.001 * update + 0.05 * place
+                for place, name in enumerate(("extractor", "layer_1", "layer_2", "shared"))
+            },
+            {},
+            {},
+            {
+                name: float(np.exp(-update / (100.0 * (place + 1))))
+                for place, name in enumerate(("extractor", *LAYERS))
+            },
+        )
+        for update in range(40, chosen.updates_of(scenario) + 1, 40)
+    ]
+    boundary = None if scenario in BASES else chosen.first_updates
+    return Training(losses, boundary, tuple(records) if probes and "vgs_plus" in scenario else ())

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.cli.evaluate_run import add_run_arguments
+
 if TYPE_CHECKING:
     from fairseq_vgs.evaluation.checkpoints import Checkpoint
     from fairseq_vgs.evaluation.extraction import Embeddings, EvaluationSplit
@@ -30,6 +32,7 @@ examples:
   fairseq-vgs evaluate retrieval checkpoints/checkpoint_best.pt DATA
   fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --split valid --output results/valid
   fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
+  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx
 """
 RETRIEVAL_DESCRIPTION = """\
 Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken
@@ -86,14 +89,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most speech in a batch, padding included (default: %(default)g)",
     )
     retrieval.add_argument("--force", action="store_true", help="replace existing results")
+    retrieval.set_defaults(run_evaluation=run_retrieval)
+    add_run_arguments(kinds, epilog=EPILOG)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; only retrieval so far."""
+    """Evaluate."""
     from fairseq_vgs.fairseq_check import require_fairseq
 
     require_fairseq()
-    return run_retrieval(args)
+    code: int = args.run_evaluation(args)
+    return code
 
 
 def run_retrieval(args: argparse.Namespace) -> int:

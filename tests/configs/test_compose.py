@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "vgs"
-PRIMARIES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem != "base")
+PRIMARIES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in ("base", "study"))
 ALPHA = {"w2v2": [0.0], "vgs": [1.0], "vgs_plus": [0.5]}
 
 

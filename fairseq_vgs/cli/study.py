@@ -1,0 +1,106 @@
+"""``fairseq-vgs study``: train scenarios x seeds, evaluate them over training, compare them on one page."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairseq_vgs.study.layout import StudyFolder
+    from fairseq_vgs.study.settings import StudySettings
+
+NAME = "study"
+HELP = "train scenarios x seeds, and compare them in tables, curves and verdicts"
+DESCRIPTION = """\
+Runs the scenarios of a study file with every seed, each phase a plain fairseq-hydra-train, and evaluates the
+saved checkpoints. Safe to stop or kill at any moment: the same command goes on where it was. Afterwards (or
+with --report-only at any time) report.html, tables, curves and verdicts stand in OUTPUT.
+"""
+EPILOG = """\
+examples:
+  fairseq-vgs study examples/vgs/study.yaml --quick
+  fairseq-vgs study examples/vgs/study.yaml --output outputs/study --processes 8
+  fairseq-vgs study my_study.yaml --gpus 0,1,2,3
+  fairseq-vgs study my_study.yaml --dry-run
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
+    parser.add_argument("--quick", action="store_true", help="the smaller study under the file's key quick")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of everything (default: outputs/NAME of the study file, with --quick NAME_quick)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--processes", type=_positive, metavar="N", help="CPU processes at a time (default: one per core)"
+    )
+    where.add_argument("--gpus", metavar="LIST", help="GPUs to use, one run at a time on each, such as 0,1")
+    parser.add_argument(
+        "--report-only", action="store_true", help="write tables, curves and the page; run nothing"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the runs and their commands; run nothing"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study; what failed is named at the end, and the page is written all the same."""
+    from fairseq_vgs.fairseq_check import require_fairseq
+
+    require_fairseq()
+    from fairseq_vgs.study.collect import collect
+    from fairseq_vgs.study.layout import StudyFolder
+    from fairseq_vgs.study.report import write_all
+    from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
+    from fairseq_vgs.study.settings import read_settings
+
+    settings = read_settings(args.study, quick=args.quick)
+    name = f"{args.study.stem}_quick" if args.quick else args.study.stem
+    folder = StudyFolder((args.output or Path("outputs") / name).resolve())
+    if args.dry_run:
+        return _print_plan(settings, folder)
+    failures: dict[str, str] = {}
+    if not args.report_only:
+        if args.gpus:
+            slots = [Slot(gpu=gpu.strip()) for gpu in args.gpus.split(",")]
+        else:
+            slots = cpu_slots(args.processes)
+        failures = StudyRunner(settings, folder, slots).run()
+    page = write_all(collect(settings, folder), folder.path)
+    print(page)
+    for run_name, reason in failures.items():
+        print(f"{run_name}: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _print_plan(settings: StudySettings, folder: StudyFolder) -> int:
+    from fairseq_vgs.study.launch import training_command
+    from fairseq_vgs.study.plan import plan_runs
+
+    data = folder.data(settings.data).resolve()
+    for planned in plan_runs(settings):
+        start = None
+        if planned.start is not None:
+            checkpoints = folder.run(planned.start).run / "checkpoints"
+            start = checkpoints / f"checkpoint_EPOCH_{planned.start_update}.pt"
+        command = training_command(planned, settings, data=data, folder=folder.run(planned.name), start=start)
+        print(f"# {planned.name}: {planned.max_update} updates")
+        print(shlex.join(command))
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,231 @@
+"""Every saved checkpoint of a run, measured in one go: retrieval and phone ABX over training.
+
+One pair of files per checkpoint, named by its updates; an interrupted evaluation goes on where it was:
+
+```
+<updates>.json   figures, pool sizes, what was left out, hashes
+<updates>.npz    per-item arrays, so that intervals and paired differences can be computed later
+```
+
+The arrays (``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs):
+
+```
+speech_to_image_ranks  f64[C]    rank of the right picture, ties counted half
+speech_groups          i64[C]    image group of every caption
+image_to_speech_ranks  f64[I]    rank of the best right caption
+image_groups           i64[I]    image group of every picture that has a caption
+abx_layers             str[L]    "layer_1", ...: outputs of the transformer layers
+abx_errors             f64[L, O] error of every ordered phone pair, 0..1
+abx_unordered_pairs    i64[O]    number of the pair's two phones
+```
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from fairseq_vgs.evaluation import extraction, retrieval
+from fairseq_vgs.evaluation.abx import AbxResult, abx_scores, pair_errors, read_items
+from fairseq_vgs.evaluation.checkpoints import Checkpoint, CheckpointError, load_checkpoint
+from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
+from fairseq_vgs.evaluation.recordings import open_recordings
+from fairseq_vgs.evaluation.report import Pool
+from fairseq_vgs.evaluation.results import ResultsError, sha256_file
+from fairseq_vgs.manifest.atomic import atomic_write
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+DIRECTIONS = ("speech_to_image", "image_to_speech")
+_UPDATES_IN_NAME = re.compile(r"checkpoint_\d+_(\d+)\.pt")
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """On what the checkpoints of a run are measured.
+
+    Attributes:
+        data: manifest folder of the retrieval.
+        split: split of it.
+        abx: folder with the recordings of the ABX items; None: no ABX.
+        abx_items: item file in ``abx``.
+        device: where models run.
+    """
+
+    data: Path
+    split: str = "test"
+    abx: Path | None = None
+    abx_items: str = "triphone.item"
+    device: str = "cpu"
+
+
+def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
+    """Find a run's checkpoints: updates -> file, in order, those after a multiple of ``every`` updates.
+
+    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be asked.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = run / "checkpoints"
+    found: dict[int, Path] = {}
+    unnamed = []
+    for path in sorted(folder.glob("checkpoint*.pt")):
+        named = _UPDATES_IN_NAME.fullmatch(path.name)
+        if named is None:
+            unnamed.append(path)
+        else:
+            found[int(named[1])] = path
+    for path in unnamed:
+        found.setdefault(load_checkpoint(path).n_updates, path)
+    chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
+    if not chosen:
+        raise CheckpointError(
+            f"{folder}: must hold checkpoints after a multiple of {every} updates, got none; train with "
+            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
+        )
+    return chosen
+
+
+def evaluate_run(
+    run: Path,
+    measurement: Measurement,
+    output: Path,
+    *,
+    every: int,
+    untrained_seed: int | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Measure the checkpoints of a run that have no figures in ``output`` yet.
+
+    Args:
+        run: run folder of fairseq-hydra-train.
+        measurement: on what.
+        output: folder of the figures.
+        every: updates between the checkpoints that are measured.
+        untrained_seed: also measure, as update 0, the same model with weights drawn from this seed, and MFCC.
+
+    Yields:
+        (checkpoints done, checkpoints in all), after each.
+
+    Raises:
+        CheckpointError, ManifestError, AbxError: a checkpoint or data that cannot be used.
+    """
+    found = checkpoints_of(run, every=every)
+    tasks: list[tuple[int, Path]] = list(found.items())
+    if untrained_seed is not None:
+        tasks.insert(0, (0, tasks[0][1]))
+    for number, (updates, path) in enumerate(tasks, start=1):
+        if not (output / f"{updates}.json").exists():
+            seed = untrained_seed if updates == 0 else None
+            figures, arrays = measure(load_checkpoint(path, untrained_seed=seed), measurement)
+            if updates == 0 and measurement.abx is not None:
+                figures["baselines"] = {"mfcc": _mfcc_error(measurement)}
+            figures["checkpoint"] = {"file": path.name, "updates": updates, "sha256": sha256_file(path)}
+            _write(output / str(updates), figures, arrays)
+        yield number, len(tasks)
+
+
+def read_figures(path: Path) -> dict[str, Any] | None:
+    """Read the figures of one checkpoint; None if it has not been measured.
+
+    Raises:
+        ResultsError: not JSON, or of another schema version.
+    """
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: must be JSON, got {error}; remove it, and evaluate again") from error
+    version = figures.get("schema_version") if isinstance(figures, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; remove it, and evaluate again"
+        )
+    return dict(figures)
+
+
+def measure(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str, Any], Arrays]:
+    """Measure one model: figures as plain data, and the per-item arrays behind them."""
+    figures: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    figures["retrieval"], arrays = _retrieval(checkpoint, measurement)
+    if measurement.abx is not None:
+        folder = measurement.abx
+        features = layer_features(checkpoint, open_recordings(folder), device=measurement.device)
+
+        def transformer_layers(name: str) -> dict[str, Tensor]:
+            return {layer: frames for layer, frames in features(name).items() if layer != "layer_0"}
+
+        found = abx_scores(
+            transformer_layers, read_items(folder / measurement.abx_items), device=measurement.device
+        )
+        figures["abx"], abx_arrays = _abx(found)
+        arrays |= abx_arrays
+    return figures, arrays
+
+
+def _retrieval(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str, Any], Arrays]:
+    split = extraction.open_split(measurement.data, measurement.split, config=checkpoint.config)
+    embeddings = extraction.embed_split(checkpoint.model, split, device=measurement.device)
+    pool = Pool(split.speech_groups, split.image_groups)
+    ranks = retrieval.retrieval_ranks(
+        embeddings.speech,
+        embeddings.images,
+        speech_groups=pool.speech_groups,
+        image_groups=pool.image_groups,
+        similarity=checkpoint.similarity,
+    )
+    figures: dict[str, Any] = {"split": measurement.split, "pool": pool.as_json(), **retrieval.recalls(ranks)}
+    arrays: Arrays = {}
+    for direction, side in zip(DIRECTIONS, ("speech", "image"), strict=True):
+        found = ranks.direction(direction)
+        found = found[np.isfinite(found)]
+        figures[f"{direction}_mrr"] = retrieval.mean_reciprocal_rank(found)
+        figures[f"{direction}_median_rank"] = retrieval.median_rank(found)
+        arrays[f"{direction}_ranks"] = found
+        arrays[f"{side}_groups"] = pool.sides(direction)[0]
+    figures["chance"] = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
+    return figures, arrays
+
+
+def _abx(found: Mapping[str, AbxResult]) -> tuple[dict[str, Any], Arrays]:
+    first = next(iter(found.values()))
+    figures = {
+        "error": {layer: 100.0 * result.error for layer, result in found.items()},
+        "counts": asdict(first.counts),
+    }
+    arrays: Arrays = {
+        "abx_layers": np.array(list(found)),
+        "abx_errors": np.stack([pair_errors(first.cells, result.cell_errors) for result in found.values()]),
+        "abx_unordered_pairs": first.cells.unordered_pair,
+    }
+    return figures, arrays
+
+
+def _mfcc_error(measurement: Measurement) -> float:
+    folder = measurement.abx
+    if folder is None:
+        raise ValueError("measurement.abx must be a folder")
+    features = mfcc_features(open_recordings(folder))
+    found = abx_scores(features, read_items(folder / measurement.abx_items), frame_rate=MFCC_FRAME_RATE)
+    return 100.0 * next(iter(found.values())).error
+
+
+def _write(stem: Path, figures: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write the arrays first: figures on disk say that both are."""
+    with atomic_write(stem.with_name(f"{stem.name}.npz"), force=True, mode="wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    with atomic_write(stem.with_name(f"{stem.name}.json"), force=True) as file:
+        file.write(json.dumps(figures, indent=1, allow_nan=False) + "\n")

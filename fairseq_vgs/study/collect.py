@@ -1,0 +1,176 @@
+"""From a study's folder to its results; whatever is there already is used, what is not is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation import results as evaluation_results
+from fairseq_vgs.evaluation.probe_log import ProbeRecord, read_probes
+from fairseq_vgs.evaluation.run_evaluation import read_figures
+from fairseq_vgs.evaluation.training_log import TRAIN, TrainingLog, read_training_log
+from fairseq_vgs.study.layout import RunFolder, StudyFolder
+from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of, run_name
+from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
+from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
+
+LOSSES = ("ssl_loss", "vgs_loss")
+_CHANCE_ABX = 50.0
+
+Curve = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+
+def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
+    """Read what a study has found so far."""
+    runs = {run.name: run for run in plan_runs(settings)}
+    points: list[Point] = []
+    training: dict[tuple[str, int], Training] = {}
+    for scenario in settings.scenarios:
+        for seed in settings.seeds:
+            points += _points(scenario, seed, settings, folder)
+            training[scenario, seed] = _training(scenario, seed, settings, folder)
+    untrained = {
+        seed: point for seed in settings.seeds if (point := _untrained(seed, runs, folder)) is not None
+    }
+    first = next(iter(_figures(runs, folder)), {})
+    chance = dict(first.get("retrieval", {}).get("chance", {}))
+    return StudyResults(
+        settings=settings,
+        points=tuple(points),
+        untrained=untrained,
+        training=training,
+        chance={**chance, "abx": _CHANCE_ABX} if "abx" in first else chance,
+        baselines=dict(
+            next((found["baselines"] for found in _figures(runs, folder) if "baselines" in found), {})
+        ),
+        missing=tuple(_missing(settings, runs.values(), folder)),
+        facts=_facts(first),
+    )
+
+
+def _points(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Iterator[Point]:
+    """Yield the points of a scenario, first those of the base run that it starts from."""
+    start = 0
+    if scenario not in BASES:
+        base, start = phases_of(scenario)[0], settings.first_updates
+        run = folder.run(run_name(base, seed))
+        for update in range(settings.evaluate_every, start + 1, settings.evaluate_every):
+            yield from _point(run, update, scenario=scenario, seed=seed, phase="first", start=0)
+    run = folder.run(run_name(scenario, seed))
+    end = settings.updates_of(scenario) - start
+    for update in range(settings.evaluate_every, end + 1, settings.evaluate_every):
+        phase = "second" if start else "whole"
+        yield from _point(run, update, scenario=scenario, seed=seed, phase=phase, start=start)
+
+
+def _point(
+    run: RunFolder, update: int, *, scenario: str, seed: int, phase: str, start: int
+) -> Iterator[Point]:
+    figures = read_figures(run.evaluation / f"{update}.json")
+    if figures is None:
+        return
+    log = _log(run)
+    yield Point(
+        scenario=scenario,
+        seed=seed,
+        phase=phase,
+        update=start + update,
+        losses={} if log is None else _losses_at(log, update),
+        retrieval=_numbers(figures.get("retrieval", {})),
+        abx=dict(figures.get("abx", {}).get("error", {})),
+        items=run.evaluation / f"{update}.npz",
+    )
+
+
+def _untrained(seed: int, runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Point | None:
+    for run in runs.values():
+        if run.seed == seed and run.start is None:
+            found = list(
+                _point(folder.run(run.name), 0, scenario=UNTRAINED, seed=seed, phase=UNTRAINED, start=0)
+            )
+            if found:
+                return found[0]
+    return None
+
+
+def _training(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Training:
+    """Join the losses of a scenario's phases."""
+    parts: list[tuple[RunFolder, int, int]] = []  # folder, first update of it, last update of it that counts
+    boundary = None
+    if scenario not in BASES:
+        boundary = settings.first_updates
+        parts.append((folder.run(run_name(phases_of(scenario)[0], seed)), 0, boundary))
+    parts.append((folder.run(run_name(scenario, seed)), boundary or 0, settings.updates_of(scenario)))
+    pieces: dict[str, list[Curve]] = {name: [] for name in LOSSES}
+    probes: list[ProbeRecord] = []
+    for run, start, last in parts:
+        log = _log(run)
+        for name in LOSSES:
+            curve = None if log is None else log.curve(TRAIN, name)
+            if curve is not None:
+                counts = curve.updates + start <= last
+                pieces[name].append((curve.updates[counts] + start, curve.values[counts]))
+        if run.probes.is_file():
+            probes += [
+                replace(record, update=record.update + start)
+                for record in read_probes(run.probes)
+                if record.update + start <= last
+            ]
+    losses = {
+        name: (np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found]))
+        for name, found in pieces.items()
+        if found
+    }
+    return Training(losses, boundary, tuple(probes))
+
+
+def _log(run: RunFolder) -> TrainingLog | None:
+    return read_training_log(run.history) if run.history.is_file() and run.history.stat().st_size else None
+
+
+def _losses_at(log: TrainingLog, update: int) -> dict[str, float]:
+    """Return both losses of the validation that was made after an update."""
+    found = {}
+    for part in log.validation_parts:
+        for name in LOSSES:
+            curve = log.curve(part, name)
+            if curve is not None and update in curve.updates:
+                found[name] = float(curve.values[curve.updates == update][-1])
+    return found
+
+
+def _numbers(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def _figures(runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Iterator[dict[str, Any]]:
+    for name in runs:
+        for path in sorted(folder.run(name).evaluation.glob("*.json")):
+            if (figures := read_figures(path)) is not None:
+                yield figures
+
+
+def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFolder) -> Iterator[str]:
+    for run in runs:
+        there = [
+            update
+            for update in points_of(run, settings)
+            if (folder.run(run.name).evaluation / f"{update}.json").exists()
+        ]
+        expected = points_of(run, settings)
+        if len(there) < len(expected):
+            state = "trained" if folder.run(run.name).trained.exists() else "not trained to its end"
+            yield f"{run.name}: {state}, {len(there)} of {len(expected)} checkpoints evaluated"
+
+
+def _facts(figures: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        "pool": figures.get("retrieval", {}).get("pool", {}),
+        "abx_counts": figures.get("abx", {}).get("counts", {}),
+        "machine": evaluation_results.machine(),
+        "versions": evaluation_results.versions(),
+    }

@@ -1,0 +1,163 @@
+"""The commands of a study's runs, and processes that end with it.
+
+Training is the genuine ``fairseq-hydra-train`` with overrides: every run can be repeated by hand.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import fairseq_vgs
+from fairseq_vgs.study.layout import RunFolder
+from fairseq_vgs.study.plan import PhaseRun
+from fairseq_vgs.study.settings import StudySettings
+
+PACKAGE = Path(fairseq_vgs.__file__).resolve().parent
+_PR_SET_PDEATHSIG = 1
+# fairseq and Hydra warn about newer libraries at every start; errors still reach the log.
+_ENVIRONMENT = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+# Batches differ in length: without this the C library returns and requests hundreds of megabytes per update.
+_CPU_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
+
+
+def training_command(
+    run: PhaseRun, settings: StudySettings, *, data: Path, folder: RunFolder, start: Path | None
+) -> list[str]:
+    """Compose the command of a run; ``start`` is the checkpoint it starts from."""
+    every = settings.evaluate_every
+    overrides = [
+        *settings.overrides,
+        _override("common.user_dir", str(PACKAGE)),
+        f"common.seed={run.seed}",
+        "common.log_format=json",
+        _override("task.data", str(data)),
+        f"optimization.max_update={run.max_update}",
+        f"lr_scheduler.total_num_update={run.schedule_updates}",
+        f"lr_scheduler.warmup_updates={round(settings.warmup_share * run.schedule_updates)}",
+        # Every point of the curves is a checkpoint and a validation; where an epoch ends there, fairseq saves it
+        # only under the epoch's name.
+        f"checkpoint.save_interval_updates={every}",
+        "checkpoint.keep_interval_updates=-1",
+        "checkpoint.no_epoch_checkpoints=false",
+        "checkpoint.no_best_checkpoints=true",
+        f"dataset.validate_interval_updates={every}",
+        _override("hydra.run.dir", str(folder.run)),
+    ]
+    if start is not None:
+        overrides.append(_override("checkpoint.finetune_from_model", str(start)))
+    return [
+        *_program("fairseq-hydra-train", "fairseq_cli.hydra_train"),
+        "--config-dir",
+        str(Path(settings.config_dir).resolve()),
+        "--config-name",
+        run.primary,
+        *overrides,
+    ]
+
+
+def evaluation_command(
+    run: PhaseRun, settings: StudySettings, *, data: Path, folder: RunFolder, untrained: bool, device: str
+) -> list[str]:
+    """Compose the command that evaluates a run's checkpoints; ``untrained`` adds the model as it began."""
+    command = [
+        *_program("fairseq-vgs", "fairseq_vgs.cli.main"),
+        *("evaluate", "run", str(folder.run), str(data)),
+        *("--split", settings.split, "--every", str(settings.evaluate_every)),
+        *("--output", str(folder.evaluation), "--device", device),
+    ]
+    if settings.abx is not None:
+        command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]
+    if untrained:
+        command += ["--untrained-seed", str(run.seed)]
+    return command
+
+
+def prepare_command(arguments: Sequence[str]) -> list[str]:
+    """Compose the command that makes the data."""
+    return [*_program("fairseq-vgs", "fairseq_vgs.cli.main"), "prepare", *arguments]
+
+
+def start_process(
+    command: Sequence[str], *, log: Path, threads: int | None, gpu: str | None, lock: int
+) -> subprocess.Popen[bytes]:
+    """Start a command whose output goes to the end of a log.
+
+    The process is stopped when the study is, even if the study is killed: otherwise a study that is run again
+    would write into the same folders. Where the system cannot do that, it goes on holding the study's lock.
+
+    Args:
+        command: program and arguments.
+        log: where its output goes.
+        threads: of CPU arithmetic; None leaves them to the libraries.
+        gpu: the one GPU it may see; None: as this process.
+        lock: descriptor of the study's locked file.
+    """
+    environment = {**os.environ, **_ENVIRONMENT}
+    if threads is not None:
+        environment |= {**_CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(f"$ {shlex.join(command)}\n".encode())
+        file.flush()
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=(lock,),
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # one system call, which cannot deadlock
+        )
+
+
+def stop_processes(processes: Sequence[subprocess.Popen[bytes]], *, patience_seconds: float = 10.0) -> None:
+    """Stop processes and what they started: politely, then for good."""
+    for chosen in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, chosen)
+        for process in processes:
+            try:
+                process.wait(patience_seconds)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def _program(script: str, module: str) -> list[str]:
+    """Find a console script of this very environment, else its module."""
+    found = shutil.which(script, path=str(Path(sys.executable).parent))
+    return [found] if found else [sys.executable, "-m", module]
+
+
+def _override(key: str, value: str) -> str:
+    """Write a Hydra override whose value may hold any character."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def command_identity(command: Sequence[str]) -> Mapping[str, str]:
+    """Return what makes a run what it is: its overrides by key, without the program's own path."""
+    found = {"--config-name": command[command.index("--config-name") + 1]}
+    for entry in command[command.index("--config-name") + 2 :]:
+        key, _, value = entry.partition("=")
+        found[key] = value
+    return found
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

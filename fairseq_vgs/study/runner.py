@@ -1,0 +1,269 @@
+"""Runs what a study still lacks, several runs at a time, and can be killed at any moment.
+
+A run is trained, then its checkpoints are evaluated, by one slot (a CPU process or a GPU). What is finished
+is marked by a file; a training that was cut off goes on from its last checkpoint, an evaluation with the next
+one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from fairseq_vgs.evaluation.run_evaluation import checkpoints_of
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.study import launch
+from fairseq_vgs.study.layout import RunFolder, StudyFolder
+from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of
+from fairseq_vgs.study.progress import Progress, RunState, read_position
+from fairseq_vgs.study.settings import StudySettings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+_LOG_LINES = 15
+
+
+class StudyError(RuntimeError):
+    """A study cannot start, or a part of it failed."""
+
+
+@dataclass
+class Slot:
+    """Where one run at a time takes place.
+
+    Attributes:
+        gpu: number of its GPU; None: CPU.
+        threads: of CPU arithmetic; None: the libraries' choice.
+    """
+
+    gpu: str | None = None
+    threads: int | None = None
+    run: PhaseRun | None = None
+    stage: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+
+@dataclass
+class StudyRunner:
+    """Carries out a study.
+
+    Attributes:
+        settings: what to run.
+        folder: where.
+        slots: how many runs at a time, and on what.
+    """
+
+    settings: StudySettings
+    folder: StudyFolder
+    slots: Sequence[Slot]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> dict[str, str]:
+        """Run all that is missing.
+
+        Returns:
+            What failed: name of the run -> why. Runs that start from a failed one are among them.
+
+        Raises:
+            StudyError: the study runs elsewhere, was begun with other settings, or its data cannot be made.
+        """
+        with _locked(self.folder.lock) as lock:
+            self._record_settings()
+            self._prepare_data(lock)
+            runs = list(plan_runs(self.settings))
+            waiting = [run for run in runs if not self._is_finished(run)]
+            total = sum(run.max_update for run in runs)
+            done = total - sum(run.max_update for run in waiting)
+            with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as progress:
+                try:
+                    self._loop(waiting, progress, lock=lock.fileno())
+                finally:
+                    launch.stop_processes([slot.process for slot in self.slots if slot.process is not None])
+        return self.failures
+
+    def _loop(self, waiting: list[PhaseRun], progress: Progress, *, lock: int) -> None:
+        while True:
+            for slot in self.slots:
+                self._advance(slot, progress, lock=lock)
+                if slot.process is None and (run := self._next(waiting)) is not None:
+                    waiting.remove(run)
+                    self._begin(slot, run, progress, lock=lock)
+            if not waiting and all(slot.process is None for slot in self.slots):
+                return
+            progress.show(self._updates_done(waiting), [self._state(slot) for slot in self.slots])
+            time.sleep(POLL_SECONDS)
+
+    def _next(self, waiting: list[PhaseRun]) -> PhaseRun | None:
+        """Choose a run whose start is there; runs whose start failed fail too."""
+        for run in list(waiting):
+            if run.start in self.failures:
+                self.failures[run.name] = f"{run.start}, from which it starts, failed"
+                waiting.remove(run)
+            elif run.start is None or self.folder.run(run.start).trained.exists():
+                return run
+        return None
+
+    def _begin(self, slot: Slot, run: PhaseRun, progress: Progress, *, lock: int) -> None:
+        slot.run = run
+        stage = "evaluate" if self.folder.run(run.name).trained.exists() else "train"
+        self._start(slot, stage, progress, lock=lock)
+
+    def _start(self, slot: Slot, stage: str, progress: Progress, *, lock: int) -> None:
+        run = slot.run
+        if run is None:
+            raise StudyError("a slot without a run cannot start one")
+        folder = self.folder.run(run.name)
+        try:
+            command = self._command(run, folder, stage, slot)
+        except (StudyError, ValueError) as error:
+            self._fail(slot, str(error), progress)
+            return
+        slot.stage = stage
+        slot.process = launch.start_process(
+            command, log=folder.log, threads=slot.threads, gpu=slot.gpu, lock=lock
+        )
+
+    def _command(self, run: PhaseRun, folder: RunFolder, stage: str, slot: Slot) -> list[str]:
+        data = self.folder.data(self.settings.data).resolve()
+        if stage == "evaluate":
+            return launch.evaluation_command(
+                run,
+                self.settings,
+                data=data,
+                folder=folder,
+                untrained=run.start is None,
+                device="cpu" if slot.gpu is None else "cuda",
+            )
+        start = None
+        if run.start is not None:
+            found = checkpoints_of(self.folder.run(run.start).run, every=self.settings.evaluate_every)
+            if run.start_update not in found:
+                raise StudyError(f"{run.start}: must have a checkpoint after {run.start_update} updates")
+            start = found[run.start_update]
+        command = launch.training_command(run, self.settings, data=data, folder=folder, start=start)
+        _check_identity(folder.command, dict(launch.command_identity(command)))
+        return command
+
+    def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:
+        """See whether a slot's process has ended; go on to the next stage, or leave the slot free."""
+        if slot.process is None or slot.run is None or slot.process.poll() is None:
+            return
+        run, code, folder = slot.run, slot.process.returncode, self.folder.run(slot.run.name)
+        slot.process = None
+        if code != 0:
+            self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}", progress)
+        elif slot.stage == "train":
+            _mark(folder.trained)
+            self._start(slot, "evaluate", progress, lock=lock)
+        else:
+            _mark(folder.evaluated)
+            progress.say(f"{run.name}: finished")
+            slot.run = None
+
+    def _fail(self, slot: Slot, reason: str, progress: Progress) -> None:
+        if slot.run is not None:
+            self.failures[slot.run.name] = reason
+            progress.say(f"{slot.run.name}: failed: {reason}")
+        slot.run = slot.process = None
+
+    def _state(self, slot: Slot) -> RunState | None:
+        if slot.run is None or slot.process is None:
+            return None
+        folder = self.folder.run(slot.run.name)
+        if slot.stage == "train":
+            update, losses = read_position(folder.history)
+            return RunState(
+                slot.run.name, "train", min(update, slot.run.max_update), slot.run.max_update, losses
+            )
+        n_points = len(points_of(slot.run, self.settings)) + (slot.run.start is None)
+        return RunState(slot.run.name, "evaluate", len(list(folder.evaluation.glob("*.json"))), n_points)
+
+    def _updates_done(self, waiting: Sequence[PhaseRun]) -> int:
+        training = {slot.run.name for slot in self.slots if slot.run is not None and slot.stage == "train"}
+        open_runs = {run.name for run in waiting} | training
+        return sum(run.max_update for run in plan_runs(self.settings) if run.name not in open_runs)
+
+    def _is_finished(self, run: PhaseRun) -> bool:
+        folder = self.folder.run(run.name)
+        return folder.trained.exists() and folder.evaluated.exists()
+
+    def _record_settings(self) -> None:
+        with atomic_write(self.folder.settings, force=True) as file:
+            file.write(json.dumps(self.settings.as_json(), indent=2) + "\n")
+
+    def _prepare_data(self, lock: IO[str]) -> None:
+        data = self.folder.data(self.settings.data)
+        if not self.settings.prepare or data.exists():
+            return
+        arguments = [entry.replace("{output}", str(self.folder.path)) for entry in self.settings.prepare]
+        logger.info("preparing %s", data)
+        process = launch.start_process(
+            launch.prepare_command(arguments), log=self.folder.log, threads=None, gpu=None, lock=lock.fileno()
+        )
+        try:
+            code = process.wait()
+        finally:
+            launch.stop_processes([process])
+        if code != 0:
+            raise StudyError(
+                f"{data}: must be made by fairseq-vgs prepare, which ended with exit code {code}\n"
+                f"{_last_lines(self.folder.log)}"
+            )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    """Hold a study's lock; processes that outlive a killed study hold it too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                f"{path.parent}: must not be in use, but a study runs in it (or training it has left); wait, "
+                "stop it, or choose another --output"
+            ) from None
+        yield file
+
+
+def _check_identity(path: Path, identity: dict[str, str]) -> None:
+    """Refuse to go on with a run that was begun with other settings; remember those of a new one."""
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(json.dumps(identity, indent=1) + "\n")
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    different = sorted(key for key in {*begun, *identity} if begun.get(key) != identity.get(key))
+    if different:
+        found = "; ".join(f"{key}: {begun.get(key)} before, {identity.get(key)} now" for key in different)
+        raise StudyError(
+            f"{path.parent}: must be gone on with as it was begun, got other settings ({found}); restore "
+            "them, remove the folder, or choose another --output"
+        )
+
+
+def _mark(path: Path) -> None:
+    with atomic_write(path, force=True) as file:
+        file.write(json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
+
+
+def _last_lines(path: Path) -> str:
+    lines = path.read_bytes().decode("utf-8", errors="replace").rstrip().split("\n")
+    return "\n".join([f"(end of {path})", *(f"  {line}" for line in lines[-_LOG_LINES:])])
+
+
+def cpu_slots(n_processes: int | None) -> list[Slot]:
+    """Share the cores among processes; by default one process per core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_slots = n_processes or cores
+    return [Slot(threads=max(1, cores // n_slots)) for _ in range(n_slots)]

@@ -8,6 +8,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairseq_vgs.interop.model_group import ImportedModel
 
 NAME = "import"
 HELP = "convert a checkpoint of other code"
@@ -64,14 +68,28 @@ def add_fast_vgs_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``import fast-vgs``."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="best_bundle.pth or another bundle")
     _add_output_arguments(parser)
+    parser.add_argument(
+        "--args",
+        type=Path,
+        dest="settings_file",
+        metavar="FILE",
+        help="args.pkl of the run (default: the one beside BUNDLE; else the settings of the authors' VGS+)",
+    )
+    _add_settings_argument(parser, defaults="the bundle's")
 
 
 def run_fast_vgs(args: argparse.Namespace) -> int:
-    """Convert a bundle of the authors' trainer."""
+    """Convert a bundle of the authors' trainer; print what was written and how to train from it."""
     from fairseq_vgs.interop.fast_vgs import import_fast_vgs
 
-    import_fast_vgs(args.bundle, args.output, force=args.force)
-    print(args.output)
+    imported = import_fast_vgs(
+        args.bundle,
+        args.output,
+        settings_file=args.settings_file,
+        overrides=args.settings,
+        force=args.force,
+    )
+    _print_imported(imported)
     return 0
 
 
@@ -79,15 +97,9 @@ def add_wav2vec2_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``import wav2vec2``."""
     parser.add_argument("source", type=Path, metavar="FILE_OR_FOLDER", help="what to start from")
     _add_output_arguments(parser)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="KEY=VALUE",
-        help="a setting of the model, such as vgs_layer=6, image_dim=1280 (default: 2048) or "
-        "speech_head=attention; repeat for more (default: the file's, and those of "
-        "examples/vgs/model/base.yaml)",
+    _add_settings_argument(
+        parser,
+        defaults="the file's, and those of examples/vgs/model/base.yaml, image_dim 2048",
     )
     parser.add_argument(
         "--seed", type=int, default=1, help="of the weights that are drawn anew (default: %(default)s)"
@@ -101,10 +113,7 @@ def run_wav2vec2(args: argparse.Namespace) -> int:
     imported = import_wav2vec2(
         args.source, args.output, settings=args.settings, seed=args.seed, force=args.force
     )
-    print(imported.checkpoint)
-    print(imported.group)
-    train = ["fairseq-hydra-train", "--config-dir", "examples/vgs", "--config-name", "vgs_plus"]
-    print(shlex.join([*train, *imported.overrides]))
+    _print_imported(imported)
     return 0
 
 
@@ -113,3 +122,22 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "output", type=Path, metavar="OUTPUT", help="the checkpoint to write, such as NAME.pt"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing OUTPUT")
+
+
+def _add_settings_argument(parser: argparse.ArgumentParser, *, defaults: str) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a setting of the model, such as vgs_layer=6, image_dim=1280 or speech_head=attention; repeat "
+        f"for more (default: {defaults})",
+    )
+
+
+def _print_imported(imported: ImportedModel) -> None:
+    print(imported.checkpoint)
+    print(imported.group)
+    train = ["fairseq-hydra-train", "--config-dir", "examples/vgs", "--config-name", "vgs_plus"]
+    print(shlex.join([*train, *imported.overrides]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -12,7 +13,7 @@ from fairseq_vgs.evaluation.plots import Panel, Series, write_plot
 from fairseq_vgs.evaluation.probe_log import ProbeRecord
 from fairseq_vgs.evaluation.training_log import Curve, TrainingLogError
 
-_FIRST, _LAST = (68, 1, 84), (94, 201, 98)  # dark violet to light green: told apart by lightness alone
+_STOPS = ((68, 1, 84), (49, 104, 142), (94, 201, 98))  # dark to light: told apart by lightness alone
 _ALL_TOGETHER, _COLOUR_OF_ALL = "shared", "#D55E00"
 
 
@@ -41,15 +42,23 @@ def plot_probes(records: Sequence[ProbeRecord], output: Path, *, force: bool = F
 
 def probe_panels(records: Sequence[ProbeRecord]) -> list[Panel]:
     """Choose what a plot of probes shows; panels without curves are left out."""
-    cosine = Panel("Cosine of SSL and VGS gradients", "cosine", limits=(-1.0, 1.0))
-    cka = Panel("Similarity to the start of the phase", "linear CKA", limits=(0.0, 1.0))
+    cosine = Panel("Cosine of SSL and VGS gradients", "cosine")
+    cka = Panel("Similarity to the start of the phase", "linear CKA")
     ssl = Panel("Length of the SSL gradient", "nats per unit of parameters", logarithmic=True)
     vgs = Panel("Length of the VGS gradient", "nats per unit of parameters", logarithmic=True)
     columns = {"gradient_cosine": cosine, "cka": cka, "gradient_norm_ssl": ssl, "gradient_norm_vgs": vgs}
     for column, panel in columns.items():
         values: list[Mapping[str, float]] = [attrgetter(column)(record) for record in records]
         panel.series += _series([record.update for record in records], values)
+    largest = max((abs(value) for value in _finite(cosine)), default=1.0)
+    cosine.limits = (-largest, largest)  # zero in the middle: cosines are often small
+    cka.limits = (math.floor(10 * min(_finite(cka), default=0.0)) / 10, 1.0)
     return [panel for panel in columns.values() if panel.series]
+
+
+def _finite(panel: Panel) -> list[float]:
+    values = [value for series in panel.series for value in series.curve.values.tolist()]
+    return [value for value in values if math.isfinite(value)]
 
 
 def _series(updates: Sequence[int], values: Sequence[Mapping[str, float]]) -> list[Series]:
@@ -70,5 +79,5 @@ def _series(updates: Sequence[int], values: Sequence[Mapping[str, float]]) -> li
 
 def _shade(index: int, n_shades: int) -> str:
     share = index / max(1, n_shades - 1)
-    mixed = (round(a + share * (b - a)) for a, b in zip(_FIRST, _LAST, strict=True))
+    mixed = (round(float(np.interp(share, (0.0, 0.5, 1.0), levels))) for levels in zip(*_STOPS, strict=True))
     return "#" + "".join(f"{level:02x}" for level in mixed)

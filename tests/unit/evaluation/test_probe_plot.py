@@ -39,6 +39,12 @@ def test_lines_differ():
     assert [series.label for series in panel.series if series.dashed] == ["shared"]
 
 
+def test_axes_show_small_cosines_and_all_of_the_drift():
+    cosine, drift = probe_panels([record(0, 0.01), record(27, -0.02), record(28, math.nan)])[:2]
+    assert cosine.limits == (-0.02, 0.02)
+    assert drift.limits == (0.7, 1.0)
+
+
 def test_a_run_without_drift_has_no_such_panel():
     assert [panel.unit for panel in probe_panels([record(5, drift=False)])].count("linear CKA") == 0
 

@@ -1,0 +1,196 @@
+"""The runner with small scripts in the place of training and evaluation."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fairseq_vgs.study import launch, runner
+from fairseq_vgs.study.layout import StudyFolder
+from fairseq_vgs.study.runner import Slot, StudyError, StudyRunner
+from fairseq_vgs.study.settings import StudySettings
+
+# argv: folder of the run, updates to make, seconds per update, what to start from ("" for nothing)
+TRAIN = """
+import json, pathlib, sys, time
+run, total, seconds, start = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+if start:
+    assert pathlib.Path(start).is_file(), start
+(run / "checkpoints").mkdir(parents=True, exist_ok=True)
+made = [int(p.stem.rpartition("_")[2]) for p in (run / "checkpoints").glob("checkpoint_1_*.pt")]
+for update in range(max(made, default=0) + 1, total + 1):
+    time.sleep(seconds)
+    with (run / "history.jsonl").open("a") as file:
+        file.write(json.dumps({"split": "train", "update": update, "ssl_loss": 1 / update}) + "\\n")
+    (run / "checkpoints" / f"checkpoint_1_{update}.pt").write_text(start)
+"""
+EVALUATE = """
+import pathlib, sys
+output = pathlib.Path(sys.argv[1])
+output.mkdir(parents=True, exist_ok=True)
+(output / "10.json").write_text("{}")
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Settings, folder, and small programs for training and evaluation; ``slow`` and ``broken`` name runs."""
+    behaviour = {"broken": set(), "seconds": 0.0, "trained": []}
+
+    def training_command(run, settings, *, data, folder, start):  # noqa: ARG001
+        behaviour["trained"].append(run.name)
+        program = "raise SystemExit('no luck')" if run.name in behaviour["broken"] else TRAIN
+        values = [str(folder.run), str(run.max_update), str(behaviour["seconds"]), str(start or "")]
+        return [sys.executable, "-c", program, *values, "--config-name", run.primary, f"seed={run.seed}"]
+
+    def evaluation_command(run, settings, *, data, folder, untrained, device):  # noqa: ARG001
+        return [sys.executable, "-c", EVALUATE, str(folder.evaluation)]
+
+    monkeypatch.setattr(launch, "training_command", training_command)
+    monkeypatch.setattr(launch, "evaluation_command", evaluation_command)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
+    settings = StudySettings(
+        data="d",
+        whole_updates=7,
+        first_updates=2,
+        second_updates=5,
+        evaluate_every=1,
+        config_dir="c",
+        scenarios=["w2v2", "vgs", "w2v2_then_vgs", "vgs_then_w2v2"],
+        seeds=[1],
+    )
+    return settings, StudyFolder(tmp_path / "study"), behaviour
+
+
+def start(study):
+    settings, folder, _ = study
+    return StudyRunner(settings, folder, [Slot(threads=1), Slot(threads=1)]).run()
+
+
+def test_all_runs_are_trained_and_evaluated(study):
+    _, folder, behaviour = study
+    assert start(study) == {}
+    assert sorted(behaviour["trained"]) == [
+        "vgs-seed1",
+        "vgs_then_w2v2-seed1",
+        "w2v2-seed1",
+        "w2v2_then_vgs-seed1",
+    ]
+    second = folder.run("w2v2_then_vgs-seed1")
+    started_from = (second.run / "checkpoints" / "checkpoint_1_5.pt").read_text()
+    assert started_from == str(folder.run("w2v2-seed1").run / "checkpoints" / "checkpoint_1_2.pt")
+    for name in behaviour["trained"]:
+        assert (folder.run(name).evaluation / "10.json").exists()
+
+
+def test_finished_study_runs_nothing_again(study):
+    start(study)
+    study[2]["trained"].clear()
+    assert start(study) == {}
+    assert study[2]["trained"] == []
+
+
+def test_lost_evaluation_is_made_again_without_training(study):
+    _, folder, behaviour = study
+    start(study)
+    behaviour["trained"].clear()
+    folder.run("vgs-seed1").evaluated.unlink()
+    (folder.run("vgs-seed1").evaluation / "10.json").unlink()
+    assert start(study) == {}
+    assert behaviour["trained"] == []
+    assert (folder.run("vgs-seed1").evaluation / "10.json").exists()
+
+
+def test_failed_run_fails_what_starts_from_it_and_nothing_else(study):
+    _, folder, behaviour = study
+    behaviour["broken"].add("vgs-seed1")
+    failures = start(study)
+    assert set(failures) == {"vgs-seed1", "vgs_then_w2v2-seed1"}
+    assert "no luck" in failures["vgs-seed1"]
+    assert "vgs-seed1" in failures["vgs_then_w2v2-seed1"]
+    assert folder.run("w2v2_then_vgs-seed1").evaluated.exists()
+    behaviour["broken"].clear()
+    assert start(study) == {}
+    assert folder.run("vgs_then_w2v2-seed1").evaluated.exists()
+
+
+def test_other_settings_are_refused_for_runs_that_were_begun(study, monkeypatch):
+    settings, folder, _ = study
+    start(study)
+    original = launch.training_command
+    monkeypatch.setattr(launch, "training_command", lambda *a, **k: [*original(*a, **k), "lr=2"])
+    folder.run("vgs-seed1").trained.unlink()
+    failures = start(study)
+    assert set(failures) == {"vgs-seed1", "vgs_then_w2v2-seed1"} or set(failures) == {"vgs-seed1"}
+    assert "lr: None before, 2 now" in failures["vgs-seed1"]
+
+
+def test_two_studies_do_not_run_in_one_folder(study):
+    _, folder, _ = study
+    folder.path.mkdir()
+    with folder.lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StudyError, match="must not be in use"):
+            start(study)
+
+
+def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypatch):
+    settings, folder, behaviour = study
+    behaviour["seconds"] = 0.2
+    n_shown = 0
+
+    def show(self, finished_updates, states):  # noqa: ARG001
+        nonlocal n_shown
+        n_shown += 1
+        if any(state is not None and state.done >= 2 for state in states):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Progress, "show", show)
+        with pytest.raises(KeyboardInterrupt):
+            start(study)
+    assert n_shown > 1
+    time.sleep(0.5)
+    history = folder.run("w2v2-seed1").history
+    n_lines = len(history.read_text().splitlines())
+    assert 2 <= n_lines < 7
+    time.sleep(0.5)
+    assert len(history.read_text().splitlines()) == n_lines  # nothing goes on in the background
+    behaviour["seconds"] = 0.0
+    assert start(study) == {}
+    updates = [json.loads(line)["update"] for line in history.read_text().splitlines()]
+    assert updates == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_processes_die_with_a_killed_study(tmp_path):
+    """kill -9 of the study must not leave training behind that writes into its folders."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import pathlib, sys, time\n"
+        "from fairseq_vgs.study.launch import start_process\n"
+        "lock = open(sys.argv[1] + '/lock', 'a')\n"
+        "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "log = pathlib.Path(sys.argv[1]) / 'log'\n"
+        "child = start_process(command, log=log, threads=1, gpu=None, lock=lock.fileno())\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE)
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if "Z" in (open(f"/proc/{child}/stat").read().split()[2]):  # noqa: SIM115
+            return
+        time.sleep(0.05)
+    pytest.fail("the training process outlived its study")

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, scenario_title
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "vgs" / "study.yaml"
+GOOD = "data: d\nwhole_updates: 70\nfirst_updates: 20\nsecond_updates: 50\nevaluate_every: 10\n"
+
+
+def write(folder, text):
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_example_runs_nine_scenarios_with_three_seeds():
+    settings = read_settings(EXAMPLE)
+    assert tuple(settings.scenarios) == SCENARIOS
+    assert settings.seeds == [1, 2, 3]
+    # the paper's 70, 20 and 50 epochs
+    assert settings.whole_updates * 20 == settings.first_updates * 70
+    assert settings.whole_updates * 50 == settings.second_updates * 70
+
+
+def test_quick_example():
+    settings = read_settings(EXAMPLE, quick=True)
+    assert settings.scenarios == ["w2v2", "vgs", "vgs_plus", "w2v2_then_vgs", "vgs_then_w2v2"]
+    assert settings.seeds == [1]
+
+
+def test_defaults(tmp_path):
+    settings = read_settings(write(tmp_path, GOOD))
+    assert settings.config_dir == str(tmp_path)
+    assert settings.updates_of("vgs") == settings.updates_of("vgs_then_w2v2") == 70
+
+
+def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
+    with pytest.raises(ManifestError, match="sedes"):
+        read_settings(write(tmp_path, GOOD + "quick:\n  sedes: [1]\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "sedes: [1]\n", "sedes"),
+        ("data: d\n", "whole_updates"),
+        ("- 1\n", "settings by name"),
+        ("", "data"),
+        ("a: [", "study file"),
+        (GOOD + "seeds: [one]\n", "one"),
+        (GOOD + "seeds: []\n", "seeds must be different entries"),
+        (GOOD + "seeds: [1, 1]\n", "seeds must be different entries"),
+        (GOOD + "scenarios: [vgs_then_vgs]\n", "scenarios must be one of w2v2"),
+        (GOOD.replace("whole_updates: 70", "whole_updates: 75"), "multiple of evaluate_every"),
+        (GOOD.replace("first_updates: 20", "first_updates: 70"), "fewer than whole_updates"),
+        (GOOD.replace("second_updates: 50", "second_updates: 0"), "at least 1"),
+        (GOOD + "warmup_share: 1.5\n", "warmup_share must be"),
+        (GOOD + "prepare: [scenes, x]\n", "below {output}"),
+    ],
+)
+def test_faulty_files(tmp_path, text, said):
+    path = write(tmp_path, text)
+    with pytest.raises(ManifestError) as caught:
+        read_settings(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ManifestError, match="No such file"):
+        read_settings(tmp_path / "study.yaml")
+
+
+def test_titles_are_the_papers():
+    titles = [scenario_title(name) for name in SCENARIOS]
+    assert titles == [
+        "W2V2",
+        "VGS",
+        "VGS+",
+        "(W2V2, VGS+)",
+        "(VGS, VGS+)",
+        "(W2V2, VGS)",
+        "(VGS, W2V2)",
+        "(VGS+, W2V2)",
+        "(VGS+, VGS)",
+    ]
+
+
+def test_phases():
+    assert phases_of("vgs_plus_then_w2v2") == ("vgs_plus", "w2v2")

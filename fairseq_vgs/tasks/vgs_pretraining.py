@@ -24,6 +24,7 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.media import open_features
 from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
+from fairseq_vgs.tasks.host_memory import keep_freed_memory
 from fairseq_vgs.tasks.launch_directory import make_paths_absolute
 from fairseq_vgs.tasks.probing import CooperationProbes
 from fairseq_vgs.tasks.random_numbers import separate_random_numbers
@@ -217,9 +218,10 @@ class VgsPretrainingTask(FairseqTask):
         return without_cycle(iterator)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Report skipped items so far."""
+        """Report skipped items so far; the memory that tensors free is kept from now on."""
         super().begin_epoch(epoch, model)
         self._report_bad_items()
+        keep_freed_memory()
 
     def begin_valid_epoch(self, epoch: int, model: Any) -> None:
         """Report skipped items so far."""

@@ -69,12 +69,14 @@ class CollationOptions:
         seed: Of the run.
         mask_dropout: Share of masked frames to unmask again.
         drop_lone_pair: Leave out a pair that skipping has left alone in its batch: it has no negatives.
+        pad_to: Samples that speech is padded to; 0 pads to the longest of the batch.
     """
 
     layers: ConvLayers
     seed: int
     mask_dropout: float = 0.0
     drop_lone_pair: bool = False
+    pad_to: int = 0
 
 
 def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> 
     lone = options.drop_lone_pair and n_skipped > 0 and len(pairs) == 1
     if not pairs or lone:
         return {}
-    source, padding_mask = _pad_speech([item.waveform for item in speech])
+    source, padding_mask = _pad_speech([item.waveform for item in speech], pad_to=options.pad_to)
     net_input = {"source": source, "padding_mask": padding_mask, "image": _stack_images(pairs)}
     masks = [item.mask for item in speech if item.mask is not None]
     if masks:
@@ -119,8 +121,8 @@ def _integers(values: Any) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int64)
 
 
-def _pad_speech(waveforms: Sequence[FloatArray]) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, waveforms))
+def _pad_speech(waveforms: Sequence[FloatArray], *, pad_to: int) -> tuple[Tensor, Tensor]:
+    longest = max(pad_to, *map(len, waveforms))
     source = torch.zeros(len(waveforms), longest)
     padding_mask = torch.ones(len(waveforms), longest, dtype=torch.bool)
     for row, waveform in enumerate(waveforms):

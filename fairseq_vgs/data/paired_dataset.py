@@ -41,6 +41,7 @@ class VgsDatasetOptions:
     Attributes:
         layers: The extractor.
         max_samples: Speech is cut to this.
+        pad_to_max: Shorter speech is padded to it, instead of to the longest of its batch.
         random_crop: Keep a random part of longer speech instead of its start.
         normalize: Zero mean and unit variance per utterance (of the part kept).
         mask: Time masks; None for none.
@@ -54,6 +55,7 @@ class VgsDatasetOptions:
 
     layers: ConvLayers
     max_samples: int
+    pad_to_max: bool = False
     random_crop: bool = False
     normalize: bool = True
     mask: MaskOptions | None = None
@@ -134,6 +136,7 @@ class VgsDataset(FairseqDataset):
             seed=options.seed,
             mask_dropout=0.0 if options.mask is None else options.mask.dropout,
             drop_lone_pair=options.training,
+            pad_to=options.max_samples if options.pad_to_max else 0,
         )
         sample = collate(samples, collation, epoch=self.epoch)
         if samples and not sample:
@@ -204,7 +207,8 @@ class VgsDataset(FairseqDataset):
             multiple=max(1, required_batch_size_multiple),
             unpaired_ratio=0.0 if self.unpaired is None else self.options.unpaired_ratio,
         )
-        batches = plan_batches(np.asarray(indices, dtype=np.int64), self.sizes, limits)
+        padded = np.full_like(self.sizes, self.options.max_samples) if self.options.pad_to_max else self.sizes
+        batches = plan_batches(np.asarray(indices, dtype=np.int64), padded, limits)
         if self.options.training:
             _warn_of_lone_pairs(batches)
         if self.options.skip_bad:

@@ -113,6 +113,7 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
     options = VgsDatasetOptions(
         layers=layers,
         max_samples=round(max_seconds * SAMPLE_RATE),
+        pad_to_max=bool(task.get("pad_to_max", False)),
         normalize=bool(task.get("normalize", True)),
         mask=None,
         image_size=int(task.get("image_size") or _DEFAULT_IMAGE_SIZE),
@@ -169,7 +170,8 @@ def embed_split(
     """
     dataset = split.dataset
     encoder: Any = model.eval().to(device)
-    max_tokens = max(int(batch_seconds * SAMPLE_RATE), int(dataset.sizes.max()))
+    longest = dataset.options.max_samples if dataset.options.pad_to_max else int(dataset.sizes.max())
+    max_tokens = max(int(batch_seconds * SAMPLE_RATE), longest)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=max_tokens)
     speech: list[Tensor | None] = [None] * len(split.audio_ids)
     images: list[Tensor | None] = [None] * len(split.image_ids)

@@ -51,10 +51,12 @@ class VgsPretrainingConfig(FairseqDataclass):
     unpaired_ratio: float = field(
         default=0.0, metadata={"help": "unpaired utterances per pair in every batch"}
     )
-    max_seconds: float = field(
-        default=8.0, metadata={"help": "training speech is cut here, never padded to it"}
-    )
+    max_seconds: float = field(default=8.0, metadata={"help": "training speech is cut here"})
     valid_max_seconds: float = field(default=10.0, metadata={"help": "speech of other splits is cut here"})
+    pad_to_max: bool = field(
+        default=False,
+        metadata={"help": "pad all speech to these lengths, as the authors do, not to the batch's longest"},
+    )
     crop: ChoiceEnum(["start", "random"]) = field(  # type: ignore[valid-type]
         default="start",
         metadata={"help": "part kept of longer training speech: its start, or a random (seeded) part"},
@@ -344,6 +346,7 @@ class VgsPretrainingTask(FairseqTask):
         return VgsDatasetOptions(
             layers=parse_conv_layers(cfg.conv_feature_layers),
             max_samples=round(seconds * SAMPLE_RATE),
+            pad_to_max=cfg.pad_to_max,
             random_crop=training and str(cfg.crop) == "random",
             normalize=cfg.normalize,
             mask=mask if mask.prob > 0 else None,

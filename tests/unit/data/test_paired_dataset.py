@@ -175,6 +175,17 @@ def test_lone_pairs_are_warned_of(folder, caplog):
     assert "dataset.batch_size" in caplog.text
 
 
+def test_speech_padded_to_max_seconds_counts_as_that_long(folder):
+    data = dataset(folder, pad_to_max=True)
+    batches = data.batch_by_size(data.ordered_indices(), max_tokens=3 * 8000)
+    assert [len(batch) for batch in batches] == [3, 3, 3, 3]
+    sample = data.collater([data[0], data[1]])
+    assert sample["net_input"]["source"].shape == (2, 8000)
+    assert sample["net_input"]["mask_indices"].shape == (2, n_frames(8000, CONV))
+    assert sample["net_input"]["padding_mask"].sum(1).tolist() == [2000, 1600]
+    assert sample["n_padded"] == 3600
+
+
 def test_pairs_longer_than_max_tokens_are_no_silent_loss(folder):
     data = dataset(folder)
     indices, ignored = data.filter_indices_by_size(np.arange(12), 7000)

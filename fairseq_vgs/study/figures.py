@@ -7,7 +7,7 @@ chance, dashed grey ones the untrained model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from fairseq_vgs.study.curves import (
 )
 from fairseq_vgs.study.results import Point, StudyResults
 from fairseq_vgs.study.settings import scenario_title
-from fairseq_vgs.study.tables import layer_title
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "0.45"
 _LOSSES = {"vgs_loss": ("VGS loss", _BLUE), "ssl_loss": ("SSL loss", _ORANGE)}
@@ -77,12 +76,14 @@ class StudyPanel:
         lines: what is drawn.
         levels: chance and the untrained model.
         boundary: where a vertical line marks a second phase.
+        split: whether lines are interrupted there, since what they show begins anew.
     """
 
     title: str
     lines: list[Lines]
     levels: list[Level] = field(default_factory=list)
     boundary: int | None = None
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,10 @@ def _probes(results: StudyResults) -> Iterator[Figure]:
             found = probe_curves(results, scenario, name)
             if found:
                 colours = _shades(list(found))
-                lines = [Lines(layer_title(layer), colours[layer], curves) for layer, curves in found.items()]
-                panels.append(_panel(results, scenario, lines))
+                lines = [
+                    Lines(layer.replace("_", " "), colours[layer], curves) for layer, curves in found.items()
+                ]
+                panels.append(replace(_panel(results, scenario, lines), split=True))
         yield Figure(name, title, note, "update", name.replace("_", " "), panels, limits=limits)
 
 
@@ -311,10 +314,14 @@ def _draw(figure: Figure) -> Any:
     figure_class, canvas_class = matplotlib_classes()
     columns = min(3, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
-    size = (_WIDTH_INCHES, _PANEL_HEIGHT_INCHES * rows + 0.7)
-    drawn = figure_class(figsize=size, layout="constrained")
+    height = _PANEL_HEIGHT_INCHES * rows + 1.2
+    drawn = figure_class(figsize=(_WIDTH_INCHES, height))
     canvas_class(drawn)
+    # Margins by hand: matplotlib's automatic layouts draw everything twice.
     grid = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    drawn.subplots_adjust(
+        left=0.075, right=0.985, bottom=0.55 / height, top=1 - 0.65 / height, wspace=0.05, hspace=0.2
+    )
     handles: dict[str, Any] = {}
     for axes, panel in zip(grid.flat, figure.panels, strict=False):
         _draw_panel(axes, panel, handles)
@@ -326,10 +333,18 @@ def _draw(figure: Figure) -> Any:
         low, high = figure.limits
         margin = 0.03 * (high - low)
         grid[0, 0].set_ylim(low - margin, high + margin)
-    drawn.supxlabel(figure.x_label, fontsize=10)
-    drawn.supylabel(figure.y_label, fontsize=10)
+    drawn.supxlabel(figure.x_label, fontsize=10, y=0.1 / height)
+    drawn.supylabel(figure.y_label, fontsize=10, x=0.008)
+    # in the order in which panels list their lines, although the first panel may lack some of them
+    listed = dict.fromkeys(lines.label for panel in figure.panels for lines in panel.lines)
+    labels = [label for label in dict.fromkeys((*listed, *handles)) if label in handles]
     drawn.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=9
+        [handles[label] for label in labels],
+        labels,
+        loc="upper center",
+        ncols=min(len(labels), 7),
+        frameon=False,
+        fontsize=9,
     )
     return drawn
 
@@ -338,14 +353,13 @@ def _draw_panel(axes: Any, panel: StudyPanel, handles: dict[str, Any]) -> None:
     """Draw one scenario; ``handles`` collects what the legend names."""
     for lines in panel.lines:
         style = {"linestyle": "", "marker": "o", "markersize": 3} if lines.marks else {"linestyle": "-"}
-        for curve in lines.curves.seeds.values():
-            if len(lines.curves.seeds) > 1 and not lines.marks:
-                axes.plot(curve.updates, curve.values, color=lines.colour, linewidth=0.7, alpha=0.45, **style)
+        style["color"] = lines.colour
+        if len(lines.curves.seeds) > 1 and not lines.marks:
+            for curve in lines.curves.seeds.values():
+                _draw_curve(axes, panel, curve, style | {"linewidth": 0.7, "alpha": 0.45})
         mean = lines.curves.mean
         if mean is not None:
-            handles[lines.label] = axes.plot(
-                mean.updates, mean.values, color=lines.colour, linewidth=1.8, **style
-            )[0]
+            handles[lines.label] = _draw_curve(axes, panel, mean, style | {"linewidth": 1.8})
     for level in panel.levels:
         handles[level.label] = axes.axhline(
             level.value, color=level.colour, linestyle=level.style, linewidth=1.1
@@ -355,3 +369,14 @@ def _draw_panel(axes: Any, panel: StudyPanel, handles: dict[str, Any]) -> None:
     axes.set_title(panel.title, fontsize=10)
     axes.tick_params(labelsize=9)
     axes.grid(visible=True, alpha=0.25)
+
+
+def _draw_curve(axes: Any, panel: StudyPanel, curve: Curve, style: Mapping[str, Any]) -> Any:
+    """Draw a curve, in two pieces where the panel is split; return what a legend shows."""
+    later = curve.updates > (panel.boundary or 0) if panel.split else np.zeros(len(curve.updates), dtype=bool)
+    drawn = [
+        axes.plot(curve.updates[piece], curve.values[piece], **style)[0]
+        for piece in (~later, later)
+        if piece.any()
+    ]
+    return drawn[0]

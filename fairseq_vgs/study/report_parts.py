@@ -14,6 +14,7 @@ from fairseq_vgs.study.figures import Figure
 from fairseq_vgs.study.report_chart import Chart, ChartLine, render_chart
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.settings import scenario_title
+from fairseq_vgs.study.statistics import Estimate, Measure
 from fairseq_vgs.study.tables import Row, Table, plain
 from fairseq_vgs.study.verdicts import DOES_NOT_HOLD, HOLDS, Line, Verdict, signed_interval
 
@@ -28,17 +29,17 @@ def verdict_card(verdict: Verdict) -> str:
     """Show a verdict: claim, answer, number, and what else was measured."""
     number = ""
     if verdict.difference is not None:
-        text = signed_interval(verdict.difference, verdict.finding.measure)
-        number = f'<p>{escape(verdict.what)}: <span class="number">{escape(text)}</span></p>'
-    remarks = "".join(f'<p class="note">{escape(remark)}</p>' for remark in verdict.remarks)
-    rows = "\n".join(_verdict_line(line) for line in verdict.lines)
-    table = f'<div class="scroll"><table class="tight"><tbody>{rows}</tbody></table></div>' if rows else ""
+        text = escape(signed_interval(verdict.difference, verdict.finding.measure))
+        seeds = _seeds(verdict.difference, verdict.finding.measure)
+        number = f'<p>{escape(verdict.what)}: <span class="number">{text}</span> {seeds}</p>'
+    remarks = "".join(f"<p>{escape(remark)}</p>" for remark in verdict.remarks)
+    lines = "".join(_verdict_line(line) for line in verdict.lines)
     return f"""<article class="verdict {_CLASSES.get(verdict.answer, "open")}">
 <h3>{escape(verdict.finding.claim)}</h3>
 <p class="answer">{escape(verdict.answer.capitalize())}.</p>
 {number}
 {remarks}
-{table}
+{f"<dl>{lines}</dl>" if lines else ""}
 </article>"""
 
 
@@ -51,8 +52,9 @@ def table_html(table: Table) -> str:
     rows = "\n".join(_table_row(table, row, best) for row in table.rows)
     title = escape(table.title)
     return f"""<h3>{title}</h3>
+<p class="note">{escape(table.note)}</p>
 <div class="scroll" tabindex="0" role="region" aria-label="{title}">
-<table class="wide">
+<table>
 <thead><tr><td></td>{heads}<th scope="col">seeds</th></tr></thead>
 <tbody>
 {rows}
@@ -112,11 +114,12 @@ def run_html(results: StudyResults) -> str:
 
 def _verdict_line(line: Line) -> str:
     text = signed_interval(line.estimate, line.measure) if line.is_difference else _interval(line)
-    seeds = " · ".join(plain(value, line.measure) for value in line.estimate.per_seed.values())
-    return (
-        f'<tr><th scope="row">{escape(line.label)}</th><td>{escape(text)}</td>'
-        f"<td>seeds: {escape(seeds)}</td></tr>"
-    )
+    return f"<dt>{escape(line.label)}</dt><dd>{escape(text)} {_seeds(line.estimate, line.measure)}</dd>"
+
+
+def _seeds(found: Estimate, measure: Measure) -> str:
+    values = " · ".join(plain(value, measure) for value in found.per_seed.values())
+    return f"<small>seeds: {escape(values)}</small>"
 
 
 def _interval(line: Line) -> str:

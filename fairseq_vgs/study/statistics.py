@@ -91,7 +91,7 @@ MEASURES = {
             )
             for kind, (title, unit, highest) in _KINDS.items()
         ),
-        Measure("abx", "phone ABX error, best layer", "%", 100.0, ("abx",), lower_is_better=True),
+        Measure("abx", "ABX error of the best layer", "%", 100.0, ("abx",), lower_is_better=True),
     )
 }
 

@@ -70,13 +70,13 @@ class Row:
         return NOTHING if constant is None else plain(constant, measure)
 
     def seeds_cell(self, measure: Measure) -> str:
-        """Write every seed's own value, with the best layer where there is one."""
+        """Write every seed's own value, with the best layer in brackets where there is one."""
         found = self.estimates.get(measure.name)
         if found is None:
             return ""
         texts = []
         for seed, value in found.per_seed.items():
-            layer = f" ({layer_title(self.layers[seed])})" if seed in self.layers else ""
+            layer = f" ({layer_number(self.layers[seed])})" if seed in self.layers else ""
             texts.append(f"{plain(value, measure)}{layer}")
         return " · ".join(texts)
 
@@ -93,6 +93,7 @@ class Table:
     """Rows over measures."""
 
     title: str
+    note: str
     measures: tuple[Measure, ...]
     rows: tuple[Row, ...]
 
@@ -111,7 +112,9 @@ def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
     rows = [
         _row(name, points, RETRIEVAL_WRITTEN, results, sampler) for name, points in _rows_of_points(results)
     ]
-    return Table("Speech-image retrieval", RETRIEVAL_SHOWN, (*rows, _chance(results, RETRIEVAL_WRITTEN)))
+    note = "Mean over seeds [95 % interval]; below it every seed's value."
+    chance = _chance(results, RETRIEVAL_WRITTEN)
+    return Table("Speech-image retrieval", note, RETRIEVAL_SHOWN, (*rows, chance))
 
 
 def abx_table(results: StudyResults, sampler: Sampler) -> Table:
@@ -120,7 +123,8 @@ def abx_table(results: StudyResults, sampler: Sampler) -> Table:
     baselines = [
         Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
     ]
-    return Table("Phone discrimination", PHONES, (*rows, *baselines, _chance(results, PHONES)))
+    note = "Mean over seeds [95 % interval]; below it every seed's value and, in brackets, its best layer."
+    return Table("Phone discrimination", note, PHONES, (*rows, *baselines, _chance(results, PHONES)))
 
 
 def csv_rows(
@@ -202,9 +206,9 @@ def point_rows(results: StudyResults) -> list[list[Any]]:
     return rows
 
 
-def layer_title(layer: str) -> str:
-    """Write a layer's name as words: "layer_2" -> "layer 2"."""
-    return layer.replace("_", " ")
+def layer_number(layer: str) -> str:
+    """Shorten a layer's name: "layer_2" -> "2"."""
+    return layer.removeprefix("layer_")
 
 
 def plain(number: float, measure: Measure) -> str:

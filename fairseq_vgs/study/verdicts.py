@@ -137,7 +137,13 @@ class Verdict:
                 **(self.difference.as_json() if self.difference else {"value": None}),
             },
             "also": [
-                {"what": line.label, "unit": line.unit, **line.estimate.as_json()} for line in self.lines
+                {
+                    "what": line.label,
+                    "measure": line.measure.name,
+                    "unit": line.unit,
+                    **line.estimate.as_json(),
+                }
+                for line in self.lines
             ],
             "remarks": list(self.remarks),
             "sentence": self.sentence,
@@ -176,7 +182,7 @@ def _judge(finding: Finding, results: StudyResults, sampler: Sampler) -> Verdict
     for measure in finding.secondary:
         other = _signed_difference(finding, better, worse, measure, sampler)
         if other is not None:
-            lines.append(Line(f"{measure.title}: difference", other, measure, is_difference=True))
+            lines.append(Line(f"difference in {measure.title}", other, measure, is_difference=True))
     if finding.drops:
         lines += _drops(finding, results, sampler)
     return Verdict(finding, answer, found, tuple(lines), tuple(remarks))
@@ -225,8 +231,7 @@ def _values(
     for scenario, points in ((finding.better, better), (finding.worse, worse)):
         found = estimate(points, finding.measure, sampler)
         if found is not None:
-            label = f"{scenario_title(scenario)}: {finding.measure.title}"
-            lines.append(Line(label, found, finding.measure))
+            lines.append(Line(scenario_title(scenario), found, finding.measure))
     return lines
 
 
@@ -236,7 +241,7 @@ def _drops(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Li
     for scenario in (finding.better, finding.worse):
         lost = difference(at_boundary(results, scenario), results.finals(scenario), finding.measure, sampler)
         if lost is not None:
-            label = f"{scenario_title(scenario)}: lost since the first phase"
+            label = f"{scenario_title(scenario)}, lost since its first phase"
             lines.append(Line(label, lost, finding.measure, is_difference=True))
     return lines
 

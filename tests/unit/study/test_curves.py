@@ -1,0 +1,77 @@
+"""Curves over updates: what is averaged, and where they begin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.study_results import study_results, without
+
+from fairseq_vgs.evaluation.training_log import Curve
+from fairseq_vgs.study.curves import (
+    SeedCurves,
+    boundary,
+    logged_curves,
+    loss,
+    point_curves,
+    probe_curves,
+    recall_at_10,
+)
+from fairseq_vgs.study.results import Training
+
+
+@pytest.fixture
+def results(tmp_path):
+    return study_results(tmp_path, seeds=(1, 2), scenarios=("vgs", "vgs_plus", "w2v2_then_vgs"))
+
+
+def curve(updates, values) -> Curve:
+    return Curve(np.array(updates), np.array(values, dtype=np.float64))
+
+
+def test_mean_is_over_the_seeds_that_have_come_furthest():
+    curves = SeedCurves(
+        {1: curve([0, 40, 80], [1, 2, 3]), 2: curve([0, 80], [3, 9]), 3: curve([0, 40], [100, 100])}
+    )
+    assert curves.mean.updates.tolist() == [0, 80]
+    assert curves.mean.values.tolist() == [2.0, 6.0]
+    assert SeedCurves({}).mean is None
+
+
+def test_points_begin_with_the_untrained_model(results):
+    found = point_curves(results, "w2v2_then_vgs", recall_at_10)
+    assert found.seeds[2].updates.tolist() == list(range(0, 281, 40))
+    assert found.seeds[2].values[0] == recall_at_10(results.untrained[2])
+    assert found.seeds[2].values[-1] == recall_at_10(results.final("w2v2_then_vgs", 2))
+    plain = point_curves(results, "vgs", loss("vgs_loss"), from_untrained=False)
+    assert plain.seeds[1].updates[0] == 40
+
+
+def test_seeds_without_points_have_no_curve(results):
+    assert list(point_curves(without(results, "vgs", 1), "vgs", recall_at_10).seeds) == [2]
+    assert point_curves(results, "vgs", loss("nothing")).seeds == {}
+
+
+def test_logged_losses_are_averaged_in_equal_parts_without_gaps(results):
+    updates = np.arange(1, 1001)
+    values = np.where(updates % 2 == 0, np.nan, updates.astype(np.float64))
+    training = {("vgs", 1): Training({"vgs_loss": (updates, values)}, None)}
+    found = logged_curves(replace(results, training=training), "vgs", "vgs_loss").seeds[1]
+    assert len(found.updates) == 100
+    assert found.values[0] == np.mean([1, 3, 5, 7, 9])
+    assert found.updates[-1] == 999
+    assert logged_curves(results, "vgs", "ssl_loss").seeds == {}
+
+
+def test_probes_by_layer(results):
+    found = probe_curves(results, "vgs_plus", "gradient_cosine")
+    assert list(found) == ["extractor", "layer_1", "layer_2", "shared"]
+    record = results.training["vgs_plus", 2].probes[3]
+    assert found["layer_2"].seeds[2].values[3] == record.gradient_cosine["layer_2"]
+    assert probe_curves(results, "vgs", "cka") == {}
+
+
+def test_boundary(results):
+    assert boundary(results, "vgs") is None
+    assert boundary(results, "w2v2_then_vgs") == 80

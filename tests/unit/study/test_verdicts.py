@@ -1,0 +1,131 @@
+"""The paper's findings: each answer, and why there is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from support.study_results import study_results, without
+
+from fairseq_vgs.study.statistics import MEASURES, Sampler
+from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, FINDINGS, HOLDS, judge
+
+SCENARIOS = ("w2v2", "vgs", "vgs_plus", "w2v2_then_vgs", "vgs_then_w2v2", "vgs_plus_then_w2v2")
+
+
+@pytest.fixture
+def results(tmp_path):
+    return study_results(tmp_path, scenarios=SCENARIOS, evaluate_every=20)
+
+
+def verdicts(results):
+    return {verdict.finding.name: verdict for verdict in judge(results, Sampler(n_resamples=200))}
+
+
+def exchanged(results, one, other):
+    """The same numbers, had the two scenarios ended the other way round."""
+    points = [
+        replace(point, scenario=other if point.scenario == one else one)
+        if point.scenario in (one, other)
+        else point
+        for point in results.points
+    ]
+    return replace(results, points=tuple(points))
+
+
+def test_first_and_third_finding_hold(results):
+    found = verdicts(results)
+    for name in ("sequential_beats_simultaneous", "vgs_transfers_better"):
+        assert found[name].answer == HOLDS
+        assert found[name].difference.low > 0
+        assert found[name].remarks == ()
+        assert ". Holds. " in found[name].sentence
+
+
+def test_exchanged_scenarios_turn_the_answer_round(results):
+    before = verdicts(results)
+    for finding in (FINDINGS[0], FINDINGS[2]):
+        after = verdicts(exchanged(results, finding.better, finding.worse))[finding.name]
+        assert after.answer == DOES_NOT_HOLD
+        assert after.difference.high < 0
+        assert after.difference.value == pytest.approx(-before[finding.name].difference.value)
+
+
+def test_abx_difference_is_the_other_way_round_since_less_is_better(results):
+    finals = {name: results.finals(name) for name in ("w2v2", "vgs")}
+    expected = [finals["w2v2"][seed].best_abx - finals["vgs"][seed].best_abx for seed in (1, 2, 3)]
+    found = verdicts(results)["vgs_transfers_better"]
+    assert list(found.difference.per_seed.values()) == pytest.approx(expected)
+    assert found.what.endswith("W2V2 minus VGS")
+
+
+def test_equal_models_cannot_be_told_apart(results):
+    """The points of VGS+ stand for (W2V2, VGS) too."""
+    end = results.finals("vgs_plus")
+    points = [point for point in results.points if point.scenario != "w2v2_then_vgs"]
+    points += [replace(point, scenario="w2v2_then_vgs", phase="second") for point in end.values()]
+    found = verdicts(replace(results, points=tuple(points)))["sequential_beats_simultaneous"]
+    assert found.answer == CANNOT_TELL
+    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
+    assert found.remarks == ("The interval contains 0.",)
+
+
+def test_forgetting_shows_what_was_lost_since_the_first_phase(results):
+    found = verdicts(results)["simultaneous_forgets_less"]
+    lost = {line.label: line.estimate for line in found.lines if "lost" in line.label}
+    assert len(lost) == 2
+    for scenario, label in (("vgs_then_w2v2", "(VGS, W2V2)"), ("vgs_plus_then_w2v2", "(VGS+, W2V2)")):
+        estimate = lost[f"{label}, lost since its first phase"]
+        for seed, value in estimate.per_seed.items():
+            start, end = (
+                next(p for p in results.points if (p.scenario, p.seed, p.update) == (scenario, seed, update))
+                for update in (results.settings.first_updates, results.settings.updates_of(scenario))
+            )
+            parts = MEASURES["r10"].parts
+            assert value == pytest.approx(sum(start.retrieval[p] - end.retrieval[p] for p in parts) / 2)
+
+
+def test_scenario_outside_the_study(tmp_path):
+    found = verdicts(study_results(tmp_path, seeds=(1,), scenarios=("w2v2", "vgs"), evaluate_every=40))
+    first = found["sequential_beats_simultaneous"]
+    assert first.answer == CANNOT_TELL
+    assert first.difference is None
+    assert first.remarks == (
+        "(W2V2, VGS) is not part of this study.",
+        "VGS+ is not part of this study.",
+    )
+    assert found["vgs_transfers_better"].answer == HOLDS
+
+
+def test_unfinished_seed_leaves_the_answer_open_however_clear_the_rest(results):
+    found = verdicts(without(results, "w2v2_then_vgs", 2, beyond=240))["sequential_beats_simultaneous"]
+    assert found.answer == CANNOT_TELL
+    assert found.difference.low > 0
+    assert list(found.difference.per_seed) == [1, 3]
+    assert found.remarks == ("(W2V2, VGS) has not finished: seed 2.",)
+
+
+def test_one_seed_is_said_to_be_one(tmp_path):
+    results = study_results(tmp_path, seeds=(1,), scenarios=SCENARIOS)
+    found = verdicts(results)["vgs_transfers_better"]
+    assert found.answer == HOLDS
+    assert "variation between seeds is not in the interval" in found.sentence
+    assert found.as_json()["difference"]["seeds_measured"] is False
+
+
+def test_models_without_abx(results):
+    points = tuple(replace(point, items=None) if point.seed == 3 else point for point in results.points)
+    found = verdicts(replace(results, points=points))["vgs_transfers_better"]
+    assert found.answer == CANNOT_TELL
+    assert found.remarks == ("Not measured: ABX error of the best layer (seeds 3).",)
+
+
+def test_json_is_plain_and_complete(results):
+    for verdict in judge(results, Sampler(n_resamples=50)):
+        data = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+        assert data["verdict"] in (HOLDS, DOES_NOT_HOLD, CANNOT_TELL)
+        interval = data["difference"]["interval"]
+        assert interval["low"] <= data["difference"]["value"] <= interval["high"]
+        assert data["difference"]["n_seeds"] == 3
+        assert data["sentence"].startswith(data["claim"])

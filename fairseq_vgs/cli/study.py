@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     page = write_all(collect(settings, folder), folder.path)
     print(page)
     for run_name, reason in failures.items():
-        print(f"{run_name}: {reason}", file=sys.stderr)
+        first_line = reason.partition("\n")[0]
+        print(f"{run_name}: {first_line}; see {folder.run(run_name).log}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -47,7 +47,6 @@ def training_command(
         f"checkpoint.save_interval_updates={every}",
         "checkpoint.keep_interval_updates=-1",
         "checkpoint.no_epoch_checkpoints=false",
-        "checkpoint.no_best_checkpoints=true",
         f"dataset.validate_interval_updates={every}",
         _override("hydra.run.dir", str(folder.run)),
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -42,8 +43,8 @@ def training_command(
         f"optimization.max_update={run.max_update}",
         f"lr_scheduler.total_num_update={run.schedule_updates}",
         f"lr_scheduler.warmup_updates={round(settings.warmup_share * run.schedule_updates)}",
-        # Every point of the curves is a checkpoint and a validation; where an epoch ends there, fairseq saves it
-        # only under the epoch's name.
+        # Every point of the curves is a checkpoint and a validation. Where an epoch ends there, fairseq saves
+        # it under the epoch's name only.
         f"checkpoint.save_interval_updates={every}",
         "checkpoint.keep_interval_updates=-1",
         "checkpoint.no_epoch_checkpoints=false",
@@ -140,8 +141,11 @@ def _program(script: str, module: str) -> list[str]:
 
 
 def _override(key: str, value: str) -> str:
-    """Write a Hydra override whose value may hold any character."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    """Write a Hydra override whose value may hold quotes, spaces, brackets, ...
+
+    Hydra reads a backslash as such unless a quote follows it.
+    """
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
     return f"{key}='{escaped}'"
 
 

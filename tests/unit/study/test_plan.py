@@ -3,8 +3,8 @@ from fairseq_vgs.study.settings import SCENARIOS, StudySettings
 
 
 def settings(**changes):
-    values = {"data": "d", "whole_updates": 70, "first_updates": 20, "second_updates": 50, "evaluate_every": 10}
-    return StudySettings(**{**values, "config_dir": "c", **changes})
+    updates = {"whole_updates": 70, "first_updates": 20, "second_updates": 50, "evaluate_every": 10}
+    return StudySettings(data="d", config_dir="c", **updates, **changes)
 
 
 def test_nine_scenarios_share_three_base_runs():

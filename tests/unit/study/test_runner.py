@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,13 +43,13 @@ def study(tmp_path, monkeypatch):
     """Settings, folder, and small programs for training and evaluation; ``slow`` and ``broken`` name runs."""
     behaviour = {"broken": set(), "seconds": 0.0, "trained": []}
 
-    def training_command(run, settings, *, data, folder, start):  # noqa: ARG001
+    def training_command(run, settings, *, data, folder, start):
         behaviour["trained"].append(run.name)
         program = "raise SystemExit('no luck')" if run.name in behaviour["broken"] else TRAIN
         values = [str(folder.run), str(run.max_update), str(behaviour["seconds"]), str(start or "")]
         return [sys.executable, "-c", program, *values, "--config-name", run.primary, f"seed={run.seed}"]
 
-    def evaluation_command(run, settings, *, data, folder, untrained, device):  # noqa: ARG001
+    def evaluation_command(run, settings, *, data, folder, untrained, device):
         return [sys.executable, "-c", EVALUATE, str(folder.evaluation)]
 
     monkeypatch.setattr(launch, "training_command", training_command)
@@ -120,13 +121,13 @@ def test_failed_run_fails_what_starts_from_it_and_nothing_else(study):
 
 
 def test_other_settings_are_refused_for_runs_that_were_begun(study, monkeypatch):
-    settings, folder, _ = study
+    _, folder, _ = study
     start(study)
     original = launch.training_command
     monkeypatch.setattr(launch, "training_command", lambda *a, **k: [*original(*a, **k), "lr=2"])
     folder.run("vgs-seed1").trained.unlink()
     failures = start(study)
-    assert set(failures) == {"vgs-seed1", "vgs_then_w2v2-seed1"} or set(failures) == {"vgs-seed1"}
+    assert set(failures) == {"vgs-seed1"}  # what started from it is finished
     assert "lr: None before, 2 now" in failures["vgs-seed1"]
 
 
@@ -140,11 +141,11 @@ def test_two_studies_do_not_run_in_one_folder(study):
 
 
 def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypatch):
-    settings, folder, behaviour = study
+    _, folder, behaviour = study
     behaviour["seconds"] = 0.2
     n_shown = 0
 
-    def show(self, finished_updates, states):  # noqa: ARG001
+    def show(self, finished_updates, states):
         nonlocal n_shown
         n_shown += 1
         if any(state is not None and state.done >= 2 for state in states):
@@ -190,7 +191,7 @@ def test_processes_die_with_a_killed_study(tmp_path):
             os.kill(child, 0)
         except ProcessLookupError:
             return
-        if "Z" in (open(f"/proc/{child}/stat").read().split()[2]):  # noqa: SIM115
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
             return
         time.sleep(0.05)
     pytest.fail("the training process outlived its study")

@@ -1,0 +1,114 @@
+"""From hand-written run folders to the results of a study."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fairseq_vgs.evaluation.run_evaluation import SCHEMA_VERSION
+from fairseq_vgs.study.collect import collect
+from fairseq_vgs.study.layout import StudyFolder
+from fairseq_vgs.study.settings import StudySettings
+
+
+def write_run(folder, name, *, points, losses, marked=True):
+    """Write what training and evaluation leave: ``points`` updates -> R@10, ``losses`` update -> SSL loss."""
+    run = folder.run(name)
+    run.evaluation.mkdir(parents=True)
+    run.run.mkdir()
+    for update, recall in points.items():
+        figures = {
+            "schema_version": SCHEMA_VERSION,
+            "retrieval": {"speech_to_image_r10": recall, "chance": {"speech_to_image_r10": 2.0}},
+            "abx": {"error": {"layer_1": 30.0 - update / 10, "layer_2": 40.0}, "counts": {"items": 7}},
+        }
+        if update == 0:
+            figures["baselines"] = {"mfcc": 6.0}
+        (run.evaluation / f"{update}.json").write_text(json.dumps(figures))
+        np.savez(run.evaluation / f"{update}.npz", a=np.zeros(1))
+    lines = [{"split": "train", "update": update, "ssl_loss": loss} for update, loss in losses.items()]
+    lines += [
+        {"split": "valid", "update": update, "ssl_loss": loss + 0.5, "vgs_loss": 9.0}
+        for update, loss in losses.items()
+    ]
+    run.history.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if marked:
+        run.trained.write_text("{}")
+
+
+@pytest.fixture
+def settings():
+    return StudySettings(
+        data="d",
+        whole_updates=40,
+        first_updates=20,
+        second_updates=30,
+        evaluate_every=10,
+        config_dir="c",
+        scenarios=["w2v2", "w2v2_then_vgs"],
+        seeds=[1],
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = StudyFolder(tmp_path)
+    losses = {10: 3.0, 20: 2.0, 30: 1.5, 40: 1.0}
+    write_run(folder, "w2v2-seed1", points={0: 1.0, 10: 2.0, 20: 3.0, 30: 4.0, 40: 5.0}, losses=losses)
+    write_run(
+        folder, "w2v2_then_vgs-seed1", points={10: 50.0, 20: 60.0}, losses={10: 2.5, 20: 2.4}, marked=False
+    )
+    return folder
+
+
+def by_update(results, scenario):
+    return {point.update: point for point in results.points if point.scenario == scenario}
+
+
+def test_scheduled_scenario_continues_the_base_run_it_left(settings, folder):
+    points = by_update(collect(settings, folder), "w2v2_then_vgs")
+    assert {update: point.retrieval["speech_to_image_r10"] for update, point in points.items()} == {
+        10: 2.0,
+        20: 3.0,
+        30: 50.0,
+        40: 60.0,
+    }
+    assert [points[update].phase for update in (10, 20, 30, 40)] == ["first", "first", "second", "second"]
+
+
+def test_base_scenario(settings, folder):
+    results = collect(settings, folder)
+    points = by_update(results, "w2v2")
+    assert list(points) == [10, 20, 30, 40]
+    assert points[20].losses == {"ssl_loss": 2.5, "vgs_loss": 9.0}
+    assert points[20].best_layer == "layer_1"
+    assert points[20].best_abx == pytest.approx(28.0)
+    assert points[20].items.is_file()
+
+
+def test_ends_and_what_is_missing(settings, folder):
+    results = collect(settings, folder)
+    assert results.final("w2v2", 1).update == 40
+    assert results.final("w2v2_then_vgs", 1) is None
+    assert results.missing == ("w2v2_then_vgs-seed1: not trained to its end, 2 of 3 checkpoints evaluated",)
+
+
+def test_untrained_model_chance_and_baselines(settings, folder):
+    results = collect(settings, folder)
+    assert results.untrained[1].retrieval["speech_to_image_r10"] == 1.0
+    assert results.chance == {"speech_to_image_r10": 2.0, "abx": 50.0}
+    assert results.baselines == {"mfcc": 6.0}
+
+
+def test_losses_of_both_phases_are_joined_at_the_boundary(settings, folder):
+    training = collect(settings, folder).training["w2v2_then_vgs", 1]
+    updates, values = training.losses["ssl_loss"]
+    assert training.boundary == 20
+    assert updates.tolist() == [10, 20, 30, 40]
+    assert values.tolist() == [3.0, 2.0, 2.5, 2.4]
+
+
+def test_empty_folder_is_a_study_with_everything_missing(settings, tmp_path):
+    results = collect(settings, StudyFolder(tmp_path / "nothing"))
+    assert results.points == ()
+    assert len(results.missing) == 2

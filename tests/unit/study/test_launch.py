@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from fairseq_vgs.study.launch import command_identity, evaluation_command, training_command
+from fairseq_vgs.study.layout import RunFolder
+from fairseq_vgs.study.plan import PhaseRun
+from fairseq_vgs.study.settings import StudySettings
+
+RUN = PhaseRun("w2v2_then_vgs-seed3", "w2v2_then_vgs", 3, 50, 50, start="w2v2-seed3", start_update=20)
+FOLDER = Path("/studies/it's, \"mine\" {1} = $x \\o/ \\' ö\\")
+
+
+@pytest.fixture
+def settings():
+    return StudySettings(
+        data="d",
+        whole_updates=70,
+        first_updates=20,
+        second_updates=50,
+        evaluate_every=10,
+        config_dir="examples/vgs",
+        abx="abx folder",
+        overrides=["run_config=study", "optimization.lr=[0.1]"],
+    )
+
+
+def overrides(command):
+    """Read the overrides as Hydra does."""
+    entries = command[command.index("--config-name") + 2 :]
+    parsed = OverridesParser.create().parse_overrides(entries)
+    return {override.key_or_group: override.value() for override in parsed}
+
+
+def test_training_command_is_plain_fairseq(settings):
+    command = training_command(RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None)
+    assert Path(command[0]).name == "fairseq-hydra-train"
+    assert command[1] == "--config-dir"
+    assert command[4] == "w2v2_then_vgs"
+    found = overrides(command)
+    assert found["common.seed"] == 3
+    assert found["optimization.max_update"] == found["lr_scheduler.total_num_update"] == 50
+    assert found["lr_scheduler.warmup_updates"] == 5
+    assert found["optimization.lr"] == [0.1]
+    assert found["checkpoint.save_interval_updates"] == 10
+    assert "checkpoint.finetune_from_model" not in found
+
+
+def test_any_path_survives_hydra(settings):
+    command = training_command(
+        RUN, settings, data=FOLDER / "data", folder=RunFolder(FOLDER), start=FOLDER / "c.pt"
+    )
+    found = overrides(command)
+    assert found["task.data"] == str(FOLDER / "data")
+    assert found["hydra.run.dir"] == str(FOLDER / "run")
+    assert found["checkpoint.finetune_from_model"] == str(FOLDER / "c.pt")
+
+
+def test_schedule_may_be_longer_than_the_run(settings):
+    left = PhaseRun("w2v2-seed1", "w2v2", 1, 20, 70)
+    found = overrides(training_command(left, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None))
+    assert found["optimization.max_update"] == 20
+    assert found["lr_scheduler.total_num_update"] == 70
+    assert found["lr_scheduler.warmup_updates"] == 7
+
+
+def test_identity_tells_what_differs(settings):
+    command = training_command(RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None)
+    identity = command_identity(command)
+    assert identity["common.seed"] == "3"
+    assert identity["--config-name"] == "w2v2_then_vgs"
+    settings.overrides = ["run_config=study", "optimization.lr=[0.2]"]
+    other = command_identity(
+        training_command(RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None)
+    )
+    assert {key for key in other if other[key] != identity.get(key)} == {"optimization.lr"}
+
+
+def test_evaluation_command(settings):
+    command = evaluation_command(
+        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=True, device="cpu"
+    )
+    assert command[command.index("--untrained-seed") + 1] == "3"
+    assert command[command.index("--abx") + 1] == str(Path("abx folder").resolve())
+    settings.abx = None
+    command = evaluation_command(
+        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=False, device="cpu"
+    )
+    assert "--abx" not in command
+    assert "--untrained-seed" not in command

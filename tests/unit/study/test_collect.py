@@ -26,11 +26,10 @@ def write_run(folder, name, *, points, losses, marked=True):
             figures["baselines"] = {"mfcc": 6.0}
         (run.evaluation / f"{update}.json").write_text(json.dumps(figures))
         np.savez(run.evaluation / f"{update}.npz", a=np.zeros(1))
-    lines = [{"split": "train", "update": update, "ssl_loss": loss} for update, loss in losses.items()]
-    lines += [
-        {"split": "valid", "update": update, "ssl_loss": loss + 0.5, "vgs_loss": 9.0}
-        for update, loss in losses.items()
-    ]
+    lines = []
+    for update, loss in losses.items():
+        lines.append({"split": "train", "update": update, "ssl_loss": loss})
+        lines.append({"split": "valid", "update": update, "ssl_loss": loss + 0.5, "vgs_loss": 9.0})
     run.history.write_text("".join(json.dumps(line) + "\n" for line in lines))
     if marked:
         run.trained.write_text("{}")

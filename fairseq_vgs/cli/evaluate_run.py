@@ -23,7 +23,7 @@ def add_run_arguments(kinds: Any, *, epilog: str) -> None:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, with checkpoints/ in it")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, with checkpoints/ in it")
     parser.add_argument("data", type=Path, metavar="DATA", help="the manifest folder, as in task.data")
     parser.add_argument("--split", default="test", help="split of DATA (default: %(default)s)")
     parser.add_argument(
@@ -54,12 +54,12 @@ def run_run(args: argparse.Namespace) -> int:
 
     from fairseq_vgs.evaluation import run_evaluation
 
-    output = args.output or args.run / "evaluation"
+    output = args.output or args.run_folder / "evaluation"
     measurement = run_evaluation.Measurement(
         data=args.data, split=args.split, abx=args.abx, abx_items=args.abx_items, device=args.device
     )
     steps = run_evaluation.evaluate_run(
-        args.run, measurement, output, every=args.every, untrained_seed=args.untrained_seed
+        args.run_folder, measurement, output, every=args.every, untrained_seed=args.untrained_seed
     )
     with tqdm(unit="checkpoint", file=sys.stderr, disable=None) as bar:
         for done, total in steps:

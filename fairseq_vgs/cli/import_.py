@@ -60,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; print the path of what was written."""
+    from fairseq_vgs.fairseq_check import require_fairseq
+
+    require_fairseq()
     code: int = args.run_source(args)
     return code
 

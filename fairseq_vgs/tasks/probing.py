@@ -3,6 +3,7 @@
 Every ``task.probe_interval`` updates the same few utterances of the validation split are measured, with the
 same masks, negatives and noise. That happens on a copy of the model with random numbers of its own: a run
 with probes has exactly the losses of one without. Both gradients are measured whatever the losses weigh.
+A probe takes about as long as two updates on as many utterances, and memory for a second copy of the model.
 
 Every rank measures the gradients of the same utterances on its own, VGS contrasting these pairs only (but
 batch normalisation in the speech head calls its collectives); the first rank compares the frames and writes.

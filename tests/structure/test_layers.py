@@ -41,6 +41,8 @@ FORBIDDEN = {
     "evaluation.lexical": {*FAIRSEQ, *ours("models", "data", "cli")},
     "evaluation.results": {*FAIRSEQ, *ours("models", "data", "cli")},
     "evaluation.plots": {*FAIRSEQ, *ours("models", "data", "cli")},
+    "evaluation.probe_log": {"torch", *FAIRSEQ, *ours("models", "data", "cli")},
+    "evaluation.probe_plot": {*FAIRSEQ, *ours("models", "data", "cli")},
     "constants": {"torch", *FAIRSEQ, *ours(*ALL)},
     "conv_spec": {"torch", *FAIRSEQ, *ours(*ALL)},
     "fairseq_check": {"torch", *ours(*ALL)},

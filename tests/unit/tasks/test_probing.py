@@ -263,6 +263,16 @@ def test_gradients_equal_those_of_single_losses():
     assert [got.first_norm.item(), got.second_norm.item()] == pytest.approx(lengths, rel=1e-5)
 
 
+def test_activation_checkpoints_change_nothing():
+    """torch.autograd.grad would refuse them."""
+    found = []
+    for checkpoint_activations in (False, True):
+        model = tiny_model(checkpoint_activations=checkpoint_activations)
+        torch.manual_seed(5)
+        found.append(gradient_agreements(detached_copy(model), criterion_of(), tiny_sample()))
+    assert found[0] == found[1]
+
+
 def test_frames_are_unmasked_and_without_padding(folder):
     task = make_task(folder.path, "valid")
     model, dataset = tiny_model(extractor_mode="layer_norm"), task.dataset("valid")

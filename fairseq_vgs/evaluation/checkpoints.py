@@ -91,6 +91,15 @@ def load_checkpoint(path: Path, *, untrained_seed: int | None = None) -> Checkpo
     )
 
 
+def read_updates(path: Path) -> int:
+    """Return the updates made when a checkpoint was saved; its weights stay on disk.
+
+    Raises:
+        CheckpointError: the file is missing, broken or no checkpoint.
+    """
+    return _n_updates(_read(path, mmap=True))
+
+
 def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
     """Build a model from its settings with seeded fresh weights; the caller's random state is left alone.
 
@@ -124,10 +133,10 @@ def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     fairseq_fixes.allow_checkpoint_classes()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: checkpoint must exist; check the path") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,18 +35,18 @@ from torch import Tensor
 
 from fairseq_vgs.evaluation import extraction, retrieval
 from fairseq_vgs.evaluation.abx import AbxResult, abx_scores, pair_errors, read_items
-from fairseq_vgs.evaluation.checkpoints import Checkpoint, CheckpointError, load_checkpoint
+from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint
 from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
 from fairseq_vgs.evaluation.recordings import open_recordings
 from fairseq_vgs.evaluation.report import Pool
 from fairseq_vgs.evaluation.results import ResultsError, sha256_file
+from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of
 from fairseq_vgs.manifest.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 DIRECTIONS = ("speech_to_image", "image_to_speech")
-_UPDATES_IN_NAME = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -69,34 +68,6 @@ class Measurement:
     abx: Path | None = None
     abx_items: str = "triphone.item"
     device: str = "cpu"
-
-
-def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
-    """Find a run's checkpoints: updates -> file, in order, those after a multiple of ``every`` updates.
-
-    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be asked.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    folder = run / "checkpoints"
-    found: dict[int, Path] = {}
-    unnamed = []
-    for path in sorted(folder.glob("checkpoint*.pt")):
-        named = _UPDATES_IN_NAME.fullmatch(path.name)
-        if named is None:
-            unnamed.append(path)
-        else:
-            found[int(named[1])] = path
-    for path in unnamed:
-        found.setdefault(load_checkpoint(path).n_updates, path)
-    chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
-    if not chosen:
-        raise CheckpointError(
-            f"{folder}: must hold checkpoints after a multiple of {every} updates, got none; train with "
-            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
-        )
-    return chosen
 
 
 def evaluate_run(

@@ -44,10 +44,11 @@ def training_command(
         f"lr_scheduler.total_num_update={run.schedule_updates}",
         f"lr_scheduler.warmup_updates={round(settings.warmup_share * run.schedule_updates)}",
         # Every point of the curves is a checkpoint and a validation. Where an epoch ends there, fairseq saves
-        # it under the epoch's name only.
+        # it under the epoch's name only, and the runner keeps it.
         f"checkpoint.save_interval_updates={every}",
         "checkpoint.keep_interval_updates=-1",
         "checkpoint.no_epoch_checkpoints=false",
+        "checkpoint.keep_last_epochs=1",
         f"dataset.validate_interval_updates={every}",
         _override("hydra.run.dir", str(folder.run)),
     ]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from fairseq_vgs.evaluation.run_evaluation import checkpoints_of
+from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of, keep_epoch_checkpoints
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.layout import RunFolder, StudyFolder
@@ -156,7 +156,12 @@ class StudyRunner:
 
     def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:
         """See whether a slot's process has ended; go on to the next stage, or leave the slot free."""
-        if slot.process is None or slot.run is None or slot.process.poll() is None:
+        if slot.process is None or slot.run is None:
+            return
+        ended = slot.process.poll() is not None
+        if slot.stage == "train":
+            keep_epoch_checkpoints(self.folder.run(slot.run.name).run, every=self.settings.evaluate_every)
+        if not ended:
             return
         run, code, folder = slot.run, slot.process.returncode, self.folder.run(slot.run.name)
         slot.process = None
@@ -190,7 +195,7 @@ class StudyRunner:
 
     def _updates_done(self, waiting: Sequence[PhaseRun]) -> int:
         training = {slot.run.name for slot in self.slots if slot.run is not None and slot.stage == "train"}
-        open_runs = {run.name for run in waiting} | training
+        open_runs = {run.name for run in waiting} | training | self.failures.keys()
         return sum(run.max_update for run in plan_runs(self.settings) if run.name not in open_runs)
 
     def _is_finished(self, run: PhaseRun) -> bool:

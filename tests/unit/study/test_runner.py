@@ -55,6 +55,8 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "training_command", training_command)
     monkeypatch.setattr(launch, "evaluation_command", evaluation_command)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
+    # the scripts' checkpoints are named by their updates, and hold none
+    monkeypatch.setattr(runner, "keep_epoch_checkpoints", lambda run, every: None)
     settings = StudySettings(
         data="d",
         whole_updates=7,

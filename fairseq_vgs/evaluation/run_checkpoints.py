@@ -1,0 +1,69 @@
+"""Which checkpoints of a run stand after which update."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from fairseq_vgs.evaluation.checkpoints import CheckpointError, read_updates
+
+_BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
+_BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
+
+
+def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
+    """Find a run's checkpoints: updates -> file, in order, those after a multiple of ``every`` updates.
+
+    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be asked.
+
+    Args:
+        run: run folder of fairseq-hydra-train.
+        every: updates.
+
+    Raises:
+        CheckpointError: there is none, or one cannot be read.
+    """
+    folder = run / "checkpoints"
+    found: dict[int, Path] = {}
+    others = []
+    for path in sorted(folder.glob("checkpoint*.pt")):
+        named = _BY_UPDATES.fullmatch(path.name)
+        if named is None:
+            others.append(path)
+        else:
+            found[int(named[1])] = path
+    for path in others:
+        found.setdefault(read_updates(path), path)
+    chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
+    if not chosen:
+        raise CheckpointError(
+            f"{folder}: must hold checkpoints after a multiple of {every} updates, got none; train with "
+            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
+        )
+    return chosen
+
+
+def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
+    """Give epoch checkpoints after a multiple of ``every`` updates the name that fairseq gives all others.
+
+    Where an epoch ends with such an update, fairseq saves ``checkpoint7.pt`` only, and removes it when the
+    next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The file
+    gets a second name; fairseq renames finished files into place, so it is never half written.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    folder = run / "checkpoints"
+    for path in folder.glob("checkpoint*.pt"):
+        epoch = _BY_EPOCH.fullmatch(path.name)
+        if epoch is None:
+            continue
+        try:
+            updates = read_updates(path)
+            target = folder / f"checkpoint_{epoch[1]}_{updates}.pt"
+            if updates % every == 0 and not target.exists():
+                os.link(path, target)
+        except (CheckpointError, FileNotFoundError):
+            if path.exists():  # else fairseq has just removed it
+                raise

@@ -1,0 +1,107 @@
+"""A study of three genuine runs, killed in the middle and run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.train import CHECKOUT, EMBEDDED, environment
+
+from fairseq_vgs.evaluation.abx import read_items
+from fairseq_vgs.manifest import read_audio_list, write_audio_list
+from fairseq_vgs.study.layout import StudyFolder
+
+ABX = EMBEDDED / "abx"
+STUDY = """
+config_dir: {config_dir}
+data: {data}
+split: valid
+abx: {abx}
+scenarios: [w2v2, w2v2_then_vgs]
+seeds: [1]
+whole_updates: 12
+first_updates: 4
+second_updates: 4
+evaluate_every: 4
+overrides: [run_config=study, task.probe_interval=4, dataset.batch_size=4, common.log_interval=1]
+"""
+
+
+@pytest.fixture(scope="module")
+def abx_folder(tmp_path_factory):
+    """Six of the embedded utterances with their items; the speech stays where it is."""
+    target = tmp_path_factory.mktemp("abx")
+    audio = read_audio_list(ABX / "test.tsv")
+    names = dict(line.split("\t")[:2] for line in (ABX / "utterances.tsv").read_text().splitlines()[1:])
+    rows = audio.rows[:6]
+    write_audio_list(target / "test.tsv", rows, root=str(ABX))
+    kept = {names[row.audio_id] for row in rows}
+    lines = (ABX / "utterances.tsv").read_text().splitlines()
+    (target / "utterances.tsv").write_text(
+        "\n".join([lines[0], *(line for line in lines[1:] if line.split("\t")[1] in kept)]) + "\n"
+    )
+    items = (ABX / "triphone.item").read_text().splitlines()
+    (target / "triphone.item").write_text(
+        "\n".join([items[0], *(line for line in items[1:] if line.split()[0] in kept)]) + "\n"
+    )
+    assert len(read_items(target / "triphone.item")) > 100
+    return target
+
+
+def study_command(study: Path, output: Path) -> list[str]:
+    program = Path(sys.executable).with_name("fairseq-vgs")
+    return [str(program), "study", str(study), "--output", str(output), "--processes", "2"]
+
+
+def kill_in_training(command: list[str], history: Path) -> None:
+    """Start a study and kill -9 it as soon as a run has made some updates."""
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(), stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        if history.exists() and history.read_text().count('"train"') >= 5:
+            break
+        assert process.poll() is None, "the study ended before it could be killed"
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1.0)  # the system stops its training, too
+
+
+def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_folder):
+    study = tmp_path / "study.yaml"
+    study.write_text(STUDY.format(config_dir=CHECKOUT / "examples" / "vgs", data=small_data, abx=abx_folder))
+    folder = StudyFolder(tmp_path / "out")
+    command = study_command(study, folder.path)
+    base, second = folder.run("w2v2-seed1"), folder.run("w2v2_then_vgs-seed1")
+
+    kill_in_training(command, base.history)
+    assert not base.trained.exists()
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    assert done.stdout.strip().endswith("report.html")
+
+    # the killed run went on from its checkpoint after four updates, on the same log
+    assert "loaded checkpoint checkpoints/checkpoint_last.pt (epoch 1 @ 4 updates)" in base.log.read_text()
+    # the second phase began with the first's weights and a schedule of its own
+    snapshot = base.run / "checkpoints" / "checkpoint_1_4.pt"
+    assert f"loading pretrained model from {snapshot}" in second.log.read_text()
+    records = [json.loads(line) for line in second.history.read_text().splitlines()]
+    rates = {record["update"]: record["lr"] for record in records if record["split"] == "train"}
+    assert list(rates) == [1, 2, 3, 4]
+    assert rates[4] == 0.0
+
+    assert sorted(path.name for path in base.evaluation.glob("*.json")) == [
+        "0.json",
+        "12.json",
+        "4.json",
+        "8.json",
+    ]
+    verdicts = json.loads((folder.results / "verdicts.json").read_text())
+    assert "cannot tell" in json.dumps(verdicts)  # the scenarios that it compares were not run
+    page = (folder.path / "report.html").read_text()
+    assert "(W2V2, VGS)" in page

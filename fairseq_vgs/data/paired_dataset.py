@@ -102,6 +102,9 @@ class VgsDataset(FairseqDataset):
         self.epoch = 1
         self.sizes: IntArray = np.minimum(table.n_samples, options.max_samples)
         """int64[N] samples of each pair's speech after cutting."""
+        # Speech that is padded to one length needs no neighbours of its own: batches are random then.
+        padded = np.full_like(self.sizes, options.max_samples)
+        self._lengths_in_batch = padded if options.pad_to_max else self.sizes
         self._plan = UnpairedPlan(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
         self._bad: tuple[BadItems, ...] = ()
         if options.skip_bad:
@@ -166,10 +169,13 @@ class VgsDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> IntArray:
-        """Order all pairs from long to short; in training with noise that depends on (seed, epoch)."""
+        """Order all pairs from long to short, in training with noise that depends on (seed, epoch).
+
+        With ``pad_to_max`` all are equally long, and the order is random.
+        """
         options = self.options
         return noisy_order(
-            self.sizes,
+            self._lengths_in_batch,
             noise=options.length_noise if options.training else 0.0,
             generator=generator(options.seed, self.epoch, index=0, stream=Stream.ORDER),
         )
@@ -207,8 +213,7 @@ class VgsDataset(FairseqDataset):
             multiple=max(1, required_batch_size_multiple),
             unpaired_ratio=0.0 if self.unpaired is None else self.options.unpaired_ratio,
         )
-        padded = np.full_like(self.sizes, self.options.max_samples) if self.options.pad_to_max else self.sizes
-        batches = plan_batches(np.asarray(indices, dtype=np.int64), padded, limits)
+        batches = plan_batches(np.asarray(indices, dtype=np.int64), self._lengths_in_batch, limits)
         if self.options.training:
             _warn_of_lone_pairs(batches)
         if self.options.skip_bad:

@@ -7,20 +7,21 @@ Shapes: S samples at 16 kHz, T frames, D dims of the transformer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.constants import FRAME_STRIDE, SAMPLE_RATE
-from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.evaluation import mfcc
 from fairseq_vgs.evaluation.checkpoints import Checkpoint, section
 from fairseq_vgs.evaluation.recordings import Recording
-from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.manifest.errors import fault
 
 LayerFeatures = Callable[[str], Mapping[str, Tensor]]
 
@@ -30,10 +31,7 @@ MFCC_FRAME_RATE = mfcc.FRAME_RATE
 
 def frame_rate(checkpoint: Checkpoint) -> float:
     """Return the frames per second of a model's extractor: 50 for wav2vec 2.0."""
-    stride = 1
-    for _, _, step in parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"])):
-        stride *= step
-    return SAMPLE_RATE / stride
+    return SAMPLE_RATE / math.prod(stride for _, _, stride in _extractor(checkpoint))
 
 
 def layer_features(
@@ -53,16 +51,19 @@ def layer_features(
         name of a recording -> name of a layer -> f[T, D].
     """
     model: Any = checkpoint.model.eval().to(device)
+    layers = _extractor(checkpoint)
     normalize = bool(section(checkpoint.config, "task").get("normalize", True))
 
     def features(name: str) -> dict[str, Tensor]:
         recording = recordings[name]
+        if n_frames(recording.n_samples, layers) < 1:
+            expected = "utterance must be long enough for a frame"
+            raise BadItemError(
+                fault(recording.place, expected, f"{recording.n_samples} samples", "remove the line")
+            )
         waveform = recording.waveform()
         source = torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
-        try:
-            return encode_layers(model, source.to(device))
-        except ValueError as error:
-            raise BadItemError(Fault(recording.place, str(error))) from error
+        return encode_layers(model, source.to(device))
 
     return features
 
@@ -81,13 +82,10 @@ def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
 
     Args:
         model: wav2vec 2.0 or the plugin's, in evaluation mode.
-        source: f[S], normalised as the model expects.
+        source: f[S], normalised as the model expects, long enough for a frame.
 
     Returns:
         ``layer_0`` ... ``layer_L``, each f32[T, D] on the CPU.
-
-    Raises:
-        ValueError: the utterance is shorter than a frame.
     """
     wav2vec: Any = model
     inputs: list[Tensor] = []
@@ -97,15 +95,15 @@ def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
     try:
         with torch.inference_mode():
             found = wav2vec.extract_features(source[None], None, mask=False)
-    except RuntimeError as error:
-        if len(source) < 2 * FRAME_STRIDE:
-            raise ValueError(f"utterance must be as long as a frame, got {len(source)} samples") from error
-        raise
     finally:
         hook.remove()
     outputs = [result[0] for result in found["layer_results"]]
-    n_frames = outputs[0].size(0)
+    n_outputs = outputs[0].size(0)
     # The encoder's input still has the CLS vector in front, and fairseq's padding to an even length behind.
     n_before = int(getattr(wav2vec.encoder, "cls_embedding", None) is not None)
-    layers = [inputs[0][n_before : n_before + n_frames], *outputs]
+    layers = [inputs[0][n_before : n_before + n_outputs], *outputs]
     return {f"layer_{number}": layer[:, 0].float().cpu() for number, layer in enumerate(layers)}
+
+
+def _extractor(checkpoint: Checkpoint) -> ConvLayers:
+    return parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"]))

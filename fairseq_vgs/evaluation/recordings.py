@@ -5,14 +5,16 @@ Shapes: S samples at 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.constants import FRAME_STRIDE, SAMPLE_RATE
 from fairseq_vgs.data.waveform import load_waveform
+from fairseq_vgs.evaluation.abx import AbxItem
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.location import MediaLocation, resolve
@@ -88,6 +90,32 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     if faults:
         raise ManifestError(faults)
     return recordings
+
+
+def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> None:
+    """See that every item is inside a recording, to a frame (20 ms): labels are rounded.
+
+    Args:
+        items: as read from an item file, one per line after the header.
+        recordings: by name.
+        name: of the item file, for errors.
+
+    Raises:
+        ManifestError: every item that is not.
+    """
+    faults = []
+    for line, item in enumerate(items, start=2):
+        place = f"{name}:{line}"
+        if item.file not in recordings:
+            expected = f"file must be one of the {len(recordings)} recordings"
+            faults.append(fault(place, expected, item.file, "add it to the audio list, or remove the line"))
+        elif item.offset * SAMPLE_RATE > recordings[item.file].n_samples + FRAME_STRIDE:
+            seconds = recordings[item.file].n_samples / SAMPLE_RATE
+            expected = f"offset must be within the recording's {seconds:.3f} s"
+            step = "use the items of these recordings"
+            faults.append(fault(place, expected, str(item.offset), step))
+    if faults:
+        raise ManifestError(faults)
 
 
 def _read_names(path: Path) -> Mapping[str, str]:

@@ -1,7 +1,4 @@
-"""Distances between the frames of token pairs.
-
-Shapes: P pairs, N and M frames of the first and second tokens, D dims.
-"""
+"""Distances between frames: f[N, D] and f[M, D] to f[N, M]."""
 
 from __future__ import annotations
 
@@ -14,6 +11,9 @@ from torch import Tensor
 FrameDistance = Callable[[Tensor, Tensor], Tensor]
 
 _KL_EPSILON = 1e-6  # of Libri-Light's evaluation
+# One more dim of unit vectors: zero with zero is far above every cosine, zero with others -2, others with
+# others nothing that counts.
+_BORDER_OF_ZERO, _BORDER_OF_OTHERS = -2e12, 1e-12
 _ROUNDING = 8.0  # in units of the last place
 _MAX_DIFFERENCES = 1 << 23  # numbers held at once by distances that cannot be a matrix product
 
@@ -21,10 +21,9 @@ _MAX_DIFFERENCES = 1 << 23  # numbers held at once by distances that cannot be a
 def angular(first: Tensor, second: Tensor) -> Tensor:
     """Angle as a share of pi; the vectors are of unit length already (`unit_length`).
 
-    A cosine that is 1 but for rounding is 1, so that copies are at distance 0 and ties are ties. Where a
-    vector is zero, the angle is taken to be a right one.
+    A cosine that is 1 but for rounding is 1, so that copies are at distance 0 and ties are ties.
     """
-    cosine = torch.bmm(first, second.transpose(1, 2))
+    cosine = first @ second.T
     margin = _ROUNDING * torch.finfo(cosine.dtype).eps
     cosine = torch.where(cosine > 1.0 - margin, torch.ones_like(cosine), cosine)
     return torch.acos(cosine.clamp(min=-1.0)).div_(math.pi)
@@ -36,17 +35,38 @@ def euclidean(first: Tensor, second: Tensor) -> Tensor:
 
 
 def kl_symmetric(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of both Kullback-Leibler divergences of distributions over D, nats, smoothed by 1e-6."""
-    return _by_differences(
-        first,
-        second,
-        lambda p, q: ((p - q) * ((p + _KL_EPSILON).log() - (q + _KL_EPSILON).log())).sum(-1).mul(0.5),
-    )
+    """Mean of both Kullback-Leibler divergences, nats; of what `with_logs` makes of distributions."""
+
+    def divergence(p: Tensor, q: Tensor) -> Tensor:
+        difference, log_difference = (p - q).chunk(2, dim=-1)
+        return (difference * log_difference).sum(-1).mul(0.5)
+
+    return _by_differences(first, second, divergence)
 
 
 def identical(first: Tensor, second: Tensor) -> Tensor:
     """0 where all dims are equal, else 1; for discrete units."""
-    return _by_differences(first, second, lambda p, q: (p != q).any(-1).to(torch.get_default_dtype()))
+    return _by_differences(first, second, lambda p, q: (p != q).any(-1).to(p.dtype))
+
+
+def unit_length(frames: Tensor) -> Tensor:
+    """Scale f[frames, D] to length 1.
+
+    As in the field's toolkits, a zero vector is at distance 0 from zero vectors and at distance 1 from all
+    others: a further dim takes care of it, where there is one.
+    """
+    norms = torch.linalg.vector_norm(frames, dim=-1, keepdim=True)
+    is_zero = norms == 0
+    unit = frames / torch.where(is_zero, torch.ones_like(norms), norms)
+    if not bool(is_zero.any()):
+        return unit
+    border = torch.where(is_zero, _BORDER_OF_ZERO, _BORDER_OF_OTHERS)
+    return torch.cat([unit, border.to(frames.dtype)], dim=-1)
+
+
+def with_logs(frames: Tensor) -> Tensor:
+    """Append to f[frames, D] distributions their logarithms, smoothed by 1e-6: f[frames, 2 D]."""
+    return torch.cat([frames, (frames + _KL_EPSILON).log()], dim=-1)
 
 
 DISTANCES: dict[str, FrameDistance] = {
@@ -57,16 +77,10 @@ DISTANCES: dict[str, FrameDistance] = {
 }
 
 
-def unit_length(frames: Tensor) -> Tensor:
-    """Scale f[frames, D] to length 1; zero vectors stay zero."""
-    return torch.nn.functional.normalize(frames, dim=-1, eps=torch.finfo(frames.dtype).tiny)
+PREPARATIONS: dict[str, Callable[[Tensor], Tensor]] = {"angular": unit_length, "kl_symmetric": with_logs}
+"""What happens to all frames f[frames, D], once, before a distance is taken."""
 
 
 def _by_differences(first: Tensor, second: Tensor, distance: FrameDistance) -> Tensor:
-    n_pairs, n_rows, n_dims = first.shape
-    block = max(1, _MAX_DIFFERENCES // max(1, n_rows * second.size(1) * n_dims))
-    parts = [
-        distance(first[start : start + block, :, None], second[start : start + block, None])
-        for start in range(0, n_pairs, block)
-    ]
-    return torch.cat(parts)
+    block = max(1, _MAX_DIFFERENCES // max(1, second.numel()))
+    return torch.cat([distance(rows[:, None], second) for rows in first.split(block)])

@@ -17,14 +17,14 @@ def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
     on each other and are computed together.
 
     Args:
-        cost: f[P, N, M] frame distances; what lies beyond a pair's own lengths is not read.
+        cost: f[N, M, P] frame distances; what lies beyond a pair's own lengths does not matter, if finite.
         n_rows: int64[P] frames of the first token, 1..N.
         n_columns: int64[P] frames of the second token, 1..M.
 
     Returns:
         f[P].
     """
-    n_pairs, height, width = cost.shape
+    height, width, n_pairs = cost.shape
     skewed = _skewed(cost)
     infinite = cost.new_full((height + 1, n_pairs), torch.inf)
     before_last, last = infinite.clone(), infinite.clone()
@@ -53,8 +53,8 @@ def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
 
 
 def _skewed(cost: Tensor) -> Tensor:
-    """Shift row i of f[P, N, M] by i columns: f[N, K, P], infinite outside; anti-diagonals become columns."""
-    n_pairs, height, width = cost.shape
+    """Shift row i of f[N, M, P] by i columns: f[N, K, P], infinite outside; anti-diagonals become columns."""
+    height, width, n_pairs = cost.shape
     padded = cost.new_full((height, height + width, n_pairs), torch.inf)
-    padded[:, :width] = cost.permute(1, 2, 0)
+    padded[:, :width] = cost
     return padded.view(-1, n_pairs)[: height * (height + width - 1)].view(height, height + width - 1, n_pairs)

@@ -5,6 +5,7 @@ Shapes: T frames of a file, D dims of a layer, C cells.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,9 @@ from fairseq_vgs.evaluation.abx.collapse import collapsed_error
 from fairseq_vgs.evaluation.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.abx.errors import AbxError
 from fairseq_vgs.evaluation.abx.items import AbxItem
+from fairseq_vgs.evaluation.abx.layout import make_layout
 from fairseq_vgs.evaluation.abx.plan import CONTEXT_MODES, SPEAKER_MODES, AbxCells, Plan, make_plan
-from fairseq_vgs.evaluation.abx.scoring import cell_errors, make_comparison, pair_distances
+from fairseq_vgs.evaluation.abx.scoring import cell_errors, prepare, token_distances
 from fairseq_vgs.evaluation.abx.slicing import exact_rate, frame_span
 
 IntArray = npt.NDArray[np.int64]
@@ -39,6 +41,8 @@ class AbxCounts:
         clamped: tokens cut by one frame because the features end before the recording does.
         subsampled: tokens left out of groups that exceed ``max_size_group``.
         no_partner: tokens left that are in no cell, such as those of a phone that occurs once.
+        overlapping: tokens that share time with the one before of the same phone, context and speaker: they
+            are compared all the same, and are too easy.
         cells: cells.
         phone_pairs: ordered phone pairs with a cell.
         token_pairs: distances computed.
@@ -50,6 +54,7 @@ class AbxCounts:
     clamped: int
     subsampled: int
     no_partner: int
+    overlapping: int
     cells: int
     phone_pairs: int
     token_pairs: int
@@ -131,30 +136,29 @@ def abx_scores(
         seed=seed,
     )
     tokens = _cut(features, items, spans, plan, frame_rate=frame_rate)
-    comparison = make_comparison(plan, device=device)
+    # Distances of discrete units are small whole numbers: there, paths tie all the time.
+    layout = make_layout(plan, tokens.starts, tokens.lengths, directed=distance == "identical")
     counts = AbxCounts(
         items=len(items),
         no_frame=sum(length <= 0 for _, length in spans),
         clamped=tokens.n_clamped,
         subsampled=plan.n_subsampled,
         no_partner=sum(length > 0 for _, length in spans) - plan.n_subsampled - len(_members(plan)),
+        overlapping=_n_overlapping(items, plan),
         cells=len(plan.cells),
         phone_pairs=len(plan.cells.pairs),
-        token_pairs=len(comparison.first),
+        token_pairs=layout.n_pairs,
         triples=int(plan.cells.n_triples.sum()),
     )
-    results = {}
-    for name in list(tokens.frames):
-        distances = pair_distances(
-            torch.cat(tokens.frames.pop(name)).to(device),
-            tokens.starts,
-            tokens.lengths,
-            comparison,
-            distance=distance,
-        )
-        errors = cell_errors(distances, comparison)
-        results[name] = AbxResult(float(collapsed_error(plan.cells, errors)), errors, plan.cells, counts)
-    return results
+    frames = {
+        name: prepare(torch.cat(tokens.frames.pop(name)).to(device), distance=distance)
+        for name in list(tokens.frames)
+    }
+    errors = cell_errors(token_distances(frames, layout, distance=distance), layout)
+    return {
+        name: AbxResult(float(collapsed_error(plan.cells, found)), found, plan.cells, counts)
+        for name, found in errors.items()
+    }
 
 
 @dataclass
@@ -170,6 +174,17 @@ class _Tokens:
 def _members(plan: Plan) -> set[int]:
     """Positions of the tokens that are in a cell."""
     return {int(token) for group in np.unique(plan.cell_groups) for token in plan.groups[group]}
+
+
+def _n_overlapping(items: Sequence[AbxItem], plan: Plan) -> int:
+    n_overlapping = 0
+    for number in np.unique(plan.cell_groups):
+        tokens = sorted((items[token] for token in plan.groups[number]), key=lambda i: (i.file, i.onset))
+        n_overlapping += sum(
+            first.file == second.file and second.onset < first.offset
+            for first, second in itertools.pairwise(tokens)
+        )
+    return n_overlapping
 
 
 def _cut(

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.cli.evaluate_abx import add_abx_arguments
 from fairseq_vgs.cli.evaluate_run import add_run_arguments
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ examples:
   fairseq-vgs evaluate retrieval checkpoints/checkpoint_best.pt DATA
   fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --split valid --output results/valid
   fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
+  fairseq-vgs evaluate abx checkpoint_best.pt manifests/embedded/abx
   fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx
 """
 RETRIEVAL_DESCRIPTION = """\
@@ -90,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     retrieval.add_argument("--force", action="store_true", help="replace existing results")
     retrieval.set_defaults(run_evaluation=run_retrieval)
+    add_abx_arguments(kinds)
     add_run_arguments(kinds, epilog=EPILOG)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 NAME = "plot"
-HELP = "draw losses, recalls or cooperation probes of a training run"
+HELP = "draw losses, recalls, cooperation probes of a training run, or phone ABX by layer"
 EPILOG = """\
 examples:
   fairseq-vgs plot training outputs/vgs/RUN/history.jsonl training.png
   fairseq-vgs plot probes outputs/vgs/RUN/probes.jsonl probes.png
+  fairseq-vgs plot abx checkpoint_best_abx_within_within abx.png
 
 LOG of a training plot is the run's history.jsonl, which has every update. Logs of fairseq are read too:
 common.log_file and hydra_train.log, as JSON (common.log_format=json) or as plain text (mostly one point per
@@ -31,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)",
         log="the run's probes.jsonl",
     )
+    abx = _kind_parser(kinds, "abx", "phone ABX error of every layer, with chance")
+    abx.add_argument(
+        "results", type=Path, nargs="+", metavar="RESULTS", help="folder of fairseq-vgs evaluate abx"
+    )
+    _add_output(abx)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,17 +45,26 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.suffix.lower() != ".png":
         raise ManifestError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
-    table = _plot_probes(args) if args.plot == "probes" else _plot_training(args)
+    table = {"training": _plot_training, "probes": _plot_probes, "abx": _plot_abx}[args.plot](args)
     print(args.output)
     print(table)
     return 0
 
 
 def _add_kind(kinds: Any, name: str, summary: str, *, log: str) -> None:
-    parser = kinds.add_parser(
+    parser = _kind_parser(kinds, name, summary)
+    parser.add_argument("log", type=Path, metavar="LOG", help=log)
+    _add_output(parser)
+
+
+def _kind_parser(kinds: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(
         name, help=summary, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("log", type=Path, metavar="LOG", help=log)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "output", type=Path, metavar="OUTPUT.png", help="the picture; OUTPUT.csv comes beside it"
     )
@@ -74,3 +89,10 @@ def _plot_probes(args: argparse.Namespace) -> Path:
     from fairseq_vgs.evaluation.probe_plot import plot_probes
 
     return plot_probes(read_probes(args.log), args.output, force=args.force)
+
+
+def _plot_abx(args: argparse.Namespace) -> Path:
+    from fairseq_vgs.evaluation.abx_plot import plot_abx
+    from fairseq_vgs.evaluation.abx_results import read_abx
+
+    return plot_abx({str(folder): read_abx(folder) for folder in args.results}, args.output, force=args.force)

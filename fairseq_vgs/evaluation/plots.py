@@ -13,7 +13,7 @@ from fairseq_vgs.evaluation.training_log import TRAIN, Curve, TrainingLog, Train
 from fairseq_vgs.manifest.atomic import atomic_write
 
 # Okabe and Ito's colours: told apart with any kind of colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _LOSSES = {
     "loss": "total",
     "vgs_loss": "VGS",
@@ -75,9 +75,7 @@ def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) ->
     """
     table = output.with_suffix(".csv")
     if not force:
-        for path in (output, table):
-            if path.exists():
-                raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
+        refuse_existing(output, table)
     rows: list[tuple[str | int | float, ...]] = [
         (panel.title, series.label, int(update), float(value), panel.unit)
         for panel in panels
@@ -95,6 +93,13 @@ def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) ->
     with atomic_write(output, force=force, mode="wb") as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": "fairseq_vgs"})
     return table
+
+
+def refuse_existing(*paths: Path) -> None:
+    """Raise FileExistsError if one of the files is there."""
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
 
 
 def training_panels(log: TrainingLog) -> list[Panel]:
@@ -122,7 +127,7 @@ def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float 
 
 def _loss_panel(log: TrainingLog) -> Panel:
     panel = Panel("Loss", "nats per item")
-    for colour, (name, label) in zip(_COLOURS, _LOSSES.items(), strict=False):
+    for colour, (name, label) in zip(COLOURS, _LOSSES.items(), strict=False):
         for part in (TRAIN, *log.validation_parts):
             curve = log.curve(part, name)
             if curve is not None:
@@ -133,7 +138,7 @@ def _loss_panel(log: TrainingLog) -> Panel:
 def _recall_panel(log: TrainingLog, direction: str) -> Panel:
     panel = Panel(f"Retrieval, {_DIRECTIONS[direction]}", "recall, %", limits=(0.0, 100.0))
     for part in log.validation_parts:
-        for colour, k in zip(_COLOURS, RECALL_CUTOFFS, strict=False):
+        for colour, k in zip(COLOURS, RECALL_CUTOFFS, strict=False):
             curve = log.curve(part, f"{direction}_r{k}")
             if curve is not None:
                 chance = recall_chance(log, part, direction, k)
@@ -147,7 +152,7 @@ def _recall_panel(log: TrainingLog, direction: str) -> Panel:
 def _alpha_panel(log: TrainingLog) -> Panel:
     curve = log.curve(TRAIN, "alpha")
     series = (
-        [Series("alpha", curve, _COLOURS[0])]
+        [Series("alpha", curve, COLOURS[0])]
         if curve is not None and len(set(curve.values.tolist())) > 1
         else []
     )

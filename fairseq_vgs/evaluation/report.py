@@ -133,7 +133,7 @@ def format_table(models: Mapping[str, Mapping[str, Metric]]) -> str:
         chances = [f"{metrics[f'{direction}_{column}'].chance:.1f}" for column in columns]
         median, mrr = metrics[f"{direction}_median_rank"], metrics[f"{direction}_mrr"]
         rows.append(["  chance", *chances, f"{median.chance:g}", f"{mrr.chance:.3f}"])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _percentage(metric: Metric) -> str:
@@ -141,7 +141,8 @@ def _percentage(metric: Metric) -> str:
     return f"{value.value:.1f} [{value.low:.1f}, {value.high:.1f}]"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows of cells, which may end early, in columns."""
     width = max(len(row) for row in rows)
     padded = [[*row, *[""] * (width - len(row))] for row in rows]
     sizes = [max(len(row[column]) for row in padded) for column in range(width)]

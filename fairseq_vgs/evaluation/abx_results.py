@@ -1,0 +1,195 @@
+"""A folder of ABX results: figures of all models and layers, and one CSV row per cell.
+
+```
+metrics.json      errors with n, chance and intervals; what was compared and what was not; provenance
+cells_MODEL.csv   phone_a, phone_b, previous_phone, next_phone, speaker, x_speaker, triples, and the error
+                  (0..1) of every layer
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairseq_vgs.evaluation import bootstrap
+from fairseq_vgs.evaluation.abx import AbxCells, AbxResult, pair_errors
+from fairseq_vgs.evaluation.report import aligned
+from fairseq_vgs.evaluation.results import (
+    METRICS_NAME,
+    Metric,
+    read_metrics,
+    write_metrics,
+    write_table,
+)
+
+KIND = "abx"
+CHANCE = 50.0
+"""Error in percent of features that know nothing, and of features that are all equal."""
+
+_METHOD = "bootstrap over phone pairs"
+_CELL_COLUMNS = ("phone_a", "phone_b", "previous_phone", "next_phone", "speaker", "x_speaker", "triples")
+
+
+@dataclass(frozen=True)
+class AbxModel:
+    """What was measured of one model, or of a baseline.
+
+    Attributes:
+        layers: name of a layer -> its result; all on the same cells.
+        frame_rate: frames per second.
+        title: for tables and plots.
+        n_updates: updates it was trained for.
+        seconds: wall time.
+    """
+
+    layers: Mapping[str, AbxResult]
+    frame_rate: float
+    title: str
+    n_updates: int
+    seconds: float
+
+    @property
+    def any_layer(self) -> AbxResult:
+        """One of the results, for what all have in common."""
+        return next(iter(self.layers.values()))
+
+    @property
+    def is_collapsed(self) -> bool:
+        """Every cell of every layer is exactly at chance: all frames are equal."""
+        return all(bool(np.all(result.cell_errors == 0.5)) for result in self.layers.values())
+
+
+def layer_metrics(model: AbxModel, *, seed: int) -> dict[str, Metric]:
+    """Return the error of each layer in percent, with 95 % intervals over resampled pairs of phones."""
+    metrics = {}
+    for name, result in model.layers.items():
+        interval = bootstrap.mean_interval(
+            100.0 * pair_errors(result.cells, result.cell_errors), result.cells.unordered_pair, seed=seed
+        )
+        metrics[name] = Metric(replace(interval, method=_METHOD), len(result.cells), CHANCE, "%")
+    return metrics
+
+
+def layer_differences(first: AbxModel, second: AbxModel, *, seed: int) -> dict[str, Metric] | None:
+    """Return first minus second (percentage points) per layer, on the same resampled pairs of phones.
+
+    A second model with one layer (MFCC) is compared with every layer of the first. None where the models were
+    measured on other phone pairs, as can happen at another frame rate.
+    """
+    if first.any_layer.cells.pairs != second.any_layer.cells.pairs:
+        return None
+    differences = {}
+    for name, result in first.layers.items():
+        other = second.any_layer if len(second.layers) == 1 else second.layers[name]
+        interval = bootstrap.paired_difference(
+            100.0 * pair_errors(result.cells, result.cell_errors),
+            100.0 * pair_errors(other.cells, other.cell_errors),
+            result.cells.unordered_pair,
+            seed=seed,
+        )
+        metric = Metric(replace(interval, method=_METHOD), len(result.cells), None, "percentage points")
+        differences[name] = metric
+    return differences
+
+
+def model_json(model: AbxModel, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Return a model's part of metrics.json."""
+    return {
+        "title": model.title,
+        "n_updates": model.n_updates,
+        "frame_rate": model.frame_rate,
+        "counts": asdict(model.any_layer.counts),
+        "metrics": {name: metric.as_json() for name, metric in metrics.items()},
+        "seconds": round(model.seconds, 3),
+    }
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise FileExistsError if the folder holds results: better before the work than after it."""
+    if (folder / METRICS_NAME).exists():
+        raise FileExistsError(
+            f"{folder / METRICS_NAME}: already exists; pass --force to replace it, or another --output"
+        )
+
+
+def write_abx(
+    folder: Path, *, metrics: Mapping[str, Any], models: Mapping[str, AbxModel], force: bool = False
+) -> None:
+    """Write a results folder; metrics.json last, so that its presence says that the rest is there."""
+    for name, model in models.items():
+        cells = model.any_layer.cells
+        columns = [*_cell_columns(cells), *(result.cell_errors for result in model.layers.values())]
+        rows = zip(*columns, strict=True)
+        write_table(folder / f"cells_{name}.csv", (*_CELL_COLUMNS, *model.layers), rows, force=force)
+    write_metrics(folder / METRICS_NAME, {"kind": KIND, **metrics}, force=force)
+
+
+def read_abx(folder: Path) -> dict[str, Any]:
+    """Read a results folder's metrics.json.
+
+    Raises:
+        ResultsError: missing, or not that of an ABX evaluation.
+    """
+    return read_metrics(folder / METRICS_NAME, kind=KIND)
+
+
+def format_table(models: Mapping[str, AbxModel], metrics: Mapping[str, Mapping[str, Metric]]) -> str:
+    """Lay out errors in percent: a row per layer, a column per model with layers, then MFCC and chance.
+
+    Args:
+        models: by name; the first has layers.
+        metrics: name of a model -> what `layer_metrics` gave.
+    """
+    layers = list(next(iter(metrics.values())))
+    layered = [name for name in models if list(metrics[name]) == layers]
+    rows = [["", *(models[name].title for name in layered)]]
+    rows += [[layer, *(_cell(metrics[name][layer]) for name in layered)] for layer in layers]
+    rows += [
+        [layer, _cell(metric)]
+        for name in models
+        if name not in layered
+        for layer, metric in metrics[name].items()
+    ]
+    rows.append(["chance", f"{CHANCE:.1f}"])
+    return aligned(rows)
+
+
+def describe_counts(model: AbxModel) -> str:
+    """Say in one line what was compared, and what was not."""
+    counts = model.any_layer.counts
+    left_out = {
+        "without a frame": counts.no_frame,
+        "drawn out of large groups": counts.subsampled,
+        "without a partner": counts.no_partner,
+    }
+    parts = [f"{counts.items} items, {counts.cells} cells, {counts.phone_pairs} ordered phone pairs"]
+    if any(left_out.values()):
+        parts.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items() if n))
+    if counts.clamped:
+        parts.append(f"{counts.clamped} cut by a frame at the end of their recording")
+    if counts.overlapping:
+        parts.append(f"{counts.overlapping} share frames with a token that they are compared with")
+    return "; ".join(parts)
+
+
+def _cell_columns(cells: AbxCells) -> list[Sequence[Any]]:
+    pairs = [cells.pairs[number] for number in cells.pair.tolist()]
+    contexts = [cells.contexts[number] for number in cells.context.tolist()]
+    return [
+        *([pair[side] for pair in pairs] for side in (0, 1)),
+        *([context[side] for context in contexts] for side in (0, 1)),
+        *(
+            [cells.speakers[number] for number in column.tolist()]
+            for column in (cells.speaker, cells.x_speaker)
+        ),
+        cells.n_triples.tolist(),
+    ]
+
+
+def _cell(metric: Metric) -> str:
+    return f"{metric.value.value:.1f} [{metric.value.low:.1f}, {metric.value.high:.1f}]"

@@ -21,9 +21,11 @@ from fairseq_vgs.study.curves import (
 from fairseq_vgs.study.results import Training
 
 
-@pytest.fixture
-def results(tmp_path):
-    return study_results(tmp_path, seeds=(1, 2), scenarios=("vgs", "vgs_plus", "w2v2_then_vgs"))
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return study_results(
+        tmp_path_factory.mktemp("items"), seeds=(1, 2), scenarios=("vgs", "vgs_plus", "w2v2_then_vgs")
+    )
 
 
 def curve(updates, values) -> Curve:

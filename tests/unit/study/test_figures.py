@@ -15,9 +15,9 @@ from fairseq_vgs.study.figures import study_figures, write_figure
 SCENARIOS = ("w2v2", "vgs_plus", "w2v2_then_vgs")
 
 
-@pytest.fixture
-def results(tmp_path):
-    return study_results(tmp_path / "items", seeds=(1, 2), scenarios=SCENARIOS)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return study_results(tmp_path_factory.mktemp("items"), seeds=(1, 2), scenarios=SCENARIOS)
 
 
 def by_name(results):

@@ -24,9 +24,9 @@ from fairseq_vgs.study.tables import (
 SCENARIOS = ("w2v2", "vgs", "w2v2_then_vgs")
 
 
-@pytest.fixture
-def results(tmp_path):
-    return study_results(tmp_path, seeds=(1, 2), scenarios=SCENARIOS)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return study_results(tmp_path_factory.mktemp("items"), seeds=(1, 2), scenarios=SCENARIOS)
 
 
 @pytest.fixture

@@ -7,9 +7,12 @@ from fairseq.dataclass.initialize import add_defaults, hydra_init
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from fairseq_vgs.study.settings import SCENARIOS
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "vgs"
 PRIMARIES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in ("base", "study"))
 ALPHA = {"w2v2": [0.0], "vgs": [1.0], "vgs_plus": [0.5]}
+SCHEDULED = {name: name.split("_then_")[1] for name in SCENARIOS if "_then_" in name}
 
 
 def composed(primary, *overrides):
@@ -20,8 +23,8 @@ def composed(primary, *overrides):
     return cfg
 
 
-def test_primaries_exist():
-    assert set(ALPHA) <= set(PRIMARIES)
+def test_primaries_are_the_nine_scenarios():
+    assert set(PRIMARIES) == set(SCENARIOS)
 
 
 @pytest.mark.parametrize("primary", PRIMARIES)
@@ -66,3 +69,26 @@ def test_command_line_wins():
     assert cfg.model.vgs_layer == 3
     assert list(cfg.criterion.alpha_values) == [0.1]
     assert cfg.task.data == "elsewhere"
+
+
+@pytest.mark.parametrize(("primary", "second"), SCHEDULED.items())
+def test_second_phase_is_its_base_and_a_start_that_has_to_be_given(primary, second):
+    phase, base = composed(primary), composed(second)
+    start = phase.checkpoint.finetune_from_model
+    assert "give checkpoint.finetune_from_model=" in start  # no file: fairseq stops, and shows it
+    phase.checkpoint.finetune_from_model = None
+    assert phase == base
+
+
+def test_one_run_variant_needs_the_update_at_which_alpha_jumps():
+    cfg = composed("vgs_plus", "scenario=w2v2_then_vgs_in_one_run", "criterion.alpha_boundaries=[200]")
+    assert cfg.criterion.alpha_schedule == "piecewise"
+    assert list(cfg.criterion.alpha_values) == [0.0, 1.0]
+    assert list(cfg.criterion.alpha_boundaries) == [200]
+
+
+def test_paper_length():
+    """70 epochs of floor(592,187 / 64) updates, a tenth of them to warm up."""
+    cfg = composed("vgs_plus", "model=base", "run_config=gpu_1", "task.data=somewhere")
+    assert cfg.optimization.max_update == 70 * (592_187 // 64)
+    assert cfg.lr_scheduler.warmup_updates == 7 * (592_187 // 64)

@@ -13,7 +13,7 @@ from fairseq_vgs.evaluation.training_log import Curve
 from fairseq_vgs.study.results import Point, StudyResults
 from fairseq_vgs.study.settings import BASES
 
-_MAX_LOGGED = 100  # points of a logged curve that are drawn; what is logged more often is averaged
+_N_LOGGED = 100  # points over a scenario's whole length; what is logged more often is averaged
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,34 @@ def logged_curves(results: StudyResults, scenario: str, loss: str) -> SeedCurves
             continue
         updates, values = training.losses[loss]
         kept = ~np.isnan(values)
-        n_parts = min(_MAX_LOGGED, int(kept.sum()))
-        if n_parts:
-            found[seed] = Curve(
-                np.array([part[-1] for part in np.array_split(updates[kept], n_parts)], dtype=np.int64),
-                np.array([part.mean() for part in np.array_split(values[kept], n_parts)]),
-            )
+        if kept.any():
+            width = -(-results.settings.updates_of(scenario) // _N_LOGGED)
+            _, part = np.unique((updates[kept] - 1) // width, return_inverse=True)
+            means = np.bincount(part, weights=values[kept]) / np.bincount(part)
+            ends = np.flatnonzero(np.diff(part, append=-1))
+            found[seed] = Curve(updates[kept][ends], means)
     return SeedCurves(found)
 
 
-def probe_curves(results: StudyResults, scenario: str, column: str) -> dict[str, SeedCurves]:
-    """Collect a column of `ProbeRecord` of a scenario by layer, in the order of the records."""
+def probe_curves(
+    results: StudyResults, scenario: str, column: str, *, second: bool = False
+) -> dict[str, SeedCurves]:
+    """Collect a column of `ProbeRecord` of one phase of a scenario by layer, in the order of the records.
+
+    The second phase's own record at its start, which drift is measured from, is told from the last one of the
+    first phase by coming after it.
+    """
     by_layer: dict[str, dict[int, Curve]] = {}
+    start = boundary(results, scenario)
     for seed in results.settings.seeds:
         training = results.training.get((scenario, seed))
-        probes = training.probes if training else ()
-        records = {probe.update: getattr(probe, column) for probe in probes}
+        records: dict[int, Mapping[str, float]] = {}
+        latest = -1
+        for probe in training.probes if training else ():
+            is_second = start is not None and (probe.update > start or latest == probe.update == start)
+            latest = probe.update
+            if is_second == second:
+                records[probe.update] = getattr(probe, column)
         for layer in dict.fromkeys(name for values in records.values() for name in values):
             curve = _curve((update, values.get(layer, math.nan)) for update, values in records.items())
             if curve is not None:
@@ -103,6 +115,11 @@ def loss(name: str) -> Callable[[Point], float]:
 def retrieval(name: str) -> Callable[[Point], float]:
     """Return what reads a retrieval measure of a checkpoint; NaN if it was not measured."""
     return lambda point: point.retrieval.get(name, math.nan)
+
+
+def abx(layer: str) -> Callable[[Point], float]:
+    """Return what reads a layer's ABX error of a checkpoint, percent; NaN if it was not measured."""
+    return lambda point: point.abx.get(layer, math.nan)
 
 
 def recall_at_10(point: Point) -> float:

@@ -18,7 +18,8 @@ import fairseq_vgs
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import report_parts as parts
-from fairseq_vgs.study.figures import Figure, study_figures, write_figure
+from fairseq_vgs.study.figure_drawing import Figure, write_figure
+from fairseq_vgs.study.figures import study_figures
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.statistics import N_RESAMPLES, Sampler
 from fairseq_vgs.study.tables import (
@@ -130,7 +131,7 @@ def _summary(results: StudyResults) -> str:
     n_scenarios, n_seeds = len(settings.scenarios), len(settings.seeds)
     return (
         "How self-supervised learning on speech alone (W2V2) and learning from speech with pictures (VGS) "
-        "work together: one after the other, (A, B), or both at once, VGS+. "
+        "work together: one after the other, (A, B), or both at once, VGS+; after Khorrami et al. (2023). "
         f"{_count(n_scenarios, 'scenario')}, each with {_count(n_seeds, 'seed')}."
     )
 

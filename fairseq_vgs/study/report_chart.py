@@ -10,7 +10,7 @@ from html import escape
 from fairseq_vgs.evaluation.training_log import Curve
 
 _WIDTH, _HEIGHT = 560, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 22, 40
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.evaluation.training_log import Curve
 from fairseq_vgs.study.curves import boundary, loss, point_curves, recall_at_10
-from fairseq_vgs.study.figures import Figure
+from fairseq_vgs.study.figure_drawing import Figure
 from fairseq_vgs.study.report_chart import Chart, ChartLine, render_chart
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import Estimate, Measure
 from fairseq_vgs.study.tables import Row, Table, plain
-from fairseq_vgs.study.verdicts import DOES_NOT_HOLD, HOLDS, Line, Verdict, signed_interval
+from fairseq_vgs.study.verdicts import DOES_NOT_HOLD, HOLDS, Line, Verdict, signed, signed_interval
 
 # Tol's "muted" colours: nine that are told apart with any kind of colour vision.
 _COLOURS = (
@@ -30,7 +30,7 @@ def verdict_card(verdict: Verdict) -> str:
     number = ""
     if verdict.difference is not None:
         text = escape(signed_interval(verdict.difference, verdict.finding.measure))
-        seeds = _seeds(verdict.difference, verdict.finding.measure)
+        seeds = _seeds(verdict.difference, verdict.finding.measure, signed)
         number = f'<p>{escape(verdict.what)}: <span class="number">{text}</span> {seeds}</p>'
     remarks = "".join(f"<p>{escape(remark)}</p>" for remark in verdict.remarks)
     lines = "".join(_verdict_line(line) for line in verdict.lines)
@@ -114,12 +114,13 @@ def run_html(results: StudyResults) -> str:
 
 def _verdict_line(line: Line) -> str:
     text = signed_interval(line.estimate, line.measure) if line.is_difference else _interval(line)
-    return f"<dt>{escape(line.label)}</dt><dd>{escape(text)} {_seeds(line.estimate, line.measure)}</dd>"
+    seeds = _seeds(line.estimate, line.measure, signed if line.is_difference else plain)
+    return f"<dt>{escape(line.label)}</dt><dd>{escape(text)} {seeds}</dd>"
 
 
-def _seeds(found: Estimate, measure: Measure) -> str:
-    values = " · ".join(plain(value, measure) for value in found.per_seed.values())
-    return f"<small>seeds: {escape(values)}</small>"
+def _seeds(found: Estimate, measure: Measure, write: Callable[[float, Measure], str]) -> str:
+    values = " · ".join(write(value, measure) for value in found.per_seed.values())
+    return f"<small>seeds: {escape(values)}</small>" if found.seeds_measured else ""
 
 
 def _interval(line: Line) -> str:
@@ -193,7 +194,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}: ")
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield name, ", ".join(str(entry) for entry in value) or "none"
+            yield name, " ".join(str(entry) for entry in value) or "none"
         else:
             yield name, "none" if value is None else str(value)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,7 @@ class Estimate:
         per_seed: seed -> value, or difference.
         seed_sd: standard deviation between seeds; NaN with one seed.
         item_se: bootstrap standard error over test items.
+        n_items: pictures, or pairs of phones, that were resampled.
     """
 
     value: float
@@ -115,6 +116,7 @@ class Estimate:
     per_seed: Mapping[int, float]
     seed_sd: float
     item_se: float
+    n_items: int
 
     @property
     def seeds_measured(self) -> bool:
@@ -131,6 +133,7 @@ class Estimate:
             "seeds_measured": self.seeds_measured,
             "seed_sd": None if math.isnan(self.seed_sd) else self.seed_sd,
             "item_se": self.item_se,
+            "n_items": self.n_items,
         }
 
 
@@ -241,18 +244,17 @@ def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) ->
     samples = _samples(points, measure, sampler)
     if not samples:
         return None
+    n_items = next(iter(samples.values())).n_items
     found = mean_over_seeds(
         {seed: sample.value for seed, sample in samples.items()},
         np.mean([sample.draws for sample in samples.values()], axis=0),
+        n_items=n_items,
     )
     low, high = found.low, found.high
     if measure.unit == "%" and set(found.per_seed.values()) in ({0.0}, {measure.highest}):
-        n_items = next(iter(samples.values())).n_items
         margin = measure.highest * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / n_items))
         low, high = found.value - margin, found.value + margin
-    return Estimate(
-        found.value, max(low, 0.0), min(high, measure.highest), found.per_seed, found.seed_sd, found.item_se
-    )
+    return replace(found, low=max(low, 0.0), high=min(high, measure.highest))
 
 
 def difference(
@@ -280,15 +282,17 @@ def difference(
     return mean_over_seeds(
         {seed: ours[seed].value - theirs[seed].value for seed in seeds},
         np.mean([ours[seed].draws - theirs[seed].draws for seed in seeds], axis=0),
+        n_items=ours[seeds[0]].n_items,
     )
 
 
-def mean_over_seeds(per_seed: Mapping[int, float], draws: FloatArray) -> Estimate:
+def mean_over_seeds(per_seed: Mapping[int, float], draws: FloatArray, *, n_items: int = 0) -> Estimate:
     """Combine the variation between seeds with that between items, as the module says.
 
     Args:
         per_seed: seed -> value, or paired difference.
         draws: f64[N] its mean over seeds on resampled items.
+        n_items: items that were resampled, for the record.
     """
     values = np.array(list(per_seed.values()), dtype=np.float64)
     n, value = len(values), float(values.mean())
@@ -298,7 +302,7 @@ def mean_over_seeds(per_seed: Mapping[int, float], draws: FloatArray) -> Estimat
         seed_sd = float(values.std(ddof=1))
         seed_part = float(stdtrit(n - 1, (1.0 + LEVEL) / 2.0)) * seed_sd / math.sqrt(n)
     half = math.hypot(seed_part, _NORMAL_QUANTILE * item_se)
-    return Estimate(value, value - half, value + half, dict(per_seed), seed_sd, item_se)
+    return Estimate(value, value - half, value + half, dict(per_seed), seed_sd, item_se, n_items)
 
 
 def _samples(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> dict[int, Sample]:

@@ -70,9 +70,9 @@ class Row:
         return NOTHING if constant is None else plain(constant, measure)
 
     def seeds_cell(self, measure: Measure) -> str:
-        """Write every seed's own value, with the best layer in brackets where there is one."""
+        """Write every seed's own value (and its best layer), unless the mean says the same."""
         found = self.estimates.get(measure.name)
-        if found is None:
+        if found is None or not (self.layers or found.seeds_measured):
             return ""
         texts = []
         for seed, value in found.per_seed.items():
@@ -112,7 +112,7 @@ def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
     rows = [
         _row(name, points, RETRIEVAL_WRITTEN, results, sampler) for name, points in _rows_of_points(results)
     ]
-    note = "Mean over seeds [95 % interval]; below it every seed's value."
+    note = f"{_interval_words(rows, 'pictures')}; below it every seed's value."
     chance = _chance(results, RETRIEVAL_WRITTEN)
     return Table("Speech-image retrieval", note, RETRIEVAL_SHOWN, (*rows, chance))
 
@@ -123,7 +123,7 @@ def abx_table(results: StudyResults, sampler: Sampler) -> Table:
     baselines = [
         Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
     ]
-    note = "Mean over seeds [95 % interval]; below it every seed's value and, in brackets, its best layer."
+    note = f"{_interval_words(rows, 'pairs of phones')}; below it every seed's value (its best layer)."
     return Table("Phone discrimination", note, PHONES, (*rows, *baselines, _chance(results, PHONES)))
 
 
@@ -158,7 +158,7 @@ def csv_rows(
 
 
 def markdown(table: Table) -> str:
-    """Write a table in Markdown; below the mean and interval stands every seed's value."""
+    """Write a table with its note in Markdown."""
     heads = ["", *(f"{measure.title}, {measure.unit}" for measure in table.measures), "seeds"]
     lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
     for row in table.rows:
@@ -167,7 +167,7 @@ def markdown(table: Table) -> str:
             seeds = row.seeds_cell(measure)
             cells.append(f"{row.cell(measure)}<br><sub>{seeds}</sub>" if seeds else row.cell(measure))
         lines.append(_line([row.title, *cells, row.seeds_text]))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", table.note]) + "\n"
 
 
 def latex(table: Table) -> str:
@@ -238,6 +238,12 @@ def _row(
         layers={seed: layer for seed, layer in layers.items() if layer is not None},
         n_planned=len(results.settings.seeds),
     )
+
+
+def _interval_words(rows: Sequence[Row], items: str) -> str:
+    numbers = {found.n_items for row in rows for found in row.estimates.values()}
+    n_items = f"{numbers.pop()} " if len(numbers) == 1 else ""
+    return f"Mean over seeds [95 % interval over seeds and {n_items}{items}]"
 
 
 def _chance(results: StudyResults, measures: Sequence[Measure]) -> Row:

@@ -168,21 +168,20 @@ def _training(chosen: StudySettings, scenario: str, seed: int, *, probes: bool) 
         if trained.get(scenario, name) == name:
             values = start - slope * skills[:, column] + 0.3 * noise.standard_normal(len(updates))
             losses[name] = (updates.astype(np.int64), values)
-    records = [
-        ProbeRecord(
-            update,
-            {
-                name: 0.3 - 0.001 * update + 0.05 * place
-                for place, name in enumerate(("extractor", "layer_1", "layer_2", "shared"))
-            },
-            {},
-            {},
-            {
-                name: float(np.exp(-update / (100.0 * (place + 1))))
-                for place, name in enumerate(("extractor", *LAYERS))
-            },
-        )
-        for update in range(40, chosen.updates_of(scenario) + 1, 40)
-    ]
+    start = 0 if scenario in BASES else chosen.first_updates
+    spans = (
+        [(0, start), (start, chosen.updates_of(scenario))] if start else [(0, chosen.updates_of(scenario))]
+    )
+    records = [_probe(update, update - begin) for begin, end in spans for update in range(begin, end + 1, 40)]
     boundary = None if scenario in BASES else chosen.first_updates
     return Training(losses, boundary, tuple(records) if probes and "vgs_plus" in scenario else ())
+
+
+def _probe(update: int, since_start: int) -> ProbeRecord:
+    groups = ("extractor", "layer_1", "layer_2", "shared")
+    cosines = {name: 0.3 - 0.001 * update + 0.05 * place for place, name in enumerate(groups)}
+    drift = {
+        name: float(np.exp(-since_start / (100.0 * (place + 1))))
+        for place, name in enumerate(("extractor", *LAYERS))
+    }
+    return ProbeRecord(update, cosines, {}, {}, drift)

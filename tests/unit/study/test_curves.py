@@ -55,14 +55,18 @@ def test_seeds_without_points_have_no_curve(results):
     assert point_curves(results, "vgs", loss("nothing")).seeds == {}
 
 
-def test_logged_losses_are_averaged_in_equal_parts_without_gaps(results):
-    updates = np.arange(1, 1001)
+def test_logged_losses_are_averaged_over_equally_many_updates_without_gaps(results):
+    updates = np.arange(1, 281)
     values = np.where(updates % 2 == 0, np.nan, updates.astype(np.float64))
-    training = {("vgs", 1): Training({"vgs_loss": (updates, values)}, None)}
-    found = logged_curves(replace(results, training=training), "vgs", "vgs_loss").seeds[1]
-    assert len(found.updates) == 100
-    assert found.values[0] == np.mean([1, 3, 5, 7, 9])
-    assert found.updates[-1] == 999
+    training = {
+        ("vgs", 1): Training({"vgs_loss": (updates, values)}, None),
+        ("vgs", 2): Training({"vgs_loss": (updates[:5], np.ones(5))}, None),
+    }
+    found = logged_curves(replace(results, training=training), "vgs", "vgs_loss").seeds
+    assert found[1].updates.tolist()[:3] == [3, 5, 9]  # the last logged of 1-3, 4-6, 7-9
+    assert found[1].values.tolist()[:3] == [2.0, 5.0, 8.0]
+    assert (found[1].updates[-1], found[1].values[-1]) == (279, 278.0)
+    assert found[2].updates.tolist() == [3, 5]  # a run that has just begun is not drawn finer
     assert logged_curves(results, "vgs", "ssl_loss").seeds == {}
 
 
@@ -72,6 +76,19 @@ def test_probes_by_layer(results):
     record = results.training["vgs_plus", 2].probes[3]
     assert found["layer_2"].seeds[2].values[3] == record.gradient_cosine["layer_2"]
     assert probe_curves(results, "vgs", "cka") == {}
+    assert probe_curves(results, "vgs_plus", "cka", second=True) == {}
+
+
+def test_probes_of_a_second_phase_begin_with_its_own_start(tmp_path):
+    results = study_results(tmp_path, seeds=(1,), scenarios=("vgs_plus_then_vgs",))
+    first, second = (
+        probe_curves(results, "vgs_plus_then_vgs", "cka", second=second)["layer_1"].seeds[1]
+        for second in (False, True)
+    )
+    assert first.updates.tolist() == [0, 40, 80]
+    assert second.updates.tolist() == [80, 120, 160, 200, 240, 280]
+    assert first.values[0] == second.values[0] == 1.0
+    assert first.values[-1] < 1.0
 
 
 def test_boundary(results):

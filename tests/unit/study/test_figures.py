@@ -10,7 +10,8 @@ from support.study_results import study_results, without
 
 from fairseq_vgs.evaluation.results import read_table
 from fairseq_vgs.study.curves import recall_at_10
-from fairseq_vgs.study.figures import study_figures, write_figure
+from fairseq_vgs.study.figure_drawing import write_figure
+from fairseq_vgs.study.figures import study_figures
 
 SCENARIOS = ("w2v2", "vgs_plus", "w2v2_then_vgs")
 

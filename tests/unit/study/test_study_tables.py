@@ -90,7 +90,8 @@ def test_csv_holds_every_measure_and_seed(results, sampler):
 
 def test_markdown_and_latex_are_rectangular(results, sampler):
     for table in (retrieval_table(results, sampler), abx_table(results, sampler)):
-        lines = markdown(table).splitlines()
+        *lines, blank, note = markdown(table).splitlines()
+        assert (blank, note) == ("", table.note)
         assert {line.count("|") for line in lines} == {len(table.measures) + 3}
         body = [line for line in latex(table).splitlines() if line.endswith(r"\\")]
         assert {line.count("&") for line in body} == {len(table.measures)}

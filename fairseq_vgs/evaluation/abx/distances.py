@@ -1,14 +1,13 @@
-"""Distances between frames: f[N, D] and f[M, D] to f[N, M]."""
+"""Distances between frames, f[N, D] and f[M, D] to f[N, M]."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-FrameDistance = Callable[[Tensor, Tensor], Tensor]
 
 _KL_EPSILON = 1e-6  # of Libri-Light's evaluation
 # One more dim of unit vectors: zero with zero is far above every cosine, zero with others -2, others with
@@ -18,15 +17,46 @@ _ROUNDING = 8.0  # in units of the last place
 _MAX_DIFFERENCES = 1 << 23  # numbers held at once by distances that cannot be a matrix product
 
 
-def angular(first: Tensor, second: Tensor) -> Tensor:
-    """Angle as a share of pi; the vectors are of unit length already (`unit_length`).
+Elementwise = Callable[[Tensor], Tensor]
+Between = Callable[[Tensor, Tensor], Tensor]
+
+
+def _unchanged(values: Tensor) -> Tensor:
+    return values
+
+
+@dataclass(frozen=True)
+class FrameDistance:
+    """A distance in three steps, of which the first and the last are cheaper on everything at once.
+
+    Attributes:
+        between: f[N, D] and f[M, D] prepared frames to f[N, M].
+        prepare: what is done to all frames f[frames, D] before.
+        finish: what is done to all results after; may change them in place.
+    """
+
+    between: Between
+    prepare: Elementwise = _unchanged
+    finish: Elementwise = _unchanged
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return f[N, M] of frames f[N, D] and f[M, D] as they are."""
+        frames = self.prepare(torch.cat([first, second]))
+        return self.finish(self.between(frames[: len(first)], frames[len(first) :]))
+
+
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """All dot products."""
+    return first @ second.T
+
+
+def angle(cosine: Tensor) -> Tensor:
+    """Turn cosines, in place, into angles as shares of pi.
 
     A cosine that is 1 but for rounding is 1, so that copies are at distance 0 and ties are ties.
     """
-    cosine = first @ second.T
-    margin = _ROUNDING * torch.finfo(cosine.dtype).eps
-    cosine = torch.where(cosine > 1.0 - margin, torch.ones_like(cosine), cosine)
-    return torch.acos(cosine.clamp(min=-1.0)).div_(math.pi)
+    cosine.masked_fill_(cosine > 1.0 - _ROUNDING * torch.finfo(cosine.dtype).eps, 1.0)
+    return cosine.clamp_(min=-1.0).acos_().div_(math.pi)
 
 
 def euclidean(first: Tensor, second: Tensor) -> Tensor:
@@ -69,18 +99,14 @@ def with_logs(frames: Tensor) -> Tensor:
     return torch.cat([frames, (frames + _KL_EPSILON).log()], dim=-1)
 
 
-DISTANCES: dict[str, FrameDistance] = {
-    "angular": angular,
-    "euclidean": euclidean,
-    "kl_symmetric": kl_symmetric,
-    "identical": identical,
-}
-
-
-PREPARATIONS: dict[str, Callable[[Tensor], Tensor]] = {"angular": unit_length, "kl_symmetric": with_logs}
-"""What happens to all frames f[frames, D], once, before a distance is taken."""
-
-
-def _by_differences(first: Tensor, second: Tensor, distance: FrameDistance) -> Tensor:
+def _by_differences(first: Tensor, second: Tensor, distance: Between) -> Tensor:
     block = max(1, _MAX_DIFFERENCES // max(1, second.numel()))
     return torch.cat([distance(rows[:, None], second) for rows in first.split(block)])
+
+
+DISTANCES: dict[str, FrameDistance] = {
+    "angular": FrameDistance(product, unit_length, angle),
+    "euclidean": FrameDistance(euclidean),
+    "kl_symmetric": FrameDistance(kl_symmetric, with_logs),
+    "identical": FrameDistance(identical),
+}

@@ -20,7 +20,7 @@ from fairseq_vgs.evaluation.abx.errors import AbxError
 from fairseq_vgs.evaluation.abx.items import AbxItem
 from fairseq_vgs.evaluation.abx.layout import make_layout
 from fairseq_vgs.evaluation.abx.plan import CONTEXT_MODES, SPEAKER_MODES, AbxCells, Plan, make_plan
-from fairseq_vgs.evaluation.abx.scoring import cell_errors, prepare, token_distances
+from fairseq_vgs.evaluation.abx.scoring import cell_errors, token_distances
 from fairseq_vgs.evaluation.abx.slicing import exact_rate, frame_span
 
 IntArray = npt.NDArray[np.int64]
@@ -151,7 +151,7 @@ def abx_scores(
         triples=int(plan.cells.n_triples.sum()),
     )
     frames = {
-        name: prepare(torch.cat(tokens.frames.pop(name)).to(device), distance=distance)
+        name: DISTANCES[distance].prepare(torch.cat(tokens.frames.pop(name)).to(device))
         for name in list(tokens.frames)
     }
     errors = cell_errors(token_distances(frames, layout, distance=distance), layout)
@@ -246,7 +246,8 @@ def _check_layers(layers: Mapping[str, Tensor], file: str, before: Mapping[str, 
                 f"features of {file!r}, {name}: expected floating point [frames, dims], got {layer.dtype} "
                 f"{list(layer.shape)}; convert them first"
             )
-        if not bool(torch.isfinite(layer).all()):
+        low, high = torch.aminmax(layer) if layer.numel() else (layer.sum(), layer.sum())
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
             n_faulty = int((~torch.isfinite(layer)).any(dim=1).sum())
             raise AbxError(
                 f"features of {file!r}, {name}: expected finite numbers, got NaN or infinity in {n_faulty} "

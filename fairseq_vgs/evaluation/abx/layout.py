@@ -1,15 +1,16 @@
 """Where the distances of token pairs are computed, and where cells find them.
 
-Cells need rectangles of distances: all tokens of one group against all of another. A rectangle is stored
-once, row-major, whichever of its groups is x. Frame distances come from matrix products over whole groups:
-*runs* of neighbouring rectangles with the same rows, bundled until a table of frame distances is full.
+Cells need *rectangles* of distances: all tokens of one group against all of another. A rectangle is stored
+once, row-major, whichever of its groups is x. Frame distances come from matrix products, which are fast if
+large: neighbouring rectangles are computed as one *block*, even if not all of it is needed, and blocks are
+bundled until a table of frame distances is full.
 
-Shapes: C cells, R rectangles, P token pairs of a bundle, F frames of all tokens.
+Shapes: C cells, P token pairs of a bundle, F frames of all tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,11 @@ from fairseq_vgs.evaluation.abx.plan import Plan
 
 IntArray = npt.NDArray[np.int64]
 
-_MAX_TILE_TOKENS = 32  # larger groups are cut, so that no product is larger than a table
+_MAX_TILE_TOKENS = 32  # larger groups are cut, so that no block is larger than a table
 _MAX_FRAME_DISTANCES = 1 << 24  # of a bundle's table
+_MAX_BLOCK = 1 << 20  # frame distances
+_MAX_WASTE = 1.5  # frame distances of a block per one that is needed
+_SMALL_BLOCK = 1 << 12  # frame distances that cost no more than a call
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,30 @@ class CellSide:
 
 
 @dataclass(frozen=True)
-class Run:
+class Block:
     """One matrix product: frames of the rows x frames of the columns, as slices of `Layout.frames`."""
 
     rows: slice
     columns: slice
 
+    @property
+    def is_square(self) -> bool:
+        """Rows and columns are the same frames."""
+        return self.rows == self.columns
+
+    @property
+    def size(self) -> int:
+        """Number of frame distances."""
+        return int((self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
+
 
 @dataclass(frozen=True)
 class Bundle:
-    """Runs whose results stand one after the other in a table, and the token pairs that are read from it.
+    """Blocks whose results stand one after the other in a table, and the token pairs that are read from it.
 
     Attributes:
-        runs: the products.
+        blocks: the products.
+        n_frame_distances: size of the table.
         offset: int64[P] place of a pair's first frame distance in the table.
         width: int64[P] from one row of the pair to the next.
         n_rows: int64[P] frames of the first token.
@@ -60,7 +75,8 @@ class Bundle:
         mirrored: int64[P] where else it belongs; the same place for most.
     """
 
-    runs: tuple[Run, ...]
+    blocks: tuple[Block, ...]
+    n_frame_distances: int
     offset: IntArray
     width: IntArray
     n_rows: IntArray
@@ -93,14 +109,22 @@ class Layout:
 
     def bundles(self) -> Iterator[Bundle]:
         """Yield all work, bundle after bundle."""
-        tokens, rectangles = self._tokens, self._rectangles
-        tiles = _tiles(tokens)
-        number, row, column = _tile_pairs(tiles, rectangles)
-        n_frames = tiles.frame[1:] - tiles.frame[:-1]
-        filled = np.cumsum(n_frames[row] * n_frames[column])
-        bundle = (filled - 1) // _MAX_FRAME_DISTANCES
-        for part in np.split(np.arange(len(row)), np.flatnonzero(np.diff(bundle)) + 1):
-            yield _bundle(tokens, rectangles, tiles, number[part], row[part], column[part])
+        tiles = _tiles(self._tokens)
+        pairs = _tile_pairs(tiles, self._rectangles)
+        blocks, block = _blocks(tiles, pairs)
+        filled = _cumulative(np.array([found.size for found in blocks], dtype=np.int64))
+        number = (filled[1:] - 1) // _MAX_FRAME_DISTANCES
+        for some in np.split(np.arange(len(blocks)), np.flatnonzero(np.diff(number)) + 1):
+            first, last = int(some[0]), int(some[-1])
+            part = slice(*np.searchsorted(block, [first, last + 1]).tolist())
+            yield _bundle(
+                self._tokens,
+                self._rectangles,
+                tiles,
+                _TilePairs(pairs.rectangle[part], pairs.row[part], pairs.column[part]),
+                blocks=blocks[first : last + 1],
+                block=block[part] - first,
+            )
 
 
 @dataclass(frozen=True)
@@ -131,6 +155,15 @@ class _Tiles:
     group: IntArray
     token: IntArray
     frame: IntArray
+
+
+@dataclass(frozen=True)
+class _TilePairs:
+    """Parts of rectangles: number of the rectangle, tile of the rows, tile of the columns."""
+
+    rectangle: IntArray
+    row: IntArray
+    column: IntArray
 
 
 def make_layout(plan: Plan, starts: IntArray, lengths: IntArray, *, directed: bool = False) -> Layout:
@@ -182,8 +215,8 @@ def _tiles(tokens: _Tokens) -> _Tiles:
     return _Tiles(first, token, tokens.frame[token])
 
 
-def _tile_pairs(tiles: _Tiles, rectangles: _Rectangles) -> tuple[IntArray, IntArray, IntArray]:
-    """Cut rectangles into pairs of tiles: number of the rectangle, tile of the rows, tile of the columns."""
+def _tile_pairs(tiles: _Tiles, rectangles: _Rectangles) -> _TilePairs:
+    """Cut rectangles into pairs of tiles, sorted by row and column."""
     rows, columns = rectangles.rows, rectangles.columns
     n_tiles = np.diff(tiles.group)
     number, i, j = _products(n_tiles[rows], n_tiles[columns])
@@ -192,50 +225,80 @@ def _tile_pairs(tiles: _Tiles, rectangles: _Rectangles) -> tuple[IntArray, IntAr
         wanted = row <= column
         number, row, column = number[wanted], row[wanted], column[wanted]
     order = np.lexsort((column, row))
-    return number[order], row[order], column[order]
+    return _TilePairs(number[order], row[order], column[order])
+
+
+def _blocks(tiles: _Tiles, pairs: _TilePairs) -> tuple[list[Block], IntArray]:
+    """Join neighbours while that wastes little: the blocks, and the number of each pair's block."""
+    begins = np.append(True, (np.diff(pairs.row) != 0) | (np.diff(pairs.column) != 1))
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(begins)) - 1
+    sides = np.stack([pairs.row[first], pairs.row[first] + 1, pairs.column[first], pairs.column[last] + 1])
+    blocks: list[Block] = []
+    numbers = np.empty(len(first), dtype=np.int64)
+    top, bottom, left, right, needed = 0, 0, 0, 0, 0
+    for run, (row, row_end, column, column_end) in enumerate(tiles.frame[sides].T.tolist()):
+        size = (row_end - row) * (column_end - column)
+        lowest, highest = min(left, column), max(right, column_end)
+        joined = (row_end - top) * (highest - lowest)
+        limit = min(_MAX_BLOCK, max(_SMALL_BLOCK, _MAX_WASTE * (needed + size)))
+        if blocks and joined <= limit:
+            bottom, left, right, needed = row_end, lowest, highest, needed + size
+            blocks[-1] = Block(slice(top, bottom), slice(left, right))
+        else:
+            top, bottom, left, right, needed = row, row_end, column, column_end, size
+            blocks.append(Block(slice(top, bottom), slice(left, right)))
+        numbers[run] = len(blocks) - 1
+    return blocks, numbers[np.cumsum(begins) - 1]
 
 
 def _bundle(
     tokens: _Tokens,
     rectangles: _Rectangles,
     tiles: _Tiles,
-    number: IntArray,
-    row: IntArray,
-    column: IntArray,
+    pairs: _TilePairs,
+    *,
+    blocks: Sequence[Block],
+    block: IntArray,
 ) -> Bundle:
-    n_frames, n_tokens = np.diff(tiles.frame), np.diff(tiles.token)
-    begins = np.append(True, (np.diff(row) != 0) | (np.diff(column) != 1))
-    first = np.flatnonzero(begins)
-    last = np.append(first[1:], len(row)) - 1
-    width = tiles.frame[column[last] + 1] - tiles.frame[column[first]]
-    table_offset = _cumulative(n_frames[row[first]] * width)
-    runs = tuple(
-        Run(slice(*tiles.frame[[r, r + 1]].tolist()), slice(*tiles.frame[[c, d + 1]].tolist()))
-        for r, c, d in zip(row[first].tolist(), column[first].tolist(), column[last].tolist(), strict=True)
-    )
-    run = np.cumsum(begins) - 1
-    tile_pair, i, j = _products(n_tokens[row], n_tokens[column])
-    left, right = tiles.token[row[tile_pair]] + i, tiles.token[column[tile_pair]] + j
-    rectangle = number[tile_pair]
-    rows, columns = rectangles.rows[rectangle], rectangles.columns[rectangle]
-    wanted = (left != right) & ((rows != columns) | (left < right) | rectangles.directed)
-    tile_pair, left, right = tile_pair[wanted], left[wanted], right[wanted]
-    rectangle, rows, columns = rectangle[wanted], rows[wanted], columns[wanted]
-    of_run = run[tile_pair]
-    down = tokens.frame[left] - tiles.frame[row[tile_pair]]
-    along = tokens.frame[right] - tiles.frame[column[first][of_run]]
-    i, j = left - tokens.group[rows], right - tokens.group[columns]
-    size = tokens.group[columns + 1] - tokens.group[columns]
-    place = rectangles.offset[rectangle] + i * size + j
-    mirror = (rows == columns) & (not rectangles.directed)
+    """Find the token pairs of some tile pairs.
+
+    Args:
+        tokens: all tokens.
+        rectangles: all rectangles.
+        tiles: all tiles.
+        pairs: tile pairs.
+        blocks: the blocks that they are in.
+        block: number of each tile pair's block among these.
+    """
+    n_tokens = np.diff(tiles.token)
+    tile_pair, i, j = _products(n_tokens[pairs.row], n_tokens[pairs.column])
+    first, second = tiles.token[pairs.row[tile_pair]] + i, tiles.token[pairs.column[tile_pair]] + j
+    number = pairs.rectangle[tile_pair]
+    is_square = rectangles.rows[number] == rectangles.columns[number]
+    wanted = (first != second) & (~is_square | (first < second) | rectangles.directed)
+    first, second, number, is_square = first[wanted], second[wanted], number[wanted], is_square[wanted]
+    of_block = block[tile_pair[wanted]]
+    table_offset = _cumulative(np.array([found.size for found in blocks], dtype=np.int64))
+    top, left, right = np.array(
+        [(found.rows.start, found.columns.start, found.columns.stop) for found in blocks]
+    ).T
+    width = (right - left)[of_block]
+    down, along = tokens.frame[first] - top[of_block], tokens.frame[second] - left[of_block]
+    i = first - tokens.group[rectangles.rows[number]]
+    j = second - tokens.group[rectangles.columns[number]]
+    size = np.diff(tokens.group)[rectangles.columns[number]]
+    place = rectangles.offset[number] + i * size + j
+    mirrored = rectangles.offset[number] + j * size + i
     return Bundle(
-        runs=runs,
-        offset=table_offset[of_run] + down * width[of_run] + along,
-        width=width[of_run],
-        n_rows=tokens.frame[left + 1] - tokens.frame[left],
-        n_columns=tokens.frame[right + 1] - tokens.frame[right],
+        blocks=tuple(blocks),
+        n_frame_distances=int(table_offset[-1]),
+        offset=table_offset[of_block] + down * width + along,
+        width=width,
+        n_rows=tokens.frame[first + 1] - tokens.frame[first],
+        n_columns=tokens.frame[second + 1] - tokens.frame[second],
         place=place,
-        mirrored=np.where(mirror, rectangles.offset[rectangle] + j * size + i, place),
+        mirrored=place if rectangles.directed else np.where(is_square, mirrored, place),
     )
 
 

@@ -117,7 +117,8 @@ def make_plan(
         if has_frames:
             place = (item.previous_phone, item.next_phone) if context == "within" else ("", "")
             members[_Key(place, item.phone, item.speaker)].append(position)
-    keys = sorted(members, key=lambda key: (key.context, key.phone, key.speaker))
+    # What is compared within a speaker stands side by side, so that it can be computed together.
+    keys = sorted(members, key=lambda key: (key.context, key.speaker, key.phone))
     groups = tuple(_drawn(members[key], max_size_group, seed=seed, key=key) for key in keys)
     numbers = {key: number for number, key in enumerate(keys)}
     if speaker == "within":

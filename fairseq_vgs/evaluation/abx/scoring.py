@@ -5,6 +5,7 @@ Shapes: C cells, P token pairs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairseq_vgs.evaluation.abx.distances import DISTANCES, PREPARATIONS
+from fairseq_vgs.evaluation.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.abx.dtw import dtw_distance
 from fairseq_vgs.evaluation.abx.layout import Bundle, CellSide, Layout
 
@@ -20,6 +21,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _MAX_WARPED = 1 << 20  # frame distances of the token pairs that are warped together
+_PAIRS_WORTH_A_BAND = 2048
 _MAX_COMPARED = 1 << 22  # distances of the cells that are scored together
 
 
@@ -27,7 +29,7 @@ def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: s
     """Compute the DTW distance of every token pair in every layer.
 
     Args:
-        frames: layer -> f[frames, D], prepared by `prepare`, on the device to compute on.
+        frames: layer -> f[frames, D], prepared as the distance wants it, on the device to compute on.
         layout: what to compute, and where it goes.
         distance: name of a frame distance.
 
@@ -44,11 +46,6 @@ def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: s
                 for places in (bundle.place[chunk], bundle.mirrored[chunk]):
                     distances[name][_on(table, places)] = found
     return distances
-
-
-def prepare(frames: Tensor, *, distance: str) -> Tensor:
-    """Do what is done to all frames f[frames, D], once, before distances are taken."""
-    return PREPARATIONS[distance](frames) if distance in PREPARATIONS else frames
 
 
 def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, FloatArray]:
@@ -82,14 +79,25 @@ def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, Fl
 def _frame_distances(frames: Tensor, layout: Layout, bundle: Bundle, *, distance: str) -> Tensor:
     measure = DISTANCES[distance]
     numbers = _on(frames, layout.frames)
-    return torch.cat(
-        [measure(frames[numbers[run.rows]], frames[numbers[run.columns]]).view(-1) for run in bundle.runs]
-    )
+    table = frames.new_empty(bundle.n_frame_distances)
+    start = 0
+    for block in bundle.blocks:
+        rows = frames.index_select(0, numbers[block.rows])
+        columns = rows if block.is_square else frames.index_select(0, numbers[block.columns])
+        stop = start + len(rows) * len(columns)
+        table[start:stop].view(len(rows), len(columns)).copy_(measure.between(rows, columns))
+        start = stop
+    return measure.finish(table)
 
 
 def _chunks(bundle: Bundle) -> Iterator[IntArray]:
     """Sort pairs by their lengths and cut them so that few frame distances are looked at in vain."""
-    order = np.lexsort((bundle.n_columns, bundle.n_rows))
+    n_bands = math.isqrt(len(bundle.offset) // _PAIRS_WORTH_A_BAND) + 1
+    for band in np.array_split(np.argsort(bundle.n_rows, kind="stable"), n_bands):
+        yield from _cut(bundle, band[np.argsort(bundle.n_columns[band], kind="stable")])
+
+
+def _cut(bundle: Bundle, order: IntArray) -> Iterator[IntArray]:
     start = 0
     while start < len(order):
         stop = len(order)

@@ -86,7 +86,7 @@ def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_fo
     assert done.stdout.strip().endswith("report.html")
 
     # the killed run went on from its checkpoint after four updates, on the same log
-    assert "loaded checkpoint checkpoints/checkpoint_last.pt (epoch 1 @ 4 updates)" in base.log.read_text()
+    assert "Loaded checkpoint checkpoints/checkpoint_last.pt (epoch 1 @ 4 updates)" in base.log.read_text()
     # the second phase began with the first's weights and a schedule of its own
     snapshot = base.run / "checkpoints" / "checkpoint_1_4.pt"
     assert f"loading pretrained model from {snapshot}" in second.log.read_text()

@@ -112,7 +112,7 @@ def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
     rows = [
         _row(name, points, RETRIEVAL_WRITTEN, results, sampler) for name, points in _rows_of_points(results)
     ]
-    note = f"{_interval_words(rows, 'pictures')}; below it every seed's value."
+    note = _note(rows, "pictures", "every seed's value")
     chance = _chance(results, RETRIEVAL_WRITTEN)
     return Table("Speech-image retrieval", note, RETRIEVAL_SHOWN, (*rows, chance))
 
@@ -123,7 +123,7 @@ def abx_table(results: StudyResults, sampler: Sampler) -> Table:
     baselines = [
         Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
     ]
-    note = f"{_interval_words(rows, 'pairs of phones')}; below it every seed's value (its best layer)."
+    note = _note(rows, "pairs of phones", "every seed's value (its best layer)")
     return Table("Phone discrimination", note, PHONES, (*rows, *baselines, _chance(results, PHONES)))
 
 
@@ -240,10 +240,15 @@ def _row(
     )
 
 
-def _interval_words(rows: Sequence[Row], items: str) -> str:
-    numbers = {found.n_items for row in rows for found in row.estimates.values()}
-    n_items = f"{numbers.pop()} " if len(numbers) == 1 else ""
-    return f"Mean over seeds [95 % interval over seeds and {n_items}{items}]"
+def _note(rows: Sequence[Row], items: str, below: str) -> str:
+    """Say what the brackets hold, which is less where there is one seed only."""
+    found = [value for row in rows for value in row.estimates.values()]
+    numbers = {value.n_items for value in found}
+    measured = f"{numbers.pop()} {items}" if len(numbers) == 1 else items
+    text = f"Mean over seeds [95 % interval over seeds and {measured}]; below it {below}."
+    if any(not value.seeds_measured for value in found):
+        text += " Where there is one seed, the variation between seeds is not in the interval."
+    return text
 
 
 def _chance(results: StudyResults, measures: Sequence[Measure]) -> Row:

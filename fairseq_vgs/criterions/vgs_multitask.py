@@ -66,6 +66,13 @@ class VgsMultitaskConfig(VgsContrastiveConfig):
         default_factory=lambda: [0.1, 1.0],
         metadata={"help": "weights of the diversity loss and the feature penalty inside the SSL loss"},
     )
+    skip_unweighted: bool = field(
+        default=True,
+        metadata={
+            "help": "do not compute a branch of weight zero in training; false (the authors): its loss is "
+            "logged, its weights decay and its batch norm follows the frames"
+        },
+    )
     seed: int = II("common.seed")
 
 
@@ -73,8 +80,8 @@ class VgsMultitaskConfig(VgsContrastiveConfig):
 class VgsMultitaskCriterion(VgsContrastiveCriterion):
     """``alpha * L_AV + (1 - alpha) * L_AUD`` (Khorrami et al. 2023, eq. 1), each a mean over its own items.
 
-    A branch of weight zero is not computed in training; evaluation computes both. With alpha 0 the loss and
-    its gradient are those of fairseq's wav2vec criterion.
+    A branch of weight zero is not computed in training, unless ``skip_unweighted`` is off; evaluation
+    computes both. With alpha 0 the loss and its gradient are those of fairseq's wav2vec criterion.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         alpha_values: list[float] | None = None,
         alpha_boundaries: list[int] | None = None,
         loss_weights: list[float] | None = None,
+        skip_unweighted: bool = True,
         seed: int = 1,
     ) -> None:
         super().__init__(task, vgs_loss, similarity, margin)
@@ -102,6 +110,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
                 "criterion.loss_weights: expected two weights (diversity, feature penalty), "
                 f"got {self.loss_weights}"
             )
+        self.skip_unweighted = skip_unweighted
         self.n_updates = 0
 
     def set_num_updates(self, n_updates: int) -> None:
@@ -119,8 +128,9 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         Loss and sample size are sums over the same items, so that means come out.
         """
         vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
-        compute_vgs = not self.training or vgs_weight > 0
-        compute_ssl = not self.training or ssl_weight > 0
+        skip = self.training and self.skip_unweighted
+        compute_vgs = not skip or vgs_weight > 0
+        compute_ssl = not skip or ssl_weight > 0
         net_output = model(
             **sample["net_input"],
             compute_ssl=compute_ssl,
@@ -138,7 +148,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         if compute_vgs:
             vgs_mean, vgs_logs = self.vgs_branch(net_output, sample)
             logs.update(vgs_logs)
-            if vgs_weight > 0:
+            if vgs_weight > 0 or self.training:
                 # fairseq divides the summed gradient by the summed sample_size;
                 # the VGS mean is scaled to survive that.
                 weighted.append(vgs_weight * sample_size * vgs_mean)

@@ -150,7 +150,14 @@ def test_vgs_contrastive_alone(small_data, tmp_path):
     """As examples/README.md takes alpha's settings out."""
     absent = [
         f"~criterion.{key}"
-        for key in ("alpha_schedule", "alpha_values", "alpha_boundaries", "loss_weights", "seed")
+        for key in (
+            "alpha_schedule",
+            "alpha_values",
+            "alpha_boundaries",
+            "loss_weights",
+            "skip_unweighted",
+            "seed",
+        )
     ]
     train(
         "vgs", tmp_path, f"task.data={small_data}", "criterion._name=vgs_contrastive", *absent,

@@ -75,6 +75,29 @@ def test_zero_weight_branch_is_not_computed_in_training_but_in_evaluation():
         assert sample["embeddings"]["speech"].shape == (4, 20)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_zero_weight_branch_is_computed_on_request_as_the_authors_do(alpha):
+    sample = tiny_sample()
+    skipping = gradients(VgsMultitaskCriterion(None, alpha_values=[alpha]), sample)
+    model = tiny_model(**NO_DROPOUT, speech_head="resdavenet").train()
+    before = model.speech_head.convolutions.norm.running_mean.clone()
+    criterion = VgsMultitaskCriterion(None, alpha_values=[alpha], skip_unweighted=False)
+    loss, size, logs = run(criterion, model, sample)
+    (loss / size).backward()
+    own = {"ssl": model.ssl_parameters(), "vgs": model.vgs_parameters()}["vgs" if alpha == 0 else "ssl"]
+    for parameter in own:  # Adam decays what has a gradient, be it zero
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
+    weighted = {0.0: "ssl_loss", 1.0: "vgs_loss"}[alpha]
+    n_items = logs["n_ssl_frames"] if alpha == 0 else logs["n_vgs_pairs"]
+    assert float(loss / size) == pytest.approx(float(logs[weighted] / n_items), rel=1e-5)
+    assert {"ssl_loss", "vgs_loss"} <= set(logs)
+    assert not torch.equal(model.speech_head.convolutions.norm.running_mean, before)
+    assert [name for name, gradient in skipping.items() if gradient is None]
+    kept = {id(parameter) for parameter in model.unused_parameters()}
+    assert kept == {id(model.logit_scale), id(model.logit_bias)}
+
+
 def test_schedule_follows_the_update():
     criterion = VgsMultitaskCriterion(
         None, alpha_schedule="piecewise", alpha_values=[0.0, 1.0], alpha_boundaries=[10]

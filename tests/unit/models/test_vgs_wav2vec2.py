@@ -190,3 +190,15 @@ def test_no_graph_is_kept_after_ssl_only():
     assert model._unmasked is None
     with pytest.raises(RuntimeError, match="no pass has reached"):
         model.encoder.take_shared()
+
+
+def test_linear_layers_start_like_berts_on_request():
+    sizes = {"encoder_embed_dim": 192, "encoder_attention_heads": 4, "latent_vars": 64}
+    model, stock = tiny_model(linear_init="bert", **sizes), tiny_model(**sizes)
+    for name in ("quantizer.weight_proj", "project_q", "post_extract_proj", "final_proj"):
+        layer = model.get_submodule(name)
+        assert float(layer.weight.std()) == pytest.approx(0.04, rel=0.15), name  # 0.02 at width 768
+        assert not layer.bias.any()
+    assert float(stock.quantizer.weight_proj.weight.std()) == pytest.approx(1.0, rel=0.15)
+    assert float(model.encoder.layers[0].fc1.weight.std()) == pytest.approx(0.04, rel=0.15)
+    assert model.encoder.pos_conv[0].weight_v.shape == stock.encoder.pos_conv[0].weight_v.shape

@@ -28,6 +28,7 @@ from fairseq_vgs.models.settings import (
     speech_head_config,
 )
 from fairseq_vgs.modules import build_image_encoder, build_speech_head
+from fairseq_vgs.modules.initialization import init_like_bert
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,13 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
         metadata={
             "help": "in training VGS reads the masked forward of SSL (the paper), or a second, unmasked "
             "pass; in evaluation it reads unmasked speech"
+        },
+    )
+    linear_init: ChoiceEnum(["fairseq", "bert"]) = field(  # type: ignore[valid-type]
+        default="fairseq",
+        metadata={
+            "help": "initial weights of the SSL arm's linear layers, the quantizer's included: fairseq's, or "
+            "as BERT's and those of the visually grounded branch (the paper)"
         },
     )
     padding: ChoiceEnum(["exact", "fast_vgs"]) = field(  # type: ignore[valid-type]
@@ -129,6 +137,8 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             shared_layers=cfg.vgs_layer,
             zero_padding=str(cfg.padding) == "exact",
         )
+        if str(cfg.linear_init) == "bert":
+            init_like_bert(self, width=cfg.encoder_embed_dim)
         self.speech_head = build_speech_head(cfg.speech_head, speech_head_config(cfg))
         self.image_encoder = build_image_encoder(cfg.image_encoder, image_encoder_config(cfg))
         if self.speech_head.needs_cls and not cfg.use_cls:

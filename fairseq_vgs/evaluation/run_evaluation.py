@@ -46,6 +46,15 @@ from fairseq_vgs.manifest.atomic import atomic_write
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+# ZeroSpeech's draws; within speaker, since one speaker is what every item file has.
+ABX_PROTOCOL: Mapping[str, Any] = {
+    "speaker": "within",
+    "context": "within",
+    "distance": "angular",
+    "max_size_group": 10,
+    "max_x_across": 5,
+    "seed": 1,
+}
 DIRECTIONS = ("speech_to_image", "image_to_speech")
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -139,9 +148,8 @@ def measure(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str,
         def transformer_layers(name: str) -> dict[str, Tensor]:
             return {layer: frames for layer, frames in features(name).items() if layer != "layer_0"}
 
-        found = abx_scores(
-            transformer_layers, read_items(folder / measurement.abx_items), device=measurement.device
-        )
+        items = read_items(folder / measurement.abx_items)
+        found = abx_scores(transformer_layers, items, device=measurement.device, **ABX_PROTOCOL)
         figures["abx"], abx_arrays = _abx(found)
         arrays |= abx_arrays
     return figures, arrays
@@ -175,6 +183,7 @@ def _abx(found: Mapping[str, AbxResult]) -> tuple[dict[str, Any], Arrays]:
     first = next(iter(found.values()))
     figures = {
         "error": {layer: 100.0 * result.error for layer, result in found.items()},
+        "protocol": ABX_PROTOCOL,
         "counts": asdict(first.counts),
     }
     arrays: Arrays = {
@@ -190,7 +199,8 @@ def _mfcc_error(measurement: Measurement) -> float:
     if folder is None:
         raise ValueError("measurement.abx must be a folder")
     features = mfcc_features(open_recordings(folder))
-    found = abx_scores(features, read_items(folder / measurement.abx_items), frame_rate=MFCC_FRAME_RATE)
+    items = read_items(folder / measurement.abx_items)
+    found = abx_scores(features, items, frame_rate=MFCC_FRAME_RATE, **ABX_PROTOCOL)
     return 100.0 * next(iter(found.values())).error
 
 

@@ -170,7 +170,10 @@ def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFol
 def _facts(figures: Mapping[str, Any]) -> dict[str, object]:
     return {
         "pool": figures.get("retrieval", {}).get("pool", {}),
-        "abx_counts": figures.get("abx", {}).get("counts", {}),
+        "phone ABX": {
+            **figures.get("abx", {}).get("protocol", {}),
+            **figures.get("abx", {}).get("counts", {}),
+        },
         "machine": evaluation_results.machine(),
         "versions": evaluation_results.versions(),
     }

@@ -33,6 +33,8 @@ class ClsTransformerEncoder(TransformerEncoder):
         self.cls_embedding: nn.Parameter | None = None
         if use_cls:
             self.cls_embedding = nn.Parameter(torch.randn(cfg.encoder_embed_dim))
+        self.frame_padding: Tensor | None = None
+        """bool[B, T] for calls without a padding mask, true where a frame is padding."""
         self._shared: Tensor | None = None
 
     def extract_features(
@@ -53,6 +55,7 @@ class ClsTransformerEncoder(TransformerEncoder):
         Returns:
             f[B, T, D] and, per layer, fairseq's triple with f[T, B, D] first; the CLS position is in neither.
         """
+        padding_mask = self.frame_padding if padding_mask is None else padding_mask
         if self.cls_embedding is not None:
             cls = self.cls_embedding.to(x.dtype).expand(x.size(0), 1, -1)
             x = torch.cat([cls, x], dim=1)

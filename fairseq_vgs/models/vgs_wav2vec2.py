@@ -14,11 +14,12 @@ from typing import Any, List, Optional
 import torch
 from fairseq.dataclass import ChoiceEnum
 from fairseq.models import register_model
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor, nn
 
 from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
+from fairseq_vgs.models.fast_wav2vec2 import FastWav2Vec2Model
 from fairseq_vgs.models.settings import (
     MAX_LOGIT_SCALE,
     authors_sample_padding,
@@ -119,10 +120,17 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
             "auto: where the hardware has bf16 units"
         },
     )
+    arithmetic: ChoiceEnum(["fast", "fairseq"]) = field(  # type: ignore[valid-type]
+        default="fast",
+        metadata={
+            "help": "in training: extractor, quantizer and SSL logits as matrix products (fast), or by "
+            "fairseq's own operations; the two differ by rounding"
+        },
+    )
 
 
 @register_model("vgs_wav2vec2", dataclass=VgsWav2Vec2Config)
-class VgsWav2Vec2Model(Wav2Vec2Model):
+class VgsWav2Vec2Model(FastWav2Vec2Model):
     """One speech model, two mechanisms (Khorrami et al. 2023, section II and Fig. 1).
 
     With ``use_cls: false`` its SSL arm is fairseq's wav2vec 2.0, loss and gradients included.
@@ -130,7 +138,7 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
 
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         check_config(cfg)
-        super().__init__(cfg)
+        super().__init__(cfg, fast=str(cfg.arithmetic) == "fast")
         self.encoder = ClsTransformerEncoder(
             cfg,
             use_cls=cfg.use_cls,
@@ -191,7 +199,8 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
         Args:
             source: f[B, S] waveforms.
             padding_mask: bool[B, S], true where a sample is padding.
-            mask_indices: bool[B, T] frames to mask, equally many per row; drawn by fairseq if None.
+            mask_indices: frames to mask, equally many per row: bool[B, T], or their numbers int64[B, M];
+                drawn by fairseq if None.
             image: pictures of the first P utterances, as the image encoder reads them.
             compute_ssl: compute the SSL branch.
             compute_vgs: compute the VGS branch.
@@ -296,11 +305,6 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
             self._keep_unmasked = False
         return super().apply_mask(x, padding_mask, mask_indices, mask_channel_indices)
 
-    def compute_preds(self, x: Tensor, y: Tensor, negatives: Tensor) -> Tensor:
-        """Compute fairseq's logits in fp32, whatever precision the model runs in."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().compute_preds(x.float(), y.float(), negatives.float())
-
     def remove_pretraining_modules(self, last_layer: int | None = None) -> None:
         """Drop what fine-tuning and feature extraction do not need, the VGS branch included."""
         super().remove_pretraining_modules(last_layer)
@@ -313,7 +317,10 @@ class VgsWav2Vec2Model(Wav2Vec2Model):
 
     def _sample_padding(self, padding_mask: Tensor | None) -> Tensor | None:
         """Return bool[B, S] from which fairseq derives the frames' padding mask; None without padding."""
-        if padding_mask is None or not padding_mask.any():
+        if padding_mask is None:
+            return None
+        waits = padding_mask.is_cuda  # for an answer; without one the batch counts as padded
+        if not (waits and self.fast and self.training) and not padding_mask.any():
             return None
         if str(self.cfg.padding) == "fast_vgs":
             return authors_sample_padding(padding_mask, parse_conv_layers(self.cfg.conv_feature_layers))

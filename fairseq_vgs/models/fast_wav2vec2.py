@@ -1,0 +1,163 @@
+"""fairseq's wav2vec 2.0 with its arithmetic rearranged: the same weights, draws and result up to rounding.
+
+Shapes: B utterances, S samples, T frames, M masked frames each, D dims.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, Wav2Vec2Config, Wav2Vec2Model
+from fairseq.modules import GumbelVectorQuantizer
+from torch import Tensor
+
+from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.modules.masked_prediction import candidate_logits, draw_negatives
+from fairseq_vgs.modules.strided_convolution import normalized_convolution, strided_convolution
+
+
+class FastWav2Vec2Model(Wav2Vec2Model):
+    """wav2vec 2.0 whose forward pass in training never makes the host wait for a GPU.
+
+    With ``fast`` off, and in evaluation, where little is to be gained, everything is fairseq's own, bit for
+    bit. With it on, in training:
+
+    - the extractor is a chain of matrix products, its group norm part of the first one;
+    - negatives are numbers, drawn on the device, and all similarities of an utterance one matrix product;
+    - the quantizer picks codes by a matrix product;
+    - masks may be given as numbers of frames, and the padding of frames follows from lengths, on the device;
+      ``encoder`` finds it in its ``frame_padding``.
+    """
+
+    def __init__(self, cfg: Wav2Vec2Config, *, fast: bool) -> None:
+        super().__init__(cfg)
+        self.fast = fast
+        self._layers = parse_conv_layers(cfg.conv_feature_layers)
+        # Another class for the parts that are there keeps their weights, and the order these were drawn in.
+        if fast and not (cfg.conv_bias and str(cfg.extractor_mode) == "default"):
+            self.feature_extractor.__class__ = MatmulExtractor
+        if fast and self.quantizer is not None:
+            self.quantizer.__class__ = MatmulQuantizer
+
+    def forward(  # noqa: D417 - the other arguments are fairseq's
+        self,
+        source: Tensor,
+        padding_mask: Tensor | None = None,
+        mask: bool = True,
+        features_only: bool = False,
+        layer: int | None = None,
+        mask_indices: Tensor | None = None,
+        mask_channel_indices: Tensor | None = None,
+        padding_count: int | None = None,
+    ) -> dict[str, Any]:
+        """Run fairseq's forward; see there.
+
+        Args:
+            mask_indices: frames to mask: bool[B, T] as fairseq's, or their numbers int64[B, M].
+        """
+        rest = (mask_channel_indices, padding_count)
+        where: Any = mask_indices
+        if mask_indices is not None and mask_indices.dtype != torch.bool:
+            where = self._frame_index(mask_indices, source)
+        draws_masks = mask and mask_indices is None  # which depend on the padding, and are drawn on the host
+        if not (self.fast and self.training) or draws_masks or padding_mask is None:
+            return super().forward(source, padding_mask, mask, features_only, layer, where, *rest)
+        frame_padding = self._frame_padding(padding_mask)
+        self.encoder.frame_padding = frame_padding
+        try:
+            output = super().forward(source, None, mask, features_only, layer, where, *rest)
+        finally:
+            self.encoder.frame_padding = None
+        output["padding_mask"] = frame_padding
+        return output
+
+    def sample_negatives(
+        self, y: Tensor, num: Any, padding_count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw negatives for targets f[B, M, D]: their numbers, which `compute_preds` understands."""
+        if not self._negatives_are_numbers or padding_count:
+            return super().sample_negatives(y, num, padding_count)
+        negatives = draw_negatives(y.size(0), y.size(1), self.n_negatives, y.device)
+        return negatives, negatives
+
+    def compute_preds(self, x: Tensor, y: Tensor, negatives: Tensor) -> Tensor:
+        """Compute fairseq's logits in fp32, whatever precision the model runs in."""
+        with torch.autocast(x.device.type, enabled=False):
+            if negatives.is_floating_point():
+                return super().compute_preds(x.float(), y.float(), negatives.float())
+            return candidate_logits(x.float(), y.float(), negatives, temperature=self.logit_temp)
+
+    @property
+    def _negatives_are_numbers(self) -> bool:
+        """Only negatives that are other targets of the utterance are, as in the paper's recipe."""
+        other = self.cross_sample_negatives or self.codebook_negatives or self.negatives_from_everywhere
+        return self.fast and self.training and self.n_negatives > 0 and self.target_glu is None and not other
+
+    def _frame_index(self, numbers: Tensor, source: Tensor) -> Any:
+        """Turn int64[B, M] into an index of frames that needs no search for them."""
+        if self.negatives_from_everywhere:  # fairseq then counts the mask's frames
+            none = source.new_zeros(len(source), self._n_frames(source.size(1)), dtype=torch.bool)
+            return none.scatter(1, numbers, True)
+        return torch.arange(len(numbers), device=numbers.device).unsqueeze(1), numbers
+
+    def _frame_padding(self, padding_mask: Tensor) -> Tensor:
+        """Turn bool[B, S] into bool[B, T], as fairseq does; an utterance has at least one frame."""
+        lengths = n_frames((~padding_mask).sum(dim=1), self._layers).clamp(min=1)
+        frames = torch.arange(self._n_frames(padding_mask.size(1)), device=padding_mask.device)
+        return frames >= lengths.unsqueeze(1)
+
+    def _n_frames(self, n_samples: int) -> int:
+        frames = n_frames(n_samples, self._layers)
+        return frames - frames % self.crop_seq_to_multiple
+
+
+class MatmulExtractor(ConvFeatureExtractionModel):
+    """fairseq's extractor, frames in memory one after the other; no biases before a group norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn waveforms f[B, S] into features f[B, D, T]."""
+        if not self.training:
+            return super().forward(x)
+        for number, block in enumerate(self.conv_layers):
+            convolution, norm = block[0], block[2]
+            stride = convolution.stride[0]
+            if isinstance(norm, torch.nn.GroupNorm):
+                x = normalized_convolution(
+                    x, convolution.weight, norm.weight, norm.bias, stride=stride, eps=norm.eps
+                )
+            else:
+                x = x.unsqueeze(2) if number == 0 else x
+                x = strided_convolution(x, convolution.weight, stride=stride)
+                x = x if convolution.bias is None else x + convolution.bias
+                if isinstance(norm, torch.nn.Sequential):
+                    x = norm[1](x)  # between two transpositions
+            x = F.gelu(x)
+        return x.transpose(1, 2)
+
+
+class MatmulQuantizer(GumbelVectorQuantizer):
+    """fairseq's product quantizer, but no code vector is multiplied by a zero."""
+
+    def forward(self, x: Tensor, produce_targets: bool = False) -> dict[str, Any]:
+        """Quantize frames f[B, M, D]; see fairseq."""
+        if not self.training or produce_targets or self.combine_groups or not self.time_first:
+            return super().forward(x, produce_targets)
+        logits = self.weight_proj(x).view(-1, self.groups, self.num_vars)
+        codes = logits.argmax(dim=2, keepdim=True)
+        chosen = torch.zeros_like(logits).scatter_(2, codes, 1.0)
+        choice = F.gumbel_softmax(logits.float(), tau=self.curr_temp, hard=True).type_as(logits)
+        with torch.autocast(x.device.type, enabled=False):
+            codebook = self.vars.view(self.groups, self.num_vars, -1)
+            quantized = choice.to(codebook.dtype).transpose(0, 1) @ codebook
+        return {
+            "x": quantized.transpose(0, 1).reshape(*x.shape[:2], -1),
+            "num_vars": self.num_vars * self.groups,
+            "code_perplexity": _perplexity(chosen.float().mean(dim=0)),
+            "prob_perplexity": _perplexity(logits.float().softmax(dim=2).mean(dim=0)),
+            "temp": self.curr_temp,
+        }
+
+
+def _perplexity(shares: Tensor) -> Tensor:
+    """Sum over groups of the perplexity of f[G, V]."""
+    return torch.exp(-torch.sum(shares * torch.log(shares + 1e-7), dim=-1)).sum()

@@ -1,0 +1,125 @@
+"""Convolutions over time as matrix products, for wav2vec 2.0's extractor.
+
+Frames lie in memory one after the other (`[B, T, C]`), so the frames under a kernel are one run of numbers,
+and a convolution is a product of such runs with the weights: nothing is copied or reordered.
+
+Legend: `B` utterances, `S` samples, `T` frames, `C` channels in, `O` channels out, `K` kernel size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["normalized_convolution", "strided_convolution"]
+
+
+def strided_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    """Convolves frames, without padding and bias, as `torch.nn.functional.conv1d` up to rounding.
+
+    Args:
+        frames: `[B, T, C]`.
+        weight: `[O, C, K]`, as conv1d's.
+        stride: frames.
+
+    Returns:
+        `[B, (T - K) // stride + 1, O]`.
+    """
+    kernel = weight.size(2)
+    if frames.size(1) < kernel:
+        raise ValueError(f"frames: expected at least {kernel} (the kernel size), got {frames.size(1)}")
+    if torch.is_autocast_enabled(frames.device.type):
+        dtype = torch.get_autocast_dtype(frames.device.type)
+        frames, weight = frames.to(dtype), weight.to(dtype)
+    return _StridedConvolution.apply(frames, weight, stride)
+
+
+def normalized_convolution(
+    waveform: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *, stride: int, eps: float
+) -> Tensor:
+    """Convolves waveforms, then normalises every channel of every utterance over time.
+
+    Equal to conv1d and `group_norm` with a channel per group, up to rounding, for a waveform that needs no
+    gradient. A channel's mean and variance follow from the mean and covariance of the samples under the
+    kernel, so that the norm becomes part of the weights: the large output is written once, and its backward
+    pass is that of a matrix product. The covariance is taken in float64.
+
+    Args:
+        waveform: `[B, S]`.
+        weight: `[O, 1, K]`.
+        scale: `[O]`, the norm's weight.
+        shift: `[O]`, the norm's bias.
+        stride: samples.
+        eps: added to the variance.
+
+    Returns:
+        `[B, (S - K) // stride + 1, O]`.
+    """
+    with torch.autocast(waveform.device.type, enabled=False):
+        windows = waveform.detach().unfold(1, weight.size(2), stride).contiguous()  # [B, T, K]
+        exact = windows.double()
+        centre = exact.mean(dim=1, keepdim=True)
+        covariance = exact.transpose(1, 2) @ exact / windows.size(1) - centre.transpose(1, 2) * centre
+        kernels = weight.squeeze(1)  # [O, K]
+        variance = ((kernels @ covariance.to(kernels.dtype)) * kernels).sum(dim=2).clamp(min=0.0)  # [B, O]
+        gain = torch.rsqrt(variance + eps) * scale
+        kernels = kernels * gain.unsqueeze(2)  # [B, O, K]
+        bias = shift - (kernels @ centre.to(kernels.dtype).transpose(1, 2)).squeeze(2)
+    return torch.baddbmm(bias.unsqueeze(1), windows.to(kernels.dtype), kernels.transpose(1, 2))
+
+
+class _StridedConvolution(torch.autograd.Function):
+    """A sum of products: the kernel's taps are taken in parts of `stride`, whose windows do not overlap."""
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, weight: Tensor, stride: int) -> Tensor:
+        frames = frames.contiguous()
+        ctx.save_for_backward(frames, weight)
+        ctx.stride = stride
+        (first, *others), (first_taps, *other_taps) = _windows(frames, weight, stride), _taps(weight, stride)
+        result = first @ first_taps
+        for windows, taps in zip(others, other_taps, strict=True):
+            result.baddbmm_(windows, taps.expand(len(frames), -1, -1))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (frames, weight), stride = ctx.saved_tensors, ctx.stride
+        gradient = gradients[0].contiguous()
+        for_frames = for_weight = None
+        if ctx.needs_input_grad[0]:
+            for_frames = torch.empty_like(frames)
+            # Where the kernel is as long as the stride, its first part reaches every frame but the last few.
+            n_reached = gradient.size(1) * stride if weight.size(2) >= stride else 0
+            for_frames[:, n_reached:] = 0
+            beta = 0 if n_reached else 1
+            for windows, taps in zip(
+                _windows(for_frames, weight, stride), _taps(weight, stride), strict=True
+            ):
+                windows.baddbmm_(gradient, taps.t().expand(len(frames), -1, -1), beta=beta)
+                beta = 1
+        if ctx.needs_input_grad[1]:
+            parts = [(x.transpose(1, 2) @ gradient).sum(0) for x in _windows(frames, weight, stride)]
+            for_weight = torch.cat(parts).view(weight.size(2), weight.size(1), -1).permute(2, 1, 0)
+        return for_frames, for_weight, None
+
+
+def _windows(frames: Tensor, weight: Tensor, stride: int) -> list[Tensor]:
+    """Views `[B, T', n C]` of the frames under each part of the kernel, n taps long."""
+    (n_rows, n_frames, width), kernel = frames.shape, weight.size(2)
+    n_windows = (n_frames - kernel) // stride + 1
+    return [
+        frames.as_strided(
+            (n_rows, n_windows, min(stride, kernel - first) * width),
+            (n_frames * width, stride * width, 1),
+            frames.storage_offset() + first * width,
+        )
+        for first in range(0, kernel, stride)
+    ]
+
+
+def _taps(weight: Tensor, stride: int) -> list[Tensor]:
+    """The weights of each part of the kernel, `[n C, O]`."""
+    return [part.flatten(0, 1) for part in weight.permute(2, 1, 0).split(stride)]

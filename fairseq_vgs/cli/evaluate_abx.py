@@ -60,6 +60,14 @@ def add_abx_arguments(kinds: Any) -> None:
         metavar="DIR",
         help="folder for the results (default: beside CHECKPOINT, NAME_abx_SPEAKER_CONTEXT)",
     )
+    parser.add_argument(
+        "--layers",
+        type=int,
+        action="extend",
+        nargs="+",
+        metavar="N",
+        help="only these, 0 being the input of the first (default: all; they are held in memory together)",
+    )
     _add_conditions(parser)
     parser.add_argument(
         "--baseline",
@@ -184,7 +192,7 @@ def _measure_model(
 ) -> AbxModel:
     from fairseq_vgs.evaluation import phone_features
 
-    features = phone_features.layer_features(checkpoint, recordings, device=args.device)
+    features = phone_features.layer_features(checkpoint, recordings, device=args.device, layers=args.layers)
     rate = phone_features.frame_rate(checkpoint)
     return _measure(
         features, recordings, items, args, title=title, frame_rate=rate, n_updates=checkpoint.n_updates

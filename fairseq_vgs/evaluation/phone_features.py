@@ -8,7 +8,7 @@ Shapes: S samples at 16 kHz, T frames, D dims of the transformer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.evaluation import mfcc
-from fairseq_vgs.evaluation.checkpoints import Checkpoint, section
+from fairseq_vgs.evaluation.checkpoints import Checkpoint, CheckpointError, section
 from fairseq_vgs.evaluation.recordings import Recording
 from fairseq_vgs.manifest.errors import fault
 
@@ -35,7 +35,11 @@ def frame_rate(checkpoint: Checkpoint) -> float:
 
 
 def layer_features(
-    checkpoint: Checkpoint, recordings: Mapping[str, Recording], *, device: str = "cpu"
+    checkpoint: Checkpoint,
+    recordings: Mapping[str, Recording],
+    *,
+    device: str = "cpu",
+    layers: Collection[int] | None = None,
 ) -> LayerFeatures:
     """Offer the unmasked transformer layers of recordings, all in one pass.
 
@@ -46,24 +50,33 @@ def layer_features(
         checkpoint: the model.
         recordings: by name.
         device: where the model runs; features come back to the CPU.
+        layers: numbers of the layers that are wanted, all if None: those of many hours may not fit in memory.
 
     Returns:
         name of a recording -> name of a layer -> f[T, D].
+
+    Raises:
+        CheckpointError: the model has no such layer.
     """
     model: Any = checkpoint.model.eval().to(device)
-    layers = _extractor(checkpoint)
+    extractor = _extractor(checkpoint)
+    n_layers = len(model.encoder.layers)
+    if unknown := sorted(set(layers or ()) - set(range(n_layers + 1))):
+        raise CheckpointError(f"{checkpoint.path}: layers must be from 0 to {n_layers}, got {unknown}")
+    names = None if layers is None else {f"layer_{number}" for number in layers}
     normalize = bool(section(checkpoint.config, "task").get("normalize", True))
 
     def features(name: str) -> dict[str, Tensor]:
         recording = recordings[name]
-        if n_frames(recording.n_samples, layers) < 1:
+        if n_frames(recording.n_samples, extractor) < 1:
             expected = "utterance must be long enough for a frame"
             raise BadItemError(
                 fault(recording.place, expected, f"{recording.n_samples} samples", "remove the line")
             )
         waveform = recording.waveform()
         source = torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
-        return encode_layers(model, source.to(device))
+        found = encode_layers(model, source.to(device))
+        return found if names is None else {name: found[name] for name in found if name in names}
 
     return features
 

@@ -206,7 +206,9 @@ def _cut(
     for file, members in by_file.items():
         try:
             layers = dict(fetch(file))
-        except KeyError:
+        except KeyError as error:
+            if error.args != (file,):  # a fault inside the function, not an unknown file
+                raise
             raise AbxError(
                 f"features: expected those of {file!r}, which the items name, got none; "
                 "give the item file that belongs to these recordings"

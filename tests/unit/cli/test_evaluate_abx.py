@@ -65,10 +65,11 @@ def test_json_conditions_and_repeatability(folder, checkpoint, tmp_path, capsys)
             str(tmp_path / name),
             *options,
         ]
-        assert main([*command, "--json", "--items", "phones.item"]) == 0
+        assert main([*command, "--json", "--items", "phones.item", "--layers", "0", "3"]) == 0
         values.append(json.loads(capsys.readouterr().out))
     assert values[0]["models"]["trained"]["metrics"] == values[1]["models"]["trained"]["metrics"]
     assert list(values[0]["models"]) == ["trained"]
+    assert list(values[0]["models"]["trained"]["metrics"]) == ["layer_0", "layer_3"]
     assert values[0]["differences"] == {}
     assert values[0]["condition"] == {
         "speaker": "across",
@@ -122,6 +123,12 @@ def test_wrong_usage(folder, checkpoint, options):
     with pytest.raises(SystemExit) as caught:
         main(["evaluate", "abx", str(checkpoint), str(folder), *options])
     assert caught.value.code == 2
+
+
+def test_unknown_layers(folder, checkpoint, tmp_path, capsys):
+    command = ["evaluate", "abx", str(checkpoint), str(folder), "--output", str(tmp_path / "out")]
+    assert main([*command, "--layers", "2", "4", "-1"]) == 1
+    assert "layers must be from 0 to 3, got [-1, 4]" in capsys.readouterr().err
 
 
 def _append(folder, line):

@@ -220,6 +220,12 @@ def test_bad_features(spoil, message):
         abx_scores(features, items)
 
 
+def test_a_key_error_of_the_features_own_is_not_hidden():
+    items, _ = random_material(seed=9, n_tokens=60)
+    with pytest.raises(KeyError, match="wrong"):
+        abx_scores(lambda name: {}["wrong"], items)
+
+
 def test_layers_of_different_lengths_are_refused():
     items, arrays = random_material(seed=9, n_tokens=60)
     features = {n: {"a": torch.from_numpy(a), "b": torch.from_numpy(a[:-1])} for n, a in arrays.items()}

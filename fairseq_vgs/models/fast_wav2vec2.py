@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, Wav2Vec2Config, Wav2Vec2Model
 from fairseq.modules import GumbelVectorQuantizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.modules.masked_prediction import candidate_logits, draw_negatives
+from fairseq_vgs.modules.spectral_convolution import spectral_convolution
 from fairseq_vgs.modules.strided_convolution import normalized_convolution, strided_convolution
 
 
@@ -23,6 +24,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
     bit. With it on, in training:
 
     - the extractor is a chain of matrix products, its group norm part of the first one;
+    - the positional convolution goes through the Fourier transform;
     - negatives are numbers, drawn on the device, and all similarities of an utterance one matrix product;
     - the quantizer picks codes by a matrix product;
     - masks may be given as numbers of frames, and the padding of frames follows from lengths, on the device;
@@ -33,11 +35,6 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         super().__init__(cfg)
         self.fast = fast
         self._layers = parse_conv_layers(cfg.conv_feature_layers)
-        # Another class for the parts that are there keeps their weights, and the order these were drawn in.
-        if fast and not (cfg.conv_bias and str(cfg.extractor_mode) == "default"):
-            self.feature_extractor.__class__ = MatmulExtractor
-        if fast and self.quantizer is not None:
-            self.quantizer.__class__ = MatmulQuantizer
 
     def forward(  # noqa: D417 - the other arguments are fairseq's
         self,
@@ -70,6 +67,20 @@ class FastWav2Vec2Model(Wav2Vec2Model):
             self.encoder.frame_padding = None
         output["padding_mask"] = frame_padding
         return output
+
+    def take_fast_parts(self) -> None:
+        """Exchange the parts whose arithmetic can be rearranged, if ``fast``; once the encoder is in place.
+
+        They only change their class: weights stay, and so does the order in which these were drawn.
+        """
+        if not self.fast:
+            return
+        if not (self.cfg.conv_bias and str(self.cfg.extractor_mode) == "default"):
+            self.feature_extractor.__class__ = MatmulExtractor
+        if self.quantizer is not None:
+            self.quantizer.__class__ = MatmulQuantizer
+        if isinstance(self.encoder.pos_conv[0], nn.Conv1d):
+            self.encoder.pos_conv[0].__class__ = SpectralConvolution
 
     def sample_negatives(
         self, y: Tensor, num: Any, padding_count: int | None = None
@@ -121,7 +132,7 @@ class MatmulExtractor(ConvFeatureExtractionModel):
         for number, block in enumerate(self.conv_layers):
             convolution, norm = block[0], block[2]
             stride = convolution.stride[0]
-            if isinstance(norm, torch.nn.GroupNorm):
+            if isinstance(norm, nn.GroupNorm):
                 x = normalized_convolution(
                     x, convolution.weight, norm.weight, norm.bias, stride=stride, eps=norm.eps
                 )
@@ -129,10 +140,20 @@ class MatmulExtractor(ConvFeatureExtractionModel):
                 x = x.unsqueeze(2) if number == 0 else x
                 x = strided_convolution(x, convolution.weight, stride=stride)
                 x = x if convolution.bias is None else x + convolution.bias
-                if isinstance(norm, torch.nn.Sequential):
+                if isinstance(norm, nn.Sequential):
                     x = norm[1](x)  # between two transpositions
             x = F.gelu(x)
         return x.transpose(1, 2)
+
+
+class SpectralConvolution(nn.Conv1d):
+    """fairseq's positional convolution: stride 1, padded with half its width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve f[B, D, T]."""
+        if not self.training:
+            return super().forward(x)
+        return spectral_convolution(x, self.weight, self.bias, groups=self.groups)
 
 
 class MatmulQuantizer(GumbelVectorQuantizer):

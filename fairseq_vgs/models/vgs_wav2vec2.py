@@ -145,6 +145,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
             shared_layers=cfg.vgs_layer,
             zero_padding=str(cfg.padding) == "exact",
         )
+        self.take_fast_parts()
         if str(cfg.linear_init) == "bert":
             init_like_bert(self, width=cfg.encoder_embed_dim)
         self.speech_head = build_speech_head(cfg.speech_head, speech_head_config(cfg))

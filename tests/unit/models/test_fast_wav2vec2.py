@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.tiny import random_masks, tiny_model, tiny_sample
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
-from fairseq_vgs.models.fast_wav2vec2 import MatmulExtractor, MatmulQuantizer
+from fairseq_vgs.models.fast_wav2vec2 import MatmulExtractor, MatmulQuantizer, SpectralConvolution
 
 LARGE = {"extractor_mode": "layer_norm", "conv_bias": True, "layer_norm_first": True}
 
@@ -26,6 +27,7 @@ def padded_sample():
     sample = tiny_sample()
     sample["net_input"]["padding_mask"][0, 6000:] = True
     sample["net_input"]["source"][0, 6000:] = 0
+    sample["net_input"]["mask_indices"] = F.pad(random_masks(4, 18), (0, 6))  # never on padding
     return sample
 
 
@@ -43,6 +45,7 @@ def padded_sample():
         {"cross_sample_negatives": 2},
         {"codebook_negatives": 2},
         {"crop_seq_to_multiple": 5},
+        {"pos_conv_depth": 2},
         {"vgs_forward": "unmasked"},
     ],
     ids=lambda settings: ",".join(settings) or "paper",
@@ -72,6 +75,7 @@ def test_the_paper_takes_the_fast_parts():
     model = tiny_model()
     assert isinstance(model.feature_extractor, MatmulExtractor)
     assert isinstance(model.quantizer, MatmulQuantizer)
+    assert isinstance(model.encoder.pos_conv[0], SpectralConvolution)
     assert not torch.is_floating_point(model.sample_negatives(torch.zeros(2, 5, 3), 5)[0])
     stock = tiny_model(arithmetic="fairseq")
     assert not isinstance(stock.feature_extractor, MatmulExtractor)

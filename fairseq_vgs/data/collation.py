@@ -1,7 +1,7 @@
 """Items of a batch put together into the tensors that model and criterion read.
 
-Shapes: P pairs, U unpaired utterances, B = P + U rows (pairs first), S samples, T frames, R regions, D dims,
-H = W pixels.
+Shapes: P pairs, U unpaired utterances, B = P + U rows (pairs first), S samples, T frames of which M are
+masked, R regions, D dims, H = W pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairseq_vgs.conv_spec import ConvLayers, n_frames
 from fairseq_vgs.data.masking import BoolArray, trim_masks
 from fairseq_vgs.data.seeding import Stream, generator
 
@@ -65,14 +64,12 @@ class CollationOptions:
     """What collation needs to know.
 
     Attributes:
-        layers: The extractor.
         seed: Of the run.
         mask_dropout: Share of masked frames to unmask again.
         drop_lone_pair: Leave out a pair that skipping has left alone in its batch: it has no negatives.
         pad_to: Samples that speech is padded to; 0 pads to the longest of the batch.
     """
 
-    layers: ConvLayers
     seed: int
     mask_dropout: float = 0.0
     drop_lone_pair: bool = False
@@ -85,9 +82,9 @@ def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> 
     Returns:
         fairseq's sample with ``id`` int64[P], ``image_id`` int64[P] (the picture's group), ``image_index``
         int64[P], the counts ``n_pairs``, ``nsentences``, ``ntokens``, ``n_padded``, ``n_skipped``, and
-        ``net_input``: ``source`` float32[B, S], ``padding_mask`` bool[B, S], ``mask_indices`` bool[B, T]
-        (absent without masking) and ``image``. Empty where no pair is left, which makes fairseq take its
-        dummy batch.
+        ``net_input``: ``source`` float32[B, S], ``padding_mask`` bool[B, S], ``mask_indices`` int64[B, M]
+        (numbers of the masked frames, which a GPU need not search for; absent without masking) and ``image``.
+        Empty where no pair is left, which makes fairseq take its dummy batch.
     """
     pairs = [item for item in items if isinstance(item, PairItem)]
     speech: list[SpeechItem] = [*pairs]
@@ -100,9 +97,7 @@ def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> 
     net_input = {"source": source, "padding_mask": padding_mask, "image": _stack_images(pairs)}
     masks = [item.mask for item in speech if item.mask is not None]
     if masks:
-        net_input["mask_indices"] = _stack_masks(
-            speech, masks, options, epoch=epoch, n_samples=source.size(1)
-        )
+        net_input["mask_indices"] = _stack_masks(speech, masks, options, epoch=epoch)
     n_samples = sum(len(item.waveform) for item in speech)
     return {
         "id": _integers(item.index for item in pairs),
@@ -132,18 +127,11 @@ def _pad_speech(waveforms: Sequence[FloatArray], *, pad_to: int) -> tuple[Tensor
 
 
 def _stack_masks(
-    speech: Sequence[SpeechItem],
-    masks: Sequence[BoolArray],
-    options: CollationOptions,
-    *,
-    epoch: int,
-    n_samples: int,
+    speech: Sequence[SpeechItem], masks: Sequence[BoolArray], options: CollationOptions, *, epoch: int
 ) -> Tensor:
     generators = [generator(options.seed, epoch, index=item.index, stream=Stream.TRIM) for item in speech]
-    stacked = torch.zeros(len(masks), n_frames(n_samples, options.layers), dtype=torch.bool)
-    for row, mask in enumerate(trim_masks(masks, generators, dropout=options.mask_dropout)):
-        stacked[row, : len(mask)] = torch.from_numpy(mask)
-    return stacked
+    trimmed = trim_masks(masks, generators, dropout=options.mask_dropout)
+    return torch.from_numpy(np.stack([np.flatnonzero(mask) for mask in trimmed]))
 
 
 def _stack_images(pairs: Sequence[PairItem]) -> dict[str, Tensor]:

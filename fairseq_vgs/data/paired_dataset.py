@@ -135,7 +135,6 @@ class VgsDataset(FairseqDataset):
         """Put a batch together; see ``collate``."""
         options = self.options
         collation = CollationOptions(
-            layers=options.layers,
             seed=options.seed,
             mask_dropout=0.0 if options.mask is None else options.mask.dropout,
             drop_lone_pair=options.training,

@@ -36,7 +36,7 @@ def summary(sample):
         sample["id"].tolist(),
         inputs["source"].double().sum().item(),
         inputs["source"].shape[1],
-        inputs["mask_indices"].nonzero().tolist(),
+        inputs["mask_indices"].tolist(),
     )
 
 

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 _LOG_LINES = 15
+# Places, which may change with the machine, and what a study may be extended by.
+_MAY_DIFFER = {"common.user_dir", "hydra.run.dir", "checkpoint.finetune_from_model", "optimization.max_update"}
 
 
 class StudyError(RuntimeError):
@@ -78,9 +80,10 @@ class StudyRunner:
             StudyError: the study runs elsewhere, was begun with other settings, or its data cannot be made.
         """
         with _locked(self.folder.lock) as lock:
+            runs = list(plan_runs(self.settings))
+            self._refuse_other_settings(runs)
             self._record_settings()
             self._prepare_data(lock)
-            runs = list(plan_runs(self.settings))
             waiting = [run for run in runs if not self._is_finished(run)]
             total = sum(run.max_update for run in runs)
             done = total - sum(run.max_update for run in waiting)
@@ -105,17 +108,18 @@ class StudyRunner:
 
     def _next(self, waiting: list[PhaseRun]) -> PhaseRun | None:
         """Choose a run whose start is there; runs whose start failed fail too."""
+        planned = {run.name: run for run in plan_runs(self.settings)}
         for run in list(waiting):
             if run.start in self.failures:
                 self.failures[run.name] = f"{run.start}, from which it starts, failed"
                 waiting.remove(run)
-            elif run.start is None or self.folder.run(run.start).trained.exists():
+            elif run.start is None or self._is_trained(planned[run.start]):
                 return run
         return None
 
     def _begin(self, slot: Slot, run: PhaseRun, progress: Progress, *, lock: int) -> None:
         slot.run = run
-        stage = "evaluate" if self.folder.run(run.name).trained.exists() else "train"
+        stage = "evaluate" if self._is_trained(run) else "train"
         self._start(slot, stage, progress, lock=lock)
 
     def _start(self, slot: Slot, stage: str, progress: Progress, *, lock: int) -> None:
@@ -151,7 +155,8 @@ class StudyRunner:
                 raise StudyError(f"{run.start}: must have a checkpoint after {run.start_update} updates")
             start = found[run.start_update]
         command = launch.training_command(run, self.settings, data=data, folder=folder, start=start)
-        _check_identity(folder.command, dict(launch.command_identity(command)))
+        with atomic_write(folder.command, force=True) as file:
+            file.write(json.dumps(dict(launch.command_identity(command)), indent=1) + "\n")
         return command
 
     def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:
@@ -168,10 +173,10 @@ class StudyRunner:
         if code != 0:
             self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}", progress)
         elif slot.stage == "train":
-            _mark(folder.trained)
+            _mark(folder.trained, run)
             self._start(slot, "evaluate", progress, lock=lock)
         else:
-            _mark(folder.evaluated)
+            _mark(folder.evaluated, run)
             progress.say(f"{run.name}: finished")
             slot.run = None
 
@@ -199,8 +204,35 @@ class StudyRunner:
         return sum(run.max_update for run in plan_runs(self.settings) if run.name not in open_runs)
 
     def _is_finished(self, run: PhaseRun) -> bool:
-        folder = self.folder.run(run.name)
-        return folder.trained.exists() and folder.evaluated.exists()
+        return self._is_trained(run) and _is_marked(self.folder.run(run.name).evaluated, run)
+
+    def _is_trained(self, run: PhaseRun) -> bool:
+        return _is_marked(self.folder.run(run.name).trained, run)
+
+    def _refuse_other_settings(self, runs: Sequence[PhaseRun]) -> None:
+        """Hold what was begun, or finished, against what would be run now.
+
+        A run that has not saved a checkpoint yet may begin anew with other settings. Updates may differ: a
+        base that was only left so far is trained to its end when its scenario joins the study.
+        """
+        data = self.folder.data(self.settings.data).resolve()
+        problems = []
+        for run in runs:
+            folder = self.folder.run(run.name)
+            if not folder.command.exists() or not any((folder.run / "checkpoints").glob("checkpoint*.pt")):
+                continue
+            command = launch.training_command(run, self.settings, data=data, folder=folder, start=None)
+            begun, now = json.loads(folder.command.read_text("utf-8")), launch.command_identity(command)
+            different = [
+                f"{key}: {begun.get(key)} before, {now.get(key)} now"
+                for key in sorted({*begun, *now} - _MAY_DIFFER)
+                if begun.get(key) != now.get(key)
+            ]
+            if different:
+                problems.append(f"{folder.path}: begun with other settings ({'; '.join(different)})")
+        if problems:
+            problems.append("restore the settings, remove the folders, or choose another --output")
+            raise StudyError("\n".join(problems))
 
     def _record_settings(self) -> None:
         with atomic_write(self.folder.settings, force=True) as file:
@@ -241,25 +273,15 @@ def _locked(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def _check_identity(path: Path, identity: dict[str, str]) -> None:
-    """Refuse to go on with a run that was begun with other settings; remember those of a new one."""
-    if not path.exists():
-        with atomic_write(path) as file:
-            file.write(json.dumps(identity, indent=1) + "\n")
-        return
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    different = sorted(key for key in {*begun, *identity} if begun.get(key) != identity.get(key))
-    if different:
-        found = "; ".join(f"{key}: {begun.get(key)} before, {identity.get(key)} now" for key in different)
-        raise StudyError(
-            f"{path.parent}: must be gone on with as it was begun, got other settings ({found}); restore "
-            "them, remove the folder, or choose another --output"
-        )
-
-
-def _mark(path: Path) -> None:
+def _mark(path: Path, run: PhaseRun) -> None:
     with atomic_write(path, force=True) as file:
-        file.write(json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
+        content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update}
+        file.write(json.dumps(content) + "\n")
+
+
+def _is_marked(path: Path, run: PhaseRun) -> bool:
+    """Whether a run has come this far with all the updates that it is to make."""
+    return path.exists() and json.loads(path.read_text("utf-8"))["updates"] >= run.max_update
 
 
 def _last_lines(path: Path) -> str:

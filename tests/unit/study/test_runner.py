@@ -44,7 +44,6 @@ def study(tmp_path, monkeypatch):
     behaviour = {"broken": set(), "seconds": 0.0, "trained": []}
 
     def training_command(run, settings, *, data, folder, start):
-        behaviour["trained"].append(run.name)
         program = "raise SystemExit('no luck')" if run.name in behaviour["broken"] else TRAIN
         values = [str(folder.run), str(run.max_update), str(behaviour["seconds"]), str(start or "")]
         return [sys.executable, "-c", program, *values, "--config-name", run.primary, f"seed={run.seed}"]
@@ -52,6 +51,14 @@ def study(tmp_path, monkeypatch):
     def evaluation_command(run, settings, *, data, folder, untrained, device):
         return [sys.executable, "-c", EVALUATE, str(folder.evaluation)]
 
+    def start_process(command, **where):
+        if "--config-name" in command:
+            behaviour["trained"].append(where["log"].parent.name)
+        return original(command, **where)
+
+    original = launch.start_process
+    behaviour["command"] = training_command
+    monkeypatch.setattr(launch, "start_process", start_process)
     monkeypatch.setattr(launch, "training_command", training_command)
     monkeypatch.setattr(launch, "evaluation_command", evaluation_command)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
@@ -122,15 +129,50 @@ def test_failed_run_fails_what_starts_from_it_and_nothing_else(study):
     assert folder.run("vgs_then_w2v2-seed1").evaluated.exists()
 
 
-def test_other_settings_are_refused_for_runs_that_were_begun(study, monkeypatch):
-    _, folder, _ = study
+def with_lr(study, monkeypatch, value):
+    original = study[2]["command"]
+    monkeypatch.setattr(launch, "training_command", lambda *a, **k: [*original(*a, **k), f"lr={value}"])
+
+
+def test_other_settings_are_refused_for_runs_that_were_begun_or_finished(study, monkeypatch):
+    _, folder, behaviour = study
     start(study)
-    original = launch.training_command
-    monkeypatch.setattr(launch, "training_command", lambda *a, **k: [*original(*a, **k), "lr=2"])
+    behaviour["trained"].clear()
+    with_lr(study, monkeypatch, 2)
     folder.run("vgs-seed1").trained.unlink()
-    failures = start(study)
-    assert set(failures) == {"vgs-seed1"}  # what started from it is finished
-    assert "lr: None before, 2 now" in failures["vgs-seed1"]
+    settings = folder.settings.read_text()
+    with pytest.raises(StudyError, match="lr: None before, 2 now") as caught:
+        start(study)
+    for name in ("w2v2-seed1", "vgs-seed1", "w2v2_then_vgs-seed1", "vgs_then_w2v2-seed1"):
+        assert str(folder.run(name).path) in str(caught.value)
+    assert folder.settings.read_text() == settings
+    assert "lr" not in json.loads(folder.run("vgs-seed1").command.read_text())
+
+
+def test_settings_may_be_corrected_before_the_first_checkpoint(study, monkeypatch):
+    _, folder, behaviour = study
+    behaviour["broken"].add("vgs-seed1")
+    study[0].scenarios = ["vgs"]
+    assert set(start(study)) == {"vgs-seed1"}
+    behaviour["broken"].clear()
+    with_lr(study, monkeypatch, 2)
+    assert start(study) == {}
+    assert json.loads(folder.run("vgs-seed1").command.read_text())["lr"] == "2"
+
+
+def test_base_that_was_only_left_is_trained_to_its_end_when_it_joins(study):
+    settings, folder, behaviour = study
+    settings.scenarios = ["vgs_then_w2v2"]
+    assert start(study) == {}
+    checkpoints = folder.run("vgs-seed1").run / "checkpoints"
+    assert not (checkpoints / "checkpoint_1_3.pt").exists()
+    behaviour["trained"].clear()
+    settings.scenarios = ["vgs", "vgs_then_w2v2"]
+    assert start(study) == {}
+    assert set(behaviour["trained"]) == {"vgs-seed1"}
+    assert (checkpoints / "checkpoint_1_7.pt").exists()
+    updates = [json.loads(line)["update"] for line in folder.run("vgs-seed1").history.read_text().splitlines()]
+    assert updates == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_two_studies_do_not_run_in_one_folder(study):

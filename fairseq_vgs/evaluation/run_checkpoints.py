@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shutil
 from pathlib import Path
 
 from fairseq_vgs.evaluation.checkpoints import CheckpointError, read_updates
+
+logger = logging.getLogger(__name__)
 
 _BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
@@ -48,8 +52,8 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
     """Give epoch checkpoints after a multiple of ``every`` updates the name that fairseq gives all others.
 
     Where an epoch ends with such an update, fairseq saves ``checkpoint7.pt`` only, and removes it when the
-    next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The file
-    gets a second name; fairseq renames finished files into place, so it is never half written.
+    next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The
+    file gets a second name; fairseq renames finished files into place, so it is never half written.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -67,3 +71,34 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
         except (CheckpointError, FileNotFoundError):
             if path.exists():  # else fairseq has just removed it
                 raise
+
+
+def mend_copies(run: Path) -> None:
+    """Replace ``checkpoint_last.pt`` and remove ``checkpoint_best.pt`` where they are cut off.
+
+    fairseq renames a checkpoint into place under its first name, but copies it to these two: a process killed
+    then leaves half a file, with which a run can be neither resumed nor evaluated. The last one becomes the
+    newest checkpoint that can be read; without any, the run begins anew. Not to be called while it trains.
+    """
+    folder = run / "checkpoints"
+    cut_off = [
+        path for path in (folder / "checkpoint_best.pt", folder / "checkpoint_last.pt") if _is_cut(path)
+    ]
+    for path in cut_off:
+        logger.warning("%s: cut off; removed", path)
+        path.unlink()
+    if folder / "checkpoint_last.pt" not in cut_off:
+        return
+    whole = [path for path in folder.glob("checkpoint*.pt") if path not in cut_off and not _is_cut(path)]
+    if whole:
+        part = folder / "checkpoint_last.pt.tmp"
+        shutil.copyfile(max(whole, key=read_updates), part)
+        part.replace(folder / "checkpoint_last.pt")
+
+
+def _is_cut(path: Path) -> bool:
+    try:
+        read_updates(path)
+    except CheckpointError:
+        return path.exists()
+    return False

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of, keep_epoch_checkpoints
+from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of, keep_epoch_checkpoints, mend_copies
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.layout import RunFolder, StudyFolder
@@ -32,7 +32,12 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 _LOG_LINES = 15
 # Places, which may change with the machine, and what a study may be extended by.
-_MAY_DIFFER = {"common.user_dir", "hydra.run.dir", "checkpoint.finetune_from_model", "optimization.max_update"}
+_MAY_DIFFER = {
+    "common.user_dir",
+    "hydra.run.dir",
+    "checkpoint.finetune_from_model",
+    "optimization.max_update",
+}
 
 
 class StudyError(RuntimeError):
@@ -148,6 +153,7 @@ class StudyRunner:
                 untrained=run.start is None,
                 device="cpu" if slot.gpu is None else "cuda",
             )
+        mend_copies(folder.run)
         start = None
         if run.start is not None:
             found = checkpoints_of(self.folder.run(run.start).run, every=self.settings.evaluate_every)
@@ -281,7 +287,10 @@ def _mark(path: Path, run: PhaseRun) -> None:
 
 def _is_marked(path: Path, run: PhaseRun) -> bool:
     """Whether a run has come this far with all the updates that it is to make."""
-    return path.exists() and json.loads(path.read_text("utf-8"))["updates"] >= run.max_update
+    if not path.exists():
+        return False
+    updates: int = json.loads(path.read_text("utf-8")).get("updates", run.max_update)
+    return updates >= run.max_update
 
 
 def _last_lines(path: Path) -> str:

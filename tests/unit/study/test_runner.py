@@ -171,8 +171,20 @@ def test_base_that_was_only_left_is_trained_to_its_end_when_it_joins(study):
     assert start(study) == {}
     assert set(behaviour["trained"]) == {"vgs-seed1"}
     assert (checkpoints / "checkpoint_1_7.pt").exists()
-    updates = [json.loads(line)["update"] for line in folder.run("vgs-seed1").history.read_text().splitlines()]
+    history = folder.run("vgs-seed1").history
+    updates = [json.loads(line)["update"] for line in history.read_text().splitlines()]
     assert updates == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_training_goes_on_although_the_last_checkpoint_is_cut_off(study):
+    _, folder, _ = study
+    start(study)
+    run = folder.run("vgs-seed1")
+    run.trained.unlink()
+    last = run.run / "checkpoints" / "checkpoint_last.pt"
+    last.write_bytes(b"PK")
+    assert start(study) == {}
+    assert not last.exists()
 
 
 def test_two_studies_do_not_run_in_one_folder(study):
@@ -192,7 +204,7 @@ def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypa
     def show(self, finished_updates, states):
         nonlocal n_shown
         n_shown += 1
-        if any(state is not None and state.done >= 2 for state in states):
+        if any(state is not None and state.name == "w2v2-seed1" and state.done >= 2 for state in states):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -28,7 +28,7 @@ def add_run_arguments(kinds: Any, *, epilog: str) -> None:
     parser.add_argument("--split", default="test", help="split of DATA (default: %(default)s)")
     parser.add_argument(
         "--every",
-        type=int,
+        type=positive,
         default=1,
         metavar="N",
         help="only checkpoints after a multiple of N updates (default: all)",
@@ -75,3 +75,10 @@ def run_run(args: argparse.Namespace) -> int:
             f"{errors.get(best, float('nan')):>8.2f}  {best}"
         )
     return 0
+
+
+def positive(text: str) -> int:
+    """Read an argument that counts something."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairseq_vgs.cli.evaluate_run import positive
+
 if TYPE_CHECKING:
     from fairseq_vgs.study.layout import StudyFolder
     from fairseq_vgs.study.settings import StudySettings
@@ -42,9 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--processes", type=_positive, metavar="N", help="CPU processes at a time (default: one per core)"
+        "--processes", type=positive, metavar="N", help="CPU processes at a time (default: one per core)"
     )
-    where.add_argument("--gpus", metavar="LIST", help="GPUs to use, one run at a time on each, such as 0,1")
+    where.add_argument(
+        "--gpus", type=_gpus, metavar="LIST", help="GPUs to use, one run at a time on each, such as 0,1"
+    )
     parser.add_argument(
         "--report-only", action="store_true", help="write tables, curves and the page; run nothing"
     )
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     failures: dict[str, str] = {}
     if not args.report_only:
         if args.gpus:
-            slots = [Slot(gpu=gpu.strip()) for gpu in args.gpus.split(",")]
+            slots = [Slot(gpu=gpu) for gpu in args.gpus]
         else:
             slots = cpu_slots(args.processes)
         failures = StudyRunner(settings, folder, slots).run()
@@ -100,8 +104,8 @@ def _print_plan(settings: StudySettings, folder: StudyFolder) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def _gpus(text: str) -> list[str]:
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(numbers):
+        raise argparse.ArgumentTypeError(f"must be numbers of GPUs such as 0,1, got {text!r}")
+    return numbers

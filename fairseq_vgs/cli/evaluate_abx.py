@@ -50,7 +50,9 @@ def add_abx_arguments(kinds: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="written by fairseq-hydra-train")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="of this plugin, or fairseq's own wav2vec2"
+    )
     parser.add_argument("folder", type=Path, metavar="ITEMS", help="folder of recordings and items")
     parser.add_argument("--split", default="test", help="audio list in ITEMS (default: %(default)s)")
     parser.add_argument("--items", metavar="NAME", help="item file in ITEMS (default: the only one)")
@@ -140,7 +142,7 @@ def run_abx(args: argparse.Namespace) -> int:
     if not args.force:
         abx_results.refuse_existing(output)
     start = time.perf_counter()
-    trained = checkpoints.load_checkpoint(args.checkpoint)
+    trained = checkpoints.load_checkpoint(args.checkpoint, allow_stock=True)
     recordings = open_recordings(args.folder, args.split)
     item_file = _item_file(args)
     items = read_items(item_file)
@@ -150,7 +152,7 @@ def run_abx(args: argparse.Namespace) -> int:
     }
     baselines = args.baseline or _BASELINES
     if "untrained" in baselines:
-        untrained = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed)
+        untrained = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed, allow_stock=True)
         models["untrained"] = _measure_model(
             untrained, recordings, items, args, f"untrained (seed {args.seed})"
         )

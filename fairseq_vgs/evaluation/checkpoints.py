@@ -1,4 +1,4 @@
-"""Strict loading of the plugin's fairseq checkpoints, without the data that they were trained on.
+"""Strict loading of fairseq checkpoints, the plugin's and stock wav2vec 2.0, without their training data.
 
 A checkpoint may come from anywhere, so nothing in it is run: ``torch.load`` is kept to tensors and plain
 containers, and the one setting that fairseq passes to ``eval`` is parsed first. The model is built from the
@@ -7,6 +7,9 @@ checkpoint's own settings through fairseq's registry; weights must match key by 
 
 from __future__ import annotations
 
+import argparse
+import ast
+import dataclasses
 import logging
 import pickle
 import warnings
@@ -17,17 +20,23 @@ from typing import Any
 
 import torch
 from fairseq import models as fairseq_models
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 import fairseq_vgs.models  # noqa: F401 - registers the models
 from fairseq_vgs import fairseq_fixes
+from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import parse_conv_layers
 
 logger = logging.getLogger(__name__)
 
 MODEL_NAMES = ("vgs_wav2vec2",)
+STOCK_NAME = "wav2vec2"
+_STOCK_FIELDS = tuple(
+    field.name for field in dataclasses.fields(Wav2Vec2Config) if not field.name.startswith("_")
+)
 
 _OTHER_VERSION = "train it with this version of fairseq_vgs, or load it with the version that wrote it"
 
@@ -41,7 +50,8 @@ class Checkpoint:
     """A model in evaluation mode, and what its file says about it.
 
     Attributes:
-        model: on the CPU, fp32, no gradients; offers ``encode_speech`` and ``encode_image``.
+        model: on the CPU, fp32, no gradients; one of `MODEL_NAMES` offers ``encode_speech`` and
+            ``encode_image``.
         path: the file.
         config: all settings of the run, plain data (sections ``task``, ``criterion``, ``model``, ...).
         n_updates: updates made when it was saved.
@@ -59,9 +69,16 @@ class Checkpoint:
         """Similarity the run trained and validated with: "dot" or "cosine"."""
         return str(section(self.config, "criterion").get("similarity", "dot"))
 
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether the model embeds speech and images: stock wav2vec 2.0 has layers only."""
+        return section(self.config, "model").get("_name") in MODEL_NAMES
 
-def load_checkpoint(path: Path, *, untrained_seed: int | None = None) -> Checkpoint:
-    """Load a checkpoint of `MODEL_NAMES` for evaluation.
+
+def load_checkpoint(
+    path: Path, *, untrained_seed: int | None = None, allow_stock: bool = False
+) -> Checkpoint:
+    """Load a checkpoint of `MODEL_NAMES`, or stock wav2vec 2.0, for evaluation.
 
     Evaluation runs in fp32 whatever ``model.autocast`` says, so that figures do not depend on the machine.
 
@@ -69,17 +86,21 @@ def load_checkpoint(path: Path, *, untrained_seed: int | None = None) -> Checkpo
         path: file written by ``fairseq-hydra-train``.
         untrained_seed: instead of loading the weights, draw them with this seed (the untrained baseline). The
             file's weights must match all the same.
+        allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings; both
+            layouts of such files are read, settings as ``cfg`` and, before 2021, as ``args``.
 
     Raises:
         CheckpointError: the file is missing, broken, not a checkpoint of this plugin, or does not match its
             settings.
     """
     state = _read(path)
-    config = _config(state, path)
+    if _kind(state) == STOCK_NAME:
+        config, weights = _stock(state, path, allowed=allow_stock)
+    else:
+        config, weights = _config(state, path), state["model"]
     model = build_untrained(
         section(config, "model"), seed=0 if untrained_seed is None else untrained_seed, path=path
     )
-    weights = state["model"]
     _check_weights(model, weights, path)
     if untrained_seed is None:
         model.load_state_dict(weights, strict=True)
@@ -104,14 +125,16 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
     """Build a model from its settings with seeded fresh weights; the caller's random state is left alone.
 
     Raises:
-        CheckpointError: the settings do not describe a model of this plugin.
+        CheckpointError: the settings describe neither a model of this plugin nor stock wav2vec 2.0.
     """
     name = settings.get("_name")
-    if name not in MODEL_NAMES:
+    if name not in (*MODEL_NAMES, STOCK_NAME):
         raise CheckpointError(
             f"{path}: model._name must be one of {', '.join(MODEL_NAMES)}, got {name!r}; "
             "give a checkpoint that was trained with task=vgs_pretraining"
         )
+    if name != STOCK_NAME:
+        settings = {**settings, "autocast": "none"}
     try:
         parse_conv_layers(str(settings.get("conv_feature_layers", "")))
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -119,7 +142,7 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
                 "ignore", message=".*weight_norm", category=FutureWarning
             )  # fairseq's use
             torch.manual_seed(seed)
-            model = fairseq_models.build_model(OmegaConf.create({**settings, "autocast": "none"}), None)
+            model = fairseq_models.build_model(OmegaConf.create(dict(settings)), None)
     except (ValueError, OmegaConfBaseException) as error:
         raise CheckpointError(
             f"{path}: its model settings must build a model: {error}; {_OTHER_VERSION}"
@@ -150,6 +173,8 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         for key in ("model", "cfg")
         if not isinstance(state, dict) or not isinstance(state.get(key), Mapping)
     ]
+    if missing == ["cfg"] and isinstance(state.get("args"), argparse.Namespace):
+        missing = []  # as fairseq wrote it before 2021
     if missing:
         raise CheckpointError(
             f"{path}: must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
@@ -161,8 +186,58 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     return dict(state)
 
 
+def _kind(state: Mapping[str, Any]) -> Any:
+    """Return the registered name of the model."""
+    if isinstance(state.get("cfg"), Mapping):
+        return section(state["cfg"], "model").get("_name")
+    return getattr(state["args"], "arch", None)
+
+
+def _stock(
+    state: Mapping[str, Any], path: Path, *, allowed: bool
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read settings, laid out as in our files, and weights of fairseq's own wav2vec 2.0."""
+    if not allowed:
+        raise CheckpointError(
+            f"{path}: must be a model with speech and image embeddings, got fairseq's wav2vec2, which has "
+            "layers only; take its layers with fairseq-vgs extract or evaluate abx, or start a model from it "
+            "with fairseq-vgs import wav2vec2"
+        )
+    if state.get("cfg") is None:  # before 2021 all settings stood together
+        model = task = _config({"cfg": {"model": vars(state["args"])}}, path)["model"]
+    else:
+        config = _config(state, path)
+        model, task = section(config, "model"), section(config, "task")
+    rate = task.get("sample_rate") or SAMPLE_RATE
+    if rate != SAMPLE_RATE:
+        raise CheckpointError(
+            f"{path}: sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
+        )
+    # Files hold settings of other parts beside the model's, and null where the default holds.
+    settings = {key: model[key] for key in _STOCK_FIELDS if model.get(key) is not None}
+    if isinstance(settings.get("latent_temp"), str):  # as on the command line
+        try:
+            settings["latent_temp"] = list(ast.literal_eval(settings["latent_temp"]))
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: latent_temp must be three numbers, got {settings['latent_temp']!r}; "
+                "give the file as fairseq wrote it"
+            ) from error
+    settings.setdefault("conv_feature_layers", Wav2Vec2Config.conv_feature_layers)
+    plain = {
+        "model": {**settings, "_name": STOCK_NAME},
+        "task": {"_name": "audio_pretraining", "normalize": bool(task.get("normalize"))},
+    }
+    return plain, {key: value.float() for key, value in state["model"].items()}
+
+
 def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    config = state["cfg"]
+    config = state.get("cfg")
+    if config is None:
+        raise CheckpointError(
+            f"{path}: must hold a model of this plugin or stock wav2vec 2.0, got {_kind(state)!r}; "
+            "give a pre-trained model"
+        )
     plain: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
     live = [".".join(keys) for keys, value in _leaves(plain) if keys[:1] == ("model",) and "${" in str(value)]
     if live:

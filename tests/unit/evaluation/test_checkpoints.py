@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support import wav2vec2_files
 from support.tiny import tiny_model, tiny_sample
 
 from fairseq_vgs.evaluation import checkpoints
@@ -143,3 +144,66 @@ def test_files_that_are_no_checkpoints_are_refused(state, tmp_path):
     state["model"]["mask_emb"] = "text"
     with pytest.raises(checkpoints.CheckpointError, match="something else for 1 \\(mask_emb\\)"):
         checkpoints.load_checkpoint(_save(state, tmp_path))
+
+
+STOCK = {"base": wav2vec2_files.SMALL, "large": wav2vec2_files.LARGE}
+LAYOUTS = {"args": wav2vec2_files.old_state, "cfg": wav2vec2_files.new_state}
+
+
+@pytest.mark.parametrize("size", STOCK)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_stock_wav2vec2_gives_its_own_layers(size, layout, tmp_path):
+    stock = wav2vec2_files.stock_model(STOCK[size])
+    path = _save(LAYOUTS[layout](stock, STOCK[size]), tmp_path)
+    loaded = checkpoints.load_checkpoint(path, allow_stock=True)
+    source = torch.randn(1, 6000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = stock.extract_features(source, None)["layer_results"]
+        found = loaded.model.extract_features(source, None)["layer_results"]
+    assert len(found) == len(expected) == 3
+    for (layer, *_), (reference, *_) in zip(found, expected, strict=True):
+        assert torch.equal(layer, reference)
+    assert not loaded.has_embeddings
+    assert loaded.n_updates == (400000 if layout == "args" else 0)
+    assert checkpoints.section(loaded.config, "task")["normalize"] == (layout == "cfg")
+    drawn = checkpoints.load_checkpoint(path, allow_stock=True, untrained_seed=7)
+    assert not torch.equal(drawn.model.post_extract_proj.weight, stock.post_extract_proj.weight)
+
+
+def test_stock_wav2vec2_is_refused_where_embeddings_are_needed(tmp_path):
+    state = wav2vec2_files.new_state(wav2vec2_files.stock_model({}), {})
+    with pytest.raises(checkpoints.CheckpointError, match="must be a model with speech and image embeddings"):
+        checkpoints.load_checkpoint(_save(state, tmp_path))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_faulty_key_of_stock_wav2vec2_is_named(layout, tmp_path):
+    state = LAYOUTS[layout](wav2vec2_files.stock_model({}), {})
+    weights = dict(state["model"])
+    del weights["encoder.layers.1.fc1.bias"], weights["mask_emb"]
+    weights["encoder.extra"] = torch.zeros(1)
+    weights["final_proj.bias"] = torch.zeros(3)
+    with pytest.raises(checkpoints.CheckpointError) as error:
+        checkpoints.load_checkpoint(_save({**state, "model": weights}, tmp_path), allow_stock=True)
+    text = str(error.value)
+    assert "missing 2 (encoder.layers.1.fc1.bias, mask_emb)" in text
+    assert "unexpected 1 (encoder.extra)" in text
+    assert "final_proj.bias (3,) instead of (16,)" in text
+
+
+def test_other_stock_models_and_code_in_them_are_refused(tmp_path):
+    state = wav2vec2_files.old_state(wav2vec2_files.stock_model({}), {})
+    marker = tmp_path / "ran"
+    state["args"].data = _Payload(marker)
+    with pytest.raises(checkpoints.CheckpointError, match="could not be read"):
+        checkpoints.load_checkpoint(_save(state, tmp_path), allow_stock=True)
+    state["args"].data, state["args"].conv_feature_layers = (
+        "",
+        f"[open({str(marker)!r}, 'w') and (16, 10, 5)]",
+    )
+    with pytest.raises(checkpoints.CheckpointError, match="conv_feature_layers"):
+        checkpoints.load_checkpoint(_save(state, tmp_path), allow_stock=True)
+    assert not marker.exists()
+    state["args"].arch = "wav2vec_ctc"
+    with pytest.raises(checkpoints.CheckpointError, match="stock wav2vec 2.0, got 'wav2vec_ctc'"):
+        checkpoints.load_checkpoint(_save(state, tmp_path), allow_stock=True)

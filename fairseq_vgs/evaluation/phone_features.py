@@ -1,6 +1,6 @@
 """What the ABX evaluation compares: a model's layers, or MFCC, of one recording at a time.
 
-One at a time, since a group-norm extractor's result depends on padding.
+One at a time, since a comparison reads them so; `features` batches.
 
 Shapes: S samples at 16 kHz, T frames, D dims of the transformer.
 """
@@ -20,6 +20,7 @@ from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.evaluation import mfcc
 from fairseq_vgs.evaluation.checkpoints import Checkpoint, CheckpointError, section
+from fairseq_vgs.evaluation.features import speech_features
 from fairseq_vgs.evaluation.recordings import Recording
 from fairseq_vgs.manifest.errors import fault
 
@@ -100,22 +101,7 @@ def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
     Returns:
         ``layer_0`` ... ``layer_L``, each f32[T, D] on the CPU.
     """
-    wav2vec: Any = model
-    inputs: list[Tensor] = []
-    hook = wav2vec.encoder.layers[0].register_forward_pre_hook(
-        lambda _module, arguments: inputs.append(arguments[0])
-    )
-    try:
-        with torch.inference_mode():
-            found = wav2vec.extract_features(source[None], None, mask=False)
-    finally:
-        hook.remove()
-    outputs = [result[0] for result in found["layer_results"]]
-    n_outputs = outputs[0].size(0)
-    # The encoder's input still has the CLS vector in front, and fairseq's padding to an even length behind.
-    n_before = int(getattr(wav2vec.encoder, "cls_embedding", None) is not None)
-    layers = [inputs[0][n_before : n_before + n_outputs], *outputs]
-    return {f"layer_{number}": layer[:, 0].float().cpu() for number, layer in enumerate(layers)}
+    return speech_features(model, [source])[0].layers
 
 
 def _extractor(checkpoint: Checkpoint) -> ConvLayers:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.study.layout import StudyFolder
     from fairseq_vgs.study.report import write_all
     from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
-    from fairseq_vgs.study.settings import read_settings
+    from fairseq_vgs.study.settings import read_settings, require_files
 
     settings = read_settings(args.study, quick=args.quick)
     name = f"{args.study.stem}_quick" if args.quick else args.study.stem
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         return _print_plan(settings, folder)
     failures: dict[str, str] = {}
     if not args.report_only:
+        require_files(settings, args.study)
         if args.gpus:
             slots = [Slot(gpu=gpu) for gpu in args.gpus]
         else:

@@ -111,6 +111,34 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
     return settings
 
 
+def require_files(settings: StudySettings, path: Path) -> None:
+    """Refuse settings whose files are missing, before hours of training and not after them.
+
+    Args:
+        settings: of the study.
+        path: the study file, for errors.
+
+    Raises:
+        ManifestError: a primary, the data or the ABX items are not there.
+    """
+    phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
+    needed = [
+        ("config_dir", Path(settings.config_dir) / f"{name}.yaml") for name in {*settings.scenarios, *phases}
+    ]
+    if settings.abx is not None:
+        needed.append(("abx", Path(settings.abx) / settings.abx_items))
+    if not settings.prepare and "{output}" not in settings.data:
+        needed.append(("data", Path(settings.data)))
+    step = f"{NEXT_STEP}; paths are relative to where you start the command"
+    faults = [
+        fault(str(path), f"what {name} names must be there", f"nothing at {file}", step)
+        for name, file in sorted(needed)
+        if not file.exists()
+    ]
+    if faults:
+        raise ManifestError(faults)
+
+
 def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
     """Return (setting, expectation, value) of what does not fit together."""
     found: list[tuple[str, str, Any]] = []

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.manifest.errors import ManifestError
-from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, scenario_title
+from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, require_files, scenario_title
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vgs" / "study.yaml"
 GOOD = "data: d\nwhole_updates: 70\nfirst_updates: 20\nsecond_updates: 50\nevaluate_every: 10\n"
@@ -89,3 +89,25 @@ def test_titles_are_the_papers():
 
 def test_phases():
     assert phases_of("vgs_plus_then_w2v2") == ("vgs_plus", "w2v2")
+
+
+def test_missing_files_are_named_before_anything_runs(tmp_path):
+    (tmp_path / "w2v2.yaml").touch()
+    text = GOOD + "scenarios: [w2v2, vgs_then_w2v2]\nabx: no_such_folder\n"
+    path = write(tmp_path, text)
+    with pytest.raises(ManifestError) as caught:
+        require_files(read_settings(path), path)
+    lines = str(caught.value).splitlines()
+    assert [name for line in lines for name in ("abx", "config_dir", "data") if f"what {name} " in line] == [
+        "abx",
+        "config_dir",
+        "config_dir",
+        "data",
+    ]
+    assert "w2v2.yaml" not in lines[1].replace("vgs_then_w2v2.yaml", "")
+    assert str(tmp_path / "vgs.yaml") in lines[1]  # where the first phase is, which is no scenario here
+
+
+def test_example_has_its_files(monkeypatch):
+    monkeypatch.chdir(EXAMPLE.parents[2])
+    require_files(read_settings(EXAMPLE), EXAMPLE)

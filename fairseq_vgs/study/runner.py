@@ -91,8 +91,14 @@ class StudyRunner:
             self._prepare_data(lock)
             waiting = [run for run in runs if not self._is_finished(run)]
             total = sum(run.max_update for run in runs)
-            done = total - sum(run.max_update for run in waiting)
-            with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as progress:
+            # what a stopped training had made counts too, or it would look made in this second
+            left = sum(
+                run.max_update - min(run.max_update, read_position(self.folder.run(run.name).history)[0])
+                for run in waiting
+            )
+            with Progress(
+                total_updates=total, done_updates=total - left, n_slots=len(self.slots)
+            ) as progress:
                 try:
                     self._loop(waiting, progress, lock=lock.fileno())
                 finally:

@@ -187,6 +187,22 @@ def test_training_goes_on_although_the_last_checkpoint_is_cut_off(study):
     assert not last.exists()
 
 
+def test_time_left_does_not_count_updates_of_an_earlier_start(study, monkeypatch):
+    history = study[1].run("vgs-seed1").history
+    history.parent.mkdir(parents=True)
+    history.write_text(json.dumps({"split": "train", "update": 3}) + "\n")
+    shown = {}
+
+    def progress(**numbers):
+        shown.update(numbers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "Progress", progress)
+    with pytest.raises(KeyboardInterrupt):
+        start(study)
+    assert shown == {"total_updates": 7 + 7 + 5 + 5, "done_updates": 3, "n_slots": 2}
+
+
 def test_two_studies_do_not_run_in_one_folder(study):
     _, folder, _ = study
     folder.path.mkdir()

@@ -38,6 +38,7 @@ def test_image_errors(settings: dict[str, float], message: str) -> None:
         ({"widths": (8, 0)}, "SpeechHeadConfig.widths: expected at least one positive width"),
         ({"kernel_size": 8}, "SpeechHeadConfig.kernel_size: expected an odd number, got 8"),
         ({"norm": "layer"}, "SpeechHeadConfig.norm: expected batch or group, got 'layer'"),
+        ({"padding": "zero"}, "SpeechHeadConfig.padding: expected exact or fast_vgs, got 'zero'"),
         ({"attention_dropout": -0.1}, "SpeechHeadConfig.attention_dropout: expected 0 <= p < 1"),
         ({"heads": 0}, "SpeechHeadConfig.heads: expected a positive integer"),
     ],

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 from fairseq_vgs.manifest import AudioRow, atomic_write, write_audio_list
+from fairseq_vgs.prepare.alignments import Alignment, read_alignments
 from fairseq_vgs.prepare.archive import build_stored_zip
 from fairseq_vgs.prepare.audio import decoded_length, encode_vorbis, limit_peak, read_mono, resample
+from fairseq_vgs.prepare.items import Speakers, make_items, seconds, write_items
 
 VOICE_FOLDER = Path("usr/share/festival/voices/russian/msu_ru_nsh_clunits")
 SPEAKER = "nsh"
-PAUSE = "pau"
 N_UTTERANCES = 60
 ARCHIVE = "speech.zip"
 # Apart from the serial numbers of the stamps' recordings.
@@ -23,60 +23,20 @@ _TRANSCRIPT = re.compile(r'\(\s*(\S+)\s+"(.*)"\s*\)')
 
 
 @dataclass(frozen=True)
-class Phone:
-    """One phone of an utterance; times in seconds, exact as in the label file."""
-
-    onset: Decimal
-    offset: Decimal
-    label: str
-
-
-@dataclass(frozen=True)
 class Utterance:
     """One utterance with its phones."""
 
     name: str
     text: str
-    phones: tuple[Phone, ...]
-
-
-def read_phones(path: Path) -> tuple[Phone, ...]:
-    """Reads an xwaves label file: after a line ``#``, one ``end-time colour label`` line per phone.
-
-    Raises:
-        ValueError: a line has other fields, or times do not rise.
-    """
-    phones = []
-    onset = Decimal(0)
-    lines = path.read_text(encoding="ascii").splitlines()
-    for number, line in enumerate(lines[lines.index("#") + 1 :], start=lines.index("#") + 2):
-        fields = line.split()
-        if len(fields) != 3 or Decimal(fields[0]) <= onset:
-            raise ValueError(
-                f"{path.name}:{number}: expected 'end-time colour label' with rising times, got {line!r}"
-            )
-        phones.append(Phone(onset, Decimal(fields[0]), fields[2]))
-        onset = Decimal(fields[0])
-    return tuple(phones)
+    alignment: Alignment
 
 
 def read_utterances(voice: Path) -> tuple[Utterance, ...]:
     """Reads the first ``N_UTTERANCES`` utterances of the voice."""
     texts = dict(_TRANSCRIPT.findall((voice / "etc" / "txt.done.data").read_text(encoding="utf-8")))
     names = sorted(path.stem for path in (voice / "lab").glob("*.lab"))[:N_UTTERANCES]
-    return tuple(Utterance(name, texts[name], read_phones(voice / "lab" / f"{name}.lab")) for name in names)
-
-
-def triphones(phones: Sequence[Phone]) -> Iterator[tuple[Phone, Phone, Phone]]:
-    """Yields each phone between its neighbours where none of the three is a pause."""
-    for three in zip(phones, phones[1:], phones[2:], strict=False):
-        if all(phone.label != PAUSE for phone in three):
-            yield three
-
-
-def seconds(value: Decimal) -> str:
-    """Writes a time without trailing zeros, never in exponent form."""
-    return format(value.normalize(), "f")
+    alignments = read_alignments(voice / "lab" / f"{name}.lab" for name in names)
+    return tuple(Utterance(name, texts[name], found) for name, found in zip(names, alignments, strict=True))
 
 
 def encode_utterances(
@@ -90,9 +50,9 @@ def encode_utterances(
     entries = []
     for number, utterance in enumerate(utterances):
         samples, rate = read_mono(voice / "wav" / f"{utterance.name}.wav")
-        if utterance.phones[-1].offset * rate > len(samples):
+        if utterance.alignment.phones[-1].offset * rate > len(samples):
             raise ValueError(
-                f"{utterance.name}: expected speech up to {utterance.phones[-1].offset} s, got less"
+                f"{utterance.name}: expected speech up to {utterance.alignment.phones[-1].offset} s, got less"
             )
         content = encode_vorbis(
             limit_peak(resample(samples, rate)), quality=quality, serial=FIRST_SERIAL + number
@@ -121,26 +81,14 @@ def write_abx(package: Path, output: Path, *, quality: float) -> tuple[list[str]
     with atomic_write(output / "alignments.tsv", force=True) as file:
         file.write("audio_id\tonset\toffset\tphone\n")
         for audio_id, utterance in zip(ids, utterances, strict=True):
-            for phone in utterance.phones:
+            for phone in utterance.alignment.phones:
                 file.write(f"{audio_id}\t{seconds(phone.onset)}\t{seconds(phone.offset)}\t{phone.label}\n")
-    n_items = write_items(output / "triphone.item", utterances)
+    items = make_items((utterance.alignment for utterance in utterances), Speakers(everyone=SPEAKER))
+    n_items = write_items(output / "triphone.item", items, force=True)
     counts: dict[str, object] = {
         "utterances": len(utterances),
         "minutes": round(sum(row.n_samples for row in rows) / 16_000 / 60, 2),
-        "phones": sum(len(utterance.phones) for utterance in utterances),
+        "phones": sum(len(utterance.alignment.phones) for utterance in utterances),
         "triphone_items": n_items,
     }
     return [ARCHIVE, "test.tsv", "utterances.tsv", "alignments.tsv", "triphone.item"], counts
-
-
-def write_items(path: Path, utterances: Sequence[Utterance]) -> int:
-    """Writes the ZeroSpeech item file, each item from its first phone's onset to its third's offset."""
-    n_items = 0
-    with atomic_write(path, force=True) as file:
-        file.write("#file onset offset #phone prev-phone next-phone speaker\n")
-        for utterance in utterances:
-            for before, phone, after in triphones(utterance.phones):
-                times = f"{seconds(before.onset)} {seconds(after.offset)}"
-                file.write(f"{utterance.name} {times} {phone.label} {before.label} {after.label} {SPEAKER}\n")
-                n_items += 1
-    return n_items

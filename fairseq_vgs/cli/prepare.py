@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.cli.prepare_items import add_items
+
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.parallel import Progress
 
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpora = parser.add_subparsers(title="corpora", metavar="CORPUS", required=True)
     _add_tuxpaint(corpora)
     _add_scenes(corpora)
+    add_items(corpora)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary, ensure_ascii=False, indent=2))
     else:
-        print("\n".join(_table(summary)))
+        print("\n".join(getattr(args, "table", _table)(summary)))
         print(f"written to {args.output}", file=sys.stderr)
     return 0
 

@@ -157,19 +157,15 @@ def test_items_are_the_triphones_of_the_alignments() -> None:
     assert header == "#file onset offset #phone prev-phone next-phone speaker"
 
 
-def test_labels_are_read_exactly(tmp_path: Path, rebuild_part) -> None:
-    abx = rebuild_part("embedded_abx")
-    path = tmp_path / "a.lab"
-    path.write_text("separator ;\n#\n0.34200 125 pau\n0.39000 125 k\n\t1.00000 125 ay\n")
-    phones = abx.read_phones(path)
-    assert [(abx.seconds(phone.onset), abx.seconds(phone.offset), phone.label) for phone in phones] == [
-        ("0", "0.342", "pau"),
-        ("0.342", "0.39", "k"),
-        ("0.39", "1", "ay"),
-    ]
-    path.write_text("#\n0.5 125 a\n0.5 125 b\n")
-    with pytest.raises(ValueError, match=r"a\.lab:3: expected 'end-time colour label' with rising times"):
-        abx.read_phones(path)
+def test_rebuilding_reads_labels_and_texts(tmp_path: Path, rebuild_part) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "etc/txt.done.data").write_text('( ru_1 "Да." )\n', "utf-8")
+    (tmp_path / "lab/ru_1.lab").write_text("separator ;\n#\n0.34200 125 pau\n0.39000 125 d\n")
+    (utterance,) = rebuild_part("embedded_abx").read_utterances(tmp_path)
+    assert (utterance.name, utterance.text) == ("ru_1", "Да.")
+    phones = [(phone.onset, phone.offset, phone.label) for phone in utterance.alignment.phones]
+    assert phones == [(Decimal(0), Decimal("0.342"), "pau"), (Decimal("0.342"), Decimal("0.39"), "d")]
 
 
 def test_contributors_are_found_in_all_forms(rebuild_part) -> None:

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.fairseq_check import require_fairseq
 
     require_fairseq()
+    from fairseq_vgs.manifest.errors import ManifestError, fault
     from fairseq_vgs.study.collect import collect
     from fairseq_vgs.study.layout import StudyFolder
     from fairseq_vgs.study.report import write_all
@@ -74,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _print_plan(settings, folder)
     failures: dict[str, str] = {}
+    if args.report_only and not folder.settings.is_file():
+        step = "run the study first, or correct --output"
+        raise ManifestError(fault(str(folder.path), "must be the folder of a study", "no study.json", step))
     if not args.report_only:
         require_files(settings, args.study)
         if args.gpus:
@@ -85,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     print(page)
     for run_name, reason in failures.items():
         first_line = reason.partition("\n")[0]
-        print(f"{run_name}: {first_line}; see {folder.run(run_name).log}", file=sys.stderr)
+        log = folder.run(run_name).log
+        print(f"{run_name}: {first_line}" + (f"; see {log}" if log.exists() else ""), file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -67,10 +67,15 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
             updates = read_updates(path)
             target = folder / f"checkpoint_{epoch[1]}_{updates}.pt"
             if updates % every == 0 and not target.exists():
-                os.link(path, target)
+                _give_name(path, target)
         except (CheckpointError, FileNotFoundError):
             if path.exists():  # else fairseq has just removed it
                 raise
+
+
+def has_ended(run: Path, max_update: int) -> bool:
+    """Whether a run has saved a checkpoint after its last update."""
+    return any((run / "checkpoints").glob(f"checkpoint_*_{max_update}.pt"))
 
 
 def mend_copies(run: Path) -> None:
@@ -91,9 +96,22 @@ def mend_copies(run: Path) -> None:
         return
     whole = [path for path in folder.glob("checkpoint*.pt") if path not in cut_off and not _is_cut(path)]
     if whole:
-        part = folder / "checkpoint_last.pt.tmp"
-        shutil.copyfile(max(whole, key=read_updates), part)
-        part.replace(folder / "checkpoint_last.pt")
+        _copy(max(whole, key=read_updates), folder / "checkpoint_last.pt")
+
+
+def _give_name(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        _copy(path, target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    part = target.with_name(f"{target.name}.tmp")
+    shutil.copyfile(path, part)
+    part.replace(target)
 
 
 def _is_cut(path: Path) -> bool:

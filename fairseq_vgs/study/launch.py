@@ -30,7 +30,13 @@ _CPU_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHO
 
 
 def training_command(
-    run: PhaseRun, settings: StudySettings, *, data: Path, folder: RunFolder, start: Path | None
+    run: PhaseRun,
+    settings: StudySettings,
+    *,
+    data: Path,
+    folder: RunFolder,
+    start: Path | None,
+    on_gpu: bool = False,
 ) -> list[str]:
     """Compose the command of a run; ``start`` is the checkpoint it starts from."""
     every = settings.evaluate_every
@@ -52,6 +58,8 @@ def training_command(
         f"dataset.validate_interval_updates={every}",
         _override("hydra.run.dir", str(folder.run)),
     ]
+    if on_gpu:
+        overrides.append("common.cpu=false")  # whatever the run_config says
     if start is not None:
         overrides.append(_override("checkpoint.finetune_from_model", str(start)))
     return [

@@ -19,9 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of, keep_epoch_checkpoints, mend_copies
+from fairseq_vgs.evaluation.checkpoints import CheckpointError
+from fairseq_vgs.evaluation.run_checkpoints import (
+    checkpoints_of,
+    has_ended,
+    keep_epoch_checkpoints,
+    mend_copies,
+)
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import launch
+from fairseq_vgs.study.begun import StudyError, is_marked, mark, refuse_other_settings
 from fairseq_vgs.study.layout import RunFolder, StudyFolder
 from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of
 from fairseq_vgs.study.progress import Progress, RunState, read_position
@@ -31,19 +38,9 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 _LOG_LINES = 15
+
+
 # Places, which may change with the machine, and what a study may be extended by.
-_MAY_DIFFER = {
-    "common.user_dir",
-    "hydra.run.dir",
-    "checkpoint.finetune_from_model",
-    "optimization.max_update",
-}
-
-
-class StudyError(RuntimeError):
-    """A study cannot start, or a part of it failed."""
-
-
 @dataclass
 class Slot:
     """Where one run at a time takes place.
@@ -86,7 +83,7 @@ class StudyRunner:
         """
         with _locked(self.folder.lock) as lock:
             runs = list(plan_runs(self.settings))
-            self._refuse_other_settings(runs)
+            refuse_other_settings(runs, self.settings, self.folder)
             self._record_settings()
             self._prepare_data(lock)
             waiting = [run for run in runs if not self._is_finished(run)]
@@ -130,6 +127,10 @@ class StudyRunner:
 
     def _begin(self, slot: Slot, run: PhaseRun, progress: Progress, *, lock: int) -> None:
         slot.run = run
+        folder = self.folder.run(run.name)
+        mend_copies(folder.run)
+        if not self._is_trained(run) and has_ended(folder.run, run.max_update):
+            mark(folder.trained, run)  # killed between the last checkpoint and its mark
         stage = "evaluate" if self._is_trained(run) else "train"
         self._start(slot, stage, progress, lock=lock)
 
@@ -159,14 +160,15 @@ class StudyRunner:
                 untrained=run.start is None,
                 device="cpu" if slot.gpu is None else "cuda",
             )
-        mend_copies(folder.run)
         start = None
         if run.start is not None:
             found = checkpoints_of(self.folder.run(run.start).run, every=self.settings.evaluate_every)
             if run.start_update not in found:
                 raise StudyError(f"{run.start}: must have a checkpoint after {run.start_update} updates")
             start = found[run.start_update]
-        command = launch.training_command(run, self.settings, data=data, folder=folder, start=start)
+        command = launch.training_command(
+            run, self.settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
+        )
         with atomic_write(folder.command, force=True) as file:
             file.write(json.dumps(dict(launch.command_identity(command)), indent=1) + "\n")
         return command
@@ -176,19 +178,24 @@ class StudyRunner:
         if slot.process is None or slot.run is None:
             return
         ended = slot.process.poll() is not None
+        run, code, folder = slot.run, slot.process.returncode, self.folder.run(slot.run.name)
         if slot.stage == "train":
-            keep_epoch_checkpoints(self.folder.run(slot.run.name).run, every=self.settings.evaluate_every)
+            try:
+                keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
+            except (CheckpointError, OSError) as error:
+                launch.stop_processes([slot.process])
+                self._fail(slot, str(error), progress)
+                return
         if not ended:
             return
-        run, code, folder = slot.run, slot.process.returncode, self.folder.run(slot.run.name)
         slot.process = None
         if code != 0:
             self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}", progress)
         elif slot.stage == "train":
-            _mark(folder.trained, run)
+            mark(folder.trained, run)
             self._start(slot, "evaluate", progress, lock=lock)
         else:
-            _mark(folder.evaluated, run)
+            mark(folder.evaluated, run)
             progress.say(f"{run.name}: finished")
             slot.run = None
 
@@ -216,35 +223,10 @@ class StudyRunner:
         return sum(run.max_update for run in plan_runs(self.settings) if run.name not in open_runs)
 
     def _is_finished(self, run: PhaseRun) -> bool:
-        return self._is_trained(run) and _is_marked(self.folder.run(run.name).evaluated, run)
+        return self._is_trained(run) and is_marked(self.folder.run(run.name).evaluated, run)
 
     def _is_trained(self, run: PhaseRun) -> bool:
-        return _is_marked(self.folder.run(run.name).trained, run)
-
-    def _refuse_other_settings(self, runs: Sequence[PhaseRun]) -> None:
-        """Hold what was begun, or finished, against what would be run now.
-
-        A run that has not saved a checkpoint yet may begin anew with other settings. Updates may differ: a
-        base that was only left so far is trained to its end when its scenario joins the study.
-        """
-        data = self.folder.data(self.settings.data).resolve()
-        problems = []
-        for run in runs:
-            folder = self.folder.run(run.name)
-            if not folder.command.exists() or not any((folder.run / "checkpoints").glob("checkpoint*.pt")):
-                continue
-            command = launch.training_command(run, self.settings, data=data, folder=folder, start=None)
-            begun, now = json.loads(folder.command.read_text("utf-8")), launch.command_identity(command)
-            different = [
-                f"{key}: {begun.get(key)} before, {now.get(key)} now"
-                for key in sorted({*begun, *now} - _MAY_DIFFER)
-                if begun.get(key) != now.get(key)
-            ]
-            if different:
-                problems.append(f"{folder.path}: begun with other settings ({'; '.join(different)})")
-        if problems:
-            problems.append("restore the settings, remove the folders, or choose another --output")
-            raise StudyError("\n".join(problems))
+        return is_marked(self.folder.run(run.name).trained, run)
 
     def _record_settings(self) -> None:
         with atomic_write(self.folder.settings, force=True) as file:
@@ -283,20 +265,6 @@ def _locked(path: Path) -> Iterator[IO[str]]:
                 "stop it, or choose another --output"
             ) from None
         yield file
-
-
-def _mark(path: Path, run: PhaseRun) -> None:
-    with atomic_write(path, force=True) as file:
-        content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update}
-        file.write(json.dumps(content) + "\n")
-
-
-def _is_marked(path: Path, run: PhaseRun) -> bool:
-    """Whether a run has come this far with all the updates that it is to make."""
-    if not path.exists():
-        return False
-    updates: int = json.loads(path.read_text("utf-8")).get("updates", run.max_update)
-    return updates >= run.max_update
 
 
 def _last_lines(path: Path) -> str:

@@ -1,8 +1,15 @@
+import os
+
 import pytest
 import torch
 
 from fairseq_vgs.evaluation.checkpoints import CheckpointError, read_updates
-from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of, keep_epoch_checkpoints, mend_copies
+from fairseq_vgs.evaluation.run_checkpoints import (
+    checkpoints_of,
+    has_ended,
+    keep_epoch_checkpoints,
+    mend_copies,
+)
 
 
 def save(run, name, updates):
@@ -96,3 +103,22 @@ def test_without_a_whole_checkpoint_the_run_begins_anew(tmp_path):
     cut(tmp_path / "checkpoints" / "checkpoint_last.pt")
     mend_copies(tmp_path)
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_epoch_checkpoint_is_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    save(tmp_path, "checkpoint3.pt", 60)
+    keep_epoch_checkpoints(tmp_path, every=20)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "checkpoint3.pt",
+        "checkpoint_3_60.pt",
+    ]
+
+
+def test_run_has_ended_with_the_checkpoint_of_its_last_update(tmp_path):
+    save(tmp_path, "checkpoint_2_40.pt", 40)
+    assert has_ended(tmp_path, 40)
+    assert not has_ended(tmp_path, 60)

@@ -89,3 +89,10 @@ def test_evaluation_command(settings):
     )
     assert "--abx" not in command
     assert "--untrained-seed" not in command
+
+
+def test_run_on_a_gpu_is_not_kept_on_the_cpu_by_its_run_config(settings):
+    command = training_command(
+        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None, on_gpu=True
+    )
+    assert overrides(command)["common.cpu"] is False

@@ -43,7 +43,7 @@ def study(tmp_path, monkeypatch):
     """Settings, folder, and small programs for training and evaluation; ``slow`` and ``broken`` name runs."""
     behaviour = {"broken": set(), "seconds": 0.0, "trained": []}
 
-    def training_command(run, settings, *, data, folder, start):
+    def training_command(run, settings, *, data, folder, start, on_gpu=False):
         program = "raise SystemExit('no luck')" if run.name in behaviour["broken"] else TRAIN
         values = [str(folder.run), str(run.max_update), str(behaviour["seconds"]), str(start or "")]
         return [sys.executable, "-c", program, *values, "--config-name", run.primary, f"seed={run.seed}"]
@@ -177,14 +177,29 @@ def test_base_that_was_only_left_is_trained_to_its_end_when_it_joins(study):
 
 
 def test_training_goes_on_although_the_last_checkpoint_is_cut_off(study):
-    _, folder, _ = study
+    _, folder, behaviour = study
     start(study)
+    behaviour["trained"].clear()
     run = folder.run("vgs-seed1")
     run.trained.unlink()
+    (run.run / "checkpoints" / "checkpoint_1_7.pt").unlink()
     last = run.run / "checkpoints" / "checkpoint_last.pt"
     last.write_bytes(b"PK")
     assert start(study) == {}
+    assert behaviour["trained"] != []
     assert not last.exists()
+
+
+def test_training_killed_before_its_mark_makes_no_further_update(study):
+    _, folder, _ = study
+    start(study)
+    run = folder.run("vgs-seed1")
+    before = run.history.read_text()
+    run.trained.unlink()
+    run.evaluated.unlink()
+    assert start(study) == {}
+    assert run.trained.exists()
+    assert run.history.read_text() == before
 
 
 def test_time_left_does_not_count_updates_of_an_earlier_start(study, monkeypatch):

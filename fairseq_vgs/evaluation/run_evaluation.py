@@ -39,7 +39,7 @@ from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint
 from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
 from fairseq_vgs.evaluation.recordings import open_recordings
 from fairseq_vgs.evaluation.report import Pool
-from fairseq_vgs.evaluation.results import ResultsError, sha256_file
+from fairseq_vgs.evaluation.results import ResultsError, machine, manifest_hashes, sha256_file, versions
 from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of
 from fairseq_vgs.manifest.atomic import atomic_write
 
@@ -89,6 +89,8 @@ def evaluate_run(
 ) -> Iterator[tuple[int, int]]:
     """Measure the checkpoints of a run that have no figures in ``output`` yet.
 
+    Figures made from another checkpoint, other data or another protocol are made anew.
+
     Args:
         run: run folder of fairseq-hydra-train.
         measurement: on what.
@@ -106,13 +108,17 @@ def evaluate_run(
     tasks: list[tuple[int, Path]] = list(found.items())
     if untrained_seed is not None:
         tasks.insert(0, (0, tasks[0][1]))
+    sources = _sources(measurement)
     for number, (updates, path) in enumerate(tasks, start=1):
-        if not (output / f"{updates}.json").exists():
-            seed = untrained_seed if updates == 0 else None
+        seed = untrained_seed if updates == 0 else None
+        checkpoint = {"file": path.name, "sha256": sha256_file(path), "untrained_seed": seed}
+        made_from = {"checkpoint": checkpoint, **sources}
+        known = read_figures(output / f"{updates}.json")
+        if known is None or known.get("made_from") != made_from:
             figures, arrays = measure(load_checkpoint(path, untrained_seed=seed), measurement)
             if updates == 0 and measurement.abx is not None:
                 figures["baselines"] = {"mfcc": _mfcc_error(measurement)}
-            figures["checkpoint"] = {"file": path.name, "updates": updates, "sha256": sha256_file(path)}
+            figures |= {"made_from": made_from, "versions": versions(), "machine": machine()}
             _write(output / str(updates), figures, arrays)
         yield number, len(tasks)
 
@@ -192,6 +198,15 @@ def _abx(found: Mapping[str, AbxResult]) -> tuple[dict[str, Any], Arrays]:
         "abx_unordered_pairs": first.cells.unordered_pair,
     }
     return figures, arrays
+
+
+def _sources(measurement: Measurement) -> dict[str, Any]:
+    """Return what figures depend on besides the checkpoint: hashes by file name, and the ABX protocol."""
+    sources: dict[str, Any] = {"data": manifest_hashes(measurement.data, measurement.split)}
+    if measurement.abx is not None:
+        items = measurement.abx / measurement.abx_items
+        sources["abx"] = {"protocol": dict(ABX_PROTOCOL), "items": {items.name: sha256_file(items)}}
+    return sources
 
 
 def _mfcc_error(measurement: Measurement) -> float:

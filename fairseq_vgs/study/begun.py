@@ -58,16 +58,17 @@ def refuse_other_settings(runs: Sequence[PhaseRun], settings: StudySettings, fol
         raise StudyError("\n".join(problems))
 
 
-def mark(path: Path, run: PhaseRun) -> None:
-    """Write that a run has come this far, and with how many updates."""
+def mark(path: Path, run: PhaseRun, *, on: str = "") -> None:
+    """Write that a run has come this far, with how many updates, and measured ``on`` what."""
     with atomic_write(path, force=True) as file:
-        content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update}
+        content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update, "on": on}
         file.write(json.dumps(content) + "\n")
 
 
-def is_marked(path: Path, run: PhaseRun) -> bool:
-    """Whether a run has come this far with all the updates that it is to make."""
+def is_marked(path: Path, run: PhaseRun, *, on: str = "") -> bool:
+    """Whether a run has come this far with all the updates that it is to make, ``on`` the same as now."""
     if not path.exists():
         return False
-    updates: int = json.loads(path.read_text("utf-8")).get("updates", run.max_update)
-    return updates >= run.max_update
+    content = json.loads(path.read_text("utf-8"))
+    enough: bool = content.get("updates", run.max_update) >= run.max_update
+    return enough and content.get("on", "") == on

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation import results as evaluation_results
 from fairseq_vgs.evaluation.probe_log import ProbeRecord, read_probes
 from fairseq_vgs.evaluation.run_evaluation import read_figures
 from fairseq_vgs.evaluation.training_log import TRAIN, TrainingLog, read_training_log
@@ -174,6 +173,6 @@ def _facts(figures: Mapping[str, Any]) -> dict[str, object]:
             **figures.get("abx", {}).get("protocol", {}),
             **figures.get("abx", {}).get("counts", {}),
         },
-        "machine": evaluation_results.machine(),
-        "versions": evaluation_results.versions(),
+        "machine": figures.get("machine", {}),
+        "versions": figures.get("versions", {}),
     }

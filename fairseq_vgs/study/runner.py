@@ -195,7 +195,7 @@ class StudyRunner:
             mark(folder.trained, run)
             self._start(slot, "evaluate", progress, lock=lock)
         else:
-            mark(folder.evaluated, run)
+            mark(folder.evaluated, run, on=self._measured_on)
             progress.say(f"{run.name}: finished")
             slot.run = None
 
@@ -223,7 +223,13 @@ class StudyRunner:
         return sum(run.max_update for run in plan_runs(self.settings) if run.name not in open_runs)
 
     def _is_finished(self, run: PhaseRun) -> bool:
-        return self._is_trained(run) and is_marked(self.folder.run(run.name).evaluated, run)
+        return self._is_trained(run) and is_marked(
+            self.folder.run(run.name).evaluated, run, on=self._measured_on
+        )
+
+    @property
+    def _measured_on(self) -> str:
+        return f"{self.settings.split}, {self.settings.abx}, {self.settings.abx_items}"
 
     def _is_trained(self, run: PhaseRun) -> bool:
         return is_marked(self.folder.run(run.name).trained, run)

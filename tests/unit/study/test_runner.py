@@ -116,6 +116,18 @@ def test_lost_evaluation_is_made_again_without_training(study):
     assert (folder.run("vgs-seed1").evaluation / "10.json").exists()
 
 
+def test_other_measurement_is_made_anew_without_training(study):
+    settings, folder, behaviour = study
+    start(study)
+    behaviour["trained"].clear()
+    for path in folder.path.rglob("10.json"):
+        path.unlink()
+    settings.split = "valid"
+    assert start(study) == {}
+    assert behaviour["trained"] == []
+    assert (folder.run("vgs-seed1").evaluation / "10.json").exists()
+
+
 def test_failed_run_fails_what_starts_from_it_and_nothing_else(study):
     _, folder, behaviour = study
     behaviour["broken"].add("vgs-seed1")

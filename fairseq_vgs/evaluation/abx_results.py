@@ -15,23 +15,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fairseq_vgs.evaluation import bootstrap
 from fairseq_vgs.evaluation.abx import AbxCells, AbxResult, pair_errors
+from fairseq_vgs.evaluation.abx.plan import numbered
 from fairseq_vgs.evaluation.report import aligned
 from fairseq_vgs.evaluation.results import (
     METRICS_NAME,
     Metric,
+    ResultsError,
     read_metrics,
+    read_table,
     write_metrics,
     write_table,
 )
+
+FloatArray = npt.NDArray[np.float64]
 
 KIND = "abx"
 CHANCE = 50.0
 """Error in percent of features that know nothing, and of features that are all equal."""
 
-_METHOD = "bootstrap over phone pairs"
+METHOD = "bootstrap over phone pairs"
 _CELL_COLUMNS = ("phone_a", "phone_b", "previous_phone", "next_phone", "speaker", "x_speaker", "triples")
 
 
@@ -71,7 +77,7 @@ def layer_metrics(model: AbxModel, *, seed: int) -> dict[str, Metric]:
         interval = bootstrap.mean_interval(
             100.0 * pair_errors(result.cells, result.cell_errors), result.cells.unordered_pair, seed=seed
         )
-        metrics[name] = Metric(replace(interval, method=_METHOD), len(result.cells), CHANCE, "%")
+        metrics[name] = Metric(replace(interval, method=METHOD), len(result.cells), CHANCE, "%")
     return metrics
 
 
@@ -92,7 +98,7 @@ def layer_differences(first: AbxModel, second: AbxModel, *, seed: int) -> dict[s
             result.cells.unordered_pair,
             seed=seed,
         )
-        metric = Metric(replace(interval, method=_METHOD), len(result.cells), None, "percentage points")
+        metric = Metric(replace(interval, method=METHOD), len(result.cells), None, "percentage points")
         differences[name] = metric
     return differences
 
@@ -125,7 +131,7 @@ def write_abx(
         cells = model.any_layer.cells
         columns = [*_cell_columns(cells), *(result.cell_errors for result in model.layers.values())]
         rows = zip(*columns, strict=True)
-        write_table(folder / f"cells_{name}.csv", (*_CELL_COLUMNS, *model.layers), rows, force=force)
+        write_table(folder / cell_table_name(name), (*_CELL_COLUMNS, *model.layers), rows, force=force)
     write_metrics(folder / METRICS_NAME, {"kind": KIND, **metrics}, force=force)
 
 
@@ -136,6 +142,33 @@ def read_abx(folder: Path) -> dict[str, Any]:
         ResultsError: missing, or not that of an ABX evaluation.
     """
     return read_metrics(folder / METRICS_NAME, kind=KIND)
+
+
+def cell_table_name(model: str) -> str:
+    """Return the name of a model's table of cells."""
+    return f"cells_{model}.csv"
+
+
+def read_cells(path: Path) -> tuple[AbxCells, dict[str, FloatArray]]:
+    """Read a table of cells: what the cells are, and f64[C] errors (0..1) of every layer.
+
+    Raises:
+        ResultsError: missing, or not such a table.
+    """
+    rows = read_table(path)
+    try:
+        pairs, pair = numbered([(row["phone_a"], row["phone_b"]) for row in rows])
+        contexts, context = numbered([(row["previous_phone"], row["next_phone"]) for row in rows])
+        speakers, both = numbered([row[column] for column in ("speaker", "x_speaker") for row in rows])
+        triples = np.array([int(row["triples"]) for row in rows], dtype=np.int64)
+        layers = [name for name in rows[0] if name not in _CELL_COLUMNS]
+        errors = {name: np.array([float(row[name]) for row in rows], dtype=np.float64) for name in layers}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be a table that fairseq-vgs evaluate abx wrote, got {error!r}; run it again"
+        ) from error
+    speaker, x_speaker = both.reshape(2, -1)
+    return AbxCells(pairs, speakers, contexts, pair, context, speaker, x_speaker, triples), errors
 
 
 def format_table(models: Mapping[str, AbxModel], metrics: Mapping[str, Mapping[str, Metric]]) -> str:

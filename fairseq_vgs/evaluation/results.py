@@ -157,27 +157,25 @@ def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False
         file.write(text + "\n")
 
 
-def read_metrics(path: Path, *, kind: str) -> dict[str, Any]:
-    """Read ``metrics.json`` of one kind of evaluation, such as "retrieval".
+def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
+    """Read ``metrics.json`` of one kind of evaluation, such as "retrieval"; of any kind if None.
 
     Raises:
         ResultsError: missing, not JSON, of another schema version or kind.
     """
+    command = f"fairseq-vgs evaluate {kind or 'retrieval (or abx)'}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ResultsError(f"{path}: result file must exist; run fairseq-vgs evaluate {kind} first") from None
+        raise ResultsError(f"{path}: result file must exist; run {command} first") from None
     except (OSError, ValueError) as error:
-        raise ResultsError(
-            f"{path}: must be JSON, got {error}; run fairseq-vgs evaluate {kind} again"
-        ) from error
+        raise ResultsError(f"{path}: must be JSON, got {error}; run {command} again") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise ResultsError(
-            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; run fairseq-vgs evaluate "
-            f"{kind} again"
+            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; run {command} again"
         )
-    if content.get("kind") != kind:
+    if kind is not None and content.get("kind") != kind:
         raise ResultsError(
             f"{path}: kind must be {kind!r}, got {content.get('kind')!r}; give the right folder"
         )

@@ -178,9 +178,9 @@ def _cells(keys: Sequence[_Key], groups: Sequence[IntArray], cell_groups: IntArr
     sizes = np.array([len(group) for group in groups], dtype=np.int64)
     a, b, x = cell_groups.T
     pairs = [(keys[i].phone, keys[j].phone) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
-    pair_names, pair = _numbered(pairs)
-    contexts, context = _numbered([keys[i].context for i in a.tolist()])
-    speakers, _ = _numbered([key.speaker for key in keys])
+    pair_names, pair = numbered(pairs)
+    contexts, context = numbered([keys[i].context for i in a.tolist()])
+    speakers, _ = numbered([key.speaker for key in keys])
     speaker_number = {name: number for number, name in enumerate(speakers)}
     of_group = np.array([speaker_number[key.speaker] for key in keys], dtype=np.int64)
     return AbxCells(
@@ -195,7 +195,8 @@ def _cells(keys: Sequence[_Key], groups: Sequence[IntArray], cell_groups: IntArr
     )
 
 
-def _numbered(names: Sequence[Name]) -> tuple[tuple[Name, ...], IntArray]:
+def numbered(names: Sequence[Name]) -> tuple[tuple[Name, ...], IntArray]:
+    """Return the distinct names, sorted, and int64[n] the number of each name among them."""
     distinct = tuple(sorted(set(names)))
     numbers = {name: number for number, name in enumerate(distinct)}
     return distinct, np.array([numbers[name] for name in names], dtype=np.int64)

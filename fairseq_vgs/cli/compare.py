@@ -1,0 +1,63 @@
+"""Put the results of several runs side by side, with paired differences from the first.
+
+RESULTS are folders of fairseq-vgs evaluate retrieval, or of evaluate abx. The table goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+NAME = "compare"
+HELP = "put the results of several runs side by side"
+EPILOG = """\
+examples:
+  fairseq-vgs compare results/vgs results/vgs_plus
+  fairseq-vgs compare results/vgs results/vgs_plus --titles VGS VGS+ --output comparison
+  fairseq-vgs compare a_abx_within_within b_abx_within_within --json | jq .differences
+
+Differences are computed item by item (queries, ABX cells), on the same resampled images or pairs of phones.
+Runs on other data (hashes of the manifest, split, ABX items and conditions) are refused.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folder with metrics.json")
+    parser.add_argument(
+        "--titles", nargs="+", metavar="TITLE", help="one for each folder (default: the folders)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write Markdown, LaTeX, CSV and JSON here"
+    )
+    parser.add_argument(
+        "--allow-different-data",
+        action="store_true",
+        help="print runs on other data side by side, without differences",
+    )
+    parser.add_argument("--json", action="store_true", help="print comparison.json instead of the table")
+    parser.add_argument("--seed", type=int, default=1, help="of resampling (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print the table and write the files that were asked for."""
+    from fairseq_vgs.evaluation import compare, compare_tables
+
+    if args.output and not args.force:
+        compare_tables.refuse_existing(args.output)
+    runs = compare.read_runs(args.results, titles=args.titles)
+    comparison = compare.compare_runs(runs, seed=args.seed, allow_different_data=args.allow_different_data)
+    content = compare_tables.as_json(comparison, command=args.command, seed=args.seed)
+    if args.output:
+        compare_tables.write_comparison(args.output, comparison, content=content, force=args.force)
+    if args.json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        print(compare_tables.as_text(comparison))
+    if args.output:
+        print(f"results: {args.output}", file=sys.stderr)
+    return 0

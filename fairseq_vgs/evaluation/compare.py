@@ -1,0 +1,238 @@
+"""Results of several runs side by side, with paired differences from the first run.
+
+Differences need the same items: one manifest, one split, one ABX condition. They are computed from the
+per-item tables (ranks of queries, errors of ABX cells), all of them on the same resampled images, or pairs of
+phones.
+
+Shapes: ``Q`` queries, ``C`` ABX cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation import abx_results, bootstrap, retrieval, retrieval_results
+from fairseq_vgs.evaluation.abx import AbxCells, pair_errors
+from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
+
+KINDS = (retrieval_results.KIND, abx_results.KIND)
+EVALUATED = "trained"
+"""Name in metrics.json of the model that was evaluated; all others are baselines."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results folder.
+
+    Attributes:
+        title: for tables.
+        folder: where it is.
+        content: its metrics.json.
+        models: name of a model -> measure -> figure; `EVALUATED` first.
+    """
+
+    title: str
+    folder: Path
+    content: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Metric]]
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        return str(self.content["kind"])
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was measured, by what must be equal for two runs to be comparable."""
+        found = {"split": self.content["split"]}
+        hashes = self.content["provenance"]["manifest"]
+        if self.kind == abx_results.KIND:
+            found.update(self.content["condition"], items=self.content["items"]["sha256"])
+            counts = self.content["models"][EVALUATED]["counts"]
+            if counts["subsampled"]:
+                found["seed"] = self.content["provenance"]["seed"]  # it draws the tokens
+        return {**found, **hashes}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on one table.
+
+    Attributes:
+        runs: in the order given; the first is what the others are compared with.
+        differences: title of a run -> measure -> its value minus the first's.
+        notes: why there are no differences, or not all of them; one line each.
+    """
+
+    runs: tuple[Run, ...]
+    differences: Mapping[str, Mapping[str, Metric]]
+    notes: tuple[str, ...]
+
+
+def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -> tuple[Run, ...]:
+    """Read the figures of results folders.
+
+    Args:
+        folders: written by ``fairseq-vgs evaluate retrieval`` or ``evaluate abx``; all of one kind.
+        titles: one per folder; the folders as given by default.
+
+    Raises:
+        ResultsError: a folder without results, results of several kinds, or titles that do not fit.
+    """
+    names = [str(folder) for folder in folders] if titles is None else list(titles)
+    if len(names) != len(folders) or len(set(names)) != len(names):
+        raise ResultsError(
+            f"titles: must be {len(folders)} different ones, one for each results folder, got {names}; give "
+            "every folder once and a title for each"
+        )
+    runs = tuple(_read_run(folder, title) for folder, title in zip(folders, names, strict=True))
+    for run in runs[1:]:
+        if run.kind != runs[0].kind:
+            raise ResultsError(
+                f"{run.folder}: kind must be {runs[0].kind!r} as in {runs[0].folder}, got {run.kind!r}; "
+                "compare them apart"
+            )
+    return runs
+
+
+def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool = False) -> Comparison:
+    """Compute the differences of all runs from the first.
+
+    Args:
+        runs: of `read_runs`.
+        seed: of the resampling.
+        allow_different_data: no differences, instead of an error, where runs were measured on other data.
+
+    Raises:
+        ResultsError: runs measured on other data, or a broken table.
+    """
+    unlike = {run.title: _unlike(run, runs[0]) for run in runs[1:]}
+    different = [f"{title} ({', '.join(names)})" for title, names in unlike.items() if names]
+    if different and not allow_different_data:
+        raise ResultsError(
+            f"{METRICS_NAME}: data must be those of {runs[0].title}, got others in {'; '.join(different)}; "
+            "evaluate on the same data, or pass --allow-different-data for a table without differences"
+        )
+    if different:
+        note = f"measured on other data than {runs[0].title}: {'; '.join(different)}; so no differences"
+        return Comparison(tuple(runs), {}, (note,))
+    compute = _rank_differences if runs[0].kind == retrieval_results.KIND else _cell_differences
+    differences, notes = {}, []
+    for run in runs[1:]:
+        missing = [
+            name for name in _tables(run) for side in (run, runs[0]) if not (side.folder / name).is_file()
+        ]
+        found = None if missing else compute(run, runs[0], seed=seed)
+        if found is None:
+            reason = f"{missing[0]} is missing" if missing else f"other items than {runs[0].title}"
+            notes.append(f"no differences for {run.title}: {reason}")
+        else:
+            differences[run.title] = found
+    return Comparison(tuple(runs), differences, tuple(notes))
+
+
+def _read_run(folder: Path, title: str) -> Run:
+    path = folder / METRICS_NAME
+    content = read_metrics(path, kind=None)
+    if content.get("kind") not in KINDS:
+        raise ResultsError(
+            f"{path}: kind must be one of {', '.join(KINDS)}, got {content.get('kind')!r}; give the "
+            "right folder"
+        )
+    try:
+        models = {
+            name: {measure: Metric.from_json(data) for measure, data in model["metrics"].items()}
+            for name, model in content["models"].items()
+        }
+        run = Run(title, folder, content, {EVALUATED: models.pop(EVALUATED), **models})
+        _ = run.data
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be what fairseq-vgs evaluate {content['kind']} wrote, got {error!r}; run it again"
+        ) from error
+    return run
+
+
+def _unlike(run: Run, first: Run) -> list[str]:
+    names = dict.fromkeys([*first.data, *run.data])
+    return [name for name in names if first.data.get(name) != run.data.get(name)]
+
+
+def _tables(run: Run) -> tuple[str, ...]:
+    if run.kind == abx_results.KIND:
+        return (abx_results.cell_table_name(EVALUATED),)
+    return (retrieval_results.SPEECH_TABLE, retrieval_results.IMAGE_TABLE)
+
+
+def _rank_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
+    differences = {}
+    for direction, table in zip(retrieval.DIRECTIONS, _tables(run), strict=True):
+        queries, ranks, groups = _read_ranks(run.folder / table)
+        others = _read_ranks(first.folder / table)
+        if queries != others[0] or not np.array_equal(groups, others[2]):
+            return None
+        scores = {
+            f"r{k}": (
+                np.where(ranks <= k, 100.0, 0.0),
+                np.where(others[1] <= k, 100.0, 0.0),
+                "percentage points",
+            )
+            for k in retrieval.RECALL_CUTOFFS
+        }
+        scores["mrr"] = (1.0 / ranks, 1.0 / others[1], "")
+        for name, (own, other, unit) in scores.items():
+            interval = bootstrap.paired_difference(own, other, groups, seed=seed)
+            differences[f"{direction}_{name}"] = Metric(interval, len(ranks), None, unit)
+    return differences
+
+
+def _read_ranks(path: Path) -> tuple[list[str], FloatArray, npt.NDArray[np.int64]]:
+    """Return the queries, f64[Q] their ranks and int64[Q] their groups; distractors are left out."""
+    rows = read_table(path)
+    try:
+        name = "audio_id" if "audio_id" in rows[0] else "image_id"
+        rows = [row for row in rows if row["rank"]]
+        ranks = np.array([float(row["rank"]) for row in rows], dtype=np.float64)
+        groups = np.array([int(row["group"]) for row in rows], dtype=np.int64)
+        return [row[name] for row in rows], ranks, groups
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be the table that fairseq-vgs evaluate retrieval wrote, got {error!r}; run "
+            "it again"
+        ) from error
+
+
+def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
+    table = _tables(run)[0]
+    cells, errors = abx_results.read_cells(run.folder / table)
+    other_cells, other_errors = abx_results.read_cells(first.folder / table)
+    if not _same_cells(cells, other_cells):
+        return None
+    differences = {}
+    for layer in (layer for layer in errors if layer in other_errors):
+        interval = bootstrap.paired_difference(
+            100.0 * pair_errors(cells, errors[layer]),
+            100.0 * pair_errors(cells, other_errors[layer]),
+            cells.unordered_pair,
+            seed=seed,
+        )
+        method = replace(interval, method=abx_results.METHOD)
+        differences[layer] = Metric(method, len(cells), None, "percentage points")
+    return differences
+
+
+def _same_cells(cells: AbxCells, others: AbxCells) -> bool:
+    names = ("pair", "context", "speaker", "x_speaker", "n_triples")
+    return (cells.pairs, cells.speakers, cells.contexts) == (
+        others.pairs,
+        others.speakers,
+        others.contexts,
+    ) and all(np.array_equal(getattr(cells, name), getattr(others, name)) for name in names)

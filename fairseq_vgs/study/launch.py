@@ -6,6 +6,8 @@ Training is the genuine ``fairseq-hydra-train`` with overrides: every run can be
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -15,6 +17,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 import fairseq_vgs
 from fairseq_vgs.study.layout import RunFolder
@@ -158,13 +163,34 @@ def _override(key: str, value: str) -> str:
     return f"{key}='{escaped}'"
 
 
-def command_identity(command: Sequence[str]) -> Mapping[str, str]:
-    """Return what makes a run what it is: its overrides by key, without the program's own path."""
-    found = {"--config-name": command[command.index("--config-name") + 1]}
-    for entry in command[command.index("--config-name") + 2 :]:
-        key, _, value = entry.partition("=")
-        found[key] = value
-    return found
+def command_identity(command: Sequence[str]) -> dict[str, str]:
+    """Return what makes a run what it is: its overrides by key, and a hash of each YAML file it is made of.
+
+    Comments and the order of keys do not count.
+    """
+    primary = command[command.index("--config-name") + 1]
+    folder = Path(command[command.index("--config-dir") + 1])
+    overrides = dict(entry.partition("=")[::2] for entry in command[command.index("--config-name") + 2 :])
+    files = {name: _content_hash(folder / name) for name in _files_of(folder, primary, overrides)}
+    return {"--config-name": primary, **files, **overrides}
+
+
+def _files_of(folder: Path, primary: str, overrides: Mapping[str, str]) -> list[str]:
+    """Name the files of the configuration folder that a primary's defaults and the overrides choose."""
+    path = folder / f"{primary}.yaml"
+    content: Any = OmegaConf.load(path) if path.is_file() else {}
+    names = []
+    for entry in content.get("defaults", []):
+        if isinstance(entry, str):
+            names.append(f"{entry}.yaml")
+        else:
+            names += [f"{group}/{overrides.get(group, chosen)}.yaml" for group, chosen in entry.items()]
+    return [name for name in names if (folder / name).is_file()]
+
+
+def _content_hash(path: Path) -> str:
+    content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

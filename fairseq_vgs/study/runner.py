@@ -170,7 +170,7 @@ class StudyRunner:
             run, self.settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
         )
         with atomic_write(folder.command, force=True) as file:
-            file.write(json.dumps(dict(launch.command_identity(command)), indent=1) + "\n")
+            file.write(json.dumps(launch.command_identity(command), indent=1) + "\n")
         return command
 
     def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from fairseq_vgs.study.plan import PhaseRun
 from fairseq_vgs.study.settings import StudySettings
 
 RUN = PhaseRun("w2v2_then_vgs-seed3", "w2v2_then_vgs", 3, 50, 50, start="w2v2-seed3", start_update=20)
+EXAMPLES = Path(__file__).parents[3] / "examples" / "vgs"
 FOLDER = Path("/studies/it's, \"mine\" {1} = $x \\o/ \\' ö\\")
 
 
@@ -65,16 +67,42 @@ def test_schedule_may_be_longer_than_the_run(settings):
     assert found["lr_scheduler.warmup_updates"] == 7
 
 
-def test_identity_tells_what_differs(settings):
-    command = training_command(RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None)
-    identity = command_identity(command)
-    assert identity["common.seed"] == "3"
-    assert identity["--config-name"] == "w2v2_then_vgs"
-    settings.overrides = ["run_config=study", "optimization.lr=[0.2]"]
-    other = command_identity(
+def identity(settings):
+    return command_identity(
         training_command(RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None)
     )
-    assert {key for key in other if other[key] != identity.get(key)} == {"optimization.lr"}
+
+
+def different(first, second):
+    return {key for key in {*first, *second} if first.get(key) != second.get(key)}
+
+
+def test_identity_tells_what_differs(settings):
+    before = identity(settings)
+    assert before["common.seed"] == "3"
+    assert before["--config-name"] == "w2v2_then_vgs"
+    settings.overrides = ["run_config=study", "optimization.lr=[0.2]"]
+    assert different(before, identity(settings)) == {"optimization.lr"}
+
+
+def test_identity_knows_the_files_of_the_configuration(settings, tmp_path):
+    shutil.copytree(EXAMPLES, tmp_path / "vgs")
+    settings.config_dir = str(tmp_path / "vgs")
+    before = identity(settings)
+    chosen = {
+        "base.yaml",
+        "model/tiny.yaml",
+        "scenario/vgs.yaml",
+        "phase/second.yaml",
+        "run_config/study.yaml",
+    }
+    assert chosen <= set(before)
+    for name in ("run_config/cpu.yaml", "run_config/study.yaml"):
+        path = tmp_path / "vgs" / name
+        path.write_text(path.read_text().replace("clip_norm: ", "clip_norm: 7"))
+    path = tmp_path / "vgs" / "base.yaml"
+    path.write_text(path.read_text() + "\n# a comment\n")
+    assert different(before, identity(settings)) == {"run_config/study.yaml"}
 
 
 def test_evaluation_command(settings):

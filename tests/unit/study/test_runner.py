@@ -46,7 +46,17 @@ def study(tmp_path, monkeypatch):
     def training_command(run, settings, *, data, folder, start, on_gpu=False):
         program = "raise SystemExit('no luck')" if run.name in behaviour["broken"] else TRAIN
         values = [str(folder.run), str(run.max_update), str(behaviour["seconds"]), str(start or "")]
-        return [sys.executable, "-c", program, *values, "--config-name", run.primary, f"seed={run.seed}"]
+        return [
+            sys.executable,
+            "-c",
+            program,
+            *values,
+            "--config-dir",
+            "c",
+            "--config-name",
+            run.primary,
+            f"seed={run.seed}",
+        ]
 
     def evaluation_command(run, settings, *, data, folder, untrained, device):
         return [sys.executable, "-c", EVALUATE, str(folder.evaluation)]

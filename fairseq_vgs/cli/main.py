@@ -18,7 +18,7 @@ from types import ModuleType
 
 from fairseq_vgs import __version__
 
-SUBCOMMANDS = ("check", "prepare", "evaluate", "compare", "plot", "gallery", "import", "study")
+SUBCOMMANDS = ("check", "prepare", "evaluate", "extract", "compare", "plot", "gallery", "import", "study")
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"

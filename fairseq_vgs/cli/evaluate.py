@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.cli.evaluate_abx import add_abx_arguments
+from fairseq_vgs.cli.evaluate_lexical import add_lexical_arguments
 from fairseq_vgs.cli.evaluate_run import add_run_arguments
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     retrieval.add_argument("--force", action="store_true", help="replace existing results")
     retrieval.set_defaults(run_evaluation=run_retrieval)
     add_abx_arguments(kinds)
+    add_lexical_arguments(kinds)
     add_run_arguments(kinds, epilog=EPILOG)
 
 

@@ -1,0 +1,87 @@
+"""Recordings of single words, and what stands for each: the mean over its frames.
+
+Shapes: N tokens, T frames, D dims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairseq_vgs.evaluation import bootstrap
+from fairseq_vgs.evaluation.lexical import LexicalResult, vector_recall
+from fairseq_vgs.evaluation.phone_features import LayerFeatures
+from fairseq_vgs.evaluation.recordings import Recording
+from fairseq_vgs.evaluation.results import Metric
+from fairseq_vgs.manifest import ManifestError, ManifestFolder, fault, read_audio_list, read_pairs, resolve
+
+KIND = "lexical"
+
+
+def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str]]:
+    """List the recordings of a split by audio id, and the word that each is: its caption, in lower case.
+
+    Raises:
+        ManifestError: a faulty table, or every recording whose caption is missing or several words (parted by
+            commas, as in scenes of several objects).
+    """
+    files = ManifestFolder(folder)
+    audio = read_audio_list(files.audio_list(split))
+    texts = {pair.audio_id: pair.text.strip().casefold() for pair in read_pairs(files.pairs(split))}
+    recordings, words, faults = {}, [], []
+    for line, row in enumerate(audio.rows, start=2):
+        place, text = f"{split}.tsv:{line}", texts.get(row.audio_id, "")
+        if not text or "," in text:
+            step = (
+                "name each recording's word in the text of the pair table; scenes: --pictures-per-scene 1 1"
+            )
+            faults.append(fault(place, f"recording must be one word by {split}.pairs.tsv", text, step))
+        recordings[row.audio_id] = Recording(
+            row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, place
+        )
+        words.append(text)
+    if faults:
+        raise ManifestError(faults)
+    return recordings, words
+
+
+def score_words(features: LayerFeatures, words: Mapping[str, str]) -> dict[str, LexicalResult]:
+    """Score the mean over frames of every layer.
+
+    Args:
+        features: audio id -> name of a layer -> f[T, D].
+        words: audio id -> word, in the order that makes the folds.
+    """
+    means: dict[str, list[Tensor]] = {}
+    for audio_id in words:
+        for layer, frames in features(audio_id).items():
+            means.setdefault(layer, []).append(frames.double().mean(dim=0))
+    return {layer: vector_recall(torch.stack(rows), list(words.values())) for layer, rows in means.items()}
+
+
+def word_metrics(layers: Mapping[str, LexicalResult], *, seed: int) -> dict[str, Metric]:
+    """Return the recall of each layer in percent, with 95 % intervals over resampled words."""
+    metrics = {}
+    for name, result in layers.items():
+        shares = 100.0 * np.array(list(result.by_word.values()))
+        interval = bootstrap.mean_interval(shares, np.arange(len(shares)), seed=seed)
+        interval = replace(interval, method="bootstrap over words")
+        metrics[name] = Metric(interval, len(result.recall), 100.0 * result.chance, "%")
+    return metrics
+
+
+def word_rows(models: Mapping[str, Mapping[str, LexicalResult]]) -> tuple[list[str], Sequence[Sequence[Any]]]:
+    """Return header and rows of a table of every word's recall (0..1), a column per model and layer."""
+    columns = {
+        f"{model}/{layer}": result.by_word
+        for model, layers in models.items()
+        for layer, result in layers.items()
+    }
+    words = list(next(iter(columns.values())))
+    return ["word", *columns], [[word, *(by_word[word] for by_word in columns.values())] for word in words]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fairseq_vgs.evaluation.report import Pool
     from fairseq_vgs.evaluation.results import Metric
     from fairseq_vgs.evaluation.retrieval import RetrievalRanks
+    from fairseq_vgs.evaluation.retrieval_pools import ImagePools
 
 NAME = "evaluate"
 HELP = "measure what a trained model has learned"
@@ -76,12 +77,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="untrained",
         help="also evaluate the same model with fresh weights (default: %(default)s)",
     )
+    retrieval.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="also recalls within N disjoint pools of images, such as 5 of 1k images of a 5k split",
+    )
     retrieval.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     retrieval.add_argument(
         "--seed",
         type=int,
         default=1,
-        help="of resampling and of the untrained weights (default: %(default)s)",
+        help="of resampling, folds and the untrained weights (default: %(default)s)",
     )
     retrieval.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     retrieval.add_argument(
@@ -110,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
 def run_retrieval(args: argparse.Namespace) -> int:
     """Evaluate retrieval, write the results folder and print the table."""
     from fairseq_vgs.evaluation import checkpoints, extraction, report, results, retrieval_results
+    from fairseq_vgs.evaluation.retrieval_pools import deal_images
 
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_retrieval_{args.split}")
     if not args.force:
@@ -118,6 +126,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
     trained = checkpoints.load_checkpoint(args.checkpoint)
     split = extraction.open_split(args.data, args.split, config=trained.config)
     pool = report.Pool(split.speech_groups, split.image_groups)
+    pools = None if args.folds is None else deal_images(pool, args.folds, seed=args.seed)
     models = {"trained": trained}
     if args.baseline == "untrained":
         models["untrained"] = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed)
@@ -153,6 +162,12 @@ def run_retrieval(args: argparse.Namespace) -> int:
         ).as_json(),
         "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": _peak_memory_mb()},
     }
+    within: dict[str, Mapping[str, Metric]] = {}
+    baselines = {name: found for name, found in ranks.items() if name != "trained"}
+    if pools is not None:
+        content["folds"], within, baselines["fold"] = _measure_folds(
+            embeddings, pools, seed=args.seed, similarity=trained.similarity
+        )
     items = retrieval_results.RetrievalItems(
         audio_ids=split.audio_ids,
         image_ids=split.image_ids,
@@ -162,13 +177,29 @@ def run_retrieval(args: argparse.Namespace) -> int:
         images=embeddings["trained"].images,
         similarity=trained.similarity,
     )
-    baselines = {name: found for name, found in ranks.items() if name != "trained"}
     retrieval_results.write_retrieval(
         output, metrics=content, items=items, ranks=ranks["trained"], baselines=baselines, force=args.force
     )
-    _print(content, figures, args, trained=trained)
+    _print(content, figures, args, trained=trained, within=within)
     print(f"results: {output}", file=sys.stderr)
     return 0
+
+
+def _measure_folds(
+    embeddings: Mapping[str, Embeddings], pools: ImagePools, *, seed: int, similarity: str
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Metric]], RetrievalRanks]:
+    """Return the part of metrics.json, its figures by model, and the trained model's ranks within pools."""
+    from fairseq_vgs.evaluation.retrieval_pools import pooled_metrics, pooled_ranks, pools_json
+
+    ranks = {
+        name: pooled_ranks(found.speech, found.images, pools, similarity=similarity)
+        for name, found in embeddings.items()
+    }
+    figures: dict[str, Mapping[str, Metric]] = {
+        name: pooled_metrics(found, pools, seed=seed) for name, found in ranks.items()
+    }
+    models = {name: {"metrics": _as_json(found)} for name, found in figures.items()}
+    return {**pools_json(pools, seed=seed), "models": models}, figures, ranks["trained"]
 
 
 def _embed(
@@ -230,7 +261,9 @@ def _print(
     args: argparse.Namespace,
     *,
     trained: Checkpoint,
+    within: Mapping[str, Mapping[str, Metric]],
 ) -> None:
+    from fairseq_vgs.evaluation import retrieval_pools
     from fairseq_vgs.evaluation.report import format_table
 
     if args.json:
@@ -245,6 +278,9 @@ def _print(
     print(f"  speech -> image: {pool['speech_to_image']}")
     print(f"  image -> speech: {pool['image_to_speech']}\n")
     print(format_table({titles[name]: metrics for name, metrics in figures.items()}))
+    if within:
+        print(f"\nwithin {retrieval_pools.describe(content['folds'])}\n")
+        print(retrieval_pools.format_table({titles[name]: metrics for name, metrics in within.items()}))
 
 
 def _peak_memory_mb() -> float:

@@ -126,7 +126,7 @@ def format_table(models: Mapping[str, Mapping[str, Metric]]) -> str:
     for direction, title in DIRECTION_TITLES.items():
         rows.append([title])
         for name, metrics in models.items():
-            cells = [_percentage(metrics[f"{direction}_{column}"]) for column in columns]
+            cells = [percentage(metrics[f"{direction}_{column}"]) for column in columns]
             median, mrr = metrics[f"{direction}_median_rank"], metrics[f"{direction}_mrr"]
             rows.append([f"  {name}", *cells, f"{median.value.value:g}", f"{mrr.value.value:.3f}"])
         metrics = next(iter(models.values()))
@@ -136,7 +136,8 @@ def format_table(models: Mapping[str, Mapping[str, Metric]]) -> str:
     return aligned(rows)
 
 
-def _percentage(metric: Metric) -> str:
+def percentage(metric: Metric) -> str:
+    """Write a value in percent with its interval."""
     value = metric.value
     return f"{value.value:.1f} [{value.low:.1f}, {value.high:.1f}]"
 

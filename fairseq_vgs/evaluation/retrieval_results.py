@@ -2,7 +2,8 @@
 
 ```
 metrics.json              figures of all models with n, chance, intervals; provenance
-speech_to_image.csv       audio_id, image_id, group, rank, top_image_id, top_score (and each baseline's rank)
+speech_to_image.csv       audio_id, image_id, group, rank, top_image_id, top_score (and each baseline's rank;
+                          with --folds fold_rank, within the query's own pool)
 image_to_speech.csv       image_id, group, rank, top_audio_id, top_score (no rank: an image without captions)
 speech_embeddings.npy     f32[C, E], rows as in speech_to_image.csv
 image_embeddings.npy      f32[I, E], rows as in image_to_speech.csv

@@ -18,7 +18,7 @@ examples:
   fairseq-vgs compare results/vgs results/vgs_plus --titles VGS VGS+ --output comparison
   fairseq-vgs compare a_abx_within_within b_abx_within_within --json | jq .differences
 
-Differences are computed item by item (queries, ABX cells), on the same resampled images or pairs of phones.
+Differences are computed item by item (queries, ABX cells), on the same resampled images or phones.
 Runs on other data (hashes of the manifest, split, ABX items and conditions) are refused.
 """
 

@@ -10,14 +10,14 @@ cells_MODEL.csv   phone_a, phone_b, previous_phone, next_phone, speaker, x_speak
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation import bootstrap
+from fairseq_vgs.evaluation import phone_bootstrap
 from fairseq_vgs.evaluation.abx import AbxCells, AbxResult, pair_errors
 from fairseq_vgs.evaluation.abx.plan import numbered
 from fairseq_vgs.evaluation.report import aligned
@@ -37,7 +37,6 @@ KIND = "abx"
 CHANCE = 50.0
 """Error in percent of features that know nothing, and of features that are all equal."""
 
-METHOD = "bootstrap over phone pairs"
 _CELL_COLUMNS = ("phone_a", "phone_b", "previous_phone", "next_phone", "speaker", "x_speaker", "triples")
 
 
@@ -71,18 +70,17 @@ class AbxModel:
 
 
 def layer_metrics(model: AbxModel, *, seed: int) -> dict[str, Metric]:
-    """Return the error of each layer in percent, with 95 % intervals over resampled pairs of phones."""
+    """Return the error of each layer in percent, with 95 % intervals over resampled phones."""
     metrics = {}
     for name, result in model.layers.items():
-        interval = bootstrap.mean_interval(
-            100.0 * pair_errors(result.cells, result.cell_errors), result.cells.unordered_pair, seed=seed
-        )
-        metrics[name] = Metric(replace(interval, method=METHOD), len(result.cells), CHANCE, "%")
+        errors = 100.0 * pair_errors(result.cells, result.cell_errors)
+        interval = phone_bootstrap.mean_interval(errors, result.cells.pairs, seed=seed)
+        metrics[name] = Metric(interval, len(result.cells), CHANCE, "%")
     return metrics
 
 
 def layer_differences(first: AbxModel, second: AbxModel, *, seed: int) -> dict[str, Metric] | None:
-    """Return first minus second (percentage points) per layer, on the same resampled pairs of phones.
+    """Return first minus second (percentage points) per layer, on the same resampled phones.
 
     A second model with one layer (MFCC) is compared with every layer of the first. None where the models were
     measured on other phone pairs, as can happen at another frame rate.
@@ -92,15 +90,27 @@ def layer_differences(first: AbxModel, second: AbxModel, *, seed: int) -> dict[s
     differences = {}
     for name, result in first.layers.items():
         other = second.any_layer if len(second.layers) == 1 else second.layers[name]
-        interval = bootstrap.paired_difference(
-            100.0 * pair_errors(result.cells, result.cell_errors),
-            100.0 * pair_errors(other.cells, other.cell_errors),
-            result.cells.unordered_pair,
-            seed=seed,
+        differences[name] = paired_difference(
+            result.cells, result.cell_errors, other.cells, other.cell_errors, seed=seed
         )
-        metric = Metric(replace(interval, method=METHOD), len(result.cells), None, "percentage points")
-        differences[name] = metric
     return differences
+
+
+def paired_difference(
+    cells: AbxCells, errors: FloatArray, other_cells: AbxCells, other_errors: FloatArray, *, seed: int
+) -> Metric:
+    """Return the first's error minus the second's in percentage points, on the same resampled phones.
+
+    Args:
+        cells: of the first.
+        errors: f64[C] 0..1.
+        other_cells: of the second, with the same phone pairs.
+        other_errors: f64[C'] 0..1.
+        seed: of the draws.
+    """
+    gain = 100.0 * (pair_errors(cells, errors) - pair_errors(other_cells, other_errors))
+    interval = phone_bootstrap.mean_interval(gain, cells.pairs, seed=seed)
+    return Metric(interval, len(cells), None, "percentage points")
 
 
 def model_json(model: AbxModel, metrics: Mapping[str, Metric]) -> dict[str, Any]:

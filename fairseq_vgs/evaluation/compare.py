@@ -10,7 +10,7 @@ Shapes: ``Q`` queries, ``C`` ABX cells.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.evaluation import abx_results, bootstrap, retrieval, retrieval_results
-from fairseq_vgs.evaluation.abx import AbxCells, pair_errors
+from fairseq_vgs.evaluation.abx import AbxCells
 from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
 
 KINDS = (retrieval_results.KIND, abx_results.KIND)
@@ -218,14 +218,9 @@ def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] |
         return None
     differences = {}
     for layer in (layer for layer in errors if layer in other_errors):
-        interval = bootstrap.paired_difference(
-            100.0 * pair_errors(cells, errors[layer]),
-            100.0 * pair_errors(cells, other_errors[layer]),
-            cells.unordered_pair,
-            seed=seed,
+        differences[layer] = abx_results.paired_difference(
+            cells, errors[layer], other_cells, other_errors[layer], seed=seed
         )
-        method = replace(interval, method=abx_results.METHOD)
-        differences[layer] = Metric(method, len(cells), None, "percentage points")
     return differences
 
 

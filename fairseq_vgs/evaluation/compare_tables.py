@@ -286,7 +286,7 @@ def _described(run: Run) -> str:
         return (
             f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
             f"{condition['context']} context, {condition['distance']} distance; "
-            f"{content['models'][EVALUATED]['counts']['cells']} cells [95 % interval over pairs of phones]"
+            f"{content['models'][EVALUATED]['counts']['cells']} cells [95 % interval over phones]"
         )
     pool = content["pool"]
     return (

@@ -2,8 +2,8 @@
 
 Shapes: ``P`` phones, ``O`` ordered phone pairs, ``N`` resamples.
 
-A resample draws ``P`` phones with replacement; the ordered pair (a, b) counts as often as a was drawn times as
-often as b was. This is the vertex bootstrap of Snijders and Borgatti, "Non-parametric standard errors and
+A resample draws ``P`` phones with replacement; the pair (a, b) counts as often as a was drawn times as often
+as b was. This is the vertex bootstrap of Snijders and Borgatti, "Non-parametric standard errors and
 tests for network statistics", Connections 22(2), 1999, but for one thing: a phone that was drawn twice makes
 no pair with itself, where they put a random other pair in. Resampling pairs as if each was a new observation
 makes intervals far too narrow, since a phone that is hard is so in all of its pairs. This one errs slightly

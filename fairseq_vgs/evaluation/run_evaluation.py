@@ -7,7 +7,7 @@ One pair of files per checkpoint, named by its updates; an interrupted evaluatio
 <updates>.npz    per-item arrays, so that intervals and paired differences can be computed later
 ```
 
-The arrays (``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs):
+The arrays (``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs, ``P`` phones):
 
 ```
 speech_to_image_ranks  f64[C]    rank of the right picture, ties counted half
@@ -16,7 +16,8 @@ image_to_speech_ranks  f64[I]    rank of the best right caption
 image_groups           i64[I]    image group of every picture that has a caption
 abx_layers             str[L]    "layer_1", ...: outputs of the transformer layers
 abx_errors             f64[L, O] error of every ordered phone pair, 0..1
-abx_unordered_pairs    i64[O]    number of the pair's two phones
+abx_phones             i64[O, 2] numbers of the pair's two phones
+abx_phone_names        str[P]    the phones, by number
 ```
 """
 
@@ -36,6 +37,7 @@ from torch import Tensor
 from fairseq_vgs.evaluation import extraction, retrieval
 from fairseq_vgs.evaluation.abx import AbxResult, abx_scores, pair_errors, read_items
 from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint
+from fairseq_vgs.evaluation.phone_bootstrap import numbered_phones
 from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
 from fairseq_vgs.evaluation.recordings import open_recordings
 from fairseq_vgs.evaluation.report import Pool
@@ -187,6 +189,7 @@ def _retrieval(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[s
 
 def _abx(found: Mapping[str, AbxResult]) -> tuple[dict[str, Any], Arrays]:
     first = next(iter(found.values()))
+    names, phones = numbered_phones(first.cells.pairs)
     figures = {
         "error": {layer: 100.0 * result.error for layer, result in found.items()},
         "protocol": ABX_PROTOCOL,
@@ -195,7 +198,8 @@ def _abx(found: Mapping[str, AbxResult]) -> tuple[dict[str, Any], Arrays]:
     arrays: Arrays = {
         "abx_layers": np.array(list(found)),
         "abx_errors": np.stack([pair_errors(first.cells, result.cell_errors) for result in found.values()]),
-        "abx_unordered_pairs": first.cells.unordered_pair,
+        "abx_phones": phones,
+        "abx_phone_names": np.array(names),
     }
     return figures, arrays
 

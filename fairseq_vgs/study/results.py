@@ -1,6 +1,6 @@
 """What a study has found so far: every evaluated checkpoint of every scenario and seed.
 
-Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs.
+Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs, ``P`` phones.
 
 A point's per-item arrays lie in an ``.npz`` file, so that intervals and paired differences can be computed
 from them later:
@@ -12,7 +12,8 @@ image_to_speech_ranks  f64[I]    rank of the best right caption
 image_groups           i64[I]    image group of every picture
 abx_layers             str[L]    "layer_1", ...
 abx_errors             f64[L, O] error of every ordered phone pair, 0..1 (`abx.collapse.pair_errors`)
-abx_unordered_pairs    i64[O]    number of the pair's two phones (`AbxCells.unordered_pair`)
+abx_phones             i64[O, 2] numbers of the pair's two phones
+abx_phone_names        str[P]    the phones, by number
 ```
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.evaluation.probe_log import ProbeRecord
+from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.study.settings import StudySettings
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -126,6 +128,18 @@ class StudyResults:
 
 
 def load_items(path: Path) -> Arrays:
-    """Read a point's per-item arrays; nothing in the file is run."""
+    """Read a point's per-item arrays; nothing in the file is run.
+
+    Raises:
+        ResultsError: written before the phones of pairs were.
+    """
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        arrays = {name: file[name] for name in file.files}
+    missing = {"abx_phones", "abx_phone_names"} - set(arrays)
+    if "abx_errors" in arrays and missing:
+        raise ResultsError(
+            f"{path}: must hold {' and '.join(sorted(missing))} beside abx_errors, got {', '.join(arrays)} "
+            f"(an older version's evaluation); remove {path.parent} and run the study again: it "
+            "evaluates again, and does not train again"
+        )
+    return arrays

@@ -7,9 +7,10 @@ A mean m over n seeds of values measured on one test set gets the interval
     m ± sqrt((t(0.975, n - 1) * s / sqrt(n))^2 + (1.96 * se_items)^2)
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
-images for retrieval (the captions of one are dependent), pairs of phones for ABX, with the best layer chosen
-anew in every resample. A paired difference is the same with m the mean of the differences between two
-scenarios, seed by seed, all of them on the same resampled items, so that what is hard for both cancels.
+images for retrieval (the captions of one are dependent), phones for ABX (`evaluation.phone_bootstrap`: the
+pairs of one are dependent), with the best layer chosen anew in every resample. A paired difference
+is the same with m the mean of the differences between two scenarios, seed by seed, all of them on the same
+resampled items, so that what is hard for both cancels.
 
 The interval is conservative: s already holds the part of the items' influence that differs between seeds, and
 with few seeds t is large. With one seed only the items' part is there, and `Estimate.seeds_measured` is
@@ -19,7 +20,7 @@ False.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from fairseq_vgs.evaluation.bootstrap import resample_weights
+from fairseq_vgs.evaluation.phone_bootstrap import resample_pairs
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.results import Arrays, Point, load_items
 
@@ -107,7 +109,7 @@ class Estimate:
         per_seed: seed -> value, or difference.
         seed_sd: standard deviation between seeds; NaN with one seed.
         item_se: bootstrap standard error over test items.
-        n_items: pictures, or pairs of phones, that were resampled.
+        n_items: pictures, or phones, that were resampled.
     """
 
     value: float
@@ -198,7 +200,8 @@ class Sampler:
                 columns.append(f"{way}_{kind}")
                 sums.append(np.bincount(item, weights=values, minlength=len(names)))
                 counts.append(n_queries)
-        whole, draws = self._ratios(np.stack(sums, axis=1), np.stack(counts, axis=1))
+        weights = resample_weights(len(names), self.n_resamples, seed=self.seed)
+        whole, draws = _ratios(np.stack(sums, axis=1), np.stack(counts, axis=1), weights)
         items = b"".join(groups.tobytes() for _, groups in sides.values())
         return {
             name: Sample(float(whole[column]), draws[:, column], len(names), items)
@@ -208,20 +211,22 @@ class Sampler:
     def _abx(self, arrays: Arrays) -> dict[str, Sample]:
         if "abx_errors" not in arrays:
             return {}
-        errors, pairs = 100.0 * arrays["abx_errors"].astype(np.float64), arrays["abx_unordered_pairs"]
-        names, index = np.unique(pairs, return_inverse=True)
-        sums = np.stack([np.bincount(index, weights=layer) for layer in errors], axis=1).astype(np.float64)
-        counts: FloatArray = np.bincount(index)[:, None].astype(np.float64)
-        whole, draws = self._ratios(sums, counts)
-        return {"abx": Sample(float(whole.min()), draws.min(axis=1), len(names), pairs.tobytes())}
+        errors, phones = (
+            100.0 * arrays["abx_errors"].astype(np.float64).T,
+            arrays["abx_phones"].astype(np.int64),
+        )
+        weights = resample_pairs(phones, self.n_resamples, seed=self.seed)
+        whole, draws = _ratios(errors, np.ones((len(errors), 1)), weights)
+        n_phones, items = len(np.unique(phones)), phones.tobytes() + arrays["abx_phone_names"].tobytes()
+        return {"abx": Sample(float(whole.min()), draws.min(axis=1), n_phones, items)}
 
-    def _ratios(self, sums: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Average K columns given as f64[G, K] sums and counts: f64[K] over all, f64[N, K] over resamples."""
-        blocks = [
-            (weights @ sums) / (weights @ counts)
-            for weights in resample_weights(len(sums), self.n_resamples, seed=self.seed)
-        ]
-        return sums.sum(axis=0) / counts.sum(axis=0), np.concatenate(blocks)
+
+def _ratios(
+    sums: FloatArray, counts: FloatArray, weights: Iterable[FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Average K columns given as f64[G, K] sums and counts: f64[K] over all, f64[N, K] over resamples."""
+    blocks = [(block @ sums) / (block @ counts) for block in weights]
+    return sums.sum(axis=0) / counts.sum(axis=0), np.concatenate(blocks)
 
 
 _SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
@@ -274,16 +279,35 @@ def difference(
     Raises:
         ValueError: they were measured on different items.
     """
-    ours, theirs = _samples(first, measure, sampler), _samples(second, measure, sampler)
-    seeds = [seed for seed in ours if seed in theirs]
+    return combination(((1, first), (-1, second)), measure, sampler)
+
+
+def combination(
+    terms: Sequence[tuple[int, Mapping[int, Point]]], measure: Measure, sampler: Sampler
+) -> Estimate | None:
+    """Return the mean of a signed sum over the seeds that all terms have: a difference of differences.
+
+    Args:
+        terms: sign (1 or -1), and seed -> checkpoint.
+        measure: one of `MEASURES`.
+        sampler: shared, so that a checkpoint is read once.
+
+    Returns:
+        None if no seed has been measured for all.
+
+    Raises:
+        ValueError: they were measured on different items.
+    """
+    signs = [sign for sign, _ in terms]
+    samples = [_samples(points, measure, sampler) for _, points in terms]
+    seeds = [seed for seed in samples[0] if all(seed in found for found in samples)]
     if not seeds:
         return None
-    _refuse_different_items([*ours.values(), *theirs.values()], measure)
-    return mean_over_seeds(
-        {seed: ours[seed].value - theirs[seed].value for seed in seeds},
-        np.mean([ours[seed].draws - theirs[seed].draws for seed in seeds], axis=0),
-        n_items=ours[seeds[0]].n_items,
-    )
+    _refuse_different_items([sample for found in samples for sample in found.values()], measure)
+    of_seed = {seed: [found[seed] for found in samples] for seed in seeds}
+    values = {seed: float(np.dot(signs, [s.value for s in found])) for seed, found in of_seed.items()}
+    draws = [np.dot(signs, [s.draws for s in found]) for found in of_seed.values()]
+    return mean_over_seeds(values, np.mean(draws, axis=0), n_items=samples[0][seeds[0]].n_items)
 
 
 def mean_over_seeds(per_seed: Mapping[int, float], draws: FloatArray, *, n_items: int = 0) -> Estimate:

@@ -118,12 +118,12 @@ def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
 
 
 def abx_table(results: StudyResults, sampler: Sampler) -> Table:
-    """Make the paper's ABX table: the best layer's error, then then baselines and chance."""
+    """Make the paper's ABX table: the best layer's error, then baselines and chance."""
     rows = [_row(name, points, PHONES, results, sampler) for name, points in _rows_of_points(results)]
     baselines = [
         Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
     ]
-    note = _note(rows, "pairs of phones", "every seed's value (its best layer)")
+    note = _note(rows, "phones", "every seed's value (its best layer)")
     return Table("Phone discrimination", note, PHONES, (*rows, *baselines, _chance(results, PHONES)))
 
 

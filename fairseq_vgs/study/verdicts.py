@@ -1,8 +1,13 @@
 """The paper's three findings, checked on a study's own data.
 
 A finding is a paired difference that Khorrami et al. (2023) found to be above 0. It "holds" if the whole 95 %
-interval of the difference lies above 0, "does not hold" if it lies below, else one "cannot tell"; nor can one
-before every seed of both scenarios has finished, since who may stop at any time will stop when it pleases.
+interval of the difference lies above 0, "does not hold" if it lies below, else one "cannot tell". Nor can one
+
+- before every seed of both scenarios has finished: who may stop at any time will stop when it pleases;
+- with one seed: how much training again changes the numbers is then unknown, and not in the interval;
+- what a second phase keeps, where a first phase has not learned it: its R@10 must be above chance by its
+  interval.
+
 Nothing here can be set by hand.
 """
 
@@ -14,7 +19,15 @@ from typing import Any
 
 from fairseq_vgs.study.results import Point, StudyResults
 from fairseq_vgs.study.settings import BASES, scenario_title
-from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, difference, estimate
+from fairseq_vgs.study.statistics import (
+    MEASURES,
+    Estimate,
+    Measure,
+    Sampler,
+    combination,
+    difference,
+    estimate,
+)
 
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
@@ -33,7 +46,8 @@ class Finding:
         measure: what decides.
         secondary: measures that are shown beside it and decide nothing.
         sign: 1 where more is better, -1 for errors.
-        drops: whether to show how much either scenario loses in its second phase.
+        keeps: whether it is about what is kept of the first phase, which must then have learned it; shows
+            what either scenario loses since then.
     """
 
     name: str
@@ -43,7 +57,7 @@ class Finding:
     measure: Measure
     secondary: tuple[Measure, ...] = ()
     sign: int = 1
-    drops: bool = False
+    keeps: bool = False
 
 
 FINDINGS = (
@@ -56,12 +70,12 @@ FINDINGS = (
         (MEASURES["r1"], MEASURES["mrr"]),
     ),
     Finding(
-        "simultaneous_forgets_less",
-        "When VGS is switched off, a model that was trained on both at once forgets less of its retrieval.",
+        "simultaneous_keeps_more",
+        "When VGS is switched off, a model that was trained on both at once keeps more of its retrieval.",
         "vgs_plus_then_w2v2",
         "vgs_then_w2v2",
         MEASURES["r10"],
-        drops=True,
+        keeps=True,
     ),
     Finding(
         "vgs_transfers_better",
@@ -171,20 +185,22 @@ def _judge(finding: Finding, results: StudyResults, sampler: Sampler) -> Verdict
     better, worse = results.finals(finding.better), results.finals(finding.worse)
     found = _signed_difference(finding, better, worse, finding.measure, sampler)
     remarks = [*_unfinished(finding, results), *_unmeasured(finding, better, worse, found)]
+    if finding.keeps and not remarks:
+        remarks += _unlearned(finding, results, sampler)
+    if found is not None and not found.seeds_measured:
+        remarks.append("One seed: the variation between seeds is unknown.")
     answer = CANNOT_TELL
     if not remarks and found is not None:
         answer = HOLDS if found.low > 0 else DOES_NOT_HOLD if found.high < 0 else CANNOT_TELL
         if answer == CANNOT_TELL:
             remarks.append("The interval contains 0.")
-    if found is not None and not found.seeds_measured:
-        remarks.append("One seed only: the variation between seeds is not in the interval.")
     lines = _values(finding, better, worse, sampler)
     for measure in finding.secondary:
         other = _signed_difference(finding, better, worse, measure, sampler)
         if other is not None:
             lines.append(Line(f"difference in {measure.title}", other, measure, is_difference=True))
-    if finding.drops:
-        lines += _drops(finding, results, sampler)
+    if finding.keeps:
+        lines += _kept(finding, results, sampler)
     return Verdict(finding, answer, found, tuple(lines), tuple(remarks))
 
 
@@ -235,14 +251,46 @@ def _values(
     return lines
 
 
-def _drops(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
-    """How much each scenario loses from the start of its second phase to its end, seed by seed."""
-    lines = []
+def _unlearned(finding: Finding, results: StudyResults, sampler: Sampler) -> list[str]:
+    """Say whose first phase had not learned what the second could lose."""
+    measure, sentences = finding.measure, []
+    levels = [results.chance[part] for part in measure.parts if part in results.chance]
     for scenario in (finding.better, finding.worse):
-        lost = difference(at_boundary(results, scenario), results.finals(scenario), finding.measure, sampler)
+        start, title = at_boundary(results, scenario), scenario_title(scenario)
+        found = estimate(start, measure, sampler)
+        left = [seed for seed in results.finals(scenario) if found is None or seed not in found.per_seed]
+        if found is None or left or len(levels) < len(measure.parts):
+            seeds = f" (seeds {_listed(left)})" if left else ""
+            sentences.append(
+                f"Not measured: {measure.title} of {title} after its first phase, or chance{seeds}."
+            )
+        elif found.low <= sum(levels) / len(levels):
+            sentences.append(
+                f"{title} had nothing to lose: after its first phase {measure.title} is "
+                f"{found.value:.{measure.decimals}f} [{found.low:.{measure.decimals}f}, "
+                f"{found.high:.{measure.decimals}f}], which is not above chance, "
+                f"{sum(levels) / len(levels):.{measure.decimals}f}."
+            )
+    return sentences
+
+
+def _kept(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
+    """What each scenario had after its first phase, how much it loses until its end, and the difference."""
+    measure, lines = finding.measure, []
+    spans = [(at_boundary(results, name), results.finals(name)) for name in (finding.better, finding.worse)]
+    titles = [scenario_title(name) for name in (finding.better, finding.worse)]
+    for title, (start, end) in zip(titles, spans, strict=True):
+        learned, lost = estimate(start, measure, sampler), difference(start, end, measure, sampler)
+        if learned is not None:
+            lines.append(Line(f"{title}, after its first phase", learned, measure))
         if lost is not None:
-            label = f"{scenario_title(scenario)}, lost since its first phase"
-            lines.append(Line(label, lost, finding.measure, is_difference=True))
+            lines.append(Line(f"{title}, lost since its first phase", lost, measure, is_difference=True))
+    (start, end), (other_start, other_end) = spans
+    terms = ((1, start), (-1, end), (-1, other_start), (1, other_end))
+    more_lost = combination(terms, measure, sampler)
+    if more_lost is not None:
+        label = f"difference in what was lost: {titles[0]} minus {titles[1]}"
+        lines.append(Line(label, more_lost, measure, is_difference=True))
     return lines
 
 

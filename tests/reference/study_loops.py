@@ -17,12 +17,13 @@ def recall_both_directions(image_ranks, caption_ranks, speech_groups, counts, k)
     return (mean(images) + mean(captions)) / 2
 
 
-def best_layer_error(errors, unordered_pairs, counts):
-    """Percent error of the best layer, with both orders of phone pair ``u`` taken ``counts[u]`` times."""
+def best_layer_error(errors, phones, counts):
+    """Percent error of the best layer, with phone ``p`` drawn ``counts[p]`` times."""
     by_layer = []
     for layer in errors:
         taken = []
-        for error, pair in zip(layer, unordered_pairs, strict=True):
-            taken += [100.0 * error] * int(counts[pair])
+        for error, (a, b) in zip(layer, phones, strict=True):
+            for _ in range(int(counts[a])):
+                taken += [100.0 * error] * int(counts[b])
         by_layer.append(mean(taken))
     return min(by_layer)

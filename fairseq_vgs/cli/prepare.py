@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.cli.prepare_items import add_items
+from fairseq_vgs.cli.prepare_text import add_text
 
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.parallel import Progress
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_tuxpaint(corpora)
     _add_scenes(corpora)
     add_items(corpora)
+    add_text(corpora)
 
 
 def run(args: argparse.Namespace) -> int:

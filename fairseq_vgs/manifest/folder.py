@@ -44,6 +44,11 @@ class ManifestFolder:
         return self.path / "regions.npy"
 
     @property
+    def text(self) -> Path:
+        """What fairseq-vgs prepare text makes of the captions' texts: units and fairseq's label files."""
+        return self.path / "text"
+
+    @property
     def summary(self) -> Path:
         """Counts, seed, command, and what was excluded and why."""
         return self.path / "summary.json"

@@ -1,0 +1,241 @@
+"""Text units: SentencePiece trained on the training split's texts, and fairseq's label files made with them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.manifest import (
+    AudioList,
+    AudioRow,
+    Fault,
+    ManifestError,
+    ManifestFolder,
+    atomic_write,
+    fault,
+    read_audio_list,
+    read_pairs,
+    write_audio_list,
+)
+from fairseq_vgs.prepare.output import command_line, refuse_output, staged_folder, write_summary
+
+UNITS_NAME = "spm.model"
+LABELS = "ltr"
+UNIT_TYPES = ("char", "unigram", "bpe")
+NORMALIZATIONS = ("nmt_nfkc_cf", "nmt_nfkc", "nfkc_cf", "nfkc", "identity")
+WITHOUT_TEXT = "utterances without text"
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How units are trained.
+
+    Attributes:
+        unit_type: ``char``, ``unigram`` or ``bpe``.
+        vocabulary_size: Units, the unknown one included; ``char`` takes as many characters as there are, at
+            most this many.
+        character_coverage: Share of the texts' characters that get units, the frequent ones first.
+        normalization: SentencePiece's rule; ``nmt_nfkc_cf`` unifies Unicode's forms and folds case.
+        train_split: The units come from this split's texts alone.
+    """
+
+    unit_type: str = "char"
+    vocabulary_size: int = 1000
+    character_coverage: float = 1.0
+    normalization: str = NORMALIZATIONS[0]
+    train_split: str = "train"
+
+
+def prepare_text(
+    data: Path, output: Path | None = None, *, config: TextConfig | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Trains units and writes what fairseq's task ``audio_finetuning`` reads.
+
+    ``OUTPUT`` holds ``spm.model``, ``dict.ltr.txt``, and for every split with pairs ``SPLIT.tsv`` (the utterances
+    that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by line). The same texts and
+    settings give the same bytes.
+
+    Args:
+        data: manifest folder with texts in its pair tables.
+        output: folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for the units.
+        config: settings of the units.
+        force: replace ``output`` if this command made it.
+
+    Returns:
+        The summary that is also written.
+
+    Raises:
+        ManifestError: Faulty tables, no text to train on, or settings that these texts do not allow.
+    """
+    config = config or TextConfig()
+    folder = ManifestFolder(data)
+    output = folder.text if output is None else output
+    refuse_output(output, force=force)
+    lists, texts = _read_texts(folder, config.train_split)
+    model = train_units([text for _, text in texts[config.train_split] if text], config)
+    encode = _encoder(model)
+    with staged_folder(output, force=force) as staging:
+        with atomic_write(staging / UNITS_NAME, mode="wb") as file:
+            file.write(model)
+        counts: dict[str, int] = {}
+        splits, excluded = {}, {}
+        for split, rows in texts.items():
+            labels = [(row, encode(text)) for row, text in rows]
+            excluded[split] = [row.audio_id for row, units in labels if not units]
+            labels = [(row, units) for row, units in labels if units]
+            _write_split(staging, split, lists[split], labels)
+            splits[split] = _split_summary(labels)
+            if split == config.train_split:
+                for _, units in labels:
+                    for unit in units:
+                        counts[unit] = counts.get(unit, 0) + 1
+        _write_dictionary(staging, model, counts)
+        summary = {
+            "command": command_line("text", "DATA", asdict(config)),
+            "units": {"count": len(_units(model)), "sha256": hashlib.sha256(model).hexdigest()},
+            "splits": splits,
+            "excluded": {
+                WITHOUT_TEXT: {
+                    "count": sum(map(len, excluded.values())),
+                    "splits": {
+                        split: {"count": len(ids), "first": ids[:_MAX_NAMED]}
+                        for split, ids in excluded.items()
+                        if ids
+                    },
+                }
+            },
+        }
+        write_summary(staging, summary)
+    return summary
+
+
+def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
+    """Trains SentencePiece units and returns the model file's bytes.
+
+    Raises:
+        ManifestError: SentencePiece cannot make such units of these texts, or is not installed.
+    """
+    spm = _sentencepiece()
+    model = io.BytesIO()
+    try:
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type=config.unit_type,
+            vocab_size=config.vocabulary_size,
+            character_coverage=config.character_coverage,
+            normalization_rule_name=config.normalization,
+            max_sentence_length=1 + max(len(text.encode()) for text in texts),  # longer ones are passed over
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,  # the sums of several threads would depend on their number
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = str(error).rpartition("] ")[2].strip() or str(error)
+        raise ManifestError(
+            fault(
+                f"texts of {config.train_split!r}",
+                f"{len(texts)} texts must allow {config.unit_type} units of these settings",
+                reason,
+                "choose another --vocabulary-size or --unit-type",
+            )
+        ) from error
+    units = _units(model.getvalue())
+    if blank := [unit for unit in units if unit.split() != [unit]]:
+        # fairseq separates units by any blank there is
+        step = "choose another --normalization than identity"
+        raise ManifestError(
+            fault(f"texts of {config.train_split!r}", "units must not hold blanks", blank[0], step)
+        )
+    return model.getvalue()
+
+
+def _read_texts(
+    folder: ManifestFolder, train_split: str
+) -> tuple[dict[str, AudioList], dict[str, list[tuple[AudioRow, str]]]]:
+    """Returns the audio list of every split with pairs, and each of its utterances with its text."""
+    lists: dict[str, AudioList] = {}
+    texts: dict[str, list[tuple[AudioRow, str]]] = {}
+    faults: list[Fault] = []
+    for split in folder.splits():
+        if not folder.pairs(split).is_file():
+            continue
+        try:
+            lists[split] = read_audio_list(folder.audio_list(split))
+            by_id = {pair.audio_id: pair.text for pair in read_pairs(folder.pairs(split))}
+        except ManifestError as error:
+            faults.extend(error.faults)
+            continue
+        rows = lists[split].rows
+        texts[split] = [(row, by_id.get(row.audio_id, "").strip()) for row in rows]
+    if faults:
+        raise ManifestError(faults)
+    if not any(text for _, text in texts.get(train_split, ())):
+        found = ", ".join(texts) or "none"
+        raise ManifestError(
+            Fault(
+                str(folder.pairs(train_split)),
+                f"must hold texts to train units on, got none (splits with pairs: {found}); give a folder "
+                "whose pairs have texts, or another --train-split",
+            )
+        )
+    return lists, texts
+
+
+def _encoder(model: bytes) -> Any:
+    processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+
+    def encode(text: str) -> list[str]:
+        return list(processor.encode(text, out_type=str))
+
+    return encode
+
+
+def _units(model: bytes) -> list[str]:
+    """Returns the units without the unknown one, in the model's order."""
+    processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+    numbers = range(processor.get_piece_size())
+    return [processor.id_to_piece(i) for i in numbers if not processor.is_unknown(i)]
+
+
+def _write_split(
+    folder: Path, split: str, audio: AudioList, labels: Sequence[tuple[AudioRow, Sequence[str]]]
+) -> None:
+    if not labels:
+        return
+    names = ManifestFolder(folder)
+    # stock fairseq takes a relative root from the working directory
+    write_audio_list(names.audio_list(split), [row for row, _ in labels], root=audio.root.resolve())
+    with atomic_write(folder / f"{split}.{LABELS}") as file:
+        file.writelines(f"{' '.join(units)}\n" for _, units in labels)
+
+
+def _write_dictionary(folder: Path, model: bytes, counts: Mapping[str, int]) -> None:
+    """Writes fairseq's dictionary: a unit and its count in the training split a line, in the model's order."""
+    with atomic_write(folder / f"dict.{LABELS}.txt") as file:
+        file.writelines(f"{unit} {counts.get(unit, 0)}\n" for unit in _units(model))
+
+
+def _split_summary(labels: Sequence[tuple[AudioRow, Sequence[str]]]) -> dict[str, float]:
+    return {
+        "utterances": len(labels),
+        "hours": round(sum(row.n_samples for row, _ in labels) / SAMPLE_RATE / 3600, 3),
+        "units": sum(len(units) for _, units in labels),
+    }
+
+
+def _sentencepiece() -> Any:
+    try:
+        import sentencepiece
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ManifestError(
+            Fault("sentencepiece", f"must be installed, got {error}; pip install 'fairseq_vgs[text]'")
+        ) from error
+    return sentencepiece

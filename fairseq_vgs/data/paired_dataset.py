@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
 from fairseq_vgs.conv_spec import ConvLayers, n_frames
+from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.bad_items import BadItems, log_skipped
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
@@ -46,6 +47,8 @@ class VgsDatasetOptions:
         normalize: Zero mean and unit variance per utterance (of the part kept).
         mask: Time masks; None for none.
         image_size: Height and width of raw pictures, pixels.
+        image_fit: How they become square, see ``load_picture``.
+        augmentation: Random changes to raw pictures, in training; None for none.
         seed: Of the run.
         training: Batches differ between epochs, and unpaired speech is mixed in.
         length_noise: Relative noise on lengths when training batches are formed.
@@ -60,6 +63,8 @@ class VgsDatasetOptions:
     normalize: bool = True
     mask: MaskOptions | None = None
     image_size: int = 224
+    image_fit: str = "squeeze"
+    augmentation: Augmentation | None = None
     seed: int = 1
     training: bool = False
     length_noise: float = 0.1
@@ -234,9 +239,21 @@ class VgsDataset(FairseqDataset):
         if self.regions is not None:
             features, boxes = self.regions.features(image_row), self.regions.boxes(image_row)
             return PairItem(index, waveform, mask, image_row, group, features=features, boxes=boxes)
-        location, place = table.image_location(image_row), table.image_place(image_row)
-        picture = load_picture(location, place=place, image_size=options.image_size)
+        picture = self._load_picture(image_row, index)
         return PairItem(index, waveform, mask, image_row, group, picture=picture)
+
+    def _load_picture(self, image_row: int, index: int) -> FloatArray:
+        options, variation = self.options, None
+        if options.training and options.augmentation is not None:
+            draws = generator(options.seed, self.epoch, index=index, stream=Stream.PICTURE)
+            variation = draw_variation(options.augmentation, draws)
+        return load_picture(
+            self.table.image_location(image_row),
+            place=self.table.image_place(image_row),
+            image_size=options.image_size,
+            fit=options.image_fit,
+            variation=variation,
+        )
 
     def _load_unpaired(self, index: int) -> SpeechItem:
         slot = index - len(self)

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     TRIM = 2
     ORDER = 3
     UNPAIRED = 4
+    PICTURE = 5
 
 
 def generator(seed: int, epoch: int, *, index: int, stream: Stream) -> np.random.Generator:

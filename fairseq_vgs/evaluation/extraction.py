@@ -26,6 +26,7 @@ from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import SplitTable, load_split
 from fairseq_vgs.evaluation.checkpoints import CheckpointError, section
+from fairseq_vgs.evaluation.features import can_pad, speech_embeddings
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         pad_to_max=bool(task.get("pad_to_max", False)),
         normalize=bool(task.get("normalize", True)),
         mask=None,
-        image_size=int(task.get("image_size") or _DEFAULT_IMAGE_SIZE),
+        image_size=int(task.get("image_size") or model.get("image_size") or _DEFAULT_IMAGE_SIZE),
+        image_fit=str(task.get("image_fit") or "squeeze"),
         training=False,
         skip_bad=skip_bad,
     )
@@ -155,10 +157,11 @@ def embed_split(
     """Embed all captions and all distinct images of a split.
 
     Captions are encoded from long to short in batches of similar length, images along with the first of their
-    captions; the result does not depend on anything random.
+    captions; the result does not depend on anything random. Captions of different lengths share a batch only
+    where padding has no influence (`can_pad`), or where each is padded to the same length by design.
 
     Args:
-        model: in evaluation mode; offers ``encode_speech`` and ``encode_image``.
+        model: of this plugin.
         split: what to embed.
         device: where the model runs.
         batch_seconds: most speech in a batch, padding included.
@@ -173,6 +176,8 @@ def embed_split(
     longest = dataset.options.max_samples if dataset.options.pad_to_max else int(dataset.sizes.max())
     max_tokens = max(int(batch_seconds * SAMPLE_RATE), longest)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=max_tokens)
+    if not (can_pad(encoder) or dataset.options.pad_to_max):
+        batches = [part for batch in batches for part in _of_one_length(batch, dataset.sizes)]
     speech: list[Tensor | None] = [None] * len(split.audio_ids)
     images: list[Tensor | None] = [None] * len(split.image_ids)
     n_samples = n_padded = 0
@@ -183,7 +188,7 @@ def embed_split(
             pairs = sample["id"].tolist()
             net_input = sample["net_input"]
             source, padding_mask = net_input["source"].to(device), net_input["padding_mask"].to(device)
-            found = encoder.encode_speech(source, padding_mask)
+            found = speech_embeddings(encoder, source, padding_mask)
             for pair, row in zip(pairs, found.float().cpu(), strict=True):
                 speech[pair] = row
             _embed_new_images(
@@ -229,6 +234,11 @@ def _embed_new_images(
     found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})
     for number, embedding in zip(rows, found.float().cpu(), strict=True):
         images[number] = embedding
+
+
+def _of_one_length(batch: IntArray, sizes: IntArray) -> list[IntArray]:
+    """Split a batch, which is in order of length, where the length changes."""
+    return np.split(batch, np.flatnonzero(np.diff(sizes[batch])) + 1)
 
 
 def _regions(

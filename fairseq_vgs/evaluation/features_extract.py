@@ -206,6 +206,7 @@ class _Images:
         folder = ManifestFolder(source.paths[0])
         self._table = load_split(folder, str(source.split), layers=extractor)
         self._image_size = int(model.get("image_size") or _DEFAULT_IMAGE_SIZE)
+        self._image_fit = str(task.get("image_fit") or "squeeze")
         self._regions = None
         used = set(self._table.image_row.tolist())
         # Ids may hold anything, slashes too.
@@ -239,6 +240,7 @@ class _Images:
                     self._table.image_location(row),
                     place=self._table.image_place(row),
                     image_size=self._image_size,
+                    fit=self._image_fit,
                 )
                 for row in rows
             ]

@@ -31,8 +31,12 @@ def check_config(cfg: Any) -> None:
         str(cfg.image_input) in ("regions", "pictures"), "image_input", "regions or pictures", cfg.image_input
     )
     _expect(str(cfg.similarity) in ("dot", "cosine"), "similarity", "dot or cosine", cfg.similarity)
-    for key in ("image_size", "max_regions", "mask_length"):
+    _expect(str(cfg.image_fit) in ("squeeze", "crop"), "image_fit", "squeeze or crop", cfg.image_fit)
+    _expect(cfg.image_size is None or cfg.image_size >= 1, "image_size", "a positive number", cfg.image_size)
+    for key in ("max_regions", "mask_length"):
         _expect(getattr(cfg, key) >= 1, key, "a positive number", getattr(cfg, key))
+    _expect(0 < cfg.image_crop_scale <= 1, "image_crop_scale", "above 0, at most 1", cfg.image_crop_scale)
+    _expect(0 <= cfg.image_jitter < 1, "image_jitter", "0 or more and below 1", cfg.image_jitter)
     for key in ("seed", "mask_min_space", "unpaired_ratio"):
         _expect(getattr(cfg, key) >= 0, key, "0 or more", getattr(cfg, key))
     for key in ("length_noise", "mask_dropout"):

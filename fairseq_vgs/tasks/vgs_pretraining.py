@@ -14,8 +14,6 @@ from omegaconf import II, MISSING
 from torch import Tensor
 
 from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.conv_spec import parse_conv_layers
-from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
@@ -23,6 +21,7 @@ from fairseq_vgs.manifest.errors import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.media import open_features
 from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
+from fairseq_vgs.tasks.dataset_options import dataset_options
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.host_memory import keep_freed_memory
 from fairseq_vgs.tasks.launch_directory import make_paths_absolute
@@ -65,7 +64,25 @@ class VgsPretrainingConfig(FairseqDataclass):
     image_input: ChoiceEnum(["regions", "pictures"]) = field(  # type: ignore[valid-type]
         default="regions", metadata={"help": "regions (features and boxes) or pictures (raw)"}
     )
-    image_size: int = field(default=224, metadata={"help": "height and width of raw pictures, pixels"})
+    image_size: Optional[int] = field(
+        default=224, metadata={"help": "height and width of raw pictures, pixels; null: as the backbone's"}
+    )
+    image_fit: ChoiceEnum(["squeeze", "crop"]) = field(  # type: ignore[valid-type]
+        default="squeeze",
+        metadata={"help": "raw pictures become square whole (squeeze) or lose their longer sides (crop)"},
+    )
+    image_crop_scale: float = field(
+        default=1.0,
+        metadata={"help": "training: smallest share of a raw picture that a random crop keeps; 1: no crop"},
+    )
+    image_flip: bool = field(
+        default=False,
+        metadata={"help": "training: mirror half of the raw pictures; captions may say left and right"},
+    )
+    image_jitter: float = field(
+        default=0.0,
+        metadata={"help": "training: raw pictures' brightness, contrast, saturation vary by this share"},
+    )
     max_regions: int = field(default=36, metadata={"help": "regions per picture at most, the first ones"})
     skip_bad: bool = field(
         default=False,
@@ -199,7 +216,7 @@ class VgsPretrainingTask(FairseqTask):
                 f"dataset.valid_subset: expected other splits than dataset.train_subset, got {split!r} in "
                 "both; copy its tables under another name"
             )
-        options = self._dataset_options(training=training)
+        options = dataset_options(self.cfg, training=training)
         table = load_split(self.folder, split, layers=options.layers, skip_bad=options.skip_bad)
         self.datasets[split] = VgsDataset(
             table,
@@ -332,31 +349,6 @@ class VgsPretrainingTask(FairseqTask):
         # the innermost aggregator is new at every update and knows no speed
         values |= {key: meters[key].smoothed_value for key in ("pairs_per_second", "wps") if key in meters}
         self._history.append("train", int(meters["num_updates"].val), values)
-
-    def _dataset_options(self, *, training: bool) -> VgsDatasetOptions:
-        cfg = self.cfg
-        seconds = cfg.max_seconds if training else cfg.valid_max_seconds
-        mask = MaskOptions(
-            prob=cfg.mask_prob,
-            length=cfg.mask_length,
-            no_overlap=cfg.no_mask_overlap,
-            min_space=cfg.mask_min_space,
-            dropout=cfg.mask_dropout,
-        )
-        return VgsDatasetOptions(
-            layers=parse_conv_layers(cfg.conv_feature_layers),
-            max_samples=round(seconds * SAMPLE_RATE),
-            pad_to_max=cfg.pad_to_max,
-            random_crop=training and str(cfg.crop) == "random",
-            normalize=cfg.normalize,
-            mask=mask if mask.prob > 0 else None,
-            image_size=cfg.image_size,
-            seed=cfg.seed,
-            training=training,
-            length_noise=cfg.length_noise,
-            unpaired_ratio=cfg.unpaired_ratio,
-            skip_bad=cfg.skip_bad,
-        )
 
     def _load_regions(self, table: SplitTable) -> RegionStore:
         """Read the regions, once for all splits: they share images.tsv."""

@@ -9,6 +9,7 @@ from fairseq.data import FileAudioDataset
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder, make_unpaired, noise, pack_speech
 
 from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
@@ -64,6 +65,25 @@ def test_an_item_depends_on_seed_epoch_and_index_alone(folder):
     assert not np.array_equal(backwards[0].mask, items[0].mask)
     other_seed = dataset(folder, seed=2)
     assert not np.array_equal(other_seed[11].waveform, items[11].waveform)
+
+
+def test_pictures_vary_by_seed_epoch_and_index_in_training_alone(folder):
+    varied = {"pictures": True, "augmentation": Augmentation(crop_scale=0.3, jitter=0.4)}
+    first, again, plain = dataset(folder, **varied), dataset(folder, **varied), dataset(folder, pictures=True)
+    pictures = [first[i].picture for i in range(12)]
+    for i in reversed(range(12)):
+        np.testing.assert_array_equal(again[i].picture, pictures[i])
+    assert not np.array_equal(pictures[0], plain[0].picture)
+    assert first[0].image_row == first[6].image_row
+    assert not np.array_equal(pictures[0], pictures[6])  # another caption of the same picture
+    again.set_epoch(2)
+    assert not np.array_equal(again[0].picture, pictures[0])
+    assert not np.array_equal(dataset(folder, **varied, seed=2)[0].picture, pictures[0])
+    validation = dataset(folder, split="valid", **varied, training=False)
+    expected = dataset(folder, split="valid", pictures=True, training=False)
+    np.testing.assert_array_equal(validation[0].picture, expected[0].picture)
+    first_masks = [dataset(folder, pictures=True)[0].mask, dataset(folder, **varied)[0].mask]
+    np.testing.assert_array_equal(*first_masks)
 
 
 def test_content_of_an_item(folder):

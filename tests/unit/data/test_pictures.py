@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from fairseq_vgs.data import pictures
+from fairseq_vgs.data.augmentation import Augmentation, Variation
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.manifest.location import MediaLocation
@@ -84,3 +85,72 @@ def test_bad_pictures_are_named_with_their_line(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_PIXELS", 8000)
     with pytest.raises(BadItemError, match=r"at most 8000 pixels, got '90x90'"):
         load(good)
+
+
+def gradient(width, height):
+    """Make a picture whose red grows to the right and whose green grows downwards."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
+    pixels[..., 1] = np.linspace(0, 255, height).astype(np.uint8)[:, None]
+    return Image.fromarray(pixels)
+
+
+def fixed(scale, *draws):
+    return Variation(Augmentation(crop_scale=scale), (*draws, 0.9, 0.5, 0.5, 0.5))
+
+
+def test_fit_crop_keeps_the_square_in_the_middle(tmp_path):
+    path = save(tmp_path / "a.png", gradient(400, 100))
+    squeezed = load(path, image_size=16)
+    cropped = load_picture(MediaLocation(path), place=PLACE, image_size=16, fit="crop")
+    assert squeezed[0, 8, 0] < -0.9 and squeezed[0, 8, 15] > 0.9
+    np.testing.assert_allclose([cropped[0, 8, 0], cropped[0, 8, 15]], [-0.25, 0.25], atol=0.04)
+    np.testing.assert_allclose(cropped[1], squeezed[1], atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_random_crop_shows_its_box(tmp_path, suffix):
+    """A quarter of the area, aspect ratio 1, in the upper right corner."""
+    path = tmp_path / f"a.{suffix}"
+    gradient(640, 640).save(path, **({"quality": 95} if suffix == "jpg" else {}))
+    variation = fixed(0.25, 0.0, 0.5, 1.0, 0.0)
+    picture = load_picture(MediaLocation(path), place=PLACE, image_size=64, variation=variation)
+    expected = np.linspace(0, 1, 64)
+    np.testing.assert_allclose(picture[0, 30], expected, atol=0.05)
+    np.testing.assert_allclose(picture[1, :, 30], expected - 1, atol=0.05)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_crops_are_of_the_upright_picture(tmp_path, turn):
+    """However the camera stored it, the upper left quarter is the upper left quarter."""
+    upright = gradient(512, 256)
+    undo = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    }[turn]  # fmt: skip
+    stored = upright if undo is None else upright.transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    variation = fixed(0.125, 0.0, 0.5, 0.0, 0.0)  # 128 x 128 pixels of 512 x 256
+    location = MediaLocation(tmp_path / "a.jpg")
+    picture = load_picture(location, place=PLACE, image_size=32, variation=variation)
+    np.testing.assert_allclose(picture[0, 16, [0, 31]], [-1, -0.5], atol=0.06)
+    np.testing.assert_allclose(picture[1, [0, 31], 16], [-1, 0], atol=0.06)
+
+
+def test_jpegs_are_decoded_no_larger_than_needed(tmp_path, monkeypatch):
+    decoded, resize = [], Image.Image.resize
+
+    def record(self, *args, **kwargs):
+        decoded.append(self.size)
+        return resize(self, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", record)
+    path = save(tmp_path / "a.jpg", gradient(1280, 960))
+    load(path, image_size=112)
+    for share in (1 / 16, 0.999):
+        variation = fixed(share, 0.0, 0.5, 0.5, 0.5)
+        load_picture(MediaLocation(path), place=PLACE, image_size=112, variation=variation)
+    assert decoded == [(320, 240), (640, 480), (160, 120)]

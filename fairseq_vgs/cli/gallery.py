@@ -1,7 +1,9 @@
 """Make an HTML page of retrieval results: listen to the query, look at the top 5 pictures, and the reverse.
 
 The page works offline from its folder. It shows a seeded draw of queries and the worst ones, the summary
-table against the untrained model and chance, and a plot.
+table against the untrained model and chance, and a plot. Where the evaluated checkpoint is still there,
+every spoken query comes with heat maps: which regions of the first and of the correct picture go with which
+moments.
 """
 
 from __future__ import annotations
@@ -9,6 +11,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairseq_vgs.evaluation.occlusion import Occlusion
 
 NAME = "gallery"
 HELP = "make an HTML page to listen to queries and look at answers"
@@ -18,7 +24,8 @@ examples:
   fairseq-vgs gallery results/test DATA gallery
   fairseq-vgs gallery results/test DATA gallery --queries 30 --plot training.png --force
 
-RESULTS is a folder written by fairseq-vgs evaluate retrieval; a training.png in it goes onto the page.
+RESULTS is a folder written by fairseq-vgs evaluate retrieval; a training.png in it goes onto the page. The
+heat maps need the checkpoint, named in RESULTS or by --checkpoint; about a second of work for each query.
 """
 
 
@@ -48,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it is there)",
     )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="CHECKPOINT", help="for heat maps (default: as named in RESULTS)"
+    )
+    parser.add_argument("--no-heat-maps", action="store_true", help="leave them out")
+    parser.add_argument("--device", default="cpu", help="of heat maps: cpu, cuda, ... (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an existing page")
 
 
@@ -65,12 +77,40 @@ def run(args: argparse.Namespace) -> int:
         n_queries=args.queries,
         seed=args.seed,
         plot=plot,
+        heat_maps=None if args.no_heat_maps else _open_model(args),
         force=args.force,
     )
     print(page)
     if plot is None:
         print(f"note: no plot on the page; there is no {args.results / DEFAULT_PLOT}", file=sys.stderr)
     return 0
+
+
+def _open_model(args: argparse.Namespace) -> Occlusion | None:
+    """Open what computes heat maps; None, with a note, if the evaluated checkpoint is gone."""
+    from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, sha256_file
+    from fairseq_vgs.evaluation.retrieval_results import KIND, read_metrics
+
+    metrics = read_metrics(args.results / METRICS_NAME, kind=KIND)
+    path = args.checkpoint or Path(metrics["checkpoint"]["path"])
+    found = sha256_file(path) if path.is_file() else None
+    if found != metrics["checkpoint"]["sha256"]:
+        state = "is another" if found else "is missing"
+        problem = f"{path}: must be the checkpoint of {args.results}, {state}"
+        if args.checkpoint:
+            raise ResultsError(f"{problem}; give the evaluated one, or --no-heat-maps")
+        print(f"note: no heat maps on the page; {problem}; give it with --checkpoint", file=sys.stderr)
+        return None
+    from fairseq_vgs.fairseq_check import require_fairseq
+
+    require_fairseq()
+    from fairseq_vgs.evaluation.checkpoints import load_checkpoint
+    from fairseq_vgs.evaluation.extraction import open_split
+    from fairseq_vgs.evaluation.occlusion import Occlusion
+
+    checkpoint = load_checkpoint(path)
+    split = open_split(args.data, str(metrics["split"]), config=checkpoint.config)
+    return Occlusion(checkpoint, split, device=args.device)
 
 
 def _positive_integer(text: str) -> int:

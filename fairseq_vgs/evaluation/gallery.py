@@ -1,7 +1,7 @@
 """A page to look at and listen to: queries with the answers that a model ranks highest.
 
 Everything lies in one folder (``index.html`` and ``media/``) and works from there, without a server or a
-network.
+network. With a model at hand, spoken queries come with heat maps: see `occlusion`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.evaluation.gallery_heat import HeatFigure, draw_cells, peak_heat
 from fairseq_vgs.evaluation.gallery_media import FOLDER_NAME, MediaFolder
 from fairseq_vgs.evaluation.gallery_page import Answer, Card, GalleryPage, SummaryRow, render_page
+from fairseq_vgs.evaluation.heat_map import HeatMap
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.evaluation.retrieval_results import RetrievalResults, read_retrieval
@@ -41,6 +44,14 @@ class Choice:
     is_worst: bool
 
 
+class HeatMaps(Protocol):
+    """What computes heat maps: `occlusion.Occlusion`."""
+
+    def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
+        """Compute the heat of a picture's regions over a caption."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Source:
     """The manifest's side of a gallery: where media lie, and what is said about captions."""
@@ -59,6 +70,7 @@ def build_gallery(
     n_queries: int = 12,
     seed: int = 1,
     plot: Path | None = None,
+    heat_maps: HeatMaps | None = None,
     force: bool = False,
 ) -> Path:
     """Write a gallery of retrieval results.
@@ -70,6 +82,8 @@ def build_gallery(
         n_queries: queries of each direction; a quarter are the worst ones, the rest is drawn at random.
         seed: of the drawing.
         plot: a PNG to show on the page, such as the training curves.
+        heat_maps: of the model that was evaluated; for each spoken query, its first picture and the correct
+            one.
         force: replace an existing gallery.
 
     Returns:
@@ -91,7 +105,7 @@ def build_gallery(
     page = GalleryPage(
         metrics=results.metrics,
         summary=summary_rows(results.metrics),
-        speech_cards=_speech_cards(results, source, media, speech_choices),
+        speech_cards=_speech_cards(results, source, media, speech_choices, heat_maps),
         image_cards=_image_cards(results, source, media, image_choices),
         plot=media.add_plot(plot) if plot is not None else None,
         seed=seed,
@@ -157,7 +171,11 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
 
 
 def _speech_cards(
-    results: RetrievalResults, source: _Source, media: MediaFolder, choices: list[Choice]
+    results: RetrievalResults,
+    source: _Source,
+    media: MediaFolder,
+    choices: list[Choice],
+    heat_maps: HeatMaps | None,
 ) -> list[Card]:
     items, cards = results.items, []
     chosen = [choice.index for choice in choices]
@@ -184,8 +202,32 @@ def _speech_cards(
             correct = _picture(results, source, media, number, is_hit=True, score=score)
         query = _caption(results, source, media, choice.index)
         rank = float(results.ranks.speech_to_image[choice.index])
-        cards.append(Card(query, rank, len(items.image_ids), choice.is_worst, answers, correct))
+        shown = [*enumerate(answers, start=1), *([(rank, correct)] if correct else [])]
+        chosen_answers = [shown[0], *[item for item in shown[1:] if item[1].is_hit][:1]]
+        heats = _heat_figures(items.audio_ids[choice.index], chosen_answers, media, heat_maps)
+        cards.append(Card(query, rank, len(items.image_ids), choice.is_worst, answers, correct, heats))
     return cards
+
+
+def _heat_figures(
+    audio_id: str, answers: list[tuple[float, Answer]], media: MediaFolder, heat_maps: HeatMaps | None
+) -> list[HeatFigure]:
+    """Draw a caption's heat maps, all with one scale of colours."""
+    if heat_maps is None:
+        return []
+    heats = [heat_maps.heat_map(audio_id, answer.label) for _, answer in answers]
+    peak = peak_heat(heats)
+    return [
+        HeatFigure(
+            f"Rank {rank:g}, {'✓ correct' if answer.is_hit else 'wrong'}",
+            answer.is_hit,
+            answer.address,
+            media.add_heat_map(draw_cells(heat, peak)),
+            heat,
+            peak,
+        )
+        for (rank, answer), heat in zip(answers, heats, strict=True)
+    ]
 
 
 def _image_cards(

@@ -22,7 +22,7 @@ FOLDER_NAME = "media"
 MAX_PICTURE_BYTES = 300_000
 MAX_PICTURE_PIXELS = 640  # longer side of pictures that are made smaller
 
-_OWN_NAME = re.compile(r"(?:caption|picture|plot)-[0-9a-f]{16}\.[a-z0-9]{3,4}")
+_OWN_NAME = re.compile(r"(?:caption|picture|plot|heat)-[0-9a-f]{16}\.[a-z0-9]{3,4}")
 _SHOWN_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp"}
 
 
@@ -64,6 +64,11 @@ class MediaFolder:
     def add_plot(self, path: Path) -> str:
         """Copy a plot."""
         return self._once(f"plot {path}", lambda: self._write("plot", "png", path.read_bytes()))
+
+    def add_heat_map(self, content: bytes) -> str:
+        """Write the PNG of a heat map."""
+        key = f"heat {hashlib.sha256(content).hexdigest()}"
+        return self._once(key, lambda: self._write("heat", "png", content))
 
     def remove_stale(self) -> None:
         """Remove media of an earlier gallery in the same folder; other files stay."""

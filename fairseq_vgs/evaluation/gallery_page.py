@@ -1,4 +1,7 @@
-"""The gallery as HTML: one page, no scripts, nothing from the network; every text is escaped."""
+"""The gallery as HTML: one page, nothing from the network; every text is escaped.
+
+The only script, where there are heat maps, is the package's own ``gallery.js``; no data stand in it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from fairseq_vgs.evaluation.gallery_heat import NOTE as HEAT_NOTE
+from fairseq_vgs.evaluation.gallery_heat import HeatFigure, render_heat
 from fairseq_vgs.evaluation.retrieval import RECALL_CUTOFFS
 
 _TITLES = {"speech_to_image": "Speech → image", "image_to_speech": "Image → speech"}
@@ -45,6 +50,7 @@ class Card:
         is_worst: chosen for its rank rather than drawn.
         answers: best first.
         correct: a correct answer, if none of ``answers`` is.
+        heats: heat maps of a spoken query with the first picture and with the correct one.
     """
 
     query: Answer
@@ -53,6 +59,7 @@ class Card:
     is_worst: bool
     answers: Sequence[Answer]
     correct: Answer | None
+    heats: Sequence[HeatFigure] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class GalleryPage:
 
 def render_page(page: GalleryPage) -> str:
     """Return the page's HTML."""
-    style = resources.files("fairseq_vgs.evaluation").joinpath("gallery.css").read_text(encoding="utf-8")
+    style = _own_file("gallery.css")
     split = escape(str(page.metrics["split"]))
     body = "\n".join(
         [
@@ -90,6 +97,8 @@ def render_page(page: GalleryPage) -> str:
             _footer(page.metrics),
         ]
     )
+    if any(card.heats for card in page.speech_cards):
+        body += f"\n<script>\n{_own_file('gallery.js')}</script>"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -105,6 +114,10 @@ def render_page(page: GalleryPage) -> str:
 </body>
 </html>
 """
+
+
+def _own_file(name: str) -> str:
+    return resources.files("fairseq_vgs.evaluation").joinpath(name).read_text(encoding="utf-8")
 
 
 def _header(page: GalleryPage) -> str:
@@ -166,9 +179,10 @@ def _section(name: str, title: str, cards: Sequence[Card], render: Any, seed: in
     n_worst = sum(card.is_worst for card in cards)
     worst = f", then the {n_worst} with the worst ranks of the whole split" if n_worst else ""
     body = "\n".join(render(card, number) for number, card in enumerate(cards, start=1))
+    heat = f'\n<p class="note">Heat maps. {HEAT_NOTE}</p>' if any(card.heats for card in cards) else ""
     return f"""<section id="{name}" aria-labelledby="{name}-title">
 <h2 id="{name}-title">{title}</h2>
-<p class="note">{len(cards) - n_worst} queries drawn at random (seed {seed}){worst}.</p>
+<p class="note">{len(cards) - n_worst} queries drawn at random (seed {seed}){worst}.</p>{heat}
 {body}
 </section>"""
 
@@ -176,6 +190,7 @@ def _section(name: str, title: str, cards: Sequence[Card], render: Any, seed: in
 def _speech_card(card: Card, number: int) -> str:
     answers = "\n".join(_picture_answer(answer, place) for place, answer in enumerate(card.answers, start=1))
     correct = _picture_answer(card.correct, card.rank, below=True) if card.correct else ""
+    heats = f'<div class="heats">{"".join(map(render_heat, card.heats))}</div>' if card.heats else ""
     return f"""<article class="card speech">
 {_card_head(card, f"Caption {number}")}
 <div class="query">{_player(card.query, f"Query: {card.query.label}")}{_said(card.query)}</div>
@@ -183,6 +198,7 @@ def _speech_card(card: Card, number: int) -> str:
 {answers}
 {correct}
 </ol>
+{heats}
 </article>"""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +16,14 @@ from support.browser import CHROMIUM, DRIVER, browser
 from support.retrieval_folders import HOSTILE, N_CAPTIONS, N_IMAGES, write_media_folder, write_results
 
 from fairseq_vgs.evaluation import gallery
+from fairseq_vgs.evaluation.heat_map import HOP_SECONDS, HeatMap
 from fairseq_vgs.evaluation.results import ResultsError
 
 VOID = {"meta", "link", "img", "br"}
+N_REGIONS, N_MOMENTS = 3, 5  # clips of 0.5 s
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium here; the structure is tested above"
+)
 
 
 class _Page(HTMLParser):
@@ -92,7 +99,7 @@ def test_nothing_comes_from_outside(built):
     addresses = [address for address in addresses if address and not address.startswith(("#", "data:"))]
     assert addresses
     for address in addresses:
-        assert re.fullmatch(r"media/(caption|picture|plot)-[0-9a-f]{16}\.\w+", address)
+        assert re.fullmatch(r"media/(caption|picture|plot|heat)-[0-9a-f]{16}\.\w+", address)
         assert (path.parent / address).is_file()
     text = path.read_text(encoding="utf-8")
     assert "url(" not in text
@@ -123,6 +130,80 @@ def test_page_is_accessible(built):
     names = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     assert all(link["href"][1:] in names for link in page.all("a"))
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+
+
+class _Heats:
+    """Region r is hottest at moment r + 1; remembers what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def heat_map(self, audio_id, image_id):
+        self.asked.append((audio_id, image_id))
+        values = np.full((N_REGIONS, N_MOMENTS), -0.1, dtype=np.float32)
+        for region in range(N_REGIONS):
+            values[region, region + 1] = 0.4
+        boxes = np.array([[0.1 * n, 0.2, 0.1 * n + 0.3, 0.8] for n in range(N_REGIONS)], dtype=np.float32)
+        return HeatMap(values, boxes, np.linspace(0, 1, 25, dtype=np.float32))
+
+
+@pytest.fixture
+def heated(tmp_path):
+    data, heats = write_media_folder(tmp_path / "data"), _Heats()
+    items, ranks = write_results(tmp_path / "results")
+    path = gallery.build_gallery(tmp_path / "results", data, tmp_path / "out", n_queries=8, heat_maps=heats)
+    return path, heats, items, ranks
+
+
+def test_heat_maps_of_the_first_and_of_the_correct_picture(heated):
+    path, heats, items, ranks = heated
+    asked: dict[str, list[str]] = {}
+    for audio_id, image_id in heats.asked:
+        asked.setdefault(audio_id, []).append(image_id)
+    assert len(asked) == 8
+    n_hits = 0
+    for audio_id, image_ids in asked.items():
+        caption = items.audio_ids.index(audio_id)
+        right = items.image_ids[items.caption_image[caption]]
+        is_hit = ranks.speech_to_image[caption] == 1
+        n_hits += is_hit
+        assert image_ids[-1] == right
+        assert len(image_ids) == 1 if is_hit else image_ids[0] != right
+    assert 0 < n_hits < 8
+    page = _Page(path.read_text(encoding="utf-8"))
+    assert page.classes("heat") == len(heats.asked) == 16 - n_hits
+    assert page.classes("box") == N_REGIONS * len(heats.asked)
+    assert page.classes("hit") >= 8
+    shares = [attributes["data-shares"] for attributes in page.all("figure")]
+    assert all(json.loads(text)[1] == [-0.25, -0.25, 1.0, -0.25, -0.25] for text in shares)
+    spoken = [image["alt"] for image in page.all("img") if "Heat map" in image["alt"]]
+    assert all("region 1 at 0.15 s, region 2 at 0.25 s, region 3 at 0.35 s" in text for text in spoken)
+    assert "Measured by leaving out" in page.text
+
+
+def test_heat_maps_are_pictures_of_one_pixel_per_region_and_moment(heated):
+    path = heated[0]
+    (cells,) = (path.parent / "media").glob("heat-*.png")  # all are alike here, and stored once
+    with Image.open(cells) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (N_REGIONS, N_MOMENTS, 4)
+    hot, cold = pixels[1, 2].astype(int), pixels[1, 0].astype(int)
+    assert hot[3] == 255
+    assert cold[3] == 64
+    assert hot[0] > hot[2]  # orange
+    assert cold[0] < cold[2]  # blue
+
+
+def test_the_only_script_is_the_packages_own(heated):
+    path = heated[0]
+    text = path.read_text(encoding="utf-8")
+    page = _Page(text)
+    assert len(page.all("script")) == 1
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    own = resources.files("fairseq_vgs.evaluation").joinpath("gallery.js").read_text(encoding="utf-8")
+    assert script.strip() == own.strip()
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert all(image.get("alt") is not None for image in page.all("img"))
 
 
 def test_same_seed_same_page(built, tmp_path):
@@ -184,7 +265,7 @@ def test_choice_holds_a_seeded_draw_and_the_worst():
     assert gallery.choose_queries(np.full(3, np.nan), 4, seed=1) == []
 
 
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium here; the structure is tested above")
+@needs_chromium
 def test_chromium_loads_pictures_and_plays_sound(built, tmp_path):
     with browser(tmp_path / "profile") as window:
         window.resize(500, 900)
@@ -211,3 +292,47 @@ def test_chromium_loads_pictures_and_plays_sound(built, tmp_path):
     assert report["pictures"] == report["shown"] > N_IMAGES
     assert report["played"] > 0
     assert report["overflow"] == 0  # a narrow window does not scroll sideways
+
+
+@needs_chromium
+def test_chromium_moves_the_cursor_and_lights_the_boxes(heated, tmp_path):
+    with browser(tmp_path / "profile") as window:
+        window.resize(500, 900)
+        window.open(heated[0])
+        report = window.run(f"""
+            const figure = document.querySelector(".heat"), card = figure.closest(".card");
+            const clip = card.querySelector("audio"), map = figure.querySelector(".map");
+            const cursor = figure.querySelector(".cursor"), boxes = [...figure.querySelectorAll(".box")];
+            const pause = () => new Promise(done => setTimeout(done, 20));
+            const heats = () => boxes.map(box => Number(box.style.getPropertyValue("--heat")));
+            const seek = async time => {{
+              const sought = new Promise(done => clip.addEventListener("seeked", done, {{once: true}}));
+              clip.currentTime = time; await sought; return heats();
+            }};
+            for (let i = 0; i < 200 && clip.readyState < 1; i++) await pause();
+            const before = getComputedStyle(cursor).visibility;
+            await clip.play();
+            const places = new Set();
+            for (let i = 0; i < 200 && !clip.ended; i++) {{ places.add(cursor.style.left); await pause(); }}
+            const middle = await seek(2.5 * {HOP_SECONDS});
+            const left = parseFloat(cursor.style.left);
+            const between = await seek(3.0 * {HOP_SECONDS});
+            const frame = map.getBoundingClientRect(), root = document.documentElement;
+            const sought = new Promise(done => clip.addEventListener("seeked", done, {{once: true}}));
+            map.dispatchEvent(new MouseEvent("click", {{clientX: frame.left + 0.8 * frame.width}}));
+            await sought;
+            return {{
+              before, after: getComputedStyle(cursor).visibility, places: places.size, middle, left, between,
+              clicked: clip.currentTime, overflow: root.scrollWidth - root.clientWidth,
+              cells: map.querySelector("img").naturalWidth,
+            }};""")
+        assert window.console() == []
+    assert report["before"] == "hidden"
+    assert report["after"] == "visible"
+    assert report["places"] > 3  # it moved along while the clip played
+    assert report["left"] == pytest.approx(50)
+    assert report["middle"] == [0, 1, 0]
+    assert report["between"] == pytest.approx([0, 0.375, 0.375], abs=1e-3)  # halfway between 1 and -0.25
+    assert report["clicked"] == pytest.approx(0.8 * 0.5, abs=0.01)
+    assert report["cells"] == N_MOMENTS
+    assert report["overflow"] == 0

@@ -107,6 +107,29 @@ def speech_features(
     ]
 
 
+def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) -> Tensor:
+    """Embed a padded batch, each utterance as if it were alone where the model allows it (`can_pad`).
+
+    The layers above the speech head's are not computed; `speech_features` gives the same embeddings.
+
+    Args:
+        model: the plugin's, in evaluation mode.
+        source: f[B, S].
+        padding_mask: bool[B, S], true where a sample is padding.
+
+    Returns:
+        f[B, E].
+    """
+    encoder: Any = model
+    with ExitStack() as stack:
+        if bool(padding_mask.any()) and can_pad(model):
+            layers = parse_conv_layers(str(encoder.cfg.conv_feature_layers))
+            lengths = (~padding_mask).sum(dim=1).tolist()
+            stack.enter_context(_norms_of_valid_frames(encoder.feature_extractor, lengths, layers))
+        embeddings: Tensor = encoder.encode_speech(source, padding_mask)
+    return embeddings
+
+
 def _padded(sources: Sequence[Tensor], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Stack utterances: f[B, S] and, true where a sample is padding, bool[B, S]."""
     source = nn.utils.rnn.pad_sequence(list(sources), batch_first=True)

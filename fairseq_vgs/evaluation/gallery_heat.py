@@ -20,9 +20,9 @@ from fairseq_vgs.evaluation.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatM
 NOTE = (
     f"Rows: regions, numbered in the picture. Columns: {1000 * HOP_SECONDS:g} ms of speech; above, its "
     "loudness. Orange: similarity that is there only if both are, the region in the picture and the moment "
-    "in the speech; blue: similarity that both together cost. Measured by leaving out: each region, each moment "
-    f"(silence for {1000 * SILENCED_SECONDS:g} ms around it), and both. Play the caption: boxes light up "
-    "with the moment; click a map to go there."
+    "in the speech; blue: similarity that both together cost. Measured by leaving out: each region, each "
+    f"moment (silence for {1000 * SILENCED_SECONDS:g} ms around it), and both. Play the caption: boxes light "
+    "up with the moment; click a map to go there."
 )
 _MATCH, _MISMATCH = (213, 94, 0), (0, 114, 178)  # Okabe and Ito's vermilion and blue
 _ROW_PIXELS, _MAP_PIXELS = (9, 30), 300

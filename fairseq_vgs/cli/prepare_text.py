@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = """\
-Trains SentencePiece units on the texts of the training split's pairs and writes, for every split with pairs,
-what fairseq's task audio_finetuning reads: SPLIT.tsv (the utterances that have a text), SPLIT.ltr (their units)
-and dict.ltr.txt; beside them spm.model. Utterances without text are left out and counted.
+Trains SentencePiece units on the texts of the training split's pairs and writes, for every split with
+pairs, what fairseq's task audio_finetuning reads: SPLIT.tsv (the utterances that have a text), SPLIT.ltr
+(their units) and dict.ltr.txt; beside them spm.model. Utterances without text are left out and counted.
 """
 EPILOG = """\
 examples:

@@ -1,10 +1,10 @@
-"""Text units: SentencePiece trained on the training split's texts, and fairseq's label files made with them."""
+"""Text units: SentencePiece trained on the training split's texts, and fairseq's label files made of them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,13 @@ def prepare_text(
 ) -> dict[str, Any]:
     """Trains units and writes what fairseq's task ``audio_finetuning`` reads.
 
-    ``OUTPUT`` holds ``spm.model``, ``dict.ltr.txt``, and for every split with pairs ``SPLIT.tsv`` (the utterances
-    that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by line). The same texts and
-    settings give the same bytes.
+    The folder holds ``spm.model``, ``dict.ltr.txt``, and for every split with pairs ``SPLIT.tsv`` (utterances
+    that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by line). The same texts
+    and settings give the same bytes.
 
     Args:
         data: manifest folder with texts in its pair tables.
-        output: folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for the units.
+        output: folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for units.
         config: settings of the units.
         force: replace ``output`` if this command made it.
 
@@ -131,7 +131,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
             vocab_size=config.vocabulary_size,
             character_coverage=config.character_coverage,
             normalization_rule_name=config.normalization,
-            max_sentence_length=1 + max(len(text.encode()) for text in texts),  # longer ones are passed over
+            max_sentence_length=1 << 30,  # bytes; longer texts would be passed over in silence
             bos_id=-1,
             eos_id=-1,
             num_threads=1,  # the sums of several threads would depend on their number
@@ -189,11 +189,14 @@ def _read_texts(
     return lists, texts
 
 
-def _encoder(model: bytes) -> Any:
+def _encoder(model: bytes) -> Callable[[str], list[str]]:
     processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+    known = set(_units(model))
 
     def encode(text: str) -> list[str]:
-        return list(processor.encode(text, out_type=str))
+        """Unknown characters in a row are one piece there; here each counts for itself."""
+        pieces = processor.encode(text, out_type=str)
+        return [unit for piece in pieces for unit in ([piece] if piece in known else piece)]
 
     return encode
 
@@ -218,7 +221,7 @@ def _write_split(
 
 
 def _write_dictionary(folder: Path, model: bytes, counts: Mapping[str, int]) -> None:
-    """Writes fairseq's dictionary: a unit and its count in the training split a line, in the model's order."""
+    """Writes fairseq's dictionary: a unit and its count in the training split per line."""
     with atomic_write(folder / f"dict.{LABELS}.txt") as file:
         file.writelines(f"{unit} {counts.get(unit, 0)}\n" for unit in _units(model))
 

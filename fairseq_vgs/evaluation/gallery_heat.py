@@ -25,7 +25,7 @@ NOTE = (
     "up with the moment; click a map to go there."
 )
 _MATCH, _MISMATCH = (213, 94, 0), (0, 114, 178)  # Okabe and Ito's vermilion and blue
-_ROW_PIXELS, _MAP_PIXELS = (9, 30), 300
+_ROW_PIXELS, _MAP_PIXELS = (9, 40), 300
 _TICK_SECONDS = 0.5
 _MAX_TICKS = 10
 
@@ -88,7 +88,7 @@ def render_heat(figure: HeatFigure) -> str:
 <img src="{escape(figure.cells)}" alt="{escape(_spoken(heat))}"><span class="cursor"></span></div>
 <div class="ticks" aria-hidden="true">{_ticks(heat.seconds)}</div>
 </div>
-<figcaption>{escape(figure.title)}; full colour: {figure.peak:.2g}</figcaption>
+<figcaption>{escape(figure.title)}; full colour: {figure.peak:.2g} of similarity</figcaption>
 </figure>"""
 
 
@@ -113,7 +113,7 @@ def _loudness(heat: HeatMap) -> str:
 
 def _ticks(seconds: float) -> str:
     step = _TICK_SECONDS * max(1, int(np.ceil(seconds / _TICK_SECONDS / _MAX_TICKS)))
-    times = np.arange(0.0, seconds, step)
+    times = np.arange(0.0, seconds - step / 2, step)  # a label at the very end would hang over
     return "".join(f'<span style="left: {100 * time / seconds:.2f}%">{time:g} s</span>' for time in times)
 
 

@@ -5,7 +5,6 @@ Training is the genuine ``fairseq-hydra-train`` with overrides: every run can be
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -27,7 +26,11 @@ from fairseq_vgs.study.plan import PhaseRun
 from fairseq_vgs.study.settings import StudySettings
 
 PACKAGE = Path(fairseq_vgs.__file__).resolve().parent
-_PR_SET_PDEATHSIG = 1
+# Linux kills a process that asked for it (PR_SET_PDEATHSIG = 1) when its parent ends, however it ends. It
+# asks before it becomes the command, since code between fork and exec (preexec_fn) is unsafe beside threads.
+_ASK = "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
+_BECOME = "os.execvp(sys.argv[1], sys.argv[1:])"
+_DIES_WITH_PARENT = [sys.executable, "-S", "-c", _ASK + _BECOME] if sys.platform == "linux" else []
 # fairseq and Hydra warn about newer libraries at every start; errors still reach the log.
 _ENVIRONMENT = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 # Batches differ in length: without this the C library returns and requests hundreds of megabytes per update.
@@ -124,14 +127,13 @@ def start_process(
         file.write(f"$ {shlex.join(command)}\n".encode())
         file.flush()
         return subprocess.Popen(
-            list(command),
+            [*_DIES_WITH_PARENT, *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
             pass_fds=(lock,),
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # one system call, which cannot deadlock
         )
 
 
@@ -191,11 +193,3 @@ def _files_of(folder: Path, primary: str, overrides: Mapping[str, str]) -> list[
 def _content_hash(path: Path) -> str:
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

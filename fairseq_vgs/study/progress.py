@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -85,6 +86,7 @@ class Progress:
                 initial=done_updates,
                 desc="study",
                 unit="update",
+                dynamic_ncols=True,
                 file=sys.stderr,
                 position=0,
             )
@@ -118,8 +120,10 @@ class Progress:
         if self._terminal:
             self._bars[0].n = updates
             self._bars[0].refresh()
+            # a line that wraps would be left standing when the next one is drawn
+            width = shutil.get_terminal_size().columns - 1
             for bar, state in zip(self._bars[1:], states, strict=True):
-                bar.set_description_str("  idle" if state is None else f"  {state}")
+                bar.set_description_str(("  idle" if state is None else f"  {state}")[:width])
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             logger.info("%d of %d updates, %s", updates, self._total, self._time_left(updates))

@@ -40,7 +40,6 @@ POLL_SECONDS = 1.0
 _LOG_LINES = 15
 
 
-# Places, which may change with the machine, and what a study may be extended by.
 @dataclass
 class Slot:
     """Where one run at a time takes place.

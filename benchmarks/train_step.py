@@ -226,7 +226,7 @@ def run_arm(plan: Plan, arm: str) -> dict[str, Any]:
     if plan.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=FLOPS)
-    seconds, waited, kept = [], 0.0, []
+    seconds, waited, flops, kept = [], 0.0, 0, []
     for _ in range(len(plan.batches) - 1):
         start = time.perf_counter()
         samples = next(batches)
@@ -237,6 +237,7 @@ def run_arm(plan: Plan, arm: str) -> dict[str, Any]:
         synchronise(plan.device)
         seconds.append(time.perf_counter() - start)
         kept.append(samples)
+        flops += counter.get_total_flops()  # entering the counter again begins at 0
     peak_bytes = (
         torch.cuda.max_memory_allocated()
         if plan.device == "cuda"
@@ -246,6 +247,7 @@ def run_arm(plan: Plan, arm: str) -> dict[str, Any]:
         for samples in kept:
             with counter:
                 trainer.train_step(samples)
+            flops += counter.get_total_flops()
     captions = sum(sample["nsentences"] for samples in kept for sample in samples)
     sizes = [sample["net_input"]["source"].numel() for samples in kept for sample in samples]
     speech = sum(sample["ntokens"] for samples in kept for sample in samples)
@@ -258,8 +260,8 @@ def run_arm(plan: Plan, arm: str) -> dict[str, Any]:
         "captions_per_second": captions / sum(seconds),
         "update_seconds": seconds,
         "padding_share": 1 - speech / sum(sizes),
-        "flops_per_update": counter.get_total_flops() / len(kept),
-        "flops_per_second": counter.get_total_flops() / sum(seconds),
+        "flops_per_update": flops / len(kept),
+        "flops_per_second": flops / sum(seconds),
         "peak_memory_bytes": peak_bytes,
         "waiting_share": waited / sum(seconds),
     }

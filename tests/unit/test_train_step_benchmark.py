@@ -49,6 +49,13 @@ def test_costs_are_ordered_as_they_must_be(measured):
     assert measured["padded"]["padding_share"] > 0.2 > measured["ours"]["padding_share"]
 
 
+def test_flops_of_all_updates_count(plan, measured):
+    one = plan.batches[-1]
+    twice = train_step.run_arm(replace(plan, batches=[*plan.batches, one]), "fairseq")
+    assert len(twice["update_seconds"]) == 2
+    assert twice["flops_per_update"] == pytest.approx(measured["fairseq"]["flops_per_update"], rel=0.1)
+
+
 def test_all_arms_stand_in_the_table(measured):
     result = train_step.summarise(list(measured.values()), {"fp32": 1e9, "bf16": 1e9})
     table = train_step.table({**json.loads(json.dumps(result)), "machine": "a machine"})

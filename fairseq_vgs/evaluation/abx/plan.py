@@ -55,14 +55,6 @@ class AbxCells:
     def __len__(self) -> int:
         return len(self.pair)
 
-    @property
-    def unordered_pair(self) -> IntArray:
-        """int64[O] number of each pair without its order: (a, b) and (b, a) share distances."""
-        numbers: dict[tuple[str, ...], int] = {}
-        return np.array(
-            [numbers.setdefault(tuple(sorted(p)), len(numbers)) for p in self.pairs], dtype=np.int64
-        )
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from support.tiny import tiny_model
+from support.tiny_folder import LAYERS
 from torch import nn
 
 from fairseq_vgs.evaluation import extraction
@@ -28,6 +31,8 @@ class _Model(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.cfg = SimpleNamespace(**CONFIG["model"])
+        self.feature_extractor = SimpleNamespace(conv_layers=[])
         self.image_calls = 0
 
     def encode_speech(self, source, padding_mask):
@@ -91,6 +96,33 @@ def test_embeddings_come_in_table_order_whatever_the_batches(folder, batch_secon
     assert model.image_calls == 3
     assert found.seconds_per_caption > 0
     assert 0 <= found.padding_share < 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"speech_head": "resdavenet"},
+        {"pos_conv_depth": 2, "conv_pos": 4},
+        {"padding": "fast_vgs", "speech_head": "resdavenet"},
+    ],
+    ids=["group norm", "resdavenet", "deep positions", "authors' padding"],
+)
+def test_speech_embeddings_do_not_depend_on_the_batch(folder, settings):
+    model = tiny_model(conv_feature_layers=LAYERS, image_dim=3, **settings).eval()
+    config = {"task": {"valid_max_seconds": 0.6, "normalize": False}, "model": CONFIG["model"]}
+    split = extraction.open_split(folder, "test", config=config)
+    found = extraction.embed_split(model, split, batch_seconds=100.0)
+    for index in range(len(LENGTHS)):
+        source = torch.from_numpy(split.dataset[index].waveform)[None]
+        with torch.no_grad():
+            alone = model.encode_speech(source, torch.zeros_like(source, dtype=torch.bool))[0]
+        np.testing.assert_allclose(found.speech[index], alone.numpy(), rtol=0, atol=1e-5)
+    # padded as the model's own forward would have it, they do depend on it
+    batch = split.dataset.collater([split.dataset[index] for index in range(len(LENGTHS))])["net_input"]
+    with torch.no_grad():
+        mixed = model.encode_speech(batch["source"], batch["padding_mask"]).numpy()
+    assert np.abs(mixed - found.speech).max() > 1e-4
 
 
 def test_diverged_models_are_named(folder):

@@ -5,7 +5,7 @@ import torch
 from support import wav2vec2_files
 from support.tiny import tiny_model
 
-from fairseq_vgs.evaluation.features import can_pad, speech_features
+from fairseq_vgs.evaluation.features import can_pad, speech_embeddings, speech_features
 
 LENGTHS = (9600, 6000, 400, 7321, 6000)
 LARGE = {"extractor_mode": "layer_norm", "conv_bias": True, "layer_norm_first": True}
@@ -50,6 +50,19 @@ def test_every_layer_and_the_embedding_do_not_depend_on_the_batch(settings):
                 assert torch.allclose(layer, alone[number].layers[name], rtol=0, atol=1e-5), name
             assert torch.allclose(found.embedding, alone[number].embedding, rtol=0, atol=1e-5)
     assert len(alone[2].layers["layer_1"]) == 1
+
+
+def test_padded_batches_are_embedded_as_the_features_are():
+    model = live_model(speech_head="resdavenet")
+    utterances = sources()
+    source = torch.nn.utils.rnn.pad_sequence(utterances, batch_first=True)
+    padding_mask = torch.arange(source.size(1)) >= torch.tensor(LENGTHS)[:, None]
+    norm = model.feature_extractor.conv_layers[0][2]
+    with torch.inference_mode():
+        found = speech_embeddings(model, source, padding_mask)
+    assert model.feature_extractor.conv_layers[0][2] is norm  # the model stays as it is
+    for row, features in zip(found, speech_features(model, utterances), strict=True):
+        assert torch.allclose(row, features.embedding, rtol=0, atol=1e-5)
 
 
 def test_the_models_own_norm_would_depend_on_the_batch():

@@ -1,6 +1,7 @@
 """Put the results of several runs side by side, with paired differences from the first.
 
-RESULTS are folders of fairseq-vgs evaluate retrieval, or of evaluate abx. The table goes to stdout.
+RESULTS are folders of fairseq-vgs evaluate retrieval, abx or lexical, all of one kind. The table goes to
+stdout.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ examples:
   fairseq-vgs compare results/vgs results/vgs_plus --titles VGS VGS+ --output comparison
   fairseq-vgs compare a_abx_within_within b_abx_within_within --json | jq .differences
 
-Differences are computed item by item (queries, ABX cells), on the same resampled images or phones.
+Differences are computed item by item (queries, ABX cells, words), on the same resampled images, phones or
+words. Recalls of evaluate retrieval --folds are compared where the pools are the same.
 Runs on other data (hashes of the manifest, split, ABX items and conditions) are refused.
 """
 

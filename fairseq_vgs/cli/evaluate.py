@@ -149,7 +149,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
         "models": {name: _model_json(models[name], embeddings[name], figures[name]) for name in models},
         "differences": {
             f"trained minus {name}": _as_json(
-                report.recall_differences(ranks["trained"], ranks[name], pool, seed=args.seed)
+                report.rank_differences(ranks["trained"], ranks[name], pool, seed=args.seed)
             )
             for name in models
             if name != "trained"

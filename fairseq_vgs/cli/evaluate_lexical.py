@@ -21,7 +21,7 @@ examples:
   fairseq-vgs evaluate lexical checkpoints/checkpoint_best.pt WORDS
 The recordings of such a word differ in speed, pitch and pauses only, so that MFCC do well on them.
 """
-METRICS_NAME, WORDS_NAME = "metrics.json", "words.csv"
+METRICS_NAME = "metrics.json"
 
 
 def add_lexical_arguments(kinds: Any) -> None:
@@ -89,7 +89,7 @@ def run_lexical(args: argparse.Namespace) -> int:
         ).as_json(),
     }
     header, rows = lexical_words.word_rows(models)
-    results.write_table(output / WORDS_NAME, header, rows, force=args.force)
+    results.write_table(output / lexical_words.WORDS_NAME, header, rows, force=args.force)
     results.write_metrics(output / METRICS_NAME, content, force=args.force)
     if args.json:
         print(json.dumps(content, indent=2, ensure_ascii=False))

@@ -75,17 +75,26 @@ def median_interval(
     """Percentile interval of the (lower) median over queries; arguments as in `mean_interval`."""
     if not values.size:
         return Interval(float("nan"), float("nan"), float("nan"))
-    _, group_index = np.unique(groups, return_inverse=True)
-    order = np.argsort(values, kind="stable")
-    ordered, ordered_groups = values[order], group_index[order]
-    draws = []
-    for weights in resample_weights(
-        int(group_index.max()) + 1, n_resamples, seed=seed, n_columns=len(values)
-    ):
-        reached = np.cumsum(weights[:, ordered_groups], axis=1)
-        draws.append(ordered[np.argmax(2 * reached >= reached[:, -1:], axis=1)])
-    low, high = _percentiles(np.concatenate(draws), level)
+    low, high = _percentiles(_medians(values, groups, n_resamples, seed=seed), level)
     return Interval(float(np.median(values)), low, high)
+
+
+def median_difference(
+    first: FloatArray,
+    second: FloatArray,
+    groups: IntArray,
+    *,
+    seed: int,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of median(first) - median(second); arguments as in `paired_difference`."""
+    _check_paired(first, second)
+    if not first.size:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    draws, others = (_medians(values, groups, n_resamples, seed=seed) for values in (first, second))
+    low, high = _percentiles(draws - others, level)
+    return Interval(float(np.median(first) - np.median(second)), low, high)
 
 
 def paired_difference(
@@ -107,10 +116,7 @@ def paired_difference(
         n_resamples: number of draws.
         level: share of draws inside the interval.
     """
-    if first.shape != second.shape:
-        raise ValueError(
-            f"paired difference: expected the same queries, got {len(first)} and {len(second)} of them"
-        )
+    _check_paired(first, second)
     return mean_interval(first - second, groups, seed=seed, n_resamples=n_resamples, level=level)
 
 
@@ -129,6 +135,27 @@ def resample_weights(
         drawn = generator.integers(n_groups, size=(rows, n_groups))
         flat = (drawn + n_groups * np.arange(rows)[:, None]).ravel()
         yield np.bincount(flat, minlength=rows * n_groups).reshape(rows, n_groups).astype(np.float64)
+
+
+def _check_paired(first: FloatArray, second: FloatArray) -> None:
+    if first.shape != second.shape:
+        raise ValueError(
+            f"paired difference: expected the same queries, got {len(first)} and {len(second)} of them"
+        )
+
+
+def _medians(values: FloatArray, groups: IntArray, n_resamples: int, *, seed: int) -> FloatArray:
+    """f64[N] (lower) median of each resample."""
+    _, group_index = np.unique(groups, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    ordered, ordered_groups = values[order], group_index[order]
+    draws = []
+    for weights in resample_weights(
+        int(group_index.max()) + 1, n_resamples, seed=seed, n_columns=len(values)
+    ):
+        reached = np.cumsum(weights[:, ordered_groups], axis=1)
+        draws.append(ordered[np.argmax(2 * reached >= reached[:, -1:], axis=1)])
+    return np.concatenate(draws)
 
 
 def _group_sums(values: FloatArray, groups: IntArray) -> tuple[FloatArray, FloatArray]:

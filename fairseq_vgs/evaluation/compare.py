@@ -1,8 +1,8 @@
 """Results of several runs side by side, with paired differences from the first run.
 
 Differences need the same items: one manifest, one split, one ABX condition. They are computed from the
-per-item tables (ranks of queries, errors of ABX cells), all of them on the same resampled images, or pairs of
-phones.
+per-item tables (ranks of queries, errors of ABX cells, recalls of words), all of them on the same resampled
+images, phones or words.
 
 Shapes: ``Q`` queries, ``C`` ABX cells.
 """
@@ -17,11 +17,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation import abx_results, bootstrap, retrieval, retrieval_results
+from fairseq_vgs.evaluation import (
+    abx_results,
+    bootstrap,
+    lexical_words,
+    report,
+    retrieval,
+    retrieval_pools,
+    retrieval_results,
+)
 from fairseq_vgs.evaluation.abx import AbxCells
 from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
 
-KINDS = (retrieval_results.KIND, abx_results.KIND)
+KINDS = (retrieval_results.KIND, abx_results.KIND, lexical_words.KIND)
+WITHIN = ", within "
+"""Between a measure and the pools of ``evaluate retrieval --folds``; other pools are another measure."""
 EVALUATED = "trained"
 """Name in metrics.json of the model that was evaluated; all others are baselines."""
 
@@ -81,7 +91,7 @@ def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -
     """Read the figures of results folders.
 
     Args:
-        folders: written by ``fairseq-vgs evaluate retrieval`` or ``evaluate abx``; all of one kind.
+        folders: written by ``fairseq-vgs evaluate retrieval``, ``abx`` or ``lexical``; all of one kind.
         titles: one per folder; the folders as given by default.
 
     Raises:
@@ -124,7 +134,11 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
     if different:
         note = f"measured on other data than {runs[0].title}: {'; '.join(different)}; so no differences"
         return Comparison(tuple(runs), {}, (note,))
-    compute = _rank_differences if runs[0].kind == retrieval_results.KIND else _cell_differences
+    compute = {
+        retrieval_results.KIND: _rank_differences,
+        abx_results.KIND: _cell_differences,
+        lexical_words.KIND: _word_differences,
+    }[runs[0].kind]
     differences, notes = {}, []
     for run in runs[1:]:
         missing = [
@@ -149,7 +163,7 @@ def _read_run(folder: Path, title: str) -> Run:
         )
     try:
         models = {
-            name: {measure: Metric.from_json(data) for measure, data in model["metrics"].items()}
+            name: {**_metrics(model), **_fold_metrics(content, name)}
             for name, model in content["models"].items()
         }
         run = Run(title, folder, content, {EVALUATED: models.pop(EVALUATED), **models})
@@ -161,6 +175,24 @@ def _read_run(folder: Path, title: str) -> Run:
     return run
 
 
+def _metrics(model: Mapping[str, Any]) -> dict[str, Metric]:
+    return {measure: Metric.from_json(data) for measure, data in model["metrics"].items()}
+
+
+def _fold_metrics(content: Mapping[str, Any], model: str) -> dict[str, Metric]:
+    pools = _pools(content)
+    if pools is None:
+        return {}
+    return {f"{name}{pools}": metric for name, metric in _metrics(content["folds"]["models"][model]).items()}
+
+
+def _pools(content: Mapping[str, Any]) -> str | None:
+    """Name the pools of ``--folds``, such that runs with other pools do not share a row; None without."""
+    if "folds" not in content:
+        return None
+    return f"{WITHIN}{retrieval_pools.describe(content['folds'])} (seed {content['folds']['seed']})"
+
+
 def _unlike(run: Run, first: Run) -> list[str]:
     names = dict.fromkeys([*first.data, *run.data])
     return [name for name in names if first.data.get(name) != run.data.get(name)]
@@ -169,38 +201,38 @@ def _unlike(run: Run, first: Run) -> list[str]:
 def _tables(run: Run) -> tuple[str, ...]:
     if run.kind == abx_results.KIND:
         return (abx_results.cell_table_name(EVALUATED),)
+    if run.kind == lexical_words.KIND:
+        return (lexical_words.WORDS_NAME,)
     return (retrieval_results.SPEECH_TABLE, retrieval_results.IMAGE_TABLE)
 
 
 def _rank_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    differences = {}
+    differences, within = {}, {}
+    pools = _pools(run.content)
     for direction, table in zip(retrieval.DIRECTIONS, _tables(run), strict=True):
         queries, ranks, groups = _read_ranks(run.folder / table)
         others = _read_ranks(first.folder / table)
         if queries != others[0] or not np.array_equal(groups, others[2]):
             return None
-        scores = {
-            f"r{k}": (
-                np.where(ranks <= k, 100.0, 0.0),
-                np.where(others[1] <= k, 100.0, 0.0),
-                "percentage points",
-            )
-            for k in retrieval.RECALL_CUTOFFS
-        }
-        scores["mrr"] = (1.0 / ranks, 1.0 / others[1], "")
-        for name, (own, other, unit) in scores.items():
-            interval = bootstrap.paired_difference(own, other, groups, seed=seed)
-            differences[f"{direction}_{name}"] = Metric(interval, len(ranks), None, unit)
-    return differences
+        for name, metric in report.query_differences(ranks, others[1], groups, seed=seed).items():
+            differences[f"{direction}_{name}"] = metric
+        if pools is None or pools != _pools(first.content):
+            continue
+        own, other = (_read_ranks(side.folder / table, column="fold_rank")[1] for side in (run, first))
+        for k in retrieval.RECALL_CUTOFFS:
+            hits, other_hits = (np.where(found <= k, 100.0, 0.0) for found in (own, other))
+            interval = bootstrap.paired_difference(hits, other_hits, groups, seed=seed)
+            within[f"{direction}_r{k}{pools}"] = Metric(interval, len(own), None, "percentage points")
+    return {**differences, **within}
 
 
-def _read_ranks(path: Path) -> tuple[list[str], FloatArray, npt.NDArray[np.int64]]:
+def _read_ranks(path: Path, *, column: str = "rank") -> tuple[list[str], FloatArray, npt.NDArray[np.int64]]:
     """Return the queries, f64[Q] their ranks and int64[Q] their groups; distractors are left out."""
     rows = read_table(path)
     try:
         name = "audio_id" if "audio_id" in rows[0] else "image_id"
         rows = [row for row in rows if row["rank"]]
-        ranks = np.array([float(row["rank"]) for row in rows], dtype=np.float64)
+        ranks = np.array([float(row[column]) for row in rows], dtype=np.float64)
         groups = np.array([int(row["group"]) for row in rows], dtype=np.int64)
         return [row[name] for row in rows], ranks, groups
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -208,6 +240,13 @@ def _read_ranks(path: Path) -> tuple[list[str], FloatArray, npt.NDArray[np.int64
             f"{path}: must be the table that fairseq-vgs evaluate retrieval wrote, got {error!r}; run "
             "it again"
         ) from error
+
+
+def _word_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
+    (table,) = _tables(run)
+    words, recalls = lexical_words.read_words(run.folder / table, EVALUATED)
+    other_words, others = lexical_words.read_words(first.folder / table, EVALUATED)
+    return lexical_words.word_differences(recalls, others, seed=seed) if words == other_words else None
 
 
 def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:

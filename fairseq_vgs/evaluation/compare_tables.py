@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.evaluation import abx_results, retrieval
-from fairseq_vgs.evaluation.compare import EVALUATED, Comparison, Run
+from fairseq_vgs.evaluation import abx_results, lexical_words, retrieval
+from fairseq_vgs.evaluation.compare import EVALUATED, WITHIN, Comparison, Run
 from fairseq_vgs.evaluation.report import DIRECTION_TITLES, aligned
 from fairseq_vgs.evaluation.results import (
     METRICS_NAME,
@@ -252,7 +252,8 @@ def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
 def _table(columns: Sequence[_Column], measures: Sequence[str]) -> Rows:
     rows = [["", *(title for title, _ in columns)]]
     for measure in measures:
-        title = _TITLES.get(measure, f"{measure} %")
+        name, within, pools = measure.partition(WITHIN)
+        title = _TITLES.get(name, f"{name} %") + within + pools
         rows.append([title, *(cell(measure) for _, cell in columns)])
     return rows
 
@@ -287,6 +288,12 @@ def _described(run: Run) -> str:
             f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
             f"{condition['context']} context, {condition['distance']} distance; "
             f"{content['models'][EVALUATED]['counts']['cells']} cells [95 % interval over phones]"
+        )
+    if run.kind == lexical_words.KIND:
+        counts = content["counts"]
+        return (
+            f"recall of words in %, split {content['split']}: {counts['tokens']} recordings of "
+            f"{counts['words']} words [95 % interval over words]"
         )
     pool = content["pool"]
     return (

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 HOP_SECONDS = 0.1
 """Length of a moment."""
-SILENCED_SECONDS = 0.3
+SILENCED_SECONDS = 0.2
 """How much is silenced around the middle of a moment to see what is missing then."""
 
 FloatArray = npt.NDArray[np.float32]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,10 +19,13 @@ from fairseq_vgs.evaluation import bootstrap
 from fairseq_vgs.evaluation.lexical import LexicalResult, vector_recall
 from fairseq_vgs.evaluation.phone_features import LayerFeatures
 from fairseq_vgs.evaluation.recordings import Recording
-from fairseq_vgs.evaluation.results import Metric
+from fairseq_vgs.evaluation.results import Metric, ResultsError, read_table
 from fairseq_vgs.manifest import ManifestError, ManifestFolder, fault, read_audio_list, read_pairs, resolve
 
 KIND = "lexical"
+WORDS_NAME = "words.csv"
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str]]:
@@ -74,6 +78,45 @@ def word_metrics(layers: Mapping[str, LexicalResult], *, seed: int) -> dict[str,
         interval = replace(interval, method="bootstrap over words")
         metrics[name] = Metric(interval, len(result.recall), 100.0 * result.chance, "%")
     return metrics
+
+
+def word_differences(
+    own: Mapping[str, FloatArray], others: Mapping[str, FloatArray], *, seed: int
+) -> dict[str, Metric]:
+    """Return the differences of recall of the layers that both have, on the same resampled words.
+
+    Args:
+        own: layer -> f64[words] recall of each word, 0..1.
+        others: the same words of the other model.
+        seed: of the draws.
+    """
+    differences = {}
+    for layer in (layer for layer in own if layer in others):
+        gain = 100.0 * (own[layer] - others[layer])
+        interval = bootstrap.mean_interval(gain, np.arange(len(gain)), seed=seed)
+        interval = replace(interval, method="bootstrap over words")
+        differences[layer] = Metric(interval, len(gain), None, "percentage points")
+    return differences
+
+
+def read_words(path: Path, model: str) -> tuple[list[str], dict[str, FloatArray]]:
+    """Read the words, and f64[words] recalls (0..1) of a model's layers, from the table of `word_rows`.
+
+    Raises:
+        ResultsError: missing, or not such a table.
+    """
+    rows, prefix = read_table(path), f"{model}/"
+    try:
+        layers = [name for name in rows[0] if name.startswith(prefix)]
+        recalls = {
+            name.removeprefix(prefix): np.array([float(row[name]) for row in rows], dtype=np.float64)
+            for name in layers
+        }
+        return [row["word"] for row in rows], recalls
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be the table that fairseq-vgs evaluate lexical wrote, got {error!r}; run it again"
+        ) from error
 
 
 def word_rows(models: Mapping[str, Mapping[str, LexicalResult]]) -> tuple[list[str], Sequence[Sequence[Any]]]:

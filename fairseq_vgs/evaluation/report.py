@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fairseq_vgs.evaluation import bootstrap, retrieval
 from fairseq_vgs.evaluation.results import Metric
 
+FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 DIRECTION_TITLES = {"speech_to_image": "speech -> image", "image_to_speech": "image -> speech"}
@@ -89,7 +90,7 @@ def retrieval_metrics(
     return metrics
 
 
-def recall_differences(
+def rank_differences(
     first: retrieval.RetrievalRanks,
     second: retrieval.RetrievalRanks,
     pool: Pool,
@@ -97,20 +98,43 @@ def recall_differences(
     seed: int,
     n_resamples: int = 2000,
 ) -> dict[str, Metric]:
-    """Compute differences of recall (first minus second, percentage points) on the same resampled images."""
+    """Compute first minus second of every figure of `retrieval_metrics`, on the same resampled images."""
     metrics = {}
     for direction in retrieval.DIRECTIONS:
-        ranks, others = first.direction(direction), second.direction(direction)
         queries, _ = pool.sides(direction)
-        for k in retrieval.RECALL_CUTOFFS:
-            interval = bootstrap.paired_difference(
-                np.where(ranks <= k, 100.0, 0.0),
-                np.where(others <= k, 100.0, 0.0),
-                queries,
-                seed=seed,
-                n_resamples=n_resamples,
-            )
-            metrics[f"{direction}_r{k}"] = Metric(interval, len(ranks), None, "percentage points")
+        found = query_differences(
+            first.direction(direction),
+            second.direction(direction),
+            queries,
+            seed=seed,
+            n_resamples=n_resamples,
+        )
+        metrics.update({f"{direction}_{name}": metric for name, metric in found.items()})
+    return metrics
+
+
+def query_differences(
+    ranks: FloatArray, others: FloatArray, groups: IntArray, *, seed: int, n_resamples: int = 2000
+) -> dict[str, Metric]:
+    """Compute differences of R@1/5/10 (percentage points), median rank and MRR of one direction.
+
+    Args:
+        ranks: f64[Q] of the first model.
+        others: f64[Q] of the second, for the same queries.
+        groups: int64[Q] image group of each query.
+        seed: of the resampling.
+        n_resamples: how many.
+    """
+    draws = {"seed": seed, "n_resamples": n_resamples}
+    metrics = {}
+    for k in retrieval.RECALL_CUTOFFS:
+        hits, other_hits = (np.where(found <= k, 100.0, 0.0) for found in (ranks, others))
+        interval = bootstrap.paired_difference(hits, other_hits, groups, **draws)
+        metrics[f"r{k}"] = Metric(interval, len(ranks), None, "percentage points")
+    interval = bootstrap.median_difference(ranks, others, groups, **draws)
+    metrics["median_rank"] = Metric(interval, len(ranks), None, "rank")
+    interval = bootstrap.paired_difference(1.0 / ranks, 1.0 / others, groups, **draws)
+    metrics["mrr"] = Metric(interval, len(ranks), None, "")
     return metrics
 
 

@@ -59,6 +59,21 @@ def test_paired_difference_cancels_what_both_share():
         bootstrap.paired_difference(first, second[:-1], groups, seed=1)
 
 
+def test_median_difference_equals_explicit_draws():
+    generator = np.random.default_rng(2)
+    first, second = generator.permutation(9).astype(float), generator.permutation(9).astype(float) + 3
+    groups = np.arange(9)
+    found = bootstrap.median_difference(first, second, groups, seed=4, n_resamples=40)
+    draws = np.random.default_rng(4).integers(9, size=(40, 9))  # nine: the median is one of them
+    gains = [np.median(first[draw]) - np.median(second[draw]) for draw in draws]
+    assert found.value == np.median(first) - np.median(second)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(gains, [2.5, 97.5])))
+    itself = bootstrap.median_difference(first, first, groups, seed=4, n_resamples=40)
+    assert (itself.low, itself.value, itself.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="expected the same queries, got 9 and 8"):
+        bootstrap.median_difference(first, second[:8], groups, seed=4)
+
+
 def test_median_interval_equals_explicit_draws(monkeypatch):
     values, groups = np.array([1.0, 5.0, 9.0, 2.0, 7.0]), np.arange(5)
     found = bootstrap.median_interval(values, groups, seed=4, n_resamples=40)

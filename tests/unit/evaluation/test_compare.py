@@ -11,9 +11,17 @@ import torch
 from support.abx_material import random_material
 from support.retrieval_folders import write_results
 
-from fairseq_vgs.evaluation import abx_results, compare, compare_tables
+from fairseq_vgs.evaluation import (
+    abx_results,
+    compare,
+    compare_tables,
+    lexical_words,
+    retrieval_pools,
+    retrieval_results,
+)
 from fairseq_vgs.evaluation.abx import abx_scores
-from fairseq_vgs.evaluation.results import ResultsError
+from fairseq_vgs.evaluation.lexical import vector_recall
+from fairseq_vgs.evaluation.results import ResultsError, read_metrics, write_metrics, write_table
 
 
 @pytest.fixture
@@ -68,6 +76,91 @@ def test_differences_are_paired_and_from_the_first(folders):
         compare.read_runs([folders[0], folders[0]], titles=["one", "same"]), seed=1
     ).differences["same"]
     assert {(m.value.value, m.value.low, m.value.high) for m in itself.values()} == {(0.0, 0.0, 0.0)}
+
+
+def test_every_figure_has_a_difference(folders):
+    first, second = compare.read_runs(folders)
+    differences = compare.compare_runs([first, second], seed=1).differences[second.title]
+    assert set(differences) == set(first.models["trained"])
+    median = differences["speech_to_image_median_rank"]
+    assert median.unit == "rank"
+    assert median.value.value < 0  # the second's ranks are better
+    assert median.value.low <= median.value.value <= median.value.high
+
+
+def _write_folds(folder, *, noise, n_pools=2, seed=3):
+    items, ranks = write_results(folder, noise=noise)
+    pools = retrieval_pools.deal_images(items.pool, n_pools, seed=seed)
+    found = retrieval_pools.pooled_ranks(items.speech, items.images, pools)
+    metrics = retrieval_pools.pooled_metrics(found, pools, seed=1, n_resamples=50)
+    content = read_metrics(folder / "metrics.json", kind="retrieval")
+    content["models"].pop("untrained")
+    plain = {name: metric.as_json() for name, metric in metrics.items()}
+    content["folds"] = {
+        **retrieval_pools.pools_json(pools, seed=seed),
+        "models": {"trained": {"metrics": plain}},
+    }
+    retrieval_results.write_retrieval(
+        folder, metrics=content, items=items, ranks=ranks, baselines={"fold": found}, force=True
+    )
+
+
+def test_recalls_within_pools_are_compared_where_the_pools_are_the_same(tmp_path):
+    _write_folds(tmp_path / "a", noise=1.5)
+    _write_folds(tmp_path / "b", noise=0.1)
+    _write_folds(tmp_path / "other", noise=0.1, seed=4)
+    runs = compare.read_runs([tmp_path / "a", tmp_path / "b", tmp_path / "other"], titles=["a", "b", "c"])
+    comparison = compare.compare_runs(runs, seed=1)
+    (name,) = (name for name in comparison.differences["b"] if name.startswith("speech_to_image_r1,"))
+    assert name == "speech_to_image_r1, within 2 disjoint pools of 4 images and 6-8 captions (seed 3)"
+    metric = comparison.differences["b"][name]
+    first, second = (run.models["trained"][name].value.value for run in runs[:2])
+    assert metric.value.value == pytest.approx(second - first)
+    assert second > first
+    assert not any("within" in name for name in comparison.differences["c"])
+    rows = {row[0]: row for row in compare_tables.score_rows(comparison)}
+    title = "speech -> image, R@1 %, within 2 disjoint pools of 4 images and 6-8 captions (seed 3)"
+    assert rows[title][3] == "-"
+    assert rows[title][2] != "-"
+    assert rows[title.replace("seed 3", "seed 4")][1:3] == ["-", "-"]
+
+
+def _write_lexical(folder, *, noise, words=6):
+    generator = torch.Generator().manual_seed(0)
+    tokens = [word for word in "abcdefgh"[:words] for _ in range(4)]
+    centres = torch.randn(words, 5, generator=generator).repeat_interleave(4, dim=0)
+    vectors = centres + noise * torch.randn(len(tokens), 5, generator=generator)
+    layers = {"layer_0": vector_recall(vectors, tokens), "layer_1": vector_recall(centres, tokens)}
+    metrics = lexical_words.word_metrics(layers, seed=1)
+    content = {
+        "kind": lexical_words.KIND,
+        "split": "test",
+        "counts": {"tokens": len(tokens), "words": words, "single_tokens": 0},
+        "models": {"trained": {"metrics": {name: metric.as_json() for name, metric in metrics.items()}}},
+        "provenance": {"seed": 1, "manifest": {"test.tsv": "2" * 64}},
+    }
+    write_table(folder / lexical_words.WORDS_NAME, *lexical_words.word_rows({"trained": layers}))
+    write_metrics(folder / "metrics.json", content)
+
+
+def test_words_are_compared_on_the_same_resampled_words(tmp_path):
+    _write_lexical(tmp_path / "a", noise=2.0)
+    _write_lexical(tmp_path / "b", noise=0.5)
+    runs = compare.read_runs([tmp_path / "a", tmp_path / "b"], titles=["a", "b"])
+    comparison = compare.compare_runs(runs, seed=1)
+    differences = comparison.differences["b"]
+    first, second = (run.models["trained"]["layer_0"].value.value for run in runs)
+    assert differences["layer_0"].value.value == pytest.approx(second - first)
+    assert differences["layer_0"].value.low > 0
+    assert differences["layer_0"].value.method == "bootstrap over words"
+    assert differences["layer_1"].value.value == differences["layer_1"].value.high == 0
+    assert "24 recordings of 6 words" in compare_tables.as_text(comparison)
+    _write_lexical(tmp_path / "c", noise=0.5, words=5)
+    comparison = compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
+    assert "other items" in comparison.notes[0]
+    (tmp_path / "c" / "words.csv").write_text("x\n1\n", encoding="utf-8")
+    with pytest.raises(ResultsError, match="must be the table that fairseq-vgs evaluate lexical wrote"):
+        compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
 
 
 def test_other_data_are_refused_or_stand_without_differences(folders):
@@ -192,7 +285,7 @@ def test_files(folders, tmp_path):
     for row in rows:
         run = next(run for run in runs if run.title == row["run"])
         assert float(row["value"]) == run.models[row["model"]][row["measure"]].value.value
-        has_difference = row["run"] == "b|2" and row["model"] == "trained" and "median" not in row["measure"]
+        has_difference = row["run"] == "b|2" and row["model"] == "trained"
         assert bool(row["difference"]) == has_difference
     text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert r"b\|2" in text

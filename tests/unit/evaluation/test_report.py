@@ -38,12 +38,15 @@ def test_metrics_equal_the_recalls_and_skip_distractors(pool):
 
 def test_differences_are_paired(pool):
     better, worse = _ranks(pool, noise=0.1), _ranks(pool, noise=5.0)
-    differences = report.recall_differences(better, worse, pool, seed=1, n_resamples=200)
+    differences = report.rank_differences(better, worse, pool, seed=1, n_resamples=200)
     name = "speech_to_image_r1"
     expected = retrieval.recalls(better)[name] - retrieval.recalls(worse)[name]
     assert differences[name].value.value == pytest.approx(expected)
     assert differences[name].value.low > 0
-    assert report.recall_differences(better, better, pool, seed=1, n_resamples=50)[name].value.high == 0
+    assert set(differences) == set(report.retrieval_metrics(better, pool, seed=1, n_resamples=2))
+    assert differences["image_to_speech_median_rank"].value.high < 0
+    assert differences["image_to_speech_mrr"].value.low > 0
+    assert report.rank_differences(better, better, pool, seed=1, n_resamples=50)[name].value.high == 0
 
 
 def test_pool_is_described_in_words(pool):

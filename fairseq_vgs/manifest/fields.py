@@ -47,6 +47,11 @@ def media_path(name: str) -> Column:
     return Column(name, _parse_media_path, _render_text)
 
 
+def optional_media_path(name: str) -> Column:
+    """Return a column of paths as ``media_path``, or empty where there is no medium."""
+    return Column(name, lambda text: _parse_media_path(text) if text else text, _render_text)
+
+
 def positive_integer(name: str) -> Column:
     """Return a column of integers from 1 on."""
     return Column(name, _parse_positive_integer, _render_integer)

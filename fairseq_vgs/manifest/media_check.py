@@ -39,7 +39,7 @@ class MediaCheck:
 
         Args:
             table: The table; paths start from its root.
-            entry: Gives the path or archive entry of a row.
+            entry: Gives the path or archive entry of a row, empty where there is no medium.
             problems: Gives what is wrong with a row's bytes, one message each.
 
         Returns:
@@ -55,6 +55,10 @@ class MediaCheck:
         prints: list[str | None] = []
         missing_archives: dict[Path, list[int]] = {}
         for line, row in zip(table.lines, table.rows, strict=True):
+            if not entry(row):
+                prints.append(None)
+                self._advance(1)
+                continue
             location = resolve(table.root, entry(row))
             if location.offset is not None and not location.path.exists():
                 missing_archives.setdefault(location.path, []).append(line)

@@ -8,6 +8,7 @@ from fairseq_vgs.manifest.fields import (
     identifier,
     media_path,
     optional,
+    optional_media_path,
     positive_integer,
     row_number,
     share,
@@ -44,7 +45,9 @@ def test_what_is_no_share(text: str) -> None:
         share("x").parse(text)
 
 
-@pytest.mark.parametrize("column", [identifier("x"), optional("x"), media_path("x")])
+@pytest.mark.parametrize(
+    "column", [identifier("x"), optional("x"), media_path("x"), optional_media_path("x")]
+)
 @pytest.mark.parametrize("text", [" a", "a ", "\u2028a", "a\x85"])
 def test_blanks_around_names_are_refused(column, text: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="must not begin or end with blanks"):
@@ -52,7 +55,7 @@ def test_blanks_around_names_are_refused(column, text: str) -> None:  # type: ig
 
 
 def test_only_some_text_may_be_empty() -> None:
-    assert optional("x").parse("") == free_text("x").parse("") == ""
+    assert optional("x").parse("") == free_text("x").parse("") == optional_media_path("x").parse("") == ""
     for column in (identifier("x"), media_path("x")):
         with pytest.raises(ValueError, match="must not be empty"):
             column.parse("")

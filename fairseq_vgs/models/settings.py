@@ -43,8 +43,11 @@ def image_encoder_config(cfg: Any) -> ImageEncoderConfig:
         dropout=cfg.image_dropout,
         attention_dropout=cfg.image_attention_dropout,
         output_dim=cfg.embed_dim,
-        image_size=cfg.image_size,
+        image_size=cfg.image_size or ImageEncoderConfig.image_size,  # null: no pictures
         patch_size=cfg.patch_size,
+        backbone=cfg.image_backbone_config or "",
+        backbone_frozen=cfg.image_backbone_frozen,
+        backbone_output=str(cfg.image_backbone_output),
     )
 
 
@@ -62,6 +65,13 @@ def check_config(cfg: Any) -> None:
             "model.image_dim: expected the dims of one region feature, got null and no region features in "
             "task.data to take them from; set model.image_dim, or model.image_encoder=patches for pictures"
         )
+    if cfg.image_encoder == "hugging_face" and not cfg.image_backbone_config:
+        raise ValueError(
+            "model.image_backbone: expected a local Hugging Face directory for "
+            "model.image_encoder=hugging_face, got null; set it"
+        )
+    if cfg.image_encoder == "patches" and cfg.image_size is None:
+        raise ValueError("model.image_size: expected pixels for image_encoder=patches, got null; set it")
     if cfg.encoder_layerdrop > 0:
         raise ValueError(
             "model.encoder_layerdrop: expected 0 (the shared layer must always run), "

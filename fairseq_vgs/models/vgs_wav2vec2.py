@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
 from fairseq_vgs.models.fast_wav2vec2 import FastWav2Vec2Model
+from fairseq_vgs.models.image_backbone import ImageBackboneConfig
 from fairseq_vgs.models.settings import (
     MAX_LOGIT_SCALE,
     authors_sample_padding,
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class VgsWav2Vec2Config(Wav2Vec2Config):
+class VgsWav2Vec2Config(ImageBackboneConfig, Wav2Vec2Config):
     """Settings of fairseq's wav2vec 2.0 and, below, those of the visually grounded branch."""
 
     use_cls: bool = field(default=True, metadata={"help": "prepend a learned CLS vector to the frames"})
@@ -85,7 +86,7 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     )
 
     image_encoder: str = field(
-        default="regions", metadata={"help": "regions (features + boxes) or patches (pictures)"}
+        default="regions", metadata={"help": "regions (features, boxes); of pictures: patches, hugging_face"}
     )
     image_dim: Optional[int] = field(
         default=None,
@@ -101,8 +102,8 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     image_attention_dropout: float = field(
         default=0.1, metadata={"help": "dropout of the image transformer's attention weights"}
     )
-    image_size: int = field(
-        default=224, metadata={"help": "height and width of a picture, pixels (patches only)"}
+    image_size: Optional[int] = field(
+        default=224, metadata={"help": "height and width of a picture, pixels; null: as the backbone's"}
     )
     patch_size: int = field(
         default=16, metadata={"help": "height and width of a patch, pixels (patches only)"}

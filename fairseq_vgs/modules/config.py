@@ -23,8 +23,11 @@ class ImageEncoderConfig:
         dropout: after the input embedding and after every sub-layer.
         attention_dropout: of attention weights. The authors use 0.1; 0 is much faster on a CPU.
         output_dim: dimensions of the image embedding.
-        image_size: side of the pictures in pixels; only used by `patches`.
+        image_size: side of the pictures in pixels; not used by `regions`.
         patch_size: side of a patch in pixels; only used by `patches`.
+        backbone: what `hugging_face.read_backbone` returns; only used by `hugging_face`, as the next two.
+        backbone_frozen: the backbone is not trained.
+        backbone_output: `pooled` (one vector) or `tokens`, which go through the transformer.
     """
 
     input_dim: int = 2048
@@ -37,15 +40,23 @@ class ImageEncoderConfig:
     image_size: int = 224
     patch_size: int = 16
     attention_dropout: float = 0.1
+    backbone: str = ""
+    backbone_frozen: bool = True
+    backbone_output: str = "pooled"
 
     def __post_init__(self) -> None:
         """Refuses sizes that cannot work, naming the field."""
-        _check_positive(self, except_for=("layers", "dropout", "attention_dropout"))
+        _check_positive(self, except_for=("layers", "dropout", "attention_dropout", "backbone_frozen"))
         if self.layers < 0:
             raise ValueError(f"ImageEncoderConfig.layers: expected at least 0, got {self.layers}")
         _check_dropouts(self)
         _check_divides(self, "heads", "embed_dim", self.embed_dim)
-        _check_divides(self, "patch_size", "image_size", self.image_size)
+        if not self.backbone:
+            _check_divides(self, "patch_size", "image_size", self.image_size)
+        if self.backbone_output not in ("pooled", "tokens"):
+            raise ValueError(
+                f"ImageEncoderConfig.backbone_output: expected pooled or tokens, got {self.backbone_output!r}"
+            )
 
 
 @dataclass

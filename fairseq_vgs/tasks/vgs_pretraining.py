@@ -24,6 +24,7 @@ from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_c
 from fairseq_vgs.tasks.dataset_options import dataset_options
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.host_memory import keep_freed_memory
+from fairseq_vgs.tasks.image_settings import PictureConfig, build_with_backbone
 from fairseq_vgs.tasks.launch_directory import make_paths_absolute
 from fairseq_vgs.tasks.probing import CooperationProbes
 from fairseq_vgs.tasks.random_numbers import separate_random_numbers
@@ -39,7 +40,7 @@ _N_VALID_PAIRS = "_n_valid_pairs"  # fairseq does not print meters with a leadin
 
 
 @dataclass
-class VgsPretrainingConfig(FairseqDataclass):
+class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
     """Settings of the data and of how batches are made of it."""
 
     data: str = field(default=MISSING, metadata={"help": "manifest folder, as fairseq-vgs prepare builds it"})
@@ -186,7 +187,7 @@ class VgsPretrainingTask(FairseqTask):
             if faults:
                 raise ManifestError(faults)
             cfg.image_dim = self.region_dim
-        return super().build_model(cfg, from_checkpoint)
+        return build_with_backbone(super().build_model, cfg, self.cfg, from_checkpoint=from_checkpoint)
 
     def build_criterion(self, cfg: Any) -> Any:
         """Build the criterion; this is where a run starts, so missing data is reported here.

@@ -1,0 +1,347 @@
+"""Image encoder over raw pictures: a vision backbone from a local Hugging Face directory.
+
+Any backbone that `transformers.AutoModel` builds and that reads `pixel_values` (ViT, DINOv2, CLIP, SigLIP,
+ResNet, ConvNeXt, ...). Nothing is downloaded, no code of the directory is run, and torchvision is not needed:
+pictures come from our own loader, their mean and deviation from the directory's files.
+
+Legend: `P` pictures of `H` = `W` pixels, `L` tokens, `C` dimensions of the backbone, `E` of the embedding.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_vgs.modules.config import ImageEncoderConfig
+from fairseq_vgs.modules.initialization import init_like_bert
+from fairseq_vgs.modules.patches import sincos_positions
+from fairseq_vgs.modules.registry import register_image_encoder
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, two_layer_mlp
+
+__all__ = ["Backbone", "BackboneError", "HuggingFaceEncoder", "backbone_size", "read_backbone"]
+
+CONFIG_NAME = "config.json"
+# The second is what a processor for several modalities saves; its part of that name has the same keys.
+PREPROCESSOR_NAMES = (("preprocessor_config.json", None), ("processor_config.json", "image_processor"))
+# Of config.json: where code, kernels or other files would come from, and what a backbone does not need.
+LEFT_OUT = (
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_name_or_path",
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "dtype",
+    "id2label",
+    "label2id",
+    "quantization_config",
+    "torch_dtype",
+    "transformers_version",
+)
+
+
+class BackboneError(ValueError):
+    """A directory, or what is known of it, gives no backbone."""
+
+
+def read_backbone(folder: Path) -> str:
+    """Reads what a directory says about its backbone; its weights are not touched.
+
+    Returns:
+        JSON text from which `Backbone` builds it without the directory: the model's configuration, the
+        pictures' size in pixels, and the scale and offset of each colour.
+
+    Raises:
+        BackboneError: a file is missing or is not what it should be, or `transformers` is not installed.
+    """
+    if not folder.is_dir():
+        raise BackboneError(
+            f"{folder}: must be a local directory with {CONFIG_NAME}; download the model first"
+        )
+    found = _read_json(folder / CONFIG_NAME)
+    settings = _plain(found.get("vision_config", found))
+    # Directories of picture-text models say what they are as a whole.
+    settings.setdefault("model_type", f"{found.get('model_type')}_vision_model")
+    config = _auto_config(settings, str(folder / CONFIG_NAME))
+    preprocessing, path = _preprocessing(folder)
+    scale, offset = _normalization(preprocessing, path)
+    size = _size(preprocessing) or _side(getattr(config, "image_size", None))
+    if size is None:
+        raise BackboneError(
+            f"{path}: size or crop_size must be that of a square, got {preprocessing.get('size')!r}"
+        )
+    known = {"model": _plain(config.to_dict()), "size": size, "scale": scale, "offset": offset}
+    return json.dumps(known, sort_keys=True)
+
+
+def backbone_size(backbone: str) -> int:
+    """Returns the height and width, pixels, that a backbone (see `read_backbone`) was made for."""
+    return int(json.loads(backbone)["size"])
+
+
+class Backbone(nn.Module):
+    """A vision backbone with its normalisation of pictures; weights are fresh until `load_pretrained`.
+
+    A pooler with weights of its own after the CLS (ViT's linear layer and tanh) is left out, since many
+    directories lack its weights: there the pooled output is the CLS.
+
+    Args:
+        backbone: as `read_backbone` returns it.
+
+    Shape:
+        pictures `[P, 3, H, W]`, black -1 and white +1. Results: pooled `[P, C]`, and tokens `[P, L, C]`, or a
+        map `[P, C, h, w]` where the backbone is convolutional.
+    """
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        try:
+            known = json.loads(backbone)
+            settings, scale, offset = known["model"], known["scale"], known["offset"]
+            self.size = int(known["size"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BackboneError(f"backbone: expected what read_backbone returns, got {error!r}") from error
+        self.config = _auto_config(settings, "backbone")
+        try:
+            self.model = _transformers().AutoModel.from_config(self.config, trust_remote_code=False)
+        except Exception as error:
+            raise _unknown("backbone", self.config.model_type, error) from error
+        pooler = getattr(self.model, "pooler", None)
+        if pooler is not None and next(pooler.parameters(), None) is not None:
+            self.model.pooler = None
+        for name, values in (("scale", scale), ("offset", offset)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the backbone; see the class for shapes."""
+        output = self.model(pixel_values=pictures * self.scale + self.offset)
+        tokens = output.last_hidden_state
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is None:
+            pooled = tokens[:, 0] if tokens.dim() == 3 else tokens.mean(dim=(2, 3))
+        return pooled.flatten(1), tokens
+
+    def load_pretrained(self, folder: Path) -> None:
+        """Takes the weights of a directory: safetensors, or a pickle of tensors alone.
+
+        Raises:
+            BackboneError: weights are missing or have other shapes, or the files cannot be read.
+        """
+        place, transformers = f"{folder}: weights", _transformers()
+        try:
+            with _quiet(transformers):  # about the text half of a model, which is not wanted
+                found, report = transformers.AutoModel.from_pretrained(
+                    str(folder.resolve()),
+                    config=self.config,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    weights_only=True,
+                    output_loading_info=True,
+                )
+        except Exception as error:
+            raise BackboneError(f"{place} must fit {CONFIG_NAME}, got: {_first_line(error)}") from error
+        own = self.model.state_dict()
+        missing = sorted(own.keys() & {str(name) for name in report["missing_keys"]})
+        if missing:
+            raise BackboneError(
+                f"{place} must be complete, missing {len(missing)} ({', '.join(missing[:5])}, ...); "
+                "download the directory again"
+            )
+        weights = found.state_dict()
+        self.model.load_state_dict({name: weights[name].float() for name in own}, strict=True)
+
+
+@register_image_encoder("hugging_face")
+class HuggingFaceEncoder(ImageTransformer):
+    """Embeds a picture with a pre-trained backbone, frozen or trained on.
+
+    `pooled`: two-layer MLP on the backbone's pooled output. `tokens`: the backbone's tokens (or the cells of
+    its map, with 2-D sine-cosine positions) are projected and go through the transformer, CLS and MLP that
+    the other image encoders have. A frozen backbone is always in evaluation mode, without graph and
+    gradients.
+
+    Shape:
+        image["pictures"] `[P, 3, H, W]`, black -1 and white +1. Result `[P, E]`.
+    """
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        backbone = Backbone(config.backbone)
+        self.frozen = config.backbone_frozen
+        self.reads_tokens = config.backbone_output == "tokens"
+        dim = self._freeze(backbone, config.image_size)
+        self.input_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        if self.reads_tokens:
+            self.token_projection = nn.Linear(dim, config.embed_dim)
+            self.add_transformer(config)
+        else:
+            self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+            init_like_bert(self, width=dim)
+        self.backbone = backbone  # last, since the lines above draw the weights of all that is there
+
+    def forward(self, image: dict[str, Tensor]) -> Tensor:
+        """Embeds pictures; see the class for shapes."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            found = self._output(self.backbone, image["pictures"])
+        if not self.reads_tokens:
+            embedding: Tensor = self.projection(self.input_norm(found))
+            return embedding
+        positions: Tensor | float = 0.0
+        if found.dim() == 4:
+            height, width = found.shape[2:]
+            dim = self.token_projection.out_features
+            positions = sincos_positions(height, width, dim=dim, device=found.device)
+            found = found.flatten(2).transpose(1, 2)
+        tokens = self.token_projection(self.input_norm(found)) + positions
+        return self.embed_tokens(tokens, padding_mask=None)
+
+    def train(self, mode: bool = True) -> HuggingFaceEncoder:
+        """Switches modes; a frozen backbone stays in evaluation mode (batch norm and dropout, too)."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def load_pretrained(self, folder: Path) -> None:
+        """Takes the backbone's weights from its directory; see `Backbone.load_pretrained`."""
+        self.backbone.load_pretrained(folder)
+
+    def _output(self, backbone: Backbone, pictures: Tensor) -> Tensor:
+        return backbone(pictures)[1 if self.reads_tokens else 0]
+
+    def _freeze(self, backbone: Backbone, size: int) -> int:
+        """Leaves gradients to what a trained backbone's output depends on; returns that one's dimensions."""
+        weights = list(backbone.eval().parameters())
+        try:
+            with torch.set_grad_enabled(not self.frozen):
+                output = self._output(backbone, backbone.scale.new_zeros(1, 3, size, size))
+        except Exception as error:
+            raise BackboneError(
+                f"ImageEncoderConfig.image_size: expected a size that the backbone reads (it was made for "
+                f"{backbone.size}), got {size}: {_first_line(error)}"
+            ) from error
+        if self.frozen:
+            backbone.requires_grad_(False)
+        else:
+            gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.requires_grad_(gradient is not None)
+        return output.size(2) if output.dim() == 3 else output.size(1)
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackboneError(
+            f"hugging_face: needs the package transformers, got {error}; install it with "
+            "pip install 'fairseq_vgs[backbones]'"
+        ) from error
+    return transformers
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    messages = transformers.utils.logging
+    level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
+    messages.set_verbosity_error()
+    messages.disable_progress_bar()
+    try:
+        yield
+    finally:
+        messages.set_verbosity(level)
+        if bars:
+            messages.enable_progress_bar()
+
+
+def _auto_config(settings: Mapping[str, Any], place: str) -> Any:
+    transformers = _transformers()
+    settings = _plain(settings)
+    model_type = settings.pop("model_type", None)
+    try:
+        return transformers.AutoConfig.for_model(model_type, **settings)
+    except Exception as error:
+        raise _unknown(place, model_type, error) from error
+
+
+def _unknown(place: str, model_type: object, error: Exception) -> BackboneError:
+    return BackboneError(
+        f"{place}: must describe a model that transformers {_transformers().__version__} builds, got "
+        f"model_type {model_type!r}: {_first_line(error)}"
+    )
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    if not isinstance(settings, Mapping):
+        raise BackboneError(f"backbone: settings must be a JSON object, got {type(settings).__name__}")
+    return {str(key): value for key, value in settings.items() if key not in LEFT_OUT}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{path}: must be readable JSON, got {error}; download it again") from error
+    if not isinstance(found, dict):
+        raise BackboneError(f"{path}: must be a JSON object, got {type(found).__name__}; download it again")
+    return found
+
+
+def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:
+    for name, part in PREPROCESSOR_NAMES:
+        path = folder / name
+        if not path.is_file():
+            continue
+        found = _read_json(path)
+        found = found if part is None else found.get(part, {})
+        if isinstance(found, dict) and ("image_mean" in found or found.get("do_normalize") is False):
+            return found, path
+    raise BackboneError(
+        f"{folder}: must hold {PREPROCESSOR_NAMES[0][0]} with image_mean and image_std; download it with "
+        "the model"
+    )
+
+
+def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[float], list[float]]:
+    """Returns scale and offset of each colour for pictures whose black is -1 and white +1."""
+    rescale = preprocessing.get("rescale_factor", 1 / 255) if preprocessing.get("do_rescale", True) else 1.0
+    mean, std = preprocessing.get("image_mean"), preprocessing.get("image_std")
+    if not preprocessing.get("do_normalize", True):
+        mean, std = [0.0] * 3, [1.0] * 3
+    numbers = [*mean, *std, rescale] if isinstance(mean, list) and isinstance(std, list) else []
+    usable = len(numbers) == 7 and all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
+    if not usable or min(numbers[3:]) <= 0:
+        raise BackboneError(
+            f"{path}: image_mean and image_std must be three numbers each, rescale_factor one, got "
+            f"{mean!r}, {std!r}, {rescale!r}; download it again"
+        )
+    white = 255 * rescale
+    scale = [white / 2 / deviation for deviation in numbers[3:6]]
+    offset = [
+        (white / 2 - level) / deviation for level, deviation in zip(numbers[:3], numbers[3:6], strict=True)
+    ]
+    return scale, offset
+
+
+def _size(preprocessing: Mapping[str, Any]) -> int | None:
+    """Returns the height and width that pictures are brought to."""
+    crop = preprocessing.get("crop_size") if preprocessing.get("do_center_crop") else None
+    return _side(crop) or _side(preprocessing.get("size"))
+
+
+def _side(size: Any) -> int | None:
+    if isinstance(size, Mapping):
+        sides = {size[key] for key in ("height", "width", "shortest_edge") if size.get(key) is not None}
+        size = sides.pop() if len(sides) == 1 else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -68,22 +68,6 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
     image_size: Optional[int] = field(
         default=224, metadata={"help": "height and width of raw pictures, pixels; null: as the backbone's"}
     )
-    image_fit: ChoiceEnum(["squeeze", "crop"]) = field(  # type: ignore[valid-type]
-        default="squeeze",
-        metadata={"help": "raw pictures become square whole (squeeze) or lose their longer sides (crop)"},
-    )
-    image_crop_scale: float = field(
-        default=1.0,
-        metadata={"help": "training: smallest share of a raw picture that a random crop keeps; 1: no crop"},
-    )
-    image_flip: bool = field(
-        default=False,
-        metadata={"help": "training: mirror half of the raw pictures; captions may say left and right"},
-    )
-    image_jitter: float = field(
-        default=0.0,
-        metadata={"help": "training: raw pictures' brightness, contrast, saturation vary by this share"},
-    )
     max_regions: int = field(default=36, metadata={"help": "regions per picture at most, the first ones"})
     skip_bad: bool = field(
         default=False,

@@ -130,7 +130,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
         skip = self.training and self.skip_unweighted
         compute_vgs = not skip or vgs_weight > 0
-        compute_ssl = not skip or ssl_weight > 0
+        compute_ssl = (not skip or ssl_weight > 0) and self._has_ssl(model, ssl_weight)
         net_output = model(
             **sample["net_input"],
             compute_ssl=compute_ssl,
@@ -155,6 +155,17 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         loss = sum(weighted[1:], start=weighted[0])  # the weights sum to 1, so there is at least one
         logs.update(loss=loss.detach(), sample_size=sample_size)
         return loss, sample_size, silenced(logs) if sample.get("is_dummy") else logs
+
+    @staticmethod
+    def _has_ssl(model: Any, ssl_weight: float) -> bool:
+        """Tell whether a model has an SSL loss: one of text has none."""
+        has_ssl = bool(getattr(model, "has_ssl", True))
+        if ssl_weight > 0 and not has_ssl:
+            raise ValueError(
+                "criterion.alpha_values: expected [1.0] with model.caption_encoder=text, which has "
+                f"no SSL, got an SSL weight of {ssl_weight}; set scenario=text"
+            )
+        return has_ssl
 
     def ssl_branch(
         self, model: Any, sample: dict[str, Any], net_output: dict[str, Any]

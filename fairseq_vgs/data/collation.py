@@ -19,14 +19,18 @@ from fairseq_vgs.data.masking import BoolArray, trim_masks
 from fairseq_vgs.data.seeding import Stream, generator
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class SpeechItem:
-    """An utterance: its number in the data set, waveform float32[S], and mask bool[T] or None."""
+    """An utterance: its number in the data set, waveform float32[S], and mask bool[T] or None.
+
+    Of a caption as text the waveform is int64[S]: its units.
+    """
 
     index: int
-    waveform: FloatArray
+    waveform: FloatArray | IntArray
     mask: BoolArray | None
 
 
@@ -84,6 +88,7 @@ def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> 
         int64[P], the counts ``n_pairs``, ``nsentences``, ``ntokens``, ``n_padded``, ``n_skipped``, and
         ``net_input``: ``source`` float32[B, S], ``padding_mask`` bool[B, S], ``mask_indices`` int64[B, M]
         (numbers of the masked frames, which a GPU need not search for; absent without masking) and ``image``.
+        Captions as text are int64[B, S] units.
         Empty where no pair is left, which makes fairseq take its dummy batch.
     """
     pairs = [item for item in items if isinstance(item, PairItem)]
@@ -116,9 +121,9 @@ def _integers(values: Any) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int64)
 
 
-def _pad_speech(waveforms: Sequence[FloatArray], *, pad_to: int) -> tuple[Tensor, Tensor]:
+def _pad_speech(waveforms: Sequence[FloatArray | IntArray], *, pad_to: int) -> tuple[Tensor, Tensor]:
     longest = max(pad_to, *map(len, waveforms))
-    source = torch.zeros(len(waveforms), longest)
+    source = torch.zeros(len(waveforms), longest, dtype=torch.from_numpy(waveforms[0]).dtype)
     padding_mask = torch.ones(len(waveforms), longest, dtype=torch.bool)
     for row, waveform in enumerate(waveforms):
         source[row, : len(waveform)] = torch.from_numpy(waveform)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from fairseq_vgs.conv_spec import ConvLayers, n_frames
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.bad_items import BadItems, log_skipped
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
+from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.masking import BoolArray, MaskOptions, draw_mask
@@ -84,9 +85,12 @@ class VgsDataset(FairseqDataset):
         options: How items are made and batched.
         regions: Region features; None for raw pictures.
         unpaired: Speech without pictures; used in training only.
+        units: Of the captions' texts, which then stand in place of the speech, without masks and uncut: all
+            that is said of samples holds for units. ``table`` must have the texts. None for speech.
 
     Raises:
-        ManifestError: Pictures without regions, all of them; with ``skip_bad`` only if no pair is left.
+        ManifestError: Pictures without regions or pairs without text, all of them; with ``skip_bad`` only if
+            no pair is left.
     """
 
     def __init__(
@@ -96,16 +100,23 @@ class VgsDataset(FairseqDataset):
         *,
         regions: RegionStore | None = None,
         unpaired: AudioTable | None = None,
+        units: TextUnits | None = None,
     ) -> None:
         super().__init__()
         if regions is not None:
             table = _with_regions(table, regions, skip_bad=options.skip_bad)
+        self.units = units
+        self._tokens: CaptionTokens | None = None
+        if units is not None:
+            table, self._tokens = encode_captions(table, units, skip_bad=options.skip_bad)
+            options = replace(options, mask=None, pad_to_max=False)
         self.table = table
         self.options = options
         self.regions = regions
         self.unpaired = unpaired if options.training and options.unpaired_ratio > 0 else None
         self.epoch = 1
-        self.sizes: IntArray = np.minimum(table.n_samples, options.max_samples)
+        cut = np.minimum(table.n_samples, options.max_samples)
+        self.sizes: IntArray = cut if self._tokens is None else self._tokens.lengths
         """int64[N] samples of each pair's speech after cutting."""
         # Speech that is padded to one length needs no neighbours of its own: batches are random then.
         padded = np.full_like(self.sizes, options.max_samples)
@@ -234,7 +245,11 @@ class VgsDataset(FairseqDataset):
     def _load_pair(self, index: int) -> PairItem:
         table, options = self.table, self.options
         audio_row, image_row = int(table.audio_row[index]), int(table.image_row[index])
-        waveform = self._load_speech(table.audio, audio_row, index=index, max_samples=options.max_samples)
+        waveform: FloatArray | IntArray
+        if self._tokens is not None:
+            waveform = self._tokens[index]
+        else:
+            waveform = self._load_speech(table.audio, audio_row, index=index, max_samples=options.max_samples)
         mask, group = self._draw_mask(waveform, index), int(table.image_group[image_row])
         if self.regions is not None:
             features, boxes = self.regions.features(image_row), self.regions.boxes(image_row)
@@ -279,7 +294,7 @@ class VgsDataset(FairseqDataset):
         )
         return normalize_waveform(waveform) if options.normalize else waveform
 
-    def _draw_mask(self, waveform: FloatArray, index: int) -> BoolArray | None:
+    def _draw_mask(self, waveform: FloatArray | IntArray, index: int) -> BoolArray | None:
         options = self.options
         if options.mask is None:
             return None

@@ -94,6 +94,7 @@ class SplitTable:
         image_lines: int64[I] lines of images.tsv.
         image_index: Number of every picture by its id.
         n_skipped: Pairs of the table that are left out because they cannot be used.
+        texts: N texts, where they were asked for.
     """
 
     split: str
@@ -106,6 +107,7 @@ class SplitTable:
     image_lines: IntArray
     image_index: dict[str, int]
     n_skipped: int
+    texts: PackedStrings | None = None
 
     def __len__(self) -> int:
         return len(self.audio_row)
@@ -133,13 +135,25 @@ class SplitTable:
             what = f"split {self.split!r} has no pair that can be used; run fairseq-vgs check"
             raise ManifestError(Fault(self.audio.list_path.name, what))
         n_skipped = self.n_skipped + int(np.count_nonzero(~keep))
+        texts = self.texts
+        if texts is not None:
+            texts = PackedStrings(texts[pair] for pair in np.flatnonzero(keep).tolist())
         return replace(
-            self, audio_row=self.audio_row[keep], image_row=self.image_row[keep], n_skipped=n_skipped
+            self,
+            audio_row=self.audio_row[keep],
+            image_row=self.image_row[keep],
+            n_skipped=n_skipped,
+            texts=texts,
         )
 
 
 def load_split(
-    folder: ManifestFolder, split: str, *, layers: ConvLayers, skip_bad: bool = False
+    folder: ManifestFolder,
+    split: str,
+    *,
+    layers: ConvLayers,
+    skip_bad: bool = False,
+    with_texts: bool = False,
 ) -> SplitTable:
     """Read a split's tables and join them by id.
 
@@ -149,6 +163,7 @@ def load_split(
         layers: The extractor, which decides how short an utterance may be.
         skip_bad: Leave out pairs with faulty lines, unknown ids or speech too short for the extractor, each
             with a warning, instead of refusing the split.
+        with_texts: Keep the captions' texts, which only models of text need.
 
     Raises:
         ManifestError: Missing tables, faulty headers, an empty split; without ``skip_bad`` also faulty lines,
@@ -171,6 +186,7 @@ def load_split(
         image_lines=np.array(images.lines, dtype=np.int64),
         image_index=image_index,
         n_skipped=len({line_number(item) for item in pairs.faults}),
+        texts=PackedStrings(row.text for row in pairs.rows) if with_texts else None,
     )
     keep = (audio_row >= 0) & (image_row >= 0)
     if not keep.all():

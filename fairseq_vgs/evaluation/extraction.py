@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import parse_conv_layers
+from fairseq_vgs.data.captions import TextUnits, units_file
 from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
@@ -35,6 +36,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 DEFAULT_BATCH_SECONDS = 120.0
+_MOST_CAPTIONS = 512  # in a batch: images take memory, however short captions are
 _DEFAULT_MAX_SECONDS = 10.0
 _DEFAULT_MAX_REGIONS = 36
 _DEFAULT_IMAGE_SIZE = 224
@@ -103,13 +105,14 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
 
     Raises:
         ManifestError: missing or faulty tables; every fault of a kind.
-        CheckpointError: the pictures do not fit the model.
+        CheckpointError: the pictures or the text units do not fit the model.
     """
     task, model = section(config, "task"), section(config, "model")
     manifest = ManifestFolder(folder)
     layers = parse_conv_layers(str(model["conv_feature_layers"]))
     skip_bad = bool(task.get("skip_bad", False))
-    table = load_split(manifest, split, layers=layers, skip_bad=skip_bad)
+    units = _units(manifest, task=task, model=model)
+    table = load_split(manifest, split, layers=layers, skip_bad=skip_bad, with_texts=units is not None)
     max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
     options = VgsDatasetOptions(
         layers=layers,
@@ -123,11 +126,11 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         skip_bad=skip_bad,
     )
     regions = _regions(manifest, table, task=task, model=model)
-    dataset = VgsDataset(table, options, regions=regions)
+    dataset = VgsDataset(table, options, regions=regions, units=units)
     if skip_bad:
         dataset = _without_bad_items(dataset)
     table = dataset.table
-    n_cut = int(np.count_nonzero(table.n_samples > options.max_samples))
+    n_cut = 0 if units else int(np.count_nonzero(table.n_samples > options.max_samples))
     if n_cut:
         logger.warning(
             "%d of %d captions are longer than %g s: the start is used", n_cut, len(table), max_seconds
@@ -175,7 +178,9 @@ def embed_split(
     encoder: Any = model.eval().to(device)
     longest = dataset.options.max_samples if dataset.options.pad_to_max else int(dataset.sizes.max())
     max_tokens = max(int(batch_seconds * SAMPLE_RATE), longest)
-    batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=max_tokens)
+    batches = dataset.batch_by_size(
+        dataset.ordered_indices(), max_tokens=max_tokens, max_sentences=_MOST_CAPTIONS
+    )
     if not (can_pad(encoder) or dataset.options.pad_to_max):
         batches = [part for batch in batches for part in _of_one_length(batch, dataset.sizes)]
     speech: list[Tensor | None] = [None] * len(split.audio_ids)
@@ -260,6 +265,25 @@ def _regions(
     return store
 
 
+def _units(
+    manifest: ManifestFolder, *, task: Mapping[str, Any], model: Mapping[str, Any]
+) -> TextUnits | None:
+    """Open the text units that the model was trained with: the run's file, or a copy in the data folder."""
+    if model.get("caption_encoder", "speech") != "text":
+        return None
+    trained_on = units_file(ManifestFolder(Path(task.get("data") or manifest.path)), task.get("text_units"))
+    wanted = model.get("text_units_sha256")
+    found = [path for path in (trained_on, units_file(manifest, None)) if path.is_file()]
+    for path in found:
+        units = TextUnits(path)
+        if units.sha256 == wanted:
+            return units
+    raise CheckpointError(
+        f"{trained_on}: must be the text units of the training (SHA-256 {wanted}), got "
+        f"{'others' if found else 'no file'}; put that file back, here or as {units_file(manifest, None)}"
+    )
+
+
 def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
     """Read every pair once, so that all models are measured on the same pairs: those that can be used."""
     n_pairs = len(dataset)
@@ -272,7 +296,8 @@ def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
             table.n_skipped,
             len(table),
         )
-    return VgsDataset(table, replace(dataset.options, skip_bad=False), regions=dataset.regions)
+    options = replace(dataset.options, skip_bad=False)
+    return VgsDataset(table, options, regions=dataset.regions, units=dataset.units)
 
 
 def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> FloatArray:

@@ -122,7 +122,8 @@ def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) ->
     """
     encoder: Any = model
     with ExitStack() as stack:
-        if bool(padding_mask.any()) and can_pad(model):
+        has_extractor = encoder.feature_extractor is not None  # text has none
+        if has_extractor and bool(padding_mask.any()) and can_pad(model):
             layers = parse_conv_layers(str(encoder.cfg.conv_feature_layers))
             lengths = (~padding_mask).sum(dim=1).tolist()
             stack.enter_context(_norms_of_valid_frames(encoder.feature_extractor, lengths, layers))

@@ -64,6 +64,16 @@ class VgsWav2Vec2Config(ImageBackboneConfig, Wav2Vec2Config):
             "authors' code, for imported weights"
         },
     )
+    caption_encoder: ChoiceEnum(["speech", "text"]) = field(  # type: ignore[valid-type]
+        default="speech",
+        metadata={"help": "speech, or text: its units take the place of frames, and there is no SSL"},
+    )
+    text_vocabulary: Optional[int] = field(
+        default=None, metadata={"help": "number of text units (text only); null: those of the task"}
+    )
+    text_units_sha256: Optional[str] = field(
+        default=None, metadata={"help": "which text units these are; the task fills it in (text only)"}
+    )
     embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
 
     speech_head: str = field(default="resdavenet", metadata={"help": "resdavenet (the paper) or attention"})
@@ -137,6 +147,8 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     With ``use_cls: false`` its SSL arm is fairseq's wav2vec 2.0, loss and gradients included.
     """
 
+    has_ssl = True
+
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         check_config(cfg)
         super().__init__(cfg, fast=str(cfg.arithmetic) == "fast")
@@ -167,7 +179,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     def build_model(cls, cfg: VgsWav2Vec2Config, task: Any = None) -> "VgsWav2Vec2Model":
         """Build the model, checking it against the task's data.
 
-        The task has filled in a null `image_dim`, so that the checkpoint's settings hold the number.
+        The task has filled in null settings (`image_dim`, text units), so that checkpoints hold the numbers.
 
         Raises:
             ValueError: a setting is impossible, or does not fit the task's pictures.
@@ -178,6 +190,10 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
                 f"model.image_dim: expected {region_dim}, the dims of the region features in task.data, got "
                 f"{cfg.image_dim}; set model.image_dim={region_dim}"
             )
+        if str(cfg.caption_encoder) == "text":
+            from fairseq_vgs.models.vgs_text import VgsTextModel  # a subclass of this one
+
+            return VgsTextModel(cfg)
         return cls(cfg)
 
     def forward(  # noqa: D417 - the first eight arguments are fairseq's

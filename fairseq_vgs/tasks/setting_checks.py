@@ -8,6 +8,7 @@ from typing import Any
 
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.data.captions import units_file
 from fairseq_vgs.data.masking import MIN_FRAMES
 from fairseq_vgs.manifest.errors import Fault
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -58,6 +59,11 @@ def check_config(cfg: Any) -> None:
         "a folder of audio lists where task.unpaired_ratio is set",
         cfg.unpaired_data,
     )
+    _expect(cfg.caption_input in ("speech", "text"), "caption_input", "speech or text", cfg.caption_input)
+    if cfg.caption_input == "text":
+        for key in ("unpaired_ratio", "probe_interval"):
+            got = getattr(cfg, key)
+            _expect(got == 0, key, "0 with model.caption_encoder=text, which has no SSL loss", got)
     if cfg.unpaired_data is not None and cfg.unpaired_ratio == 0:
         logger.warning("task.unpaired_data is not used while task.unpaired_ratio is 0")
 
@@ -71,6 +77,10 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
     if str(cfg.image_input) == "regions":
         needed += [folder.regions, folder.region_features]
     faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
+    units = units_file(folder, cfg.text_units)
+    if cfg.caption_input == "text" and not units.is_file():
+        step = "make it with fairseq-vgs prepare text, or correct task.text_units"
+        faults.append(Fault(str(units), f"text units are missing; {step}"))
     if cfg.unpaired_ratio and cfg.unpaired_data is not None:
         path = ManifestFolder(Path(cfg.unpaired_data)).audio_list(cfg.train_subset)
         if not path.is_file():

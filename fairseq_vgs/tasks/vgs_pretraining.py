@@ -29,6 +29,7 @@ from fairseq_vgs.tasks.launch_directory import make_paths_absolute
 from fairseq_vgs.tasks.probing import CooperationProbes
 from fairseq_vgs.tasks.random_numbers import separate_random_numbers
 from fairseq_vgs.tasks.setting_checks import check_config, missing_files
+from fairseq_vgs.tasks.text_units import load_units, name_units
 from fairseq_vgs.tasks.unused_gradients import drop_gradients
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
 
@@ -62,6 +63,14 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
         metadata={"help": "part kept of longer training speech: its start, or a random (seeded) part"},
     )
     normalize: bool = field(default=True, metadata={"help": "zero mean and unit variance per utterance"})
+    caption_input: str = field(
+        default="${oc.select:model.caption_encoder,speech}",
+        metadata={"help": "speech or text; the model's unless set"},
+    )
+    text_units: Optional[str] = field(
+        default=None,
+        metadata={"help": "SentencePiece model (caption_input=text); null: text/spm.model in task.data"},
+    )
     image_input: ChoiceEnum(["regions", "pictures"]) = field(  # type: ignore[valid-type]
         default="regions", metadata={"help": "regions (features and boxes) or pictures (raw)"}
     )
@@ -139,7 +148,7 @@ class VgsPretrainingTask(FairseqTask):
             ValueError: An impossible setting.
         """
         check_config(cfg)
-        make_paths_absolute(cfg, ("data", "unpaired_data"))
+        make_paths_absolute(cfg, ("data", "unpaired_data", "text_units"))
         answer_dataloader_question(cfg)
         return cls(cfg)
 
@@ -158,7 +167,7 @@ class VgsPretrainingTask(FairseqTask):
             raise ManifestError(Fault(str(self.folder.region_features), str(error))) from error
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """Build the model; a null ``model.image_dim`` becomes that of the region features.
+        """Build the model; null settings (``model.image_dim``, text units) become those of the data.
 
         It is written into the run's own settings, of which fairseq gives the model a copy: checkpoints hold
         the number, and load without the data.
@@ -171,6 +180,7 @@ class VgsPretrainingTask(FairseqTask):
             if faults:
                 raise ManifestError(faults)
             cfg.image_dim = self.region_dim
+        name_units(cfg, self.cfg, self.folder)
         return build_with_backbone(super().build_model, cfg, self.cfg, from_checkpoint=from_checkpoint)
 
     def build_criterion(self, cfg: Any) -> Any:
@@ -202,12 +212,20 @@ class VgsPretrainingTask(FairseqTask):
                 "both; copy its tables under another name"
             )
         options = dataset_options(self.cfg, training=training)
-        table = load_split(self.folder, split, layers=options.layers, skip_bad=options.skip_bad)
+        units = load_units(self.cfg, self.folder)
+        table = load_split(
+            self.folder,
+            split,
+            layers=options.layers,
+            skip_bad=options.skip_bad,
+            with_texts=units is not None,
+        )
         self.datasets[split] = VgsDataset(
             table,
             options,
             regions=self._load_regions(table) if str(self.cfg.image_input) == "regions" else None,
             unpaired=self._load_unpaired(options) if training else None,
+            units=units,
         )
         table = self.datasets[split].table
         hours = float(table.n_samples.sum()) / SAMPLE_RATE / 3600

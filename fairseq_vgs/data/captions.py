@@ -1,0 +1,117 @@
+"""Captions as text: the numbers of SentencePiece units in place of a waveform.
+
+Shapes: N pairs, L units of a caption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.data.bad_items import log_skipped
+from fairseq_vgs.data.tables import SplitTable
+from fairseq_vgs.manifest.errors import Fault, ManifestError
+from fairseq_vgs.manifest.folder import ManifestFolder
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+
+UNITS_NAME = "spm.model"
+_MAKE = "make it with fairseq-vgs prepare text, or set task.text_units"
+
+
+def units_file(folder: ManifestFolder, setting: str | None) -> Path:
+    """Return the file of the text units: ``task.text_units``, or what ``prepare text`` makes in a folder."""
+    return folder.text / UNITS_NAME if setting is None else Path(setting)
+
+
+class TextUnits:
+    """Units of ``fairseq-vgs prepare text``; the unknown one is among them.
+
+    Args:
+        path: A SentencePiece model.
+
+    Raises:
+        ManifestError: The file is missing or no such model, or sentencepiece is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            from sentencepiece import SentencePieceProcessor
+
+            model = path.read_bytes()
+            self._processor: Any = SentencePieceProcessor(model_proto=model)
+        except (ImportError, OSError, RuntimeError) as error:
+            if isinstance(error, ImportError):
+                what = f"needs sentencepiece ({error}); pip install 'fairseq_vgs[text]'"
+            elif isinstance(error, FileNotFoundError):
+                what = f"file of text units is missing; {_MAKE}"
+            else:
+                what = f"must be a SentencePiece model, could not be read ({error}); {_MAKE}"
+            raise ManifestError(Fault(str(path), what)) from error
+        self.sha256 = hashlib.sha256(model).hexdigest()
+
+    def __len__(self) -> int:
+        return int(self._processor.get_piece_size())
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the numbers of each text's units; none where the text has nothing but blanks."""
+        return list(self._processor.encode(list(texts), out_type=int))
+
+
+class CaptionTokens:
+    """The unit numbers of N captions in one array.
+
+    Attributes:
+        lengths: int64[N] units of each caption.
+    """
+
+    def __init__(self, captions: Iterable[Sequence[int]]) -> None:
+        captions = list(captions)
+        self.lengths: IntArray = np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
+        self._ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._tokens = np.fromiter((token for caption in captions for token in caption), dtype=np.int32)
+
+    def __getitem__(self, pair: int) -> IntArray:
+        """Return int64[L], a pair's units."""
+        return self._tokens[self._ends[pair] : self._ends[pair + 1]].astype(np.int64)
+
+
+def encode_captions(
+    table: SplitTable, units: TextUnits, *, skip_bad: bool = False
+) -> tuple[SplitTable, CaptionTokens]:
+    """Turn the texts of a split's pairs into units.
+
+    Args:
+        table: The split, loaded with its texts.
+        units: The units.
+        skip_bad: Leave out pairs without text, with a warning each, instead of refusing them.
+
+    Returns:
+        The table of the pairs that have a text, and their units.
+
+    Raises:
+        ManifestError: Pairs without text, all of them; with ``skip_bad`` only if no pair is left.
+    """
+    if table.texts is None:
+        raise ValueError(f"split {table.split!r}: expected a table with texts; load it with with_texts=True")
+    tokens = CaptionTokens(units.encode(list(table.texts)))
+    keep = tokens.lengths > 0
+    if keep.all():
+        return table, tokens
+    step = "add one, remove the pair, or skip such items with task.skip_bad=true"
+    what = f"pair has no text for model.caption_encoder=text; {step}"
+    faults = [Fault(table.audio.place(row), what) for row in table.audio_row[~keep].tolist()]
+    if not skip_bad:
+        raise ManifestError(faults)
+    log_skipped(faults)
+    logger.warning("split %r: %d pairs without text are skipped", table.split, len(faults))
+    return table.select(keep), CaptionTokens(tokens[pair] for pair in np.flatnonzero(keep).tolist())

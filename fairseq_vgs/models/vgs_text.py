@@ -1,0 +1,97 @@
+"""Captions as text in place of speech: what a model could reach that understood every word (an upper bound).
+
+Shapes: P captions, L units, D dims of the transformer, E embedding dims.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Config, VgsWav2Vec2Model
+
+
+class VgsTextModel(VgsWav2Vec2Model):
+    """The visually grounded branch over text units (``model.caption_encoder: text``).
+
+    Learned vectors of the units take the place of the extractor's frames; positional convolution, CLS vector,
+    layers 1..vgs_layer, speech head, image encoder and loss are those of speech. There is no SSL arm.
+    """
+
+    has_ssl = False
+
+    def __init__(self, cfg: VgsWav2Vec2Config) -> None:
+        if not cfg.text_vocabulary:
+            raise ValueError(
+                "model.text_vocabulary: expected the number of text units with model.caption_encoder=text, got "
+                f"{cfg.text_vocabulary} and no task to take it from; set model.text_vocabulary"
+            )
+        cfg = copy.deepcopy(cfg)
+        cfg.encoder_layers = cfg.vgs_layer  # those above serve SSL only
+        super().__init__(cfg)
+        for name in ("feature_extractor", "post_extract_proj", "layer_norm", "mask_emb"):
+            setattr(self, name, None)
+        for name in ("quantizer", "project_q", "target_glu", "final_proj", "project_inp", "input_quantizer"):
+            setattr(self, name, None)
+        self.unit_embedding = nn.Embedding(cfg.text_vocabulary, cfg.encoder_embed_dim)
+
+    def forward(
+        self,
+        source: Tensor,
+        padding_mask: Tensor | None = None,
+        *,
+        image: dict[str, Tensor] | None = None,
+        compute_ssl: bool = False,
+        compute_vgs: bool = True,
+        learned: tuple[str, ...] = (),
+        **of_speech: Any,
+    ) -> dict[str, Any]:
+        """Embed captions and pictures.
+
+        Args:
+            source: int64[P, L] units.
+            padding_mask: bool[P, L], true where a unit is padding.
+            image: pictures, as the image encoder reads them.
+            compute_ssl: must be off.
+            compute_vgs: must be on.
+            learned: which of ``logit_scale`` and ``logit_bias`` the loss uses.
+            of_speech: further arguments that only speech has.
+
+        Returns:
+            ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
+
+        Raises:
+            ValueError: masks, layers or the SSL loss are asked for, which text does not have.
+        """
+        asked = [name for name, value in of_speech.items() if value is not None and value is not False]
+        if image is None or compute_ssl or not compute_vgs or asked:
+            raise ValueError(
+                "model.caption_encoder: expected speech for the SSL loss, masks and layers, got text, which has"
+                f" the VGS loss only{f' (asked for {asked})' if asked else ''}; train with scenario=text"
+            )
+        with self._autocast(source.device):
+            output = self._vgs_branch(self._run_layers(source, padding_mask), image)
+            output.update(self._learned_scalars(learned))
+        self._record("vgs")
+        return output
+
+    def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Embed captions: int64[P, L], bool[P, L] -> f[P, E]."""
+        with self._autocast(source.device):
+            padding_mask = self._run_layers(source, padding_mask)
+            frames, cls = self.encoder.take_shared()
+            return self.speech_head(frames, cls=cls, padding_mask=padding_mask).float()
+
+    def ssl_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that nothing trains."""
+        if self.cfg.layer_norm_first:
+            yield from self.encoder.layer_norm.parameters()
+
+    def _run_layers(self, units: Tensor, padding_mask: Tensor | None) -> Tensor | None:
+        """Run all layers, whose result the encoder keeps; return the padding, None where there is none."""
+        if padding_mask is not None and not padding_mask.any():
+            padding_mask = None
+        x = self.dropout_input(self.unit_embedding(units))
+        self.encoder(x, padding_mask=padding_mask, layer=self.cfg.vgs_layer - 1)
+        return padding_mask

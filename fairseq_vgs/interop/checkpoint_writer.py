@@ -73,8 +73,11 @@ def write_checkpoint(
     state = {
         "args": None,
         "cfg": {
+            # fairseq's fine-tuning builds the task, whose settings refer to these two, and sets its data
+            "common": {"seed": 1},
+            "dataset": {"train_subset": "train"},
             "model": dict(model_settings),
-            "task": {"_name": "vgs_pretraining", **task_settings},
+            "task": {"_name": "vgs_pretraining", "data": "???", "normalize": True, **task_settings},
             "criterion": {"_name": "vgs_multitask", **criterion_settings},
         },
         "model": weights,

@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from fairseq_vgs.study.settings import SCENARIOS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "vgs"
-PRIMARIES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in ("base", "study"))
+PRIMARIES = sorted(
+    path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in ("base", "study", "finetune_ctc")
+)
 ALPHA = {"w2v2": [0.0], "vgs": [1.0], "vgs_plus": [0.5]}
 SCHEDULED = {name: name.split("_then_")[1] for name in SCENARIOS if "_then_" in name}
 
@@ -62,6 +64,18 @@ def test_base_model_on_gpus(run_config):
     assert cfg.lr_scheduler.warmup_updates == pytest.approx(0.1 * cfg.lr_scheduler.total_num_update)
     assert cfg.dataset.batch_size * cfg.distributed_training.distributed_world_size == 64
     assert not cfg.common.cpu
+
+
+def test_finetuning_is_fairseqs_own():
+    primary = OmegaConf.load(EXAMPLES / "finetune_ctc.yaml")
+    assert list(primary) == ["defaults"]
+    assert primary.defaults[0] == "_self_"
+    cfg = composed("finetune_ctc", "task.data=/text", "model.w2v_path=/checkpoint.pt")
+    names = (cfg.task._name, cfg.model._name, cfg.criterion._name)
+    assert names == ("audio_finetuning", "wav2vec_ctc", "ctc")
+    assert cfg.task.labels == "ltr"
+    assert cfg.model.layerdrop == 0.0  # the plugin's models refuse another
+    assert cfg.optimization.max_update > 1
 
 
 def test_command_line_wins():

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
-from fairseq_vgs.modules.masked_norm import MaskedGroupNorm
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _norms_of_valid_frames(extractor: Any, lengths: Sequence[int], layers: ConvL
     for number, block in enumerate(extractor.conv_layers, start=1):
         for place, norm in enumerate(block):
             if isinstance(norm, nn.GroupNorm):
-                counts = torch.tensor([n_frames(length, layers[:number]) for length in lengths])
+                counts = [n_frames(length, layers[:number]) for length in lengths]
                 found.append((block, place, norm, counts))
     try:
         for block, place, norm, counts in found:
@@ -178,18 +177,20 @@ def _norms_of_valid_frames(extractor: Any, lengths: Sequence[int], layers: ConvL
 
 
 class _ValidFramesNorm(nn.Module):
-    """A group norm with another's weights, over the first ``counts`` int64[B] frames of f[B, C, T]."""
+    """A group norm over the first ``counts`` frames of each row; the others become zero.
 
-    def __init__(self, norm: nn.GroupNorm, counts: Tensor) -> None:
+    Row by row: the masked norm of training needs four times the memory of the extractor's widest layer.
+    """
+
+    def __init__(self, norm: nn.GroupNorm, counts: Sequence[int]) -> None:
         super().__init__()
-        self.norm = MaskedGroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps)
-        self.norm.weight, self.norm.bias = norm.weight, norm.bias
-        self.counts = counts
+        self.norm, self.counts = norm, counts
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise f[B, C, T]."""
-        frames = torch.arange(x.size(2), device=x.device)
-        normed: Tensor = self.norm(x, frames < self.counts.to(x.device).unsqueeze(1))
+        normed = torch.zeros_like(x)
+        for row, count in enumerate(self.counts):
+            normed[row, :, :count] = self.norm(x[row : row + 1, :, :count])[0]
         return normed
 
 

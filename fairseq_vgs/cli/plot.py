@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 NAME = "plot"
-HELP = "draw losses, recalls, cooperation probes of a training run, or phone ABX by layer"
+HELP = "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer"
 EPILOG = """\
 examples:
   fairseq-vgs plot training outputs/vgs/RUN/history.jsonl training.png
+  fairseq-vgs plot recall RUN1/history.jsonl RUN2/history.jsonl recall.png --titles VGS VGS+
   fairseq-vgs plot probes outputs/vgs/RUN/probes.jsonl probes.png
   fairseq-vgs plot abx checkpoint_best_abx_within_within abx.png
+  fairseq-vgs plot lexical checkpoint_best_lexical_test words.png
 
-LOG of a training plot is the run's history.jsonl, which has every update. Logs of fairseq are read too:
-common.log_file and hydra_train.log, as JSON (common.log_format=json) or as plain text (mostly one point per
-epoch). Probes are written by runs with task.probe_interval=N.
+LOG of a training or recall plot is the run's history.jsonl, which has every update. Logs of fairseq are read
+too: common.log_file and hydra_train.log, as JSON (common.log_format=json) or as plain text (mostly one point
+per epoch). Probes are written by runs with task.probe_interval=N.
 """
 
 
@@ -32,11 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)",
         log="the run's probes.jsonl",
     )
-    abx = _kind_parser(kinds, "abx", "phone ABX error of every layer, with chance")
-    abx.add_argument(
-        "results", type=Path, nargs="+", metavar="RESULTS", help="folder of fairseq-vgs evaluate abx"
-    )
-    _add_output(abx)
+    recall = _kind_parser(kinds, "recall", "recall of several runs over updates, with chance")
+    recall.add_argument("log", type=Path, nargs="+", metavar="LOG", help="logs of the runs")
+    recall.add_argument("--titles", nargs="+", metavar="TITLE", help="one for each log (default: the logs)")
+    _add_output(recall)
+    for name, summary in (
+        ("abx", "phone ABX error of every layer, with chance"),
+        ("lexical", "recall of words of every layer, with chance"),
+    ):
+        layers = _kind_parser(kinds, name, summary)
+        layers.add_argument(
+            "results", type=Path, nargs="+", metavar="RESULTS", help=f"folder of fairseq-vgs evaluate {name}"
+        )
+        _add_output(layers)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +55,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.suffix.lower() != ".png":
         raise ManifestError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
-    table = {"training": _plot_training, "probes": _plot_probes, "abx": _plot_abx}[args.plot](args)
+    draw = {
+        "training": _plot_training,
+        "recall": _plot_recall,
+        "probes": _plot_probes,
+        "abx": _plot_layers,
+        "lexical": _plot_layers,
+    }[args.plot]
+    table = draw(args)
     print(args.output)
     print(table)
     return 0
@@ -91,8 +108,22 @@ def _plot_probes(args: argparse.Namespace) -> Path:
     return plot_probes(read_probes(args.log), args.output, force=args.force)
 
 
-def _plot_abx(args: argparse.Namespace) -> Path:
-    from fairseq_vgs.evaluation.abx_plot import plot_abx
-    from fairseq_vgs.evaluation.abx_results import read_abx
+def _plot_recall(args: argparse.Namespace) -> Path:
+    from fairseq_vgs.evaluation.plots import plot_recall
+    from fairseq_vgs.evaluation.training_log import read_training_log
+    from fairseq_vgs.manifest.errors import ManifestError, fault
 
-    return plot_abx({str(folder): read_abx(folder) for folder in args.results}, args.output, force=args.force)
+    titles = args.titles or [str(log) for log in args.log]
+    if len(titles) != len(args.log) or len(set(titles)) != len(titles):
+        expected = f"must be {len(args.log)} different ones, one for each log"
+        raise ManifestError(fault("--titles", expected, titles, "give every log once and a title for each"))
+    logs = {title: read_training_log(log) for title, log in zip(titles, args.log, strict=True)}
+    return plot_recall(logs, args.output, force=args.force)
+
+
+def _plot_layers(args: argparse.Namespace) -> Path:
+    from fairseq_vgs.evaluation.layer_plot import plot_layers
+    from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
+
+    results = {str(path): read_metrics(path / METRICS_NAME, kind=args.plot) for path in args.results}
+    return plot_layers(results, args.output, force=args.force)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ _LOSSES = {
     "vgs_loss": "VGS",
     "ssl_loss": "SSL",
 }
+_COMPARED_CUTOFFS = (1, 10)
 _DIRECTIONS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
 
 
@@ -67,6 +69,21 @@ def plot_training(log: TrainingLog, output: Path, *, force: bool = False) -> Pat
     return write_plot(panels, output, force=force)
 
 
+def plot_recall(logs: Mapping[str, TrainingLog], output: Path, *, force: bool = False) -> Path:
+    """Draw R@1 and R@10 of several runs over updates, a line for each; files as `plot_training` writes them.
+
+    Args:
+        logs: curves of each run by its title.
+        output: the PNG.
+        force: replace existing files.
+
+    Raises:
+        TrainingLogError: a log has no recalls.
+        FileExistsError: a file exists and ``force`` is off.
+    """
+    return write_plot(recall_panels(logs), output, force=force)
+
+
 def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) -> Path:
     """Draw panels; write the PNG and, beside it, ``<name>.csv``, as `plot_training` says.
 
@@ -112,6 +129,30 @@ def training_panels(log: TrainingLog) -> list[Panel]:
     return [panel for panel in panels if panel.series]
 
 
+def recall_panels(logs: Mapping[str, TrainingLog]) -> list[Panel]:
+    """Choose what `plot_recall` shows: a panel for each direction and cutoff.
+
+    Raises:
+        TrainingLogError: a log has no recalls.
+    """
+    panels, drawn = [], set()
+    for direction, name in _DIRECTIONS.items():
+        for k in _COMPARED_CUTOFFS:
+            panel = Panel(f"{name}, R@{k}", "recall, %", limits=(0.0, 100.0))
+            for colour, (title, log) in zip(cycle(COLOURS), logs.items(), strict=False):
+                series = _recall_series(log, direction, k, title=title, colour=colour)
+                panel.series += series
+                drawn.update([title] if series else [])
+            panels.append(panel)
+    for title in logs:
+        if title not in drawn:
+            raise TrainingLogError(
+                f"{title}: log must hold recalls over updates, got none; validate in training, or give its "
+                "history.jsonl"
+            )
+    return [panel for panel in panels if panel.series]
+
+
 def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float | None:
     """Return chance R@k in percent from the pool sizes in the log; None if they were not logged.
 
@@ -133,6 +174,22 @@ def _loss_panel(log: TrainingLog) -> Panel:
             if curve is not None:
                 panel.series.append(Series(f"{label}, {part}", curve, colour, dashed=part != TRAIN))
     return panel
+
+
+def _recall_series(log: TrainingLog, direction: str, k: int, *, title: str, colour: str) -> list[Series]:
+    """Return a run's curve on each validation subset; subsets are named where there are several."""
+    found = {part: log.curve(part, f"{direction}_r{k}") for part in log.validation_parts}
+    return [
+        Series(
+            title if len(found) == 1 else f"{title}, {part}",
+            curve,
+            colour,
+            dashed=number > 0,
+            chance=recall_chance(log, part, direction, k),
+        )
+        for number, (part, curve) in enumerate(found.items())
+        if curve is not None
+    ]
 
 
 def _recall_panel(log: TrainingLog, direction: str) -> Panel:
@@ -161,7 +218,7 @@ def _alpha_panel(log: TrainingLog) -> Panel:
 
 def _draw(panels: Sequence[Panel]) -> Any:
     figure_class, canvas_class = matplotlib_classes()
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = figure_class(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
     canvas_class(figure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fairseq_vgs.cli.main import main
@@ -23,6 +25,19 @@ def test_picture_and_table_are_written_and_named(log, tmp_path, capsys):
     assert captured.out.split() == [str(output), str(output.with_suffix(".csv"))]
     assert "resumed 1 times" in captured.err
     assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_recall_of_several_runs(tmp_path, capsys):
+    logs = [str(tmp_path / name / "history.jsonl") for name in ("a", "b")]
+    for path in logs:
+        history = TrainingHistory(Path(path))
+        history.append("valid", 4, {"speech_to_image_r1": 5.0})
+    output = tmp_path / "recall.png"
+    assert main(["plot", "recall", *logs, str(output), "--titles", "VGS", "VGS+"]) == 0
+    assert capsys.readouterr().out.split() == [str(output), str(output.with_suffix(".csv"))]
+    assert "VGS+,4,5.0" in output.with_suffix(".csv").read_text(encoding="utf-8")
+    assert main(["plot", "recall", *logs, str(tmp_path / "other.png"), "--titles", "one"]) == 1
+    assert "must be 2 different ones" in capsys.readouterr().err
 
 
 def test_probes(tmp_path, capsys):

@@ -43,6 +43,27 @@ def test_png_and_csv_hold_the_curves(log, tmp_path):
     assert {row["unit"] for row in rows} == {"nats per item", "recall, %", "alpha"}
 
 
+def test_recall_of_several_runs(log, tmp_path):
+    other = parse_training_log(['{"valid_speech_to_image_r1": 7, "valid_num_updates": 5}'])
+    table = plots.plot_recall({"VGS": log, "VGS+": other}, tmp_path / "recall.png")
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["panel"] for row in rows} == {
+        f"{direction}, R@{k}" for direction in ("speech → image", "image → speech") for k in (1, 10)
+    }
+    first = [row for row in rows if row["panel"] == "speech → image, R@1"]
+    assert [(row["series"], row["update"], float(row["value"])) for row in first] == [
+        ("VGS", "10", 11.0),
+        ("VGS", "20", 21.0),
+        ("VGS", "30", 31.0),
+        ("VGS+", "5", 7.0),
+        ("VGS (chance)", "", pytest.approx(2.0)),
+    ]
+    silent = parse_training_log(['{"loss": 1, "num_updates": 1}'])
+    with pytest.raises(TrainingLogError, match="silent: log must hold recalls"):
+        plots.plot_recall({"silent+": log, "silent": silent}, tmp_path / "other.png")
+
+
 def test_chance_comes_from_the_pool_in_the_log(log):
     assert plots.recall_chance(log, "valid", "speech_to_image", 5) == pytest.approx(10.0)
     chance = plots.recall_chance(log, "valid", "image_to_speech", 5)

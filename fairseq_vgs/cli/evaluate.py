@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -160,7 +159,10 @@ def run_retrieval(args: argparse.Namespace) -> int:
             folder=args.data,
             split=args.split,
         ).as_json(),
-        "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": _peak_memory_mb()},
+        "cost": {
+            "seconds": round(time.perf_counter() - start, 2),
+            "peak_memory_mb": results.peak_memory_mb(),
+        },
     }
     within: dict[str, Mapping[str, Metric]] = {}
     baselines = {name: found for name, found in ranks.items() if name != "trained"}
@@ -281,11 +283,6 @@ def _print(
     if within:
         print(f"\nwithin {retrieval_pools.describe(content['folds'])}\n")
         print(retrieval_pools.format_table({titles[name]: metrics for name, metrics in within.items()}))
-
-
-def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def _positive_number(text: str) -> float:

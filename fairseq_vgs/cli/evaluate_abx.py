@@ -171,7 +171,10 @@ def run_abx(args: argparse.Namespace) -> int:
         "provenance": results.provenance(
             command=args.command, seed=args.seed, folder=args.folder, split=args.split
         ).as_json(),
-        "cost": {"seconds": round(time.perf_counter() - start, 2)},
+        "cost": {
+            "seconds": round(time.perf_counter() - start, 2),
+            "peak_memory_mb": results.peak_memory_mb(),
+        },
     }
     abx_results.write_abx(output, metrics=content, models=models, force=args.force)
     if args.json:

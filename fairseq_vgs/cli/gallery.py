@@ -104,11 +104,14 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
     from fairseq_vgs.fairseq_check import require_fairseq
 
     require_fairseq()
-    from fairseq_vgs.evaluation.checkpoints import load_checkpoint
+    from fairseq_vgs.evaluation.checkpoints import load_checkpoint, section
     from fairseq_vgs.evaluation.extraction import open_split
     from fairseq_vgs.evaluation.occlusion import Occlusion
 
     checkpoint = load_checkpoint(path)
+    if section(checkpoint.config, "model").get("caption_encoder", "speech") != "speech":
+        print("note: no heat maps on the page; the model reads text, not speech", file=sys.stderr)
+        return None
     split = open_split(args.data, str(metrics["split"]), config=checkpoint.config)
     return Occlusion(checkpoint, split, device=args.device)
 

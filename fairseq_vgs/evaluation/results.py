@@ -12,6 +12,8 @@ import json
 import math
 import os
 import platform
+import resource
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -146,6 +148,12 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(terse=True),
         "cpu": _cpu_name(),
     }
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory this process has held so far, in megabytes, Python's own included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 
 import pytest
 from support.abx_material import write_checkpoint, write_recordings
@@ -34,6 +35,8 @@ def test_table_and_files(folder, checkpoint, tmp_path, capsys):
     assert metrics["checkpoint"]["sha256"] == sha256_file(checkpoint)
     assert metrics["items"] == {"file": "phones.item", "sha256": sha256_file(folder / "phones.item")}
     assert metrics["condition"]["max_size_group"] == 10
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    assert 50 < metrics["cost"]["peak_memory_mb"] <= most + 0.1
     assert list(metrics["models"]) == ["trained", "untrained", "mfcc"]
     assert [metrics["models"][name]["frame_rate"] for name in metrics["models"]] == [50.0, 50.0, 100.0]
     figure = metrics["models"]["trained"]["metrics"]["layer_2"]

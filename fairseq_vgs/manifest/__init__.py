@@ -4,16 +4,26 @@ from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.location import MediaLocation, open_media, read_bytes, resolve
-from fairseq_vgs.manifest.schema import AudioList, AudioRow, ImageRow, ImageTable, PairRow, RegionRow
+from fairseq_vgs.manifest.schema import (
+    AudioList,
+    AudioRow,
+    ImageRow,
+    ImageTable,
+    PairRow,
+    RegionRow,
+    UtteranceRow,
+)
 from fairseq_vgs.manifest.tables import (
     read_audio_list,
     read_images,
     read_pairs,
     read_regions,
+    read_utterances,
     write_audio_list,
     write_images,
     write_pairs,
     write_regions,
+    write_utterances,
 )
 
 __all__ = [
@@ -27,6 +37,7 @@ __all__ = [
     "MediaLocation",
     "PairRow",
     "RegionRow",
+    "UtteranceRow",
     "atomic_write",
     "fault",
     "open_media",
@@ -35,9 +46,11 @@ __all__ = [
     "read_images",
     "read_pairs",
     "read_regions",
+    "read_utterances",
     "resolve",
     "write_audio_list",
     "write_images",
     "write_pairs",
     "write_regions",
+    "write_utterances",
 ]

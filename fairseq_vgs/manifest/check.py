@@ -16,12 +16,20 @@ from fairseq_vgs.manifest.media_check import MediaCheck, Progress
 from fairseq_vgs.manifest.parsing import Table, line_number
 from fairseq_vgs.manifest.references import (
     feature_rows_out_of_range,
+    images_of_nothing,
     images_without_regions,
+    paired_utterances,
     unknown_audio,
     unknown_images,
 )
-from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
-from fairseq_vgs.manifest.tables import scan_audio_list, scan_images, scan_pairs, scan_regions
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, UtteranceRow
+from fairseq_vgs.manifest.tables import (
+    scan_audio_list,
+    scan_images,
+    scan_pairs,
+    scan_regions,
+    scan_utterances,
+)
 
 
 @dataclass
@@ -45,6 +53,7 @@ class CheckReport:
 class _Tables:
     audio: dict[str, Table[AudioRow]]
     pairs: dict[str, Table[PairRow]]
+    utterances: dict[str, Table[UtteranceRow]]
     images: Table[ImageRow] | None
     regions: Table[RegionRow] | None
 
@@ -94,13 +103,19 @@ def _read_tables(files: ManifestFolder) -> _Tables:
     return _Tables(
         audio={split: scan_audio_list(files.audio_list(split)) for split in splits},
         pairs={split: scan_pairs(files.pairs(split)) for split in splits if files.pairs(split).exists()},
+        utterances={
+            split: scan_utterances(files.utterances(split))
+            for split in splits
+            if files.utterances(split).exists()
+        },
         images=scan_images(files.images) if files.images.exists() else None,
         regions=scan_regions(files.regions) if files.regions.exists() else None,
     )
 
 
 def _table_faults(tables: _Tables) -> Iterator[Fault]:
-    for table in (*tables.audio.values(), *tables.pairs.values(), tables.images, tables.regions):
+    splits = (tables.audio, tables.pairs, tables.utterances)
+    for table in (*(table for kind in splits for table in kind.values()), tables.images, tables.regions):
         if table is not None:
             yield from table.faults
 
@@ -122,14 +137,20 @@ def _missing_files(files: ManifestFolder, tables: _Tables) -> Iterator[Fault]:
 
 def _reference_faults(tables: _Tables) -> Iterator[Fault]:
     known_images = {row.image_id for row in tables.images.rows} if tables.images is not None else set()
+    for split, utterances in tables.utterances.items():
+        yield from unknown_audio(utterances, tables.audio[split])
+        if split in tables.pairs:
+            yield from paired_utterances(utterances, tables.pairs[split])
     for split, pairs in tables.pairs.items():
         yield from unknown_audio(pairs, tables.audio[split])
         if tables.images is not None:
             yield from unknown_images(pairs, tables.images)
         if tables.regions is not None:
             yield from images_without_regions(pairs, tables.regions, known_images)
-    if tables.regions is not None and tables.images is not None:
-        yield from unknown_images(tables.regions, tables.images)
+    if tables.images is not None:
+        yield from images_of_nothing(tables.images, tables.regions)
+        if tables.regions is not None:
+            yield from unknown_images(tables.regions, tables.images)
 
 
 def _feature_faults(files: ManifestFolder, tables: _Tables, *, read_media: bool) -> Iterator[Fault]:

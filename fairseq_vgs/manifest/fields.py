@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fairseq_vgs.manifest.location import split_entry
 
 # Plain digits only: int() would also take '1_000', ' 7' and digits of other scripts, as few readers do.
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_MAX_DIGITS = 18
+_DIGITS = re.compile(rf"[0-9]{{1,{_MAX_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def media_path(name: str) -> Column:
 
 def optional_media_path(name: str) -> Column:
     """Return a column of paths as ``media_path``, or empty where there is no medium."""
-    return Column(name, lambda text: _parse_media_path(text) if text else text, _render_text)
+    return Column(name, _parse_optional_media_path, _render_text)
 
 
 def positive_integer(name: str) -> Column:
@@ -65,6 +66,16 @@ def row_number(name: str) -> Column:
 def share(name: str) -> Column:
     """Return a column of numbers from 0 to 1."""
     return Column(name, _parse_share, _render_number)
+
+
+def parse_all(column: Column, texts: tuple[str, ...]) -> Sequence[Any]:
+    """Read the values of a column in many rows: those that ``column.parse`` gives, sooner where it can.
+
+    Raises:
+        ValueError: As ``column.parse`` for one of them.
+    """
+    values = _ALL_PLAIN.get(column.parse, _none)(texts)
+    return [column.parse(text) for text in texts] if values is None else values
 
 
 def _parse_trimmed(text: str) -> str:
@@ -83,6 +94,10 @@ def _parse_identifier(text: str) -> str:
 def _parse_media_path(text: str) -> str:
     split_entry(_parse_identifier(text))
     return text
+
+
+def _parse_optional_media_path(text: str) -> str:
+    return _parse_media_path(text) if text else text
 
 
 def _parse_positive_integer(text: str) -> int:
@@ -106,6 +121,47 @@ def _parse_share(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError("must be a number in [0, 1]")
     return value
+
+
+# Each of these returns the values where all texts are plain, else None.
+
+
+def _none(texts: tuple[str, ...]) -> None:  # noqa: ARG001 - as the others
+    return None
+
+
+def _all_trimmed(texts: tuple[str, ...]) -> Sequence[str] | None:
+    return texts if tuple(map(str.strip, texts)) == texts else None
+
+
+def _all_identifiers(texts: tuple[str, ...]) -> Sequence[str] | None:
+    return _all_trimmed(texts) if all(texts) else None
+
+
+def _all_plain_paths(texts: tuple[str, ...]) -> Sequence[str] | None:
+    """Archive entries, which have colons, are not plain; nor is what may be absolute or climb."""
+    joined = "\n" + "\n".join(texts)
+    odd = any(mark in joined for mark in (":", "..", "\n/", "\0"))
+    lower = joined.lower()
+    return None if odd or ".zip" in lower or ".tar" in lower else _all_identifiers(texts)
+
+
+def _all_positive_integers(texts: tuple[str, ...]) -> Sequence[int] | None:
+    joined = "".join(texts)
+    if not (joined.isascii() and joined.isdigit() and all(texts) and max(map(len, texts)) <= _MAX_DIGITS):
+        return None
+    values = list(map(int, texts))
+    return values if min(values) > 0 else None
+
+
+_ALL_PLAIN: dict[Callable[[str], Any], Callable[[tuple[str, ...]], Sequence[Any] | None]] = {
+    str: lambda texts: texts,
+    _parse_trimmed: _all_trimmed,
+    _parse_identifier: _all_identifiers,
+    _parse_media_path: _all_plain_paths,
+    _parse_optional_media_path: _all_plain_paths,
+    _parse_positive_integer: _all_positive_integers,
+}
 
 
 def _render_text(value: Any) -> str:

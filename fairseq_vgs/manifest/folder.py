@@ -7,6 +7,7 @@ from pathlib import Path
 
 STANDARD_SPLITS = ("train", "valid", "test")
 _PAIRS_SUFFIX = ".pairs.tsv"
+_UTTERANCES_SUFFIX = ".utterances.tsv"
 _TABLE_NAMES = ("images.tsv", "regions.tsv")
 
 
@@ -27,6 +28,10 @@ class ManifestFolder:
     def pairs(self, split: str) -> Path:
         """Return the pair table of a split."""
         return self.path / f"{split}{_PAIRS_SUFFIX}"
+
+    def utterances(self, split: str) -> Path:
+        """Return the table of speakers and texts of a split's utterances that are in no pair."""
+        return self.path / f"{split}{_UTTERANCES_SUFFIX}"
 
     @property
     def images(self) -> Path:
@@ -56,13 +61,15 @@ class ManifestFolder:
     def splits(self) -> list[str]:
         """Return the splits found here: train, valid, test first, then others by name.
 
-        A split has a pair table, or an audio list: a ``.tsv`` whose first line holds no tab. Tables of other
-        kinds that somebody keeps in the folder are no splits.
+        A split has a table of pairs or utterances, or an audio list: a ``.tsv`` whose first line holds no
+        tab. Tables of other kinds that somebody keeps in the folder are no splits.
         """
         found = set()
         for path in self.path.glob("*.tsv"):
             if path.name.endswith(_PAIRS_SUFFIX):
                 found.add(path.name.removesuffix(_PAIRS_SUFFIX))
+            elif path.name.endswith(_UTTERANCES_SUFFIX):
+                found.add(path.name.removesuffix(_UTTERANCES_SUFFIX))
             elif path.name in _TABLE_NAMES:
                 continue
             elif path.stem in STANDARD_SPLITS or _first_line_is_a_root(path):

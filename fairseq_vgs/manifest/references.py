@@ -6,19 +6,30 @@ from collections.abc import Container
 
 from fairseq_vgs.manifest.errors import Fault, fault
 from fairseq_vgs.manifest.parsing import CORRECT_LINE, Table
-from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
+from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, UtteranceRow
 
 
-def unknown_audio(pairs: Table[PairRow], audio: Table[AudioRow]) -> list[Fault]:
-    """Return the pairs whose utterance is not in the split's audio list."""
+def unknown_audio(table: Table[PairRow] | Table[UtteranceRow], audio: Table[AudioRow]) -> list[Fault]:
+    """Return the pairs, or utterances, that are not in the split's audio list."""
     if not audio.usable:
         return []
     known = {row.audio_id for row in audio.rows} | audio.doubtful
     expected = f"audio_id must be in {audio.name}"
     return [
-        fault(f"{pairs.name}:{line}", expected, row.audio_id, CORRECT_LINE)
-        for line, row in zip(pairs.lines, pairs.rows, strict=True)
+        fault(f"{table.name}:{line}", expected, row.audio_id, CORRECT_LINE)
+        for line, row in zip(table.lines, table.rows, strict=True)
         if row.audio_id not in known
+    ]
+
+
+def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) -> list[Fault]:
+    """Return the utterances that a pair tells speaker and text of, too: one of the two could be wrong."""
+    paired = {row.audio_id for row in pairs.rows}
+    expected = f"audio_id must not be in {pairs.name} too"
+    return [
+        fault(f"{utterances.name}:{line}", expected, row.audio_id, "remove the line; a pair has both columns")
+        for line, row in zip(utterances.lines, utterances.rows, strict=True)
+        if row.audio_id in paired
     ]
 
 
@@ -53,6 +64,19 @@ def images_without_regions(
         step = f"add its regions, or remove {regions.name} to train from pictures"
         faults.append(Fault(f"{pairs.name}:{line}", f"{expected}, got none for {image_id!r}; {step}"))
     return faults
+
+
+def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None) -> list[Fault]:
+    """Return the images of which there is neither a picture nor a region."""
+    if regions is not None and not regions.usable:
+        return []
+    have_regions = {row.image_id for row in regions.rows} | regions.doubtful if regions is not None else set()
+    message = "path must name a picture, or regions.tsv regions of the image, got neither; add one of them"
+    return [
+        Fault(f"{images.name}:{line}", message)
+        for line, row in zip(images.lines, images.rows, strict=True)
+        if not row.path and row.image_id not in have_regions
+    ]
 
 
 def feature_rows_out_of_range(regions: Table[RegionRow], n_rows: int) -> list[Fault]:

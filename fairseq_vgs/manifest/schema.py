@@ -29,8 +29,20 @@ class PairRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UtteranceRow:
+    """What is known of an utterance in no pair; speaker and text may be empty."""
+
+    audio_id: str
+    speaker: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One picture: path (file or archive entry) below the table's root, size in pixels, group of equals."""
+    """One picture: path (file or archive entry) below the table's root, size in pixels, group of equals.
+
+    The path is empty where there are only regions of the picture.
+    """
 
     image_id: str
     path: str

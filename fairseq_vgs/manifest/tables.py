@@ -1,4 +1,4 @@
-"""The tables of a manifest folder: audio lists, pairs, images, regions.
+"""The tables of a manifest folder: audio lists, pairs, utterances, images, regions.
 
 ``read_*`` and ``write_*`` raise ``ManifestError`` naming all faulty lines; writers refuse what readers would.
 ``scan_*`` return what can be read together with the faults, for the checker.
@@ -18,6 +18,7 @@ from fairseq_vgs.manifest.fields import (
     identifier,
     media_path,
     optional,
+    optional_media_path,
     positive_integer,
     row_number,
     share,
@@ -31,7 +32,15 @@ from fairseq_vgs.manifest.parsing import (
     read_lines,
     render_rows,
 )
-from fairseq_vgs.manifest.schema import AudioList, AudioRow, ImageRow, ImageTable, PairRow, RegionRow
+from fairseq_vgs.manifest.schema import (
+    AudioList,
+    AudioRow,
+    ImageRow,
+    ImageTable,
+    PairRow,
+    RegionRow,
+    UtteranceRow,
+)
 
 Row = TypeVar("Row")
 _ROOT_MARK = "#root\t"
@@ -51,10 +60,16 @@ PAIRS = TableFormat(
     unique=("audio_id",),
     noun="pair",
 )
+UTTERANCES = TableFormat(
+    (identifier("audio_id"), optional("speaker"), free_text("text")),
+    UtteranceRow,
+    unique=("audio_id",),
+    noun="utterance",
+)
 IMAGES = TableFormat(
     (
         identifier("image_id"),
-        media_path("path"),
+        optional_media_path("path"),
         positive_integer("width"),
         positive_integer("height"),
         optional("group"),
@@ -86,6 +101,11 @@ def read_pairs(path: Path) -> tuple[PairRow, ...]:
     return _strict(scan_pairs(path)).rows
 
 
+def read_utterances(path: Path) -> tuple[UtteranceRow, ...]:
+    """Read the table of speakers and texts of utterances that are in no pair."""
+    return _strict(scan_utterances(path)).rows
+
+
 def read_images(path: Path) -> ImageTable:
     """Read an image table; its root works as an audio list's."""
     table = _strict(scan_images(path))
@@ -105,6 +125,11 @@ def write_audio_list(path: Path, rows: Iterable[AudioRow], *, root: Path | str, 
 def write_pairs(path: Path, rows: Iterable[PairRow], *, force: bool = False) -> None:
     """Write a pair table."""
     _write(Path(path), [_header(PAIRS)], rows, PAIRS, force=force)
+
+
+def write_utterances(path: Path, rows: Iterable[UtteranceRow], *, force: bool = False) -> None:
+    """Write the table of utterances that are in no pair."""
+    _write(Path(path), [_header(UTTERANCES)], rows, UTTERANCES, force=force)
 
 
 def write_images(
@@ -127,6 +152,11 @@ def scan_audio_list(path: Path) -> Table[AudioRow]:
 def scan_pairs(path: Path) -> Table[PairRow]:
     """Read a pair table as far as possible."""
     return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, PAIRS))
+
+
+def scan_utterances(path: Path) -> Table[UtteranceRow]:
+    """Read a table of utterances as far as possible."""
+    return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, UTTERANCES))
 
 
 def scan_images(path: Path) -> Table[ImageRow]:

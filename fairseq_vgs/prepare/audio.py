@@ -84,10 +84,11 @@ def content_hash(samples: Samples) -> str:
     return hashlib.sha256(to_int16(samples).tobytes()).hexdigest()
 
 
-def encode_flac(samples: Samples) -> bytes:
-    """Returns a mono 16-bit FLAC file at ``SAMPLE_RATE``."""
+def encode_flac(samples: Samples | NDArray[np.int16]) -> bytes:
+    """Returns a mono 16-bit FLAC file at ``SAMPLE_RATE``; 16-bit samples are kept as they are."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, to_int16(samples), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    integers = samples if samples.dtype == np.int16 else to_int16(np.asarray(samples, np.float64))
+    soundfile.write(buffer, integers, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 

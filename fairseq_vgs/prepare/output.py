@@ -78,18 +78,34 @@ def staged_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     folder = folder.absolute()
     refuse_output(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    staging = folder.parent / f".{folder.name}.{mark}.partial"
-    retired = folder.parent / f".{folder.name}.{mark}.old"
+    staging = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     staging.mkdir()
     try:
         yield staging
-        refuse_output(folder, force=force)
+        put_in_place(staging, folder, force=force)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def put_in_place(staging: Path, folder: Path, *, force: bool) -> None:
+    """Gives a complete folder its name; an older one is removed only when the new one stands there.
+
+    Args:
+        staging: the folder, on the same file system.
+        folder: its name and place to be, absolute.
+        force: replace an older folder if it is one of ours.
+
+    Raises:
+        ManifestError: the folder exists and ``force`` is off, or it is none of ours.
+    """
+    refuse_output(folder, force=force)
+    retired = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.old"
+    try:
         if os.path.lexists(folder):
             folder.rename(retired)
         staging.rename(folder)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
         if retired.exists() and not folder.exists():
             retired.rename(folder)
         raise

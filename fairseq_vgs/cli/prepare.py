@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fairseq_vgs.cli.build_options import add_output_options, progress_bar, summary_table
 from fairseq_vgs.cli.prepare_items import add_items
+from fairseq_vgs.cli.prepare_own import add_librispeech, add_pairs
 from fairseq_vgs.cli.prepare_text import add_text
-
-if TYPE_CHECKING:
-    from fairseq_vgs.prepare.parallel import Progress
 
 NAME = "prepare"
 HELP = "build a data folder from a corpus"
@@ -29,7 +25,6 @@ examples:
   fairseq-vgs prepare tuxpaint STAMPS DATA --language fr   from the unpacked Debian package
 """
 EMBEDDED = Path("manifests", "embedded")
-MAX_DEFAULT_JOBS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpora = parser.add_subparsers(title="corpora", metavar="CORPUS", required=True)
     _add_tuxpaint(corpora)
     _add_scenes(corpora)
+    add_librispeech(corpora)
+    add_pairs(corpora)
     add_items(corpora)
     add_text(corpora)
 
@@ -48,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary, ensure_ascii=False, indent=2))
     else:
-        print("\n".join(getattr(args, "table", _table)(summary)))
+        print("\n".join(getattr(args, "table", summary_table)(summary)))
         print(f"written to {args.output}", file=sys.stderr)
     return 0
 
@@ -132,32 +129,8 @@ def _add_scenes(corpora: Any) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="data folder to make")
+    add_output_options(parser)
     parser.add_argument("--seed", type=int, default=1, help="seed of all choices (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace OUTPUT if this command made it")
-    parser.add_argument(
-        "--relative-root",
-        action="store_true",
-        help="audio lists start from their own folder, which can then be moved; stock fairseq tasks need the "
-        "absolute path that is written otherwise",
-    )
-    parser.add_argument(
-        "--jobs",
-        "--workers",
-        type=_positive,
-        default=min(os.cpu_count() or 1, MAX_DEFAULT_JOBS),
-        metavar="N",
-        help="threads; the result does not depend on it (default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def _prepare_tuxpaint(args: argparse.Namespace) -> dict[str, object]:
@@ -172,7 +145,7 @@ def _prepare_tuxpaint(args: argparse.Namespace) -> dict[str, object]:
         seed=args.seed,
         picture_size=args.picture_size,
     )
-    with _progress_bar("pictures") as progress:
+    with progress_bar("pictures") as progress:
         return prepare_tuxpaint(
             args.stamps_dir,
             args.output,
@@ -198,7 +171,7 @@ def _prepare_scenes(args: argparse.Namespace) -> dict[str, object]:
         canvas_size=args.canvas_size,
         seed=args.seed,
     )
-    with _progress_bar("scenes") as progress:
+    with progress_bar("scenes") as progress:
         return prepare_scenes(
             args.output,
             args.source or _embedded_set(),
@@ -214,27 +187,3 @@ def _embedded_set() -> Path:
     """Return the embedded set of this package's checkout, or else of the working directory."""
     beside_package = Path(__file__).resolve().parents[2] / EMBEDDED
     return beside_package if beside_package.is_dir() else EMBEDDED
-
-
-@contextmanager
-def _progress_bar(unit: str) -> Iterator[Progress]:
-    from tqdm import tqdm
-
-    # disable=None turns the bar off where stderr is no terminal.
-    with tqdm(desc=f"preparing {unit}", unit="", file=sys.stderr, disable=None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
-
-
-def _table(summary: Mapping[str, Any]) -> Iterator[str]:
-    splits: Mapping[str, Mapping[str, Any]] = summary["splits"]
-    columns = [name for name, value in next(iter(splits.values())).items() if not isinstance(value, Mapping)]
-    yield "".join([f"{'split':<8}", *(f"{name:>10}" for name in columns)])
-    for split, counts in splits.items():
-        yield "".join([f"{split:<8}", *(f"{counts[name]:>10,}" for name in columns)])
-    for reason, excluded in summary["excluded"].items():
-        yield f"left out: {excluded['count']:,} {reason}"

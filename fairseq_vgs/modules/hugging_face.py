@@ -143,17 +143,19 @@ class Backbone(nn.Module):
                     local_files_only=True,
                     trust_remote_code=False,
                     weights_only=True,
+                    ignore_mismatched_sizes=True,  # they are reported, as missing weights are
                     output_loading_info=True,
                 )
         except Exception as error:
-            raise BackboneError(f"{place} must fit {CONFIG_NAME}, got: {_first_line(error)}") from error
+            raise BackboneError(f"{place} must be readable tensors, got: {_first_line(error)}") from error
         own = self.model.state_dict()
-        missing = sorted(own.keys() & {str(name) for name in report["missing_keys"]})
-        if missing:
-            raise BackboneError(
-                f"{place} must be complete, missing {len(missing)} ({', '.join(missing[:5])}, ...); "
-                "download the directory again"
-            )
+        reshaped = {name[0] for name in report["mismatched_keys"]}
+        for what, names in (("missing", report["missing_keys"]), ("of other shapes", reshaped)):
+            if bad := sorted(own.keys() & {str(name) for name in names}):
+                raise BackboneError(
+                    f"{place} must be those of {CONFIG_NAME}, got {len(bad)} {what} ({', '.join(bad[:5])}"
+                    f"{', ...' if len(bad) > 5 else ''}); download the directory again"
+                )
         weights = found.state_dict()
         self.model.load_state_dict({name: weights[name].float() for name in own}, strict=True)
 

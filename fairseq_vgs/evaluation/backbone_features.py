@@ -1,0 +1,237 @@
+"""Features of a frozen image backbone, computed once: regions that training reads in place of pictures.
+
+Shapes: I pictures of images.tsv, R regions of each, G cells in a row, P pictures of a batch, C dims.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.evaluation.results import sha256_file
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.location import resolve
+from fairseq_vgs.manifest.schema import RegionRow
+from fairseq_vgs.manifest.tables import read_images, write_regions
+from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
+
+PARTIAL_FEATURES, PARTIAL_STATE = ".image-features.partial.npy", ".image-features.partial.json"
+_FIRST_LINE = 3  # of the rows of images.tsv
+_AHEAD = 2  # batches that are decoded while one is computed
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """What was written.
+
+    Attributes:
+        images: I.
+        regions_per_image: R.
+        dims: C.
+        images_kept: pictures whose features an interrupted run had left.
+        seconds: wall time.
+    """
+
+    images: int
+    regions_per_image: int
+    dims: int
+    images_kept: int
+    seconds: float
+
+
+def cache_image_features(
+    folder: Path,
+    backbone_folder: Path,
+    *,
+    grid: int = 0,
+    image_size: int | None = None,
+    batch_size: int = 32,
+    device: str = "cpu",
+    jobs: int = 2,
+    force: bool = False,
+) -> CachedFeatures:
+    """Write ``regions.npy`` and ``regions.tsv`` of all pictures of a manifest folder.
+
+    Pictures are squeezed to the backbone's square, nothing is cut off. An interrupted run leaves hidden files
+    in the folder, from which the same command goes on.
+
+    Args:
+        folder: manifest folder.
+        backbone_folder: local Hugging Face directory.
+        grid: 0 for one region per picture, the backbone's pooled output; else its tokens (or map), averaged
+            over a grid of that many by that many cells, each a region with the cell as its box.
+        image_size: pixels; the backbone's if None.
+        batch_size: pictures at once.
+        device: of the backbone.
+        jobs: threads that decode pictures.
+        force: replace regions that are there.
+
+    Raises:
+        ManifestError: faulty tables or pictures, features beyond float16, or regions that are there already.
+        BackboneError: the directory cannot be used.
+    """
+    began = time.monotonic()
+    manifest = ManifestFolder(folder)
+    there = [path for path in (manifest.regions, manifest.region_features) if os.path.lexists(path)]
+    if there and not force:
+        raise ManifestError(
+            [Fault(str(path), "already exists; pass --force to replace it") for path in there]
+        )
+    table = read_images(manifest.images)
+    described = read_backbone(backbone_folder)
+    backbone = Backbone(described)
+    backbone.load_pretrained(backbone_folder)
+    backbone.eval().requires_grad_(False).to(device)
+    size = image_size or backbone.size
+
+    def load(row: int) -> FloatArray:
+        place = f"{manifest.images.name}:{row + _FIRST_LINE} ({table.rows[row].path})"
+        return load_picture(resolve(table.root, table.rows[row].path), place=place, image_size=size)
+
+    def embed(pictures: list[FloatArray]) -> npt.NDArray[np.float16]:
+        with torch.no_grad():
+            pooled, tokens = backbone(torch.from_numpy(np.stack(pictures)).to(device))
+            found = _cells(tokens, grid) if grid else pooled.unsqueeze(1)
+        return found.half().cpu().numpy()
+
+    key = {
+        "backbone": described,
+        "weights": {
+            path.name: sha256_file(path) for path in sorted(backbone_folder.iterdir()) if _weighs(path)
+        },
+        "images": sha256_file(manifest.images),
+        "grid": grid,
+        "image_size": size,
+    }
+    store = _Store(folder, key, n_images=len(table.rows), n_regions=max(1, grid * grid))
+    n_kept = store.n_done
+    rows = range(n_kept, len(table.rows))
+    bar = tqdm(total=len(table.rows), initial=n_kept, desc="image features", file=sys.stderr, disable=None)
+    with bar:
+        for pictures in _loaded(load, rows, batch_size=batch_size, jobs=jobs):
+            features = embed(pictures)
+            for number in np.flatnonzero(~np.isfinite(features).all(axis=(1, 2))).tolist():
+                place = f"{manifest.images.name}:{store.n_done + number + _FIRST_LINE}"
+                step = "use another backbone"
+                raise ManifestError(fault(place, "features must be within float16", "NaN or infinity", step))
+            store.add(features)
+            bar.update(len(pictures))
+    dims = store.finish(manifest.region_features)
+    write_regions(manifest.regions, _regions([row.image_id for row in table.rows], grid), force=True)
+    seconds = time.monotonic() - began
+    return CachedFeatures(len(table.rows), max(1, grid * grid), dims, n_kept, seconds)
+
+
+class _Store:
+    """Features as they come, float16 [I * R, C] on disk, and how many are there."""
+
+    def __init__(self, folder: Path, key: dict[str, Any], *, n_images: int, n_regions: int) -> None:
+        self.path, self._state = folder / PARTIAL_FEATURES, folder / PARTIAL_STATE
+        self._key, self._shape = key, (n_images, n_regions)
+        self._features: npt.NDArray[np.float16] | None = None
+        self.n_done = self._continue()
+
+    def add(self, features: npt.NDArray[np.float16]) -> None:
+        """Append the features of some pictures, [P, R, C]."""
+        n_images, n_regions = self._shape
+        if self._features is None:
+            self._features = np.lib.format.open_memmap(
+                self.path, mode="w+", dtype=np.float16, shape=(n_images * n_regions, features.shape[2])
+            )
+        first = self.n_done * n_regions
+        self._features[first : first + len(features) * n_regions] = features.reshape(-1, features.shape[2])
+        self._features.flush()  # type: ignore[attr-defined]
+        self.n_done += len(features)
+        with atomic_write(self._state, force=True) as file:
+            json.dump({"of": self._key, "images": self.n_done}, file)
+
+    def finish(self, path: Path) -> int:
+        """Give the file its name; return C."""
+        if self._features is None:
+            raise ManifestError(Fault(str(path), "images.tsv must have pictures, got none; add them"))
+        dims = int(self._features.shape[1])
+        self._features = None
+        self.path.replace(path)
+        self._state.unlink(missing_ok=True)
+        return dims
+
+    def _continue(self) -> int:
+        """Take up what an interrupted run of the same command has left; return its number of pictures."""
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            if state["of"] != self._key:
+                return 0
+            n_done = int(state["images"])
+            features = np.lib.format.open_memmap(self.path, mode="r+")
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        if features.ndim != 2 or len(features) != math.prod(self._shape) or not 0 < n_done <= self._shape[0]:
+            return 0
+        self._features = features
+        return n_done
+
+
+def _loaded(
+    load: Callable[[int], FloatArray], rows: range, *, batch_size: int, jobs: int
+) -> Iterator[list[FloatArray]]:
+    """Yield pictures in batches; the next ones are decoded meanwhile."""
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting: deque[list[Future[FloatArray]]] = deque()
+        try:
+            for start in range(0, len(rows), batch_size):
+                waiting.append([pool.submit(load, row) for row in rows[start : start + batch_size]])
+                if len(waiting) > _AHEAD:
+                    yield [future.result() for future in waiting.popleft()]
+            while waiting:
+                yield [future.result() for future in waiting.popleft()]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _cells(tokens: Tensor, grid: int) -> Tensor:
+    """Average tokens [P, L, C], the last of which form a square, or a map [P, C, h, w]: [P, R, C]."""
+    if tokens.dim() == 3:
+        side = math.isqrt(tokens.size(1))
+        tokens = tokens[:, tokens.size(1) - side * side :].transpose(1, 2).unflatten(2, (side, side))
+    if grid > min(tokens.shape[2:]):
+        side = min(tokens.shape[2:])
+        raise ManifestError(
+            fault("--grid", f"must be at most {side}, the backbone's own cells in a row", grid, "lower it")
+        )
+    return F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
+
+
+def _regions(image_ids: list[str], grid: int) -> Iterator[RegionRow]:
+    """Yield the boxes of all pictures in the order of the features: row by row."""
+    side = max(1, grid)
+    for number, image_id in enumerate(image_ids):
+        for cell in range(side * side):
+            row, column = divmod(cell, side)
+            box = (column / side, row / side, (column + 1) / side, (row + 1) / side)
+            yield RegionRow(image_id, number * side * side + cell, *box)
+
+
+def _weighs(path: Path) -> bool:
+    return path.suffix in (".safetensors", ".bin")

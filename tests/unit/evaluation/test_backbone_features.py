@@ -1,0 +1,137 @@
+"""Features of a frozen backbone as regions: equal to the backbone's, in the native format, resumable."""
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_backbones import IMAGE_SIZE, make_backbone
+from support.tiny_folder import make_folder
+
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.regions import load_regions
+from fairseq_vgs.evaluation import backbone_features
+from fairseq_vgs.evaluation.backbone_features import PARTIAL_FEATURES, PARTIAL_STATE, cache_image_features
+from fairseq_vgs.manifest.check import check_folder
+from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.manifest.location import MediaLocation
+from fairseq_vgs.manifest.tables import read_images
+from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path / "data", n_images=7)
+
+
+def directory(tmp_path, kind="vit"):
+    make_backbone(tmp_path / kind, kind)
+    return tmp_path / kind
+
+
+def expected(folder, path):
+    """Run the backbone picture by picture: pooled [I, C], tokens of every picture."""
+    backbone = Backbone(read_backbone(path)).eval()
+    backbone.load_pretrained(path)
+    pooled, tokens = [], []
+    for i in range(len(read_images(folder.images).rows)):
+        location = MediaLocation(folder.path / f"images/{i}.png")
+        picture = torch.from_numpy(load_picture(location, place="", image_size=IMAGE_SIZE))
+        with torch.no_grad():
+            one, some = backbone(picture.unsqueeze(0))
+        pooled.append(one[0].numpy())
+        tokens.append(some[0].numpy())
+    return pooled, tokens
+
+
+def store(folder):
+    images = read_images(folder.images).rows
+    return load_regions(folder, image_index={row.image_id: i for i, row in enumerate(images)}, max_regions=99)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_one_region_is_the_pooled_output(folder, tmp_path, kind):
+    path = directory(tmp_path, kind)
+    found = cache_image_features(folder.path, path, batch_size=3, force=True)
+    assert (found.images, found.regions_per_image, found.images_kept) == (7, 1, 0)
+    regions, (pooled, _) = store(folder), expected(folder, path)
+    for i in range(7):
+        np.testing.assert_allclose(regions.features(i), pooled[i][None], rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(regions.boxes(i), [[0, 0, 1, 1]])
+    assert not [item for item in check_folder(folder.path) if item.place.startswith("regions")]
+
+
+def test_a_grid_averages_tokens_where_they_are(folder, tmp_path):
+    """4 x 4 patches after a CLS, as 2 x 2 cells: the mean of each quarter, with its box."""
+    path = directory(tmp_path)
+    assert cache_image_features(folder.path, path, grid=2, force=True).dims == 16
+    regions, (_, tokens) = store(folder), expected(folder, path)
+    for i in range(7):
+        patches = tokens[i][1:].reshape(4, 4, 16)
+        for cell, (x0, y0, x1, y1) in enumerate(regions.boxes(i).tolist()):
+            rows, columns = slice(int(4 * y0), int(4 * y1)), slice(int(4 * x0), int(4 * x1))
+            quarter = patches[rows, columns].reshape(4, 16).mean(axis=0)
+            np.testing.assert_allclose(regions.features(i)[cell], quarter, rtol=2e-3, atol=2e-3)
+    assert regions.boxes(0).tolist() == [
+        [0, 0, 0.5, 0.5],
+        [0.5, 0, 1, 0.5],
+        [0, 0.5, 0.5, 1],
+        [0.5, 0.5, 1, 1],
+    ]
+
+
+def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
+    path = directory(tmp_path)
+    cache_image_features(folder.path, path, batch_size=2, force=True)
+    whole, loaded, load = np.load(folder.region_features), [], backbone_features.load_picture
+
+    def interrupt(location, **settings):
+        if len(loaded) == 5:
+            raise KeyboardInterrupt
+        loaded.append(location)
+        return load(location, **settings)
+
+    monkeypatch.setattr(backbone_features, "_AHEAD", 0)
+    monkeypatch.setattr(backbone_features, "load_picture", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cache_image_features(folder.path, path, batch_size=2, jobs=1, force=True)
+    np.testing.assert_array_equal(np.load(folder.region_features), whole)
+    monkeypatch.setattr(backbone_features, "load_picture", load)
+    assert cache_image_features(folder.path, path, batch_size=2, force=True).images_kept == 4
+    np.testing.assert_array_equal(np.load(folder.region_features), whole)
+    assert not (folder.path / PARTIAL_FEATURES).exists() and not (folder.path / PARTIAL_STATE).exists()
+
+
+def test_what_another_command_left_is_not_taken(folder, tmp_path, monkeypatch):
+    path = directory(tmp_path)
+    monkeypatch.setattr(backbone_features.F, "adaptive_avg_pool2d", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cache_image_features(folder.path, path, grid=2, force=True)
+    (folder.path / PARTIAL_STATE).write_text('{"of": {"grid": 2}, "images": 3}')
+    np.save(folder.path / PARTIAL_FEATURES, np.zeros((7, 16), dtype=np.float16))
+    assert cache_image_features(folder.path, path, force=True).images_kept == 0
+    assert np.load(folder.region_features).any(axis=1).all()
+
+
+def _interrupt(*args):
+    raise KeyboardInterrupt
+
+
+def test_regions_that_are_there_are_kept(folder, tmp_path, capsys):
+    before = folder.region_features.read_bytes()
+    assert main(["prepare", "image-features", str(folder.path), "--backbone", str(directory(tmp_path))]) == 1
+    assert capsys.readouterr().err.count("already exists; pass --force to replace it") == 2
+    assert folder.region_features.read_bytes() == before
+
+
+def test_command_line(folder, tmp_path, capsys):
+    arguments = ["--backbone", str(directory(tmp_path)), "--grid", "3", "--force"]
+    assert main(["prepare", "image-features", str(folder.path), *arguments]) == 0
+    assert "7 pictures, 9 regions each, 16 dims" in capsys.readouterr().out
+    assert main(["prepare", "image-features", str(folder.path), *arguments, "--grid", "5"]) == 1
+    assert "--grid: must be at most 4, the backbone's own cells in a row, got" in capsys.readouterr().err
+
+
+def test_a_broken_picture_is_named(folder, tmp_path):
+    (folder.path / "images/3.png").write_bytes(b"")
+    with pytest.raises(ManifestError, match=r"images\.tsv:6 \(images/3\.png\): "):
+        cache_image_features(folder.path, directory(tmp_path), force=True)

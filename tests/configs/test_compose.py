@@ -78,6 +78,15 @@ def test_finetuning_is_fairseqs_own():
     assert cfg.optimization.max_update > 1
 
 
+def test_pictures_model_is_the_base_model_with_a_backbone():
+    cfg = composed("vgs_plus", "model=pictures", "model.image_backbone=somewhere", "task.data=elsewhere")
+    base = composed("vgs_plus", "model=base", "task.data=elsewhere")
+    assert cfg.task.image_size is None and cfg.task.image_input == "pictures" and not cfg.task.image_flip
+    assert cfg.model.image_encoder == "hugging_face"
+    changed = {key for key in cfg.model if cfg.model[key] != base.model[key]}
+    assert changed == {"image_encoder", "image_backbone", "image_backbone_output", "image_size", "image_layers"}
+
+
 def test_command_line_wins():
     cfg = composed("vgs_plus", "model.vgs_layer=3", "criterion.alpha_values=[0.1]", "task.data=elsewhere")
     assert cfg.model.vgs_layer == 3

@@ -168,7 +168,7 @@ def test_code_and_foreign_places_in_a_directory_are_left_out(
         auto_map={"AutoConfig": "mine.C", "AutoModel": "mine.M"},
         _attn_implementation="somebody/kernels",
         quantization_config={"quant_method": "gptq"},
-        _name_or_path="/home/somebody/vit",
+        _name_or_path="somebody/vit",
     )
     (folder / "mine.py").write_text("raise SystemExit('code of the directory was run')")
     built = encoder(folder)

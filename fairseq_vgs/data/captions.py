@@ -74,7 +74,7 @@ class CaptionTokens:
         lengths: int64[N] units of each caption.
     """
 
-    def __init__(self, captions: Iterable[Sequence[int]]) -> None:
+    def __init__(self, captions: Iterable[Sequence[int] | IntArray]) -> None:
         captions = list(captions)
         self.lengths: IntArray = np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
         self._ends = np.concatenate([[0], np.cumsum(self.lengths)])

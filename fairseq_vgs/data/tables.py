@@ -6,7 +6,7 @@ N pairs, U utterances of the audio list, I pictures.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,14 @@ import numpy.typing as npt
 from fairseq_vgs.conv_spec import ConvLayers, n_frames
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.masking import MIN_FRAMES
+from fairseq_vgs.data.packed_strings import PackedStrings
+from fairseq_vgs.data.regular_tables import (
+    AudioColumns,
+    IrregularTableError,
+    read_audio_columns,
+    read_image_columns,
+    read_pair_columns,
+)
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.location import MediaLocation, resolve
@@ -34,22 +42,6 @@ Row = TypeVar("Row")
 _AUDIO_FIRST_LINE = 2
 _PAIRS_FIRST_LINE = 2
 _IMAGES_FIRST_LINE = 3
-
-
-class PackedStrings:
-    """An immutable list of strings in one block of bytes: a tenth of the memory of Python strings."""
-
-    def __init__(self, strings: Iterable[str]) -> None:
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
-        self._bytes = b"".join(encoded)
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, index: int) -> str:
-        start, end = int(self._ends[index]), int(self._ends[index + 1])
-        return self._bytes[start:end].decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -169,6 +161,48 @@ def load_split(
         ManifestError: Missing tables, faulty headers, an empty split; without ``skip_bad`` also faulty lines,
             unknown ids, too short speech; every fault of a kind.
     """
+    table = _load_regular(folder, split, with_texts=with_texts)
+    if table is None:
+        table = _load_by_line(folder, split, skip_bad=skip_bad, with_texts=with_texts)
+    short = _too_short(table.audio, layers, rows=table.audio_row)
+    if len(short):
+        _refuse_or_warn(table.audio, table.audio_row[short], layers, skip=skip_bad)
+        table = table.select(~np.isin(np.arange(len(table)), short))
+    if table.n_skipped:
+        logger.warning(
+            "split %r: %d pairs are skipped for what its tables hold, %d are left",
+            split,
+            table.n_skipped,
+            len(table),
+        )
+    return table
+
+
+def _load_regular(folder: ManifestFolder, split: str, *, with_texts: bool) -> SplitTable | None:
+    """Read tables that have no fault; None if one has."""
+    try:
+        audio = read_audio_columns(folder.audio_list(split))
+        images = read_image_columns(folder.images)
+        pairs = read_pair_columns(folder.pairs(split), audio, images, with_texts=with_texts)
+    except (IrregularTableError, OSError):
+        return None
+    return SplitTable(
+        split=split,
+        audio=_regular_audio_table(folder.audio_list(split), audio),
+        audio_row=pairs.audio_row,
+        image_row=pairs.image_row,
+        image_group=images.groups,
+        image_root=images.root,
+        image_paths=images.paths,
+        image_lines=_lines(_IMAGES_FIRST_LINE, len(images.paths)),
+        image_index=images.index,
+        n_skipped=0,
+        texts=pairs.texts,
+    )
+
+
+def _load_by_line(folder: ManifestFolder, split: str, *, skip_bad: bool, with_texts: bool) -> SplitTable:
+    """Read any tables, line by line; their faults are raised or skipped."""
     audio_list = _scan(scan_audio_list, folder.audio_list(split), _AUDIO_FIRST_LINE, skip_bad=skip_bad)
     pairs = _scan(scan_pairs, folder.pairs(split), _PAIRS_FIRST_LINE, skip_bad=skip_bad)
     images = _scan(scan_images, folder.images, _IMAGES_FIRST_LINE, skip_bad=skip_bad)
@@ -189,20 +223,7 @@ def load_split(
         texts=PackedStrings(row.text for row in pairs.rows) if with_texts else None,
     )
     keep = (audio_row >= 0) & (image_row >= 0)
-    if not keep.all():
-        table = table.select(keep)
-    short = _too_short(audio, layers, rows=table.audio_row)
-    if len(short):
-        _refuse_or_warn(audio, table.audio_row[short], layers, skip=skip_bad)
-        table = table.select(~np.isin(np.arange(len(table)), short))
-    if table.n_skipped:
-        logger.warning(
-            "split %r: %d pairs are skipped for what its tables hold, %d are left",
-            split,
-            table.n_skipped,
-            len(table),
-        )
-    return table
+    return table if keep.all() else table.select(keep)
 
 
 def load_audio_table(path: Path, *, layers: ConvLayers, skip_bad: bool = False) -> AudioTable:
@@ -217,7 +238,10 @@ def load_audio_table(path: Path, *, layers: ConvLayers, skip_bad: bool = False) 
         ManifestError: A missing or empty list, or none of its utterances can be used; without ``skip_bad``
             also faulty lines and too short speech; every fault of a kind.
     """
-    audio = _audio_table(path, _scan(scan_audio_list, path, _AUDIO_FIRST_LINE, skip_bad=skip_bad))
+    try:
+        audio = _regular_audio_table(path, read_audio_columns(path))
+    except (IrregularTableError, OSError):
+        audio = _audio_table(path, _scan(scan_audio_list, path, _AUDIO_FIRST_LINE, skip_bad=skip_bad))
     short = _too_short(audio, layers, rows=np.arange(len(audio.n_samples)))
     if len(short):
         _refuse_or_warn(audio, short, layers, skip=skip_bad)
@@ -250,6 +274,15 @@ def _audio_table(path: Path, audio_list: Table[AudioRow]) -> AudioTable:
         n_samples=np.fromiter((row.n_samples for row in rows), dtype=np.int64, count=len(rows)),
         lines=np.array(audio_list.lines, dtype=np.int64),
     )
+
+
+def _regular_audio_table(path: Path, audio: AudioColumns) -> AudioTable:
+    lines = _lines(_AUDIO_FIRST_LINE, len(audio.n_samples))
+    return AudioTable(path, audio.root, audio.paths, audio.n_samples, lines)
+
+
+def _lines(first: int, n_rows: int) -> IntArray:
+    return np.arange(first, first + n_rows, dtype=np.int64)
 
 
 def _root(table: Table[Row]) -> Path:

@@ -64,8 +64,14 @@ def speech_features(
         B features.
 
     Raises:
-        ValueError: lengths differ, and the model would mix padding into its results (`can_pad`).
+        ValueError: lengths differ, and the model would mix padding into its results (`can_pad`), or it is a
+            model of text.
     """
+    if getattr(model, "feature_extractor", None) is None:
+        raise ValueError(
+            "model.caption_encoder: expected speech, whose layers can be measured, got text; use fairseq-vgs "
+            "evaluate retrieval"
+        )
     lengths = [len(source) for source in sources]
     is_padded = len(set(lengths)) > 1
     if is_padded and not can_pad(model):

@@ -24,9 +24,10 @@ class VgsTextModel(VgsWav2Vec2Model):
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         if not cfg.text_vocabulary:
             raise ValueError(
-                "model.text_vocabulary: expected the number of text units with model.caption_encoder=text, got "
-                f"{cfg.text_vocabulary} and no task to take it from; set model.text_vocabulary"
+                "model.text_vocabulary: expected the number of text units with model.caption_encoder=text, "
+                f"got {cfg.text_vocabulary} and no task to take it from; set model.text_vocabulary"
             )
+        n_units = cfg.text_vocabulary
         cfg = copy.deepcopy(cfg)
         cfg.encoder_layers = cfg.vgs_layer  # those above serve SSL only
         super().__init__(cfg)
@@ -34,9 +35,9 @@ class VgsTextModel(VgsWav2Vec2Model):
             setattr(self, name, None)
         for name in ("quantizer", "project_q", "target_glu", "final_proj", "project_inp", "input_quantizer"):
             setattr(self, name, None)
-        self.unit_embedding = nn.Embedding(cfg.text_vocabulary, cfg.encoder_embed_dim)
+        self.unit_embedding = nn.Embedding(n_units, cfg.encoder_embed_dim)
 
-    def forward(
+    def forward(  # type: ignore[override]  # what text does not have is refused
         self,
         source: Tensor,
         padding_mask: Tensor | None = None,
@@ -67,8 +68,8 @@ class VgsTextModel(VgsWav2Vec2Model):
         asked = [name for name, value in of_speech.items() if value is not None and value is not False]
         if image is None or compute_ssl or not compute_vgs or asked:
             raise ValueError(
-                "model.caption_encoder: expected speech for the SSL loss, masks and layers, got text, which has"
-                f" the VGS loss only{f' (asked for {asked})' if asked else ''}; train with scenario=text"
+                "model.caption_encoder: expected speech for the SSL loss, masks and layers, got text, which "
+                f"has the VGS loss only{f' (asked for {asked})' if asked else ''}; train with scenario=text"
             )
         with self._autocast(source.device):
             output = self._vgs_branch(self._run_layers(source, padding_mask), image)

@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 from support.tiny import NO_DROPOUT, SIZES, VGS_SIZES, tiny_sample
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
+from fairseq_vgs.evaluation.features import speech_features
 from fairseq_vgs.models import VgsWav2Vec2Config
 from fairseq_vgs.models.vgs_text import VgsTextModel
 
@@ -99,6 +100,11 @@ def test_what_text_does_not_have_is_refused():
         model(torch.zeros(1, 3), features_only=True)
     with pytest.raises(ValueError, match=r"model\.text_vocabulary: expected the number of text units"):
         text_model(text_vocabulary=None)
+
+
+def test_layers_over_speech_are_refused():
+    with pytest.raises(ValueError, match=r"model\.caption_encoder: expected speech.*evaluate retrieval"):
+        speech_features(text_model(), [torch.zeros(4000), torch.zeros(8000)])
 
 
 def test_the_settings_given_stay_as_they_are():

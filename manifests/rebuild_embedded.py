@@ -23,11 +23,11 @@ import numpy as np
 import PIL
 import scipy
 import soundfile
-from efficientnet_features import pooled_features
 from embedded_abx import write_abx
 from embedded_credits import write_credits
 from PIL import Image, features
 
+from fairseq_vgs.interop.regions_efficientnet import EfficientNetFeatures
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow, atomic_write
 from fairseq_vgs.prepare.archive import build_stored_zip
 from fairseq_vgs.prepare.audio import (
@@ -43,7 +43,7 @@ from fairseq_vgs.prepare.audio import (
     root_mean_square,
 )
 from fairseq_vgs.prepare.output import CaptionedAudio, write_region_tables, write_summary, write_tables
-from fairseq_vgs.prepare.picture import PictureError, encode_webp, pixel_hash, read_cut_out
+from fairseq_vgs.prepare.picture import PictureError, encode_webp, pad_to_square, pixel_hash, read_cut_out
 from fairseq_vgs.prepare.split import SPLITS, connected_groups, split_by_group
 from fairseq_vgs.prepare.stamps import Exclusions, Stamp, caption_key, find_stamps_folder, scan_stamps
 
@@ -177,7 +177,11 @@ def write_objects(objects: Sequence[EmbeddedObject], output: Path) -> dict[str, 
     write_tables(output, splits, images=images, force=True)
     logger.info("computing the features of %d pictures", len(objects))
     regions = [RegionRow(name, row, 0.0, 0.0, 1.0, 1.0) for row, name in enumerate(ids)]
-    write_region_tables(output, regions, pooled_features([item.picture for item in objects]), force=True)
+    # float64, so that every CPU gives the same bytes
+    network = EfficientNetFeatures(precision="float64")
+    inputs = [network.network_input(pad_to_square(item.picture)) for item in objects]
+    features = [network(np.stack(inputs[start : start + 4])) for start in range(0, len(inputs), 4)]
+    write_region_tables(output, regions, np.concatenate(features), force=True)
     return {split: len(rows) for split, rows in splits.items()}
 
 

@@ -15,6 +15,7 @@ from fairseq_vgs.cli.build_options import add_output_options, progress_bar, summ
 from fairseq_vgs.cli.prepare_image_features import add_image_features
 from fairseq_vgs.cli.prepare_items import add_items
 from fairseq_vgs.cli.prepare_own import add_librispeech, add_pairs
+from fairseq_vgs.cli.prepare_regions import add_regions
 from fairseq_vgs.cli.prepare_text import add_text
 
 NAME = "prepare"
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_librispeech(corpora)
     add_pairs(corpora)
     add_image_features(corpora)
+    add_regions(corpora)
     add_items(corpora)
     add_text(corpora)
 

@@ -210,6 +210,16 @@ def test_an_image_without_regions(data: Any) -> None:
     only(data, "test.pairs.tsv:3: image must have regions in regions.tsv, got none for 'image 5'; ")
 
 
+def test_images_without_pictures_need_regions(data: Any) -> None:
+    for line in (3, 8):
+        data.set_field("images.tsv", line, 1, "")
+    assert found(data) == []
+    for name in ("regions.tsv", "regions.npy"):
+        (data.path / name).unlink()
+    expected = "path must name a picture, or regions.tsv regions of the image, got neither; add one of them"
+    assert found(data) == [f"images.tsv:3: {expected}", f"images.tsv:8: {expected}"]
+
+
 @pytest.mark.parametrize("name", ["train.tsv", "train.pairs.tsv", "images.tsv", "regions.tsv"])
 def test_duplicates(data: Any, name: str) -> None:
     last = data.lines(name)[-1]

@@ -46,7 +46,7 @@ pair_rows = st.lists(
     st.builds(PairRow, _names, _names, _optional, _text), min_size=1, unique_by=lambda row: row.audio_id
 )
 image_rows = st.lists(
-    st.builds(ImageRow, _names, _entries, _sizes, _sizes, _optional),
+    st.builds(ImageRow, _names, _entries | st.just(""), _sizes, _sizes, _optional),
     min_size=1,
     unique_by=lambda row: row.image_id,
 )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = """\
-Trains SentencePiece units on the texts of the training split's pairs and writes, for every split with
-pairs, what fairseq's task audio_finetuning reads: SPLIT.tsv (the utterances that have a text), SPLIT.ltr
-(their units) and dict.ltr.txt; beside them spm.model. Utterances without text are left out and counted.
+Trains SentencePiece units on the texts of the training split (SPLIT.pairs.tsv, SPLIT.utterances.tsv) and
+writes, for every split with such a table, what fairseq's task audio_finetuning reads: SPLIT.tsv (the
+utterances that have a text), SPLIT.ltr (their units) and dict.ltr.txt; beside them spm.model. Utterances
+without text are left out and counted.
 """
 EPILOG = """\
 examples:
@@ -29,7 +30,7 @@ def add_text(corpora: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="data folder whose pairs have texts")
+    parser.add_argument("data", type=Path, metavar="DATA", help="data folder with texts")
     parser.add_argument(
         "output", type=Path, nargs="?", metavar="OUTPUT", help="folder to make (default: DATA/text)"
     )

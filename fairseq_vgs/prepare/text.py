@@ -20,6 +20,7 @@ from fairseq_vgs.manifest import (
     fault,
     read_audio_list,
     read_pairs,
+    read_utterances,
     write_audio_list,
 )
 from fairseq_vgs.prepare.output import command_line, refuse_output, staged_folder, write_summary
@@ -57,12 +58,12 @@ def prepare_text(
 ) -> dict[str, Any]:
     """Trains units and writes what fairseq's task ``audio_finetuning`` reads.
 
-    The folder holds ``spm.model``, ``dict.ltr.txt``, and for every split with pairs ``SPLIT.tsv`` (utterances
-    that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by line). The same texts
-    and settings give the same bytes.
+    The folder holds ``spm.model``, ``dict.ltr.txt``, and for every split with a table of pairs or utterances
+    ``SPLIT.tsv`` (those that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by
+    line). The same texts and settings give the same bytes.
 
     Args:
-        data: manifest folder with texts in its pair tables.
+        data: manifest folder with texts in its tables of pairs or of utterances without pictures.
         output: folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for units.
         config: settings of the units.
         force: replace ``output`` if this command made it.
@@ -160,16 +161,19 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
 def _read_texts(
     folder: ManifestFolder, train_split: str
 ) -> tuple[dict[str, AudioList], dict[str, list[tuple[AudioRow, str]]]]:
-    """Returns the audio list of every split with pairs, and each of its utterances with its text."""
+    """Returns the audio list of every split with pairs or transcripts, and each utterance with its text."""
     lists: dict[str, AudioList] = {}
     texts: dict[str, list[tuple[AudioRow, str]]] = {}
     faults: list[Fault] = []
     for split in folder.splits():
-        if not folder.pairs(split).is_file():
+        pairs, utterances = folder.pairs(split), folder.utterances(split)
+        if not (pairs.is_file() or utterances.is_file()):
             continue
         try:
             lists[split] = read_audio_list(folder.audio_list(split))
-            by_id = {pair.audio_id: pair.text for pair in read_pairs(folder.pairs(split))}
+            by_id = {row.audio_id: row.text for row in read_pairs(pairs)} if pairs.is_file() else {}
+            if utterances.is_file():
+                by_id |= {row.audio_id: row.text for row in read_utterances(utterances)}
         except ManifestError as error:
             faults.extend(error.faults)
             continue
@@ -182,8 +186,8 @@ def _read_texts(
         raise ManifestError(
             Fault(
                 str(folder.pairs(train_split)),
-                f"must hold texts to train units on, got none (splits with pairs: {found}); give a folder "
-                "whose pairs have texts, or another --train-split",
+                f"must hold texts to train units on, or {folder.utterances(train_split).name}, got none "
+                f"(splits with such a table: {found}); give a folder with texts, or another --train-split",
             )
         )
     return lists, texts

@@ -4,7 +4,15 @@ import json
 import pytest
 from fairseq.data import Dictionary
 
-from fairseq_vgs.manifest import AudioRow, ManifestError, ManifestFolder, PairRow, read_audio_list
+from fairseq_vgs.manifest import (
+    AudioRow,
+    ManifestError,
+    ManifestFolder,
+    PairRow,
+    UtteranceRow,
+    read_audio_list,
+    write_utterances,
+)
 from fairseq_vgs.manifest.tables import write_audio_list, write_pairs
 from fairseq_vgs.prepare.text import TextConfig, prepare_text, train_units
 
@@ -98,10 +106,23 @@ def test_units_with_blanks_are_refused():
 
 def test_no_texts(tmp_path):
     data = write_folder(tmp_path / "data", {"train": ["", ""], "valid": ["пёс"]})
-    with pytest.raises(ManifestError, match=r"train\.pairs\.tsv: must hold texts.*pairs: train, valid"):
+    with pytest.raises(ManifestError, match=r"train\.pairs\.tsv: must hold texts.*table: train, valid"):
         prepare_text(data)
     with pytest.raises(ManifestError, match="got none"):
         prepare_text(data, config=TextConfig(train_split="absent"))
+
+
+def test_transcripts_of_speech_without_pictures(tmp_path):
+    data = write_folder(tmp_path / "data")
+    folder = ManifestFolder(data)
+    folder.pairs("valid").unlink()
+    write_utterances(folder.utterances("valid"), [UtteranceRow("valid/2.wav", "ann", "Кошка")])
+    write_utterances(folder.utterances("train"), [UtteranceRow("train/4.wav", "ann", "рак")])
+    summary = prepare_text(data)
+    assert lines(data / "text" / "train.ltr")[-1] == "▁ р а к"
+    assert [row.audio_id for row in read_audio_list(data / "text" / "valid.tsv").rows] == ["valid/2.wav"]
+    assert lines(data / "text" / "valid.ltr") == ["▁ к о ш к а"]
+    assert summary["excluded"]["utterances without text"]["count"] == 4
 
 
 def test_every_faulty_table_is_named(tmp_path):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from support.retrieval_folders import write_media_folder, write_results
+from support.tiny import tiny_model
+from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
 from fairseq_vgs.cli.main import main
+from fairseq_vgs.evaluation import checkpoints
 
 
 @pytest.fixture
@@ -40,3 +48,56 @@ def test_refusals(folders, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["gallery", *folders, "--queries", "0"])
     assert stop.value.code == 2
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+    """Results of a tiny model on a folder that can be opened with its settings."""
+    data = make_folder(tmp_path / "set", lengths={"test": [6000 + 300 * number for number in range(6)]}).path
+    model = tiny_model(seed=1, conv_feature_layers=LAYERS, image_dim=REGION_DIM)
+    settings = OmegaConf.to_container(OmegaConf.structured(model.cfg), resolve=True, enum_to_str=True)
+    config = {
+        "task": {"_name": "vgs_pretraining", "valid_max_seconds": 5.0, "image_input": "regions"},
+        "criterion": {"_name": "vgs_multitask", "similarity": "cosine"},
+        "model": {**settings, "_name": "vgs_wav2vec2"},
+    }
+    checkpoint = tmp_path / "checkpoint_best.pt"
+    torch.save({"cfg": config, "model": model.state_dict(), "optimizer_history": []}, checkpoint)
+    results = tmp_path / "results"
+    command = ["evaluate", "retrieval", str(checkpoint), str(data), "--output", str(results)]
+    assert main([*command, "--baseline", "none"]) == 0
+    return checkpoint, [str(results), str(data), str(tmp_path / "out")]
+
+
+def test_heat_maps_come_from_the_checkpoint_that_was_evaluated(evaluated, tmp_path, capsys):
+    checkpoint, arguments = evaluated
+    page = tmp_path / "out" / "index.html"
+    assert main(["gallery", *arguments, "--queries", "3"]) == 0
+    assert "no heat maps" not in capsys.readouterr().err
+    assert 3 <= page.read_text(encoding="utf-8").count('<figure class="heat') <= 6
+    assert main(["gallery", *arguments, "--no-heat-maps", "--force"]) == 0
+    assert "<figure" not in page.read_text(encoding="utf-8")
+    assert list(page.parent.glob("media/heat-*")) == []
+
+    moved = checkpoint.rename(tmp_path / "moved.pt")
+    capsys.readouterr()
+    assert main(["gallery", *arguments, "--force"]) == 0
+    assert "note: no heat maps on the page;" in capsys.readouterr().err
+    assert main(["gallery", *arguments, "--force", "--checkpoint", str(moved)]) == 0
+    assert '<figure class="heat' in page.read_text(encoding="utf-8")
+
+    other = Path(tmp_path / "other.pt")
+    other.write_bytes(b"another")
+    assert main(["gallery", *arguments, "--force", "--checkpoint", str(other)]) == 1
+    assert "other.pt: must be the checkpoint of" in capsys.readouterr().err
+
+
+def test_models_that_read_text_have_no_heat_maps(evaluated, tmp_path, capsys, monkeypatch):
+    checkpoint, arguments = evaluated
+    loaded = checkpoints.load_checkpoint(checkpoint)
+    settings = {**loaded.config["model"], "caption_encoder": "text"}
+    of_text = replace(loaded, config={**loaded.config, "model": settings})
+    monkeypatch.setattr(checkpoints, "load_checkpoint", lambda _path: of_text)
+    assert main(["gallery", *arguments, "--queries", "1"]) == 0
+    assert "reads text, not speech" in capsys.readouterr().err
+    assert "<script" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

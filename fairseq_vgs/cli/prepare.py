@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.build_options import add_output_options, progress_bar, summary_table
+from fairseq_vgs.cli.prepare_corpora import add_corpora
 from fairseq_vgs.cli.prepare_image_features import add_image_features
 from fairseq_vgs.cli.prepare_items import add_items
 from fairseq_vgs.cli.prepare_own import add_librispeech, add_pairs
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpora = parser.add_subparsers(title="corpora", metavar="CORPUS", required=True)
     _add_tuxpaint(corpora)
     _add_scenes(corpora)
+    add_corpora(corpora)
     add_librispeech(corpora)
     add_pairs(corpora)
     add_image_features(corpora)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fairseq_vgs.prepare.parallel import map_in_order
+from fairseq_vgs.prepare.parallel import AHEAD_PER_JOB, map_in_order
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
@@ -41,7 +41,7 @@ def test_interruption_while_work_is_handed_out_drops_what_waits() -> None:
 
     class Interrupted(list):
         def __iter__(self):
-            yield from range(20)
+            yield from range(10)
             raise KeyboardInterrupt
 
     def work(item: int) -> None:
@@ -51,3 +51,13 @@ def test_interruption_while_work_is_handed_out_drops_what_waits() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(map_in_order(work, Interrupted(), jobs=1))
     assert len(begun) < 5
+
+
+def test_work_does_not_run_far_ahead_of_its_use() -> None:
+    begun = []
+    results = map_in_order(begun.append, range(1000), jobs=2)
+    next(results)
+    time.sleep(0.1)
+    assert len(begun) <= 2 * AHEAD_PER_JOB + 1
+    assert len(list(results)) == 999
+    assert len(begun) == 1000

@@ -40,6 +40,8 @@ EXTRAS_REQUIRE = {
     "interop": ["safetensors>=0.4"],
     # pre-trained image backbones of local Hugging Face directories (model.image_encoder=hugging_face)
     "backbones": ["safetensors>=0.4", "transformers>=5"],
+    # resampling by fairseq-vgs prepare; scipy does it otherwise
+    "resampling": ["soxr>=0.3"],
     # text units (fairseq-vgs prepare text), and fairseq's CTC criterion, which counts errors with editdistance
     "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
     "dev": [

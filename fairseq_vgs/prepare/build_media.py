@@ -151,7 +151,7 @@ class MediaBuilder:
         if medium.kind != SPEECH:
             measures = measure_picture(content)
         elif self._converts:
-            stored, n_samples = to_flac(decode(content, needs_length=False))
+            stored, n_samples = to_flac(decode(content))
             measures = (n_samples,)
             if not self._pack:
                 _write(self._work.data / SPEECH / medium.target, stored)

@@ -25,8 +25,6 @@ from fairseq_vgs.prepare.wav_header import wrong_length
 BLOCK_SAMPLES = 1 << 18
 FULL_SCALE = 32768.0
 SILENT_RANGE = round(2 * SILENCE_AMPLITUDE * FULL_SCALE)
-# libsndfile's count of samples where a header names none.
-NO_LENGTH = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,8 @@ def header_rate(path: Path) -> int | None:
         return None
 
 
-def decode(content: bytes, *, needs_length: bool = True) -> Sound:
-    """Decodes a recording to its end and averages its channels.
-
-    Args:
-        content: the encoded file.
-        needs_length: refuse a header that names no length, which readers of the file itself depend on.
+def decode(content: bytes) -> Sound:
+    """Decodes a recording, given as its file's bytes, to its end and averages its channels.
 
     Raises:
         MediumError: the file is empty, does not decode, is shorter or longer than its header says, is
@@ -68,19 +62,17 @@ def decode(content: bytes, *, needs_length: bool = True) -> Sound:
     except (OSError, RuntimeError, ValueError, TypeError) as error:  # soundfile's derive from RuntimeError
         raise MediumError("unreadable speech", shown(str(error))) from error
     samples = np.concatenate(blocks) if blocks else np.empty(0)
-    _check_length(content, len(samples), promised, needs_length=needs_length)
+    _check_length(content, len(samples), promised)
     _check_samples(samples)
     return Sound(samples, rate)
 
 
-def _check_length(content: bytes, n_samples: int, promised: int, *, needs_length: bool) -> None:
+def _check_length(content: bytes, n_samples: int, promised: int) -> None:
     reason = "header with a wrong length"
     if found := wrong_length(content):
         raise MediumError(reason, found)
-    is_known = 0 < promised < NO_LENGTH
-    if n_samples != promised and (is_known or needs_length):
-        stated = f"{promised} samples" if is_known else "no length"
-        raise MediumError(reason, f"a header that says {stated} where {n_samples} can be decoded")
+    if n_samples != promised:
+        raise MediumError(reason, f"a header that says {promised} samples where {n_samples} can be decoded")
     if n_samples == 0:
         raise MediumError("empty speech")
 

@@ -42,6 +42,7 @@ from fairseq_vgs.prepare.regions_wanted import read_summary, write_region_summar
 from fairseq_vgs.prepare.regions_writer import REGIONS_HEADER, npy_header
 
 PARTIAL_NAME = ".regions.partial"
+EDGE_PIXELS = 0.01
 
 
 class Extractor(Protocol):
@@ -258,9 +259,9 @@ def _read_inputs(
     size = np.array([picture.width, picture.height] * 2)
     inputs = []
     for box in work.boxes[max(0, n_kept - work.first) :]:
-        # Outwards to whole pixels, so that no region is empty.
-        left, top = np.floor(box * size)[:2].astype(int).tolist()
-        right, bottom = np.ceil(box * size)[2:].astype(int).tolist()
+        # Outwards to whole pixels, so that no region is empty; float32 may have moved an edge off its pixel.
+        left, top = np.floor(box * size + EDGE_PIXELS)[:2].astype(int).tolist()
+        right, bottom = np.ceil(box * size - EDGE_PIXELS)[2:].astype(int).tolist()
         crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
         inputs.append(extractor.network_input(pad_to_square(crop)))
     return inputs

@@ -17,6 +17,7 @@ SPLITS = ["train", "valid_seen", "valid_unseen", "test_seen", "test_unseen"]
 
 def test_files_say_split_speaker_and_text(tmp_path: Path) -> None:
     write_places(tmp_path, train=[described_place(1), described_place(2, asr_text="une île")])
+    (tmp_path / "images").mkdir()
     corpus = read_places(tmp_path, config=PlacesConfig(images=tmp_path / "images"))
     assert [caption.split for caption in corpus.captions] == ["train", *SPLITS]
     caption = corpus.captions[1]

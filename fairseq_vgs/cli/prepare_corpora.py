@@ -131,7 +131,7 @@ def _add_images(parser: argparse.ArgumentParser, what: str, *, required: bool = 
     pictures.add_argument(
         "--without-pictures",
         action="store_true",
-        help="make no table of pictures; fairseq-vgs prepare regions then adds features under the same image ids",
+        help="make no table of pictures; fairseq-vgs prepare regions adds features under the same image ids",
     )
 
 

@@ -64,6 +64,13 @@ def test_base_model_on_gpus(run_config):
     assert cfg.lr_scheduler.warmup_updates == pytest.approx(0.1 * cfg.lr_scheduler.total_num_update)
     assert cfg.dataset.batch_size * cfg.distributed_training.distributed_world_size == 64
     assert not cfg.common.cpu
+    recipe = {"adam_betas": "(0.9,0.999)", "adam_eps": 1e-6, "weight_decay": 0.01, "_name": "adam"}
+    assert {key: cfg.optimizer[key] for key in recipe} == recipe
+    assert (list(cfg.optimization.lr), cfg.optimization.max_epoch) == ([1e-4], 70)
+    assert cfg.lr_scheduler._name == "polynomial_decay"
+    assert (cfg.task.max_seconds, cfg.task.valid_max_seconds) == (8.0, 10.0)
+    assert (cfg.criterion.vgs_loss, cfg.criterion.margin) == ("masked_margin", 1.0)
+    assert (cfg.criterion.similarity, cfg.model.vgs_forward) == ("dot", "masked")
 
 
 def test_finetuning_is_fairseqs_own():

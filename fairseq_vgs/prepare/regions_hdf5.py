@@ -109,7 +109,7 @@ def _check_layout(path: Path, file: Any) -> int:
             faults.append(fault(path.name, f"{name} must be numbers", str(array.dtype), step))
     if not faults:
         n_images, n_regions, _ = file["features"].shape
-        expected = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
+        expected: dict[str, tuple[int, ...]] = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
         expected |= {"boxes": (n_images, n_regions, 4), "objects_conf": (n_images, n_regions)}
         faults = [
             fault(path.name, f"{name} must be {list(shape)}, as features", list(file[name].shape), step)

@@ -26,6 +26,8 @@ examples:
   fairseq-vgs prepare scenes DATA                          scenes from the embedded set
   fairseq-vgs prepare scenes DATA --objects 300 --max-object-seconds 0
   fairseq-vgs prepare tuxpaint STAMPS DATA --language fr   from the unpacked Debian package
+  fairseq-vgs prepare librispeech LibriSpeech DATA --subset dev-clean=valid --abx-items dev-clean.item
+  fairseq-vgs prepare pairs MINE.csv DATA --audio-root RECORDINGS --image-root PHOTOS --pack zip
 """
 EMBEDDED = Path("manifests", "embedded")
 

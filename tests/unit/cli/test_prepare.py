@@ -138,7 +138,7 @@ import importlib, sys, types
 package = types.ModuleType("fairseq_vgs")  # without the plugin's own __init__, which imports fairseq
 package.__path__ = [sys.argv[1]]
 sys.modules["fairseq_vgs"] = package
-for name in ("tuxpaint", "scenes"):
+for name in ("tuxpaint", "scenes", "librispeech", "pairs"):
     importlib.import_module(f"fairseq_vgs.prepare.{name}")
 sys.exit(f"imported {found}" if (found := {"torch", "fairseq"} & set(sys.modules)) else 0)
 """

@@ -91,7 +91,13 @@ def test_pictures_model_is_the_base_model_with_a_backbone():
     assert cfg.task.image_size is None and cfg.task.image_input == "pictures" and not cfg.task.image_flip
     assert cfg.model.image_encoder == "hugging_face"
     changed = {key for key in cfg.model if cfg.model[key] != base.model[key]}
-    assert changed == {"image_encoder", "image_backbone", "image_backbone_output", "image_size", "image_layers"}
+    assert changed == {
+        "image_encoder",
+        "image_backbone",
+        "image_backbone_output",
+        "image_size",
+        "image_layers",
+    }
 
 
 def test_command_line_wins():

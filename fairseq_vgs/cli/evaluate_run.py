@@ -39,6 +39,14 @@ def add_run_arguments(kinds: Any, *, epilog: str) -> None:
         "--abx-items", default="triphone.item", metavar="NAME", help="item file in DIR (default: %(default)s)"
     )
     parser.add_argument(
+        "--abx-speakers",
+        nargs="+",
+        choices=("within", "across"),
+        default=["within"],
+        metavar="MODE",
+        help="compare phones of one speaker (within), of two (across), or both (default: within)",
+    )
+    parser.add_argument(
         "--untrained-seed",
         type=int,
         metavar="SEED",
@@ -56,7 +64,12 @@ def run_run(args: argparse.Namespace) -> int:
 
     output = args.output or args.run_folder / "evaluation"
     measurement = run_evaluation.Measurement(
-        data=args.data, split=args.split, abx=args.abx, abx_items=args.abx_items, device=args.device
+        data=args.data,
+        split=args.split,
+        abx=args.abx,
+        abx_items=args.abx_items,
+        abx_speakers=tuple(dict.fromkeys(args.abx_speakers)),
+        device=args.device,
     )
     steps = run_evaluation.evaluate_run(
         args.run_folder, measurement, output, every=args.every, untrained_seed=args.untrained_seed

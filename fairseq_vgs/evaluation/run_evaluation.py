@@ -19,6 +19,8 @@ abx_errors             f64[L, O] error of every ordered phone pair, 0..1
 abx_phones             i64[O, 2] numbers of the pair's two phones
 abx_phone_names        str[P]    the phones, by number
 ```
+
+With ABX across speakers, figures have ``abx_across`` beside ``abx``, arrays ``abx_across_layers`` and so on.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from torch import Tensor
 
 from fairseq_vgs.evaluation import extraction, retrieval
 from fairseq_vgs.evaluation.abx import AbxResult, abx_scores, pair_errors, read_items
+from fairseq_vgs.evaluation.abx.plan import require_speakers
 from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint
 from fairseq_vgs.evaluation.phone_bootstrap import numbered_phones
 from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
@@ -48,16 +51,16 @@ from fairseq_vgs.manifest.atomic import atomic_write
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-# ZeroSpeech's draws; within speaker, since one speaker is what every item file has.
-ABX_PROTOCOL: Mapping[str, Any] = {
-    "speaker": "within",
+# ZeroSpeech's draws.
+_ABX_PROTOCOL: Mapping[str, Any] = {
     "context": "within",
     "distance": "angular",
     "max_size_group": 10,
     "max_x_across": 5,
     "seed": 1,
 }
-DIRECTIONS = ("speech_to_image", "image_to_speech")
+# Names in figures; arrays begin with them.
+ABX_KEYS: Mapping[str, str] = {"within": "abx", "across": "abx_across"}
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -78,6 +81,7 @@ class Measurement:
     split: str = "test"
     abx: Path | None = None
     abx_items: str = "triphone.item"
+    abx_speakers: tuple[str, ...] = ("within",)
     device: str = "cpu"
 
 
@@ -104,8 +108,12 @@ def evaluate_run(
         (checkpoints done, checkpoints in all), after each.
 
     Raises:
-        CheckpointError, ManifestError, AbxError: a checkpoint or data that cannot be used.
+        CheckpointError, ManifestError, AbxError: a checkpoint or data that cannot be used, or ABX items that
+            cannot be compared across speakers.
     """
+    if measurement.abx is not None:
+        path = measurement.abx / measurement.abx_items
+        require_speakers(read_items(path), measurement.abx_speakers, place=str(path))
     found = checkpoints_of(run, every=every)
     tasks: list[tuple[int, Path]] = list(found.items())
     if untrained_seed is not None:
@@ -118,7 +126,7 @@ def evaluate_run(
         known = read_figures(output / f"{updates}.json")
         if known is None or known.get("made_from") != made_from:
             figures, arrays = measure(load_checkpoint(path, untrained_seed=seed), measurement)
-            if updates == 0 and measurement.abx is not None:
+            if updates == 0 and measurement.abx is not None and "within" in measurement.abx_speakers:
                 figures["baselines"] = {"mfcc": _mfcc_error(measurement)}
             figures |= {"made_from": made_from, "versions": versions(), "machine": machine()}
             _write(output / str(updates), figures, arrays)
@@ -157,9 +165,12 @@ def measure(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str,
             return {layer: frames for layer, frames in features(name).items() if layer != "layer_0"}
 
         items = read_items(folder / measurement.abx_items)
-        found = abx_scores(transformer_layers, items, device=measurement.device, **ABX_PROTOCOL)
-        figures["abx"], abx_arrays = _abx(found)
-        arrays |= abx_arrays
+        for speaker in measurement.abx_speakers:  # features anew: those of a whole corpus are not kept
+            protocol = {"speaker": speaker, **_ABX_PROTOCOL}
+            found = abx_scores(transformer_layers, items, device=measurement.device, **protocol)
+            key = ABX_KEYS[speaker]
+            figures[key], abx_arrays = _abx(found, protocol)
+            arrays |= {f"{key}_{name}": array for name, array in abx_arrays.items()}
     return figures, arrays
 
 
@@ -176,7 +187,7 @@ def _retrieval(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[s
     )
     figures: dict[str, Any] = {"split": measurement.split, "pool": pool.as_json(), **retrieval.recalls(ranks)}
     arrays: Arrays = {}
-    for direction, side in zip(DIRECTIONS, ("speech", "image"), strict=True):
+    for direction, side in zip(retrieval.DIRECTIONS, ("speech", "image"), strict=True):
         found = ranks.direction(direction)
         found = found[np.isfinite(found)]
         figures[f"{direction}_mrr"] = retrieval.mean_reciprocal_rank(found)
@@ -187,19 +198,19 @@ def _retrieval(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[s
     return figures, arrays
 
 
-def _abx(found: Mapping[str, AbxResult]) -> tuple[dict[str, Any], Arrays]:
+def _abx(found: Mapping[str, AbxResult], protocol: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
     first = next(iter(found.values()))
     names, phones = numbered_phones(first.cells.pairs)
     figures = {
         "error": {layer: 100.0 * result.error for layer, result in found.items()},
-        "protocol": ABX_PROTOCOL,
+        "protocol": protocol,
         "counts": asdict(first.counts),
     }
     arrays: Arrays = {
-        "abx_layers": np.array(list(found)),
-        "abx_errors": np.stack([pair_errors(first.cells, result.cell_errors) for result in found.values()]),
-        "abx_phones": phones,
-        "abx_phone_names": np.array(names),
+        "layers": np.array(list(found)),
+        "errors": np.stack([pair_errors(first.cells, result.cell_errors) for result in found.values()]),
+        "phones": phones,
+        "phone_names": np.array(names),
     }
     return figures, arrays
 
@@ -209,7 +220,11 @@ def _sources(measurement: Measurement) -> dict[str, Any]:
     sources: dict[str, Any] = {"data": manifest_hashes(measurement.data, measurement.split)}
     if measurement.abx is not None:
         items = measurement.abx / measurement.abx_items
-        sources["abx"] = {"protocol": dict(ABX_PROTOCOL), "items": {items.name: sha256_file(items)}}
+        for speaker in measurement.abx_speakers:
+            sources[ABX_KEYS[speaker]] = {
+                "protocol": {"speaker": speaker, **_ABX_PROTOCOL},
+                "items": {items.name: sha256_file(items)},
+            }
     return sources
 
 
@@ -219,7 +234,7 @@ def _mfcc_error(measurement: Measurement) -> float:
         raise ValueError("measurement.abx must be a folder")
     features = mfcc_features(open_recordings(folder))
     items = read_items(folder / measurement.abx_items)
-    found = abx_scores(features, items, frame_rate=MFCC_FRAME_RATE, **ABX_PROTOCOL)
+    found = abx_scores(features, items, frame_rate=MFCC_FRAME_RATE, speaker="within", **_ABX_PROTOCOL)
     return 100.0 * next(iter(found.values())).error
 
 

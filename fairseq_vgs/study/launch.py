@@ -1,6 +1,9 @@
 """The commands of a study's runs, and processes that end with it.
 
-Training is the genuine ``fairseq-hydra-train`` with overrides: every run can be repeated by hand.
+Training is the genuine ``fairseq-hydra-train`` with overrides: a run can be repeated by hand, in another
+``hydra.run.dir``, with the command in its ``log.txt``. ``--dry-run`` prints the command before; as long as the
+checkpoint from which it starts has not been saved, with a ``*`` in that file's name, which you have to look up.
+The GPU and the number of threads are no part of a command but of its environment.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ def training_command(
         "common.log_format=json",
         _override("task.data", str(data)),
         f"optimization.max_update={run.max_update}",
+        "optimization.max_epoch=0",  # none: a run_config's limit would end a run before its last update
         f"lr_scheduler.total_num_update={run.schedule_updates}",
         f"lr_scheduler.warmup_updates={round(settings.warmup_share * run.schedule_updates)}",
         # Every point of the curves is a checkpoint and a validation. Where an epoch ends there, fairseq saves
@@ -65,9 +69,8 @@ def training_command(
         "checkpoint.keep_last_epochs=1",
         f"dataset.validate_interval_updates={every}",
         _override("hydra.run.dir", str(folder.run)),
+        f"common.cpu={str(not on_gpu).lower()}",  # whatever the run_config says
     ]
-    if on_gpu:
-        overrides.append("common.cpu=false")  # whatever the run_config says
     if start is not None:
         overrides.append(_override("checkpoint.finetune_from_model", str(start)))
     return [
@@ -92,6 +95,7 @@ def evaluation_command(
     ]
     if settings.abx is not None:
         command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]
+        command += ["--abx-speakers", *settings.abx_speakers]
     if untrained:
         command += ["--untrained-seed", str(run.seed)]
     return command

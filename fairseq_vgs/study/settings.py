@@ -8,6 +8,8 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fairseq_vgs.evaluation.abx import read_items
+from fairseq_vgs.evaluation.abx.plan import SPEAKER_MODES, require_speakers
 from fairseq_vgs.manifest.errors import ManifestError, fault
 
 BASES = ("w2v2", "vgs", "vgs_plus")
@@ -35,6 +37,7 @@ class StudySettings:
         split: split of ``data`` on which retrieval is measured.
         abx: folder with an audio list, its speech and ``items``; None: no phone discrimination.
         abx_items: the item file in ``abx``.
+        abx_speakers: "within", which decides, and "across" where the items are by several speakers.
         scenarios: names of primaries in ``config_dir``.
         seeds: every scenario is run once with each.
         whole_updates: updates of a base scenario.
@@ -56,6 +59,7 @@ class StudySettings:
     split: str = "test"
     abx: str | None = None
     abx_items: str = "triphone.item"
+    abx_speakers: list[str] = field(default_factory=lambda: ["within"])
     scenarios: list[str] = field(default_factory=lambda: list(SCENARIOS))
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     warmup_share: float = 0.1
@@ -120,6 +124,7 @@ def require_files(settings: StudySettings, path: Path) -> None:
 
     Raises:
         ManifestError: a primary, the data or the ABX items are not there.
+        AbxError: items that cannot be compared within or across speakers, as the settings ask.
     """
     phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
     needed = [
@@ -137,6 +142,9 @@ def require_files(settings: StudySettings, path: Path) -> None:
     ]
     if faults:
         raise ManifestError(faults)
+    if settings.abx is not None:
+        items = Path(settings.abx) / settings.abx_items
+        require_speakers(read_items(items), settings.abx_speakers, place=str(items))
 
 
 def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
@@ -149,6 +157,9 @@ def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
         entries = getattr(settings, name)
         if not entries or len(set(entries)) != len(entries):
             found.append((name, "different entries, at least one", list(entries)))
+    speakers = settings.abx_speakers
+    if "within" not in speakers or len(set(speakers)) != len(speakers) or set(speakers) - {*SPEAKER_MODES}:
+        found.append(("abx_speakers", "[within] or [within, across]", list(speakers)))
     for name in ("whole_updates", "first_updates", "second_updates", "evaluate_every"):
         if getattr(settings, name) < 1:
             found.append((name, "at least 1", getattr(settings, name)))

@@ -128,6 +128,34 @@ def make_plan(
     return Plan(_cells(keys, groups, cell_groups), groups, cell_groups, n_subsampled)
 
 
+def require_speakers(items: Sequence[AbxItem], speakers: Sequence[str], *, place: str) -> None:
+    """Refuse ways of comparing, "within" and "across" speaker, for which items have no two phones to compare.
+
+    Contexts are within; whether tokens have frames is not looked at.
+
+    Args:
+        items: all tokens.
+        speakers: of `SPEAKER_MODES`.
+        place: the item file, for errors.
+
+    Raises:
+        AbxError: there is no cell.
+    """
+    for speaker in speakers:
+        try:
+            make_plan(
+                items,
+                [True] * len(items),
+                speaker=speaker,
+                context="within",
+                max_size_group=None,
+                max_x_across=1,
+                seed=1,
+            )
+        except AbxError as error:
+            raise AbxError(f"{place}: {error}") from None
+
+
 def _within(keys: Sequence[_Key], groups: Sequence[IntArray]) -> Iterator[tuple[int, int, int]]:
     together: dict[tuple[tuple[str, str], str], list[int]] = defaultdict(list)
     for number, key in enumerate(keys):

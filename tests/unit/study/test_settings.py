@@ -56,6 +56,8 @@ def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
         (GOOD.replace("first_updates: 20", "first_updates: 70"), "fewer than whole_updates"),
         (GOOD.replace("second_updates: 50", "second_updates: 0"), "at least 1"),
         (GOOD + "warmup_share: 1.5\n", "warmup_share must be"),
+        (GOOD + "abx_speakers: [across]\n", "abx_speakers must be"),
+        (GOOD + "abx_speakers: [within, between]\n", "abx_speakers must be"),
         (GOOD + "prepare: [scenes, x]\n", "below {output}"),
     ],
 )

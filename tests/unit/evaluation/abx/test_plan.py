@@ -6,7 +6,7 @@ import pytest
 from support.abx_material import random_material
 
 from fairseq_vgs.evaluation.abx import AbxError
-from fairseq_vgs.evaluation.abx.plan import make_plan
+from fairseq_vgs.evaluation.abx.plan import make_plan, require_speakers
 
 FULL = {"max_size_group": None, "max_x_across": None, "seed": 1}
 
@@ -90,3 +90,13 @@ def test_nothing_to_compare():
         _plan(items, speaker="across")
     with pytest.raises(AbxError, match="none among 0 usable tokens of 0 phones by 0 speakers"):
         make_plan(items, [False] * 30, speaker="within", context="any", **FULL)
+
+
+def test_required_ways_of_comparing():
+    base = random_material(seed=0, n_tokens=1)[0][0]
+    one = [replace(base, file=str(n), phone=phone, speaker="s") for n, phone in enumerate("aab")]
+    other = [replace(base, file="o", phone="a", speaker="t")]
+    require_speakers(one, ["within"], place="x.item")
+    require_speakers([*one, *other], ["within", "across"], place="x.item")
+    with pytest.raises(AbxError, match=r"x\.item: .*across speaker, .* by 1 speakers; give more"):
+        require_speakers(one, ["within", "across"], place="x.item")

@@ -1,0 +1,192 @@
+"""Every checkpoint of a run measured: on what, when anew, and as the single evaluations measure."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.abx_material import write_checkpoint, write_recordings
+from support.tiny_folder import make_folder
+
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.evaluation import run_evaluation
+from fairseq_vgs.evaluation.abx import AbxError
+from fairseq_vgs.evaluation.checkpoints import load_checkpoint
+from fairseq_vgs.evaluation.results import ResultsError, sha256_file
+from fairseq_vgs.evaluation.run_evaluation import Measurement, evaluate_run, measure, read_figures
+
+LENGTHS = {"test": [7000 + 300 * number for number in range(8)]}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A run with a checkpoint after 7 updates, pairs of which two pictures are one group, ABX recordings."""
+    root = tmp_path_factory.mktemp("places")
+    (root / "run" / "checkpoints").mkdir(parents=True)
+    write_checkpoint(root / "run" / "checkpoints" / "checkpoint_1_7.pt")
+    make_folder(root / "data", lengths=LENGTHS, n_images=5, groups={3: "g", 4: "g"})
+    write_recordings(root / "abx")
+    return root
+
+
+@pytest.fixture(scope="module")
+def measurement(places):
+    return Measurement(places / "data", abx=places / "abx", abx_items="phones.item")
+
+
+@pytest.fixture(scope="module")
+def evaluated(places, measurement):
+    """The folder of figures."""
+    run, output = places / "run", places / "evaluation"
+    steps = list(evaluate_run(run, measurement, output, every=7, untrained_seed=1))
+    assert steps == [(1, 2), (2, 2)]
+    return output
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def test_figures_agree_with_the_single_evaluations(places, evaluated, tmp_path, capsys):
+    checkpoint = str(places / "run" / "checkpoints" / "checkpoint_1_7.pt")
+    figures = read_figures(evaluated / "7.json")
+    for kind, data, options in (
+        ("retrieval", places / "data", []),
+        ("abx", places / "abx", ["--items", "phones.item"]),
+    ):
+        command = ["evaluate", kind, checkpoint, str(data), "--json", "--output", str(tmp_path / kind)]
+        assert main([*command, *options]) == 0
+        single = json.loads(capsys.readouterr().out)["models"]["trained"]["metrics"]
+        ours = figures["retrieval"] if kind == "retrieval" else figures["abx"]["error"]
+        shared = sorted(ours.keys() & single.keys())
+        assert len(shared) == (10 if kind == "retrieval" else 3)
+        assert [ours[name] for name in shared] == pytest.approx([single[name]["value"] for name in shared])
+
+
+def test_ranks_stand_beside_their_groups(evaluated):
+    figures, found = read_figures(evaluated / "7.json"), arrays(evaluated / "7.npz")
+    for way, side, n_items in (("speech_to_image", "speech", 8), ("image_to_speech", "image", 5)):
+        ranks, groups = found[f"{way}_ranks"], found[f"{side}_groups"]
+        assert len(ranks) == len(groups) == n_items
+        assert figures["retrieval"][f"{way}_r1"] == pytest.approx(100 * float(np.mean(ranks <= 1)))
+        assert figures["retrieval"][f"{way}_mrr"] == pytest.approx(float(np.mean(1 / ranks)))
+    images = found["image_groups"].tolist()
+    # caption i shows picture i mod 5
+    assert found["speech_groups"].tolist() == [images[number % 5] for number in range(8)]
+    assert images[3] == images[4]
+    assert len(set(images)) == 4
+
+
+def test_images_without_captions_are_no_queries_and_have_no_group(places, measurement, tmp_path):
+    make_folder(tmp_path / "data", lengths=LENGTHS, n_images=9)
+    _, found = measure(load_checkpoint(places / "run" / "checkpoints" / "checkpoint_1_7.pt"),
+                       replace(measurement, data=tmp_path / "data", abx=None))  # fmt: skip
+    assert len(found["image_to_speech_ranks"]) == len(found["image_groups"]) == 8
+
+
+def test_phone_errors_average_to_the_figure(evaluated):
+    figures, found = read_figures(evaluated / "7.json"), arrays(evaluated / "7.npz")
+    assert found["abx_layers"].tolist() == list(figures["abx"]["error"]) == ["layer_1", "layer_2", "layer_3"]
+    means = 100 * found["abx_errors"].mean(axis=1)
+    assert means == pytest.approx(np.array(list(figures["abx"]["error"].values())))
+    names = found["abx_phone_names"]
+    pairs = [tuple(names[pair]) for pair in found["abx_phones"]]
+    assert sorted(pairs) == [(a, b) for a in names for b in names if a != b]
+
+
+def test_untrained_model_is_update_0_with_mfcc(evaluated):
+    untrained, trained = (read_figures(evaluated / f"{update}.json") for update in (0, 7))
+    assert set(untrained["baselines"]) == {"mfcc"}
+    assert "baselines" not in trained
+    assert untrained["made_from"]["checkpoint"]["untrained_seed"] == 1
+    assert untrained["abx"]["error"] != trained["abx"]["error"]
+
+
+@pytest.fixture
+def copy(places, evaluated, tmp_path):
+    """Everything once more, to be changed."""
+    for name in ("run", "data", "abx", "evaluation"):
+        shutil.copytree(places / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Names of the checkpoints that are measured; nothing is."""
+    seen = []
+
+    def pretend(checkpoint, _):
+        seen.append(checkpoint.n_updates)
+        return {"schema_version": run_evaluation.SCHEMA_VERSION}, {"a": np.zeros(1)}
+
+    monkeypatch.setattr(run_evaluation, "measure", pretend)
+    monkeypatch.setattr(run_evaluation, "_mfcc_error", lambda _: 1.0)
+    return seen
+
+
+def again(root, measurement, **changes):
+    moved = replace(measurement, data=root / "data", abx=root / "abx", **changes)
+    assert len(list(evaluate_run(root / "run", moved, root / "evaluation", every=7, untrained_seed=1))) == 2
+
+
+def test_what_is_there_is_kept(copy, measurement, measured):
+    before = {path.name: sha256_file(path) for path in (copy / "evaluation").iterdir()}
+    again(copy, measurement)
+    assert measured == []
+    assert {path.name: sha256_file(path) for path in (copy / "evaluation").iterdir()} == before
+
+
+def test_goes_on_after_a_kill_between_arrays_and_figures(copy, measurement, measured):
+    (copy / "evaluation" / "7.json").unlink()
+    again(copy, measurement)
+    assert measured == [7]
+    again(copy, measurement)
+    assert measured == [7]
+
+
+def test_changed_checkpoint_data_items_or_protocol_is_measured_anew(copy, measurement, measured):
+    write_checkpoint(copy / "run" / "checkpoints" / "checkpoint_1_7.pt", collapsed=True)
+    again(copy, measurement)
+    assert measured == [0, 7]
+    for path in (copy / "data" / "test.pairs.tsv", copy / "abx" / "phones.item"):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:-1]))
+        measured.clear()
+        again(copy, measurement)
+        assert measured == [0, 7]
+    measured.clear()
+    again(copy, measurement, abx_speakers=("within", "across"))
+    assert measured == [0, 7]
+
+
+def test_one_speaker_cannot_be_compared_across(copy, measurement, measured):
+    path = copy / "abx" / "phones.item"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *(line for line in lines[1:] if line.endswith(" s0"))]) + "\n")
+    with pytest.raises(AbxError, match=r"phones\.item: .*across speaker"):
+        again(copy, measurement, abx_speakers=("within", "across"))
+    assert measured == []
+
+
+def test_across_speakers_stands_beside_within(places, measurement):
+    checkpoint = load_checkpoint(places / "run" / "checkpoints" / "checkpoint_1_7.pt")
+    figures, found = measure(checkpoint, replace(measurement, abx_speakers=("within", "across")))
+    assert figures["abx"]["protocol"]["speaker"] == "within"
+    assert figures["abx_across"]["protocol"]["speaker"] == "across"
+    assert figures["abx"]["error"] != figures["abx_across"]["error"]
+    for name in ("abx", "abx_across"):
+        errors = 100 * found[f"{name}_errors"].mean(axis=1)
+        assert errors == pytest.approx(np.array(list(figures[name]["error"].values())))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("[", "must be JSON"), ('{"schema_version": 0}', "schema_version must be 1")]
+)
+def test_faulty_figures(tmp_path, text, said):
+    path = tmp_path / "7.json"
+    assert read_figures(path) is None
+    path.write_text(text)
+    with pytest.raises(ResultsError, match=said):
+        read_figures(path)

@@ -104,7 +104,7 @@ def _square(image: Image.Image, size: int, *, fit: str, variation: Variation | N
         oversampling * size * width / (box[2] - box[0]),
         oversampling * size * height / (box[3] - box[1]),
     ]
-    wanted_width, wanted_height = map(math.ceil, reversed(whole) if turned else whole)
+    wanted_width, wanted_height = map(math.ceil, whole[::-1] if turned else whole)
     image.draft("RGB", (wanted_width, wanted_height))
     upright = _opaque(ImageOps.exif_transpose(image))
     scales = (upright.width / width, upright.height / height)

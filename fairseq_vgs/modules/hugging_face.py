@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,9 @@ class Backbone(nn.Module):
         pictures `[P, 3, H, W]`, black -1 and white +1. Results: pooled `[P, C]`, and tokens `[P, L, C]`, or a
         map `[P, C, h, w]` where the backbone is convolutional.
     """
+
+    scale: Tensor
+    offset: Tensor
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -204,7 +207,7 @@ class HuggingFaceEncoder(ImageTransformer):
         tokens = self.token_projection(self.input_norm(found)) + positions
         return self.embed_tokens(tokens, padding_mask=None)
 
-    def train(self, mode: bool = True) -> HuggingFaceEncoder:
+    def train(self, mode: bool = True) -> Self:
         """Switches modes; a frozen backbone stays in evaluation mode (batch norm and dropout, too)."""
         super().train(mode)
         if self.frozen:

@@ -2,6 +2,7 @@
 # Sets up .venv, then checks style, types and behaviour. Arguments go to pytest: bash tests/run.sh -k manifest -x
 #
 #   VGS_FRESH_ENVIRONMENT=1      also set up a new environment from nothing (downloads; takes minutes)
+#   VGS_TEST_PROCESSES=4         tests that run at a time (default: one per core, 8 at most; 0: in this process)
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -28,12 +29,10 @@ say "mypy"
 "$bin/python" -m mypy
 
 say "pytest"
-rm -f .coverage .coverage.*
-"$bin/python" -m coverage run -m pytest --durations=10 "$@"
-
+cores=$(nproc 2>/dev/null || echo 1)
+processes=${VGS_TEST_PROCESSES:-$((cores < 8 ? cores : 8))}
+chosen=("$@")
 # A selection of the tests says nothing about how much of the package they cover.
-if [[ $# -eq 0 ]]; then
-    say "coverage"
-    "$bin/python" -m coverage combine --quiet
-    "$bin/python" -m coverage report
-fi
+[[ $# -gt 0 ]] || chosen=(--cov --cov-report=term-missing:skip-covered)
+rm -f .coverage .coverage.*
+"$bin/python" -m pytest -n "$processes" --dist worksteal --durations=10 "${chosen[@]}"

@@ -1,8 +1,8 @@
 """The commands of a study's runs, and processes that end with it.
 
 Training is the genuine ``fairseq-hydra-train`` with overrides: a run can be repeated by hand, in another
-``hydra.run.dir``, with the command in its ``log.txt``. ``--dry-run`` prints the command before; as long as the
-checkpoint from which it starts has not been saved, with a ``*`` in that file's name, which you have to look up.
+``hydra.run.dir``, with the command in its ``log.txt``. ``--dry-run`` prints the command before; if the
+checkpoint from which it starts has not been saved yet, with a ``*`` in that name, which you have to fill in.
 The GPU and the number of threads are no part of a command but of its environment.
 """
 
@@ -95,7 +95,6 @@ def evaluation_command(
     ]
     if settings.abx is not None:
         command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]
-        command += ["--abx-speakers", *settings.abx_speakers]
     if untrained:
         command += ["--untrained-seed", str(run.seed)]
     return command

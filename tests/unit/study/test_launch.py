@@ -111,12 +111,6 @@ def test_evaluation_command(settings):
     )
     assert command[command.index("--untrained-seed") + 1] == "3"
     assert command[command.index("--abx") + 1] == str(Path("abx folder").resolve())
-    assert command[command.index("--abx-speakers") + 1] == "within"
-    settings.abx_speakers = ["within", "across"]
-    command = evaluation_command(
-        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=True, device="cpu"
-    )
-    assert command[command.index("--abx-speakers") + 1 :][:2] == ["within", "across"]
     settings.abx = None
     command = evaluation_command(
         RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=False, device="cpu"
@@ -125,8 +119,15 @@ def test_evaluation_command(settings):
     assert "--untrained-seed" not in command
 
 
-def test_run_on_a_gpu_is_not_kept_on_the_cpu_by_its_run_config(settings):
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_run_is_where_its_slot_is_whatever_its_run_config_says(settings, on_gpu):
+    settings.overrides = ["run_config=gpu_1"]
     command = training_command(
-        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None, on_gpu=True
+        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None, on_gpu=on_gpu
     )
-    assert overrides(command)["common.cpu"] is False
+    assert overrides(command)["common.cpu"] is not on_gpu
+
+
+def test_number_of_epochs_does_not_end_a_run(settings):
+    command = training_command(RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), start=None)
+    assert overrides(command)["optimization.max_epoch"] == 0

@@ -28,6 +28,8 @@ examples:
   fairseq-vgs study my_study.yaml --gpus 0,1,2,3
   fairseq-vgs study my_study.yaml --dry-run
 """
+# weights and Adam's two moments in fp32
+DISK = "and up to 3 more per run, with the optimiser's state: 12 bytes a parameter, 2.2 GB with model=base"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
     require_fairseq()
     from fairseq_vgs.manifest.errors import ManifestError, fault
+    from fairseq_vgs.study.begun import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.collect import collect
     from fairseq_vgs.study.layout import StudyFolder
+    from fairseq_vgs.study.plan import plan_runs
     from fairseq_vgs.study.report import write_all
     from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
     from fairseq_vgs.study.settings import read_settings, require_files
@@ -73,11 +77,15 @@ def run(args: argparse.Namespace) -> int:
     name = f"{args.study.stem}_quick" if args.quick else args.study.stem
     folder = StudyFolder((args.output or Path("outputs") / name).resolve())
     if args.dry_run:
-        return _print_plan(settings, folder)
+        return _print_plan(settings, folder, on_gpu=bool(args.gpus))
     failures: dict[str, str] = {}
     if args.report_only and not folder.settings.is_file():
         step = "run the study first, or correct --output"
         raise ManifestError(fault(str(folder.path), "must be the folder of a study", "no study.json", step))
+    if args.report_only:
+        runs = plan_runs(settings)
+        refuse_other_settings(runs, settings, folder, training_data(settings, folder))
+        refuse_other_measurement(runs, settings, folder)
     if not args.report_only:
         require_files(settings, args.study)
         if args.gpus:
@@ -94,19 +102,24 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _print_plan(settings: StudySettings, folder: StudyFolder) -> int:
+def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -> int:
+    from fairseq_vgs.evaluation.run_checkpoints import checkpoint_after
     from fairseq_vgs.study.launch import training_command
-    from fairseq_vgs.study.plan import plan_runs
+    from fairseq_vgs.study.plan import plan_runs, points_of
 
     data = folder.data(settings.data).resolve()
-    for planned in plan_runs(settings):
+    runs = plan_runs(settings)
+    for planned in runs:
         start = None
         if planned.start is not None:
-            checkpoints = folder.run(planned.start).run / "checkpoints"
-            start = checkpoints / f"checkpoint_EPOCH_{planned.start_update}.pt"
-        command = training_command(planned, settings, data=data, folder=folder.run(planned.name), start=start)
+            start = checkpoint_after(folder.run(planned.start).run, planned.start_update)
+        command = training_command(
+            planned, settings, data=data, folder=folder.run(planned.name), start=start, on_gpu=on_gpu
+        )
         print(f"# {planned.name}: {planned.max_update} updates")
         print(shlex.join(command))
+    n_checkpoints = sum(len(points_of(planned, settings)) for planned in runs)
+    print(f"# {n_checkpoints} checkpoints stay on disk, {DISK}")
     return 0
 
 

@@ -111,12 +111,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def manifest_hashes(folder: Path, split: str) -> dict[str, str]:
-    """Hash the files of a manifest folder that a split reads, by file name; absent ones are left out."""
+def manifest_hashes(folder: Path, *splits: str) -> dict[str, str]:
+    """Hash the files of a manifest folder that splits read, by file name; absent ones are left out."""
     manifest = ManifestFolder(folder)
     paths = (
-        manifest.audio_list(split),
-        manifest.pairs(split),
+        *(path for split in splits for path in (manifest.audio_list(split), manifest.pairs(split))),
         manifest.images,
         manifest.regions,
         manifest.region_features,

@@ -73,9 +73,18 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
                 raise
 
 
+def checkpoint_after(run: Path, updates: int) -> Path:
+    """Return the checkpoint that fairseq, or `keep_epoch_checkpoints`, named after so many updates.
+
+    Before there is one, its epoch is unknown: the path has a ``*`` in the epoch's place, and is no file.
+    """
+    pattern = run / "checkpoints" / f"checkpoint_*_{updates}.pt"
+    return min(pattern.parent.glob(pattern.name), default=pattern)
+
+
 def has_ended(run: Path, max_update: int) -> bool:
     """Whether a run has saved a checkpoint after its last update."""
-    return any((run / "checkpoints").glob(f"checkpoint_*_{max_update}.pt"))
+    return checkpoint_after(run, max_update).is_file()
 
 
 def mend_copies(run: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from fairseq_vgs.evaluation.results import manifest_hashes, sha256_file
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.layout import StudyFolder
 from fairseq_vgs.study.plan import PhaseRun
 from fairseq_vgs.study.settings import StudySettings
 
-# where a study lies, on what it runs, and how far its runs go
+# where a study lies, on what it runs, and how far its runs go; "start" says which checkpoint it starts from
 _MAY_DIFFER = {
     "common.cpu",
     "common.user_dir",
@@ -21,54 +24,147 @@ _MAY_DIFFER = {
     "checkpoint.finetune_from_model",
     "optimization.max_update",
 }
+_HASH = "SHA-256 of "
+_STEPS = "restore the settings, remove the folders, or choose another --output"
 
 
 class StudyError(RuntimeError):
     """A study cannot start, or a part of it failed."""
 
 
-def refuse_other_settings(runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder) -> None:
+def training_data(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
+    """Return the hashes of the manifest files that training reads; without the data, none."""
+    return _named(manifest_hashes(folder.data(settings.data), "train", "valid"))
+
+
+def measured_on(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
+    """Return on what checkpoints are measured: settings, and hashes of the files that are there."""
+    chosen = settings.as_json()
+    named = {name: str(chosen[name]) for name in chosen if name.startswith(("split", "abx"))}
+    hashes = manifest_hashes(folder.data(settings.data), settings.split)
+    if settings.abx is not None and (items := Path(settings.abx) / settings.abx_items).is_file():
+        hashes[items.name] = sha256_file(items)
+    return {**named, **_named(hashes)}
+
+
+def run_identity(
+    command: Sequence[str], run: PhaseRun, settings: StudySettings, data: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what makes a run what it is: its command, what it starts from, and its data.
+
+    Args:
+        command: of `launch.training_command`.
+        run: whose command it is.
+        settings: of the study.
+        data: of `training_data`.
+    """
+    return {
+        **launch.command_identity(command),
+        "task.data": settings.data,  # as the study file has it: the study's folder may be moved
+        "prepare": shlex.join(settings.prepare),
+        "start": "random weights" if run.start is None else f"{run.start} after {run.start_update} updates",
+        **data,
+    }
+
+
+def refuse_other_settings(
+    runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder, data: Mapping[str, str]
+) -> None:
     """Hold what was begun, or finished, against what would be run now.
 
     A run that has not saved a checkpoint yet may begin anew with other settings. Updates may differ: a
     base that was only left so far is trained to its end when its scenario joins the study.
 
+    Args:
+        runs: that are planned now.
+        settings: as they are now.
+        folder: of the study.
+        data: of `training_data`.
+
     Raises:
-        StudyError: other settings, for every run that has them.
+        StudyError: other settings or data, for every run that has them.
     """
-    data = folder.data(settings.data).resolve()
-    problems = []
+    problems = _other_preparation(settings, folder)
     for run in runs:
         run_folder = folder.run(run.name)
-        if not run_folder.command.exists() or not any(
+        if not run_folder.trained.exists() and not any(
             (run_folder.run / "checkpoints").glob("checkpoint*.pt")
         ):
             continue
-        command = launch.training_command(run, settings, data=data, folder=run_folder, start=None)
-        begun, now = json.loads(run_folder.command.read_text("utf-8")), launch.command_identity(command)
-        different = [
-            f"{key}: {begun.get(key)} before, {now.get(key)} now"
-            for key in sorted({*begun, *now} - _MAY_DIFFER)
-            if begun.get(key) != now.get(key)
-        ]
-        if different:
-            problems.append(f"{run_folder.path}: begun with other settings ({'; '.join(different)})")
+        command = launch.training_command(
+            run, settings, data=folder.data(settings.data), folder=run_folder, start=None
+        )
+        now = run_identity(command, run, settings, data)
+        if different := _differences(_read(run_folder.command), now):
+            problems.append(f"{run_folder.path}: begun with other settings ({different})")
     if problems:
-        problems.append("restore the settings, remove the folders, or choose another --output")
-        raise StudyError("\n".join(problems))
+        raise StudyError("\n".join([*problems, _STEPS]))
 
 
-def mark(path: Path, run: PhaseRun, *, on: str = "") -> None:
+def refuse_other_measurement(runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder) -> None:
+    """Refuse settings under which the checkpoints would be measured on something else.
+
+    Raises:
+        StudyError: for every run that was evaluated otherwise.
+    """
+    now = measured_on(settings, folder)
+    problems = []
+    for run in runs:
+        path = folder.run(run.name).evaluated
+        if path.exists() and (different := _differences(_read(path).get("on"), now)):
+            problems.append(f"{path}: measured on something else ({different})")
+    if problems:
+        step = "restore the settings, or run the study without --report-only, which measures again"
+        raise StudyError("\n".join([*problems, step]))
+
+
+def mark(path: Path, run: PhaseRun, *, on: object = "") -> None:
     """Write that a run has come this far, with how many updates, and measured ``on`` what."""
     with atomic_write(path, force=True) as file:
         content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update, "on": on}
         file.write(json.dumps(content) + "\n")
 
 
-def is_marked(path: Path, run: PhaseRun, *, on: str = "") -> bool:
+def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:
     """Whether a run has come this far with all the updates that it is to make, ``on`` the same as now."""
     if not path.exists():
         return False
-    content = json.loads(path.read_text("utf-8"))
+    content = _read(path)
     enough: bool = content.get("updates", run.max_update) >= run.max_update
     return enough and content.get("on", "") == on
+
+
+def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[str]:
+    """Say whether the data that is there was made by other arguments, before any run has begun, too."""
+    data = folder.data(settings.data)
+    if not data.exists() or not folder.settings.exists():
+        return []
+    before = _read(folder.settings).get("prepare", [])
+    if before == settings.prepare:
+        return []
+    return [f"{data}: made with prepare {shlex.join(before)!r} before, {shlex.join(settings.prepare)!r} now"]
+
+
+def _differences(before: Any, now: Mapping[str, str]) -> str:
+    """Say what differs; files that are not there now are not held against those that were.
+
+    Args:
+        before: settings by name; something else was written by an older version, and differs in all.
+        now: settings by name.
+    """
+    known: Mapping[str, str] = before if isinstance(before, dict) else {}
+    gone = {key for key in known if key.startswith(_HASH) and key not in now}
+    return "; ".join(
+        f"{key}: {known.get(key, 'not recorded')} before, {now.get(key, 'nothing')} now"
+        for key in sorted({*known, *now} - _MAY_DIFFER - gone)
+        if known.get(key) != now.get(key)
+    )
+
+
+def _named(hashes: Mapping[str, str]) -> dict[str, str]:
+    return {f"{_HASH}{name}": digest for name, digest in hashes.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read one of a study's small files; one that is missing says nothing."""
+    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}

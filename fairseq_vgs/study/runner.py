@@ -21,14 +21,22 @@ from typing import IO
 
 from fairseq_vgs.evaluation.checkpoints import CheckpointError
 from fairseq_vgs.evaluation.run_checkpoints import (
-    checkpoints_of,
+    checkpoint_after,
     has_ended,
     keep_epoch_checkpoints,
     mend_copies,
 )
 from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import launch
-from fairseq_vgs.study.begun import StudyError, is_marked, mark, refuse_other_settings
+from fairseq_vgs.study.begun import (
+    StudyError,
+    is_marked,
+    mark,
+    measured_on,
+    refuse_other_settings,
+    run_identity,
+    training_data,
+)
 from fairseq_vgs.study.layout import RunFolder, StudyFolder
 from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of
 from fairseq_vgs.study.progress import Progress, RunState, read_position
@@ -70,6 +78,8 @@ class StudyRunner:
     folder: StudyFolder
     slots: Sequence[Slot]
     failures: dict[str, str] = field(default_factory=dict)
+    _data: dict[str, str] = field(default_factory=dict, init=False)
+    _measured_on: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> dict[str, str]:
         """Run all that is missing.
@@ -82,19 +92,17 @@ class StudyRunner:
         """
         with _locked(self.folder.lock) as lock:
             runs = list(plan_runs(self.settings))
-            refuse_other_settings(runs, self.settings, self.folder)
+            self._data = training_data(self.settings, self.folder)
+            refuse_other_settings(runs, self.settings, self.folder, self._data)
             self._record_settings()
-            self._prepare_data(lock)
+            if self._prepare_data(lock):
+                self._data = training_data(self.settings, self.folder)
+                refuse_other_settings(runs, self.settings, self.folder, self._data)
+            self._measured_on = measured_on(self.settings, self.folder)
             waiting = [run for run in runs if not self._is_finished(run)]
             total = sum(run.max_update for run in runs)
-            # what a stopped training had made counts too, or it would look made in this second
-            left = sum(
-                run.max_update - min(run.max_update, read_position(self.folder.run(run.name).history)[0])
-                for run in waiting
-            )
-            with Progress(
-                total_updates=total, done_updates=total - left, n_slots=len(self.slots)
-            ) as progress:
+            done = self._updates_done(waiting)
+            with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as progress:
                 try:
                     self._loop(waiting, progress, lock=lock.fileno())
                 finally:
@@ -127,7 +135,12 @@ class StudyRunner:
     def _begin(self, slot: Slot, run: PhaseRun, progress: Progress, *, lock: int) -> None:
         slot.run = run
         folder = self.folder.run(run.name)
-        mend_copies(folder.run)
+        try:
+            mend_copies(folder.run)
+            keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
+        except (CheckpointError, OSError) as error:
+            self._fail(slot, str(error), progress)
+            return
         if not self._is_trained(run) and has_ended(folder.run, run.max_update):
             mark(folder.trained, run)  # killed between the last checkpoint and its mark
         stage = "evaluate" if self._is_trained(run) else "train"
@@ -161,15 +174,19 @@ class StudyRunner:
             )
         start = None
         if run.start is not None:
-            found = checkpoints_of(self.folder.run(run.start).run, every=self.settings.evaluate_every)
-            if run.start_update not in found:
-                raise StudyError(f"{run.start}: must have a checkpoint after {run.start_update} updates")
-            start = found[run.start_update]
+            base = self.folder.run(run.start)
+            start = checkpoint_after(base.run, run.start_update)
+            if not start.is_file():
+                raise StudyError(
+                    f"{start}: must be there for {run.name} to start from, got {_checkpoint_names(base)}; "
+                    f"remove {base.path}, and run the study again: it trains {run.start} anew"
+                )
         command = launch.training_command(
             run, self.settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
         )
         with atomic_write(folder.command, force=True) as file:
-            file.write(json.dumps(launch.command_identity(command), indent=1) + "\n")
+            identity = run_identity(command, run, self.settings, self._data)
+            file.write(json.dumps(identity, indent=1) + "\n")
         return command
 
     def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:
@@ -190,6 +207,14 @@ class StudyRunner:
         slot.process = None
         if code != 0:
             self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}", progress)
+        elif slot.stage == "train" and not has_ended(folder.run, run.max_update):
+            self._fail(
+                slot,
+                f"{folder.run}: training must end with a checkpoint after update {run.max_update}, got "
+                f"{_checkpoint_names(folder)}; remove what ends it early from the configuration, such as "
+                "checkpoint.patience, optimization.stop_time_hours or optimization.stop_min_lr",
+                progress,
+            )
         elif slot.stage == "train":
             mark(folder.trained, run)
             self._start(slot, "evaluate", progress, lock=lock)
@@ -217,18 +242,21 @@ class StudyRunner:
         return RunState(slot.run.name, "evaluate", len(list(folder.evaluation.glob("*.json"))), n_points)
 
     def _updates_done(self, waiting: Sequence[PhaseRun]) -> int:
+        """Count updates but for those of runs in training, with what stopped runs had made before."""
         training = {slot.run.name for slot in self.slots if slot.run is not None and slot.stage == "train"}
-        open_runs = {run.name for run in waiting} | training | self.failures.keys()
-        return sum(run.max_update for run in plan_runs(self.settings) if run.name not in open_runs)
+        stopped = {run.name for run in waiting} | self.failures.keys()
+        done = 0
+        for run in plan_runs(self.settings):
+            if run.name in stopped:
+                done += min(run.max_update, read_position(self.folder.run(run.name).history)[0])
+            elif run.name not in training:
+                done += run.max_update
+        return done
 
     def _is_finished(self, run: PhaseRun) -> bool:
         return self._is_trained(run) and is_marked(
             self.folder.run(run.name).evaluated, run, on=self._measured_on
         )
-
-    @property
-    def _measured_on(self) -> str:
-        return f"{self.settings.split}, {self.settings.abx}, {self.settings.abx_items}"
 
     def _is_trained(self, run: PhaseRun) -> bool:
         return is_marked(self.folder.run(run.name).trained, run)
@@ -237,10 +265,11 @@ class StudyRunner:
         with atomic_write(self.folder.settings, force=True) as file:
             file.write(json.dumps(self.settings.as_json(), indent=2) + "\n")
 
-    def _prepare_data(self, lock: IO[str]) -> None:
+    def _prepare_data(self, lock: IO[str]) -> bool:
+        """Make the data if it is missing; tell whether it was."""
         data = self.folder.data(self.settings.data)
         if not self.settings.prepare or data.exists():
-            return
+            return False
         arguments = [entry.replace("{output}", str(self.folder.path)) for entry in self.settings.prepare]
         logger.info("preparing %s", data)
         process = launch.start_process(
@@ -255,6 +284,7 @@ class StudyRunner:
                 f"{data}: must be made by fairseq-vgs prepare, which ended with exit code {code}\n"
                 f"{_last_lines(self.folder.log)}"
             )
+        return True
 
 
 @contextmanager
@@ -270,6 +300,11 @@ def _locked(path: Path) -> Iterator[IO[str]]:
                 "stop it, or choose another --output"
             ) from None
         yield file
+
+
+def _checkpoint_names(folder: RunFolder) -> str:
+    names = sorted(path.name for path in (folder.run / "checkpoints").glob("checkpoint*.pt"))
+    return ", ".join(names) or "no checkpoint"
 
 
 def _last_lines(path: Path) -> str:

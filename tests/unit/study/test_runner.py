@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from fairseq_vgs.evaluation.run_checkpoints import keep_epoch_checkpoints
 from fairseq_vgs.study import launch, runner
 from fairseq_vgs.study.layout import StudyFolder
 from fairseq_vgs.study.runner import Slot, StudyError, StudyRunner
@@ -163,12 +165,133 @@ def test_other_settings_are_refused_for_runs_that_were_begun_or_finished(study, 
     with_lr(study, monkeypatch, 2)
     folder.run("vgs-seed1").trained.unlink()
     settings = folder.settings.read_text()
-    with pytest.raises(StudyError, match="lr: None before, 2 now") as caught:
+    with pytest.raises(StudyError, match="lr: not recorded before, 2 now") as caught:
         start(study)
     for name in ("w2v2-seed1", "vgs-seed1", "w2v2_then_vgs-seed1", "vgs_then_w2v2-seed1"):
         assert str(folder.run(name).path) in str(caught.value)
     assert folder.settings.read_text() == settings
     assert "lr" not in json.loads(folder.run("vgs-seed1").command.read_text())
+
+
+def test_finished_run_without_checkpoints_is_held_to_its_settings_too(study, monkeypatch):
+    _, folder, _ = study
+    start(study)
+    for path in (folder.run("vgs-seed1").run / "checkpoints").iterdir():
+        path.unlink()
+    with_lr(study, monkeypatch, 2)
+    with pytest.raises(StudyError) as caught:
+        start(study)
+    assert str(folder.run("vgs-seed1").path) in str(caught.value)
+
+
+def test_second_phases_are_held_to_where_they_started(study):
+    settings, folder, _ = study
+    start(study)
+    settings.first_updates = 3
+    with pytest.raises(StudyError) as caught:
+        start(study)
+    assert "start: w2v2-seed1 after 2 updates before, w2v2-seed1 after 3 updates now" in str(caught.value)
+    assert f"{folder.run('vgs_then_w2v2-seed1').path}: begun" in str(caught.value)
+    assert f"{folder.run('vgs-seed1').path}: begun" not in str(caught.value)  # base runs are the same
+
+
+def test_run_of_an_older_version_is_refused_for_what_it_did_not_record(study):
+    _, folder, _ = study
+    start(study)
+    command = folder.run("vgs-seed1").command
+    command.write_text(json.dumps({k: v for k, v in json.loads(command.read_text()).items() if k != "start"}))
+    with pytest.raises(StudyError, match="start: not recorded before, random weights now"):
+        start(study)
+
+
+def test_replaced_data_is_refused_and_a_new_test_split_measured_anew(study, tmp_path):
+    settings, folder, behaviour = study
+    settings.data = str(tmp_path / "data")
+    for name in ("train.tsv", "valid.tsv", "test.tsv"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_text("first")
+    start(study)
+    behaviour["trained"].clear()
+    (folder.run("vgs-seed1").evaluation / "10.json").unlink()
+    (tmp_path / "data" / "test.tsv").write_text("second")
+    assert start(study) == {}
+    assert behaviour["trained"] == []
+    assert (folder.run("vgs-seed1").evaluation / "10.json").exists()
+    (tmp_path / "data" / "train.tsv").write_text("second")
+    with pytest.raises(StudyError, match=r"SHA-256 of train\.tsv: [0-9a-f]{64} before, [0-9a-f]{64} now"):
+        start(study)
+
+
+@pytest.fixture
+def preparing(study, monkeypatch):
+    """The study of `study`, whose data is what its prepare says."""
+    settings, folder, _ = study
+    settings.prepare, settings.data = ["one"], "{output}/data"
+
+    def prepare_command(arguments):
+        program = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.mkdir(); "
+        program += "(p / 'train.tsv').write_text(sys.argv[2])"
+        return [sys.executable, "-c", program, str(folder.path / "data"), *arguments]
+
+    monkeypatch.setattr(launch, "prepare_command", prepare_command)
+    return study
+
+
+def test_other_preparation_is_refused_once_the_data_is_there(preparing):
+    settings, folder, behaviour = preparing
+    behaviour["broken"] |= {"vgs-seed1", "w2v2-seed1"}
+    start(preparing)  # no run saves a checkpoint
+    settings.prepare = ["two"]
+    with pytest.raises(StudyError, match="made with prepare 'one' before, 'two' now") as caught:
+        start(preparing)
+    assert f"{folder.path / 'data'}: " in str(caught.value)
+    assert json.loads(folder.settings.read_text())["prepare"] == ["one"]
+
+
+def test_data_that_is_made_again_must_be_the_same(preparing):
+    settings, folder, _ = preparing
+    assert start(preparing) == {}
+    train = folder.path / "data" / "train.tsv"
+    train.unlink()
+    train.parent.rmdir()
+    settings.prepare = ["two"]
+    with pytest.raises(StudyError, match="prepare: one before, two now"):
+        start(preparing)
+    assert not train.exists()
+
+
+def test_training_that_ends_early_has_failed(study, monkeypatch):
+    _, folder, _ = study
+    original = study[2]["command"]
+
+    def shorter(run, *args, **values):
+        command = original(run, *args, **values)
+        return ["3" if part == "7" and run.name == "vgs-seed1" else part for part in command]
+
+    monkeypatch.setattr(launch, "training_command", shorter)
+    failures = start(study)
+    assert set(failures) == {"vgs-seed1", "vgs_then_w2v2-seed1"}
+    assert (
+        "checkpoint after update 7, got checkpoint_1_1.pt, checkpoint_1_2.pt, checkpoint_1_3.pt"
+        in (failures["vgs-seed1"])
+    )
+    assert "optimization.stop_time_hours" in failures["vgs-seed1"]
+    assert not folder.run("vgs-seed1").trained.exists()
+
+
+def test_lost_start_says_what_there_is_and_what_to_remove(study):
+    _, folder, _ = study
+    study[0].scenarios = ["vgs"]
+    start(study)
+    base = folder.run("vgs-seed1")
+    (base.run / "checkpoints" / "checkpoint_1_2.pt").unlink()
+    study[0].scenarios = ["vgs", "vgs_then_w2v2"]
+    reason = start(study)["vgs_then_w2v2-seed1"]
+    assert (
+        "checkpoint_*_2.pt: must be there for vgs_then_w2v2-seed1 to start from, got checkpoint_1_1.pt, "
+        in (reason)
+    )
+    assert f"remove {base.path}, and run the study again" in reason
 
 
 def test_settings_may_be_corrected_before_the_first_checkpoint(study, monkeypatch):
@@ -224,6 +347,33 @@ def test_training_killed_before_its_mark_makes_no_further_update(study):
     assert run.history.read_text() == before
 
 
+def test_training_killed_after_an_epochs_last_checkpoint_makes_no_further_update(study, monkeypatch):
+    _, folder, _ = study
+    start(study)
+    run = folder.run("vgs-seed1")
+    before = run.history.read_text()
+    run.trained.unlink()
+    (run.run / "checkpoints" / "checkpoint_1_7.pt").unlink()
+    state = {"model": {"w": torch.zeros(2)}, "cfg": {}, "optimizer_history": [{"num_updates": 7}]}
+    torch.save(state, run.run / "checkpoints" / "checkpoint1.pt")
+    monkeypatch.setattr(runner, "keep_epoch_checkpoints", keep_epoch_checkpoints)
+    assert start(study) == {}
+    assert (run.run / "checkpoints" / "checkpoint_1_7.pt").is_file()
+    assert run.history.read_text() == before
+
+
+def test_broken_epoch_checkpoint_fails_its_run(study, monkeypatch):
+    _, folder, _ = study
+    start(study)
+    run = folder.run("w2v2_then_vgs-seed1")
+    run.trained.unlink()
+    (run.run / "checkpoints" / "checkpoint1.pt").write_bytes(b"x")
+    monkeypatch.setattr(runner, "keep_epoch_checkpoints", keep_epoch_checkpoints)
+    failures = start(study)
+    assert set(failures) == {"w2v2_then_vgs-seed1"}
+    assert "checkpoint1.pt" in failures["w2v2_then_vgs-seed1"]
+
+
 def test_time_left_does_not_count_updates_of_an_earlier_start(study, monkeypatch):
     history = study[1].run("vgs-seed1").history
     history.parent.mkdir(parents=True)
@@ -238,6 +388,25 @@ def test_time_left_does_not_count_updates_of_an_earlier_start(study, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         start(study)
     assert shown == {"total_updates": 7 + 7 + 5 + 5, "done_updates": 3, "n_slots": 2}
+
+
+def test_updates_of_runs_that_wait_to_go_on_count_as_made(study, monkeypatch):
+    for name in ("vgs-seed1", "w2v2-seed1"):
+        history = study[1].run(name).history
+        history.parent.mkdir(parents=True)
+        history.write_text(json.dumps({"split": "train", "update": 3}) + "\n")
+    shown = []
+
+    def show(self, finished_updates, states):
+        shown.append((self._initial, finished_updates, [state and state.done for state in states]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.Progress, "show", show)
+    study[2]["seconds"] = 5.0
+    settings, folder, _ = study
+    with pytest.raises(KeyboardInterrupt):
+        StudyRunner(settings, folder, [Slot(threads=1)]).run()
+    assert shown == [(6, 3, [3])]
 
 
 def test_two_studies_do_not_run_in_one_folder(study):

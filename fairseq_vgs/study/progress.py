@@ -71,7 +71,7 @@ class Progress:
 
     Args:
         total_updates: of all runs.
-        done_updates: of those that were finished before.
+        done_updates: of them, those that were made before; they say nothing about the time left.
         n_slots: processes at a time.
     """
 

@@ -96,7 +96,7 @@ def main() -> None:
             reads = variants(size)
             pairs = {name: (read, without_draft(read)) for name, read in reads.items()}
             taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in pairs}
-            while sum(map(sum, taken[next(iter(taken))])) < 2 * args.seconds:
+            while len(locations) * sum(map(sum, taken[next(iter(taken))])) < 2 * args.seconds:
                 for name, both in pairs.items():
                     for read, seconds in zip(both, taken[name], strict=True):
                         began = time.process_time()

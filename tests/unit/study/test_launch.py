@@ -111,6 +111,12 @@ def test_evaluation_command(settings):
     )
     assert command[command.index("--untrained-seed") + 1] == "3"
     assert command[command.index("--abx") + 1] == str(Path("abx folder").resolve())
+    assert command[command.index("--abx-speakers") + 1] == "within"
+    settings.abx_speakers = ["within", "across"]
+    command = evaluation_command(
+        RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=True, device="cpu"
+    )
+    assert command[command.index("--abx-speakers") + 1 :][:2] == ["within", "across"]
     settings.abx = None
     command = evaluation_command(
         RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=False, device="cpu"

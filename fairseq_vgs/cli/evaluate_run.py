@@ -74,17 +74,19 @@ def run_run(args: argparse.Namespace) -> int:
     steps = run_evaluation.evaluate_run(
         args.run_folder, measurement, output, every=args.every, untrained_seed=args.untrained_seed
     )
+    measured = {}
     with tqdm(unit="checkpoint", file=sys.stderr, disable=None) as bar:
-        for done, total in steps:
+        for updates, figures, total in steps:
+            measured[updates] = figures
             bar.total = total
-            bar.update(done - bar.n)
+            bar.update()
     print(f"{'update':>8} {'s->i R@10':>10} {'i->s R@10':>10} {'ABX, %':>8}  best layer")
-    for path in sorted(output.glob("*.json"), key=lambda found: int(found.stem)):
-        figures = run_evaluation.read_figures(path) or {}
-        recalls, errors = figures["retrieval"], figures.get("abx", {}).get("error", {})
+    shown = run_evaluation.ABX_KEYS[measurement.abx_speakers[0]]
+    for updates, figures in measured.items():
+        recalls, errors = figures["retrieval"], figures.get(shown, {}).get("error", {})
         best = min(errors, key=errors.__getitem__) if errors else "-"
         print(
-            f"{path.stem:>8} {recalls['speech_to_image_r10']:>10.1f} {recalls['image_to_speech_r10']:>10.1f} "
+            f"{updates:>8} {recalls['speech_to_image_r10']:>10.1f} {recalls['image_to_speech_r10']:>10.1f} "
             f"{errors.get(best, float('nan')):>8.2f}  {best}"
         )
     return 0

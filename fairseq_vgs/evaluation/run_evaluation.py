@@ -92,7 +92,7 @@ def evaluate_run(
     *,
     every: int,
     untrained_seed: int | None = None,
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[tuple[int, dict[str, Any], int]]:
     """Measure the checkpoints of a run that have no figures in ``output`` yet.
 
     Figures made from another checkpoint, other data or another protocol are made anew.
@@ -105,7 +105,7 @@ def evaluate_run(
         untrained_seed: also measure, as update 0, the same model with weights drawn from this seed, and MFCC.
 
     Yields:
-        (checkpoints done, checkpoints in all), after each.
+        (updates, figures, checkpoints in all) of each, as soon as it is measured.
 
     Raises:
         CheckpointError, ManifestError, AbxError: a checkpoint or data that cannot be used, or ABX items that
@@ -119,18 +119,18 @@ def evaluate_run(
     if untrained_seed is not None:
         tasks.insert(0, (0, tasks[0][1]))
     sources = _sources(measurement)
-    for number, (updates, path) in enumerate(tasks, start=1):
+    for updates, path in tasks:
         seed = untrained_seed if updates == 0 else None
         checkpoint = {"file": path.name, "sha256": sha256_file(path), "untrained_seed": seed}
         made_from = {"checkpoint": checkpoint, **sources}
-        known = read_figures(output / f"{updates}.json")
-        if known is None or known.get("made_from") != made_from:
+        figures = read_figures(output / f"{updates}.json")
+        if figures is None or figures.get("made_from") != made_from:
             figures, arrays = measure(load_checkpoint(path, untrained_seed=seed), measurement)
             if updates == 0 and measurement.abx is not None and "within" in measurement.abx_speakers:
                 figures["baselines"] = {"mfcc": _mfcc_error(measurement)}
             figures |= {"made_from": made_from, "versions": versions(), "machine": machine()}
             _write(output / str(updates), figures, arrays)
-        yield number, len(tasks)
+        yield updates, figures, len(tasks)
 
 
 def read_figures(path: Path) -> dict[str, Any] | None:

@@ -121,6 +121,15 @@ def read_updates(path: Path) -> int:
     return _n_updates(_read(path, mmap=True))
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the settings of the run that saved a checkpoint of this plugin; its weights stay on disk.
+
+    Raises:
+        CheckpointError: the file is missing, broken or not of this plugin.
+    """
+    return _config(_read(path, mmap=True), path)
+
+
 def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
     """Build a model from its settings with seeded fresh weights; the caller's random state is left alone.
 

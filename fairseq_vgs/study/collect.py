@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.evaluation.probe_log import ProbeRecord, read_probes
-from fairseq_vgs.evaluation.run_evaluation import read_figures
+from fairseq_vgs.evaluation.run_evaluation import ABX_KEYS, read_figures
 from fairseq_vgs.evaluation.training_log import TRAIN, TrainingLog, read_training_log
+from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.layout import RunFolder, StudyFolder
 from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of, run_name
+from fairseq_vgs.study.recipe import read_recipe
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
 from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
 
@@ -24,7 +26,12 @@ Curve = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
 def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
-    """Read what a study has found so far."""
+    """Read what a study has found so far.
+
+    Raises:
+        StudyError: checkpoints were measured on different data.
+        ResultsError: a file of figures is faulty.
+    """
     runs = {run.name: run for run in plan_runs(settings)}
     points: list[Point] = []
     training: dict[tuple[str, int], Training] = {}
@@ -35,19 +42,20 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
     untrained = {
         seed: point for seed in settings.seeds if (point := _untrained(seed, runs, folder)) is not None
     }
-    first = next(iter(_figures(runs, folder)), {})
+    figures = list(_figures(runs, folder))
+    _refuse_mixed_data(figures, folder)
+    first = figures[0] if figures else {}
     chance = dict(first.get("retrieval", {}).get("chance", {}))
     return StudyResults(
         settings=settings,
         points=tuple(points),
         untrained=untrained,
         training=training,
-        chance={**chance, "abx": _CHANCE_ABX} if "abx" in first else chance,
-        baselines=dict(
-            next((found["baselines"] for found in _figures(runs, folder) if "baselines" in found), {})
-        ),
+        chance={**chance, **{key: _CHANCE_ABX for key in ABX_KEYS.values() if key in first}},
+        baselines=dict(next((found["baselines"] for found in figures if "baselines" in found), {})),
         missing=tuple(_missing(settings, runs.values(), folder)),
         facts=_facts(first),
+        recipe=read_recipe(folder.run(name).run for name in runs),
     )
 
 
@@ -81,6 +89,7 @@ def _point(
         losses={} if log is None else _losses_at(log, update),
         retrieval=_numbers(figures.get("retrieval", {})),
         abx=dict(figures.get("abx", {}).get("error", {})),
+        abx_across=dict(figures.get("abx_across", {}).get("error", {})),
         items=run.evaluation / f"{update}.npz",
     )
 
@@ -153,6 +162,21 @@ def _figures(runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Iterator[dict
                 yield figures
 
 
+def _refuse_mixed_data(figures: Sequence[Mapping[str, Any]], folder: StudyFolder) -> None:
+    """Pools of equal size can be of different data: only the files' hashes tell."""
+    made_from = [found["made_from"].get("data", {}) for found in figures if "made_from" in found]
+    different = sorted(
+        name
+        for name in {name for hashes in made_from for name in hashes}
+        if len({hashes.get(name) for hashes in made_from}) > 1
+    )
+    if different:
+        raise StudyError(
+            f"{folder.path}: all checkpoints must have been measured on the same data, got evaluations of "
+            f"different {', '.join(different)}; run the study again: it measures anew what is out of date"
+        )
+
+
 def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFolder) -> Iterator[str]:
     for run in runs:
         there = [
@@ -167,12 +191,14 @@ def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFol
 
 
 def _facts(figures: Mapping[str, Any]) -> dict[str, object]:
+    abx = {
+        f"phone ABX {mode} speaker": {**figures[key].get("protocol", {}), **figures[key].get("counts", {})}
+        for mode, key in ABX_KEYS.items()
+        if key in figures
+    }
     return {
         "pool": figures.get("retrieval", {}).get("pool", {}),
-        "phone ABX": {
-            **figures.get("abx", {}).get("protocol", {}),
-            **figures.get("abx", {}).get("counts", {}),
-        },
+        **abx,
         "machine": figures.get("machine", {}),
         "versions": figures.get("versions", {}),
     }

@@ -15,6 +15,8 @@ abx_errors             f64[L, O] error of every ordered phone pair, 0..1 (`abx.c
 abx_phones             i64[O, 2] numbers of the pair's two phones
 abx_phone_names        str[P]    the phones, by number
 ```
+
+With ABX across speakers there are ``abx_across_layers`` and so on, too.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +50,8 @@ class Point:
         losses: "ssl_loss" and "vgs_loss" in nats on the validation split.
         retrieval: "speech_to_image_r1", ..., "image_to_speech_r10" in percent, "..._mrr" in 0..1,
             "..._median_rank"; on the test split.
-        abx: layer -> phone ABX error in percent.
+        abx: layer -> phone ABX error within speaker in percent.
+        abx_across: the same across speakers.
         items: file of the per-item arrays.
     """
 
@@ -59,11 +63,17 @@ class Point:
     retrieval: Mapping[str, float] = field(default_factory=dict)
     abx: Mapping[str, float] = field(default_factory=dict)
     items: Path | None = None
+    abx_across: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def best_layer(self) -> str | None:
-        """The layer with the lowest ABX error, the lower one of equals; None without ABX."""
-        return min(self.abx, key=lambda layer: self.abx[layer]) if self.abx else None
+        """The layer with the lowest ABX error within speaker, the lower one of equals; None without ABX."""
+        return self.best_layer_in("abx")
+
+    def best_layer_in(self, kind: str) -> str | None:
+        """Return the layer with the lowest error in "abx" or "abx_across"; None without."""
+        errors: Mapping[str, float] = getattr(self, kind)
+        return min(errors, key=errors.__getitem__) if errors else None
 
     @property
     def best_abx(self) -> float:
@@ -100,6 +110,7 @@ class StudyResults:
         baselines: features without a model ("mfcc") -> phone ABX error in percent.
         missing: what has not been run or evaluated, in words.
         facts: pool sizes, ABX protocol, machine, versions: what has to stand beside the numbers.
+        recipe: settings of the model and its losses that matter (`study.recipe`); empty if unknown.
     """
 
     settings: StudySettings
@@ -110,6 +121,7 @@ class StudyResults:
     baselines: Mapping[str, float]
     missing: tuple[str, ...]
     facts: Mapping[str, object]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def final(self, scenario: str, seed: int) -> Point | None:
         """Return the last point of a scenario, if it is the end of the scenario's training."""

@@ -31,6 +31,7 @@ from scipy.special import stdtrit
 from fairseq_vgs.evaluation.bootstrap import resample_weights
 from fairseq_vgs.evaluation.phone_bootstrap import resample_pairs
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
+from fairseq_vgs.evaluation.run_evaluation import ABX_KEYS
 from fairseq_vgs.study.results import Arrays, Point, load_items
 
 FloatArray = npt.NDArray[np.float64]
@@ -93,7 +94,12 @@ MEASURES = {
             )
             for kind, (title, unit, highest) in _KINDS.items()
         ),
-        Measure("abx", "ABX error of the best layer", "%", 100.0, ("abx",), lower_is_better=True),
+        *(
+            Measure(
+                key, f"ABX error of the best layer, {mode} speaker", "%", 100.0, (key,), lower_is_better=True
+            )
+            for mode, key in ABX_KEYS.items()
+        ),
     )
 }
 
@@ -209,16 +215,20 @@ class Sampler:
         }
 
     def _abx(self, arrays: Arrays) -> dict[str, Sample]:
-        if "abx_errors" not in arrays:
-            return {}
-        errors, phones = (
-            100.0 * arrays["abx_errors"].astype(np.float64).T,
-            arrays["abx_phones"].astype(np.int64),
-        )
-        weights = resample_pairs(phones, self.n_resamples, seed=self.seed)
-        whole, draws = _ratios(errors, np.ones((len(errors), 1)), weights)
-        n_phones, items = len(np.unique(phones)), phones.tobytes() + arrays["abx_phone_names"].tobytes()
-        return {"abx": Sample(float(whole.min()), draws.min(axis=1), n_phones, items)}
+        samples = {}
+        for key in ABX_KEYS.values():
+            if f"{key}_errors" not in arrays:
+                continue
+            errors = 100.0 * arrays[f"{key}_errors"].astype(np.float64).T
+            phones = arrays[f"{key}_phones"].astype(np.int64)
+            weights = resample_pairs(phones, self.n_resamples, seed=self.seed)
+            whole, draws = _ratios(errors, np.ones((len(errors), 1)), weights)
+            n_phones, items = (
+                len(np.unique(phones)),
+                phones.tobytes() + arrays[f"{key}_phone_names"].tobytes(),
+            )
+            samples[key] = Sample(float(whole.min()), draws.min(axis=1), n_phones, items)
+        return samples
 
 
 def _ratios(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
+from fairseq_vgs.evaluation.run_evaluation import ABX_KEYS
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate
@@ -25,7 +26,7 @@ RETRIEVAL_WRITTEN = (
     *(MEASURES[f"{way}_mrr"] for way in DIRECTIONS),
     *map(MEASURES.__getitem__, ("r10", "r1", "mrr")),
 )
-PHONES = (MEASURES["abx"],)
+PHONES = tuple(MEASURES[key] for key in ABX_KEYS.values())
 
 POINT_COLUMNS = ("scenario", "seed", "phase", "update", "measure", "layer", "value", "chance")
 
@@ -39,7 +40,7 @@ class Row:
         title: as it is shown.
         estimates: measure -> mean over seeds; measures without one are left out.
         constants: measure -> a number without seeds, such as chance.
-        layers: seed -> best layer.
+        layers: measure -> seed -> best layer.
         n_planned: seeds that were to be run; 0 for constants.
     """
 
@@ -47,7 +48,7 @@ class Row:
     title: str
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
-    layers: Mapping[int, str] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     n_planned: int = 0
 
     @property
@@ -72,11 +73,12 @@ class Row:
     def seeds_cell(self, measure: Measure) -> str:
         """Write every seed's own value (and its best layer), unless the mean says the same."""
         found = self.estimates.get(measure.name)
-        if found is None or not (self.layers or found.seeds_measured):
+        layers = self.layers.get(measure.name, {})
+        if found is None or not (layers or found.seeds_measured):
             return ""
         texts = []
         for seed, value in found.per_seed.items():
-            layer = f" ({layer_number(self.layers[seed])})" if seed in self.layers else ""
+            layer = f" ({layer_number(layers[seed])})" if seed in layers else ""
             texts.append(f"{plain(value, measure)}{layer}")
         return " · ".join(texts)
 
@@ -119,12 +121,19 @@ def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
 
 def abx_table(results: StudyResults, sampler: Sampler) -> Table:
     """Make the paper's ABX table: the best layer's error, then baselines and chance."""
-    rows = [_row(name, points, PHONES, results, sampler) for name, points in _rows_of_points(results)]
+    measures = phone_measures(results)
+    rows = [_row(name, points, measures, results, sampler) for name, points in _rows_of_points(results)]
     baselines = [
         Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
     ]
     note = _note(rows, "phones", "every seed's value (its best layer)")
-    return Table("Phone discrimination", note, PHONES, (*rows, *baselines, _chance(results, PHONES)))
+    return Table("Phone discrimination", note, measures, (*rows, *baselines, _chance(results, measures)))
+
+
+def phone_measures(results: StudyResults) -> tuple[Measure, ...]:
+    """Return ABX within speaker, and across where the study measures it."""
+    modes = results.settings.abx_speakers
+    return tuple(MEASURES[key] for mode, key in ABX_KEYS.items() if mode in modes)
 
 
 def csv_rows(
@@ -151,7 +160,7 @@ def csv_rows(
                     len(per_seed),
                     chance.get(measure.name, math.nan),
                     *(per_seed.get(seed, math.nan) for seed in seeds),
-                    *(row.layers.get(seed, "") if measure.name == "abx" else "" for seed in seeds),
+                    *(row.layers.get(measure.name, {}).get(seed, "") for seed in seeds),
                 ]
             )
     return header, rows
@@ -171,7 +180,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """Write a table's means and half-widths for LaTeX (booktabs)."""
+    """Write a table's means and intervals, which may be lopsided at 0 and 100 %, for LaTeX (booktabs)."""
     heads = [measure.title.replace("→", r"$\rightarrow$") + r", \%" for measure in table.measures]
     lines = [
         r"\begin{tabular}{l" + "r" * len(heads) + "}",
@@ -184,8 +193,8 @@ def latex(table: Table) -> str:
         for measure in table.measures:
             found, constant = row.estimates.get(measure.name), row.constants.get(measure.name)
             if found is not None:
-                half = plain((found.high - found.low) / 2, measure)
-                cells.append(rf"${plain(found.value, measure)} \pm {half}$")
+                low, high = plain(found.low, measure), plain(found.high, measure)
+                cells.append(f"${plain(found.value, measure)}$ [${low}$, ${high}$]")
             else:
                 cells.append("--" if constant is None else f"${plain(constant, measure)}$")
         lines.append(" & ".join([row.title, *cells]) + r" \\")
@@ -201,8 +210,9 @@ def point_rows(results: StudyResults) -> list[list[Any]]:
             rows.append([*head, name, "", value, math.nan])
         for name, value in point.retrieval.items():
             rows.append([*head, name, "", value, results.chance.get(name, math.nan)])
-        for layer, value in point.abx.items():
-            rows.append([*head, "abx", layer, value, results.chance.get("abx", math.nan)])
+        for key in ABX_KEYS.values():
+            for layer, value in getattr(point, key).items():
+                rows.append([*head, key, layer, value, results.chance.get(key, math.nan)])
     return rows
 
 
@@ -230,12 +240,16 @@ def _row(
     sampler: Sampler,
 ) -> Row:
     found = {measure.name: estimate(points, measure, sampler) for measure in measures}
-    layers = {seed: point.best_layer for seed, point in points.items()} if PHONES[0] in measures else {}
+    layers: dict[str, dict[int, str]] = {}
+    for measure in PHONES:
+        for seed, point in points.items():
+            if measure in measures and (layer := point.best_layer_in(measure.name)) is not None:
+                layers.setdefault(measure.name, {})[seed] = layer
     return Row(
         name,
         "untrained" if name == UNTRAINED else scenario_title(name),
         estimates={key: value for key, value in found.items() if value is not None},
-        layers={seed: layer for seed, layer in layers.items() if layer is not None},
+        layers=layers,
         n_planned=len(results.settings.seeds),
     )
 

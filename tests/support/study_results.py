@@ -66,6 +66,26 @@ def study_results(
     )
 
 
+def with_across(results: StudyResults) -> StudyResults:
+    """Add ABX across speakers, every pair of phones a fifth harder; new items beside the old ones."""
+
+    def harder(point: Point) -> Point:
+        arrays = dict(np.load(point.items))
+        new = {f"abx_across_{name}": arrays[f"abx_{name}"] for name in ("layers", "phones", "phone_names")}
+        new["abx_across_errors"] = 1.2 * arrays["abx_errors"]
+        path = point.items.with_name(f"across-{point.items.name}")
+        np.savez(path, **arrays, **new)
+        return replace(point, items=path, abx_across={name: 1.2 * error for name, error in point.abx.items()})
+
+    return replace(
+        results,
+        settings=replace(results.settings, abx_speakers=["within", "across"]),
+        points=tuple(harder(point) for point in results.points),
+        untrained={seed: harder(point) for seed, point in results.untrained.items()},
+        chance={**results.chance, "abx_across": 50.0},
+    )
+
+
 def without(results: StudyResults, scenario: str, seed: int, *, beyond: int = -1) -> StudyResults:
     """Take away a scenario's points of a seed beyond an update."""
     kept = tuple(

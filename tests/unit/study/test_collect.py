@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fairseq_vgs.evaluation.run_evaluation import SCHEMA_VERSION
+from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.collect import collect
 from fairseq_vgs.study.layout import StudyFolder
 from fairseq_vgs.study.settings import StudySettings
@@ -105,6 +106,26 @@ def test_losses_of_both_phases_are_joined_at_the_boundary(settings, folder):
     assert training.boundary == 20
     assert updates.tolist() == [10, 20, 30, 40]
     assert values.tolist() == [3.0, 2.0, 2.5, 2.4]
+
+
+def test_measured_on_different_data(settings, folder):
+    for update, digest in ((10, "a"), (20, "b")):
+        path = folder.run("w2v2-seed1").evaluation / f"{update}.json"
+        made_from = {"data": {"test.tsv": "same", "test.pairs.tsv": digest}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "made_from": made_from}))
+    with pytest.raises(StudyError, match=r"different test\.pairs\.tsv; run the study again"):
+        collect(settings, folder)
+
+
+def test_phones_across_speakers(settings, folder):
+    for path in folder.run("w2v2-seed1").evaluation.glob("*.json"):
+        across = {"error": {"layer_2": 33.0}, "protocol": {"speaker": "across"}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "abx_across": across}))
+    results = collect(settings, folder)
+    assert by_update(results, "w2v2")[10].abx_across == {"layer_2": 33.0}
+    assert results.chance == {"speech_to_image_r10": 2.0, "abx": 50.0, "abx_across": 50.0}
+    assert results.facts["phone ABX across speaker"] == {"speaker": "across"}
+    assert results.recipe == {}  # there is no checkpoint
 
 
 def test_empty_folder_is_a_study_with_everything_missing(settings, tmp_path):

@@ -198,7 +198,8 @@ def test_no_certainty_where_every_query_agrees(tmp_path, ranks, low, high):
 
 def test_bounds_stay_possible(models):
     sampler = Sampler(n_resamples=50)
-    for points, measure in itertools.product(models, MEASURES.values()):
+    measured = [measure for name, measure in MEASURES.items() if name != "abx_across"]
+    for points, measure in itertools.product(models, measured):
         found = estimate(points, measure, sampler)
         assert 0 <= found.low <= found.value <= found.high <= measure.highest
 

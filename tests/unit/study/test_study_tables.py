@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
-from support.study_results import LAYERS, N_IMAGES, N_PHONES, study_results, without
+from support.study_results import LAYERS, N_IMAGES, N_PHONES, study_results, with_across, without
 
 from fairseq_vgs.study.statistics import Sampler
 from fairseq_vgs.study.tables import (
@@ -55,8 +56,8 @@ def test_abx_table_has_best_layers_baselines_and_chance(results, sampler):
     for row in table.rows[:4]:
         points = results.finals(row.name) if row.is_scenario else results.untrained
         assert row.estimates["abx"].per_seed == pytest.approx({s: p.best_abx for s, p in points.items()})
-        assert row.layers == {seed: point.best_layer for seed, point in points.items()}
-        assert set(row.layers.values()) <= set(LAYERS)
+        assert row.layers == {"abx": {seed: point.best_layer for seed, point in points.items()}}
+        assert set(row.layers["abx"].values()) <= set(LAYERS)
     assert table.rows[4].cell(PHONES[0]) == "7.2"
     assert table.rows[5].cell(PHONES[0]) == "50.0"
     assert table.best(PHONES[0]) == min(row.estimates["abx"].value for row in table.rows[:3])
@@ -89,7 +90,7 @@ def test_csv_holds_every_measure_and_seed(results, sampler):
     chance = next(r for r in records if (r["scenario"], r["measure"]) == ("chance", "r10"))
     assert chance["mean"] == 25.0
     assert math.isnan(chance["low"])
-    header, rows = csv_rows(abx_table(results, sampler), PHONES, results.settings.seeds)
+    header, rows = csv_rows(abx_table(results, sampler), PHONES[:1], results.settings.seeds)
     assert dict(zip(header, rows[0], strict=True))["best_layer_seed_2"] in LAYERS
 
 
@@ -101,6 +102,29 @@ def test_markdown_and_latex_are_rectangular(results, sampler):
         body = [line for line in latex(table).splitlines() if line.endswith(r"\\")]
         assert {line.count("&") for line in body} == {len(table.measures)}
     assert "(2)" in markdown(abx_table(results, sampler))  # the best layer of a seed
+
+
+def test_latex_intervals_are_brackets_since_they_may_be_lopsided(results, sampler):
+    table = retrieval_table(results, sampler)
+    row = table.rows[1]
+    at_the_top = replace(row.estimates["speech_to_image_r1"], value=100.0, low=98.8, high=100.0)
+    estimates = {**row.estimates, "speech_to_image_r1": at_the_top}
+    text = latex(replace(table, rows=(replace(row, estimates=estimates),)))
+    assert "VGS & $100.0$ [$98.8$, $100.0$] & " in text
+    assert "pm" not in text
+
+
+def test_phones_across_speakers_have_a_column_with_their_own_best_layers(results, sampler):
+    table = abx_table(with_across(results), sampler)
+    assert [measure.name for measure in table.measures] == ["abx", "abx_across"]
+    for row in table.rows[:4]:
+        within, across = (row.estimates[name] for name in ("abx", "abx_across"))
+        assert across.value == pytest.approx(1.2 * within.value)
+        assert row.layers["abx_across"] == row.layers["abx"]
+    assert [table.rows[4].cell(measure) for measure in table.measures] == ["7.2", NOTHING]
+    assert [table.rows[5].cell(measure) for measure in table.measures] == ["50.0", "50.0"]
+    rows = [dict(zip(POINT_COLUMNS, row, strict=True)) for row in point_rows(with_across(results))]
+    assert sum(row["measure"] == "abx_across" for row in rows) == sum(row["measure"] == "abx" for row in rows)
 
 
 def test_long_table_has_every_number_of_every_point(results):

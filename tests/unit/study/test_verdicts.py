@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.study_results import study_results, without
+from support.study_results import study_results, with_across, without
 
+from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Sampler
 from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, FINDINGS, HOLDS, judge
 
@@ -136,6 +137,61 @@ def test_nothing_is_kept_where_the_first_phase_was_not_measured(results):
     assert "(seeds 2)" in found.remarks[0]
 
 
+def test_second_finding_is_decided_by_what_is_left_and_claims_no_more(results):
+    found = verdicts(results)["simultaneous_keeps_more"]
+    assert found.finding.claim.endswith("retrieves better than one that was trained on VGS alone.")
+    finals = {name: results.finals(name) for name in ("vgs_plus_then_w2v2", "vgs_then_w2v2")}
+    recalls = {
+        name: [sum(point.retrieval[part] for part in MEASURES["r10"].parts) / 2 for point in points.values()]
+        for name, points in finals.items()
+    }
+    expected = [a - b for a, b in zip(*recalls.values(), strict=True)]
+    assert list(found.difference.per_seed.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scenario", ["vgs", "w2v2"])
+def test_phones_that_were_not_learned_do_not_transfer(results, scenario):
+    """The untrained model's numbers stand for those at the end of training."""
+    end = results.settings.updates_of(scenario)
+    points = tuple(
+        replace(point, items=results.untrained[point.seed].items)
+        if (point.scenario, point.update) == (scenario, end)
+        else point
+        for point in results.points
+    )
+    found = verdicts(replace(results, points=points))["vgs_transfers_better"]
+    assert found.answer == CANNOT_TELL
+    assert found.difference.low > 0 or found.difference.high < 0  # it would have been decided
+    assert len(found.remarks) == 1
+    assert found.remarks[0].startswith(f"{scenario_title(scenario)} has not learned phones: ")
+
+
+def test_phones_beside_an_untrained_model_that_was_not_measured(results):
+    untrained = {seed: point for seed, point in results.untrained.items() if seed != 2}
+    found = verdicts(replace(results, untrained=untrained))["vgs_transfers_better"]
+    assert found.answer == CANNOT_TELL
+    assert [remark.endswith("(seeds 2).") for remark in found.remarks] == [True, True]
+
+
+def test_what_was_learned_of_phones_is_shown(results):
+    found = verdicts(results)["vgs_transfers_better"]
+    lines = {line.label: line.estimate for line in found.lines}
+    finals = results.finals("vgs")
+    assert lines["VGS minus untrained"].per_seed == pytest.approx(
+        {seed: point.best_abx - results.untrained[seed].best_abx for seed, point in finals.items()}
+    )
+    assert "difference in ABX error of the best layer, across speaker" not in lines
+
+
+def test_phones_across_speakers_are_shown_and_decide_nothing(tmp_path):
+    results = study_results(tmp_path, scenarios=("vgs", "w2v2"), evaluate_every=280, probes=False)
+    before, after = (verdicts(found)["vgs_transfers_better"] for found in (results, with_across(results)))
+    lines = {line.label: line.estimate for line in after.lines}
+    across = lines["difference in ABX error of the best layer, across speaker"]
+    assert (after.answer, after.difference) == (before.answer, before.difference)
+    assert across.value == pytest.approx(1.2 * after.difference.value)
+
+
 def test_scenario_outside_the_study(tmp_path):
     found = verdicts(study_results(tmp_path, seeds=(1,), scenarios=("w2v2", "vgs"), evaluate_every=40))
     first = found["sequential_beats_simultaneous"]
@@ -171,7 +227,7 @@ def test_models_without_abx(results):
     points = tuple(replace(point, items=None) if point.seed == 3 else point for point in results.points)
     found = verdicts(replace(results, points=points))["vgs_transfers_better"]
     assert found.answer == CANNOT_TELL
-    assert found.remarks == ("Not measured: ABX error of the best layer (seeds 3).",)
+    assert found.remarks == ("Not measured: ABX error of the best layer, within speaker (seeds 3).",)
 
 
 def test_json_is_plain_and_complete(results):

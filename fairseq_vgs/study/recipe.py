@@ -1,0 +1,95 @@
+"""What a study's models were trained with, as a checkpoint says it, and how that differs from the paper's.
+
+The paper is Khorrami et al. (2023); what its text leaves open is as in the authors' public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fairseq_vgs.evaluation.checkpoints import CheckpointError, read_config, section
+
+# (section, setting, words, the paper's value)
+_SETTINGS: tuple[tuple[str, str, str, Any], ...] = (
+    ("criterion", "vgs_loss", "VGS loss", "masked_margin"),
+    ("criterion", "similarity", "similarity of embeddings", "dot"),
+    ("model", "vgs_forward", "speech that VGS reads in training", "masked"),
+    ("model", "speech_head", "speech head", "resdavenet"),
+    ("model", "image_encoder", "image encoder", "regions"),
+    ("model", "encoder_layers", "transformer layers", 12),
+    ("model", "vgs_layer", "of them shared by both losses", 8),
+    ("model", "encoder_embed_dim", "dims of a layer", 768),
+    ("model", "embed_dim", "dims of an embedding", 768),
+    ("model", "image_layers", "image transformer layers", 6),
+    ("model", "mask_prob", "share of frames masked", 0.65),
+    ("model", "mask_length", "frames per masked span", 10),
+    ("model", "num_negatives", "negatives of the SSL loss", 100),
+    ("model", "dropout", "dropout", 0.1),
+    ("dataset", "batch_size", "pairs per batch", 64),
+    ("optimization", "lr", "learning rate", [0.0001]),
+)
+
+
+def read_recipe(runs: Iterable[Path]) -> dict[str, Any]:
+    """Read the settings that matter from the first checkpoint that can be read.
+
+    All runs of a study share them; what a phase weighs the losses with is its scenario.
+
+    Args:
+        runs: run folders of fairseq-hydra-train.
+
+    Returns:
+        "section.setting" -> value; empty if there is no checkpoint, or none that is whole.
+    """
+    for run in runs:
+        for path in sorted((run / "checkpoints").glob("checkpoint*.pt")):
+            try:
+                config = read_config(path)
+            except CheckpointError:  # half written while the study runs; the report is made all the same
+                continue
+            return {
+                f"{part}.{name}": section(config, part)[name]
+                for part, name, _, _ in _SETTINGS
+                if name in section(config, part)
+            }
+    return {}
+
+
+def shown(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """List settings as (words, value), beside a value that is not the paper's the paper's."""
+    for key, words, value, papers in _known(recipe):
+        text = _text(value)
+        yield f"{words} ({key})", text if _is_equal(value, papers) else f"{text}; the paper: {_text(papers)}"
+
+
+def recipe_words(recipe: Mapping[str, Any]) -> str:
+    """Say in one sentence how model and losses differ from the paper's."""
+    known = list(_known(recipe))
+    if not known:
+        return "How the model differs from the paper's is unknown: no checkpoint is there to read it from."
+    different = [
+        f"{words} {_text(value)} (the paper: {_text(papers)})"
+        for _, words, value, papers in known
+        if not _is_equal(value, papers)
+    ]
+    if not different:
+        return "Model and losses are the paper's in all settings listed under “What was run”."
+    return f"Model and losses are not the paper's: {', '.join(different)}."
+
+
+def _known(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+    for part, name, words, papers in _SETTINGS:
+        key = f"{part}.{name}"
+        if key in recipe:
+            yield key, words, recipe[key], papers
+
+
+def _is_equal(value: Any, papers: Any) -> bool:
+    return _text(value) == _text(papers)
+
+
+def _text(value: Any) -> str:
+    entries = list(value) if isinstance(value, list | tuple) else [value]
+    return " ".join(f"{entry:g}" if isinstance(entry, int | float) else str(entry) for entry in entries)

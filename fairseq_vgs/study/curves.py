@@ -127,6 +127,19 @@ def recall_at_10(point: Point) -> float:
     return sum(point.retrieval.get(f"{way}_r10", math.nan) for way in DIRECTIONS) / len(DIRECTIONS)
 
 
+def abx_levels(results: StudyResults) -> list[tuple[str, float]]:
+    """List the constant ABX errors to compare with, percent: baselines by name, then chance."""
+    levels = [(name.upper(), value) for name, value in sorted(results.baselines.items())]
+    return [*levels, *([("chance", results.chance["abx"])] if "abx" in results.chance else [])]
+
+
+def untrained_mean(results: StudyResults, value: Callable[[Point], float]) -> float | None:
+    """Average a number of the untrained models over seeds; None where it was not measured."""
+    values = [value(point) for point in results.untrained.values()]
+    kept = [number for number in values if not math.isnan(number)]
+    return sum(kept) / len(kept) if kept else None
+
+
 def boundary(results: StudyResults, scenario: str) -> int | None:
     """Return the update at which the second phase begins; None for a base."""
     return None if scenario in BASES else results.settings.first_updates

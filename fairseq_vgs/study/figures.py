@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from fairseq_vgs.evaluation.training_log import Curve
 from fairseq_vgs.study.curves import (
     SeedCurves,
     abx,
+    abx_levels,
     boundary,
     logged_curves,
     loss,
@@ -18,6 +19,7 @@ from fairseq_vgs.study.curves import (
     probe_curves,
     recall_at_10,
     retrieval,
+    untrained_mean,
 )
 from fairseq_vgs.study.figure_drawing import GREY, Figure, Level, Lines, StudyPanel
 from fairseq_vgs.study.results import Point, StudyResults
@@ -72,9 +74,7 @@ def _retrieval(results: StudyResults) -> Figure:
             lines.append(Lines(label, colour, curves))
             if key in results.chance:
                 levels.append(Level(f"chance, {label}", results.chance[key], colour))
-        if results.untrained:
-            untrained = np.mean([recall_at_10(point) for point in results.untrained.values()])
-            levels.append(Level("untrained", float(untrained), style="--"))
+        levels += _untrained_level(results, recall_at_10)
         panels.append(_panel(results, scenario, lines, levels))
     return Figure(
         "retrieval", "R@10 over updates", "Test split.", "update", "R@10, %", panels, limits=(0.0, 100.0)
@@ -82,10 +82,7 @@ def _retrieval(results: StudyResults) -> Figure:
 
 
 def _abx(results: StudyResults) -> Figure:
-    levels = _abx_levels(results)
-    if results.untrained and any(point.abx for point in results.untrained.values()):
-        untrained = np.mean([point.best_abx for point in results.untrained.values()])
-        levels.append(Level("untrained", float(untrained), style="--"))
+    levels = [*_abx_levels(results), *_untrained_level(results, lambda point: point.best_abx)]
     layers = list(dict.fromkeys(layer for point in results.points for layer in point.abx))
     colours = _shades(layers)
     panels = []
@@ -104,7 +101,8 @@ def _abx(results: StudyResults) -> Figure:
     return Figure(
         "abx",
         "Phone ABX error over updates",
-        "The best layer is that of each checkpoint and seed; of single layers the means are drawn.",
+        "Within speaker. The best layer is that of each checkpoint and seed; of single layers the means are "
+        "drawn.",
         "update",
         "ABX error, %",
         panels,
@@ -127,7 +125,7 @@ def _abx_by_layer(results: StudyResults) -> Figure:
     return Figure(
         "abx_by_layer",
         "Phone ABX error by layer at the end of training",
-        "Only seeds that have finished.",
+        "Within speaker; only seeds that have finished.",
         "layer",
         "ABX error, %",
         panels if points else (),
@@ -181,8 +179,12 @@ def _panel(
 
 
 def _abx_levels(results: StudyResults) -> list[Level]:
-    levels = [Level(name.upper(), value, _ORANGE) for name, value in sorted(results.baselines.items())]
-    return [*levels, *([Level("chance", results.chance["abx"])] if "abx" in results.chance else [])]
+    return [Level(name, value, GREY if name == "chance" else _ORANGE) for name, value in abx_levels(results)]
+
+
+def _untrained_level(results: StudyResults, value: Callable[[Point], float]) -> list[Level]:
+    mean = untrained_mean(results, value)
+    return [] if mean is None else [Level("untrained", mean, style="--")]
 
 
 def _layer_curves(points: Mapping[int, Point], layers: Sequence[str]) -> SeedCurves:

@@ -7,7 +7,6 @@ study is still running: what is not there yet is a dash.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -20,10 +19,10 @@ from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.study import report_parts as parts
 from fairseq_vgs.study.figure_drawing import Figure, write_figure
 from fairseq_vgs.study.figures import study_figures
+from fairseq_vgs.study.recipe import recipe_words
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.statistics import N_RESAMPLES, Sampler
 from fairseq_vgs.study.tables import (
-    PHONES,
     POINT_COLUMNS,
     RETRIEVAL_WRITTEN,
     Table,
@@ -31,6 +30,7 @@ from fairseq_vgs.study.tables import (
     csv_rows,
     latex,
     markdown,
+    phone_measures,
     point_rows,
     retrieval_table,
 )
@@ -60,25 +60,10 @@ def write_all(results: StudyResults, folder: Path) -> Path:
     return _write_page(results, folder / REPORT_NAME, verdicts, tables, figures, target)
 
 
-def write_report(results: StudyResults, output: Path) -> Path:
-    """Write the page alone; an older one is replaced.
-
-    Returns:
-        ``output``.
-    """
-    sampler = Sampler()
-    tables = [retrieval_table(results, sampler), abx_table(results, sampler)]
-    figures = study_figures(results)
-    with tempfile.TemporaryDirectory() as folder:
-        for figure in figures:
-            write_figure(figure, Path(folder) / f"{figure.name}.png")
-        return _write_page(results, output, judge(results, sampler), tables, figures, Path(folder))
-
-
 def _write_tables(results: StudyResults, target: Path, sampler: Sampler) -> list[Table]:
     kinds = (
         ("retrieval", retrieval_table(results, sampler), RETRIEVAL_WRITTEN),
-        ("abx", abx_table(results, sampler), PHONES),
+        ("abx", abx_table(results, sampler), phone_measures(results)),
     )
     for name, table, measures in kinds:
         header, rows = csv_rows(table, measures, results.settings.seeds)
@@ -113,6 +98,8 @@ def _write_page(
         style=files.joinpath("report.css").read_text(encoding="utf-8") + parts.scenario_rules(results),
         summary=_summary(results),
         state=_state(results),
+        recipe=escape(recipe_words(results.recipe)),
+        scope=_scope(results),
         verdicts="\n".join(parts.verdict_card(verdict) for verdict in verdicts),
         tables="\n".join(parts.table_html(table) for table in tables),
         curves=parts.charts_html(results),
@@ -151,12 +138,32 @@ def _interval_words(results: StudyResults) -> str:
     if len(results.settings.seeds) > 1:
         return (
             "It holds two sources of chance: training again with another seed (Student's t over the seeds), "
-            "and testing on other items"
+            f"and testing on other {_items(results)}. The second is partly in the first, too, so that the "
+            "interval is rather too wide than too narrow"
         )
     return (
-        "It holds one source of chance, testing on other items; with one seed, how much one training run "
-        "differs from the next is unknown and not in it"
+        f"It holds one source of chance, testing on other {_items(results)}; with one seed, how much one "
+        "training run differs from the next is unknown and not in it, so that it is too narrow"
     )
+
+
+def _items(results: StudyResults) -> str:
+    return "scenes of the same objects" if _has_scenes(results) else "items"
+
+
+def _scope(results: StudyResults) -> str:
+    words = "a verdict is about these data, this model and this length of training."
+    if _has_scenes(results):
+        words += (
+            " Test scenes are other scenes of the same objects as those of training: nothing here is about "
+            "objects that were never seen or named."
+        )
+    return words
+
+
+def _has_scenes(results: StudyResults) -> bool:
+    """Whether the data are ``prepare scenes``', whose splits share their objects."""
+    return results.settings.prepare[:1] == ["scenes"]
 
 
 def _count(number: int, noun: str) -> str:

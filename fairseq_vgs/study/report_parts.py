@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.evaluation.training_log import Curve
-from fairseq_vgs.study.curves import boundary, loss, point_curves, recall_at_10
+from fairseq_vgs.study.curves import (
+    abx_levels,
+    boundary,
+    loss,
+    point_curves,
+    recall_at_10,
+    untrained_mean,
+)
 from fairseq_vgs.study.figure_drawing import Figure
+from fairseq_vgs.study.recipe import recipe_words, shown
 from fairseq_vgs.study.report_chart import Chart, ChartLine, render_chart
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.settings import scenario_title
@@ -109,7 +117,11 @@ def run_html(results: StudyResults) -> str:
     facts = _definitions(_flat(results.facts))
     missing = "".join(f"<li>{escape(entry)}</li>" for entry in results.missing)
     left = f"<h3>Missing</h3><ul>{missing}</ul>" if missing else "<p>Nothing is missing.</p>"
-    return f"{left}\n<h3>Settings</h3>\n{settings}\n<h3>Data, protocol, machine</h3>\n{facts}"
+    recipe = f"<p>{escape(recipe_words(results.recipe))}</p>\n{_definitions(shown(results.recipe))}"
+    return (
+        f"{left}\n<h3>Model and losses</h3>\n{recipe}\n<h3>Settings</h3>\n{settings}\n"
+        f"<h3>Data, protocol, machine</h3>\n{facts}"
+    )
 
 
 def _verdict_line(line: Line) -> str:
@@ -149,11 +161,8 @@ def _charts(results: StudyResults) -> Iterator[Chart]:
         for way in ("speech_to_image", "image_to_speech")
         if f"{way}_r10" in results.chance
     ]
-    abx_levels = [(name.upper(), value) for name, value in results.baselines.items()]
-    abx_levels += [("chance", results.chance["abx"])] if "abx" in results.chance else []
-    untrained = [point.best_abx for point in results.untrained.values() if point.abx]
-    if untrained:
-        abx_levels.append(("untrained", sum(untrained) / len(untrained)))
+    untrained = untrained_mean(results, lambda point: point.best_abx)
+    phone_levels = [*abx_levels(results), *([("untrained", untrained)] if untrained is not None else [])]
     kinds: tuple[tuple[str, Any, list[tuple[str, float]], tuple[float, float] | None, int], ...] = (
         (
             "R@10, mean of both directions, %",
@@ -162,7 +171,13 @@ def _charts(results: StudyResults) -> Iterator[Chart]:
             (0.0, 100.0),
             1,
         ),
-        ("Phone ABX error, best layer, %", lambda point: point.best_abx, abx_levels, None, 1),
+        (
+            "Phone ABX error within speaker, best layer, %",
+            lambda point: point.best_abx,
+            phone_levels,
+            None,
+            1,
+        ),
         ("VGS loss on the validation split, nats per item", loss("vgs_loss"), [], None, 2),
         ("SSL loss on the validation split, nats per item", loss("ssl_loss"), [], None, 2),
     )

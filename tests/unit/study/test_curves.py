@@ -11,12 +11,14 @@ from support.study_results import study_results, without
 from fairseq_vgs.evaluation.training_log import Curve
 from fairseq_vgs.study.curves import (
     SeedCurves,
+    abx_levels,
     boundary,
     logged_curves,
     loss,
     point_curves,
     probe_curves,
     recall_at_10,
+    untrained_mean,
 )
 from fairseq_vgs.study.results import Training
 
@@ -94,3 +96,14 @@ def test_probes_of_a_second_phase_begin_with_its_own_start(tmp_path):
 def test_boundary(results):
     assert boundary(results, "vgs") is None
     assert boundary(results, "w2v2_then_vgs") == 80
+
+
+def test_levels_of_phone_discrimination(tmp_path):
+    results = study_results(tmp_path, seeds=(1, 2), scenarios=("vgs",), evaluate_every=280, probes=False)
+    assert abx_levels(results) == [("MFCC", 7.2), ("chance", 50.0)]
+    assert abx_levels(replace(results, baselines={}, chance={})) == []
+    both = [results.untrained[seed].best_abx for seed in (1, 2)]
+    assert untrained_mean(results, lambda point: point.best_abx) == pytest.approx(sum(both) / 2)
+    half = {**results.untrained, 2: replace(results.untrained[2], abx={})}
+    assert untrained_mean(replace(results, untrained=half), lambda point: point.best_abx) == both[0]
+    assert untrained_mean(replace(results, untrained={}), lambda point: point.best_abx) is None

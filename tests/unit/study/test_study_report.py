@@ -144,12 +144,35 @@ def test_study_that_has_not_begun(tmp_path):
 def test_older_files_are_replaced_and_one_seed_is_said_to_be_one(tmp_path):
     results = study_results(tmp_path / "items", seeds=(1,), scenarios=("w2v2", "vgs"), probes=False)
     (tmp_path / "report.html").write_text("old")
-    path = report.write_report(results, tmp_path / "report.html")
+    path = report.write_all(results, tmp_path)
     text = _Page(path.read_text(encoding="utf-8")).text
     assert "variation between seeds is not in the interval" in text
     assert "with one seed" in text
+    assert "so that it is too narrow" in text
+    assert "rather too wide" not in text
     assert "has not finished" not in text
-    assert not (tmp_path / "results").exists()
+
+
+def test_scenes_share_their_objects_and_the_page_says_so(tmp_path):
+    results = study_results(tmp_path / "items", seeds=(1, 2), scenarios=("vgs",), evaluate_every=280)
+    scenes = replace(results, settings=replace(results.settings, prepare=["scenes", "{output}/data"]))
+    for found, is_said in ((results, False), (scenes, True)):
+        text = _Page(report.write_all(found, tmp_path).read_text(encoding="utf-8")).text
+        assert ("testing on other scenes of the same objects" in text) is is_said
+        assert ("other scenes of the same objects as those of training" in text) is is_said
+        assert "rather too wide than too narrow" in text
+        assert "Nothing keeps anyone from adding seeds" in text
+
+
+def test_page_says_how_the_recipe_differs_from_the_papers(tmp_path):
+    results = study_results(tmp_path / "items", seeds=(1,), scenarios=("vgs",), evaluate_every=280)
+    recipe = {"criterion.vgs_loss": "infonce", "model.mask_length": 10}
+    text = _Page(report.write_all(replace(results, recipe=recipe), tmp_path).read_text(encoding="utf-8")).text
+    assert (
+        text.count("Model and losses are not the paper's: VGS loss infonce (the paper: masked_margin).") == 2
+    )
+    assert "frames per masked span (model.mask_length)10" in text
+    assert "unknown: no checkpoint" in _Page(report.write_all(results, tmp_path).read_text("utf-8")).text
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium here; the structure is tested above")

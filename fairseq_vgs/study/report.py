@@ -148,7 +148,7 @@ def _interval_words(results: StudyResults) -> str:
 
 
 def _items(results: StudyResults) -> str:
-    return "scenes of the same objects" if _has_scenes(results) else "items"
+    return "scenes of the same objects, or other phones" if _has_scenes(results) else "items"
 
 
 def _scope(results: StudyResults) -> str:

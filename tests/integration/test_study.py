@@ -1,5 +1,6 @@
 """A study of three genuine runs, killed in the middle and run again."""
 
+import csv
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from support.train import CHECKOUT, EMBEDDED, environment
 
 from fairseq_vgs.evaluation.abx import read_items
@@ -101,7 +103,24 @@ def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_fo
         "4.json",
         "8.json",
     ]
+    # and with optimiser, update count and data order anew
+    saved = torch.load(second.run / "checkpoints" / "checkpoint_1_4.pt", weights_only=False)
+    assert {int(state["step"]) for state in saved["last_optimizer_state"]["state"].values()} == {4}
+    assert saved["optimizer_history"][-1]["num_updates"] == 4
+    assert saved["extra_state"]["train_iterator"]["epoch"] == 1
+    assert saved["extra_state"]["train_iterator"]["iterations_in_epoch"] == 4
+
     verdicts = json.loads((folder.results / "verdicts.json").read_text())
-    assert "cannot tell" in json.dumps(verdicts)  # the scenarios that it compares were not run
+    assert [found["verdict"] for found in verdicts] == ["cannot tell"] * 3
+    # what they compare was not run, and they say so
+    assert {found["difference"]["value"] for found in verdicts} == {None}
+    assert all(found["remarks"] for found in verdicts)
+    measured = json.loads((second.evaluation / "4.json").read_text())["retrieval"]
+    with (folder.results / "points.csv").open(encoding="utf-8", newline="") as file:
+        rows = {
+            (row["scenario"], row["update"], row["measure"]): row["value"] for row in csv.DictReader(file)
+        }
+    written = float(rows["w2v2_then_vgs", "8", "speech_to_image_mrr"])
+    assert written == pytest.approx(measured["speech_to_image_mrr"], rel=1e-3)
     page = (folder.path / "report.html").read_text()
     assert "(W2V2, VGS)" in page

@@ -42,7 +42,7 @@ EXTRAS_REQUIRE = {
     "backbones": ["safetensors>=0.4", "transformers>=5"],
     # resampling by fairseq-vgs prepare; scipy does it otherwise
     "resampling": ["soxr>=0.3"],
-    # text units (fairseq-vgs prepare text), and fairseq's CTC criterion, which counts errors with editdistance
+    # text units (fairseq-vgs prepare text), and what fairseq's CTC criterion counts errors with
     "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
     "dev": [
         "coverage>=7.6",

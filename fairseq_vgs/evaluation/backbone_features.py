@@ -149,7 +149,7 @@ class _Store:
     def __init__(self, folder: Path, key: dict[str, Any], *, n_images: int, n_regions: int) -> None:
         self.path, self._state = folder / PARTIAL_FEATURES, folder / PARTIAL_STATE
         self._key, self._shape = key, (n_images, n_regions)
-        self._features: npt.NDArray[np.float16] | None = None
+        self._features: np.memmap[tuple[int, ...], np.dtype[np.float16]] | None = None
         self.n_done = self._continue()
 
     def add(self, features: npt.NDArray[np.float16]) -> None:
@@ -161,7 +161,7 @@ class _Store:
             )
         first = self.n_done * n_regions
         self._features[first : first + len(features) * n_regions] = features.reshape(-1, features.shape[2])
-        self._features.flush()  # type: ignore[attr-defined]
+        self._features.flush()
         self.n_done += len(features)
         with atomic_write(self._state, force=True) as file:
             json.dump({"of": self._key, "images": self.n_done}, file)

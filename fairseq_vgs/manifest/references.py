@@ -9,7 +9,7 @@ from fairseq_vgs.manifest.parsing import CORRECT_LINE, Table
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, UtteranceRow
 
 
-def unknown_audio(table: Table[PairRow] | Table[UtteranceRow], audio: Table[AudioRow]) -> list[Fault]:
+def unknown_audio(table: Table[PairRow | UtteranceRow], audio: Table[AudioRow]) -> list[Fault]:
     """Return the pairs, or utterances, that are not in the split's audio list."""
     if not audio.usable:
         return []

@@ -120,7 +120,7 @@ def read_spokencoco(folder: Path, *, config: SpokencocoConfig) -> Corpus:
     checksums: dict[str, str] = {}
     if config.split == KARPATHY and config.karpathy is not None:
         karpathy, checksums = _read_karpathy(config.karpathy)
-        split_of = dict.fromkeys(FILES, karpathy.split_of)
+        split_of: dict[str, Callable[[str], str]] = dict.fromkeys(FILES, karpathy.split_of)
     else:
         split_of = {name: _always(split) for name, split in SPLIT_OF_FILE[config.split].items()}
     found = _Found()

@@ -29,7 +29,8 @@ say "mypy"
 "$bin/python" -m mypy
 
 say "pytest"
-cores=$(nproc 2>/dev/null || echo 1)
+# nproc would heed OMP_NUM_THREADS
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 processes=${VGS_TEST_PROCESSES:-$((cores < 8 ? cores : 8))}
 chosen=("$@")
 # A selection of the tests says nothing about how much of the package they cover.

@@ -204,7 +204,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         """Compute the SSL and the VGS loss of one forward pass, whatever their weights; for probes.
 
         Both are means over their items, in nats, as `forward` weighs them. VGS contrasts this rank's pairs
-        only: no collective is called.
+        only; the criterion calls no collective, though batch norm in the model may.
         """
         net_output = model(**sample["net_input"], compute_ssl=True, compute_vgs=True, learned=self.learned)
         ssl_sum, n_frames, _ = self.ssl_branch(model, sample, net_output)

@@ -31,9 +31,13 @@ from fairseq_vgs.study.settings import StudySettings
 PACKAGE = Path(fairseq_vgs.__file__).resolve().parent
 # Linux kills a process that asked for it (PR_SET_PDEATHSIG = 1) when its parent ends, however it ends. It
 # asks before it becomes the command, since code between fork and exec (preexec_fn) is unsafe beside threads.
-_ASK = "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
-_BECOME = "os.execvp(sys.argv[1], sys.argv[1:])"
-_DIES_WITH_PARENT = [sys.executable, "-S", "-c", _ASK + _BECOME] if sys.platform == "linux" else []
+# A parent that ended before the question has no effect any more, hence its number, argument 1.
+_BECOME = (
+    "import ctypes, os, signal, sys\n"
+    "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
+    "if os.getppid() == int(sys.argv[1]):\n"
+    "    os.execvp(sys.argv[2], sys.argv[2:])\n"
+)
 # fairseq and Hydra warn about newer libraries at every start; errors still reach the log.
 _ENVIRONMENT = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 # Batches differ in length: without this the C library returns and requests hundreds of megabytes per update.
@@ -131,7 +135,7 @@ def start_process(
         file.write(f"$ {shlex.join(command)}\n".encode())
         file.flush()
         return subprocess.Popen(
-            [*_DIES_WITH_PARENT, *command],
+            _dying_with_parent(command),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -197,3 +201,10 @@ def _files_of(folder: Path, primary: str, overrides: Mapping[str, str]) -> list[
 def _content_hash(path: Path) -> str:
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _dying_with_parent(command: Sequence[str]) -> list[str]:
+    """Wrap a command so that it ends with this process, where the system can do that."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-S", "-c", _BECOME, str(os.getpid()), *command]

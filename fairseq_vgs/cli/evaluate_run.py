@@ -87,8 +87,9 @@ def run_run(args: argparse.Namespace) -> int:
         best = min(errors, key=errors.__getitem__) if errors else "-"
         print(
             f"{updates:>8} {recalls['speech_to_image_r10']:>10.1f} {recalls['image_to_speech_r10']:>10.1f} "
-            f"{errors.get(best, float('nan')):>8.2f}  {best}"
+            f"{f'{errors[best]:.2f}' if errors else '-':>8}  {best}"
         )
+    print(f"results: {output}", file=sys.stderr)
     return 0
 
 

@@ -74,9 +74,14 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
     if not folder.path.is_dir():
         return [Fault(str(folder.path), f"task.data names no folder; {step}")]
     needed = [folder.audio_list(cfg.train_subset), folder.pairs(cfg.train_subset), folder.images]
-    if str(cfg.image_input) == "regions":
-        needed += [folder.regions, folder.region_features]
     faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
+    if str(cfg.image_input) == "regions":
+        regions = (folder.regions, folder.region_features)
+        step = (
+            f"compute regions with fairseq-vgs prepare regions efficientnet {folder.path}, or let the model "
+            "read pictures: model=pictures"
+        )
+        faults += [Fault(str(path), f"file is missing; {step}") for path in regions if not path.is_file()]
     units = units_file(folder, cfg.text_units)
     if cfg.caption_input == "text" and not units.is_file():
         step = "make it with fairseq-vgs prepare text, or correct task.text_units"

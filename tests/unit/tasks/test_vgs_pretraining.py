@@ -290,6 +290,7 @@ def test_missing_data_is_reported_when_a_run_starts(folder, tmp_path):
         task.build_criterion(None)
     names = [fault.place.rpartition("/")[2] for fault in caught.value.faults]
     assert names == ["train.pairs.tsv", "regions.npy"]
+    assert f"fairseq-vgs prepare regions efficientnet {folder.path}" in caught.value.faults[1].message
     task = VgsPretrainingTask.setup_task(task_config(tmp_path / "nowhere"))
     assert task.region_dim is None
     with pytest.raises(ManifestError, match=r"nowhere: task\.data names no folder"):

@@ -16,6 +16,7 @@ have no duration are left out and counted.
 EPILOG = """\
 examples:
   fairseq-vgs prepare items LibriSpeech/dev-clean dev-clean.item --speaker-before - --strip-stress
+  fairseq-vgs prepare items ALIGNED mine.item --speaker-folder      (what mfa align wrote: ALIGNED/SPEAKER)
   fairseq-vgs prepare items VOICE/lab VOICE.item --speaker nsh --unit phoneme
   fairseq-vgs prepare items ABX/alignments.tsv ABX/triphone.item --speakers ABX/utterances.tsv
 """
@@ -52,6 +53,11 @@ def add_items(corpora: Any) -> None:
         help="the speaker is what stands before TEXT in a recording's name; '-' for LibriSpeech",
     )
     speaker.add_argument(
+        "--speaker-folder",
+        action="store_true",
+        help="the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them",
+    )
+    speaker.add_argument(
         "--speakers",
         type=Path,
         metavar="TABLE",
@@ -77,7 +83,7 @@ def _prepare_items(args: argparse.Namespace) -> dict[str, object]:
     speakers = (
         read_speakers(args.speakers)
         if args.speakers
-        else Speakers(everyone=args.speaker, separator=args.speaker_before)
+        else Speakers(everyone=args.speaker, separator=args.speaker_before, folders=args.speaker_folder)
     )
     return prepare_items(
         args.alignments,

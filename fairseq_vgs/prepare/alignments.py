@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -54,11 +54,13 @@ class Alignment:
         recording: the recording's name: its id in the file, or else the file's name without ending.
         source: name of the file, for reports.
         phones: what is said, pauses included.
+        folder: name of the file's folder, which is the speaker where the Montreal Forced Aligner wrote it.
     """
 
     recording: str
     source: str
     phones: tuple[Phone, ...]
+    folder: str = ""
 
 
 Entries = Iterator["Alignment | Fault"]
@@ -134,7 +136,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
                 other = alignments[entry.recording].source
                 expected = f"recording must be aligned once (also in {other})"
                 faults.append(fault(entry.source, expected, entry.recording, "give one of the two"))
-            alignments[entry.recording] = entry
+            alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
     if faults:
         raise ManifestError(faults)
     return list(alignments.values())
@@ -174,7 +176,11 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
         tiers = read_tiers(path)
     except TextGridError as error:
         place = f"{path.name}:{error.line}" if error.line else path.name
-        yield fault(place, error.expected, error.got, "save the file anew from Praat or the aligner")
+        yield fault(place, error.expected, error.got, "save the file anew, from Praat as (short) text file")
+        return
+    except UnicodeError as error:
+        step = "choose UTF-8 in Praat's text writing preferences and save it anew"
+        yield Fault(path.name, f"file must be UTF-8 or UTF-16 ({error}); {step}")
         return
     chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
     if len(chosen) != 1:

@@ -32,17 +32,22 @@ class Speakers:
     Attributes:
         everyone: the speaker of all recordings.
         table: file name and speaker by recording; or
-        separator: the speaker is what stands before it in a recording's name, as in LibriSpeech (``-``).
+        separator: the speaker is what stands before it in a recording's name, as in LibriSpeech (``-``); or
+        folders: the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them.
     """
 
     everyone: str | None = None
     table: Mapping[str, tuple[str, str]] | None = None
     separator: str | None = None
+    folders: bool = False
 
-    def find(self, recording: str) -> tuple[str, str] | None:
+    def find(self, alignment: Alignment) -> tuple[str, str] | None:
         """Returns the recording's file name and speaker, or None where they are not known."""
+        recording = alignment.recording
         if self.table is not None:
             return self.table.get(recording)
+        if self.folders:
+            return recording, alignment.folder
         if self.separator is not None:
             before, found, _ = recording.partition(self.separator)
             return (recording, before) if found and before else None
@@ -76,7 +81,8 @@ class Items:
 
 def seconds(value: Decimal) -> str:
     """Writes a time without trailing zeros, never in exponent form."""
-    return format(value.normalize(), "f")
+    # Praat knows a time of -0.
+    return format(value.normalize(), "f") if value else "0"
 
 
 def make_items(
@@ -106,10 +112,10 @@ def make_items(
     items = Items()
     faults = []
     for alignment in alignments:
-        names = speakers.find(alignment.recording)
+        names = speakers.find(alignment)
         if names is None or any(name.split() != [name] for name in names):
             expected = "recording must have a file name and a speaker, both without blanks"
-            step = "add it to the table of --speakers"
+            step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
             faults.append(fault(alignment.source, expected, alignment.recording, step))
             continue
         file, speaker = names

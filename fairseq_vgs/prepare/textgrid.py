@@ -25,6 +25,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _INTERVALS, _POINTS = "IntervalTier", "TextTier"
+_BINARY = b"ooBinaryFile"
 
 
 class Interval(NamedTuple):
@@ -106,13 +107,15 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Interval, ...]]]:
         path: UTF-8, or UTF-16 with its mark, as Praat writes it.
 
     Raises:
-        TextGridError: at the first thing that is out of its place.
+        TextGridError: at the first thing that is out of its place, or Praat's binary format.
         UnicodeError: no text.
     """
     return list(_read_tiers(_Tokens(_decode(path.read_bytes()))))
 
 
 def _decode(content: bytes) -> str:
+    if content.startswith(_BINARY):
+        raise TextGridError(1, "file must be text", _BINARY.decode())
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if utf16 else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 

@@ -142,6 +142,32 @@ def test_broken_textgrids(tmp_path: Path, old: str, new: str, expected: str) -> 
     assert message.startswith("a.TextGrid" + (":" if expected[0].isdigit() else "") + expected)
 
 
+@pytest.mark.parametrize("text", [LONG, SHORT])
+def test_textgrids_as_praat_writes_them(tmp_path: Path, text: str) -> None:
+    # UTF-16 of either order, line ends of either kind, times of the computer's own precision, labels with
+    # quotation marks, phonetic letters and numbers, words over two lines
+    for encoding, mark in (("utf-16-be", b"\xfe\xff"), ("utf-16-le", b"\xff\xfe"), ("utf-8", b"")):
+        written = text.replace("0.25", "1e-05").replace("AA1", '""ɐ̃ː""').replace("ding", "<1>\n2 ! 3")
+        content = mark + written.replace("\n", "\r\n").encode(encoding)
+        (found,) = read(tmp_path / f"{encoding}.TextGrid", content)
+        assert [row[:3] for row in rows(found)] == [("0", "0.00001", ""), ("0.00001", "0.9", '"ɐ̃ː"')]
+
+
+def test_textgrids_of_unread_kinds_say_how_to_save_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.TextGrid"
+    step = "; save the file anew, from Praat as (short) text file"
+    assert faults(path, b"ooBinaryFile\x08TextGrid\x00\xf3") == [
+        f"a.TextGrid:1: file must be text, got 'ooBinaryFile'{step}"
+    ]
+    chronological = '"Praat chronological TextGrid text file"\n0 0.9   ! Time domain.\n'
+    (message,) = faults(path, chronological)
+    assert message.startswith('a.TextGrid:1: file must begin with "ooTextFile"')
+    assert message.endswith(step)
+    (message,) = faults(path, LONG.replace("AA1", "ü").encode("latin-1"))
+    assert message.startswith("a.TextGrid: file must be UTF-8 or UTF-16 ('utf-8' codec")
+    assert message.endswith("; choose UTF-8 in Praat's text writing preferences and save it anew")
+
+
 def test_flite(tmp_path: Path) -> None:
     (found,) = read(tmp_path / "one.flite", "pau:0.200 hh:0.245 \n")
     assert rows(found) == [("0", "0.200", "pau", 1), ("0.200", "0.245", "hh", 1)]

@@ -8,7 +8,7 @@ import pytest
 from fairseq_vgs.evaluation.abx import read_items
 from fairseq_vgs.manifest import ManifestError
 from fairseq_vgs.prepare.alignments import Alignment, Phone
-from fairseq_vgs.prepare.items import Speakers, make_items, prepare_items, read_speakers, write_items
+from fairseq_vgs.prepare.items import Speakers, make_items, prepare_items, read_speakers, seconds, write_items
 
 ABX = Path(__file__).parents[3] / "manifests" / "embedded" / "abx"
 
@@ -90,11 +90,13 @@ def test_pauses_of_no_duration_do_no_harm() -> None:
 
 
 def test_speakers(tmp_path: Path) -> None:
-    assert Speakers(separator="-").find("84-121123-0000") == ("84-121123-0000", "84")
-    assert Speakers(separator="-").find("84") is None
+    named = Alignment("84-121123-0000", "84-121123-0000.TextGrid", (), "anna")
+    assert Speakers(separator="-").find(named) == ("84-121123-0000", "84")
+    assert Speakers(separator="-").find(Alignment("84", "84.lab", ())) is None
+    assert Speakers(folders=True).find(named) == ("84-121123-0000", "anna")
     table = tmp_path / "t.tsv"
     table.write_text("file\tspeaker\tage\nu\tbob\t7\n")
-    assert read_speakers(table).find("u") == ("u", "bob")
+    assert read_speakers(table).find(Alignment("u", "u.lab", ())) == ("u", "bob")
     table.write_text("file\tspeaker\nu\tbob\nu\tanna\nv\n")
     with pytest.raises(ManifestError) as caught:
         read_speakers(table)
@@ -104,10 +106,20 @@ def test_speakers(tmp_path: Path) -> None:
         read_speakers(table)
 
 
-@pytest.mark.parametrize("speakers", [Speakers(table={}), Speakers(everyone="a b"), Speakers(separator="-")])
+@pytest.mark.parametrize(
+    "speakers",
+    [Speakers(table={}), Speakers(everyone="a b"), Speakers(separator="-"), Speakers(folders=True)],
+)
 def test_unknown_speakers_are_named(speakers: Speakers) -> None:
     with pytest.raises(ManifestError, match=r"u\.lab: recording must have a file name and a speaker.*'u'"):
         make_items(align("0-1:a", "1-2:b", "2-3:c"), speakers)
+
+
+@pytest.mark.parametrize(
+    ("time", "text"), [("-0", "0"), ("0.0", "0"), ("1e-05", "0.00001"), ("12.50", "12.5"), ("10", "10")]
+)
+def test_times_are_plain_digits(time: str, text: str) -> None:
+    assert seconds(Decimal(time)) == text
 
 
 def test_no_items_is_an_error() -> None:

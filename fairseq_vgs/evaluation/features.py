@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def can_pad(model: nn.Module) -> bool:
     return (
         getattr(cfg, "pos_conv_depth", 1) == 1
         and getattr(cfg, "crop_seq_to_multiple", 1) == 1
-        and str(getattr(cfg, "padding", "exact")) == "exact"
+        and str(getattr(cfg, "padding", "exact")) != "fast_vgs"
         and str(getattr(cfg, "layer_type", "transformer")) == "transformer"
     )
 
@@ -87,7 +88,7 @@ def speech_features(
         stack.enter_context(torch.inference_mode())
         stack.enter_context(_autocast(source.device, enabled=bf16))
         if is_padded:
-            stack.enter_context(_norms_of_valid_frames(wav2vec.feature_extractor, lengths, layers))
+            stack.enter_context(_norms_of_valid_frames(wav2vec, lengths, layers))
         stack.enter_context(_hooks(wav2vec, inputs, shared))
         output = wav2vec.extract_features(source, padding_mask if is_padded else None, mask=False)
         outputs = [result[0] for result in output["layer_results"]]
@@ -131,7 +132,7 @@ def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) ->
         if has_extractor and bool(padding_mask.any()) and can_pad(model):
             layers = parse_conv_layers(str(encoder.cfg.conv_feature_layers))
             lengths = (~padding_mask).sum(dim=1).tolist()
-            stack.enter_context(_norms_of_valid_frames(encoder.feature_extractor, lengths, layers))
+            stack.enter_context(_norms_of_valid_frames(encoder, lengths, layers))
         embeddings: Tensor = encoder.encode_speech(source, padding_mask)
     return embeddings
 
@@ -165,39 +166,25 @@ def _hooks(model: Any, inputs: list[Tensor], shared: list[tuple[Tensor, Tensor |
 
 
 @contextmanager
-def _norms_of_valid_frames(extractor: Any, lengths: Sequence[int], layers: ConvLayers) -> Iterator[None]:
-    """Let group norms over time take their statistics from the frames of the utterances alone."""
-    found = []
-    for number, block in enumerate(extractor.conv_layers, start=1):
-        for place, norm in enumerate(block):
-            if isinstance(norm, nn.GroupNorm):
-                counts = [n_frames(length, layers[:number]) for length in lengths]
-                found.append((block, place, norm, counts))
+def _norms_of_valid_frames(model: Any, lengths: Sequence[int], layers: ConvLayers) -> Iterator[None]:
+    """Let group norms over time take their statistics from the frames of the utterances alone.
+
+    Models of ``padding=exact`` do so by themselves.
+    """
+    found: list[tuple[Any, type]] = []
+    if not getattr(model, "exact_padding", False):
+        for number, block in enumerate(model.feature_extractor.conv_layers, start=1):
+            for norm in block:
+                if isinstance(norm, nn.GroupNorm):
+                    found.append((norm, type(norm)))
+                    norm.__class__ = ValidFramesGroupNorm
+                    norm.n_valid = n_frames(torch.tensor(lengths), layers[:number])
     try:
-        for block, place, norm, counts in found:
-            block[place] = _ValidFramesNorm(norm, counts)
         yield
     finally:
-        for block, place, norm, _ in found:
-            block[place] = norm
-
-
-class _ValidFramesNorm(nn.Module):
-    """A group norm over the first ``counts`` frames of each row; the others become zero.
-
-    Row by row: the masked norm of training takes five times as long here, and three times the layer's memory.
-    """
-
-    def __init__(self, norm: nn.GroupNorm, counts: Sequence[int]) -> None:
-        super().__init__()
-        self.norm, self.counts = norm, counts
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise f[B, C, T]."""
-        normed = torch.zeros_like(x)
-        for row, count in enumerate(self.counts):
-            normed[row, :, :count] = self.norm(x[row : row + 1, :, :count])[0]
-        return normed
+        for norm, its_class in found:
+            norm.n_valid = None
+            norm.__class__ = its_class
 
 
 def _autocast(device: torch.device, *, enabled: bool) -> Any:

@@ -3,6 +3,8 @@
 Shapes: B utterances, S samples, T frames, M masked frames each, D dims.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +13,8 @@ from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, Wav2Vec2
 from fairseq.modules import GumbelVectorQuantizer
 from torch import Tensor, nn
 
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 from fairseq_vgs.modules.masked_prediction import candidate_logits, draw_negatives
 from fairseq_vgs.modules.spectral_convolution import spectral_convolution
 from fairseq_vgs.modules.strided_convolution import normalized_convolution, strided_convolution
@@ -20,8 +23,11 @@ from fairseq_vgs.modules.strided_convolution import normalized_convolution, stri
 class FastWav2Vec2Model(Wav2Vec2Model):
     """wav2vec 2.0 whose forward pass in training never makes the host wait for a GPU.
 
-    With ``fast`` off, and in evaluation, where little is to be gained, everything is fairseq's own, bit for
-    bit. With it on, in training:
+    With ``exact_padding``, padding has no influence on an utterance, nor on the penalty of the features; in
+    fairseq it counts in the statistics of the extractor's group norm, and as features.
+
+    Besides, with ``fast`` off, and in evaluation, where little is to be gained, everything is fairseq's own,
+    bit for bit. With it on, in training:
 
     - the extractor is a chain of matrix products, its group norm part of the first one;
     - the positional convolution goes through the Fourier transform;
@@ -31,9 +37,10 @@ class FastWav2Vec2Model(Wav2Vec2Model):
       ``encoder`` finds it in its ``frame_padding``.
     """
 
-    def __init__(self, cfg: Wav2Vec2Config, *, fast: bool) -> None:
+    def __init__(self, cfg: Wav2Vec2Config, *, fast: bool, exact_padding: bool = False) -> None:
         super().__init__(cfg)
         self.fast = fast
+        self.exact_padding = exact_padding
         self._layers = parse_conv_layers(cfg.conv_feature_layers)
 
     def forward(  # noqa: D417 - the other arguments are fairseq's
@@ -57,22 +64,42 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         if mask_indices is not None and mask_indices.dtype != torch.bool:
             where = self._frame_index(mask_indices, source)
         draws_masks = mask and mask_indices is None  # which depend on the padding, and are drawn on the host
-        if not (self.fast and self.training) or draws_masks or padding_mask is None:
-            return super().forward(source, padding_mask, mask, features_only, layer, where, *rest)
-        frame_padding = self._frame_padding(padding_mask)
-        self.encoder.frame_padding = frame_padding
-        try:
-            output = super().forward(source, None, mask, features_only, layer, where, *rest)
-        finally:
-            self.encoder.frame_padding = None
-        output["padding_mask"] = frame_padding
+        with self._known_padding(padding_mask) as frame_padding:
+            if not (self.fast and self.training) or draws_masks or frame_padding is None:
+                output = super().forward(source, padding_mask, mask, features_only, layer, where, *rest)
+            else:
+                self.encoder.frame_padding = frame_padding
+                output = super().forward(source, None, mask, features_only, layer, where, *rest)
+                output["padding_mask"] = frame_padding
+        if self.exact_padding and frame_padding is not None and "features_pen" in output:
+            # a mean over all frames, of which those of the padding are zero
+            valid = (~frame_padding).sum()
+            output["features_pen"] = output["features_pen"] * (frame_padding.numel() / valid)
         return output
 
+    @contextlib.contextmanager
+    def _known_padding(self, padding_mask: Tensor | None) -> Iterator[Tensor | None]:
+        """Tell the extractor how long utterances are; give bool[B, T], the padding of frames."""
+        if padding_mask is None:
+            yield None
+            return
+        if self.exact_padding:
+            self.feature_extractor.n_samples = (~padding_mask).sum(dim=1)
+        try:
+            yield self._frame_padding(padding_mask)
+        finally:
+            self.encoder.frame_padding = None
+            if self.exact_padding:
+                self.feature_extractor.n_samples = None
+
     def take_fast_parts(self) -> None:
-        """Exchange the parts whose arithmetic can be rearranged, if ``fast``; once the encoder is in place.
+        """Exchange the parts that do more than fairseq's, once the encoder is in place.
 
         They only change their class: weights stay, and so does the order in which these were drawn.
         """
+        self.feature_extractor.__class__ = Extractor
+        for _, norm in self.feature_extractor.group_norms():
+            norm.__class__ = ValidFramesGroupNorm
         if not self.fast:
             return
         if not (self.cfg.conv_bias and str(self.cfg.extractor_mode) == "default"):
@@ -122,19 +149,61 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         return frames - frames % self.crop_seq_to_multiple
 
 
-class MatmulExtractor(ConvFeatureExtractionModel):
-    """fairseq's extractor, frames in memory one after the other; no biases before a group norm."""
+class Extractor(ConvFeatureExtractionModel):
+    """fairseq's extractor, which leaves padding out where it is told how long utterances are."""
+
+    n_samples: Tensor | None = None
+    """int64[B], or None where all of the source counts."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn waveforms f[B, S] into features f[B, D, T]."""
+        """Turn waveforms f[B, S] into features f[B, D, T], zero where a frame is padding."""
+        if self.n_samples is None:
+            return self._convolve(x)
+        norms = list(self.group_norms())
+        for layers, norm in norms:
+            norm.n_valid = n_frames(self.n_samples, layers).clamp(min=1)
+        try:
+            x = self._convolve(x)
+        finally:
+            for _, norm in norms:
+                norm.n_valid = None
+        lengths = n_frames(self.n_samples, self._layers()).clamp(min=1)
+        padding = torch.arange(x.size(2), device=x.device) >= lengths.unsqueeze(1)
+        return x.masked_fill(padding.unsqueeze(1), 0.0)
+
+    def group_norms(self) -> Iterator[tuple[ConvLayers, nn.GroupNorm]]:
+        """Yield each group norm over time, with the layers up to it."""
+        for number, block in enumerate(self.conv_layers, start=1):
+            for part in block:
+                if isinstance(part, nn.GroupNorm):
+                    yield self._layers()[:number], part
+
+    def _layers(self) -> ConvLayers:
+        convolutions = [block[0] for block in self.conv_layers]
+        return tuple((conv.out_channels, conv.kernel_size[0], conv.stride[0]) for conv in convolutions)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+class MatmulExtractor(Extractor):
+    """In training with frames in memory one after the other; no biases before a group norm."""
+
+    def _convolve(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
+            return super()._convolve(x)
         for number, block in enumerate(self.conv_layers):
             convolution, norm = block[0], block[2]
             stride = convolution.stride[0]
-            if isinstance(norm, nn.GroupNorm):
+            if isinstance(norm, ValidFramesGroupNorm):
                 x = normalized_convolution(
-                    x, convolution.weight, norm.weight, norm.bias, stride=stride, eps=norm.eps
+                    x,
+                    convolution.weight,
+                    norm.weight,
+                    norm.bias,
+                    stride=stride,
+                    eps=norm.eps,
+                    n_valid=norm.n_valid,
                 )
             else:
                 x = x.unsqueeze(2) if number == 0 else x

@@ -28,7 +28,7 @@ def speech_head_config(cfg: Any) -> SpeechHeadConfig:
         ffn_dim=cfg.speech_head_ffn_dim,
         dropout=cfg.speech_head_dropout,
         attention_dropout=cfg.speech_head_attention_dropout,
-        padding=str(cfg.padding),
+        padding="fast_vgs" if str(cfg.padding) == "fast_vgs" else "exact",
     )
 
 

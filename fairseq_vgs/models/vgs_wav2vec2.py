@@ -57,11 +57,11 @@ class VgsWav2Vec2Config(ImageBackboneConfig, Wav2Vec2Config):
             "as BERT's and those of the visually grounded branch (the paper)"
         },
     )
-    padding: ChoiceEnum(["exact", "fast_vgs"]) = field(  # type: ignore[valid-type]
+    padding: ChoiceEnum(["exact", "fairseq", "fast_vgs"]) = field(  # type: ignore[valid-type]
         default="exact",
         metadata={
-            "help": "exact: padding has no influence behind the extractor; fast_vgs: it has, as in the "
-            "authors' code, for imported weights"
+            "help": "exact: padding has no influence; fairseq: it has, in training, on the extractor's norm; "
+            "fast_vgs: also behind it, as in the authors' code, for imported weights"
         },
     )
     caption_encoder: ChoiceEnum(["speech", "text"]) = field(  # type: ignore[valid-type]
@@ -144,19 +144,18 @@ class VgsWav2Vec2Config(ImageBackboneConfig, Wav2Vec2Config):
 class VgsWav2Vec2Model(FastWav2Vec2Model):
     """One speech model, two mechanisms (Khorrami et al. 2023, section II and Fig. 1).
 
-    With ``use_cls: false`` its SSL arm is fairseq's wav2vec 2.0, loss and gradients included.
+    With ``use_cls: false`` its SSL arm is fairseq's wav2vec 2.0, loss and gradients included (where
+    utterances are padded, with ``padding: fairseq``).
     """
 
     has_ssl = True
 
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         check_config(cfg)
-        super().__init__(cfg, fast=str(cfg.arithmetic) == "fast")
+        padding = str(cfg.padding)
+        super().__init__(cfg, fast=str(cfg.arithmetic) == "fast", exact_padding=padding == "exact")
         self.encoder = ClsTransformerEncoder(
-            cfg,
-            use_cls=cfg.use_cls,
-            shared_layers=cfg.vgs_layer,
-            zero_padding=str(cfg.padding) == "exact",
+            cfg, use_cls=cfg.use_cls, shared_layers=cfg.vgs_layer, zero_padding=padding != "fast_vgs"
         )
         self.take_fast_parts()
         if str(cfg.linear_init) == "bert":

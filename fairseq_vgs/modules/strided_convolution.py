@@ -37,7 +37,14 @@ def strided_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tenso
 
 
 def normalized_convolution(
-    waveform: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *, stride: int, eps: float
+    waveform: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    stride: int,
+    eps: float,
+    n_valid: Tensor | None = None,
 ) -> Tensor:
     """Convolves waveforms, then normalises every channel of every utterance over time.
 
@@ -53,15 +60,19 @@ def normalized_convolution(
         shift: `[O]`, the norm's bias.
         stride: samples.
         eps: added to the variance.
+        n_valid: int64 `[B]`, how many frames of each utterance make up its statistics; None for all.
 
     Returns:
-        `[B, (S - K) // stride + 1, O]`.
+        `[B, (S - K) // stride + 1, O]`; frames beyond the valid ones are arbitrary.
     """
     with torch.autocast(waveform.device.type, enabled=False):
         windows = waveform.detach().unfold(1, weight.size(2), stride).contiguous()  # [B, T, K]
-        exact = windows.double()
-        centre = exact.mean(dim=1, keepdim=True)
-        covariance = exact.transpose(1, 2) @ exact / windows.size(1) - centre.transpose(1, 2) * centre
+        exact, n_windows = windows.double(), windows.size(1)
+        if n_valid is not None:
+            valid = torch.arange(n_windows, device=exact.device) < n_valid.unsqueeze(1)
+            exact, n_windows = exact * valid.unsqueeze(2), n_valid.view(-1, 1, 1)
+        centre = exact.sum(dim=1, keepdim=True) / n_windows
+        covariance = exact.transpose(1, 2) @ exact / n_windows - centre.transpose(1, 2) * centre
         kernels = weight.squeeze(1)  # [O, K]
         variance = ((kernels @ covariance.to(kernels.dtype)) * kernels).sum(dim=2).clamp(min=0.0)  # [B, O]
         gain = torch.rsqrt(variance + eps) * scale

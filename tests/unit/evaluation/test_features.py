@@ -67,7 +67,7 @@ def test_padded_batches_are_embedded_as_the_features_are():
 
 def test_the_models_own_norm_would_depend_on_the_batch():
     """The test above can fail."""
-    model = live_model()
+    model = live_model(padding="fairseq")
     short, long = sources((6000, 9600))
     source = torch.nn.utils.rnn.pad_sequence([short, long], batch_first=True)
     padding_mask = torch.arange(9600) >= torch.tensor([[6000], [9600]])

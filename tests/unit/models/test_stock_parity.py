@@ -39,7 +39,13 @@ def run(model, criterion, sample, *, train):
 def test_loss_and_gradients_equal_fairseq(train, padded, settings):
     stock = stock_model(dropout=0.1, dropout_input=0.1, dropout_features=0.1, **settings)
     ours = tiny_model(
-        arithmetic="fairseq", use_cls=False, dropout=0.1, dropout_input=0.1, dropout_features=0.1, **settings
+        arithmetic="fairseq",
+        padding="fairseq",
+        use_cls=False,
+        dropout=0.1,
+        dropout_input=0.1,
+        dropout_features=0.1,
+        **settings,
     )
     missing, unexpected = ours.load_state_dict(stock.state_dict(), strict=False)
     assert not unexpected

@@ -58,6 +58,18 @@ def test_normalized_equals_conv1d_and_group_norm():
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_normalized_over_the_valid_frames_of_each_row():
+    waveform, n_valid = 3 * randn(3, 403) + 7, torch.tensor([79, 40, 1])
+    parameters = [randn(6, 1, 10, seed=1), randn(6, seed=2), randn(6, seed=3)]
+    actual = normalized_convolution(waveform, *parameters, stride=5, eps=1e-5, n_valid=n_valid)
+    for row, n_frames, found in zip(waveform, n_valid.tolist(), actual, strict=True):
+        convolved = F.conv1d(row.view(1, 1, -1), parameters[0], stride=5)[:, :, :n_frames]
+        centred = convolved - convolved.mean(dim=2, keepdim=True)
+        normed = centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()
+        expected = normed * parameters[1].view(1, -1, 1) + parameters[2].view(1, -1, 1)
+        torch.testing.assert_close(found[:n_frames], expected[0].T, rtol=1e-6, atol=1e-6)
+
+
 def test_normalized_in_float32_is_as_exact_as_torch():
     waveform = randn(2, 16000)
     parameters = [randn(6, 1, 10, seed=1), randn(6, seed=2), randn(6, seed=3)]

@@ -30,7 +30,7 @@ else
     fairseq-vgs prepare scenes "$scenes"
 fi
 
-say "3/5 training VGS+ from random weights on 1,500 scenes: about six minutes"
+say "3/5 training VGS+ from random weights on 1,500 scenes: about seven minutes"
 # Batches differ in length: without this the C library returns and requests hundreds of megabytes at every update.
 export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
 # The screen keeps the progress bar; fairseq's log goes to a file, and its warnings about newer libraries nowhere.

@@ -159,7 +159,7 @@ class Extractor(ConvFeatureExtractionModel):
         """Turn waveforms f[B, S] into features f[B, D, T], zero where a frame is padding."""
         if self.n_samples is None:
             return self._convolve(x)
-        norms = list(self.group_norms())
+        norms: list[tuple[ConvLayers, Any]] = list(self.group_norms())
         for layers, norm in norms:
             norm.n_valid = n_frames(self.n_samples, layers).clamp(min=1)
         try:

@@ -67,12 +67,12 @@ def normalized_convolution(
     """
     with torch.autocast(waveform.device.type, enabled=False):
         windows = waveform.detach().unfold(1, weight.size(2), stride).contiguous()  # [B, T, K]
-        exact, n_windows = windows.double(), windows.size(1)
+        exact, count = windows.double(), torch.as_tensor(windows.size(1))
         if n_valid is not None:
-            valid = torch.arange(n_windows, device=exact.device) < n_valid.unsqueeze(1)
-            exact, n_windows = exact * valid.unsqueeze(2), n_valid.view(-1, 1, 1)
-        centre = exact.sum(dim=1, keepdim=True) / n_windows
-        covariance = exact.transpose(1, 2) @ exact / n_windows - centre.transpose(1, 2) * centre
+            valid = torch.arange(windows.size(1), device=exact.device) < n_valid.unsqueeze(1)
+            exact, count = exact * valid.unsqueeze(2), n_valid.view(-1, 1, 1)
+        centre = exact.sum(dim=1, keepdim=True) / count
+        covariance = exact.transpose(1, 2) @ exact / count - centre.transpose(1, 2) * centre
         kernels = weight.squeeze(1)  # [O, K]
         variance = ((kernels @ covariance.to(kernels.dtype)) * kernels).sum(dim=2).clamp(min=0.0)  # [B, O]
         gain = torch.rsqrt(variance + eps) * scale

@@ -15,7 +15,7 @@ from fairseq_vgs.cli.build_options import add_output_options, progress_bar, summ
 from fairseq_vgs.cli.prepare_corpora import add_corpora
 from fairseq_vgs.cli.prepare_image_features import add_image_features
 from fairseq_vgs.cli.prepare_items import add_items
-from fairseq_vgs.cli.prepare_own import add_librispeech, add_pairs
+from fairseq_vgs.cli.prepare_own import add_lextest, add_librispeech, add_pairs
 from fairseq_vgs.cli.prepare_regions import add_regions
 from fairseq_vgs.cli.prepare_text import add_text
 
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_scenes(corpora)
     add_corpora(corpora)
     add_librispeech(corpora)
+    add_lextest(corpora)
     add_pairs(corpora)
     add_image_features(corpora)
     add_regions(corpora)

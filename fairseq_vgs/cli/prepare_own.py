@@ -1,4 +1,4 @@
-"""``fairseq-vgs prepare librispeech`` and ``prepare pairs``: speech alone, and a user's own pairs."""
+"""``fairseq-vgs prepare librispeech``, ``lextest`` and ``pairs``: speech alone, and a user's own pairs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.build_options import add_build_options, build_options, progress_bar
+from fairseq_vgs.cli.build_options import add_build_options, add_output_options, build_options, progress_bar
 
 LIBRISPEECH = """\
 LibriSpeech as it is unpacked (SUBSET/SPEAKER/CHAPTER/*.flac and *.trans.txt): audio lists with speakers and
 transcripts. Without --subset, train-* becomes train, dev-clean valid, test-clean test, dev-other valid_other
 and test-other test_other, as far as they are there.
+"""
+LEXTEST = """\
+CDI-Lextest or COCO-Lextest as it is cloned (github.com/SPEECHCOG/CDI_lextest, COCO_lextest): its recordings
+of single words at 16 kHz, for fairseq-vgs evaluate lexical.
+"""
+LEXTEST_EXAMPLES = """\
+examples:
+  fairseq-vgs prepare lextest CDI_lextest CDI
+  fairseq-vgs evaluate lexical checkpoints/checkpoint_best.pt CDI
 """
 PAIRS = """\
 Recordings and pictures of your own: a table (.csv, .tsv or .jsonl) with the columns audio, image and, if you
@@ -39,6 +48,17 @@ def add_librispeech(corpora: Any) -> None:
         "--abx-items", type=Path, metavar="FILE", help="ABX item file of one subset, checked and copied along"
     )
     parser.set_defaults(prepare=_prepare_librispeech)
+
+
+def add_lextest(corpora: Any) -> None:
+    """Add ``prepare lextest``."""
+    parser = _add(corpora, "lextest", "CDI-Lextest, COCO-Lextest: single words", LEXTEST)
+    parser.epilog = LEXTEST_EXAMPLES
+    parser.add_argument(
+        "lextest_dir", type=Path, metavar="LEXTEST", help="the repository, or the folder of its recordings"
+    )
+    add_output_options(parser)
+    parser.set_defaults(prepare=_prepare_lextest)
 
 
 def add_pairs(corpora: Any) -> None:
@@ -94,6 +114,16 @@ def _prepare_librispeech(args: argparse.Namespace) -> dict[str, object]:
         return prepare_librispeech(
             args.librispeech_dir, args.output, config=config, options=build_options(args), progress=progress
         )
+
+
+def _prepare_lextest(args: argparse.Namespace) -> dict[str, object]:
+    from fairseq_vgs.prepare.build import BuildOptions
+    from fairseq_vgs.prepare.lextest import prepare_lextest
+
+    # Without a word's first recording its second would be compared with the others' first: no --skip-bad.
+    options = BuildOptions(relative_root=args.relative_root, force=args.force, jobs=args.jobs)
+    with progress_bar("files") as progress:
+        return prepare_lextest(args.lextest_dir, args.output, options=options, progress=progress)
 
 
 def _prepare_pairs(args: argparse.Namespace) -> dict[str, object]:

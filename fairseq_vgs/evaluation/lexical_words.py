@@ -20,7 +20,15 @@ from fairseq_vgs.evaluation.lexical import LexicalResult, vector_recall
 from fairseq_vgs.evaluation.phone_features import LayerFeatures
 from fairseq_vgs.evaluation.recordings import Recording
 from fairseq_vgs.evaluation.results import Metric, ResultsError, read_table
-from fairseq_vgs.manifest import ManifestError, ManifestFolder, fault, read_audio_list, read_pairs, resolve
+from fairseq_vgs.manifest import (
+    ManifestError,
+    ManifestFolder,
+    fault,
+    read_audio_list,
+    read_pairs,
+    read_utterances,
+    resolve,
+)
 
 KIND = "lexical"
 WORDS_NAME = "words.csv"
@@ -29,23 +37,28 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str]]:
-    """List the recordings of a split by audio id, and the word that each is: its caption, in lower case.
+    """List the recordings of a split by audio id, and the word that each is: its text, in lower case.
+
+    Texts stand in the table of pairs or, of recordings without pictures, in that of utterances.
 
     Raises:
-        ManifestError: a faulty table, or every recording whose caption is missing or several words (parted by
+        ManifestError: a faulty table, or every recording whose text is missing or several words (parted by
             commas, as in scenes of several objects).
     """
     files = ManifestFolder(folder)
     audio = read_audio_list(files.audio_list(split))
-    texts = {pair.audio_id: pair.text.strip().casefold() for pair in read_pairs(files.pairs(split))}
+    utterances = files.utterances(split)
+    alone = utterances.is_file() and not files.pairs(split).is_file()
+    table = utterances if alone else files.pairs(split)
+    texts = {
+        row.audio_id: row.text.strip().casefold() for row in (read_utterances if alone else read_pairs)(table)
+    }
     recordings, words, faults = {}, [], []
     for line, row in enumerate(audio.rows, start=2):
         place, text = f"{split}.tsv:{line}", texts.get(row.audio_id, "")
         if not text or "," in text:
-            step = (
-                "name each recording's word in the text of the pair table; scenes: --pictures-per-scene 1 1"
-            )
-            faults.append(fault(place, f"recording must be one word by {split}.pairs.tsv", text, step))
+            step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
+            faults.append(fault(place, f"recording must be one word by {table.name}", text, step))
         recordings[row.audio_id] = Recording(
             row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, place
         )

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from support.abx_material import write_checkpoint
+from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.cli.main import main
 
@@ -44,3 +45,21 @@ def test_table_files_and_refusals(tmp_path, capsys):
     table.write_text("\n".join([*lines[:-1], lines[-1] + ", two"]) + "\n", encoding="utf-8")
     assert main([*command, "--force"]) == 1
     assert "test.tsv:13: recording must be one word by test.pairs.tsv" in capsys.readouterr().err
+
+
+def test_a_published_test_as_it_is_cloned(tmp_path, capsys):
+    checkpoint = write_checkpoint(tmp_path / "checkpoint_best.pt")
+    for number, name in enumerate(["all_gone_Aq", "all_gone_As", "ball_Aq", "ball_As"]):
+        path = tmp_path / "CDI_lextest/CDI_synth" / f"{name}.wav"
+        write(path, encode(speech(number // 2, rate=24_000), rate=24_000))
+    data = tmp_path / "words"
+    assert main(["prepare", "lextest", str(tmp_path / "CDI_lextest"), str(data)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "lexical", str(checkpoint), str(data), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"] == {"tokens": 4, "words": 2, "single_tokens": 0}
+    # both recordings of a word are the same sound here, at a chance of 1 in 2
+    assert {
+        model["metrics"][name]["value"] for model in found["models"].values() for name in model["metrics"]
+    } == {100}
+    assert found["models"]["mfcc"]["metrics"]["mfcc"]["chance"] == pytest.approx(50)

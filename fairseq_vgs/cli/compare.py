@@ -1,7 +1,8 @@
 """Put the results of several runs side by side, with paired differences from the first.
 
-RESULTS are folders of fairseq-vgs evaluate retrieval, abx or lexical, all of one kind. The table goes to
-stdout.
+RESULTS are folders of fairseq-vgs evaluate retrieval, abx or lexical, all of one kind, or folders with
+several of these in them; or RUN folders after fairseq-vgs evaluate run, or single checkpoints' files
+(RUN/evaluation/N.json). The table goes to stdout.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ NAME = "compare"
 HELP = "put the results of several runs side by side"
 EPILOG = """\
 examples:
-  fairseq-vgs compare results/vgs results/vgs_plus
-  fairseq-vgs compare results/vgs results/vgs_plus --titles VGS VGS+ --output comparison
+  fairseq-vgs compare outputs/results/vgs outputs/results/vgs_plus
+  fairseq-vgs compare results/vgs results/vgs_plus --titles VGS VGS+ --output outputs/comparison
+  fairseq-vgs compare outputs/run_a outputs/run_b --updates 600
   fairseq-vgs compare a_abx_within_within b_abx_within_within --json | jq .differences
 
-Differences are computed item by item (queries, ABX cells, words), on the same resampled images, phones or
-words. Recalls of evaluate retrieval --folds are compared where the pools are the same.
+Of one RUN all checkpoints are compared, of several the last that all of them have; --updates chooses others.
+Differences are computed item by item (queries, ABX cells or phone pairs, words), on the same resampled
+images, phones or words. Recalls of evaluate retrieval --folds are compared where the pools are the same.
 Runs on other data (hashes of the manifest, split, ABX items and conditions) are refused.
 """
 
@@ -28,9 +31,12 @@ Runs on other data (hashes of the manifest, split, ABX items and conditions) are
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folder with metrics.json")
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of evaluations")
     parser.add_argument(
-        "--titles", nargs="+", metavar="TITLE", help="one for each folder (default: the folders)"
+        "--titles", nargs="+", metavar="TITLE", help="one for each (default: in what the paths differ)"
+    )
+    parser.add_argument(
+        "--updates", type=int, nargs="+", metavar="N", help="these checkpoints of folders of evaluate run"
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="also write Markdown, LaTeX, CSV and JSON here"
@@ -47,11 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and write the files that were asked for."""
-    from fairseq_vgs.evaluation import compare, compare_tables
+    from fairseq_vgs.evaluation import compare, compare_places, compare_tables
 
     if args.output and not args.force:
         compare_tables.refuse_existing(args.output)
-    runs = compare.read_runs(args.results, titles=args.titles)
+    results = compare_places.find_results(args.results, updates=args.updates)
+    runs = compare.read_runs(results, titles=args.titles)
     comparison = compare.compare_runs(runs, seed=args.seed, allow_different_data=args.allow_different_data)
     content = compare_tables.as_json(comparison, command=args.command, seed=args.seed)
     if args.output:

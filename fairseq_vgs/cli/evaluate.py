@@ -31,11 +31,16 @@ NAME = "evaluate"
 HELP = "measure what a trained model has learned"
 EPILOG = """\
 examples:
-  fairseq-vgs evaluate retrieval checkpoints/checkpoint_best.pt DATA
-  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --split valid --output results/valid
-  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
-  fairseq-vgs evaluate abx checkpoint_best.pt manifests/embedded/abx
+  fairseq-vgs evaluate retrieval RUN/checkpoints/checkpoint_best.pt DATA
+  fairseq-vgs evaluate abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
+  fairseq-vgs evaluate lexical RUN/checkpoints/checkpoint_best.pt WORDS
   fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx
+"""
+RETRIEVAL_EPILOG = """\
+examples:
+  fairseq-vgs evaluate retrieval RUN/checkpoints/checkpoint_best.pt DATA
+  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --split valid --output outputs/results/valid
+  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
 """
 RETRIEVAL_DESCRIPTION = """\
 Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken
@@ -56,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "retrieval",
         help="recall of pictures by speech and of speech by pictures",
         description=RETRIEVAL_DESCRIPTION,
-        epilog=EPILOG,
+        epilog=RETRIEVAL_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     retrieval.add_argument(
@@ -101,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     retrieval.set_defaults(run_evaluation=run_retrieval)
     add_abx_arguments(kinds)
     add_lexical_arguments(kinds)
-    add_run_arguments(kinds, epilog=EPILOG)
+    add_run_arguments(kinds)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ of phones. Speech is unmasked and whole.
 """
 EPILOG = """\
 examples:
-  fairseq-vgs evaluate abx checkpoints/checkpoint_best.pt manifests/embedded/abx
+  fairseq-vgs evaluate abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
   fairseq-vgs evaluate abx checkpoint_best.pt DEV_CLEAN --items triphone-dev-clean.item --speaker across
   fairseq-vgs evaluate abx checkpoint_best.pt ABX --baseline none --json | jq .models.trained
 
@@ -144,9 +144,9 @@ def run_abx(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     trained = checkpoints.load_checkpoint(args.checkpoint, allow_stock=True)
     recordings = open_recordings(args.folder, args.split)
-    item_file = _item_file(args)
-    items = read_items(item_file)
-    check_items(items, recordings, name=item_file.name)
+    path = item_file(args.folder, args.items)
+    items = read_items(path)
+    check_items(items, recordings, name=path.name)
     models = {
         "trained": _measure_model(trained, recordings, items, args, f"trained ({trained.n_updates} updates)")
     }
@@ -163,7 +163,7 @@ def run_abx(args: argparse.Namespace) -> int:
     content: dict[str, Any] = {
         "data": str(args.folder),
         "split": args.split,
-        "items": {"file": item_file.name, "sha256": results.sha256_file(item_file)},
+        "items": {"file": path.name, "sha256": results.sha256_file(path)},
         "condition": _condition(args),
         "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
         "models": {name: abx_results.model_json(model, metrics[name]) for name, model in models.items()},
@@ -181,7 +181,7 @@ def run_abx(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
         condition = f"{args.speaker} speaker, {args.context} context, {args.distance} distance"
-        print(f"phone ABX error in %, {item_file.name}: {condition}")
+        print(f"phone ABX error in %, {path.name}: {condition}")
         print(f"  {abx_results.describe_counts(models['trained'])}\n")
         print(abx_results.format_table(models, metrics))
     print(f"results: {output}", file=sys.stderr)
@@ -256,18 +256,23 @@ def _differences(models: Mapping[str, AbxModel], *, seed: int) -> dict[str, Any]
     return found
 
 
-def _item_file(args: argparse.Namespace) -> Path:
+def item_file(folder: Path, name: str | None) -> Path:
+    """Return the item file of a name in a folder; without a name the only one there.
+
+    Raises:
+        ManifestError: no name, and none or several.
+    """
     from fairseq_vgs.manifest.errors import ManifestError, fault
 
-    if args.items:
-        return Path(args.folder / args.items)
-    found = sorted(args.folder.glob("*.item"))
+    if name:
+        return folder / name
+    found = sorted(folder.glob("*.item"))
     if len(found) != 1:
         names = [path.name for path in found]
         raise ManifestError(
-            fault(str(args.folder), "folder must hold one item file", names, "name one with --items")
+            fault(str(folder), "folder must hold one item file", names, "name one with --items")
         )
-    return Path(found[0])
+    return found[0]
 
 
 def _count_or_all(text: str) -> int | None:

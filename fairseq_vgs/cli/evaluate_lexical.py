@@ -16,9 +16,12 @@ Intervals are 95 %, over resampled words. DATA has one word in each recording, s
 """
 EPILOG = """\
 examples:
+  fairseq-vgs evaluate lexical RUN/checkpoints/checkpoint_best.pt WORDS
+  fairseq-vgs evaluate lexical checkpoint_best.pt WORDS --output outputs/results/words --json
+
+WORDS of the embedded data:
   fairseq-vgs prepare scenes WORDS --pictures-per-scene 1 1 --captions 20 --objects 60 \\
       --train-scenes 10 --valid-scenes 0 --test-scenes 50
-  fairseq-vgs evaluate lexical checkpoints/checkpoint_best.pt WORDS
 The recordings of such a word differ in speed, pitch and pauses only, so that MFCC do well on them.
 """
 METRICS_NAME = "metrics.json"

@@ -7,20 +7,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fairseq_vgs.cli.evaluate_abx import item_file
+
 DESCRIPTION = """\
-Retrieval and, with --abx, phone discrimination of every saved checkpoint of a run. One JSON file of figures
-and one .npz file of per-item results per checkpoint; what is there already is kept. A table goes to stdout.
+Retrieval and, with --abx, phone discrimination of every saved checkpoint of a run. Beside the checkpoints
+stand the same model with fresh weights, MFCC, and chance. One JSON file of figures and one .npz file of
+per-item results per checkpoint; what is there already is kept. A table goes to stdout; fairseq-vgs compare
+adds intervals and paired differences.
 Train with checkpoint.save_interval_updates=N checkpoint.keep_interval_updates=-1.
+"""
+EPILOG = """\
+examples:
+  fairseq-vgs evaluate run outputs/my_run DATA
+  fairseq-vgs evaluate run outputs/my_run DATA --abx manifests/embedded/abx --every 100
+  fairseq-vgs evaluate run RUN DATA --abx DEV_CLEAN --items triphone.item --abx-speakers within across
 """
 
 
-def add_run_arguments(kinds: Any, *, epilog: str) -> None:
+def add_run_arguments(kinds: Any) -> None:
     """Add ``evaluate run``."""
     parser = kinds.add_parser(
         "run",
         help="retrieval and phone ABX of every checkpoint of a run",
         description=DESCRIPTION,
-        epilog=epilog,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, with checkpoints/ in it")
@@ -34,9 +44,12 @@ def add_run_arguments(kinds: Any, *, epilog: str) -> None:
         help="only checkpoints after a multiple of N updates (default: all)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: RUN/evaluation")
-    parser.add_argument("--abx", type=Path, metavar="DIR", help="recordings of ABX items, with an item file")
+    parser.add_argument("--abx", type=Path, metavar="DIR", help="folder of recordings and ABX items")
     parser.add_argument(
-        "--abx-items", default="triphone.item", metavar="NAME", help="item file in DIR (default: %(default)s)"
+        "--items",
+        "--abx-items",
+        metavar="NAME",
+        help="item file in the folder of --abx (default: the only one)",
     )
     parser.add_argument(
         "--abx-speakers",
@@ -47,10 +60,17 @@ def add_run_arguments(kinds: Any, *, epilog: str) -> None:
         help="compare phones of one speaker (within), of two (across), or both (default: within)",
     )
     parser.add_argument(
+        "--baseline",
+        choices=("untrained", "none"),
+        default="untrained",
+        help="also measure the model with fresh weights, as update 0, and MFCC (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
         "--untrained-seed",
         type=int,
-        metavar="SEED",
-        help="also measure the model with fresh weights, as update 0, and MFCC",
+        default=1,
+        help="of the untrained weights (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.set_defaults(run_evaluation=run_run)
@@ -60,19 +80,22 @@ def run_run(args: argparse.Namespace) -> int:
     """Evaluate the checkpoints and print a line for each."""
     from tqdm import tqdm
 
-    from fairseq_vgs.evaluation import run_evaluation
+    from fairseq_vgs.evaluation import run_evaluation, run_figures
+    from fairseq_vgs.evaluation.report import aligned
+    from fairseq_vgs.evaluation.results import ALWAYS
 
     output = args.output or args.run_folder / "evaluation"
+    items = {} if args.abx is None else {"abx": args.abx, "abx_items": item_file(args.abx, args.items).name}
     measurement = run_evaluation.Measurement(
         data=args.data,
         split=args.split,
-        abx=args.abx,
-        abx_items=args.abx_items,
         abx_speakers=tuple(dict.fromkeys(args.abx_speakers)),
         device=args.device,
+        **items,
     )
+    seed = args.seed if args.baseline == "untrained" else None
     steps = run_evaluation.evaluate_run(
-        args.run_folder, measurement, output, every=args.every, untrained_seed=args.untrained_seed
+        args.run_folder, measurement, output, every=args.every, untrained_seed=seed
     )
     measured = {}
     with tqdm(unit="checkpoint", file=sys.stderr, disable=None) as bar:
@@ -80,15 +103,16 @@ def run_run(args: argparse.Namespace) -> int:
             measured[updates] = figures
             bar.total = total
             bar.update()
-    print(f"{'update':>8} {'s->i R@10':>10} {'i->s R@10':>10} {'ABX, %':>8}  best layer")
-    shown = run_evaluation.ABX_KEYS[measurement.abx_speakers[0]]
-    for updates, figures in measured.items():
-        recalls, errors = figures["retrieval"], figures.get(shown, {}).get("error", {})
-        best = min(errors, key=errors.__getitem__) if errors else "-"
-        print(
-            f"{updates:>8} {recalls['speech_to_image_r10']:>10.1f} {recalls['image_to_speech_r10']:>10.1f} "
-            f"{f'{errors[best]:.2f}' if errors else '-':>8}  {best}"
-        )
+    last = list(measured.values())[-1]
+    pool = last["retrieval"]["pool"]
+    sizes = f"{pool['captions']} captions (s) of {pool['images']} images (i)"
+    print(f"recall in %, split {args.split}: {sizes}")
+    if items:
+        print(f"phone ABX error of the best layer in %, {items['abx_items']}")
+    print()
+    print(aligned(run_figures.score_rows(measured, seed=args.seed)))
+    if certain := run_figures.certain_cutoffs(last):
+        print(f"\nnote: {', '.join(certain)}: {ALWAYS}")
     print(f"results: {output}", file=sys.stderr)
     return 0
 

@@ -1,5 +1,7 @@
 """Results of several runs side by side, with paired differences from the first run.
 
+A run is a results folder of one evaluation, or one checkpoint of ``fairseq-vgs evaluate run``.
+
 Differences need the same items: one manifest, one split, one ABX condition. They are computed from the
 per-item tables (ranks of queries, errors of ABX cells, recalls of words), all of them on the same resampled
 images, phones or words.
@@ -20,18 +22,21 @@ import numpy.typing as npt
 from fairseq_vgs.evaluation import (
     abx_results,
     bootstrap,
+    compare_places,
     lexical_words,
     report,
     retrieval,
     retrieval_pools,
     retrieval_results,
+    run_figures,
 )
 from fairseq_vgs.evaluation.abx import AbxCells
 from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
 
-KINDS = (retrieval_results.KIND, abx_results.KIND, lexical_words.KIND)
+KINDS = (retrieval_results.KIND, abx_results.KIND, lexical_words.KIND, run_figures.KIND)
 WITHIN = ", within "
 """Between a measure and the pools of ``evaluate retrieval --folds``; other pools are another measure."""
+_SEED = 1  # of the intervals of checkpoints, whose files hold none; differences have their own
 EVALUATED = "trained"
 """Name in metrics.json of the model that was evaluated; all others are baselines."""
 
@@ -40,12 +45,12 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Run:
-    """One results folder.
+    """One results folder, or one checkpoint of ``evaluate run``.
 
     Attributes:
         title: for tables.
-        folder: where it is.
-        content: its metrics.json.
+        folder: where it is; of a checkpoint its JSON file.
+        content: its metrics.json, or what stands for it.
         models: name of a model -> measure -> figure; `EVALUATED` first.
     """
 
@@ -60,8 +65,15 @@ class Run:
         return str(self.content["kind"])
 
     @property
+    def file(self) -> Path:
+        """The file that was read."""
+        return self.folder if self.kind == run_figures.KIND else self.folder / METRICS_NAME
+
+    @property
     def data(self) -> dict[str, Any]:
         """What was measured, by what must be equal for two runs to be comparable."""
+        if self.kind == run_figures.KIND:
+            return dict(self.content["data"])
         found = {"split": self.content["split"]}
         hashes = self.content["provenance"]["manifest"]
         if self.kind == abx_results.KIND:
@@ -91,17 +103,19 @@ def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -
     """Read the figures of results folders.
 
     Args:
-        folders: written by ``fairseq-vgs evaluate retrieval``, ``abx`` or ``lexical``; all of one kind.
-        titles: one per folder; the folders as given by default.
+        folders: written by ``fairseq-vgs evaluate retrieval``, ``abx`` or ``lexical``, or single checkpoints'
+            files of ``evaluate run``, as `compare_places.find_results` finds them; all of one kind.
+        titles: one per folder; by default what distinguishes the paths.
 
     Raises:
         ResultsError: a folder without results, results of several kinds, or titles that do not fit.
     """
-    names = [str(folder) for folder in folders] if titles is None else list(titles)
+    names = compare_places.short_titles(folders) if titles is None else list(titles)
     if len(names) != len(folders) or len(set(names)) != len(names):
         raise ResultsError(
-            f"titles: must be {len(folders)} different ones, one for each results folder, got {names}; give "
-            "every folder once and a title for each"
+            f"titles: must be {len(folders)} different ones, one for each of "
+            f"{', '.join(str(folder) for folder in folders)}, got {names}; give every folder once and a "
+            "title for each"
         )
     runs = tuple(_read_run(folder, title) for folder, title in zip(folders, names, strict=True))
     for run in runs[1:]:
@@ -138,12 +152,11 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
         retrieval_results.KIND: _rank_differences,
         abx_results.KIND: _cell_differences,
         lexical_words.KIND: _word_differences,
+        run_figures.KIND: _checkpoint_differences,
     }[runs[0].kind]
     differences, notes = {}, []
     for run in runs[1:]:
-        missing = [
-            name for name in _tables(run) for side in (run, runs[0]) if not (side.folder / name).is_file()
-        ]
+        missing = [path.name for side in (run, runs[0]) for path in _tables(side) if not path.is_file()]
         found = None if missing else compute(run, runs[0], seed=seed)
         if found is None:
             reason = f"{missing[0]} is missing" if missing else f"other items than {runs[0].title}"
@@ -154,6 +167,8 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
 
 
 def _read_run(folder: Path, title: str) -> Run:
+    if folder.suffix == ".json":
+        return _read_checkpoint(folder, title)
     path = folder / METRICS_NAME
     content = read_metrics(path, kind=None)
     if content.get("kind") not in KINDS:
@@ -173,6 +188,40 @@ def _read_run(folder: Path, title: str) -> Run:
             f"{path}: must be what fairseq-vgs evaluate {content['kind']} wrote, got {error!r}; run it again"
         ) from error
     return run
+
+
+def _read_checkpoint(path: Path, title: str) -> Run:
+    """Read one checkpoint of ``evaluate run``; baselines are those of the same folder and data."""
+    found = run_figures.read_checkpoint(path)
+    fresh = path.with_name("0.json")
+    try:
+        models = {EVALUATED: found.metrics(seed=_SEED)}
+        data = _measured_on(found.figures)
+        if fresh.is_file():
+            untrained = run_figures.read_checkpoint(fresh)
+            if _measured_on(untrained.figures) == data:
+                models |= {"untrained": untrained.metrics(seed=_SEED)} if found.updates else {}
+                models |= untrained.baseline_metrics()
+        own = found.figures
+        content = {
+            "kind": run_figures.KIND,
+            "updates": found.updates,
+            "split": own["retrieval"]["split"],
+            "pool": own["retrieval"]["pool"],
+            "abx": [key for key in run_figures.ABX_KEYS.values() if key in own],
+            "checkpoint": own["made_from"]["checkpoint"],
+            "data": data,
+        }
+        return Run(title, path, content, models)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: must be what fairseq-vgs evaluate run wrote, got {error!r}; remove it, and run it again"
+        ) from error
+
+
+def _measured_on(figures: Mapping[str, Any]) -> dict[str, Any]:
+    sources = {name: value for name, value in figures["made_from"].items() if name != "checkpoint"}
+    return {"split": figures["retrieval"]["split"], **sources.pop("data"), **sources}
 
 
 def _metrics(model: Mapping[str, Any]) -> dict[str, Metric]:
@@ -198,27 +247,29 @@ def _unlike(run: Run, first: Run) -> list[str]:
     return [name for name in names if first.data.get(name) != run.data.get(name)]
 
 
-def _tables(run: Run) -> tuple[str, ...]:
-    if run.kind == abx_results.KIND:
-        return (abx_results.cell_table_name(EVALUATED),)
-    if run.kind == lexical_words.KIND:
-        return (lexical_words.WORDS_NAME,)
-    return (retrieval_results.SPEECH_TABLE, retrieval_results.IMAGE_TABLE)
+def _tables(run: Run) -> tuple[Path, ...]:
+    names: tuple[str, ...] = {
+        retrieval_results.KIND: (retrieval_results.SPEECH_TABLE, retrieval_results.IMAGE_TABLE),
+        abx_results.KIND: (abx_results.cell_table_name(EVALUATED),),
+        lexical_words.KIND: (lexical_words.WORDS_NAME,),
+        run_figures.KIND: (),  # a checkpoint's arrays were needed for its figures
+    }[run.kind]
+    return tuple(run.folder / name for name in names)
 
 
 def _rank_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
     differences, within = {}, {}
     pools = _pools(run.content)
-    for direction, table in zip(retrieval.DIRECTIONS, _tables(run), strict=True):
-        queries, ranks, groups = _read_ranks(run.folder / table)
-        others = _read_ranks(first.folder / table)
+    for direction, table, first_table in zip(retrieval.DIRECTIONS, _tables(run), _tables(first), strict=True):
+        queries, ranks, groups = _read_ranks(table)
+        others = _read_ranks(first_table)
         if queries != others[0] or not np.array_equal(groups, others[2]):
             return None
         for name, metric in report.query_differences(ranks, others[1], groups, seed=seed).items():
             differences[f"{direction}_{name}"] = metric
         if pools is None or pools != _pools(first.content):
             continue
-        own, other = (_read_ranks(side.folder / table, column="fold_rank")[1] for side in (run, first))
+        own, other = (_read_ranks(path, column="fold_rank")[1] for path in (table, first_table))
         for k in retrieval.RECALL_CUTOFFS:
             hits, other_hits = (np.where(found <= k, 100.0, 0.0) for found in (own, other))
             interval = bootstrap.paired_difference(hits, other_hits, groups, seed=seed)
@@ -243,16 +294,21 @@ def _read_ranks(path: Path, *, column: str = "rank") -> tuple[list[str], FloatAr
 
 
 def _word_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    (table,) = _tables(run)
-    words, recalls = lexical_words.read_words(run.folder / table, EVALUATED)
-    other_words, others = lexical_words.read_words(first.folder / table, EVALUATED)
+    (table,), (first_table,) = _tables(run), _tables(first)
+    words, recalls = lexical_words.read_words(table, EVALUATED)
+    other_words, others = lexical_words.read_words(first_table, EVALUATED)
     return lexical_words.word_differences(recalls, others, seed=seed) if words == other_words else None
 
 
+def _checkpoint_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
+    own, other = (run_figures.read_checkpoint(side.folder) for side in (run, first))
+    return run_figures.differences(own, other, seed=seed)
+
+
 def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    table = _tables(run)[0]
-    cells, errors = abx_results.read_cells(run.folder / table)
-    other_cells, other_errors = abx_results.read_cells(first.folder / table)
+    (table,), (first_table,) = _tables(run), _tables(first)
+    cells, errors = abx_results.read_cells(table)
+    other_cells, other_errors = abx_results.read_cells(first_table)
     if not _same_cells(cells, other_cells):
         return None
     differences = {}

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.evaluation import abx_results, lexical_words, retrieval
+from fairseq_vgs.evaluation import abx_results, lexical_words, retrieval, run_figures
 from fairseq_vgs.evaluation.compare import EVALUATED, WITHIN, Comparison, Run
-from fairseq_vgs.evaluation.report import DIRECTION_TITLES, aligned
+from fairseq_vgs.evaluation.report import CERTAIN, DIRECTION_TITLES, aligned
 from fairseq_vgs.evaluation.results import (
-    METRICS_NAME,
     Metric,
     sha256_file,
     versions,
@@ -159,7 +158,7 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
         "runs": {
             run.title: {
                 "folder": str(run.folder),
-                "metrics_sha256": sha256_file(run.folder / METRICS_NAME),
+                "metrics_sha256": sha256_file(run.file),
                 "checkpoint": run.content.get("checkpoint"),
                 "data": run.data,
                 "models": {
@@ -215,13 +214,18 @@ def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
     for run in runs:
         for name in list(run.models)[1:]:
             versions = found.setdefault(name, [])
-            if all(run.models[name] != metrics for _, metrics in versions):
+            if all(_plain_data(run.models[name]) != _plain_data(metrics) for _, metrics in versions):
                 versions.append((run, run.models[name]))
     return [
         (name if len(versions) == 1 else f"{name} ({run.title})", _metric_cell(metrics, _estimate))
         for name, versions in found.items()
         for run, metrics in versions
     ]
+
+
+def _plain_data(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Figures such that a missing number (NaN) equals itself."""
+    return {name: metric.as_json() for name, metric in metrics.items()}
 
 
 def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
@@ -253,9 +257,18 @@ def _table(columns: Sequence[_Column], measures: Sequence[str]) -> Rows:
     rows = [["", *(title for title, _ in columns)]]
     for measure in measures:
         name, within, pools = measure.partition(WITHIN)
-        title = _TITLES.get(name, f"{name} %") + within + pools
+        title = _title(name) + within + pools
         rows.append([title, *(cell(measure) for _, cell in columns)])
     return rows
+
+
+def _title(measure: str) -> str:
+    if measure in _TITLES:
+        return _TITLES[measure]
+    for mode, key in reversed(list(run_figures.ABX_KEYS.items())):  # the key of "within" begins the other
+        if measure.startswith(f"{key}_"):
+            return f"ABX {mode} speaker, {measure.removeprefix(f'{key}_')} %"
+    return f"{measure} %"
 
 
 def _metric_cell(metrics: Mapping[str, Metric], write: Callable[[Metric], str]) -> Callable[[str], str]:
@@ -263,7 +276,11 @@ def _metric_cell(metrics: Mapping[str, Metric], write: Callable[[Metric], str]) 
 
 
 def _estimate(metric: Metric) -> str:
+    if metric.is_certain:
+        return CERTAIN
     value, low, high = (_plain(number, metric.unit) for number in _bounds(metric))
+    if math.isnan(metric.value.low):
+        return value  # no interval was kept
     return f"{value} [{low}, {high}]"
 
 
@@ -296,10 +313,11 @@ def _described(run: Run) -> str:
             f"{counts['words']} words [95 % interval over words]"
         )
     pool = content["pool"]
-    return (
+    line = (
         f"retrieval on split {content['split']}: {pool['captions']} captions of {pool['images']} images "
         "[95 % interval over images]"
     )
+    return line + ("; phone ABX error [over phones]" if content.get("abx") else "")
 
 
 def _difference_title(comparison: Comparison) -> str:

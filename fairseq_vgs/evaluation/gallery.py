@@ -19,6 +19,7 @@ from fairseq_vgs.evaluation.gallery_heat import HeatFigure, draw_cells, peak_hea
 from fairseq_vgs.evaluation.gallery_media import FOLDER_NAME, MediaFolder
 from fairseq_vgs.evaluation.gallery_page import Answer, Card, GalleryPage, SummaryRow, render_page
 from fairseq_vgs.evaluation.heat_map import HeatMap
+from fairseq_vgs.evaluation.report import percentage
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.evaluation.retrieval_results import RetrievalResults, read_retrieval
@@ -145,7 +146,7 @@ def summary_rows(metrics: Mapping[str, object]) -> list[SummaryRow]:
         for name, model in models.items():
             found = {key: Metric.from_json(value) for key, value in model["metrics"].items()}
             recalls = [found[f"{direction}_r{k}"] for k in RECALL_CUTOFFS]
-            cells = [f"{m.value.value:.1f} [{m.value.low:.1f}, {m.value.high:.1f}]" for m in recalls]
+            cells = [percentage(metric) for metric in recalls]
             cells.append(f"{found[f'{direction}_median_rank'].value.value:g}")
             title = f"{name} ({model['n_updates']} updates)" if model["trained"] else name
             rows.append(SummaryRow(direction, title, cells))

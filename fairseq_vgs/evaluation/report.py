@@ -19,6 +19,9 @@ IntArray = npt.NDArray[np.int64]
 
 DIRECTION_TITLES = {"speech_to_image": "speech -> image", "image_to_speech": "image -> speech"}
 
+CERTAIN = "always 100 (k >= pool)"
+"""In the place of a recall that any order reaches."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -67,27 +70,55 @@ def retrieval_metrics(
     ranks: retrieval.RetrievalRanks, pool: Pool, *, seed: int, n_resamples: int = 2000
 ) -> dict[str, Metric]:
     """Compute R@1/5/10 (%), median rank and MRR of both directions, with chance and 95 % intervals."""
+    chance = chance_figures(pool)
     metrics: dict[str, Metric] = {}
     for direction in retrieval.DIRECTIONS:
-        found = ranks.direction(direction)
-        queries, gallery = pool.sides(direction)
-        for k in retrieval.RECALL_CUTOFFS:
-            interval = bootstrap.percentage_interval(found <= k, queries, seed=seed, n_resamples=n_resamples)
-            chance = retrieval.chance_recall(queries, gallery, k)
-            metrics[f"{direction}_r{k}"] = Metric(interval, len(found), chance, "%")
-        metrics[f"{direction}_median_rank"] = Metric(
-            bootstrap.median_interval(found, queries, seed=seed, n_resamples=n_resamples),
-            len(found),
-            retrieval.chance_median_rank(queries, gallery),
-            "rank",
-        )
-        metrics[f"{direction}_mrr"] = Metric(
-            bootstrap.mean_interval(1.0 / found, queries, seed=seed, n_resamples=n_resamples),
-            len(found),
-            retrieval.chance_mean_reciprocal_rank(queries, gallery),
-            "",
+        found, (queries, _) = ranks.direction(direction), pool.sides(direction)
+        metrics |= query_metrics(
+            found, queries, direction=direction, chance=chance, seed=seed, n_resamples=n_resamples
         )
     return metrics
+
+
+def chance_figures(pool: Pool) -> dict[str, float]:
+    """Return what random orders score on every figure of `retrieval_metrics`."""
+    found = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
+    for direction in retrieval.DIRECTIONS:
+        sides = pool.sides(direction)
+        found[f"{direction}_median_rank"] = retrieval.chance_median_rank(*sides)
+        found[f"{direction}_mrr"] = retrieval.chance_mean_reciprocal_rank(*sides)
+    return found
+
+
+def query_metrics(
+    ranks: FloatArray,
+    groups: IntArray,
+    *,
+    direction: str,
+    chance: Mapping[str, float],
+    seed: int,
+    n_resamples: int = 2000,
+) -> dict[str, Metric]:
+    """Compute R@1/5/10 (%), median rank and MRR of one direction, with 95 % intervals.
+
+    Args:
+        ranks: f64[Q] of the queries.
+        groups: int64[Q] image group of each query.
+        direction: one of `retrieval.DIRECTIONS`; the figures' names begin with it.
+        chance: of `chance_figures`; figures that it lacks have none.
+        seed: of the resampling.
+        n_resamples: how many.
+    """
+    draws = {"seed": seed, "n_resamples": n_resamples}
+    found = {
+        f"{direction}_r{k}": (bootstrap.percentage_interval(ranks <= k, groups, **draws), "%")
+        for k in retrieval.RECALL_CUTOFFS
+    }
+    found[f"{direction}_median_rank"] = (bootstrap.median_interval(ranks, groups, **draws), "rank")
+    found[f"{direction}_mrr"] = (bootstrap.mean_interval(1.0 / ranks, groups, **draws), "")
+    return {
+        name: Metric(interval, len(ranks), chance.get(name), unit) for name, (interval, unit) in found.items()
+    }
 
 
 def rank_differences(
@@ -161,7 +192,9 @@ def format_table(models: Mapping[str, Mapping[str, Metric]]) -> str:
 
 
 def percentage(metric: Metric) -> str:
-    """Write a value in percent with its interval."""
+    """Write a value in percent with its interval; one that any order reaches says so instead."""
+    if metric.is_certain:
+        return CERTAIN
     value = metric.value
     return f"{value.value:.1f} [{value.low:.1f}, {value.high:.1f}]"
 

@@ -30,6 +30,8 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 
 SCHEMA_VERSION = 1
 METRICS_NAME = "metrics.json"
+ALWAYS = "k >= pool: always 100 %"
+"""Note on a recall that says nothing: every order of so small a pool reaches it."""
 
 _PACKAGES = ("fairseq_vgs", "fairseq", "torch", "numpy")
 
@@ -56,8 +58,13 @@ class Metric:
     unit: str
     level: float = 0.95
 
+    @property
+    def is_certain(self) -> bool:
+        """A recall of 100 % in any order: the top k hold all of the pool, or all of its wrong answers."""
+        return self.unit == "%" and self.chance is not None and self.chance >= 100.0
+
     def as_json(self) -> dict[str, Any]:
-        """Return plain data; NaN becomes null."""
+        """Return plain data; NaN becomes null. A recall that is certain has a note."""
         interval = {"level": self.level, "low": _number(self.value.low), "high": _number(self.value.high)}
         return {
             "value": _number(self.value.value),
@@ -65,6 +72,7 @@ class Metric:
             "n": self.n,
             "chance": None if self.chance is None else _number(self.chance),
             "interval": {**interval, "method": self.value.method},
+            **({"note": ALWAYS} if self.is_certain else {}),
         }
 
     @classmethod

@@ -33,24 +33,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from fairseq_vgs.evaluation import extraction, retrieval
+from fairseq_vgs.evaluation import abx_results, extraction, retrieval
 from fairseq_vgs.evaluation.abx import AbxResult, abx_scores, pair_errors, read_items
 from fairseq_vgs.evaluation.abx.plan import require_speakers
 from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint
 from fairseq_vgs.evaluation.phone_bootstrap import numbered_phones
 from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
 from fairseq_vgs.evaluation.recordings import open_recordings
-from fairseq_vgs.evaluation.report import Pool
-from fairseq_vgs.evaluation.results import ResultsError, machine, manifest_hashes, sha256_file, versions
+from fairseq_vgs.evaluation.report import Pool, chance_figures
+from fairseq_vgs.evaluation.results import ALWAYS, machine, manifest_hashes, sha256_file, versions
 from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of
+from fairseq_vgs.evaluation.run_figures import ABX_KEYS, SCHEMA_VERSION, Arrays, read_figures
 from fairseq_vgs.manifest.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 # ZeroSpeech's draws.
 _ABX_PROTOCOL: Mapping[str, Any] = {
     "context": "within",
@@ -59,10 +58,6 @@ _ABX_PROTOCOL: Mapping[str, Any] = {
     "max_x_across": 5,
     "seed": 1,
 }
-# Names in figures; arrays begin with them.
-ABX_KEYS: Mapping[str, str] = {"within": "abx", "across": "abx_across"}
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -133,26 +128,6 @@ def evaluate_run(
         yield updates, figures, len(tasks)
 
 
-def read_figures(path: Path) -> dict[str, Any] | None:
-    """Read the figures of one checkpoint; None if it has not been measured.
-
-    Raises:
-        ResultsError: not JSON, or of another schema version.
-    """
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: must be JSON, got {error}; remove it, and evaluate again") from error
-    version = figures.get("schema_version") if isinstance(figures, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; remove it, and evaluate again"
-        )
-    return dict(figures)
-
-
 def measure(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str, Any], Arrays]:
     """Measure one model: figures as plain data, and the per-item arrays behind them."""
     figures: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
@@ -194,7 +169,10 @@ def _retrieval(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[s
         figures[f"{direction}_median_rank"] = retrieval.median_rank(found)
         arrays[f"{direction}_ranks"] = found
         arrays[f"{side}_groups"] = pool.sides(direction)[0]
-    figures["chance"] = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
+    figures["chance"] = chance_figures(pool)
+    certain = [name for name in retrieval.recalls(ranks) if figures["chance"][name] >= 100.0]
+    if certain:
+        figures["notes"] = dict.fromkeys(certain, ALWAYS)
     return figures, arrays
 
 
@@ -203,6 +181,7 @@ def _abx(found: Mapping[str, AbxResult], protocol: Mapping[str, Any]) -> tuple[d
     names, phones = numbered_phones(first.cells.pairs)
     figures = {
         "error": {layer: 100.0 * result.error for layer, result in found.items()},
+        "chance": abx_results.CHANCE,
         "protocol": protocol,
         "counts": asdict(first.counts),
     }

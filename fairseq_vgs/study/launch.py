@@ -100,9 +100,7 @@ def evaluation_command(
     if settings.abx is not None:
         command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]
         command += ["--abx-speakers", *settings.abx_speakers]
-    if untrained:
-        command += ["--untrained-seed", str(run.seed)]
-    return command
+    return [*command, *(("--untrained-seed", str(run.seed)) if untrained else ("--baseline", "none"))]
 
 
 def prepare_command(arguments: Sequence[str]) -> list[str]:

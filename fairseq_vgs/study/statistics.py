@@ -31,7 +31,7 @@ from scipy.special import stdtrit
 from fairseq_vgs.evaluation.bootstrap import resample_weights
 from fairseq_vgs.evaluation.phone_bootstrap import resample_pairs
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
-from fairseq_vgs.evaluation.run_evaluation import ABX_KEYS
+from fairseq_vgs.evaluation.run_figures import ABX_KEYS
 from fairseq_vgs.study.results import Arrays, Point, load_items
 
 FloatArray = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
-from fairseq_vgs.evaluation.run_evaluation import ABX_KEYS
+from fairseq_vgs.evaluation.run_figures import ABX_KEYS
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate

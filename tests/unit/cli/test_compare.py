@@ -36,6 +36,32 @@ def test_table_and_files(folders, tmp_path, capsys):
     assert content["differences"]["VGS+"]["speech_to_image_r1"]["value"] > 0
 
 
+def test_folder_of_results_and_long_paths(folders, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["compare", str(tmp_path), "--output", str(output), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert {title: run["folder"] for title, run in content["runs"].items()} == {
+        "a": folders[0],
+        "b": folders[1],
+    }
+    assert f"\nb,{folders[1]},trained," in (output / "comparison.csv").read_text(encoding="utf-8")
+    assert str(tmp_path) not in (output / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_certain_recalls_say_so(folders, capsys):
+    assert main(["compare", *folders]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line, *_) = (line for line in lines if line.startswith("speech -> image, R@10"))  # of 8 images
+    assert line.count("always 100 (k >= pool)") == 4  # two runs and their untrained models
+
+
+def test_nothing_to_compare(tmp_path, capsys):
+    assert main(["compare", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{tmp_path}: must be results: ")
+    assert error.count("\n") == 1
+
+
 def test_other_data(folders, capsys):
     path = Path(folders[1]) / "metrics.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -19,34 +19,72 @@ def run(tmp_path, monkeypatch):
     write_recordings(tmp_path / "abx")
 
     def pretend(checkpoint, measurement):
-        recalls = {"speech_to_image_r10": 12.5, "image_to_speech_r10": 25.0}
-        errors = {run_evaluation.ABX_KEYS[mode]: 1.0 + len(mode) for mode in measurement.abx_speakers}
-        figures = {key: {"error": {"layer_1": 30.0, "layer_2": error}} for key, error in errors.items()}
-        return {"schema_version": 1, "retrieval": recalls, **figures}, {"a": np.zeros(1)}
+        names = [f"{way}_r{k}" for way in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)]
+        retrieval = {"pool": {"captions": 16, "images": 8}, **dict.fromkeys(names, 12.5)}
+        retrieval["chance"] = {**dict.fromkeys(names, 6.25), "speech_to_image_r10": 100.0}
+        counts = {"cells": 3}
+        figures = {"schema_version": 1, "retrieval": retrieval}
+        for mode in measurement.abx_speakers if measurement.abx else ():
+            error = {"layer_1": 30.0, "layer_2": 1.0 + len(mode)}
+            figures[run_evaluation.ABX_KEYS[mode]] = {"error": error, "counts": counts}
+        return figures, {"a": np.zeros(1)}
 
     monkeypatch.setattr(run_evaluation, "measure", pretend)
+    monkeypatch.setattr(run_evaluation, "_mfcc_error", lambda _: 5.5)
     return tmp_path / "run"
 
 
 def evaluate(run, *options):
-    places = ["--abx", str(run.parent / "abx"), "--abx-items", "phones.item"]
+    places = ["--abx", str(run.parent / "abx"), "--items", "phones.item"]
     return main(["evaluate", "run", str(run), str(run.parent / "data"), *places, *options])
 
 
-def test_table_has_a_line_per_checkpoint(run, capsys):
-    assert evaluate(run) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split()[0] == "update"
-    assert [line.split() for line in lines] == [
-        ["7", "12.5", "25.0", "7.00", "layer_2"],
-        ["14", "12.5", "25.0", "7.00", "layer_2"],
+def rows(capsys):
+    """The table's rows by their first word."""
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    return {line.split()[0]: line.split()[1:] for line in table}
+
+
+def test_table_has_checkpoints_baselines_and_chance(run, capsys):
+    assert evaluate(run, "--seed", "4") == 0
+    out, err = capsys.readouterr()
+    heading, table, note = out.split("\n\n")
+    assert heading.startswith("recall in %, split test: 16 captions (s) of 8 images (i)\nphone ABX error")
+    assert [line.split() for line in table.splitlines()] == [
+        [
+            "update",
+            "s->i",
+            "R@1",
+            "R@5",
+            "R@10",
+            "i->s",
+            "R@1",
+            "R@5",
+            "R@10",
+            "ABX",
+            "within",
+            "best",
+            "layer",
+        ],
+        ["untrained", "(seed", "4)", *["12.5"] * 6, "7.00", "layer_2"],
+        ["7", *["12.5"] * 6, "7.00", "layer_2"],
+        ["14", *["12.5"] * 6, "7.00", "layer_2"],
+        ["MFCC", *["-"] * 6, "5.50"],
+        ["chance", "6.2", "6.2", "100.0", "6.2", "6.2", "6.2", "50.00"],
     ]
-    assert sorted(path.name for path in (run / "evaluation").iterdir()) == [
-        "14.json",
-        "14.npz",
-        "7.json",
-        "7.npz",
-    ]
+    assert note == "note: speech -> image R@10: k >= pool: always 100 %\n"
+    assert err.endswith(f"results: {run / 'evaluation'}\n")
+    assert {path.name for path in (run / "evaluation").iterdir()} == {
+        f"{updates}.{ending}" for updates in (0, 7, 14) for ending in ("json", "npz")
+    }
+
+
+def test_without_baseline_and_without_abx(run, capsys):
+    assert main(["evaluate", "run", str(run), str(run.parent / "data"), "--baseline", "none"]) == 0
+    table = rows(capsys)
+    assert list(table) == ["update", "7", "14", "chance"]
+    assert len(table["7"]) == 6
+    assert not (run / "evaluation" / "0.json").exists()
 
 
 def test_other_files_in_the_folder_and_stale_figures_are_not_printed(run, capsys):
@@ -54,12 +92,14 @@ def test_other_files_in_the_folder_and_stale_figures_are_not_printed(run, capsys
     (run / "evaluation" / "notes.json").write_text("[]")
     capsys.readouterr()
     assert evaluate(run, "--every", "14") == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["update", "14"]
+    assert list(rows(capsys)) == ["update", "untrained", "14", "MFCC", "chance"]
 
 
 def test_across_speakers(run, capsys):
     assert evaluate(run, "--every", "14", "--abx-speakers", "across", "within") == 0
-    assert "7.00" in capsys.readouterr().out  # the first of them, which here is as long a word
+    table = rows(capsys)
+    assert table["14"][6:] == ["7.00", "layer_2", "7.00", "layer_2"]
+    assert table["chance"][6:] == ["50.00", "50.00"]
     figures = run_evaluation.read_figures(run / "evaluation" / "14.json")
     assert {"abx", "abx_across"} <= set(figures)
     assert set(figures["made_from"]) == {"checkpoint", "data", "abx", "abx_across"}
@@ -70,3 +110,15 @@ def test_across_speakers(run, capsys):
 def test_no_checkpoint_after_such_updates(run, capsys):
     assert evaluate(run, "--every", "5") != 0
     assert "must hold checkpoints after a multiple of 5 updates" in capsys.readouterr().err
+
+
+def test_item_file_is_named_as_in_evaluate_abx(run, capsys):
+    command = ["evaluate", "run", str(run), str(run.parent / "data"), "--abx", str(run.parent / "abx")]
+    assert main(command) == 0  # the only one
+    assert "phones.item" in capsys.readouterr().out
+    (run.parent / "abx" / "other.item").write_text((run.parent / "abx" / "phones.item").read_text())
+    assert main(command) == 1
+    assert "must hold one item file" in capsys.readouterr().err
+    for option in ("--items", "--abx-items"):
+        assert main([*command, option, "other.item"]) == 0
+        assert "other.item" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fairseq_vgs.evaluation import report, retrieval
+from fairseq_vgs.evaluation.results import ALWAYS, Metric
 
 
 @pytest.fixture
@@ -66,3 +67,28 @@ def test_table_is_aligned_and_complete(pool):
     column = lines[0].index("R@5")
     assert all(line[column - 2 : column] == "  " for line in lines if len(line) > column)
     assert lines[2].split()[1] == f"{trained['speech_to_image_r1'].value.value:.1f}"
+
+
+def test_a_recall_that_any_order_reaches_says_so_and_no_other_does():
+    # 4 images, two captions each: R@5 and R@10 of images are certain, of captions R@10 only
+    pool = report.Pool(speech_groups=np.repeat(np.arange(4), 2), image_groups=np.arange(4))
+    ranks = retrieval.RetrievalRanks(np.full(8, 4.0), np.full(4, 7.0))  # the worst there can be
+    metrics = report.retrieval_metrics(ranks, pool, seed=1, n_resamples=20)
+    certain = {name for name, metric in metrics.items() if metric.is_certain}
+    assert certain == {"speech_to_image_r5", "speech_to_image_r10", "image_to_speech_r10"}
+    for name, metric in metrics.items():
+        assert (metric.as_json().get("note") == ALWAYS) == (name in certain)
+        assert Metric.from_json(metric.as_json()) == metric
+    lines = [line for line in report.format_table({"model": metrics}).splitlines() if "model" in line]
+    assert [line.count("always 100 (k >= pool)") for line in lines] == [2, 1]
+
+
+def test_seven_of_eight_captions_with_two_right_ones_are_certain():
+    pool = report.Pool(speech_groups=np.repeat(np.arange(4), 2), image_groups=np.arange(4))
+    assert retrieval.chance_recall(*pool.sides("image_to_speech"), 6) < 100
+    assert retrieval.chance_recall(*pool.sides("image_to_speech"), 7) == 100
+
+
+def test_chance_figures_are_those_beside_the_metrics(pool):
+    metrics = report.retrieval_metrics(_ranks(pool, noise=1.5), pool, seed=1, n_resamples=20)
+    assert report.chance_figures(pool) == {name: metric.chance for name, metric in metrics.items()}

@@ -10,11 +10,12 @@ from support.abx_material import write_checkpoint, write_recordings
 from support.tiny_folder import make_folder
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import run_evaluation
+from fairseq_vgs.evaluation import compare, run_evaluation, run_figures
 from fairseq_vgs.evaluation.abx import AbxError
 from fairseq_vgs.evaluation.checkpoints import load_checkpoint
 from fairseq_vgs.evaluation.results import ResultsError, sha256_file
-from fairseq_vgs.evaluation.run_evaluation import Measurement, evaluate_run, measure, read_figures
+from fairseq_vgs.evaluation.run_evaluation import Measurement, evaluate_run, measure
+from fairseq_vgs.evaluation.run_figures import read_figures
 
 LENGTHS = {"test": [7000 + 300 * number for number in range(8)]}
 
@@ -59,10 +60,76 @@ def test_figures_agree_with_the_single_evaluations(places, evaluated, tmp_path, 
         command = ["evaluate", kind, checkpoint, str(data), "--json", "--output", str(tmp_path / kind)]
         assert main([*command, *options]) == 0
         single = json.loads(capsys.readouterr().out)["models"]["trained"]["metrics"]
+        metrics = run_figures.read_checkpoint(evaluated / "7.json").metrics(seed=1)
+        named = {name.removeprefix("abx_"): metric.as_json() for name, metric in metrics.items()}
+        # the input of the first layer is not measured over training
+        assert {name: named[name] for name in single if name != "layer_0"} == {
+            name: pytest.approx(value) if isinstance(value, float) else value
+            for name, value in single.items()
+            if name != "layer_0"
+        }
         ours = figures["retrieval"] if kind == "retrieval" else figures["abx"]["error"]
         shared = sorted(ours.keys() & single.keys())
         assert len(shared) == (10 if kind == "retrieval" else 3)
         assert [ours[name] for name in shared] == pytest.approx([single[name]["value"] for name in shared])
+
+
+def test_every_figure_has_its_chance_and_certain_recalls_are_marked(evaluated):
+    figures = read_figures(evaluated / "7.json")
+    recalls = figures["retrieval"]
+    assert recalls["chance"].keys() <= recalls.keys()
+    assert len(recalls["chance"]) == 10
+    assert figures["abx"]["chance"] == 50.0
+    certain = {name for name, value in recalls["chance"].items() if "_r" in name[-4:] and value == 100.0}
+    assert set(recalls["notes"]) == certain
+    assert {
+        "speech_to_image_r5",
+        "speech_to_image_r10",
+        "image_to_speech_r10",
+    } <= certain  # 5 images, 8 captions
+    assert {recalls[name] for name in certain} == {100.0}
+
+
+def test_a_checkpoint_is_compared_beside_baselines_of_its_folder(evaluated):
+    (run,) = compare.read_runs([evaluated / "7.json"])
+    assert (run.title, run.kind) == ("update 7", "run")
+    assert list(run.models) == ["trained", "untrained", "mfcc"]
+    assert all(metric.chance is not None for found in run.models.values() for metric in found.values())
+    fresh = compare.read_runs([evaluated / "0.json"])[0]
+    assert list(fresh.models) == ["trained", "mfcc"]
+    assert fresh.models["trained"] == run.models["untrained"]
+
+
+def test_differences_between_checkpoints_are_theirs_and_paired(evaluated):
+    runs = compare.read_runs([evaluated / "0.json", evaluated / "7.json"])
+    comparison = compare.compare_runs(runs, seed=1)
+    first, second = (run.models["trained"] for run in runs)
+    found = comparison.differences["update 7"]
+    assert set(found) == set(first) == set(second)
+    for name, metric in found.items():
+        assert metric.value.value == pytest.approx(second[name].value.value - first[name].value.value)
+        assert metric.value.low <= metric.value.value <= metric.value.high
+    same = compare.compare_runs([runs[1], replace(runs[1], title="same")], seed=1).differences["same"]
+    assert {(metric.value.low, metric.value.high) for metric in same.values()} == {(0.0, 0.0)}
+
+
+def test_checkpoints_measured_on_other_data_or_broken_are_refused(copy):
+    folder, other = copy / "evaluation", copy / "other"
+    shutil.copytree(folder, other)
+    figures = read_figures(other / "7.json")
+    figures["made_from"]["abx"]["items"] = {"phones.item": "else"}
+    (other / "7.json").write_text(json.dumps(figures))
+    runs = compare.read_runs([folder / "7.json", other / "7.json"])
+    assert list(runs[1].models) == ["trained"]  # the baselines are of the first data
+    with pytest.raises(ResultsError, match=r"other, update 7 \(abx\)"):
+        compare.compare_runs(runs, seed=1)
+    (other / "7.npz").unlink()
+    with pytest.raises(ResultsError, match=r"7\.npz: must be arrays beside 7\.json"):
+        compare.read_runs([other / "7.json"])
+    del figures["made_from"]
+    (folder / "7.json").write_text(json.dumps(figures))
+    with pytest.raises(ResultsError, match="must be what fairseq-vgs evaluate run wrote"):
+        compare.read_runs([folder / "7.json"])
 
 
 def test_ranks_stand_beside_their_groups(evaluated):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fairseq_vgs.evaluation.run_evaluation import SCHEMA_VERSION
+from fairseq_vgs.evaluation.run_figures import SCHEMA_VERSION
 from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.collect import collect
 from fairseq_vgs.study.layout import StudyFolder

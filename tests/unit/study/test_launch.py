@@ -123,6 +123,7 @@ def test_evaluation_command(settings):
     )
     assert "--abx" not in command
     assert "--untrained-seed" not in command
+    assert command[-2:] == ["--baseline", "none"]
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])

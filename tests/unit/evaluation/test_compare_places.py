@@ -1,0 +1,85 @@
+"""What is compared when folders are given, and how it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fairseq_vgs.evaluation.compare_places import find_results, short_titles
+from fairseq_vgs.evaluation.results import ResultsError
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Two runs, the second shorter, beside two results folders."""
+    for run, updates in (("long", (0, 7, 14)), ("short", (7,))):
+        (tmp_path / run / "evaluation").mkdir(parents=True)
+        for number in updates:
+            (tmp_path / run / "evaluation" / f"{number}.json").touch()
+        (tmp_path / run / "evaluation" / "notes.json").touch()
+    for name in ("a", "b"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "metrics.json").touch()
+    (tmp_path / "results" / "empty").mkdir()
+    return tmp_path
+
+
+def test_results_and_folders_of_results(places):
+    results = places / "results"
+    both = [results / "a", results / "b"]
+    assert find_results([results]) == find_results(both) == both
+    assert find_results([results / "b" / "metrics.json", results / "a"]) == both[::-1]
+
+
+def test_checkpoints_of_runs(places):
+    long, short = places / "long", places / "short"
+    files = {number: long / "evaluation" / f"{number}.json" for number in (0, 7, 14)}
+    only = short / "evaluation" / "7.json"
+    assert find_results([long]) == find_results([long / "evaluation"]) == [files[7], files[14]]
+    assert find_results([long, short]) == [files[7], only]  # the last of both
+    assert find_results([long], updates=[14, 0]) == [files[0], files[14]]
+    assert find_results([files[14], only]) == [files[14], only]
+    with pytest.raises(ResultsError, match=r"short: must hold a checkpoint after 14 updates, got 7;"):
+        find_results([long, short], updates=[14])
+    only.rename(only.with_name("8.json"))
+    with pytest.raises(ResultsError, match=r"same number of updates, got .*long: 0, 7, 14; .*short: 8;"):
+        find_results([long, short])
+
+
+def test_only_untrained_weights(places):
+    for number in (7, 14):
+        (places / "long" / "evaluation" / f"{number}.json").unlink()
+    assert find_results([places / "long"]) == [places / "long" / "evaluation" / "0.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("results/empty", "got nothing of these"), ("absent", "got no such file or folder")]
+)
+def test_places_without_results(places, name, state):
+    with pytest.raises(ResultsError, match=f"{name}: must be results: .*{state}; run fairseq-vgs evaluate"):
+        find_results([places / "results" / "a", places / name])
+
+
+def test_updates_are_of_runs(places):
+    with pytest.raises(ResultsError, match=r"--updates: must be given with folders of .* evaluate run"):
+        find_results([places / "results" / "a"], updates=[7])
+
+
+@pytest.mark.parametrize(
+    ("paths", "titles"),
+    [
+        (["/x/y/a", "/x/y/b"], ["a", "b"]),
+        (["x/a/checkpoints/best", "x/b/checkpoints/best"], ["a", "b"]),
+        (["x/a/one", "x/b/two"], ["a/one", "b/two"]),
+        (["x/y/a"], ["a"]),
+        (["a/b", "a/b/b"], ["b", "b/b"]),
+        (["a", "b/a"], ["a", "b/a"]),
+        (["."], ["."]),
+        (["x/a/evaluation/7.json", "x/a/evaluation/14.json"], ["update 7", "update 14"]),
+        (["x/a/evaluation/7.json", "x/b/evaluation/7.json"], ["a, update 7", "b, update 7"]),
+        (["a", "a"], ["a", "a"]),
+    ],
+)
+def test_titles_are_what_distinguishes_the_paths(paths, titles):
+    assert short_titles([Path(path) for path in paths]) == titles

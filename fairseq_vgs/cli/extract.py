@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairseq_vgs.evaluation.features_extract import Extraction
 
 NAME = "extract"
 HELP = "write layers and embeddings of a model as files"
 EPILOG = """\
 examples:
-  fairseq-vgs extract checkpoints/checkpoint_best.pt DATA --split test --output features
+  fairseq-vgs extract RUN/checkpoints/checkpoint_best.pt DATA --split test --output outputs/features
   fairseq-vgs extract wav2vec_small.pt LibriSpeech/dev-clean --output features --layers 6 7 8 --device cuda
   fairseq-vgs extract checkpoint_best.pt a.wav b.wav --output features --parts speech --format safetensors
 
@@ -73,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Extract; print a summary."""
+    """Extract; print what lies where."""
     import dataclasses
 
     from fairseq_vgs.evaluation.checkpoints import load_checkpoint
@@ -96,16 +101,34 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**dataclasses.asdict(found), "output": str(args.output)}, indent=2))
         return 0
-    layers = (
-        f"{len(found.layers)} layers at {found.frame_rate:g} frames per second"
-        if found.layers
-        else "no layers"
-    )
-    print(f"{found.n_utterances} utterances ({layers}), {found.n_images} images in {found.seconds:.1f} s")
+    print(f"{found.n_utterances} utterances and {found.n_images} images in {found.seconds:.1f} s")
     if found.n_kept:
         print(f"{found.n_kept} of them were there already")
-    print(args.output)
+    print(_describe(args.output, found, file_format=args.format))
     return 0
+
+
+def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
+    """Say in words what lies in the folder, and how to look into one of the files."""
+    from fairseq_vgs.evaluation.features_store import METADATA_NAME
+
+    files = sorted(folder.rglob(f"*.{file_format}"))
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    parts = ", ".join(dict.fromkeys(f"{path.relative_to(folder).parts[0]}/" for path in files))
+    layers = f"{len(found.layers)} layers at {found.frame_rate:g} frames per second; " if found.layers else ""
+    text = (
+        f"{folder} holds {len(files)} {file_format} files, {megabytes:.1f} MB, in {parts}: {layers}"
+        f"{METADATA_NAME} says how they were made"
+    )
+    if not files:
+        return text
+    name = json.dumps(str(files[0]), ensure_ascii=False)  # quoted as Python quotes, but not as a shell does
+    look = {
+        "npy": f"import numpy; print(numpy.load({name}).shape)",
+        "safetensors": "from safetensors.numpy import load_file; "
+        f"print({{part: array.shape for part, array in load_file({name}).items()}})",
+    }[file_format]
+    return f"{text}\nlook into one: {shlex.join(['python', '-c', look])}"
 
 
 def _positive(text: str) -> float:

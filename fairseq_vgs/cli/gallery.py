@@ -21,8 +21,8 @@ HELP = "make an HTML page to listen to queries and look at answers"
 DEFAULT_PLOT = "training.png"
 EPILOG = """\
 examples:
-  fairseq-vgs gallery results/test DATA gallery
-  fairseq-vgs gallery results/test DATA gallery --queries 30 --plot training.png --force
+  fairseq-vgs gallery outputs/results/test DATA outputs/gallery
+  fairseq-vgs gallery results/test DATA outputs/gallery --queries 30 --plot training.png --force
 
 RESULTS is a folder written by fairseq-vgs evaluate retrieval; a training.png in it goes onto the page. The
 heat maps need the checkpoint, named in RESULTS or by --checkpoint; about a second of work for each query.

@@ -9,23 +9,30 @@ from typing import Any
 
 NAME = "plot"
 HELP = "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer"
-EPILOG = """\
-examples:
-  fairseq-vgs plot training outputs/vgs/RUN/history.jsonl training.png
-  fairseq-vgs plot recall RUN1/history.jsonl RUN2/history.jsonl recall.png --titles VGS VGS+
-  fairseq-vgs plot probes outputs/vgs/RUN/probes.jsonl probes.png
-  fairseq-vgs plot abx checkpoint_best_abx_within_within abx.png
-  fairseq-vgs plot lexical checkpoint_best_lexical_test words.png
-
+EXAMPLES = {
+    "training": ("outputs/my_run/history.jsonl outputs/training.png",),
+    "recall": (
+        "outputs/run_a/history.jsonl outputs/run_b/history.jsonl outputs/recall.png",
+        "RUN1/history.jsonl RUN2/history.jsonl outputs/recall.png --titles VGS VGS+ --force",
+    ),
+    "probes": ("outputs/my_run/probes.jsonl outputs/probes.png",),
+    "abx": ("RUN/checkpoints/checkpoint_best_abx_within_within outputs/abx.png",),
+    "lexical": ("RUN/checkpoints/checkpoint_best_lexical_test outputs/words.png",),
+}
+LOGS = """
 LOG of a training or recall plot is the run's history.jsonl, which has every update. Logs of fairseq are read
 too: common.log_file and hydra_train.log, as JSON (common.log_format=json) or as plain text (mostly one point
-per epoch). Probes are written by runs with task.probe_interval=N.
+per epoch).
 """
+PROBES = """
+Probes are written by runs with task.probe_interval=N.
+"""
+_NOTES = {"training": LOGS, "recall": LOGS, "probes": PROBES}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
+    parser.epilog = _epilog(*EXAMPLES) + LOGS + PROBES
     kinds = parser.add_subparsers(title="plots", metavar="PLOT", dest="plot", required=True)
     _add_kind(kinds, "training", "losses, recalls (with chance) and alpha over updates", log="log of the run")
     _add_kind(
@@ -76,9 +83,17 @@ def _add_kind(kinds: Any, name: str, summary: str, *, log: str) -> None:
 
 def _kind_parser(kinds: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(
-        name, help=summary, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=summary,
+        epilog=_epilog(name) + _NOTES.get(name, ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser
+
+
+def _epilog(*names: str) -> str:
+    lines = [f"  fairseq-vgs plot {name} {arguments}" for name in names for arguments in EXAMPLES[name]]
+    return "\n".join(["examples:", *lines, ""])
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,9 @@
 """fairseq-vgs extract: the summary, and options that reach the files."""
 
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,15 +18,38 @@ def test_summary_and_files(tmp_path, capsys):
     command = ["extract", str(checkpoint), str(folder), "--output", str(output), "--layers", "1", "2"]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert out.startswith("2 utterances (2 layers at 50 frames per second), 0 images in ")
-    assert out.endswith(f"{output}\n")
+    assert out.startswith("2 utterances and 0 images in ")
+    _, held, look = out.splitlines()
+    size = sum(path.stat().st_size for path in output.rglob("*.npy")) / 1e6
+    parts = "layer_1/, layer_2/, speech_embedding/: 2 layers at 50 frames per second; "
+    assert held.startswith(f"{output} holds 6 npy files, {size:.1f} MB, in {parts}")
+    assert "metadata.json" in held
+    program = shlex.split(look.removeprefix("look into one: "))
+    assert program[:2] == ["python", "-c"]
+    done = subprocess.run([sys.executable, *program[1:]], capture_output=True, check=True, text=True)
+    assert done.stdout == "(59, 24)\n"
     assert np.load(output / "layer_2/r1.npy").shape == (59, 24)
     assert main([*command, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
+    assert summary["output"] == str(output)
     assert (summary["n_kept"], summary["layers"]) == (2, ["layer_1", "layer_2"])
     # other weights are other features
     assert main([*command, "--untrained", "1"]) == 1
     assert "holds features made otherwise" in capsys.readouterr().err
+
+
+def test_safetensors_are_described(tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint.pt")
+    folder, output = write_recordings(tmp_path / "set", n_files=1), tmp_path / "out's"
+    options = ["--output", str(output), "--layers", "2", "--format", "safetensors"]
+    assert main(["extract", str(checkpoint), str(folder), *options]) == 0
+    held, look = capsys.readouterr().out.splitlines()[-2:]
+    assert f"{output} holds 1 safetensors files" in held
+    assert "in speech/: 1 layers at 50 frames per second" in held
+    program = shlex.split(look.removeprefix("look into one: "))
+    done = subprocess.run([sys.executable, *program[1:]], capture_output=True, check=True, text=True)
+    assert "'layer_2': (59, 24)" in done.stdout
 
 
 @pytest.mark.parametrize("value", ["0", "nan", "-1"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -68,6 +69,31 @@ def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]
         main.main([name, "--help"])
     assert stop.value.code == 0
     assert f"usage: fairseq-vgs {name} " in capsys.readouterr().out
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of commands that have no further subcommands."""
+    kinds = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for child in (child for kind in kinds for child in kind.choices.values()):
+        yield from leaves(child)
+    if not kinds:
+        yield parser
+
+
+STRICT = ("evaluate", "extract", "compare", "plot", "gallery", "study")
+COMMANDS = {leaf.prog: leaf for leaf in leaves(main.build_parser()) if leaf.prog.split()[1] in STRICT}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_has_examples_of_itself(command: str) -> None:
+    epilog = (COMMANDS[command].epilog or "").replace("\\\n", "")
+    heading, *lines = epilog.partition("\n\n")[0].splitlines()
+    assert heading == "examples:"
+    assert lines
+    for line in lines:
+        assert line.startswith(f"  {command} ")
+        words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
+        main.build_parser().parse_args(words)  # exits if there are no such options
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

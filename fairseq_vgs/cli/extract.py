@@ -122,7 +122,8 @@ def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
     )
     if not files:
         return text
-    name = json.dumps(str(files[0]), ensure_ascii=False)  # quoted as Python quotes, but not as a shell does
+    file = min(files, key=lambda path: path.relative_to(folder).parts[0].startswith("image"))
+    name = json.dumps(str(file), ensure_ascii=False)  # quoted as Python quotes, but not as a shell does
     look = {
         "npy": f"import numpy; print(numpy.load({name}).shape)",
         "safetensors": "from safetensors.numpy import load_file; "

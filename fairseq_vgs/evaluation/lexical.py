@@ -8,6 +8,9 @@ speaker and style), so that a token is never compared with other words said in t
 Embeddings of whole words are compared by cosine distance, sequences of frames by dynamic time warping: the
 least sum of Euclidean frame distances along a path, not divided by its length.
 
+On the log-mel examples of both repositories this gives the recalls that they publish: 17.10 % and 47.08 %
+(CDI-Lextest, words and frames), 0.208 and 0.568 (COCO-Lextest); `benchmarks/lextest.py` repeats it.
+
 Shapes: N tokens, P tokens of a pool, T frames of one token, F the most frames of a pool, D dims.
 """
 

@@ -169,6 +169,18 @@ def test_what_is_left_out_is_counted():
     assert result.error == abx_scores(_features(arrays), items, **FULL)["layer"].error
 
 
+def test_overlapping_tokens_of_a_group_are_counted():
+    items, arrays = random_material(seed=8, n_tokens=60, n_contexts=1)
+    before = abx_scores(_features(arrays), items, **FULL)["layer"].counts
+    long = max(items, key=lambda item: item.offset - item.onset)
+    within = replace(long, onset=long.onset + Decimal("0.02"))
+    after = abx_scores(_features(arrays), [*items, within], **FULL)["layer"].counts
+    assert (before.overlapping, after.overlapping) == (0, 1)
+    # neighbouring triphones share time by their nature, but are of other phones or contexts
+    other = replace(within, phone="other")
+    assert abx_scores(_features(arrays), [*items, other], **FULL)["layer"].counts.overlapping == 0
+
+
 def test_a_phone_that_occurs_once_is_b_only():
     items, arrays = random_material(seed=8, n_tokens=40, n_contexts=1, n_speakers=1)
     once = replace(items[0], phone="once")

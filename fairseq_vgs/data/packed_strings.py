@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -35,16 +35,16 @@ class PackedStrings:
 
     def same_at(self, rows: IntArray, other: PackedStrings) -> bool:
         """Whether the strings at int64[N] rows are those of another list of N, one by one."""
-        if not np.array_equal(np.diff(self._ends)[rows], np.diff(other._ends)):
+        starts = self._ends[rows]
+        if not np.array_equal(self._ends[rows + 1] - starts, np.diff(other._ends)):
             return False
-        if np.array_equal(rows, np.arange(len(self))):
-            return self._bytes == other._bytes
-        starts = zip(
-            self._ends[rows].tolist(), other._ends[:-1].tolist(), other._ends[1:].tolist(), strict=True
-        )
+        if not len(rows) or np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            start = int(starts[0]) if len(rows) else 0
+            return self._bytes[start : start + len(other._bytes)] == other._bytes
+        places = zip(starts.tolist(), other._ends[:-1].tolist(), other._ends[1:].tolist(), strict=True)
         return all(
             self._bytes[start : start + end - begin] == other._bytes[begin:end]
-            for start, begin, end in starts
+            for start, begin, end in places
         )
 
 
@@ -52,18 +52,22 @@ class StringPacker:
     """Collects strings for ``PackedStrings``, some at a time."""
 
     def __init__(self) -> None:
-        self._blocks: list[bytes] = []
+        # grows in place: blocks that are joined in the end would be there twice for a moment
+        self._bytes = bytearray()
         self._lengths: list[IntArray] = [np.zeros(1, dtype=np.int64)]
 
-    def extend(self, strings: Iterable[str]) -> None:
+    def extend(self, strings: Sequence[str]) -> None:
         """Append strings."""
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
-        self._blocks.append(b"".join(encoded))
-        self._lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+        joined = "".join(strings)
+        self._bytes += joined.encode("utf-8", "surrogateescape")
+        lengths: Iterable[int] = map(len, strings)
+        if not joined.isascii():
+            lengths = (len(string.encode("utf-8", "surrogateescape")) for string in strings)
+        self._lengths.append(np.fromiter(lengths, np.int64, len(strings)))
 
-    def packed(self) -> tuple[bytes, IntArray]:
+    def packed(self) -> tuple[bytearray, IntArray]:
         """Return all bytes and, of N strings, int64[N + 1] positions at which they begin and end."""
-        return b"".join(self._blocks), np.cumsum(np.concatenate(self._lengths))
+        return self._bytes, np.cumsum(np.concatenate(self._lengths))
 
     def strings(self) -> PackedStrings:
         """Return the list."""

@@ -14,14 +14,20 @@ import numpy.typing as npt
 
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.regular_tables import (
+    FloatArray,
+    IntArray,
+    IrregularTableError,
+    RegionColumns,
+    read_region_columns,
+)
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.media import open_features
 from fairseq_vgs.manifest.parsing import line_number
 from fairseq_vgs.manifest.schema import RegionRow
-from fairseq_vgs.manifest.tables import read_regions, scan_regions
+from fairseq_vgs.manifest.tables import scan_regions
 
-FloatArray = npt.NDArray[np.float32]
 _FIRST_LINE = 2  # of the rows of regions.tsv, below the header
 
 
@@ -30,51 +36,37 @@ class RegionStore:
 
     Args:
         features_path: ``regions.npy``, float16 [rows, D].
-        rows: The region table; a picture's regions keep this order.
-        image_index: Number of every picture by its id.
+        regions: The region table, joined; a picture's regions keep its order.
+        n_images: N.
         max_regions: Regions kept per picture, the first ones.
-        table_path: ``regions.tsv``, named in errors.
+        table_name: Of ``regions.tsv``, for errors.
 
     Raises:
-        ManifestError: Unknown pictures, feature rows beyond the file, or an unreadable file; all of them.
+        ManifestError: The file is missing or unusable.
     """
 
     def __init__(
         self,
         features_path: Path,
-        rows: Sequence[RegionRow],
+        regions: RegionColumns,
         *,
-        image_index: Mapping[str, int],
+        n_images: int,
         max_regions: int,
-        table_path: Path,
+        table_name: str = "regions.tsv",
     ) -> None:
         self.path = features_path
-        self.table_name = table_path.name
+        self.table_name = table_name
         self._features: npt.NDArray[Any] | None = None
-        features = self._open()
-        self.dim = int(features.shape[1])
-        faults = _row_faults(
-            rows,
-            range(_FIRST_LINE, _FIRST_LINE + len(rows)),
-            image_index,
-            names=(table_path.name, features_path.name),
-            n_feature_rows=len(features),
-        )
-        if faults:
-            raise ManifestError(faults)
-        images = np.fromiter((image_index[row.image_id] for row in rows), dtype=np.int64, count=len(rows))
-        order = np.argsort(images, kind="stable")
-        images = images[order]
-        starts = np.searchsorted(images, images)
-        kept = np.arange(len(images)) - starts < max_regions
+        self.dim = int(_open(features_path).shape[1])
+        order = np.argsort(regions.image_row, kind="stable")
+        images = regions.image_row[order]
+        kept = np.arange(len(images)) - _offsets(images, n_images)[images] < max_regions
         self.n_cut = int(np.count_nonzero(~kept))
         """Regions left out because their picture has more than ``max_regions``."""
-        order, images = order[kept], images[kept]
-        self._offsets = np.searchsorted(images, np.arange(len(image_index) + 1))
-        feature_rows = np.fromiter((row.feature_row for row in rows), dtype=np.int64, count=len(rows))
-        self._feature_rows = feature_rows[order]
-        boxes = np.array([(row.x0, row.y0, row.x1, row.y1) for row in rows], dtype=np.float32).reshape(-1, 4)
-        self._boxes: FloatArray = boxes[order]
+        order = order[kept]
+        self._offsets = _offsets(images[kept], n_images)
+        self._feature_rows = regions.feature_row[order]
+        self._boxes: FloatArray = regions.boxes[order]
 
     def n_regions(self, image_index: int) -> int:
         """Return how many regions a picture has (R); 0 where it has none."""
@@ -87,7 +79,7 @@ class RegionStore:
             BadItemError: A feature is NaN or infinite.
         """
         if self._features is None:
-            self._features = self._open()
+            self._features = _open(self.path)
         rows = self._feature_rows[self._slice(image_index)]
         features: FloatArray = self._features[rows].astype(np.float32)
         if not np.isfinite(features.sum(dtype=np.float64)):
@@ -108,12 +100,6 @@ class RegionStore:
     def _slice(self, image_index: int) -> slice:
         return slice(int(self._offsets[image_index]), int(self._offsets[image_index + 1]))
 
-    def _open(self) -> npt.NDArray[Any]:
-        try:
-            return open_features(self.path)
-        except ValueError as error:
-            raise ManifestError(Fault(str(self.path), str(error))) from error
-
 
 def load_regions(
     folder: ManifestFolder, *, image_index: Mapping[str, int], max_regions: int, skip_bad: bool = False
@@ -129,36 +115,66 @@ def load_regions(
     Raises:
         ManifestError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
     """
-    if not skip_bad:
-        rows = read_regions(folder.regions)
-    else:
-        table = scan_regions(folder.regions)
-        if not table.usable or not table.rows or any(line_number(f) < _FIRST_LINE for f in table.faults):
-            raise ManifestError(table.faults)
-        try:
-            n_feature_rows = len(open_features(folder.region_features))
-        except ValueError as error:
-            raise ManifestError(Fault(str(folder.region_features), str(error))) from error
-        faults = _row_faults(
-            table.rows,
-            table.lines,
-            image_index,
-            names=(folder.regions.name, folder.region_features.name),
-            n_feature_rows=n_feature_rows,
-        )
-        log_skipped(sorted([*table.faults, *faults], key=line_number))
-        bad_lines = {line_number(item) for item in faults}
-        bad_images = table.doubtful.union(
-            row.image_id for line, row in zip(table.lines, table.rows, strict=True) if line in bad_lines
-        )
-        rows = tuple(row for row in table.rows if row.image_id not in bad_images)
+    regions = _load_regular(folder, image_index)
+    if regions is None:
+        regions = _load_by_line(folder, image_index, skip_bad=skip_bad)
     return RegionStore(
         folder.region_features,
-        rows,
-        image_index=image_index,
+        regions,
+        n_images=len(image_index),
         max_regions=max_regions,
-        table_path=folder.regions,
+        table_name=folder.regions.name,
     )
+
+
+def _load_regular(folder: ManifestFolder, image_index: Mapping[str, int]) -> RegionColumns | None:
+    """Read a table that has no fault; None if it has one."""
+    try:
+        regions = read_region_columns(folder.regions, image_index)
+    except (IrregularTableError, OSError):
+        return None
+    return regions if regions.feature_row.max() < len(_open(folder.region_features)) else None
+
+
+def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, skip_bad: bool) -> RegionColumns:
+    """Read any table, line by line; its faults are raised or skipped."""
+    table = scan_regions(folder.regions)
+    spoilt = not table.usable or not table.rows or any(line_number(f) < _FIRST_LINE for f in table.faults)
+    if table.faults and (spoilt or not skip_bad):
+        raise ManifestError(table.faults)
+    faults = _row_faults(
+        table.rows,
+        table.lines,
+        image_index,
+        names=(folder.regions.name, folder.region_features.name),
+        n_feature_rows=len(_open(folder.region_features)),
+    )
+    if faults and not skip_bad:
+        raise ManifestError(faults)
+    log_skipped(sorted([*table.faults, *faults], key=line_number))
+    bad_lines = {line_number(item) for item in faults}
+    bad_images = table.doubtful.union(
+        row.image_id for line, row in zip(table.lines, table.rows, strict=True) if line in bad_lines
+    )
+    rows = [row for row in table.rows if row.image_id not in bad_images]
+    boxes = np.array([(row.x0, row.y0, row.x1, row.y1) for row in rows], dtype=np.float32)
+    return RegionColumns(
+        image_row=np.array([image_index[row.image_id] for row in rows], dtype=np.int64),
+        feature_row=np.array([row.feature_row for row in rows], dtype=np.int64),
+        boxes=boxes.reshape(-1, 4),
+    )
+
+
+def _offsets(images: IntArray, n_images: int) -> IntArray:
+    """Return where each picture's regions begin, and their end, [N + 1], in sorted numbers of pictures."""
+    return np.searchsorted(images, np.arange(n_images + 1))
+
+
+def _open(path: Path) -> npt.NDArray[Any]:
+    try:
+        return open_features(path)
+    except ValueError as error:
+        raise ManifestError(Fault(str(path), str(error))) from error
 
 
 def _row_faults(

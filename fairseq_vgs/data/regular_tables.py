@@ -6,8 +6,9 @@ left to the line by line reader, which names every one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,11 +18,12 @@ import numpy.typing as npt
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
 from fairseq_vgs.manifest.fields import parse_all
 from fairseq_vgs.manifest.parsing import TableFormat, parse_header
-from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS
+from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS, REGIONS
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
 _IMAGE_ROOT_MARK = "#root\t"
 
 
@@ -65,6 +67,21 @@ class PairColumns:
     texts: PackedStrings | None
 
 
+@dataclass(frozen=True)
+class RegionColumns:
+    """A table of M regions.
+
+    Attributes:
+        image_row: int64[M] numbers of their pictures.
+        feature_row: int64[M] rows of their features.
+        boxes: float32[M, 4], x0, y0, x1, y1 in parts of the picture.
+    """
+
+    image_row: IntArray
+    feature_row: IntArray
+    boxes: FloatArray
+
+
 def read_audio_columns(path: Path) -> AudioColumns:
     """Read an audio list. Raises IrregularTableError, OSError."""
     paths, lengths, hashes = StringPacker(), [], []
@@ -103,19 +120,41 @@ def read_pair_columns(
     path: Path, audio: AudioColumns, images: ImageColumns, *, with_texts: bool = False
 ) -> PairColumns:
     """Read a pair table and join it by id. Raises IrregularTableError, also for unknown ids, and OSError."""
-    audio_ids, texts, hashes, image_rows = StringPacker(), StringPacker(), [], []
+    texts, audio_rows, image_rows = StringPacker(), [], []
+    order = np.argsort(audio.hashes)
+    hashes = audio.hashes[order]
     with path.open("rb") as file:
         for ids, image_ids, _, text in _chunks(file, PAIRS, order=_header(file, PAIRS)):
-            audio_ids.extend(ids)
-            hashes.append(_hashes(ids))
-            image_rows.append(np.array([images.index.get(i, -1) for i in image_ids], dtype=np.int64))
+            audio_rows.append(order[_positions(_hashes(ids), hashes)])
+            if not audio.paths.same_at(audio_rows[-1], PackedStrings(ids)):
+                raise IrregularTableError
+            image_rows.append(_image_rows(image_ids, images.index))
             if with_texts:
                 texts.extend(text)
-    image_row = np.concatenate(image_rows)
-    audio_row = _rows_of(np.concatenate(hashes), audio.hashes)
-    if (image_row < 0).any() or not audio.paths.same_at(audio_row, audio_ids.strings()):
+    audio_row = np.concatenate(audio_rows)
+    if len(np.unique(audio_row)) < len(audio_row):
         raise IrregularTableError
-    return PairColumns(audio_row, image_row, texts.strings() if with_texts else None)
+    return PairColumns(audio_row, np.concatenate(image_rows), texts.strings() if with_texts else None)
+
+
+def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionColumns:
+    """Read a region table and join it by id. Raises as ``read_pair_columns``."""
+    image_rows, feature_rows, boxes = [], [], []
+    with path.open("rb") as file:
+        for ids, rows, *edges in _chunks(file, REGIONS, order=_header(file, REGIONS)):
+            image_rows.append(_image_rows(ids, image_index))
+            feature_rows.append(np.array(rows, dtype=np.int64))
+            box = np.array(edges).T  # compared before they are rounded
+            if not (box[:, :2] < box[:, 2:]).all():
+                raise IrregularTableError
+            boxes.append(np.ascontiguousarray(box, dtype=np.float32))
+    columns = RegionColumns(np.concatenate(image_rows), np.concatenate(feature_rows), np.concatenate(boxes))
+    # Boxes that differ by less than float32 shows are left to the other reader, too.
+    if _any_repeated(columns.image_row, columns.feature_row) and _any_repeated(
+        columns.image_row, columns.feature_row, *columns.boxes.T
+    ):
+        raise IrregularTableError
+    return columns
 
 
 def _root(file: BinaryIO, path: Path, *, mark: str) -> Path:
@@ -137,16 +176,19 @@ def _chunks(
     file: BinaryIO, table: TableFormat[Any], *, order: Sequence[int]
 ) -> Iterator[list[Sequence[Any]]]:
     """Yield the values of some rows at a time, checked, one sequence per column of the format."""
-    n_chunks = 0
-    while lines := file.readlines(_CHUNK_BYTES):
+    n_columns, n_chunks = len(table.columns), 0
+    separators = np.frombuffer(b"\t" * (n_columns - 1) + b"\n", dtype=np.uint8)
+    while raw := file.read(_CHUNK_BYTES) + file.readline():
         n_chunks += 1
-        text = _text(b"".join(lines)).removesuffix("\n")
+        raw = raw if raw.endswith(b"\n") else raw + b"\n"
+        characters = np.frombuffer(raw, dtype=np.uint8)
+        found = characters[(characters == separators[0]) | (characters == separators[-1])]
+        if len(found) % n_columns or (found.reshape(-1, n_columns) != separators).any():
+            raise IrregularTableError
+        fields = _text(raw)[:-1].replace("\n", "\t").split("\t")
         try:
-            fields = list(zip(*[line.split("\t") for line in text.split("\n")], strict=True))
-            if len(fields) != len(table.columns):
-                raise IrregularTableError
             columns = zip(table.columns, order, strict=True)
-            yield [parse_all(column, fields[position]) for column, position in columns]
+            yield [parse_all(column, tuple(fields[position::n_columns])) for column, position in columns]
         except ValueError as error:
             raise IrregularTableError from error
     if not n_chunks:
@@ -167,10 +209,26 @@ def _hashes(strings: Sequence[str]) -> IntArray:
     return np.fromiter(map(hash, strings), dtype=np.int64, count=len(strings))
 
 
-def _rows_of(wanted: IntArray, known: IntArray) -> IntArray:
-    """Return the position of each hash among the known ones; each must be wanted once at most."""
-    order = np.argsort(known)
-    rows = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
-    if not np.array_equal(known[rows], wanted) or len(np.unique(rows)) < len(rows):
+def _positions(wanted: IntArray, known: IntArray) -> IntArray:
+    """Return where each hash stands among the known ones, which are sorted."""
+    positions = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    if not np.array_equal(known[positions], wanted):
+        raise IrregularTableError
+    return positions
+
+
+def _image_rows(image_ids: Sequence[str], index: Mapping[str, int]) -> IntArray:
+    rows = np.fromiter(map(index.get, image_ids, repeat(-1)), dtype=np.int64, count=len(image_ids))
+    if (rows < 0).any():
         raise IrregularTableError
     return rows
+
+
+def _any_repeated(*columns: npt.NDArray[Any]) -> bool:
+    """Whether two rows have the same values in all columns."""
+    order = np.lexsort(columns)
+    same = np.ones(len(order) - 1, dtype=bool)
+    for column in columns:
+        ordered = column[order]
+        same &= ordered[1:] == ordered[:-1]
+    return bool(same.any())

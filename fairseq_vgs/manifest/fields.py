@@ -146,12 +146,28 @@ def _all_plain_paths(texts: tuple[str, ...]) -> Sequence[str] | None:
     return None if odd or ".zip" in lower or ".tar" in lower else _all_identifiers(texts)
 
 
-def _all_positive_integers(texts: tuple[str, ...]) -> Sequence[int] | None:
+def _all_row_numbers(texts: tuple[str, ...]) -> Sequence[int] | None:
     joined = "".join(texts)
     if not (joined.isascii() and joined.isdigit() and all(texts) and max(map(len, texts)) <= _MAX_DIGITS):
         return None
-    values = list(map(int, texts))
-    return values if min(values) > 0 else None
+    return list(map(int, texts))
+
+
+def _all_positive_integers(texts: tuple[str, ...]) -> Sequence[int] | None:
+    values = _all_row_numbers(texts)
+    return values if values is not None and min(values) > 0 else None
+
+
+def _all_shares(texts: tuple[str, ...]) -> Sequence[float] | None:
+    joined = "".join(texts)
+    # Blanks of ASCII are the space and some that cannot be printed.
+    if not (joined.isascii() and joined.isprintable()) or " " in joined or "_" in joined:
+        return None
+    try:
+        values = list(map(float, texts))
+    except ValueError:
+        return None
+    return values if all(0.0 <= value <= 1.0 for value in values) else None
 
 
 _ALL_PLAIN: dict[Callable[[str], Any], Callable[[tuple[str, ...]], Sequence[Any] | None]] = {
@@ -161,6 +177,8 @@ _ALL_PLAIN: dict[Callable[[str], Any], Callable[[tuple[str, ...]], Sequence[Any]
     _parse_media_path: _all_plain_paths,
     _parse_optional_media_path: _all_plain_paths,
     _parse_positive_integer: _all_positive_integers,
+    _parse_row_number: _all_row_numbers,
+    _parse_share: _all_shares,
 }
 
 

@@ -3,9 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fairseq_vgs.data import regions as module
+from fairseq_vgs.data import regular_tables
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.data.regions import RegionStore
+from fairseq_vgs.data.regions import load_regions
+from fairseq_vgs.manifest import ManifestFolder, write_regions
 from fairseq_vgs.manifest.errors import ManifestError
 from fairseq_vgs.manifest.schema import RegionRow
 
@@ -20,14 +25,12 @@ def store(tmp_path, rows, *, features=None, max_regions=36):
     if features is None:
         features = np.arange(20, dtype=np.float16).reshape(5, 4)
     np.save(tmp_path / "regions.npy", features)
-    table = tmp_path / "regions.tsv"
-    return RegionStore(
-        tmp_path / "regions.npy", rows, image_index=INDEX, max_regions=max_regions, table_path=table
-    )
+    write_regions(tmp_path / "regions.tsv", rows, force=True)
+    return load_regions(ManifestFolder(tmp_path), image_index=INDEX, max_regions=max_regions)
 
 
 def test_rows_of_a_picture_in_table_order(tmp_path):
-    regions = store(tmp_path, [row("b", 4), row("a", 0), row("b", 2, 0.5), row("a", 0)])
+    regions = store(tmp_path, [row("b", 4), row("a", 0), row("b", 2, 0.5), row("a", 0, 0.5)])
     assert [regions.n_regions(image) for image in range(3)] == [2, 2, 0]
     assert regions.dim == 4
     features = regions.features(1)
@@ -80,5 +83,67 @@ def test_unusable_feature_files(tmp_path, kind):
     elif kind == "truncated":
         np.save(path, np.ones((50, 50)))
         path.write_bytes(path.read_bytes()[:500])
+    write_regions(tmp_path / "regions.tsv", [row("a", 0)])
     with pytest.raises(ManifestError, match=r"regions\.npy"):
-        RegionStore(path, [], image_index=INDEX, max_regions=1, table_path=tmp_path / "regions.tsv")
+        load_regions(ManifestFolder(tmp_path), image_index=INDEX, max_regions=1)
+
+
+# Values of a line of the table, good ones mostly.
+LINES = st.tuples(
+    st.sampled_from([*"aaabbbccc", "z", "", " a"]),
+    st.sampled_from([*"0123401234", "5", "-1", "01", "9" * 18]),
+    st.sampled_from(["0", "0.25", ".25", "2.5e-1", "0.2500000001", "0.3"] * 3 + ["-0.1", "nan", "0_1", "x"]),
+    st.sampled_from(["0", "0.0", "-0", "0.5"] * 3 + ["1", " 0", ""]),
+    st.sampled_from(["1", "1.0", "0.75"] * 4 + ["1.5", "0.25"]),
+    st.sampled_from(["1", "0.75"] * 5 + ["\u0661", "1\t1"]),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    lines=st.lists(LINES, min_size=1, max_size=8),
+    header=st.permutations(range(6)),
+    end=st.sampled_from(["\n", "\n", "\n", "\r\n", "", "\n\n"]),
+    chunk=st.sampled_from([1, 40, 1 << 20]),
+    skip_bad=st.booleans(),
+)
+def test_columns_are_read_as_lines_are(folder, lines, header, end, chunk, skip_bad):
+    names = ("image_id", "feature_row", "x0", "y0", "x1", "y1")
+    rows = ["\t".join(row[place] for place in header) for row in (names, *lines)]
+    separator = end if end == "\r\n" else "\n"
+    folder.regions.write_bytes((separator.join(rows) + end).encode())
+    found = []
+    for replaced in ({"_CHUNK_BYTES": chunk}, {"read_region_columns": refuse}):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in replaced.items():
+                patch.setattr(module if hasattr(module, name) else regular_tables, name, value)
+            found.append(outcome(folder, skip_bad=skip_bad))
+    assert found[0] == found[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("regions")
+    np.save(path / "regions.npy", np.ones((5, 4), dtype=np.float16))
+    return ManifestFolder(path)
+
+
+def refuse(*args):
+    raise regular_tables.IrregularTableError
+
+
+def outcome(folder, *, skip_bad):
+    """All that a table leads to, as values that compare."""
+    try:
+        store = load_regions(folder, image_index=INDEX, max_regions=2, skip_bad=skip_bad)
+    except ManifestError as error:
+        return str(error)
+    arrays = (store._offsets, store._feature_rows, store._boxes)
+    return store.n_cut, [(array.dtype, array.shape, array.tobytes()) for array in arrays]
+
+
+def test_good_tables_are_read_by_columns(folder, monkeypatch):
+    monkeypatch.setattr(module, "scan_regions", None)
+    write_regions(folder.regions, [row("b", 4), row("a", 0), row("a", 0, 0.5)], force=True)
+    store = load_regions(folder, image_index=INDEX, max_regions=9)
+    assert [store.n_regions(image) for image in range(3)] == [2, 1, 0]

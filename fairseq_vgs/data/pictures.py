@@ -86,8 +86,11 @@ def load_picture(
         raise BadItemError(
             Fault(place, f"{location} does not decode as a picture ({error}); {step}")
         ) from error
-    pixels = np.asarray(square, dtype=np.float32).transpose(2, 0, 1)
-    return np.ascontiguousarray(pixels / np.float32(127.5) - np.float32(1.0))
+    # One array of this size and no other: to get memory costs as much as to fill it.
+    pixels = np.empty((3, image_size, image_size), dtype=np.float32)
+    np.divide(np.asarray(square).transpose(2, 0, 1), np.float32(127.5), out=pixels)
+    pixels -= np.float32(1.0)
+    return pixels
 
 
 def _square(image: Image.Image, size: int, *, fit: str, variation: Variation | None) -> Image.Image:

@@ -44,6 +44,20 @@ def test_reads_a_slice_of_an_archive(tmp_path):
     np.testing.assert_array_equal(load(location, 2000, start=50, n_wanted=60), samples[50:110])
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_are_those_of_libsndfile(tmp_path, subtype, suffix, channels):
+    steps = np.random.default_rng(8).integers(-(2**15), 2**15, (4000, channels), dtype=np.int16)
+    steps[0], steps[1] = -(2**15), 2**15 - 1
+    path = tmp_path / f"a.{suffix}"
+    location = write(path, steps, subtype=subtype)
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    loaded = load(location, 4000)
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, expected.mean(axis=1, dtype=np.float32))
+
+
 def test_channels_are_averaged(tmp_path):
     stereo = np.stack([noise(500, seed=3), noise(500, seed=4)], axis=1)
     loaded = load(write(tmp_path / "a.wav", stereo), 500)

@@ -122,6 +122,6 @@ def test_an_unreadable_file_is_an_error_of_ours(tmp_path: Path, monkeypatch: pyt
     def fail(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(ManifestError, match=r"a\.wav: cannot be read \(Permission denied\)"):
         read_bytes(resolve(tmp_path, "a.wav"))

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.cli.region_options import optional_picture_regions, positive
+
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.build import BuildOptions
     from fairseq_vgs.prepare.parallel import Progress
@@ -30,7 +32,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         "--workers",
-        type=_positive,
+        type=positive,
         default=min(os.cpu_count() or 1, MAX_DEFAULT_JOBS),
         metavar="N",
         help="threads; the result does not depend on it (default: %(default)s)",
@@ -75,6 +77,7 @@ def build_options(args: argparse.Namespace) -> BuildOptions:
         relative_root=args.relative_root,
         force=args.force,
         jobs=args.jobs,
+        regions=optional_picture_regions(args),
     )
 
 
@@ -101,12 +104,7 @@ def summary_table(summary: Mapping[str, Any]) -> Iterator[str]:
     yield "".join([f"{'split':<{width}}", *(f"{name:>11}" for name in columns)])
     for split, counts in splits.items():
         yield "".join([f"{split:<{width}}", *(f"{counts[name]:>11,}" for name in columns)])
+    if regions := summary.get("regions"):
+        yield f"{regions['regions']:,} regions of {regions['images']:,} pictures, {regions['dims']} dims"
     for reason, excluded in summary["excluded"].items():
         yield f"left out: {excluded['count']:,} {reason}"
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value

@@ -29,6 +29,16 @@ examples:
   fairseq-vgs prepare librispeech LibriSpeech DATA --subset dev-clean=valid --abx-items dev-clean.item
   fairseq-vgs prepare pairs MINE.csv DATA --audio-root RECORDINGS --image-root PHOTOS --pack zip
 """
+TUXPAINT_EXAMPLES = """\
+examples:
+  fairseq-vgs prepare tuxpaint STAMPS DATA --language fr
+  fairseq-vgs prepare tuxpaint STAMPS DATA --language ru --max-seconds 0 --include-symbols
+"""
+SCENES_EXAMPLES = """\
+examples:
+  fairseq-vgs prepare scenes DATA
+  fairseq-vgs prepare scenes DATA --source OBJECTS --objects 300 --max-object-seconds 0
+"""
 EMBEDDED = Path("manifests", "embedded")
 
 
@@ -63,25 +73,38 @@ def _add_tuxpaint(corpora: Any) -> None:
     parser = corpora.add_parser(
         "tuxpaint",
         help="pictures with their names spoken in one of 14 languages (Debian: tuxpaint-stamps-default)",
-        description="Pictures of single objects with their recorded names, split so that no recording, "
-        "caption or picture is in two splits. Get the corpus with: "
-        "apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb STAMPS",
+        description="Pictures of single objects with their recorded names, split so that no recording,\n"
+        "caption or picture is in two splits. Get the corpus with:\n"
+        "  apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb STAMPS",
+        epilog=TUXPAINT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stamps_dir", type=Path, metavar="STAMPS_DIR", help="the unpacked package")
+    parser.add_argument("stamps_dir", type=Path, metavar="STAMPS", help="the unpacked package")
     _add_common(parser)
-    parser.add_argument("--language", required=True, help="language of the speech: ru, fr, es, pt_BR, ...")
+    parser.add_argument(
+        "--language", required=True, metavar="CODE", help="language of the speech: ru, fr, es, pt_BR, ..."
+    )
     parser.add_argument(
         "--max-seconds",
         type=float,
         default=2.5,
+        metavar="SECONDS",
         help="leave out longer recordings; 0: none (default: %(default)s)",
     )
     parser.add_argument("--include-symbols", action="store_true", help="also letters, digits, coins, signs")
     parser.add_argument(
-        "--valid-share", type=float, default=0.1, help="share of pictures for valid (default: %(default)s)"
+        "--valid-share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of pictures for valid (default: %(default)s)",
     )
     parser.add_argument(
-        "--test-share", type=float, default=0.1, help="share of pictures for test (default: %(default)s)"
+        "--test-share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of pictures for test (default: %(default)s)",
     )
     parser.add_argument(
         "--picture-size",
@@ -97,13 +120,18 @@ def _add_scenes(corpora: Any) -> None:
     parser = corpora.add_parser(
         "scenes",
         help="scenes of several objects with spoken captions, composed from single named objects",
-        description="Scenes of several pictures on white, captioned by the objects' recorded names in "
-        "varying order and speed. No set of objects occurs twice; test scenes are unseen combinations. "
+        description="Scenes of several pictures on white, captioned by the objects' recorded names in\n"
+        "varying order and speed. No set of objects occurs twice; test scenes are unseen combinations.\n"
         "The same seed gives the same folder.",
+        epilog=SCENES_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_common(parser)
     parser.add_argument(
-        "--source", type=Path, help="data folder of single objects (default: the embedded set)"
+        "--source",
+        type=Path,
+        metavar="FOLDER",
+        help="data folder of single objects (default: the embedded set)",
     )
     counts = (
         ("--objects", 60, "different objects"),
@@ -139,7 +167,9 @@ def _add_scenes(corpora: Any) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser)
-    parser.add_argument("--seed", type=int, default=1, help="seed of all choices (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="seed of all choices (default: %(default)s)"
+    )
 
 
 def _prepare_tuxpaint(args: argparse.Namespace) -> dict[str, object]:

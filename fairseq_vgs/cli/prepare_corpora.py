@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.build_options import add_build_options, build_options, progress_bar
+from fairseq_vgs.cli.region_options import add_region_options
 
 SPOKENCOCO = """\
 SpokenCOCO as it is unpacked (SpokenCOCO_train.json, SpokenCOCO_val.json, wavs), with COCO's pictures of
@@ -17,6 +18,7 @@ SPOKENCOCO_EXAMPLES = """\
 examples:
   fairseq-vgs prepare spokencoco SpokenCOCO DATA --images COCO
   fairseq-vgs prepare spokencoco SpokenCOCO DATA --images COCO --split paper --pack tar
+  fairseq-vgs prepare spokencoco SpokenCOCO DATA --images COCO --regions efficientnet --grid 3
   fairseq-vgs prepare spokencoco SpokenCOCO DATA --without-pictures --karpathy dataset_coco.json
 """
 FLICKR8K = """\
@@ -28,6 +30,7 @@ FLICKR8K_EXAMPLES = """\
 examples:
   fairseq-vgs prepare flickr8k FLICKR8K DATA
   fairseq-vgs prepare flickr8k FLICKR8K DATA --images PICTURES --skip-bad
+  fairseq-vgs prepare flickr8k FLICKR8K DATA --regions efficientnet
 """
 PLACES = """\
 Places Audio Captions 400k, splits of 2020: PlacesAudio_400k_distro/wavs, and placesaudio_2020_splits with
@@ -133,6 +136,7 @@ def _add_images(parser: argparse.ArgumentParser, what: str, *, required: bool = 
         action="store_true",
         help="make no table of pictures; fairseq-vgs prepare regions adds features under the same image ids",
     )
+    add_region_options(parser)
 
 
 def _prepare_spokencoco(args: argparse.Namespace) -> dict[str, object]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fairseq_vgs.cli.region_options import GRID_HELP, parse_grid, positive
+
 DESCRIPTION = """\
 Runs a backbone of a local Hugging Face directory over all pictures of a data folder and writes regions.npy
 and regions.tsv, which training reads in place of the pictures (task.image_input and model.image_encoder are
@@ -33,29 +35,33 @@ def add_image_features(corpora: Any) -> None:
     )
     parser.add_argument("output", type=Path, metavar="DATA", help="data folder whose pictures to read")
     parser.add_argument(
-        "--backbone", type=Path, required=True, metavar="DIR", help="local Hugging Face directory"
+        "--backbone",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="local Hugging Face directory of the backbone: config.json and weights",
     )
     parser.add_argument(
         "--grid",
-        type=_count,
+        type=_grid,
         default=0,
         metavar="N",
-        help="N x N regions per picture, means of the backbone's tokens; 0: one, its pooled output "
+        help=f"{GRID_HELP}, means of the backbone's tokens; 0: one region, its pooled output "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--image-size", type=_positive, metavar="PIXELS", help="of the square (default: the backbone's)"
+        "--image-size", type=positive, metavar="PIXELS", help="of the square (default: the backbone's)"
     )
     parser.add_argument(
         "--batch-size",
-        type=_positive,
+        type=positive,
         default=32,
         metavar="N",
         help="pictures at once (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument(
-        "--jobs", type=_positive, default=2, metavar="N", help="threads that decode (default: %(default)s)"
+        "--jobs", type=positive, default=2, metavar="N", help="threads that decode (default: %(default)s)"
     )
     parser.add_argument("--force", action="store_true", help="replace regions that are there")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
@@ -63,18 +69,8 @@ def add_image_features(corpora: Any) -> None:
     parser.set_defaults(prepare=_prepare_image_features, table=_table)
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = _count(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be at least 1, got 0")
-    return value
+def _grid(text: str) -> tuple[int, int] | int:
+    return 0 if text == "0" else parse_grid(text)
 
 
 def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.build_options import add_build_options, add_output_options, build_options, progress_bar
+from fairseq_vgs.cli.region_options import add_region_options
 
 LIBRISPEECH = """\
 LibriSpeech as it is unpacked (SUBSET/SPEAKER/CHAPTER/*.flac and *.trans.txt): audio lists with speakers and
 transcripts. Without --subset, train-* becomes train, dev-clean valid, test-clean test, dev-other valid_other
 and test-other test_other, as far as they are there.
+"""
+LIBRISPEECH_EXAMPLES = """\
+examples:
+  fairseq-vgs prepare librispeech LibriSpeech DATA
+  fairseq-vgs prepare librispeech LibriSpeech DATA --subset dev-clean=valid --abx-items dev-clean.item
 """
 LEXTEST = """\
 CDI-Lextest or COCO-Lextest as it is cloned (github.com/SPEECHCOG/CDI_lextest, COCO_lextest): its recordings
@@ -27,13 +33,23 @@ Recordings and pictures of your own: a table (.csv, .tsv or .jsonl) with the col
 like, speaker, text and split. Paths start from the table's folder and must stay below it. Without splits,
 images are divided; copies of a picture or a recording stay in one split.
 """
+PAIRS_EXAMPLES = """\
+examples:
+  fairseq-vgs prepare pairs MINE.csv DATA
+  fairseq-vgs prepare pairs MINE.csv DATA --audio-root RECORDINGS --image-root PHOTOS --pack zip
+  fairseq-vgs prepare pairs MINE.tsv DATA --audio-column clip --regions efficientnet --grid 3
+"""
 COLUMNS = ("audio", "image", "speaker", "text", "split")
 
 
 def add_librispeech(corpora: Any) -> None:
     """Add ``prepare librispeech``."""
     parser = _add(
-        corpora, "librispeech", "LibriSpeech: speech alone, with speakers and transcripts", LIBRISPEECH
+        corpora,
+        "librispeech",
+        "LibriSpeech: speech alone, with speakers and transcripts",
+        LIBRISPEECH,
+        LIBRISPEECH_EXAMPLES,
     )
     parser.add_argument("librispeech_dir", type=Path, metavar="LIBRISPEECH", help="folder of the subsets")
     add_build_options(parser)
@@ -52,8 +68,7 @@ def add_librispeech(corpora: Any) -> None:
 
 def add_lextest(corpora: Any) -> None:
     """Add ``prepare lextest``."""
-    parser = _add(corpora, "lextest", "CDI-Lextest, COCO-Lextest: single words", LEXTEST)
-    parser.epilog = LEXTEST_EXAMPLES
+    parser = _add(corpora, "lextest", "CDI-Lextest, COCO-Lextest: single words", LEXTEST, LEXTEST_EXAMPLES)
     parser.add_argument(
         "lextest_dir", type=Path, metavar="LEXTEST", help="the repository, or the folder of its recordings"
     )
@@ -64,7 +79,11 @@ def add_lextest(corpora: Any) -> None:
 def add_pairs(corpora: Any) -> None:
     """Add ``prepare pairs``."""
     parser = _add(
-        corpora, "pairs", "your own recordings and pictures, listed in a CSV, TSV or JSONL file", PAIRS
+        corpora,
+        "pairs",
+        "your own recordings and pictures, listed in a CSV, TSV or JSONL file",
+        PAIRS,
+        PAIRS_EXAMPLES,
     )
     parser.add_argument("pairs_table", type=Path, metavar="TABLE", help=".csv, .tsv or .jsonl file")
     add_build_options(parser)
@@ -79,7 +98,7 @@ def add_pairs(corpora: Any) -> None:
             f"--{column}-column",
             default=column,
             metavar="NAME",
-            help="its name in TABLE (default: %(default)s)",
+            help=f"header of the column of TABLE that holds the {column} (default: %(default)s)",
         )
     parser.add_argument(
         "--keep-together",
@@ -93,15 +112,31 @@ def add_pairs(corpora: Any) -> None:
             f"--{split}-share",
             type=float,
             default=0.1,
+            metavar="SHARE",
             help=f"share of images for {split} (default: %(default)s)",
         )
-    parser.add_argument("--seed", type=int, default=1, help="seed of the splits (default: %(default)s)")
+    parser.add_argument(
+        "--extra-split",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a split of TABLE whose name does not begin with train, valid, dev, val or test; repeat for "
+        "more",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="seed of the splits (default: %(default)s)"
+    )
+    add_region_options(parser)
     parser.set_defaults(prepare=_prepare_pairs)
 
 
-def _add(corpora: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+def _add(corpora: Any, name: str, summary: str, description: str, examples: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = corpora.add_parser(
-        name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=summary,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser
 
@@ -136,6 +171,7 @@ def _prepare_pairs(args: argparse.Namespace) -> dict[str, object]:
         valid_share=args.valid_share,
         test_share=args.test_share,
         keep_together=tuple(args.keep_together),
+        extra_splits=tuple(args.extra_split),
         seed=args.seed,
     )
     with progress_bar("files") as progress:

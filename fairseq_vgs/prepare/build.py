@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,11 +17,12 @@ from fairseq_vgs.prepare.archive import KINDS, SHARD_BYTES
 from fairseq_vgs.prepare.build_media import MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build_tables import Built, summarize, write_folder
 from fairseq_vgs.prepare.corpus import Corpus
-from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_any
+from fairseq_vgs.prepare.corpus_check import corpus_faults, path_problem, raise_any
 from fairseq_vgs.prepare.medium import PICTURES, SPEECH, Medium, Problem
 from fairseq_vgs.prepare.output import refuse_output, write_summary
 from fairseq_vgs.prepare.parallel import Progress
 from fairseq_vgs.prepare.recording import resampler
+from fairseq_vgs.prepare.regions_pictures import PARTIAL_NAMES, PictureRegions
 from fairseq_vgs.prepare.stamps import Exclusions
 from fairseq_vgs.prepare.work import Finished, WorkFolder, open_work
 
@@ -53,6 +54,7 @@ class BuildOptions:
         force: replace ``output`` if this package made it.
         jobs: number of threads; the result does not depend on it.
         shard_bytes: size of the archives.
+        regions: compute region features of the pictures; None: none.
     """
 
     convert: str = AUTO
@@ -62,6 +64,7 @@ class BuildOptions:
     force: bool = False
     jobs: int = 1
     shard_bytes: int = SHARD_BYTES
+    regions: PictureRegions | None = None
 
     def __post_init__(self) -> None:
         """Refuses unknown values."""
@@ -78,6 +81,7 @@ def build_folder(
     output: Path,
     *,
     options: BuildOptions,
+    faults: Sequence[Fault] = (),
     progress: Progress | None = None,
     command: str = "",
     settings: Mapping[str, object] | None = None,
@@ -86,25 +90,31 @@ def build_folder(
 ) -> dict[str, object]:
     """Builds a data folder and returns its summary.
 
+    Entries that are faulty or whose files are missing do not keep the other files from being looked at, so
+    that one run lists everything.
+
     Args:
         corpus: what a reader found.
         output: the folder to make.
         options: how to build it.
-        progress: called with (files done, files in all); files are looked at once and worked on once.
+        faults: of the corpus' lists, as its reader found them.
+        progress: called with (files done, files in all); files are looked at once and worked on once, and
+            pictures once more where their regions are computed.
         command: for the summary.
         settings: of the corpus' own options, for the summary.
         arrange: gives splits and groups that depend on the media.
         finish: adds further files to the folder.
 
     Raises:
-        ManifestError: all faults of the corpus' names; or all media that are missing; or all that cannot be
-            used. ``output`` is then not made, and finished work is kept for the next run.
+        ManifestError: all faults of the corpus' lists and names, of missing media and of media that cannot
+            be used. ``output`` is then not made, and finished work is kept for the next run.
     """
     refuse_output(output, force=options.force)
-    raise_any(corpus_faults(corpus, needs_splits=arrange is None))
-    steps = _Steps(progress, total=2 * (len(corpus.captions) + len(corpus.pictures)))
+    listed = _listed_faults(corpus, options, faults, needs_splits=arrange is None)
+    n_looks = 3 if options.regions is not None else 2
+    steps = _Steps(progress, total=2 * len(corpus.captions) + n_looks * len(corpus.pictures))
     exclusions = Exclusions({reason: list(names) for reason, names in corpus.excluded.items()})
-    plan = _plan(corpus, options, exclusions, steps)
+    plan = _plan(corpus, options, listed, steps)
     with open_work(output, plan.key(), force=options.force) as work:
         built = _build_media(plan, work, exclusions, steps)
         if arrange is not None:
@@ -112,7 +122,9 @@ def build_folder(
                 {path: item.sha256 for path, item in done.items()} for done in (built.speech, built.pictures)
             ]
             built = replace(built, corpus=arrange(built.corpus, *prints))
+        work.clear(keep=(SPEECH, PICTURES, *(PARTIAL_NAMES if options.regions is not None else ())))
         write_folder(work.data, output, built, relative_root=options.relative_root)
+        regions = _compute_regions(corpus, built, work, options, steps)
         summary = {
             "corpus": corpus.name,
             "command": command,
@@ -121,6 +133,7 @@ def build_folder(
             "resampler": resampler() if plan.converts else None,
             "excluded": exclusions.summary(),
             "checksums": dict(corpus.checksums),
+            **regions,
             **(finish(work.data) if finish is not None else {}),
         }
         write_summary(work.data, summary, force=True)
@@ -128,12 +141,33 @@ def build_folder(
     return summary
 
 
+def _listed_faults(
+    corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], *, needs_splits: bool
+) -> tuple[Fault, ...]:
+    """Returns what is wrong before any media are looked at; raises where none can be."""
+    found = list(faults)
+    if corpus.captions or not faults:
+        found += corpus_faults(corpus, needs_splits=needs_splits)
+    if options.regions is not None:
+        if not corpus.pictures:
+            found.append(Fault("--regions", "needs pictures to compute them from, got none; give --images"))
+        found += options.regions.faults(corpus.pictures)
+    roots = {corpus.audio_root, *((corpus.image_root,) if corpus.pictures else ())}
+    # Readers look for some of these faults themselves.
+    unique = tuple(dict.fromkeys(found))
+    if not corpus.captions or not all(root.is_dir() for root in roots):
+        raise_any(unique)
+    return unique
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be done: the media that are there, and how they are stored."""
+    """What is to be done: the media that are there, and how they are stored; and what is wrong so far."""
 
     corpus: Corpus
     options: BuildOptions
+    faults: Sequence[Fault]
+    missing: Sequence[Problem]
     converts: bool
     speech: Sequence[Medium]
     pictures: Sequence[Medium]
@@ -171,9 +205,14 @@ class _Steps:
         return advance
 
 
-def _plan(corpus: Corpus, options: BuildOptions, exclusions: Exclusions, steps: _Steps) -> _Plan:
+def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps: _Steps) -> _Plan:
     speech = [Medium(SPEECH, caption.audio, caption.audio, caption.place) for caption in corpus.captions]
     pictures = [Medium(PICTURES, item.path, item.path, item.place) for item in corpus.pictures]
+    if faults:
+        # What leads out of the roots is not opened, not even to look at it.
+        speech, pictures = (
+            [medium for medium in media if not path_problem(medium.path)] for media in (speech, pictures)
+        )
     rates = options.convert == AUTO
     seen_speech, missing_speech = survey(
         corpus.audio_root, speech, rates=rates, jobs=options.jobs, progress=steps.next(len(speech))
@@ -188,23 +227,35 @@ def _plan(corpus: Corpus, options: BuildOptions, exclusions: Exclusions, steps: 
         if media and len(problems) == len(media):
             expected = f"must hold the {len(media)} files that the corpus lists, the first being"
             step = "correct the folder"
-            raise ManifestError(Fault(str(root), f"{expected} {media[0].path!r}, got none of them; {step}"))
-    _report([*missing_speech, *missing_pictures], options, exclusions)
+            got = Fault(str(root), f"{expected} {media[0].path!r}, got none of them; {step}")
+            raise ManifestError([*faults, got])
+    missing = [*missing_speech, *missing_pictures]
+    _announce([*faults, *([] if options.skip_bad else [problem.fault() for problem in missing])])
     found = {look.rate for look in seen_speech.values()} - {None, SAMPLE_RATE}
     converts = options.convert == ALWAYS or (rates and bool(found))
     if options.relative_root and not converts and not options.pack:
         expected = "--relative-root: needs recordings in the folder itself, got recordings that stay in place"
-        raise ManifestError(Fault(str(corpus.audio_root), f"{expected}; add --convert always or --pack"))
+        got = Fault(str(corpus.audio_root), f"{expected}; add --convert always or --pack")
+        raise ManifestError([*faults, got])
     speech = [medium for medium in speech if medium.path in seen_speech]
     return _Plan(
         corpus,
         options,
+        faults,
+        missing,
         converts,
         _as_flac(speech) if converts else speech,
         [medium for medium in pictures if medium.path in seen_pictures],
         seen_speech,
         seen_pictures,
     )
+
+
+def _announce(faults: Sequence[Fault]) -> None:
+    """Says at once what will be listed after all media were looked at, which may take hours."""
+    if faults:
+        more = f" and {len(faults) - 1:,} more" if len(faults) > 1 else ""
+        logger.warning("%s%s; looking at all other files before everything is listed", faults[0], more)
 
 
 def _as_flac(speech: Sequence[Medium]) -> list[Medium]:
@@ -233,7 +284,7 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
     )
     if builder.n_reused:
         logger.info("%d files were finished by an earlier run", builder.n_reused)
-    _report([*bad_speech, *bad_pictures], options, exclusions)
+    _report([*plan.missing, *bad_speech, *bad_pictures], plan, exclusions)
     return Built(
         _usable(corpus, speech, pictures, exclusions),
         {medium.path: medium.target for medium in plan.speech},
@@ -245,12 +296,24 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
     )
 
 
-def _report(problems: Iterable[Problem], options: BuildOptions, exclusions: Exclusions) -> None:
-    """Notes media that cannot be used, or raises them."""
-    if not options.skip_bad:
-        raise_any(problem.fault() for problem in problems)
+def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) -> None:
+    """Raises all faults; notes media that cannot be used where those are left out."""
+    raise_any([*plan.faults, *([] if plan.options.skip_bad else [problem.fault() for problem in problems])])
     for problem in problems:
         exclusions.add(problem.reason, problem.medium.path)
+
+
+def _compute_regions(
+    corpus: Corpus, built: Built, work: WorkFolder, options: BuildOptions, steps: _Steps
+) -> dict[str, object]:
+    """Computes region features if wanted; returns what to add to the summary."""
+    if options.regions is None:
+        return {}
+    kept = {picture.image_id for picture in built.corpus.pictures}
+    left_out = {picture.image_id for picture in corpus.pictures} - kept
+    progress = steps.next(len(kept))
+    regions = options.regions.compute(work.data, left_out=left_out, jobs=options.jobs, progress=progress)
+    return {"regions": regions}
 
 
 def _usable(

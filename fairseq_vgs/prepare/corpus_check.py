@@ -21,6 +21,14 @@ def raise_any(faults: Iterable[Fault]) -> None:
         raise ManifestError(found)
 
 
+def raise_or_collect(found: Iterable[Fault], faults: list[Fault] | None) -> None:
+    """Raises ``ManifestError`` with all faults, or adds them to a list that goes on to ``build_folder``."""
+    if faults is None:
+        raise_any(found)
+    else:
+        faults.extend(found)
+
+
 def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
     """Yields everything that the tables of a data folder could not hold, or not tell apart.
 
@@ -38,7 +46,7 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
     for caption in corpus.captions:
         place = caption.place or caption.audio
         yield from names.faults(caption.audio, place)
-        if problem := _path_problem(caption.audio):
+        if problem := path_problem(caption.audio):
             yield fault(place, f"audio path {problem}", caption.audio, "rename the file")
         if known and caption.image and caption.image not in known:
             yield fault(place, "image must be one of the corpus' pictures", caption.image, "correct the list")
@@ -52,7 +60,7 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
         yield from ids.faults(picture.image_id, place)
         if problem := _text_problem(picture.image_id):
             yield fault(place, f"image id {problem}", picture.image_id, "rename the picture")
-        if problem := _path_problem(picture.path):
+        if problem := path_problem(picture.path):
             yield fault(place, f"picture path {problem}", picture.path, "rename the file")
 
 
@@ -100,7 +108,8 @@ def _text_problem(text: str) -> str | None:
     return None
 
 
-def _path_problem(path: str) -> str | None:
+def path_problem(path: str) -> str | None:
+    """Returns why a table cannot hold this path below a root, or None."""
     if problem := _text_problem(path):
         return problem
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from fairseq_vgs.manifest import Fault, ManifestError, fault
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_any
+from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_or_collect
 from fairseq_vgs.prepare.output import command_line
 from fairseq_vgs.prepare.parallel import Progress
 from fairseq_vgs.prepare.published import read_corpus_lines, read_published
@@ -84,17 +84,21 @@ def prepare_flickr8k(
         ManifestError: faulty lists, recordings or pictures: all of them.
     """
     config = config or Flickr8kConfig()
+    faults: list[Fault] = []
     return build_folder(
-        read_flickr8k(folder, config=config),
+        read_flickr8k(folder, config=config, faults=faults),
         output,
         options=options or BuildOptions(),
+        faults=faults,
         progress=progress,
         command=command_line("flickr8k", "FLICKR8K OUTPUT", {}),
         settings={"pictures": config.pictures},
     )
 
 
-def read_flickr8k(folder: Path, *, config: Flickr8kConfig | None = None) -> Corpus:
+def read_flickr8k(
+    folder: Path, *, config: Flickr8kConfig | None = None, faults: list[Fault] | None = None
+) -> Corpus:
     """Reads which recordings and pictures there are.
 
     A picture's id is its file's name without ending.
@@ -102,6 +106,7 @@ def read_flickr8k(folder: Path, *, config: Flickr8kConfig | None = None) -> Corp
     Args:
         folder: the folder of ``flickr_audio``, ``Flickr8k_text`` and ``Flicker8k_Dataset``.
         config: what to make of it.
+        faults: gets the faults of the lists, which are raised otherwise.
 
     Raises:
         ManifestError: all faults of the lists.
@@ -143,7 +148,7 @@ def read_flickr8k(folder: Path, *, config: Flickr8kConfig | None = None) -> Corp
     )
     if captions or not lists.faults:
         lists.faults.extend(corpus_faults(corpus, needs_splits=True))
-    raise_any(lists.faults)
+    raise_or_collect(lists.faults, faults)
     if unused := sorted(faulty.difference(excluded.get(NAMED_FAULTY, ()))):
         logger.warning("%s names recordings that the corpus does not list: %s", config.faulty, unused)
     _log_notes(captions, has_texts=text is not None)

@@ -16,7 +16,7 @@ from fairseq_vgs.manifest import Fault, ManifestError, fault
 from fairseq_vgs.manifest.parsing import read_lines
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus
-from fairseq_vgs.prepare.corpus_check import raise_any, split_problem
+from fairseq_vgs.prepare.corpus_check import raise_any, raise_or_collect, split_problem
 from fairseq_vgs.prepare.items import ITEM_HEADER
 from fairseq_vgs.prepare.output import command_line
 from fairseq_vgs.prepare.parallel import Progress
@@ -86,10 +86,11 @@ def prepare_librispeech(
         ManifestError: faulty layout, transcripts, items or recordings: all of them.
     """
     config = config or LibrispeechConfig()
-    corpus = read_librispeech(folder, subsets=config.subsets)
+    faults: list[Fault] = []
+    corpus = read_librispeech(folder, subsets=config.subsets, faults=faults)
     items = config.abx_items
     if items is not None:
-        raise_any(_item_faults(items, {PurePosixPath(caption.audio).stem for caption in corpus.captions}))
+        faults += _item_faults(items, {PurePosixPath(caption.audio).stem for caption in corpus.captions})
 
     def finish(data: Path) -> Mapping[str, object]:
         if items is None:
@@ -102,6 +103,7 @@ def prepare_librispeech(
         corpus,
         output,
         options=options or BuildOptions(),
+        faults=faults,
         progress=progress,
         command=command_line("librispeech", "LIBRISPEECH OUTPUT", {}),
         settings=settings,
@@ -109,7 +111,9 @@ def prepare_librispeech(
     )
 
 
-def read_librispeech(folder: Path, *, subsets: Mapping[str, str] | None = None) -> Corpus:
+def read_librispeech(
+    folder: Path, *, subsets: Mapping[str, str] | None = None, faults: list[Fault] | None = None
+) -> Corpus:
     """Reads which recordings there are, who speaks and what is said.
 
     Utterances that only the transcripts name are listed too, so that their missing recordings are found.
@@ -117,33 +121,34 @@ def read_librispeech(folder: Path, *, subsets: Mapping[str, str] | None = None) 
     Args:
         folder: the folder of the subsets, or the one that it was unpacked in.
         subsets: split of each subset to take; None or empty: all that are there, by their names.
+        faults: gets the faults of layout and transcripts, which are raised otherwise.
 
     Raises:
-        ManifestError: all faults of layout and transcripts.
+        ManifestError: there is no such folder, or all faults.
     """
     root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
     if not root.is_dir():
         raise ManifestError(Fault(str(folder), "must be the folder of LibriSpeech's subsets, got none"))
-    found = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
-    faults: list[Fault] = []
+    known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
+    found: list[Fault] = []
     for subset in subsets or ():
         if not (root / subset).is_dir():
             names = ", ".join(path.name for path in _folders(root)) or "none"
-            faults.append(fault(f"--subset {subset}", f"must be one of {names}", subset, "check the folder"))
-    taken = {subset: split for subset, split in (subsets or found).items() if (root / subset).is_dir()}
-    if not taken and not faults:
+            found.append(fault(f"--subset {subset}", f"must be one of {names}", subset, "check the folder"))
+    taken = {subset: split for subset, split in (subsets or known).items() if (root / subset).is_dir()}
+    if not taken and not found:
         expected = "must hold subsets such as train-clean-100 or dev-clean, got none"
-        faults.append(Fault(str(root), f"{expected}; check the folder, or name them with --subset"))
+        found.append(Fault(str(root), f"{expected}; check the folder, or name them with --subset"))
     captions: list[Caption] = []
     for subset, split in taken.items():
         chapters = [chapter for speaker in _folders(root / subset) for chapter in _folders(speaker)]
         before = len(captions)
         for chapter in chapters:
-            captions.extend(_read_chapter(chapter, root, split, faults))
-        if len(captions) == before and not faults:
+            captions.extend(_read_chapter(chapter, root, split, found))
+        if len(captions) == before and not found:
             expected = "must hold SPEAKER/CHAPTER/*.flac, got no recording"
-            faults.append(Fault(str(root / subset), f"{expected}; unpack it again"))
-    raise_any(faults)
+            found.append(Fault(str(root / subset), f"{expected}; unpack it again"))
+    raise_or_collect(found, faults)
     return Corpus("librispeech", audio_root=root, image_root=root, captions=captions)
 
 

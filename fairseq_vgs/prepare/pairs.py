@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from fairseq_vgs.manifest import Fault, fault
+from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpus_check import raise_any
+from fairseq_vgs.prepare.corpus_check import raise_any, raise_or_collect
 from fairseq_vgs.prepare.output import command_line
 from fairseq_vgs.prepare.parallel import Progress
 from fairseq_vgs.prepare.split import SPLITS, connected_groups, split_by_group
@@ -39,6 +41,7 @@ class PairsConfig:
         valid_share: share of images for valid.
         test_share: share of images for test.
         keep_together: ``text``, ``speaker``: what images must not share across splits, beside copies.
+        extra_splits: names of splits in the table that do not begin as train, valid and test do.
         seed: another seed gives another division.
     """
 
@@ -48,6 +51,7 @@ class PairsConfig:
     valid_share: float = 0.1
     test_share: float = 0.1
     keep_together: tuple[str, ...] = ()
+    extra_splits: tuple[str, ...] = ()
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -73,10 +77,11 @@ class PairsConfig:
         chosen = {
             name: value
             for name, value in asdict(self).items()
-            if name not in ("audio_root", "image_root", "columns") and value != default[name]
+            if name not in ("audio_root", "image_root", "columns", "extra_splits") and value != default[name]
         }
         columns = {f"{name}_column": value for name, value in self.columns.items() if name != value}
-        return {**columns, **chosen, "seed": self.seed}
+        extra = {"extra_split": self.extra_splits} if self.extra_splits else {}
+        return {**columns, **extra, **chosen, "seed": self.seed}
 
 
 def prepare_pairs(
@@ -103,7 +108,8 @@ def prepare_pairs(
         ManifestError: all faults of the table, or of its media.
     """
     config = config or PairsConfig()
-    corpus = read_pairs_table(table, config=config)
+    faults: list[Fault] = []
+    corpus = read_pairs_table(table, config=config, faults=faults)
 
     def arrange(usable: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:
         grouped = group_copies(usable, pictures)
@@ -115,6 +121,7 @@ def prepare_pairs(
         corpus,
         output,
         options=options or BuildOptions(),
+        faults=faults,
         progress=progress,
         command=command_line("pairs", "TABLE OUTPUT", settings),
         settings=settings,
@@ -122,44 +129,70 @@ def prepare_pairs(
     )
 
 
-def read_pairs_table(table: Path, *, config: PairsConfig) -> Corpus:
+def read_pairs_table(table: Path, *, config: PairsConfig, faults: list[Fault] | None = None) -> Corpus:
     """Reads a user's table; captions have no split where it has none.
 
+    Args:
+        table: the table.
+        config: how to read it.
+        faults: gets the faults of lines, which are raised otherwise.
+
     Raises:
-        ManifestError: all faults of the table.
+        ManifestError: the table cannot be read, or all its faults.
     """
+    found: list[Fault] = []
     columns = {column: config.columns.get(column, column) for column in COLUMNS}
-    rows = read_table(table, columns, required=REQUIRED)
+    rows = read_table(table, columns, required=REQUIRED, faults=found)
     audio_root, image_root = (
         (table.parent if root is None else root).absolute() for root in (config.audio_root, config.image_root)
     )
-    faults: list[Fault] = []
     captions: list[Caption] = []
     pictures: dict[str, Picture] = {}
     for row in rows:
-        audio = _below(audio_root, row, "audio", faults)
-        image = _below(image_root, row, "image", faults) if row.fields.get("image") else ""
+        audio = _below(audio_root, row, "audio", found)
+        image = _below(image_root, row, "image", found) if row.fields.get("image") else ""
         if audio is None or image is None:
             continue
         if image:
             pictures.setdefault(image, Picture(image, image, place=row.place))
-        split = row.fields.get("split", "")
         captions.append(
             Caption(
                 audio,
-                OTHER_NAMES.get(split, split),
+                standard_split(row.fields.get("split", ""), extra=config.extra_splits),
                 image=image,
                 speaker=row.fields.get("speaker", ""),
                 text=row.fields.get("text", ""),
                 place=row.place,
             )
         )
-    if any(caption.split for caption in captions):
+    found.extend(_split_faults(captions, extra=config.extra_splits))
+    raise_or_collect(found, faults)
+    return Corpus("pairs", audio_root, image_root, captions, tuple(pictures.values()))
+
+
+def standard_split(name: str, *, extra: Collection[str] = ()) -> str:
+    """Returns a split's name here: ``dev`` and ``val_seen`` are ``valid`` and ``valid_seen``."""
+    role = split_role(name)
+    return name if name in extra else OTHER_NAMES.get(role, role) + name[len(role) :]
+
+
+def _split_faults(captions: Sequence[Caption], *, extra: Collection[str]) -> Iterator[Fault]:
+    uses = Counter(caption.split for caption in captions)
+    firsts = {caption.split: caption.place for caption in reversed(captions)}
+    for split, count in uses.items():
+        if split and split not in extra and split_role(split) not in SPLITS:
+            near = difflib.get_close_matches(split.lower(), (*SPLITS, *OTHER_NAMES), n=1)
+            did_you_mean = f"did you mean {near[0]!r}? Correct it" if near else "correct it"
+            noun = "line" if count == 1 else "lines"
+            expected = f"split must be train, valid, test, or begin so, as in test_seen ({count:,} {noun})"
+            step = f"{did_you_mean}, or allow it with --extra-split {split}"
+            yield fault(firsts[split], expected, split, step)
+    if any(uses) and uses[""]:
         expected = "split must be named in every line or in none"
         step = "fill it in, or take splits from no column with --split-column NONE"
-        faults.extend(fault(caption.place, expected, "", step) for caption in captions if not caption.split)
-    raise_any(faults)
-    return Corpus("pairs", audio_root, image_root, captions, tuple(pictures.values()))
+        for caption in captions:
+            if not caption.split:
+                yield fault(caption.place, expected, "", step)
 
 
 def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from fairseq_vgs.manifest import Fault, ManifestError, fault
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_any
+from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_or_collect
 from fairseq_vgs.prepare.json_entries import UNPACK_AGAIN, TextFields, read_entries
 from fairseq_vgs.prepare.output import command_line
 from fairseq_vgs.prepare.parallel import Progress
@@ -66,17 +66,19 @@ def prepare_places(
     Raises:
         ManifestError: faulty lists, recordings or pictures: all of them.
     """
+    faults: list[Fault] = []
     return build_folder(
-        read_places(folder, config=config),
+        read_places(folder, config=config, faults=faults),
         output,
         options=options or BuildOptions(),
+        faults=faults,
         progress=progress,
         command=command_line("places", "PLACES_AUDIO OUTPUT", {}),
         settings={"pictures": config.images is not None},
     )
 
 
-def read_places(folder: Path, *, config: PlacesConfig) -> Corpus:
+def read_places(folder: Path, *, config: PlacesConfig, faults: list[Fault] | None = None) -> Corpus:
     """Reads which recordings and pictures there are.
 
     A picture's id is its path, as region features have it (``b/badlands/gsun_0123.jpg``). The files' own base
@@ -85,6 +87,7 @@ def read_places(folder: Path, *, config: PlacesConfig) -> Corpus:
     Args:
         folder: the folder of ``wavs``, or the one that it was unpacked in.
         config: what to make of it.
+        faults: gets the faults of the lists, which are raised otherwise.
 
     Raises:
         ManifestError: all faults of the lists.
@@ -99,14 +102,14 @@ def read_places(folder: Path, *, config: PlacesConfig) -> Corpus:
         optional=("asr_text",),
     )
     captions: list[Caption] = []
-    faults: list[Fault] = []
+    found: list[Fault] = []
     places: dict[str, str] = {}
     for name, split in SPLIT_OF_FILE.items():
-        for caption, utterance in _read_file(metadata / name, split, fields, faults):
+        for caption, utterance in _read_file(metadata / name, split, fields, found):
             first = places.setdefault(utterance, caption.place)
             if first is not caption.place:
                 expected = f"uttid must appear only once (first at {first})"
-                faults.append(fault(caption.place, expected, utterance, UNPACK_AGAIN))
+                found.append(fault(caption.place, expected, utterance, UNPACK_AGAIN))
             captions.append(caption)
     corpus = Corpus(
         "places",
@@ -116,9 +119,9 @@ def read_places(folder: Path, *, config: PlacesConfig) -> Corpus:
         pictures=_pictures(captions) if config.images is not None else (),
     )
     # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
-    if captions or not faults:
-        faults.extend(corpus_faults(corpus, needs_splits=True))
-    raise_any(faults)
+    if captions or not found:
+        found.extend(corpus_faults(corpus, needs_splits=True))
+    raise_or_collect(found, faults)
     if note := fields.note():
         logger.warning("%s", note)
     return corpus

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,7 @@ from fairseq_vgs.manifest import (
 from fairseq_vgs.manifest.fields import identifier, share
 from fairseq_vgs.manifest.media import open_picture
 from fairseq_vgs.manifest.parsing import TableFormat, parse_header, parse_rows, read_lines
+from fairseq_vgs.prepare.corpus import Picture
 from fairseq_vgs.prepare.parallel import Progress, map_in_order
 from fairseq_vgs.prepare.picture import WHITE, pad_to_square
 from fairseq_vgs.prepare.regions_boxes import FloatArray, grid_boxes, region_lines
@@ -42,6 +43,7 @@ from fairseq_vgs.prepare.regions_wanted import read_summary, write_region_summar
 from fairseq_vgs.prepare.regions_writer import REGIONS_HEADER, npy_header
 
 PARTIAL_NAME = ".regions.partial"
+PARTIAL_NAMES = (PARTIAL_NAME, str(Path(PARTIAL_NAME).with_suffix(".json")))
 EDGE_PIXELS = 0.01
 
 
@@ -89,6 +91,50 @@ BOXES = TableFormat(
 
 
 @dataclass(frozen=True)
+class PictureRegions:
+    """Which regions a folder's pictures get while the folder is built; see ``prepare_picture_regions``.
+
+    Attributes:
+        extractor: The network.
+        grid: Rows and columns of the regions, where no boxes are given.
+        boxes: Table of ``BOXES``, or a ``regions.tsv``.
+        batch_size: Regions that the network sees at once.
+    """
+
+    extractor: Extractor
+    grid: tuple[int, int] = (1, 1)
+    boxes: Path | None = None
+    batch_size: int = 16
+
+    def faults(self, pictures: Sequence[Picture]) -> Iterator[Fault]:
+        """Yields what is wrong with the boxes of these pictures, before anything is computed."""
+        if self.boxes is not None:
+            try:
+                boxes = _read_boxes(self.boxes)
+            except ManifestError as error:
+                yield from error.faults
+            else:
+                images = [(picture.image_id, picture.place or picture.path) for picture in pictures]
+                yield from _box_faults(images, boxes)
+
+    def compute(
+        self, folder: Path, *, left_out: Collection[str], jobs: int, progress: Progress | None
+    ) -> dict[str, object]:
+        """Writes the regions into a folder with ``images.tsv``; returns what ``summary.json`` says."""
+        return prepare_picture_regions(
+            folder,
+            self.extractor,
+            grid=self.grid,
+            boxes=self.boxes,
+            left_out=left_out,
+            batch_size=self.batch_size,
+            jobs=jobs,
+            force=True,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
 class _Work:
     """One picture: where it is, and its regions from ``first`` on, which are rows of the features."""
 
@@ -105,6 +151,7 @@ def prepare_picture_regions(
     *,
     grid: tuple[int, int] = (1, 1),
     boxes: Path | None = None,
+    left_out: Collection[str] = (),
     batch_size: int = 16,
     jobs: int = 1,
     force: bool = False,
@@ -117,6 +164,7 @@ def prepare_picture_regions(
         extractor: The network.
         grid: Rows and columns of the regions, where no boxes are given; (1, 1) is the whole picture.
         boxes: Table of ``BOXES``, or a ``regions.tsv``; every picture needs at least one.
+        left_out: Pictures whose boxes are passed over, since the folder does not have them.
         batch_size: Regions that the network sees at once.
         jobs: Threads that decode and cut.
         force: Replace ``regions.npy`` and ``regions.tsv``.
@@ -135,11 +183,11 @@ def prepare_picture_regions(
             raise FileExistsError(f"{path}: already exists; pass --force to replace it")
     summary = read_summary(folder)
     images = read_images(names.images)
-    boxes_of = _read_boxes(boxes) if boxes is not None else None
-    plan = _plan(
-        [(row.image_id, row.path) for row in images.rows],
-        [grid_boxes(*grid)] * len(images.rows) if boxes_of is None else boxes_of,
-    )
+    if boxes is None:
+        boxes_of = dict.fromkeys((row.image_id for row in images.rows), grid_boxes(*grid))
+    else:
+        boxes_of = {name: found for name, found in _read_boxes(boxes).items() if name not in left_out}
+    plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
     n_rows = sum(len(work.boxes) for work in plan)
     key = _key(plan, images.root, extractor)
     with _open_partial(folder / PARTIAL_NAME, key, npy_header(n_rows, extractor.dim)) as file:
@@ -152,7 +200,7 @@ def prepare_picture_regions(
             table.write(REGIONS_HEADER)
             table.writelines(region_lines(work.image_id, work.first, work.boxes) for work in plan)
         (folder / PARTIAL_NAME).replace(names.region_features)
-    (folder / PARTIAL_NAME).with_suffix(".json").unlink()
+    _key_path(folder / PARTIAL_NAME).unlink()
     where = {"boxes": boxes.name} if boxes is not None else {"grid": list(grid)}
     counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
     regions = {**extractor.describe(), **where, **counts}
@@ -160,33 +208,33 @@ def prepare_picture_regions(
     return regions
 
 
-def _plan(
-    images: Sequence[tuple[str, str]], boxes: Sequence[FloatArray] | Mapping[str, FloatArray]
-) -> list[_Work]:
+def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) -> list[_Work]:
     plan = []
-    faults = []
+    placed = [(image_id, f"images.tsv:{line}") for line, (image_id, _) in enumerate(images, start=3)]
+    faults = list(_box_faults(placed, boxes))
     first = 0
-    known = {image_id for image_id, _ in images}
-    if isinstance(boxes, Mapping):
-        faults += [
-            fault("the boxes", "image_id must be in images.tsv", name, "remove its boxes")
-            for name in boxes
-            if name not in known
-        ]
-    for number, (image_id, path) in enumerate(images):
-        place = f"images.tsv:{number + 3}"
-        own = boxes.get(image_id) if isinstance(boxes, Mapping) else boxes[number]
-        if own is None:
-            faults.append(fault(place, "image must have a box in the table of boxes", image_id, "add one"))
-        elif not path:
+    for (image_id, place), (_, path) in zip(placed, images, strict=True):
+        own = boxes.get(image_id)
+        if own is not None and not path:
             what = "path must name a picture, to compute regions from, got none; add it"
             faults.append(Fault(place, what))
-        else:
+        elif own is not None:
             plan.append(_Work(image_id, path, place, first, own))
             first += len(own)
     if faults:
         raise ManifestError(faults)
     return plan
+
+
+def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) -> Iterator[Fault]:
+    """Yields pictures, given with their places, without boxes, and boxes without pictures."""
+    known = {image_id for image_id, _ in images}
+    for name in boxes:
+        if name not in known:
+            yield fault("the boxes", "image_id must be in images.tsv", name, "remove its boxes")
+    for image_id, place in images:
+        if image_id not in boxes:
+            yield fault(place, "image must have a box in the table of boxes", image_id, "add one")
 
 
 def _read_boxes(path: Path) -> dict[str, FloatArray]:
@@ -216,6 +264,10 @@ def _key(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, o
     return {**extractor.describe(), "plan_sha256": digest.hexdigest()}
 
 
+def _key_path(partial: Path) -> Path:
+    return partial.with_suffix(".json")
+
+
 @contextmanager
 def _open_partial(path: Path, key: Mapping[str, object], header: bytes) -> Iterator[BinaryIO]:
     """Gives the features as far as they are; an interruption leaves them for the next call."""
@@ -225,7 +277,7 @@ def _open_partial(path: Path, key: Mapping[str, object], header: bytes) -> Itera
         except OSError as error:
             what = "another run is computing regions of this folder; wait for it, or stop it"
             raise ManifestError(Fault(str(path.parent), what)) from error
-        key_path = path.with_suffix(".json")
+        key_path = _key_path(path)
         text = json.dumps(key, sort_keys=True)
         file.seek(0)
         is_same = key_path.is_file() and key_path.read_text(encoding="utf-8") == text

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from fairseq_vgs.manifest import Fault, ManifestError, fault
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_any
+from fairseq_vgs.prepare.corpus_check import corpus_faults, raise_any, raise_or_collect
 from fairseq_vgs.prepare.json_entries import UNPACK_AGAIN, TextFields, read_entries
 from fairseq_vgs.prepare.output import command_line
 from fairseq_vgs.prepare.parallel import Progress
@@ -93,17 +93,19 @@ def prepare_spokencoco(
         ManifestError: faulty lists, recordings or pictures: all of them.
     """
     settings = {"split": config.split, "pictures": config.images is not None}
+    faults: list[Fault] = []
     return build_folder(
-        read_spokencoco(folder, config=config),
+        read_spokencoco(folder, config=config, faults=faults),
         output,
         options=options or BuildOptions(),
+        faults=faults,
         progress=progress,
         command=command_line("spokencoco", "SPOKENCOCO OUTPUT", {"split": config.split}),
         settings=settings,
     )
 
 
-def read_spokencoco(folder: Path, *, config: SpokencocoConfig) -> Corpus:
+def read_spokencoco(folder: Path, *, config: SpokencocoConfig, faults: list[Fault] | None = None) -> Corpus:
     """Reads which recordings and pictures there are.
 
     A picture's id is its file's name without ending, as region features have it
@@ -112,6 +114,7 @@ def read_spokencoco(folder: Path, *, config: SpokencocoConfig) -> Corpus:
     Args:
         folder: the folder of the JSON files and ``wavs``, or the one that it was unpacked in.
         config: what to make of it.
+        faults: gets the faults of the lists, which are raised otherwise.
 
     Raises:
         ManifestError: all faults of the lists.
@@ -137,7 +140,7 @@ def read_spokencoco(folder: Path, *, config: SpokencocoConfig) -> Corpus:
     # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
     if found.captions or not found.faults:
         found.faults.extend(corpus_faults(corpus, needs_splits=True))
-    raise_any(found.faults)
+    raise_or_collect(found.faults, faults)
     found.log_notes()
     return corpus
 

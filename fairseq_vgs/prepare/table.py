@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_vgs.manifest import Fault, ManifestError, fault
-from fairseq_vgs.prepare.corpus_check import raise_any
+from fairseq_vgs.prepare.corpus_check import raise_or_collect
 
 MAX_FIELD_CHARACTERS = 1 << 24
 
@@ -23,7 +23,9 @@ class TableRow:
     place: str
 
 
-def read_table(path: Path, columns: Mapping[str, str], *, required: Sequence[str]) -> list[TableRow]:
+def read_table(
+    path: Path, columns: Mapping[str, str], *, required: Sequence[str], faults: list[Fault] | None = None
+) -> list[TableRow]:
     """Reads the wanted columns of a table; others are passed over.
 
     ``.csv`` is what spreadsheets write (commas, or semicolons where the header has no comma; quotes),
@@ -33,9 +35,10 @@ def read_table(path: Path, columns: Mapping[str, str], *, required: Sequence[str
         path: the table, UTF-8.
         columns: name in the table of every wanted column.
         required: the columns that must be there; others are empty if they are not.
+        faults: gets the faults of lines, which are raised otherwise.
 
     Raises:
-        ManifestError: all faults.
+        ManifestError: the table cannot be read, or all faults.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -49,11 +52,11 @@ def read_table(path: Path, columns: Mapping[str, str], *, required: Sequence[str
         line = error.object[: error.start].count(b"\n") + 1
         place = f"{path.name}:{line}"
         raise ManifestError(Fault(place, "must be UTF-8 text; save the table as UTF-8")) from error
-    faults: list[Fault] = []
-    rows = list(reader(text, path.name, columns, required, faults))
-    if not rows and not faults:
-        faults.append(Fault(path.name, "must list at least one recording, got none; check the table"))
-    raise_any(faults)
+    found: list[Fault] = []
+    rows = list(reader(text, path.name, columns, required, found))
+    if not rows and not found:
+        found.append(Fault(path.name, "must list at least one recording, got none; check the table"))
+    raise_or_collect(found, faults)
     return rows
 
 

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,6 +82,12 @@ class WorkFolder:
         self.finished[item.kind, item.path] = item
         self._journal.write(json.dumps(asdict(item)) + "\n")
         self._journal.flush()
+
+    def clear(self, *, keep: Collection[str]) -> None:
+        """Removes from ``data`` what a run that stopped near its end left there, except these names."""
+        for path in self.data.iterdir():
+            if path.name not in keep:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def publish(self, output: Path, *, force: bool) -> None:
         """Makes ``data`` the output and removes the rest."""

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.tiny_stamps import make_stamps
 
 from fairseq_vgs.cli import prepare as module
-from fairseq_vgs.cli.main import main
+from fairseq_vgs.cli.main import build_parser, main
 from fairseq_vgs.manifest.check import check_folder
 
 SMALL = ["--objects", "5", "--train-scenes", "4", "--valid-scenes", "2", "--test-scenes", "3"]
@@ -130,6 +133,33 @@ def test_help_names_all_options(corpus: list[str], capsys: pytest.CaptureFixture
         main(["prepare", *corpus, "--help"])
     assert caught.value.code == 0
     assert ("--seed" in capsys.readouterr().out) == bool(corpus)
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of all commands that have no further ones."""
+    nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not nested:
+        yield parser
+    for action in nested:
+        for command in action.choices.values():
+            yield from commands(command)
+
+
+PREPARE = next(
+    action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)
+).choices["prepare"]
+
+
+@pytest.mark.parametrize("command", list(commands(PREPARE)), ids=lambda command: command.prog)
+def test_every_command_has_examples_of_itself_that_can_be_given(command: argparse.ArgumentParser) -> None:
+    text = command.format_help().partition("\nexamples:\n")[2]
+    # What follows several blanks explains the example.
+    examples = [line.strip().split("   ")[0] for line in text.splitlines() if line.strip()]
+    own = [example for example in examples if example.startswith(f"{command.prog} ")]
+    assert own
+    for example in own:
+        args = build_parser().parse_args(shlex.split(example)[1:])
+        assert args.prepare is command.get_default("prepare")
 
 
 def test_prepare_modules_need_neither_torch_nor_fairseq() -> None:

@@ -9,14 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from support.tiny_speech import encode, picture, speech, with_data_length, write
 from support.tiny_stamps import folder_content
 
-from fairseq_vgs.manifest import ManifestError, read_audio_list, read_images, read_pairs, read_utterances
+from fairseq_vgs.manifest import (
+    Fault,
+    ManifestError,
+    read_audio_list,
+    read_images,
+    read_pairs,
+    read_utterances,
+)
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare import build_media
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
+from fairseq_vgs.prepare.regions_pictures import PictureRegions
 
 N_IMAGES = 3
 SPLITS = ("train", "valid", "test")
@@ -158,6 +168,49 @@ def test_interrupted_work_is_reused(
     assert found == reference
 
 
+class Colours:
+    """A network whose feature is the number of a picture's brightest pixel; may stop as if it was killed."""
+
+    dim = 1
+
+    def __init__(self, *, fail_at: int = 0) -> None:
+        self.n_seen, self._fail_at = 0, fail_at
+
+    def describe(self) -> dict[str, object]:
+        return {"format": "colours"}
+
+    def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
+        return np.array([np.asarray(square.convert("L")).argmax() % 256], np.uint8)
+
+    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+        self.n_seen += len(batch)
+        if self._fail_at and self.n_seen >= self._fail_at:
+            raise KeyboardInterrupt
+        return batch.astype(np.float16)
+
+
+def test_interrupted_regions_go_on_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path)
+    build(corpus, tmp_path / "whole", regions=PictureRegions(Colours(), batch_size=1))
+    for name in ("same", "other"):
+        with pytest.raises(KeyboardInterrupt):
+            build(corpus, tmp_path / name, regions=PictureRegions(Colours(fail_at=3), batch_size=1))
+    calls = count_calls(monkeypatch, "decode")
+    network = Colours()
+    summary = build(corpus, tmp_path / "same", regions=PictureRegions(network, batch_size=1))
+    assert (network.n_seen, len(calls)) == (1, 0)
+    assert summary["regions"]["regions"] == 3
+    assert entries(tmp_path / "same") == entries(tmp_path / "whole")
+    assert (tmp_path / "same/regions.npy").read_bytes() == (tmp_path / "whole/regions.npy").read_bytes()
+    # Without regions, and with other splits: what the first run had begun must not be in the way.
+    captions = [replace(caption, split="train") for caption in corpus.captions]
+    build(replace(corpus, captions=captions), tmp_path / "other")
+    assert entries(tmp_path / "other") == ["images.tsv", "summary.json", "train.pairs.tsv", "train.tsv"]
+    assert check_folder(tmp_path / "same") == check_folder(tmp_path / "other") == []
+
+
 def test_a_recording_that_changed_in_between_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +345,7 @@ def test_what_is_no_file_is_a_fault(tmp_path: Path) -> None:
         build(corpus, tmp_path / "out")
 
 
-def test_names_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faulty_names_do_not_hide_faulty_media(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     corpus = make_corpus(tmp_path)
     first, second = corpus.captions[:2]
     captions = [
@@ -305,12 +358,40 @@ def test_names_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.M
         replace(second, audio="c.wav", split="", place="list:7"),
         replace(second, audio="a.zip:0:20", place="list:8"),
     ]
-    calls = count_calls(monkeypatch, "decode")
+    (tmp_path / "audio" / second.audio).write_bytes(b"")
+    write(tmp_path / "escape.wav", b"")
     with pytest.raises(ManifestError) as caught:
         build(replace(corpus, captions=captions), tmp_path / "out")
-    assert [fault.place for fault in caught.value.faults] == [f"list:{number}" for number in range(1, 9)]
-    assert calls == []
-    assert entries(tmp_path) == ["audio", "pictures"]
+    places = [f"list:{number}" for number in range(1, 9)]
+    # Beside the names: a file that is missing, one that is empty; none that is not below the root.
+    assert [fault.place for fault in caught.value.faults] == [*places, "list:7", "list:6"]
+    assert "no such file" in str(caught.value.faults[-2])
+    assert "empty file" in str(caught.value.faults[-1])
+    assert "list:1: audio path must stay below the root" in caplog.text
+    assert "and 8 more; looking at all other files before everything is listed" in caplog.text
+    assert entries(tmp_path) == [".out.work", "audio", "escape.wav", "pictures"]
+
+
+def test_missing_files_do_not_hide_faulty_ones(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path)
+    spoil(corpus)
+    (corpus.audio_root / corpus.captions[5].audio).unlink()
+    (corpus.image_root / corpus.pictures[0].path).unlink()
+    with pytest.raises(ManifestError) as caught:
+        build(corpus, tmp_path / "out")
+    places = ["list:5", "images:0", "list:0", "list:1", "list:2", "list:3", "images:1"]
+    assert [fault.place for fault in caught.value.faults] == places
+    assert not (tmp_path / "out").exists()
+
+
+def test_faults_of_the_lists_are_raised_even_if_faulty_media_are_left_out(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path)
+    (corpus.audio_root / corpus.captions[0].audio).unlink()
+    listed = Fault("list:9", "line must be read")
+    with pytest.raises(ManifestError) as caught:
+        build_folder(corpus, tmp_path / "out", options=BuildOptions(skip_bad=True), faults=[listed])
+    assert caught.value.faults == (listed,)
+    assert not (tmp_path / "out").exists()
 
 
 def test_never_converting_makes_other_rates_a_fault(tmp_path: Path) -> None:

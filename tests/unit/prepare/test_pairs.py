@@ -9,7 +9,7 @@ from support.tiny_speech import encode, picture, speech, write
 from fairseq_vgs.manifest import ManifestError, ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build import BuildOptions
-from fairseq_vgs.prepare.pairs import PairsConfig, prepare_pairs, read_pairs_table
+from fairseq_vgs.prepare.pairs import PairsConfig, prepare_pairs, read_pairs_table, standard_split
 
 N_IMAGES = 10
 
@@ -106,6 +106,56 @@ def test_a_split_must_stand_everywhere_or_nowhere(tmp_path: Path) -> None:
     table.write_text("\n".join([f"{lines[0]},split", f"{lines[1]},train", f"{lines[2]},"]), "utf-8")
     with pytest.raises(ManifestError, match=r"pairs.csv:3: split must be named in every line or in none"):
         prepare(table, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("dev", "valid"), ("val_seen", "valid_seen"), ("training", "train"), ("test-2", "test-2")],
+)
+def test_usual_names_of_splits_are_known(name: str, expected: str) -> None:
+    assert standard_split(name) == expected
+    assert standard_split(name, extra=[name]) == name
+
+
+def test_a_misspelt_split_is_a_fault_that_names_the_nearest(tmp_path: Path) -> None:
+    rows = ["audio,image,split", "a.wav,,trian", "b.wav,,trian", "c.wav,,train", "d.wav,,Test", "e.wav,,qq"]
+    table = write(tmp_path / "t.csv", "\n".join(rows).encode())
+    with pytest.raises(ManifestError) as caught:
+        read_pairs_table(table, config=PairsConfig())
+    trian, test, qq = map(str, caught.value.faults)
+    assert trian.startswith("t.csv:2: split must be train, valid, test, or begin so, as in test_seen (2 li")
+    assert "got 'trian'; did you mean 'train'? Correct it, or allow it with --extra-split trian" in trian
+    assert test.startswith("t.csv:5: ")
+    assert "did you mean 'test'" in test
+    assert qq.endswith("got 'qq'; correct it, or allow it with --extra-split qq")
+    corpus = read_pairs_table(table, config=PairsConfig(extra_splits=("trian", "Test", "qq")))
+    assert [caption.split for caption in corpus.captions] == ["trian", "trian", "train", "Test", "qq"]
+
+
+def test_faulty_lines_do_not_hide_each_other_nor_faulty_media(tmp_path: Path) -> None:
+    write(tmp_path / "empty.wav", b"")
+    write(tmp_path / "good.wav", encode(speech(1)))
+    write(tmp_path / "p.png", picture(1)[:60])
+    rows = [
+        "audio,image,split",
+        "empty.wav,p.png,train",
+        "good.wav,p.png,train",
+        "good.wav,p.png",
+        "../x.wav,p.png,train",
+        "missing.wav,p.png,trian",
+    ]
+    table = write(tmp_path / "t.csv", "\n".join(rows).encode())
+    with pytest.raises(ManifestError) as caught:
+        prepare_pairs(table, tmp_path / "out")
+    assert [(item.place, item.message.partition(", got")[0]) for item in caught.value.faults] == [
+        ("t.csv:4", "line must have the header's 3 fields"),
+        ("t.csv:5", f"audio must be a file below {tmp_path.name}/"),
+        ("t.csv:6", "split must be train, valid, test, or begin so, as in test_seen (1 line)"),
+        ("t.csv:6", "missing.wav: must be a usable recording"),
+        ("t.csv:2", "empty.wav: must be a usable recording"),
+        ("t.csv:2", "p.png: must be a usable picture"),
+    ]
+    assert not (tmp_path / "out").exists()
 
 
 def test_captions_may_lack_pictures_and_texts(tmp_path: Path) -> None:

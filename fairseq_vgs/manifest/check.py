@@ -212,6 +212,9 @@ def _notes(tables: _Tables, audio_prints: Mapping[str, Sequence[str | None]]) ->
     for split in STANDARD_SPLITS:
         if split not in tables.audio:
             yield f"there is no {split}.tsv"
+    if tables.pairs and (tables.regions is None or not tables.regions.rows):
+        step = "add them with fairseq-vgs prepare regions, or train on the pictures themselves"
+        yield f"there are no regions (regions.tsv, regions.npy); {step}"
     if tables.images is not None:
         paired = {row.image_id for pairs in tables.pairs.values() for row in pairs.rows}
         n_unused = sum(row.image_id not in paired for row in tables.images.rows)

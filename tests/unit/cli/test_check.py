@@ -13,6 +13,11 @@ from PIL import Image
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, write_audio_list, write_images, write_pairs
 
+NO_REGIONS = (
+    "there are no regions (regions.tsv, regions.npy); add them with fairseq-vgs prepare regions, "
+    "or train on the pictures themselves"
+)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -33,7 +38,10 @@ def test_a_sound_folder_prints_nothing_on_stdout(folder: Path, capsys: pytest.Ca
     assert main(["check", str(folder)]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"{folder}: no faults in 3 utterances, 3 pairs, 3 images, 0 regions\n"
+    assert captured.err.splitlines() == [
+        f"note: {NO_REGIONS}",
+        f"{folder}: no faults in 3 utterances, 3 pairs, 3 images, 0 regions",
+    ]
 
 
 def test_faults_are_lines_on_stdout(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,8 +50,10 @@ def test_faults_are_lines_on_stdout(folder: Path, capsys: pytest.CaptureFixture[
     assert main(["check", str(folder)]) == 1
     captured = capsys.readouterr()
     assert [line.partition(": ")[0] for line in captured.out.splitlines()] == ["images.tsv:4", "train.tsv:2"]
-    # No terminal, no bar: only the closing line.
-    assert captured.err.splitlines() == [f"{folder}: 2 faults in 3 utterances, 3 pairs, 3 images, 0 regions"]
+    # No terminal, no bar: only the note and the closing line.
+    assert captured.err.splitlines()[1:] == [
+        f"{folder}: 2 faults in 3 utterances, 3 pairs, 3 images, 0 regions"
+    ]
 
 
 def test_without_media_their_content_does_not_matter(
@@ -74,7 +84,7 @@ def test_json_is_one_object_on_stdout(folder: Path, capsys: pytest.CaptureFixtur
     assert result["n_faults"] == 1
     assert result["faults"][0]["place"] == "valid.tsv:2"
     assert "file is missing" in result["faults"][0]["message"]
-    assert result["notes"] == ["images.tsv: 1 of 4 images are in no pair"]
+    assert result["notes"] == [NO_REGIONS, "images.tsv: 1 of 4 images are in no pair"]
     assert result["counts"]["all"] == {"utterances": 3, "pairs": 3, "images": 4, "regions": 0}
     assert "note: images.tsv: 1 of 4 images are in no pair" in captured.err
 

@@ -146,10 +146,9 @@ def scan_stamps(
         for path in set(folder.rglob(f"*{ending}{suffix}")) - with_picture:
             exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
     if not stamps:
-        message = (
-            f"must hold usable pictures with speech, NAME{ending}.ogg, got none; choose another --language"
-        )
-        raise ManifestError(Fault(str(folder), message))
+        left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
+        message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
+        raise ManifestError(Fault(str(folder), f"{message}; choose another --language"))
     return tuple(stamps), exclusions
 
 

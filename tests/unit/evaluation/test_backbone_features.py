@@ -14,7 +14,7 @@ from fairseq_vgs.evaluation.backbone_features import PARTIAL_FEATURES, PARTIAL_S
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.manifest.errors import ManifestError
 from fairseq_vgs.manifest.location import MediaLocation
-from fairseq_vgs.manifest.tables import read_images
+from fairseq_vgs.manifest.tables import read_images, read_regions
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
 
 
@@ -129,6 +129,10 @@ def test_command_line(folder, tmp_path, capsys):
     assert "7 pictures, 9 regions each, 16 dims" in capsys.readouterr().out
     assert main(["prepare", "image-features", str(folder.path), *arguments, "--grid", "5"]) == 1
     assert "--grid: must be at most 4, the backbone's own cells in a row, got" in capsys.readouterr().err
+    assert main(["prepare", "image-features", str(folder.path), *arguments, "--grid", "1x2"]) == 0
+    assert "7 pictures, 2 regions each, 16 dims" in capsys.readouterr().out
+    boxes = [(row.x0, row.y0, row.x1, row.y1) for row in read_regions(folder.regions)[:2]]
+    assert boxes == [(0, 0, 0.5, 1), (0.5, 0, 1, 1)]
 
 
 def test_a_broken_picture_is_named(folder, tmp_path):

@@ -58,13 +58,9 @@ class RegionStore:
         self.table_name = table_name
         self._features: npt.NDArray[Any] | None = None
         self.dim = int(_open(features_path).shape[1])
-        order = np.argsort(regions.image_row, kind="stable")
-        images = regions.image_row[order]
-        kept = np.arange(len(images)) - _offsets(images, n_images)[images] < max_regions
-        self.n_cut = int(np.count_nonzero(~kept))
+        order, self._offsets = _kept(regions.image_row, n_images, max_regions=max_regions)
+        self.n_cut = len(regions.image_row) - len(order)
         """Regions left out because their picture has more than ``max_regions``."""
-        order = order[kept]
-        self._offsets = _offsets(images[kept], n_images)
         self._feature_rows = regions.feature_row[order]
         self._boxes: FloatArray = regions.boxes[order]
 
@@ -165,9 +161,14 @@ def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, ski
     )
 
 
-def _offsets(images: IntArray, n_images: int) -> IntArray:
-    """Return where each picture's regions begin, and their end, [N + 1], in sorted numbers of pictures."""
-    return np.searchsorted(images, np.arange(n_images + 1))
+def _kept(image_row: IntArray, n_images: int, *, max_regions: int) -> tuple[IntArray, IntArray]:
+    """Return the rows to keep, picture by picture, and int64[N + 1] where each picture's begin and end."""
+    order = np.argsort(image_row, kind="stable")
+    n_regions = np.bincount(image_row, minlength=n_images)
+    ends = np.cumsum(n_regions)
+    place = np.arange(len(order)) - np.repeat(ends - n_regions, n_regions)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(n_regions, max_regions))])
+    return order[place < max_regions], offsets
 
 
 def _open(path: Path) -> npt.NDArray[Any]:

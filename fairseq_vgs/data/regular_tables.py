@@ -148,7 +148,7 @@ def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionCol
             if not (box[:, :2] < box[:, 2:]).all():
                 raise IrregularTableError
             boxes.append(np.ascontiguousarray(box, dtype=np.float32))
-    columns = RegionColumns(np.concatenate(image_rows), np.concatenate(feature_rows), np.concatenate(boxes))
+    columns = RegionColumns(_joined(image_rows), _joined(feature_rows), _joined(boxes))
     # Boxes that differ by less than float32 shows are left to the other reader, too.
     if _any_repeated(columns.image_row, columns.feature_row) and _any_repeated(
         columns.image_row, columns.feature_row, *columns.boxes.T
@@ -222,6 +222,12 @@ def _image_rows(image_ids: Sequence[str], index: Mapping[str, int]) -> IntArray:
     if (rows < 0).any():
         raise IrregularTableError
     return rows
+
+
+def _joined(parts: list[Any]) -> Any:
+    joined = np.concatenate(parts)
+    parts.clear()  # not there twice while other columns are joined
+    return joined
 
 
 def _any_repeated(*columns: npt.NDArray[Any]) -> bool:

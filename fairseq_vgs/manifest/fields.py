@@ -160,14 +160,14 @@ def _all_positive_integers(texts: tuple[str, ...]) -> Sequence[int] | None:
 
 def _all_shares(texts: tuple[str, ...]) -> Sequence[float] | None:
     joined = "".join(texts)
-    # Blanks of ASCII are the space and some that cannot be printed.
-    if not (joined.isascii() and joined.isprintable()) or " " in joined or "_" in joined:
+    # Blanks of ASCII are the space and some that cannot be printed; an n is in nan, which has no order.
+    if not (joined.isascii() and joined.isprintable()) or any(mark in joined for mark in " _nN"):
         return None
     try:
         values = list(map(float, texts))
     except ValueError:
         return None
-    return values if all(0.0 <= value <= 1.0 for value in values) else None
+    return values if min(values) >= 0.0 and max(values) <= 1.0 else None
 
 
 _ALL_PLAIN: dict[Callable[[str], Any], Callable[[tuple[str, ...]], Sequence[Any] | None]] = {

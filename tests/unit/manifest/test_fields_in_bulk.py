@@ -33,6 +33,9 @@ PIECES = [
     "_",
     "-",
     ".",
+    "e-1",
+    "nan",
+    "inf",
 ]
 TEXTS = st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map("".join), min_size=1, max_size=4)
 
@@ -62,6 +65,8 @@ def test_the_same_values_and_errors(texts):
     [
         (fields.media_path("path"), ["a/b c.flac", "d.png"]),
         (fields.positive_integer("n"), ["1", "007", "999999999999999999"]),
+        (fields.row_number("row"), ["0", "007"]),
+        (fields.share("x0"), ["0", "1.0", "-0", ".25", "2.5e-1"]),
         (fields.identifier("id"), ["a", "я b"]),
         (fields.optional("speaker"), ["", "x"]),
     ],

@@ -28,6 +28,7 @@ from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, tw
 __all__ = ["Backbone", "BackboneError", "HuggingFaceEncoder", "backbone_size", "read_backbone"]
 
 CONFIG_NAME = "config.json"
+FIRST_TRANSFORMERS = 5  # earlier ones say nothing of weights of other shapes, which then stay fresh
 # The second is what a processor for several modalities saves; its part of that name has the same keys.
 PREPROCESSOR_NAMES = (("preprocessor_config.json", None), ("processor_config.json", "image_processor"))
 # Of config.json: where code, kernels or other files would come from, and what a backbone does not need.
@@ -242,13 +243,14 @@ class HuggingFaceEncoder(ImageTransformer):
 
 
 def _transformers() -> Any:
+    needs = f"hugging_face: needs the package transformers, {FIRST_TRANSFORMERS}.0 or later"
+    step = "install it with pip install 'fairseq_vgs[backbones]'"
     try:
         import transformers
     except (ImportError, OSError, RuntimeError) as error:
-        raise BackboneError(
-            f"hugging_face: needs the package transformers, got {error}; install it with "
-            "pip install 'fairseq_vgs[backbones]'"
-        ) from error
+        raise BackboneError(f"{needs}, got {error}; {step}") from error
+    if int(transformers.__version__.split(".")[0]) < FIRST_TRANSFORMERS:
+        raise BackboneError(f"{needs}, got {transformers.__version__}; {step}")
     return transformers
 
 

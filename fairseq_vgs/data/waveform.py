@@ -5,7 +5,8 @@ Shapes: S samples at 16 kHz, mono.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import io
+import struct
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,12 @@ import soundfile
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
-from fairseq_vgs.manifest.location import MediaLocation, open_media
+from fairseq_vgs.manifest.location import MediaLocation, read_bytes
 from fairseq_vgs.manifest.media import SILENCE_AMPLITUDE
 
 FloatArray = npt.NDArray[np.float32]
 
+_WAV_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
 _NORM_EPSILON = 1e-5  # of torch's layer_norm, which fairseq applies to waveforms
 
 
@@ -46,14 +48,7 @@ def load_waveform(
     """
     n_wanted = n_samples - start if n_wanted is None else n_wanted
     try:
-        with ExitStack() as stack:
-            whole_file = location.offset is None
-            source = str(location.path) if whole_file else stack.enter_context(open_media(location))
-            sound = stack.enter_context(soundfile.SoundFile(source))
-            _check_header(sound, place=place, n_samples=n_samples)
-            if start:
-                sound.seek(start)
-            samples = _decode(sound, n_wanted)
+        samples = _read(location, place=place, n_samples=n_samples, start=start, n_wanted=n_wanted)
     except BadItemError:
         raise
     except ManifestError as error:  # of the archive
@@ -77,27 +72,62 @@ def normalize_waveform(waveform: FloatArray) -> FloatArray:
     return normalized
 
 
-def _decode(sound: soundfile.SoundFile, n_wanted: int) -> FloatArray:
-    """Return float32[S, channels] from where the file stands."""
-    if sound.subtype != "PCM_16":
+def _read(location: MediaLocation, *, place: str, n_samples: int, start: int, n_wanted: int) -> FloatArray:
+    """Return float32[S, channels]."""
+    source: str | io.BytesIO = str(location.path)
+    if location.offset is not None:
+        content = read_bytes(location)
+        whole = _plain_wav(content)
+        if whole is not None:
+            _check_header(len(whole), SAMPLE_RATE, place=place, n_samples=n_samples)
+            return _full_scale(whole[start : start + n_wanted])
+        source = io.BytesIO(content)
+    with soundfile.SoundFile(source) as sound:
+        _check_header(sound.frames, sound.samplerate, place=place, n_samples=n_samples)
+        if start:
+            sound.seek(start)
+        if (
+            sound.subtype == "PCM_16"
+        ):  # half the time for a WAV of which libsndfile does not convert each block
+            return _full_scale(sound.read(n_wanted, dtype="int16", always_2d=True))
         samples: FloatArray = sound.read(n_wanted, dtype="float32", always_2d=True)
         return samples
-    # The same numbers: libsndfile would read blocks of 8 kB to convert them, each by a call into Python where
-    # the bytes are an archive's.
-    whole = sound.read(n_wanted, dtype="int16", always_2d=True)
-    return np.multiply(whole, np.float32(2**-15), dtype=np.float32)
 
 
-def _check_header(sound: soundfile.SoundFile, *, place: str, n_samples: int) -> None:
-    if sound.frames == 0:
+def _plain_wav(content: bytes) -> npt.NDArray[np.int16] | None:
+    """Return int16[S, channels] of a WAV of 16 bits and our rate, a short header and samples, else None.
+
+    libsndfile reads every WAV, but bytes in memory by dozens of calls into Python.
+    """
+    if len(content) < _WAV_HEADER.size:
+        return None
+    riff, n_rest, wave, n_format, kind, n_channels, rate, _, n_frame, n_bits, data, n_data = (
+        _WAV_HEADER.unpack_from(content)
+    )
+    expected = (b"RIFF", b"WAVEfmt ", 16, 1, SAMPLE_RATE, 16, b"data")
+    if (riff, wave, n_format, kind, rate, n_bits, data) != expected:
+        return None
+    if n_rest != len(content) - 8 or n_data != len(content) - _WAV_HEADER.size:
+        return None
+    if not n_channels or n_frame != 2 * n_channels or n_data % n_frame:
+        return None
+    return np.frombuffer(content, dtype="<i2", offset=_WAV_HEADER.size).reshape(-1, n_channels)
+
+
+def _full_scale(steps: npt.NDArray[np.int16]) -> FloatArray:
+    return np.multiply(steps, np.float32(2**-15), dtype=np.float32)
+
+
+def _check_header(n_found: int, rate: int, *, place: str, n_samples: int) -> None:
+    if n_found == 0:
         raise BadItemError(Fault(place, "audio is empty; remove the line or rerun fairseq-vgs prepare"))
-    if sound.samplerate != SAMPLE_RATE:
+    if rate != SAMPLE_RATE:
         expected = f"sample rate must be {SAMPLE_RATE} Hz"
-        raise BadItemError(fault(place, expected, sound.samplerate, "resample the file"))
-    if sound.frames != n_samples:
+        raise BadItemError(fault(place, expected, rate, "resample the file"))
+    if n_found != n_samples:
         expected = f"audio must have the {n_samples} samples of the manifest"
         raise BadItemError(
-            fault(place, expected, sound.frames, "copy the file again, or rerun fairseq-vgs prepare")
+            fault(place, expected, n_found, "copy the file again, or rerun fairseq-vgs prepare")
         )
 
 

@@ -53,9 +53,31 @@ def test_samples_are_those_of_libsndfile(tmp_path, subtype, suffix, channels):
     path = tmp_path / f"a.{suffix}"
     location = write(path, steps, subtype=subtype)
     expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    loaded = load(location, 4000)
-    assert loaded.dtype == np.float32
-    np.testing.assert_array_equal(loaded, expected.mean(axis=1, dtype=np.float32))
+    content = path.read_bytes()
+    (tmp_path / "speech.zip").write_bytes(b"x" * 30 + content + b"y" * 9)
+    for found in (location, MediaLocation(tmp_path / "speech.zip", 30, len(content))):
+        loaded = load(found, 4000)
+        assert loaded.dtype == np.float32
+        np.testing.assert_array_equal(loaded, expected.mean(axis=1, dtype=np.float32))
+        np.testing.assert_array_equal(load(found, 4000, start=70, n_wanted=9), loaded[70:79])
+
+
+@pytest.mark.parametrize("place", range(44))
+@pytest.mark.parametrize("value", [0, 1, 2, 255])
+def test_headers_are_read_as_libsndfile_does(tmp_path, place, value):
+    """Any byte of a WAV's header changed: the same samples or the same fault, in an archive and outside."""
+    path = write(tmp_path / "a.wav", noise(100, seed=9), subtype="PCM_16").path
+    content = bytearray(path.read_bytes())
+    content[place] = value
+    path.write_bytes(content)
+    found = []
+    for location in (MediaLocation(path), MediaLocation(tmp_path / "speech.tar", 0, len(content))):
+        (tmp_path / "speech.tar").write_bytes(content + b"z" * 500)
+        try:
+            found.append(load(location, 100).tolist())
+        except BadItemError as error:
+            found.append(str(error).partition("(Error")[0].replace("speech.tar:0:244", "a.wav"))
+    assert found[0] == found[1]
 
 
 def test_channels_are_averaged(tmp_path):

@@ -98,7 +98,8 @@ def add_pairs(corpora: Any) -> None:
             f"--{column}-column",
             default=column,
             metavar="NAME",
-            help=f"header of the column of TABLE that holds the {column} (default: %(default)s)",
+            help=f"header of the column of TABLE that holds the {column} (default: %(default)s)"
+            + ("; NONE: recordings alone" if column == "image" else ""),
         )
     parser.add_argument(
         "--keep-together",

@@ -145,7 +145,6 @@ class MediaBuilder:
             content = (root / medium.path).read_bytes()
         except OSError as error:
             raise MediumError("unreadable file", error.strerror or type(error).__name__) from error
-        sha256 = hashlib.sha256(content).hexdigest()
         measures: tuple[int, ...]
         stored: bytes | None = content if self._pack else None
         if medium.kind != SPEECH:
@@ -163,6 +162,8 @@ class MediaBuilder:
                 )
             measures = (len(sound.samples),)
         length = 0 if stored is None else len(stored)
+        # of what is converted, not of its source: the same recording may come in two wrappings
+        sha256 = hashlib.sha256(content if stored is None else stored).hexdigest()
         finished = Finished(medium.kind, medium.path, stamp, sha256, measures, length)
         return Outcome(finished, medium.target, stored if self._pack else None)
 

@@ -93,7 +93,8 @@ class _Names:
         first = self._places.setdefault(name, place)
         if first is not place:
             expected = f"{self._what} must appear only once (first at {first})"
-            yield fault(place, expected, name, "remove one of the two")
+            copy = " (a second picture needs a copy of it)" if self._what == "recording" else ""
+            yield fault(place, expected, name, f"remove one of the two{copy}")
 
 
 def _text_problem(text: str) -> str | None:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("audio", "image", "speaker", "text", "split")
 REQUIRED = ("audio", "image")
+NO_COLUMN = "NONE"
 TEXT, SPEAKER = KEEP_TOGETHER = ("text", "speaker")
 OTHER_NAMES = {"training": "train", "dev": "valid", "val": "valid", "validation": "valid", "testing": "test"}
 
@@ -37,7 +38,8 @@ class PairsConfig:
     Attributes:
         audio_root: folder that audio paths start from; None: the table's.
         image_root: folder that image paths start from; None: the table's.
-        columns: name in the table of audio, image, speaker, text and split.
+        columns: name in the table of audio, image, speaker, text and split; image may be ``NONE``: recordings
+            alone.
         valid_share: share of images for valid.
         test_share: share of images for test.
         keep_together: ``text``, ``speaker``: what images must not share across splits, beside copies.
@@ -142,7 +144,8 @@ def read_pairs_table(table: Path, *, config: PairsConfig, faults: list[Fault] | 
     """
     found: list[Fault] = []
     columns = {column: config.columns.get(column, column) for column in COLUMNS}
-    rows = read_table(table, columns, required=REQUIRED, faults=found)
+    required = [column for column in REQUIRED if column != "image" or columns[column] != NO_COLUMN]
+    rows = read_table(table, columns, required=required, faults=found)
     audio_root, image_root = (
         (table.parent if root is None else root).absolute() for root in (config.audio_root, config.image_root)
     )
@@ -189,7 +192,7 @@ def _split_faults(captions: Sequence[Caption], *, extra: Collection[str]) -> Ite
             yield fault(firsts[split], expected, split, step)
     if any(uses) and uses[""]:
         expected = "split must be named in every line or in none"
-        step = "fill it in, or take splits from no column with --split-column NONE"
+        step = f"fill it in, or take splits from no column with --split-column {NO_COLUMN}"
         for caption in captions:
             if not caption.split:
                 yield fault(caption.place, expected, "", step)

@@ -117,6 +117,7 @@ def _header_faults(
     for column in required:
         if columns[column] not in header:
             step = f"rename a column, or name it with --{column}-column"
+            step += " (NONE: recordings alone)" if column == "image" else ""
             yield fault(place, f"header must have a column {columns[column]!r}", ", ".join(header), step)
     for name in sorted({name for name in header if header.count(name) > 1} & set(columns.values())):
         yield Fault(place, f"header has the column {name!r} more than once; keep one of them")

@@ -44,7 +44,7 @@ class Finished:
         kind: ``speech`` or ``pictures``.
         path: the file, below the corpus' root.
         stamp: of the file when it was read.
-        sha256: of its bytes.
+        sha256: of the bytes that a data folder uses: the converted ones where it was converted.
         measures: length in samples; or width and height in pixels.
         length: bytes of what was written for it; 0 where the file itself is used.
         shard: number of the archive that holds it, -1 for none.

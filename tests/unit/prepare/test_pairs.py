@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.tiny_speech import encode, picture, speech, write
 
@@ -27,6 +28,10 @@ def make_table(folder: Path, *, columns: str = "audio,image,speaker,text", extra
 def prepare(table: Path, output: Path, **settings: object) -> dict[str, set[str]]:
     """Prepare a table; return the images of every split."""
     prepare_pairs(table, output, config=PairsConfig(**settings))
+    return images_of(output)
+
+
+def images_of(output: Path) -> dict[str, set[str]]:
     folder = ManifestFolder(output)
     return {split: {pair.image_id for pair in read_pairs(folder.pairs(split))} for split in folder.splits()}
 
@@ -67,6 +72,38 @@ def test_copies_of_recordings_stay_in_one_split(tmp_path: Path) -> None:
     for found in images.values():
         numbers = {int(name[5]) // 2 for name in found}
         assert found == {f"pics/{n}.JPEG" for pair in numbers for n in (2 * pair, 2 * pair + 1)}
+    assert check_folder(tmp_path / "out") == []
+
+
+def test_a_recording_in_two_wrappings_stays_in_one_split(tmp_path: Path) -> None:
+    """Streams have numbers of their own, and headers notes: the sound counts, as in the check."""
+    lines = ["audio,image"]
+    for number in range(12):
+        name = f"{number}.{'wav' if number % 2 else 'flac'}"
+        samples = np.rint(speech(number // 2) * 32767).astype(np.int16)
+        write(tmp_path / name, encode(samples, kind="WAV" if number % 2 else "FLAC"))
+        write(tmp_path / f"{number}.png", picture(number, kind="PNG"))
+        lines.append(f"{name},{number}.png")
+    (tmp_path / "mine.csv").write_text("\n".join(lines), "utf-8")
+    config = PairsConfig(valid_share=0.3, test_share=0.3)
+    options = BuildOptions(convert="always")
+    prepare_pairs(tmp_path / "mine.csv", tmp_path / "out", config=config, options=options)
+    images = images_of(tmp_path / "out")
+    assert len(images) == 3
+    for found in images.values():
+        numbers = {int(name.split(".")[0]) // 2 for name in found}
+        assert found == {f"{n}.png" for pair in numbers for n in (2 * pair, 2 * pair + 1)}
+    assert check_folder(tmp_path / "out") == []
+
+
+def test_recordings_alone(tmp_path: Path) -> None:
+    table = make_table(tmp_path)
+    lines = [",".join(line.split(",")[:1]) for line in table.read_text("utf-8").splitlines()]
+    table.write_text("\n".join(lines), "utf-8")
+    with pytest.raises(ManifestError, match=r"--image-column \(NONE: recordings alone\)"):
+        prepare(table, tmp_path / "out")
+    prepare_pairs(table, tmp_path / "out", config=PairsConfig(columns={"image": "NONE"}))
+    assert (tmp_path / "out/train.tsv").exists() and not list((tmp_path / "out").glob("*pairs*"))
     assert check_folder(tmp_path / "out") == []
 
 

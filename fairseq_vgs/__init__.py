@@ -8,6 +8,7 @@ call :func:`fairseq_vgs.fairseq_check.require_fairseq`, which names the remedy.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from fairseq_vgs_compat import install as _allow_fairseq_import
@@ -22,6 +23,9 @@ if __name__ != "fairseq_vgs":
 _FAIRSEQ_WAS_IMPORTED = sys.modules.get("fairseq") is not None
 
 _allow_fairseq_import()
+
+if "torch" not in sys.modules:  # which reads it when it is loaded, below; why: see tasks.host_threads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from fairseq_vgs.fairseq_check import fairseq_problem, require_fairseq  # noqa: E402
 

@@ -33,6 +33,8 @@ fi
 say "3/5 training VGS+ from random weights on 1,500 scenes: about seven minutes"
 # Batches differ in length: without this the C library returns and requests hundreds of megabytes at every update.
 export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
+# Threads that wait sleep: if they spin, other work on the machine makes training several times slower.
+export OMP_WAIT_POLICY=PASSIVE
 # The screen keeps the progress bar; fairseq's log goes to a file, and its warnings about newer libraries nowhere.
 if ! PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
     run_config=quickstart "task.data='$scenes'" "hydra.run.dir='$run'" >>"$output/training.log"; then

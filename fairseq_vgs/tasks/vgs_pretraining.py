@@ -24,6 +24,7 @@ from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_c
 from fairseq_vgs.tasks.dataset_options import dataset_options
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.host_memory import keep_freed_memory
+from fairseq_vgs.tasks.host_threads import warn_of_spinning_threads
 from fairseq_vgs.tasks.image_settings import PictureConfig, build_with_backbone
 from fairseq_vgs.tasks.launch_directory import make_paths_absolute
 from fairseq_vgs.tasks.probing import CooperationProbes
@@ -244,6 +245,8 @@ class VgsPretrainingTask(FairseqTask):
         super().begin_epoch(epoch, model)
         self._report_bad_items()
         keep_freed_memory()
+        if epoch == 1:
+            warn_of_spinning_threads()
 
     def begin_valid_epoch(self, epoch: int, model: Any) -> None:
         """Report skipped items so far."""

@@ -1,7 +1,7 @@
 """OpenMP's waiting threads, which spin by default.
 
 Where another process wants the cores, a thread that spins keeps the one from running for which it waits:
-beside one other process on two cores, 20 updates of the quickstart took 214 s, and 39 s with threads that sleep.
+beside one other process on two cores, 20 updates of the quickstart took 214 s; with threads that sleep, 39 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POLICY = "OMP_WAIT_POLICY"
 
 
 def warn_of_spinning_threads(*, environment: Mapping[str, str] = os.environ) -> bool:
-    """Log how to let waiting threads sleep, if they spin, cores are too few for all work, and there is no GPU.
+    """Log how to let waiting threads sleep: if they spin, cores are too few for all, and there is no GPU.
 
     OpenMP reads its setting when torch is loaded, so that a running process cannot change it.
 

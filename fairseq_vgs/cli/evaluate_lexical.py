@@ -11,13 +11,17 @@ from typing import Any
 DESCRIPTION = """\
 Lexical test (CDI-Lextest, COCO-Lextest): of the nearest recordings of a spoken word, as many as there are
 others of that word, how many percent are the same word? Recordings are compared by the cosine of the means
-over their frames. Beside every layer of the model stand the same model with fresh weights, MFCC, and chance.
-Intervals are 95 %, over resampled words. DATA has one word in each recording, several recordings of a word.
+over their frames or, with --frames, by dynamic time warping. Beside every layer of the model stand the same
+model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled words. DATA has one word in
+each recording, several recordings of a word.
 """
 EPILOG = """\
 examples:
   fairseq-vgs evaluate lexical RUN/checkpoints/checkpoint_best.pt WORDS
   fairseq-vgs evaluate lexical checkpoint_best.pt WORDS --output outputs/results/words --json
+  fairseq-vgs evaluate lexical checkpoint_best.pt WORDS --frames --layers 4
+
+WORDS of the published tests: fairseq-vgs prepare lextest CDI_lextest WORDS
 
 WORDS of the embedded data:
   fairseq-vgs prepare scenes WORDS --pictures-per-scene 1 1 --captions 20 --objects 60 \\
@@ -43,7 +47,22 @@ def add_lexical_arguments(kinds: Any) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for the results (default: beside CHECKPOINT, NAME_lexical_SPLIT)",
+        help="folder for the results (default: beside CHECKPOINT, NAME_lexical_SPLIT; --frames: "
+        "NAME_lexical_frames_SPLIT)",
+    )
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="compare sequences of frames by dynamic time warping: minutes to hours a layer, growing with the "
+        "square of the number of recordings",
+    )
+    parser.add_argument(
+        "--layers",
+        type=int,
+        action="extend",
+        nargs="+",
+        metavar="N",
+        help="only these, 0 being the input of the first (default: all)",
     )
     parser.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     parser.add_argument(
@@ -62,7 +81,9 @@ def run_lexical(args: argparse.Namespace) -> int:
     from fairseq_vgs.evaluation import abx_results, checkpoints, lexical_words, phone_features, results
     from fairseq_vgs.evaluation.report import aligned
 
-    output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_lexical_{args.split}")
+    kind = "lexical_frames" if args.frames else "lexical"
+    compared = lexical_words.FRAMES if args.frames else lexical_words.MEANS
+    output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_{kind}_{args.split}")
     if not args.force:
         abx_results.refuse_existing(output)
     trained = checkpoints.load_checkpoint(args.checkpoint)
@@ -70,15 +91,19 @@ def run_lexical(args: argparse.Namespace) -> int:
     recordings, tokens = lexical_words.open_words(args.data, args.split)
     words = dict(zip(recordings, tokens, strict=True))
     features = {
-        "trained": phone_features.layer_features(trained, recordings, device=args.device),
-        "untrained": phone_features.layer_features(untrained, recordings, device=args.device),
-        "mfcc": phone_features.mfcc_features(recordings),
+        name: phone_features.layer_features(checkpoint, recordings, device=args.device, layers=args.layers)
+        for name, checkpoint in (("trained", trained), ("untrained", untrained))
     }
-    models = {name: lexical_words.score_words(found, words) for name, found in features.items()}
+    features["mfcc"] = phone_features.mfcc_features(recordings)
+    models = {
+        name: lexical_words.score_words(found, words, compared=compared, device=args.device)
+        for name, found in features.items()
+    }
     metrics = {name: lexical_words.word_metrics(layers, seed=args.seed) for name, layers in models.items()}
     some = models["mfcc"]["mfcc"]
     content = {
         "kind": lexical_words.KIND,
+        "compared": compared,
         "data": str(args.data),
         "split": args.split,
         "counts": {"tokens": len(tokens), "words": len(some.by_word), "single_tokens": some.n_single},
@@ -97,7 +122,8 @@ def run_lexical(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        print(f"recall of words in %: {len(tokens)} recordings of {len(some.by_word)} words\n")
+        counted = f"{len(tokens)} recordings of {len(some.by_word)} words"
+        print(f"recall of words in %, by {compared}: {counted}\n")
         table = [["", f"trained ({trained.n_updates} updates)", f"untrained (seed {args.seed})"]]
         for layer in metrics["trained"]:
             table.append([layer, *(_cell(metrics[name][layer]) for name in ("trained", "untrained"))])

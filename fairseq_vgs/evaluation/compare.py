@@ -81,6 +81,8 @@ class Run:
             counts = self.content["models"][EVALUATED]["counts"]
             if counts["subsampled"]:
                 found["seed"] = self.content["provenance"]["seed"]  # it draws the tokens
+        if self.kind == lexical_words.KIND:
+            found["compared"] = self.content.get("compared", lexical_words.MEANS)
         return {**found, **hashes}
 
 

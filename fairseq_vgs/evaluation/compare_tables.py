@@ -309,8 +309,8 @@ def _described(run: Run) -> str:
     if run.kind == lexical_words.KIND:
         counts = content["counts"]
         return (
-            f"recall of words in %, split {content['split']}: {counts['tokens']} recordings of "
-            f"{counts['words']} words [95 % interval over words]"
+            f"recall of words in %, by {run.data['compared']}, split {content['split']}: {counts['tokens']} "
+            f"recordings of {counts['words']} words [95 % interval over words]"
         )
     pool = content["pool"]
     line = (

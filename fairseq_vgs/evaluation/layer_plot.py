@@ -69,7 +69,8 @@ def _subject(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be equal for two results to share a plot."""
     if content["kind"] == abx_results.KIND:
         return {name: content[name] for name in ("kind", "items", "condition")}
-    return {"kind": content["kind"], "split": content["split"], **content["provenance"]["manifest"]}
+    subject = {name: content.get(name) for name in ("kind", "split", "compared")}
+    return {**subject, **content["provenance"]["manifest"]}
 
 
 def _title(content: Mapping[str, Any]) -> str:

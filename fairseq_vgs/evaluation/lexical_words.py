@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.evaluation import bootstrap
-from fairseq_vgs.evaluation.lexical import LexicalResult, vector_recall
+from fairseq_vgs.evaluation.lexical import LexicalResult, frame_recall, vector_recall
 from fairseq_vgs.evaluation.phone_features import LayerFeatures
 from fairseq_vgs.evaluation.recordings import Recording
 from fairseq_vgs.evaluation.results import Metric, ResultsError, read_table
@@ -32,6 +32,7 @@ from fairseq_vgs.manifest import (
 
 KIND = "lexical"
 WORDS_NAME = "words.csv"
+MEANS, FRAMES = "cosine of means", "warped frames"
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -68,18 +69,28 @@ def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str
     return recordings, words
 
 
-def score_words(features: LayerFeatures, words: Mapping[str, str]) -> dict[str, LexicalResult]:
-    """Score the mean over frames of every layer.
+def score_words(
+    features: LayerFeatures, words: Mapping[str, str], *, compared: str = MEANS, device: str = "cpu"
+) -> dict[str, LexicalResult]:
+    """Score every layer.
 
     Args:
         features: audio id -> name of a layer -> f[T, D].
         words: audio id -> word, in the order that makes the folds.
+        compared: `MEANS` over frames, or `FRAMES`, which are warped: many times slower.
+        device: where to warp.
     """
-    means: dict[str, list[Tensor]] = {}
+    found: dict[str, list[Tensor]] = {}
     for audio_id in words:
         for layer, frames in features(audio_id).items():
-            means.setdefault(layer, []).append(frames.double().mean(dim=0))
-    return {layer: vector_recall(torch.stack(rows), list(words.values())) for layer, rows in means.items()}
+            found.setdefault(layer, []).append(frames if compared == FRAMES else frames.double().mean(dim=0))
+    names = list(words.values())
+    return {
+        layer: frame_recall(rows, names, device=device)
+        if compared == FRAMES
+        else vector_recall(torch.stack(rows), names)
+        for layer, rows in found.items()
+    }
 
 
 def word_metrics(layers: Mapping[str, LexicalResult], *, seed: int) -> dict[str, Metric]:

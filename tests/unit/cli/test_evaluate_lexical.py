@@ -8,6 +8,8 @@ from support.abx_material import write_checkpoint
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.cli.main import main
+from fairseq_vgs.evaluation import lexical_words, phone_features
+from fairseq_vgs.evaluation.lexical import frame_recall
 
 SIZES = ["--objects", "6", "--train-scenes", "1", "--valid-scenes", "0", "--test-scenes", "4"]
 
@@ -63,3 +65,28 @@ def test_a_published_test_as_it_is_cloned(tmp_path, capsys):
         model["metrics"][name]["value"] for model in found["models"].values() for name in model["metrics"]
     } == {100}
     assert found["models"]["mfcc"]["metrics"]["mfcc"]["chance"] == pytest.approx(50)
+
+
+def test_frames_of_one_layer(tmp_path, capsys):
+    """The command's figure is that of the function on the same features, which has oracles of its own."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint_best.pt")
+    words = tmp_path / "words"
+    scenes = ["prepare", "scenes", str(words), *SIZES, "--pictures-per-scene", "1", "1", "--captions", "3"]
+    assert main(scenes) == 0
+    capsys.readouterr()
+    command = ["evaluate", "lexical", str(checkpoint), str(words)]
+    assert main([*command, "--frames", "--layers", "2"]) == 0
+    table = capsys.readouterr().out
+    assert "recall of words in %, by warped frames" in table
+    assert "\nlayer_2 " in table and "layer_1" not in table
+    output = tmp_path / "checkpoint_best_lexical_frames_test"
+    found = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    recordings, tokens = lexical_words.open_words(words, "test")
+    mfcc = phone_features.mfcc_features(recordings)
+    expected = frame_recall([mfcc(name)["mfcc"] for name in recordings], tokens).overall
+    assert found["models"]["mfcc"]["metrics"]["mfcc"]["value"] == pytest.approx(100 * expected)
+
+    assert main([*command, "--layers", "2"]) == 0
+    means = tmp_path / "checkpoint_best_lexical_test"
+    assert main(["compare", str(means), str(output)]) == 1
+    assert "(compared)" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def add_lexical_arguments(kinds: Any) -> None:
     parser.add_argument(
         "--frames",
         action="store_true",
-        help="compare sequences of frames by dynamic time warping: minutes to hours a layer, growing with the "
+        help="compare sequences of frames by dynamic time warping: minutes to hours a layer, with the "
         "square of the number of recordings",
     )
     parser.add_argument(

@@ -21,7 +21,7 @@ from fairseq_vgs.modules.strided_convolution import normalized_convolution, stri
 
 
 class FastWav2Vec2Model(Wav2Vec2Model):
-    """wav2vec 2.0 whose forward pass in training never makes the host wait for a GPU.
+    """wav2vec 2.0 whose forward pass in training does not make the host wait for a GPU, where ``fast``.
 
     With ``exact_padding``, padding has no influence on an utterance, nor on the penalty of the features; in
     fairseq it counts in the statistics of the extractor's group norm, and as features.
@@ -71,10 +71,11 @@ class FastWav2Vec2Model(Wav2Vec2Model):
                 self.encoder.frame_padding = frame_padding
                 output = super().forward(source, None, mask, features_only, layer, where, *rest)
                 output["padding_mask"] = frame_padding
-        if self.exact_padding and frame_padding is not None and "features_pen" in output:
-            # a mean over all frames, of which those of the padding are zero
-            valid = (~frame_padding).sum()
-            output["features_pen"] = output["features_pen"] * (frame_padding.numel() / valid)
+        if self.exact_padding and padding_mask is not None and "features_pen" in output:
+            # a mean over all frames (before the sequence is cropped), of which those of the padding are zero
+            n_valid = n_frames((~padding_mask).sum(dim=1), self._layers).clamp(min=1).sum()
+            n_all = len(source) * n_frames(source.size(1), self._layers)
+            output["features_pen"] = output["features_pen"] * (n_all / n_valid)
         return output
 
     @contextlib.contextmanager

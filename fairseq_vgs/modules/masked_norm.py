@@ -124,10 +124,9 @@ class ValidFramesGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102 - see the class
         if self.n_valid is None:
             return self._normalize(x)
-        normed = torch.zeros_like(x)
-        for row, n_valid in enumerate(self.n_valid.tolist()):
-            normed[row, :, :n_valid] = self._normalize(x[row : row + 1, :, :n_valid])[0]
-        return normed
+        rows = zip(x, self.n_valid.tolist(), strict=True)  # where the host waits for a GPU
+        normed = [self._normalize(row[None, :, :n_valid])[0] for row, n_valid in rows]
+        return torch.stack([nn.functional.pad(row, (0, x.size(2) - row.size(1))) for row in normed])
 
     def _normalize(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()

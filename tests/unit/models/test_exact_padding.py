@@ -66,8 +66,9 @@ def test_as_in_fairseq_they_are_not(arithmetic):
 
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("arithmetic", ["fast", "fairseq"])
-def test_the_penalty_is_the_mean_over_the_utterances_features(train, arithmetic):
-    model = tiny_model(arithmetic=arithmetic, use_cls=False).train(train)
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_the_penalty_is_the_mean_over_the_utterances_features(train, arithmetic, multiple):
+    model = tiny_model(arithmetic=arithmetic, use_cls=False, crop_seq_to_multiple=multiple).train(train)
     lengths = (8000, 6000)
     source = torch.randn(2, 8000, generator=torch.Generator().manual_seed(1))
     source[1, 6000:] = 0

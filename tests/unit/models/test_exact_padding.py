@@ -66,7 +66,7 @@ def test_as_in_fairseq_they_are_not(arithmetic):
 
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("arithmetic", ["fast", "fairseq"])
-@pytest.mark.parametrize("multiple", [1, 4])
+@pytest.mark.parametrize("multiple", [1, 5])
 def test_the_penalty_is_the_mean_over_the_utterances_features(train, arithmetic, multiple):
     model = tiny_model(arithmetic=arithmetic, use_cls=False, crop_seq_to_multiple=multiple).train(train)
     lengths = (8000, 6000)
@@ -106,3 +106,14 @@ def test_an_utterance_shorter_than_a_frame_stays_finite():
     padding_mask = sample["net_input"]["padding_mask"]
     padding_mask[0, 3:] = True
     assert bool(torch.isfinite(frames_of(model, sample["net_input"]["source"], padding_mask)["x"]).all())
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+def test_bf16_autocast_is_near(train):
+    model = tiny_model(autocast="bf16", **NO_DROPOUT).train(train)
+    exact = tiny_model(**NO_DROPOUT).train(train)
+    found, expected = (frames_with_gradients(each, padded=True)[0] for each in (model, exact))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.isfinite().all()
+        cosine = torch.nn.functional.cosine_similarity(ours.float().flatten(), theirs.flatten(), dim=0)
+        assert cosine > 0.99

@@ -8,7 +8,6 @@ several of these in them; or RUN folders after fairseq-vgs evaluate run, or sing
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -54,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and write the files that were asked for."""
     from fairseq_vgs.evaluation import compare, compare_places, compare_tables
+    from fairseq_vgs.evaluation.results import as_written
 
     if args.output and not args.force:
         compare_tables.refuse_existing(args.output)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         compare_tables.write_comparison(args.output, comparison, content=content, force=args.force)
     if args.json:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(as_written(content))
     else:
         print(compare_tables.as_text(comparison))
     if args.output:

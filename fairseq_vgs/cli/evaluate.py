@@ -7,7 +7,6 @@ folder.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -184,10 +183,13 @@ def run_retrieval(args: argparse.Namespace) -> int:
         images=embeddings["trained"].images,
         similarity=trained.similarity,
     )
-    retrieval_results.write_retrieval(
+    written = retrieval_results.write_retrieval(
         output, metrics=content, items=items, ranks=ranks["trained"], baselines=baselines, force=args.force
     )
-    _print(content, figures, args, trained=trained, within=within)
+    if args.json:
+        print(written)
+    else:
+        _print(content, figures, args, trained=trained, within=within)
     print(f"results: {output}", file=sys.stderr)
     return 0
 
@@ -273,9 +275,6 @@ def _print(
     from fairseq_vgs.evaluation import retrieval_pools
     from fairseq_vgs.evaluation.report import format_table
 
-    if args.json:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
-        return
     pool = content["pool"]
     titles = {
         "trained": f"trained ({trained.n_updates} updates)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -176,9 +175,9 @@ def run_abx(args: argparse.Namespace) -> int:
             "peak_memory_mb": results.peak_memory_mb(),
         },
     }
-    abx_results.write_abx(output, metrics=content, models=models, force=args.force)
+    written = abx_results.write_abx(output, metrics=content, models=models, force=args.force)
     if args.json:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(written)
     else:
         condition = f"{args.speaker} speaker, {args.context} context, {args.distance} distance"
         print(f"phone ABX error in %, {path.name}: {condition}")

@@ -135,14 +135,18 @@ def refuse_existing(folder: Path) -> None:
 
 def write_abx(
     folder: Path, *, metrics: Mapping[str, Any], models: Mapping[str, AbxModel], force: bool = False
-) -> None:
-    """Write a results folder; metrics.json last, so that its presence says that the rest is there."""
+) -> str:
+    """Write a results folder; metrics.json last, so that its presence says that the rest is there.
+
+    Returns:
+        The text of metrics.json, as `results.as_written` gives it.
+    """
     for name, model in models.items():
         cells = model.any_layer.cells
         columns = [*_cell_columns(cells), *(result.cell_errors for result in model.layers.values())]
         rows = zip(*columns, strict=True)
         write_table(folder / cell_table_name(name), (*_CELL_COLUMNS, *model.layers), rows, force=force)
-    write_metrics(folder / METRICS_NAME, {"kind": KIND, **metrics}, force=force)
+    return write_metrics(folder / METRICS_NAME, {"kind": KIND, **metrics}, force=force)
 
 
 def read_abx(folder: Path) -> dict[str, Any]:

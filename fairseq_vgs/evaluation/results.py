@@ -163,13 +163,19 @@ def peak_memory_mb() -> float:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
-def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> None:
-    """Write ``metrics.json``; the schema version is added."""
-    text = json.dumps(
+def as_written(content: Mapping[str, Any]) -> str:
+    """Return the text of ``metrics.json`` without its last newline; the schema version is added."""
+    return json.dumps(
         {"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False, allow_nan=False
     )
+
+
+def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> str:
+    """Write ``metrics.json``, and return what was written as `as_written` does."""
+    text = as_written(content)
     with atomic_write(path, force=force) as file:
         file.write(text + "\n")
+    return text
 
 
 def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def write_retrieval(
     ranks: RetrievalRanks,
     baselines: Mapping[str, RetrievalRanks],
     force: bool = False,
-) -> None:
+) -> str:
     """Write a results folder; metrics.json last, so that its presence says that the rest is there.
 
     Args:
@@ -108,6 +108,9 @@ def write_retrieval(
         ranks: of the model.
         baselines: name -> ranks on the same items; become columns.
         force: replace existing files.
+
+    Returns:
+        The text of metrics.json, as `results.as_written` gives it.
     """
     extra = [f"{name}_rank" for name in baselines]
     best = top_items(items.speech, items.images, n_top=1, similarity=items.similarity)
@@ -143,7 +146,7 @@ def write_retrieval(
     write_table(folder / IMAGE_TABLE, header, image_rows, force=force)
     write_array(folder / SPEECH_ARRAY, items.speech, force=force)
     write_array(folder / IMAGE_ARRAY, items.images, force=force)
-    write_metrics(folder / METRICS_NAME, {"kind": KIND, **metrics}, force=force)
+    return write_metrics(folder / METRICS_NAME, {"kind": KIND, **metrics}, force=force)
 
 
 def read_retrieval(folder: Path) -> RetrievalResults:

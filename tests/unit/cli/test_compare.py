@@ -31,7 +31,9 @@ def test_table_and_files(folders, tmp_path, capsys):
     assert main(arguments) == 1
     assert "--force" in capsys.readouterr().err
     assert main([*arguments, "--force", "--json"]) == 0
-    content = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert printed == (output / "comparison.json").read_text(encoding="utf-8")
+    content = json.loads(printed)
     assert content["provenance"]["command"].startswith("fairseq-vgs compare ")
     assert content["differences"]["VGS+"]["speech_to_image_r1"]["value"] > 0
 

@@ -92,7 +92,10 @@ def test_json_and_repeatability(data, tmp_path, capsys):
     found = []
     for batch_seconds in ("120", "120", "0.1"):
         assert main([*arguments, "--batch-seconds", batch_seconds]) == 0
-        found.append(json.loads(capsys.readouterr().out)["models"])
+        printed = capsys.readouterr().out
+        folder = tmp_path / "checkpoint_best_retrieval_test"
+        assert printed == (folder / "metrics.json").read_text(encoding="utf-8")
+        found.append(json.loads(printed)["models"])
     assert set(found[0]) == {"trained"}
     assert found[0]["trained"]["metrics"] == found[1]["trained"]["metrics"]
     assert (tmp_path / "checkpoint_best_retrieval_test" / "metrics.json").is_file()

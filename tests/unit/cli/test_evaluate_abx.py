@@ -69,7 +69,9 @@ def test_json_conditions_and_repeatability(folder, checkpoint, tmp_path, capsys)
             *options,
         ]
         assert main([*command, "--json", "--items", "phones.item", "--layers", "0", "3"]) == 0
-        values.append(json.loads(capsys.readouterr().out))
+        printed = capsys.readouterr().out
+        assert printed == (tmp_path / name / "metrics.json").read_text(encoding="utf-8")
+        values.append(json.loads(printed))
     assert values[0]["models"]["trained"]["metrics"] == values[1]["models"]["trained"]["metrics"]
     assert list(values[0]["models"]) == ["trained"]
     assert list(values[0]["models"]["trained"]["metrics"]) == ["layer_0", "layer_3"]

@@ -47,7 +47,7 @@ def is_prepared_folder(folder: Path) -> bool:
     """Says whether this package made the folder, by its ``summary.json``."""
     try:
         summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(summary, dict) and summary.get(MADE_BY_KEY) == MADE_BY
 

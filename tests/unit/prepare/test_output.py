@@ -57,7 +57,7 @@ def test_existing_folder_needs_force(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.parametrize("summary", [None, "{", "[]", "{}", '{"made_by": "somebody else"}'])
+@pytest.mark.parametrize("summary", [None, "{", "[" * 100_000, "[]", "{}", '{"made_by": "somebody else"}'])
 def test_force_replaces_no_folder_of_others(tmp_path: Path, summary: str | None) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/thesis.txt").write_text("years of work")

@@ -44,12 +44,15 @@ EXTRAS_REQUIRE = {
     "resampling": ["soxr>=0.3"],
     # text units (fairseq-vgs prepare text), and what fairseq's CTC criterion counts errors with
     "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
+    # ABX's dynamic time warping on a CPU, compiled
+    "abx": ["numba>=0.61"],
     "dev": [
         "coverage>=7.6",
         "editdistance>=0.8",
         "h5py>=3.10",
         "hypothesis>=6.100",
         "mypy>=1.11",
+        "numba>=0.61",
         "pytest>=8.2",
         "pytest-cov>=6",
         "pytest-xdist>=3.6",

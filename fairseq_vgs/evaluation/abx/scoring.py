@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairseq_vgs.evaluation.abx import dtw_numba
 from fairseq_vgs.evaluation.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.abx.dtw import dtw_distance
 from fairseq_vgs.evaluation.abx.layout import Bundle, CellSide, Layout
@@ -114,6 +115,10 @@ def _cut(bundle: Bundle, order: IntArray) -> Iterator[IntArray]:
 
 def _warp(table: Tensor, bundle: Bundle, chunk: IntArray) -> Tensor:
     n_rows, n_columns = bundle.n_rows[chunk], bundle.n_columns[chunk]
+    kernel = dtw_numba.load_kernel() if table.device.type == "cpu" else None
+    if kernel is not None:
+        found = kernel(table.numpy(), bundle.offset[chunk], bundle.width[chunk], n_rows, n_columns)
+        return torch.from_numpy(found)
     i, j = np.arange(n_rows.max())[:, None, None], np.arange(n_columns.max())[None, :, None]
     # Beyond a pair's own frames this reads those of others, which no path of the pair goes through.
     places = np.minimum(bundle.offset[chunk] + i * bundle.width[chunk] + j, len(table) - 1)

@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from fairseq_vgs import __version__
 
@@ -34,6 +35,16 @@ examples:
 
 exit status: 0 done, 1 data or run error, 2 wrong usage
 """
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options by their whole names alone, and so do the parsers of all subcommands.
+
+    A beginning that is unique today, as in ``--skip``, may mean another option tomorrow.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **settings})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands; a chosen one's ``run`` is left in ``args.run``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairseq-vgs",
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -96,6 +96,21 @@ def test_help_of_every_command_has_examples_of_itself(command: str) -> None:
         main.build_parser().parse_args(words)  # exits if there are no such options
 
 
+ALL_COMMANDS = {leaf.prog: leaf for leaf in leaves(main.build_parser())}
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_no_command_takes_the_beginning_of_an_option(command: str) -> None:
+    assert not ALL_COMMANDS[command].allow_abbrev
+
+
+def test_the_beginning_of_an_option_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(["prepare", "pairs", "t.csv", "out", "--skip"])
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --skip" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main.main(["--version"])

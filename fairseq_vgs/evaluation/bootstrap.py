@@ -23,7 +23,10 @@ _MAX_CELLS = 4_000_000  # resample x query cells held at once
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the bounds of its confidence interval, in the unit of the estimate."""
+    """An estimate with the bounds of its confidence interval, in the unit of the estimate.
+
+    The bounds are NaN where there are none: one image says nothing of others.
+    """
 
     value: float
     low: float
@@ -49,7 +52,7 @@ def mean_interval(
     draws = np.concatenate(
         [(w @ sums) / (w @ counts) for w in resample_weights(len(sums), n_resamples, seed=seed)]
     )
-    low, high = _percentiles(draws, level)
+    low, high = _percentiles(draws, groups, level)
     return Interval(float(values.mean()), low, high)
 
 
@@ -72,10 +75,10 @@ def percentage_interval(
 def median_interval(
     values: FloatArray, groups: IntArray, *, seed: int, n_resamples: int = 2000, level: float = 0.95
 ) -> Interval:
-    """Percentile interval of the (lower) median over queries; arguments as in `mean_interval`."""
+    """Percentile interval of the median over queries; arguments as in `mean_interval`."""
     if not values.size:
         return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = _percentiles(_medians(values, groups, n_resamples, seed=seed), level)
+    low, high = _percentiles(_medians(values, groups, n_resamples, seed=seed), groups, level)
     return Interval(float(np.median(values)), low, high)
 
 
@@ -93,7 +96,7 @@ def median_difference(
     if not first.size:
         return Interval(float("nan"), float("nan"), float("nan"))
     draws, others = (_medians(values, groups, n_resamples, seed=seed) for values in (first, second))
-    low, high = _percentiles(draws - others, level)
+    low, high = _percentiles(draws - others, groups, level)
     return Interval(float(np.median(first) - np.median(second)), low, high)
 
 
@@ -145,7 +148,7 @@ def _check_paired(first: FloatArray, second: FloatArray) -> None:
 
 
 def _medians(values: FloatArray, groups: IntArray, n_resamples: int, *, seed: int) -> FloatArray:
-    """f64[N] (lower) median of each resample."""
+    """f64[N] median of each resample; of an even number of queries the mean of the two in the middle."""
     _, group_index = np.unique(groups, return_inverse=True)
     order = np.argsort(values, kind="stable")
     ordered, ordered_groups = values[order], group_index[order]
@@ -154,7 +157,9 @@ def _medians(values: FloatArray, groups: IntArray, n_resamples: int, *, seed: in
         int(group_index.max()) + 1, n_resamples, seed=seed, n_columns=len(values)
     ):
         reached = np.cumsum(weights[:, ordered_groups], axis=1)
-        draws.append(ordered[np.argmax(2 * reached >= reached[:, -1:], axis=1)])
+        total = reached[:, -1:]
+        lower, upper = np.argmax(2 * reached >= total, axis=1), np.argmax(2 * reached > total, axis=1)
+        draws.append((ordered[lower] + ordered[upper]) / 2.0)
     return np.concatenate(draws)
 
 
@@ -166,7 +171,9 @@ def _group_sums(values: FloatArray, groups: IntArray) -> tuple[FloatArray, Float
     return sums, np.bincount(index).astype(np.float64)
 
 
-def _percentiles(draws: FloatArray, level: float) -> tuple[float, float]:
+def _percentiles(draws: FloatArray, groups: IntArray, level: float) -> tuple[float, float]:
+    if (groups == groups[0]).all():  # every resample is the sample
+        return float("nan"), float("nan")
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(draws, [tail, 100.0 - tail])
     return float(low), float(high)

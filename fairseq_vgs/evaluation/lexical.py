@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _MAX_CELLS = 4_000_000  # frame distances held at once
+_DECIMALS = 10  # of cosine distances that are compared
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ def folds(words: Sequence[str]) -> IntArray:
 def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
     """Score one embedding per token.
 
+    Cosine distances are compared to 1e-10: the last digits of a product depend on where in a matrix it stands,
+    so that equal embeddings would not tie.
+
     Args:
         embeddings: f[N, D]; computed in float64.
         words: word of each token, in the order that makes the folds.
@@ -85,13 +90,15 @@ def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
     """
     _check(words, [embeddings[index : index + 1] for index in range(len(words))])
     unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
-    return _score(words, (1.0 - unit @ unit.T).cpu().numpy())
+    return _score(words, (1.0 - unit @ unit.T).round(decimals=_DECIMALS).cpu().numpy())
 
 
 def frame_recall(
     features: Sequence[Tensor], words: Sequence[str], *, device: str | torch.device = "cpu"
 ) -> LexicalResult:
     """Score sequences of frames.
+
+    Distances are summed in float64 and compared in float32, so that equal ones tie however they were summed.
 
     Args:
         features: f[T, D] of each token; frames with NaN in them are passed over, as the originals do.
@@ -103,7 +110,7 @@ def frame_recall(
     """
     kept = [frames[~frames.isnan().any(dim=1)].double().to(device) for frames in features]
     _check(words, kept)
-    return _score(words, _warped_distances(kept).cpu().numpy())
+    return _score(words, _warped_distances(kept).float().cpu().numpy())
 
 
 def _check(words: Sequence[str], features: Sequence[Tensor]) -> None:
@@ -125,7 +132,7 @@ def _check(words: Sequence[str], features: Sequence[Tensor]) -> None:
         raise ManifestError(faults)
 
 
-def _score(words: Sequence[str], distances: FloatArray) -> LexicalResult:
+def _score(words: Sequence[str], distances: npt.NDArray[Any]) -> LexicalResult:
     fold, counts = folds(words), Counter(words)
     labels = np.array(words)
     asked, recalls, chances = [], [], []
@@ -143,7 +150,7 @@ def _score(words: Sequence[str], distances: FloatArray) -> LexicalResult:
     return LexicalResult(tuple(asked), np.array(recalls), chance, len(words) - len(asked))
 
 
-def _share_of_nearest(distance: FloatArray, same: npt.NDArray[np.bool_], k: int) -> float:
+def _share_of_nearest(distance: npt.NDArray[Any], same: npt.NDArray[np.bool_], k: int) -> float:
     """Return the share of ``same`` among the k nearest, in expectation over the order of ties.
 
     The originals take ties in the order of the files; without ties the results are the same.

@@ -18,7 +18,7 @@ def warped(first, second):
 
 
 def lexical_recall(tokens, words, distance):
-    """Return the mean over words of their tokens' recall; ties as they come in the order of the tokens."""
+    """Return the mean over words of their tokens' recall, in expectation over the order of ties."""
     order = [list(words[:index]).count(word) for index, word in enumerate(words)]
     by_word = {}
     for query, word in enumerate(words):
@@ -26,8 +26,11 @@ def lexical_recall(tokens, words, distance):
         if not k:
             continue
         pool = [other for other in range(len(words)) if order[other] != order[query]]
-        nearest = sorted(pool, key=lambda other: distance(tokens[query], tokens[other]))[:k]
-        share = sum(words[other] == word for other in nearest) / k
-        by_word.setdefault(word, []).append(share)
+        found = {other: distance(tokens[query], tokens[other]) for other in pool}
+        last = sorted(found.values())[k - 1]
+        tied = [words[other] == word for other in pool if found[other] == last]
+        nearer = [words[other] == word for other in pool if found[other] < last]
+        expected = sum(nearer) + (k - len(nearer)) * sum(tied) / len(tied)
+        by_word.setdefault(word, []).append(expected / k)
     means = [sum(shares) / len(shares) for shares in by_word.values()]
     return sum(means) / len(means)

@@ -84,6 +84,37 @@ def test_median_interval_equals_explicit_draws(monkeypatch):
     assert bootstrap.median_interval(values, groups, seed=4, n_resamples=40) == found
 
 
+def test_medians_of_even_numbers_are_the_mean_of_the_two_in_the_middle():
+    generator = np.random.default_rng(6)
+    first, second = generator.integers(1, 9, size=(2, 12)).astype(float)
+    groups = np.arange(12) // 2
+    draws = [
+        np.concatenate([np.flatnonzero(groups == group) for group in draw])
+        for draw in np.random.default_rng(4).integers(6, size=(40, 6))
+    ]
+    medians, others = (np.array([np.median(values[draw]) for draw in draws]) for values in (first, second))
+    found = bootstrap.median_interval(first, groups, seed=4, n_resamples=40)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(medians, [2.5, 97.5])))
+    gain = bootstrap.median_difference(first, second, groups, seed=4, n_resamples=40)
+    assert (gain.low, gain.high) == pytest.approx(tuple(np.percentile(medians - others, [2.5, 97.5])))
+    # every image has a rank of 1 and one of 3
+    assert bootstrap.median_interval(np.tile([1.0, 3.0], 3), np.arange(6) // 2, seed=1) == bootstrap.Interval(
+        2.0, 2.0, 2.0
+    )
+
+
+def test_one_image_has_no_interval():
+    values, groups = np.array([0.0, 100.0]), np.array([4, 4])
+    for found in (
+        bootstrap.mean_interval(values, groups, seed=1),
+        bootstrap.percentage_interval(values > 0, groups, seed=1),
+        bootstrap.median_interval(values, groups, seed=1),
+    ):
+        assert found.value == 50 and np.isnan([found.low, found.high]).all()
+    gain = bootstrap.median_difference(values, values, groups, seed=1)
+    assert gain.value == 0 and np.isnan([gain.low, gain.high]).all()
+
+
 def test_no_queries_and_wrong_lengths():
     assert np.isnan(bootstrap.mean_interval(np.empty(0), np.empty(0, dtype=np.int64), seed=1).value)
     with pytest.raises(ValueError, match="one group per value"):

@@ -71,6 +71,39 @@ def test_a_collapsed_encoder_is_at_chance() -> None:
     assert frames.overall == pytest.approx(frames.chance, abs=1e-12)
 
 
+@pytest.mark.parametrize(("n_tokens", "n_dims"), [(333, 64), (505, 100), (501, 257), (260, 768)])
+def test_a_collapsed_encoder_is_at_chance_whatever_the_blocks_of_a_product(
+    n_tokens: int, n_dims: int
+) -> None:
+    draw = torch.Generator().manual_seed(n_dims)
+    vector = torch.randn(1, n_dims, generator=draw, dtype=torch.float64)
+    # as means over frames that are equal but for the last digits of float32
+    noise = torch.randn(n_tokens, n_dims, generator=draw, dtype=torch.float64)
+    vectors = vector * (1.0 + 1e-7 * noise)
+    for words in (
+        [f"word{number % 50}" for number in range(n_tokens)],
+        [f"word{number // 10}" for number in range(n_tokens)],
+    ):
+        for embeddings in (vector.repeat(n_tokens, 1), vectors):
+            result = lexical.vector_recall(embeddings, words)
+            assert result.overall == pytest.approx(result.chance, abs=1e-12)
+
+
+def test_equal_distances_of_frames_tie_however_they_are_summed() -> None:
+    """Units, written as one-hot frames: distances are multiples of the square root of two."""
+    draw = np.random.default_rng(2)
+    words = [f"word{number % 6}" for number in range(48)]
+    units = [draw.integers(3, size=draw.integers(3, 9)) for _ in words]
+    one_hot = [torch.eye(3, dtype=torch.float64)[torch.from_numpy(token)] for token in units]
+    scaled = [[[float(number == unit) for number in range(3)] for unit in token] for token in units]
+
+    def whole(first: list[list[float]], second: list[list[float]]) -> float:
+        return round(warped(first, second) / np.sqrt(2))
+
+    expected = lexical_recall(scaled, words, whole)
+    assert lexical.frame_recall(one_hot, words).overall == pytest.approx(expected, abs=1e-12)
+
+
 def test_frames_of_nan_are_passed_over() -> None:
     frames = tokens(1)
     gap = torch.full((1, 3), torch.nan, dtype=torch.float64)

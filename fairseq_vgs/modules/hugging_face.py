@@ -294,7 +294,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(f"{path}: must be readable JSON, got {error}; download it again") from error
     if not isinstance(found, dict):
         raise BackboneError(f"{path}: must be a JSON object, got {type(found).__name__}; download it again")

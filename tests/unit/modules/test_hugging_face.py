@@ -220,6 +220,16 @@ def test_faulty_directories_are_named(
         encoder(folder)
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]"])
+def test_a_config_that_is_no_object_is_named(
+    made: dict[str, tuple[Path, Any]], tmp_path: Path, text: str
+) -> None:
+    folder = changed(made, tmp_path / "vit", "vit", "config.json")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(BackboneError, match=r"config\.json: must be (readable JSON|a JSON object), got "):
+        read_backbone(folder)
+
+
 def test_missing_weights_are_named(made: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     folder = changed(made, tmp_path / "vit", "vit", "config.json", num_hidden_layers=3)
     with pytest.raises(

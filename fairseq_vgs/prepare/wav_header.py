@@ -13,6 +13,9 @@ FIRST_CHUNK = 12
 CHUNK_HEADER = struct.Struct("<4sI")
 # Programs that write to a pipe cannot know the length and put a number near these limits there.
 UNKNOWN_LENGTHS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
+# Behind the last chunk, taggers write ID3 tags, and transfers as text add line ends. No sound is so short.
+TAGS, MAX_TAIL_BYTES = (b"TAG", b"ID3"), 1 << 10
+PADDING = b"\0 \t\r\n\v\f\x1a"
 
 
 def wrong_length(content: bytes) -> str | None:
@@ -41,11 +44,18 @@ def _wrong_data(content: bytes, start: int, length: int) -> str | None:
 
 
 def _is_chunks(content: bytes, start: int) -> bool:
-    """Says whether nothing but whole chunks, or zeros as padding, stands from here on."""
+    """Says whether nothing but whole chunks, then padding or a tag, stands from here on."""
     while start + CHUNK_HEADER.size <= len(content):
         name, length = CHUNK_HEADER.unpack_from(content, start)
         end = start + CHUNK_HEADER.size + length
         if end > len(content) or not (name.isascii() and name.decode("ascii").isprintable()):
-            return not any(content[start:])
+            return _is_harmless(content[start:])
         start = end + length % 2
-    return not any(content[start:])
+    return _is_harmless(content[start:])
+
+
+def _is_harmless(tail: bytes) -> bool:
+    if len(tail) >= MAX_TAIL_BYTES:
+        return not any(tail)
+    rest = tail.lstrip(PADDING)
+    return not rest or rest.startswith(TAGS)

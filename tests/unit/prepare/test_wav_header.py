@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from support.tiny_speech import encode, speech, with_data_length
 
+from fairseq_vgs.prepare.recording import decode
 from fairseq_vgs.prepare.wav_header import wrong_length
 
 WAVE = encode(speech(1))
@@ -41,3 +42,18 @@ def test_further_chunks_and_padding_may_follow() -> None:
     assert wrong_length(WAVE + b"LIST\x03\x00\x00\x00abc\x00") is None
     assert wrong_length(WAVE + bytes(512)) is None
     assert wrong_length(WAVE + b"LIST\xff\x00\x00\x00abc") is not None
+
+
+@pytest.mark.parametrize("odd", [b"", b"LIST\x03\x00\x00\x00abc\0"])
+@pytest.mark.parametrize(
+    "tail", [b"TAG" + b"title".ljust(125, b"\0"), b"ID3\x04" + b"x" * 600, b"\r\n", b"\n", b" "]
+)
+def test_a_tag_or_line_ends_may_follow(odd: bytes, tail: bytes) -> None:
+    content = WAVE + odd + tail
+    assert wrong_length(content) is None
+    assert len(decode(content).samples) == N_BYTES // 2
+
+
+@pytest.mark.parametrize("tail", [b"TAG" + b"x" * 1100, b"sound" * 20, b"\n" * 1024])
+def test_other_tails_are_no_tags(tail: bytes) -> None:
+    assert wrong_length(WAVE + tail) is not None

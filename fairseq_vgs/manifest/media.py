@@ -7,7 +7,7 @@ that start no other program (as EPS would) and within Pillow's limit on pixels, 
 from __future__ import annotations
 
 import io
-import warnings
+import math
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,16 +93,18 @@ def picture_problems(data: bytes, *, width: int, height: int) -> list[str]:
     if not data:
         return ["picture must not be empty, got 0 bytes; replace or remove it"]
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns up to twice its limit.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with open_picture(io.BytesIO(data)) as picture:
-                size = picture.size
+        with open_picture(io.BytesIO(data)) as picture:
+            size = picture.size
+            # Up to twice its limit, Pillow only warns.
+            is_too_large = size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or math.inf)
+            if not is_too_large:
                 picture.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return [f"picture must have at most {Image.MAX_IMAGE_PIXELS} pixels, got more; scale it down"]
+        is_too_large = True
     except Exception as error:  # noqa: BLE001 - broken pictures make Pillow's decoders raise nearly anything
         return [f"picture must decode, got {shown(f'{type(error).__name__}: {error}')}; replace or remove it"]
+    if is_too_large:
+        return [f"picture must have at most {Image.MAX_IMAGE_PIXELS} pixels, got more; scale it down"]
     if size != (width, height):
         found = f"{width} x {height}"
         return [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,27 @@ def test_pictures_within_pillows_limit_only(tools: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     problem = only(picture_problems(tools.picture(0), width=8, height=6))
     assert problem == f"picture must have at most {limit} pixels, got more; scale it down"
+
+
+def test_threads_share_the_warning_filters(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the process's: changed by one thread, they may stay changed when another one restores them."""
+    before, seen = list(warnings.filters), []
+
+    def look(source: Any) -> Any:
+        seen.append(list(warnings.filters))
+        return open_picture(source)
+
+    monkeypatch.setattr("fairseq_vgs.manifest.media.open_picture", look)
+    assert picture_problems(tools.picture(0), width=8, height=6) == []
+    assert seen == [before]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_beyond_the_limit_is_not_decoded(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("it was decoded"))
+    problem = only(picture_problems(tools.picture(0), width=8, height=6))
+    assert problem == "picture must have at most 40 pixels, got more; scale it down"
 
 
 def test_features(tmp_path: Path) -> None:

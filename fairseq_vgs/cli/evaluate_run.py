@@ -12,7 +12,8 @@ from fairseq_vgs.cli.evaluate_abx import item_file
 DESCRIPTION = """\
 Retrieval and, with --abx, phone discrimination of every saved checkpoint of a run. Beside the checkpoints
 stand the same model with fresh weights, MFCC, and chance. One JSON file of figures and one .npz file of
-per-item results per checkpoint; what is there already is kept. A table goes to stdout; fairseq-vgs compare
+per-item results per checkpoint; what is there already is kept, and refused if it was made from something
+else (another split, other items, ...). A table goes to stdout; fairseq-vgs compare
 adds intervals and paired differences.
 Train with checkpoint.save_interval_updates=N checkpoint.keep_interval_updates=-1.
 """
@@ -73,6 +74,9 @@ def add_run_arguments(kinds: Any) -> None:
         help="of the untrained weights (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    parser.add_argument(
+        "--force", action="store_true", help="replace results that were made from something else; keep others"
+    )
     parser.set_defaults(run_evaluation=run_run)
 
 
@@ -95,7 +99,7 @@ def run_run(args: argparse.Namespace) -> int:
     )
     seed = args.seed if args.baseline == "untrained" else None
     steps = run_evaluation.evaluate_run(
-        args.run_folder, measurement, output, every=args.every, untrained_seed=seed
+        args.run_folder, measurement, output, every=args.every, untrained_seed=seed, force=args.force
     )
     measured = {}
     with tqdm(unit="checkpoint", file=sys.stderr, disable=None) as bar:
@@ -111,8 +115,11 @@ def run_run(args: argparse.Namespace) -> int:
         print(f"phone ABX error of the best layer in %, {items['abx_items']}")
     print()
     print(aligned(run_figures.score_rows(measured, seed=args.seed)))
+    notes = run_figures.other_cells(measured.get(0, last))
     if certain := run_figures.certain_cutoffs(last):
-        print(f"\nnote: {', '.join(certain)}: {ALWAYS}")
+        notes.insert(0, f"{', '.join(certain)}: {ALWAYS}")
+    if notes:
+        print("\n" + "\n".join(f"note: {note}" for note in notes))
     print(f"results: {output}", file=sys.stderr)
     return 0
 

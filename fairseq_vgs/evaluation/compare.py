@@ -52,12 +52,14 @@ class Run:
         folder: where it is; of a checkpoint its JSON file.
         content: its metrics.json, or what stands for it.
         models: name of a model -> measure -> figure; `EVALUATED` first.
+        notes: what is missing from it, or not on the same items; one line each.
     """
 
     title: str
     folder: Path
     content: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Metric]]
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -93,7 +95,7 @@ class Comparison:
     Attributes:
         runs: in the order given; the first is what the others are compared with.
         differences: title of a run -> measure -> its value minus the first's.
-        notes: why there are no differences, or not all of them; one line each.
+        notes: of the runs, and why there are no differences, or not all of them; one line each.
     """
 
     runs: tuple[Run, ...]
@@ -140,6 +142,7 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
     Raises:
         ResultsError: runs measured on other data, or a broken table.
     """
+    notes = list(dict.fromkeys(f"{run.title}: {note}" for run in runs for note in run.notes))
     unlike = {run.title: _unlike(run, runs[0]) for run in runs[1:]}
     different = [f"{title} ({', '.join(names)})" for title, names in unlike.items() if names]
     if different and not allow_different_data:
@@ -149,14 +152,14 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
         )
     if different:
         note = f"measured on other data than {runs[0].title}: {'; '.join(different)}; so no differences"
-        return Comparison(tuple(runs), {}, (note,))
+        return Comparison(tuple(runs), {}, (*notes, note))
     compute = {
         retrieval_results.KIND: _rank_differences,
         abx_results.KIND: _cell_differences,
         lexical_words.KIND: _word_differences,
         run_figures.KIND: _checkpoint_differences,
     }[runs[0].kind]
-    differences, notes = {}, []
+    differences = {}
     for run in runs[1:]:
         missing = [path.name for side in (run, runs[0]) for path in _tables(side) if not path.is_file()]
         found = None if missing else compute(run, runs[0], seed=seed)
@@ -199,9 +202,12 @@ def _read_checkpoint(path: Path, title: str) -> Run:
     try:
         models = {EVALUATED: found.metrics(seed=_SEED)}
         data = _measured_on(found.figures)
+        notes: tuple[str, ...] = ()
         if fresh.is_file():
             untrained = run_figures.read_checkpoint(fresh)
-            if _measured_on(untrained.figures) == data:
+            if different := _different(_measured_on(untrained.figures), data):
+                notes = (f"no baselines: {fresh} was measured on other data ({', '.join(different)})",)
+            else:
                 models |= {"untrained": untrained.metrics(seed=_SEED)} if found.updates else {}
                 models |= untrained.baseline_metrics()
         own = found.figures
@@ -214,7 +220,7 @@ def _read_checkpoint(path: Path, title: str) -> Run:
             "checkpoint": own["made_from"]["checkpoint"],
             "data": data,
         }
-        return Run(title, path, content, models)
+        return Run(title, path, content, models, notes)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ResultsError(
             f"{path}: must be what fairseq-vgs evaluate run wrote, got {error!r}; remove it, and run it again"
@@ -245,8 +251,11 @@ def _pools(content: Mapping[str, Any]) -> str | None:
 
 
 def _unlike(run: Run, first: Run) -> list[str]:
-    names = dict.fromkeys([*first.data, *run.data])
-    return [name for name in names if first.data.get(name) != run.data.get(name)]
+    return _different(run.data, first.data)
+
+
+def _different(data: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    return [name for name in dict.fromkeys([*first, *data]) if first.get(name) != data.get(name)]
 
 
 def _tables(run: Run) -> tuple[Path, ...]:

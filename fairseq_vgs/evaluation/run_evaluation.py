@@ -1,6 +1,7 @@
 """Every saved checkpoint of a run, measured in one go: retrieval and phone ABX over training.
 
-One pair of files per checkpoint, named by its updates; an interrupted evaluation goes on where it was:
+One pair of files per checkpoint, named by its updates; an interrupted evaluation goes on where it was.
+Figures that were made from something else (``made_from``) are replaced on demand only:
 
 ```
 <updates>.json   figures, pool sizes, what was left out, hashes
@@ -29,6 +30,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,10 @@ from torch import Tensor
 from fairseq_vgs.evaluation import abx_results, extraction, retrieval
 from fairseq_vgs.evaluation.abx import AbxResult, abx_scores, pair_errors, read_items
 from fairseq_vgs.evaluation.abx.plan import require_speakers
-from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint
+from fairseq_vgs.evaluation.checkpoints import Checkpoint, load_checkpoint, read_config, section
 from fairseq_vgs.evaluation.phone_bootstrap import numbered_phones
 from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, layer_features, mfcc_features
-from fairseq_vgs.evaluation.recordings import open_recordings
+from fairseq_vgs.evaluation.recordings import NAMES_TABLE, open_recordings
 from fairseq_vgs.evaluation.report import Pool, chance_figures
 from fairseq_vgs.evaluation.results import ALWAYS, machine, manifest_hashes, sha256_file, versions
 from fairseq_vgs.evaluation.run_checkpoints import checkpoints_of
@@ -49,6 +51,10 @@ from fairseq_vgs.evaluation.run_figures import ABX_KEYS, SCHEMA_VERSION, Arrays,
 from fairseq_vgs.manifest.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
+
+# On these sections depend fresh weights, how speech is cut, and how embeddings are compared.
+_SETTINGS = ("task", "criterion", "model")
+_HASH_LENGTH, _HASH_LETTERS = 64, 12  # of SHA-256 in hexadecimal, and what is shown of it
 
 # ZeroSpeech's draws.
 _ABX_PROTOCOL: Mapping[str, Any] = {
@@ -87,10 +93,11 @@ def evaluate_run(
     *,
     every: int,
     untrained_seed: int | None = None,
+    force: bool = False,
 ) -> Iterator[tuple[int, dict[str, Any], int]]:
     """Measure the checkpoints of a run that have no figures in ``output`` yet.
 
-    Figures made from another checkpoint, other data or another protocol are made anew.
+    What was made from the same checkpoint, data and protocol is kept.
 
     Args:
         run: run folder of fairseq-hydra-train.
@@ -98,6 +105,7 @@ def evaluate_run(
         output: folder of the figures.
         every: updates between the checkpoints that are measured.
         untrained_seed: also measure, as update 0, the same model with weights drawn from this seed, and MFCC.
+        force: make figures from something else anew, instead of refusing.
 
     Yields:
         (updates, figures, checkpoints in all) of each, as soon as it is measured.
@@ -105,6 +113,7 @@ def evaluate_run(
     Raises:
         CheckpointError, ManifestError, AbxError: a checkpoint or data that cannot be used, or ABX items that
             cannot be compared across speakers.
+        FileExistsError: figures in ``output`` were made from something else; nothing is measured then.
     """
     if measurement.abx is not None:
         path = measurement.abx / measurement.abx_items
@@ -114,16 +123,22 @@ def evaluate_run(
     if untrained_seed is not None:
         tasks.insert(0, (0, tasks[0][1]))
     sources = _sources(measurement)
+    seeds = {updates: None if updates else untrained_seed for updates, _ in tasks}
+    made_from = {
+        updates: {"checkpoint": _checkpoint_source(path, untrained_seed=seeds[updates]), **sources}
+        for updates, path in tasks
+    }
+    there = {updates: read_figures(output / f"{updates}.json") for updates, _ in tasks}
+    if not force:
+        _refuse_other_sources(output, there, made_from)
     for updates, path in tasks:
-        seed = untrained_seed if updates == 0 else None
-        checkpoint = {"file": path.name, "sha256": sha256_file(path), "untrained_seed": seed}
-        made_from = {"checkpoint": checkpoint, **sources}
-        figures = read_figures(output / f"{updates}.json")
-        if figures is None or figures.get("made_from") != made_from:
-            figures, arrays = measure(load_checkpoint(path, untrained_seed=seed), measurement)
+        figures = there[updates]
+        if figures is None or figures.get("made_from") != made_from[updates]:
+            figures, arrays = measure(load_checkpoint(path, untrained_seed=seeds[updates]), measurement)
             if updates == 0 and measurement.abx is not None and "within" in measurement.abx_speakers:
-                figures["baselines"] = {"mfcc": _mfcc_error(measurement)}
-            figures |= {"made_from": made_from, "versions": versions(), "machine": machine()}
+                error, counts = _mfcc(measurement)
+                figures |= {"baselines": {"mfcc": error}, "baseline_counts": {"mfcc": counts}}
+            figures |= {"made_from": made_from[updates], "versions": versions(), "machine": machine()}
             _write(output / str(updates), figures, arrays)
         yield updates, figures, len(tasks)
 
@@ -199,22 +214,73 @@ def _sources(measurement: Measurement) -> dict[str, Any]:
     sources: dict[str, Any] = {"data": manifest_hashes(measurement.data, measurement.split)}
     if measurement.abx is not None:
         items = measurement.abx / measurement.abx_items
+        recordings = manifest_hashes(measurement.abx, "test")
+        if (names := measurement.abx / NAMES_TABLE).is_file():
+            recordings[names.name] = sha256_file(names)
         for speaker in measurement.abx_speakers:
             sources[ABX_KEYS[speaker]] = {
                 "protocol": {"speaker": speaker, **_ABX_PROTOCOL},
                 "items": {items.name: sha256_file(items)},
+                "recordings": recordings,
             }
     return sources
 
 
-def _mfcc_error(measurement: Measurement) -> float:
+def _checkpoint_source(path: Path, *, untrained_seed: int | None) -> dict[str, Any]:
+    """Return what a model is made from: its file or, of fresh weights, the settings and the seed."""
+    if untrained_seed is None:
+        return {"file": path.name, "sha256": sha256_file(path), "untrained_seed": None}
+    # Not the file: the run's first checkpoint may be another one by now, with the same settings.
+    config = read_config(path)
+    settings = json.dumps({name: section(config, name) for name in _SETTINGS}, sort_keys=True, default=str)
+    return {"settings_sha256": sha256(settings.encode()).hexdigest(), "untrained_seed": untrained_seed}
+
+
+def _refuse_other_sources(
+    output: Path, there: Mapping[int, Mapping[str, Any] | None], made_from: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Raise FileExistsError, before the work, if figures were made from something else than they would be."""
+    other = {
+        updates: differing
+        for updates, figures in there.items()
+        if figures is not None
+        and (differing := list(_differing(figures.get("made_from", {}), made_from[updates])))
+    }
+    if other:
+        updates, differing = next(iter(other.items()))
+        raise FileExistsError(
+            f"{output / f'{updates}.json'}: already exists, and was made from something else "
+            f"({'; '.join(differing)}); {len(other)} of {len(there)} results are such; pass --force to "
+            "replace them, or another --output"
+        )
+
+
+def _differing(old: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for name in dict.fromkeys([*old, *now]):
+        before, after = old.get(name), now.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differing(before, after, f"{within}{name} ")
+        elif before != after:
+            yield f"{within}{name}: {_brief(before)}, now {_brief(after)}"
+
+
+def _brief(source: Any) -> str:
+    if isinstance(source, Mapping):
+        return "measured"
+    text = "none" if source is None else str(source)
+    return text[:_HASH_LETTERS] if len(text) == _HASH_LENGTH else text
+
+
+def _mfcc(measurement: Measurement) -> tuple[float, dict[str, Any]]:
+    """Return the error in percent, and what was compared: at MFCC's frame rate it can be more."""
     folder = measurement.abx
     if folder is None:
         raise ValueError("measurement.abx must be a folder")
     features = mfcc_features(open_recordings(folder))
     items = read_items(folder / measurement.abx_items)
     found = abx_scores(features, items, frame_rate=MFCC_FRAME_RATE, speaker="within", **_ABX_PROTOCOL)
-    return 100.0 * next(iter(found.values())).error
+    result = next(iter(found.values()))
+    return 100.0 * result.error, asdict(result.counts)
 
 
 def _write(stem: Path, figures: Mapping[str, Any], arrays: Arrays) -> None:

@@ -64,7 +64,8 @@ class CheckpointFigures:
         found = {}
         for name, error in self.figures.get("baselines", {}).items():
             key = ABX_KEYS["within"]
-            n_cells = int(self.figures[key]["counts"]["cells"])
+            counts = self.figures.get("baseline_counts", {}).get(name, self.figures[key]["counts"])
+            n_cells = int(counts["cells"])
             interval = Interval(float(error), float("nan"), float("nan"), "none")
             found[name] = {f"{key}_{name}": Metric(interval, n_cells, abx_results.CHANCE, "%")}
         return found
@@ -179,6 +180,21 @@ def score_rows(measured: Mapping[int, Mapping[str, Any]], *, seed: int) -> list[
     rows.append(["chance", *(f"{chance[name]:.1f}" for name in recalls)])
     rows[-1] += [f"{abx_results.CHANCE:.2f}", ""] * len(modes)
     return rows
+
+
+def other_cells(figures: Mapping[str, Any]) -> list[str]:
+    """Say which baselines were compared on other ABX cells than the model, one line each.
+
+    Args:
+        figures: of update 0, which has the baselines.
+    """
+    return [
+        f"{name.upper()} has {theirs['cells']} ABX cells, the model {own['cells']} "
+        f"({own['no_frame']} and {theirs['no_frame']} items without a frame): not the same items"
+        for name, theirs in figures.get("baseline_counts", {}).items()
+        if (theirs["cells"], theirs["triples"])
+        != ((own := figures[ABX_KEYS["within"]]["counts"])["cells"], own["triples"])
+    ]
 
 
 def certain_cutoffs(figures: Mapping[str, Any]) -> list[str]:

@@ -96,6 +96,7 @@ def evaluation_command(
         *("evaluate", "run", str(folder.run), str(data)),
         *("--split", settings.split, "--every", str(settings.evaluate_every)),
         *("--output", str(folder.evaluation), "--device", device),
+        "--force",  # after changed settings all is measured anew; what was not touched by them is kept
     ]
     if settings.abx is not None:
         command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]

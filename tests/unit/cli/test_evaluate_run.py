@@ -8,6 +8,9 @@ from support.tiny_folder import make_folder
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.evaluation import run_evaluation
 
+COUNTS = {"cells": 3, "triples": 6, "no_frame": 2}
+MFCC_COUNTS = {"cells": 4, "triples": 8, "no_frame": 0}
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -22,7 +25,7 @@ def run(tmp_path, monkeypatch):
         names = [f"{way}_r{k}" for way in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)]
         retrieval = {"pool": {"captions": 16, "images": 8}, **dict.fromkeys(names, 12.5)}
         retrieval["chance"] = {**dict.fromkeys(names, 6.25), "speech_to_image_r10": 100.0}
-        counts = {"cells": 3}
+        counts = COUNTS
         figures = {"schema_version": 1, "retrieval": retrieval}
         for mode in measurement.abx_speakers if measurement.abx else ():
             error = {"layer_1": 30.0, "layer_2": 1.0 + len(mode)}
@@ -30,7 +33,7 @@ def run(tmp_path, monkeypatch):
         return figures, {"a": np.zeros(1)}
 
     monkeypatch.setattr(run_evaluation, "measure", pretend)
-    monkeypatch.setattr(run_evaluation, "_mfcc_error", lambda _: 5.5)
+    monkeypatch.setattr(run_evaluation, "_mfcc", lambda _: (5.5, MFCC_COUNTS))
     return tmp_path / "run"
 
 
@@ -72,7 +75,10 @@ def test_table_has_checkpoints_baselines_and_chance(run, capsys):
         ["MFCC", *["-"] * 6, "5.50"],
         ["chance", "6.2", "6.2", "100.0", "6.2", "6.2", "6.2", "50.00"],
     ]
-    assert note == "note: speech -> image R@10: k >= pool: always 100 %\n"
+    assert note == (
+        "note: speech -> image R@10: k >= pool: always 100 %\n"
+        "note: MFCC has 4 ABX cells, the model 3 (2 and 0 items without a frame): not the same items\n"
+    )
     assert err.endswith(f"results: {run / 'evaluation'}\n")
     assert {path.name for path in (run / "evaluation").iterdir()} == {
         f"{updates}.{ending}" for updates in (0, 7, 14) for ending in ("json", "npz")
@@ -85,6 +91,21 @@ def test_without_baseline_and_without_abx(run, capsys):
     assert list(table) == ["update", "7", "14", "chance"]
     assert len(table["7"]) == 6
     assert not (run / "evaluation" / "0.json").exists()
+
+
+def test_results_of_something_else_are_replaced_by_force_only(run, capsys):
+    assert evaluate(run) == 0
+    without = ["evaluate", "run", str(run), str(run.parent / "data"), "--baseline", "none"]
+    capsys.readouterr()
+    assert main(without) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "7.json: already exists, and was made from something else" in captured.err
+    assert "(abx: measured, now none)" in captured.err
+    assert "2 of 2 results are such; pass --force" in captured.err
+    assert "abx" in run_evaluation.read_figures(run / "evaluation" / "7.json")
+    assert main([*without, "--force"]) == 0
+    assert "abx" not in run_evaluation.read_figures(run / "evaluation" / "7.json")
 
 
 def test_other_files_in_the_folder_and_stale_figures_are_not_printed(run, capsys):
@@ -120,5 +141,5 @@ def test_item_file_is_named_as_in_evaluate_abx(run, capsys):
     assert main(command) == 1
     assert "must hold one item file" in capsys.readouterr().err
     for option in ("--items", "--abx-items"):
-        assert main([*command, option, "other.item"]) == 0
+        assert main([*command, option, "other.item", "--force"]) == 0
         assert "other.item" in capsys.readouterr().out

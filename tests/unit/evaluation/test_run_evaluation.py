@@ -121,6 +121,11 @@ def test_checkpoints_measured_on_other_data_or_broken_are_refused(copy):
     (other / "7.json").write_text(json.dumps(figures))
     runs = compare.read_runs([folder / "7.json", other / "7.json"])
     assert list(runs[1].models) == ["trained"]  # the baselines are of the first data
+    comparison = compare.compare_runs(runs, seed=1, allow_different_data=True)
+    assert any(
+        note.endswith(f"no baselines: {other / '0.json'} was measured on other data (abx)")
+        for note in comparison.notes
+    )
     with pytest.raises(ResultsError, match=r"other, update 7 \(abx\)"):
         compare.compare_runs(runs, seed=1)
     (other / "7.npz").unlink()
@@ -189,13 +194,14 @@ def measured(monkeypatch):
         return {"schema_version": run_evaluation.SCHEMA_VERSION}, {"a": np.zeros(1)}
 
     monkeypatch.setattr(run_evaluation, "measure", pretend)
-    monkeypatch.setattr(run_evaluation, "_mfcc_error", lambda _: 1.0)
+    monkeypatch.setattr(run_evaluation, "_mfcc", lambda _: (1.0, {}))
     return seen
 
 
-def again(root, measurement, **changes):
+def again(root, measurement, *, force=False, **changes):
     moved = replace(measurement, data=root / "data", abx=root / "abx", **changes)
-    assert len(list(evaluate_run(root / "run", moved, root / "evaluation", every=7, untrained_seed=1))) == 2
+    steps = evaluate_run(root / "run", moved, root / "evaluation", every=7, untrained_seed=1, force=force)
+    assert len(list(steps)) == 2
 
 
 def test_what_is_there_is_kept(copy, measurement, measured):
@@ -213,19 +219,59 @@ def test_goes_on_after_a_kill_between_arrays_and_figures(copy, measurement, meas
     assert measured == [7]
 
 
-def test_changed_checkpoint_data_items_or_protocol_is_measured_anew(copy, measurement, measured):
-    write_checkpoint(copy / "run" / "checkpoints" / "checkpoint_1_7.pt", collapsed=True)
-    again(copy, measurement)
-    assert measured == [0, 7]
-    for path in (copy / "data" / "test.pairs.tsv", copy / "abx" / "phones.item"):
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(lines[:-1]))
+def test_what_is_made_from_something_else_is_replaced_by_force_only(copy, measurement, measured):
+    def refused(said, **changes):
+        before = {path.name: sha256_file(path) for path in (copy / "evaluation").iterdir()}
         measured.clear()
-        again(copy, measurement)
+        with pytest.raises(FileExistsError, match=said):
+            again(copy, measurement, **changes)
+        assert measured == []
+        assert {path.name: sha256_file(path) for path in (copy / "evaluation").iterdir()} == before
+
+    path = copy / "run" / "checkpoints" / "checkpoint_1_7.pt"
+    old = sha256_file(path)[:12]
+    write_checkpoint(path, collapsed=True)
+    new = sha256_file(path)[:12]
+    refused(rf"7\.json: .*\(checkpoint sha256: {old}, now {new}\); 1 of 2 .*--force .* another --output")
+    again(copy, measurement, force=True)
+    assert measured == [7]  # fresh weights are drawn from the same settings
+    for path, said in (
+        (copy / "data" / "test.pairs.tsv", r"0\.json: .*\(data test\.pairs\.tsv: .*2 of 2"),
+        (copy / "abx" / "phones.item", r"\(abx items phones\.item: "),
+        (copy / "abx" / "utterances.tsv", r"\(abx recordings utterances\.tsv: none, now "),
+    ):
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else ["audio_id\tfile\n", ""]
+        path.write_text("".join(lines[:-1]))
+        refused(said)
+        again(copy, measurement, force=True)
         assert measured == [0, 7]
-    measured.clear()
-    again(copy, measurement, abx_speakers=("within", "across"))
+    refused(r"\(abx_across: none, now measured\)", abx_speakers=("within", "across"))
+    again(copy, measurement, force=True, abx_speakers=("within", "across"))
     assert measured == [0, 7]
+    refused(r"\(abx_across: measured, now none\)")
+    measured.clear()
+    again(copy, measurement, force=True, abx_speakers=("within", "across"))
+    assert measured == []  # --force keeps what would be the same
+
+
+def test_fresh_weights_are_the_same_when_an_earlier_checkpoint_is_gone(copy, measurement, measured):
+    folder = copy / "run" / "checkpoints"
+    (folder / "checkpoint_1_7.pt").unlink()
+    write_checkpoint(folder / "checkpoint_1_14.pt", collapsed=True)
+    again(copy, measurement)
+    assert measured == [7]  # what the file says, whose name says 14
+
+
+def test_mfcc_on_other_cells_says_so(evaluated):
+    figures = read_figures(evaluated / "0.json")
+    assert run_figures.other_cells(figures) == []
+    assert figures["baseline_counts"]["mfcc"]["cells"] == figures["abx"]["counts"]["cells"]
+    figures["baseline_counts"]["mfcc"]["cells"] = 90
+    found = run_figures.read_checkpoint(evaluated / "0.json")
+    metrics = replace(found, figures=figures).baseline_metrics()
+    assert metrics["mfcc"]["abx_mfcc"].n == 90
+    (line,) = run_figures.other_cells(figures)
+    assert line.startswith(f"MFCC has 90 ABX cells, the model {figures['abx']['counts']['cells']} ")
 
 
 def test_one_speaker_cannot_be_compared_across(copy, measurement, measured):

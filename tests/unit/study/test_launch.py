@@ -110,6 +110,7 @@ def test_evaluation_command(settings):
         RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=True, device="cpu"
     )
     assert command[command.index("--untrained-seed") + 1] == "3"
+    assert "--force" in command  # other settings than at first: measured anew, not refused
     assert command[command.index("--abx") + 1] == str(Path("abx folder").resolve())
     assert command[command.index("--abx-speakers") + 1] == "within"
     settings.abx_speakers = ["within", "across"]

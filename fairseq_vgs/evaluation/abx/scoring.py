@@ -23,6 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _MAX_WARPED = 1 << 20  # frame distances of the token pairs that are warped together
 _PAIRS_WORTH_A_BAND = 2048
+_PAIRS_WORTH_COMPILING = 1 << 19  # reading what numba compiled costs 0.7 s and 100 MB, compiling it 3 s
 _MAX_COMPARED = 1 << 22  # distances of the cells that are scored together
 
 
@@ -38,12 +39,14 @@ def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: s
         layer -> f[`Layout.n_distances`]; infinite where a token would meet itself.
     """
     distances = {name: layer.new_full((layout.n_distances,), torch.inf) for name, layer in frames.items()}
+    worth = len(frames) * layout.n_distances >= _PAIRS_WORTH_COMPILING
+    kernel = dtw_numba.load_kernel() if worth else None
     for bundle in layout.bundles():
         chunks = list(_chunks(bundle))
         for name, layer in frames.items():
             table = _frame_distances(layer, layout, bundle, distance=distance)
             for chunk in chunks:
-                found = _warp(table, bundle, chunk)
+                found = _warp(table, bundle, chunk, kernel)
                 for places in (bundle.place[chunk], bundle.mirrored[chunk]):
                     distances[name][_on(table, places)] = found
     return distances
@@ -113,10 +116,9 @@ def _cut(bundle: Bundle, order: IntArray) -> Iterator[IntArray]:
         start = stop
 
 
-def _warp(table: Tensor, bundle: Bundle, chunk: IntArray) -> Tensor:
+def _warp(table: Tensor, bundle: Bundle, chunk: IntArray, kernel: dtw_numba.Kernel | None) -> Tensor:
     n_rows, n_columns = bundle.n_rows[chunk], bundle.n_columns[chunk]
-    kernel = dtw_numba.load_kernel() if table.device.type == "cpu" else None
-    if kernel is not None:
+    if kernel is not None and table.device.type == "cpu":
         found = kernel(table.numpy(), bundle.offset[chunk], bundle.width[chunk], n_rows, n_columns)
         return torch.from_numpy(found)
     i, j = np.arange(n_rows.max())[:, None, None], np.arange(n_columns.max())[None, :, None]

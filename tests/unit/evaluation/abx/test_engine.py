@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference import abx_loops
 from support.abx_material import random_material
 
-from fairseq_vgs.evaluation.abx import AbxError, abx_scores, dtw_numba, layout, scoring
+from fairseq_vgs.evaluation.abx import AbxError, abx_scores, layout, scoring
 from fairseq_vgs.evaluation.abx.plan import make_plan
 
 FULL = {"max_size_group": None, "max_x_across": None}
@@ -80,8 +80,7 @@ def test_equals_loops(seed, n_tokens, speaker, context, distance, librilight):
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("speaker", ["within", "across"])
 def test_large_groups_and_small_tables_equal_loops(monkeypatch, speaker, compiled):
-    if not compiled:
-        monkeypatch.setattr(dtw_numba, "load_kernel", lambda: None)
+    monkeypatch.setattr(scoring, "_PAIRS_WORTH_COMPILING", 0 if compiled else 1 << 40)
     # Groups in several tiles, a table after every few of them, and few pairs and cells at a time.
     monkeypatch.setattr(layout, "_MAX_TILE_TOKENS", 4)
     monkeypatch.setattr(layout, "_MAX_FRAME_DISTANCES", 1000)

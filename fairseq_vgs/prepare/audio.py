@@ -23,6 +23,10 @@ PEAK_LIMIT = 0.95
 # Quieter than this (about -60 dB of full scale) nobody hears speech.
 SILENCE_RMS = 1e-3
 CLIPPED_LEVEL = 0.995
+# One hour at 16 kHz, 0.5 GB when decoded: a small file may hold days of silence.
+MAX_SAMPLES = 3600 * SAMPLE_RATE
+BLOCK_VALUES = 1 << 18
+UNKNOWN_LENGTH = (1 << 63) - 1  # libsndfile's
 
 
 class AudioError(ValueError):
@@ -33,17 +37,40 @@ def read_mono(source: Path | BinaryIO) -> tuple[Samples, int]:
     """Returns a recording (a file or its bytes), averaged over its channels, and its sample rate in Hz.
 
     Raises:
-        AudioError: the file does not decode, is empty, or holds NaN or infinite samples.
+        AudioError: the file does not decode, is empty or too long, or holds NaN or infinite samples.
     """
     try:
-        samples, rate = soundfile.read(source, dtype="float64", always_2d=True)
+        with soundfile.SoundFile(source) as file:
+            samples, rate = read_samples(file), int(file.samplerate)
     except (OSError, RuntimeError) as error:  # soundfile's own errors derive from RuntimeError
         raise AudioError("unreadable speech") from error
     if not len(samples):
         raise AudioError("empty speech")
     if not np.isfinite(samples).all():
         raise AudioError("speech with NaN or infinite samples")
-    return samples.mean(axis=1), int(rate)
+    return samples, rate
+
+
+def read_samples(file: soundfile.SoundFile) -> Samples:
+    """Decodes an open recording to its end and averages its channels.
+
+    Raises:
+        AudioError: it has more than ``MAX_SAMPLES``, by its header or in truth, or does not fit into memory.
+    """
+    blocks: list[Samples] = []
+    promised = file.frames if file.frames < UNKNOWN_LENGTH else 0
+    n_samples = 0
+    try:
+        while max(n_samples, promised) <= MAX_SAMPLES:
+            block = file.read(max(1, BLOCK_VALUES // file.channels), dtype="float64", always_2d=True)
+            if not len(block):
+                return np.concatenate(blocks) if blocks else np.empty(0)
+            blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+            n_samples += len(block)
+    except MemoryError as error:
+        raise AudioError("speech too long for this machine's memory") from error
+    limit = f"{MAX_SAMPLES:,} samples ({MAX_SAMPLES / SAMPLE_RATE / 3600:g} h at 16 kHz)"
+    raise AudioError(f"speech longer than {limit}")
 
 
 def resample(samples: Samples, rate: int, target_rate: int = SAMPLE_RATE) -> Samples:

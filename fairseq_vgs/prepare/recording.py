@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.manifest.errors import shown
 from fairseq_vgs.manifest.media import SILENCE_AMPLITUDE
-from fairseq_vgs.prepare.audio import Samples, encode_flac, resample
+from fairseq_vgs.prepare.audio import AudioError, Samples, encode_flac, read_samples, resample
 from fairseq_vgs.prepare.medium import MediumError
 from fairseq_vgs.prepare.wav_header import wrong_length
 
-BLOCK_SAMPLES = 1 << 18
 FULL_SCALE = 32768.0
 SILENT_RANGE = round(2 * SILENCE_AMPLITUDE * FULL_SCALE)
 
@@ -48,20 +47,19 @@ def decode(content: bytes) -> Sound:
     """Decodes a recording, given as its file's bytes, to its end and averages its channels.
 
     Raises:
-        MediumError: the file is empty, does not decode, is shorter or longer than its header says, is
-            silent, or holds NaN or infinite samples.
+        MediumError: the file is empty, does not decode, is shorter or longer than its header says or longer
+            than ``MAX_SAMPLES``, is silent, or holds NaN or infinite samples.
     """
     if not content:
         raise MediumError("empty file")
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate, promised = int(file.samplerate), int(file.frames)
-            blocks = []
-            while len(block := file.read(BLOCK_SAMPLES, dtype="float64", always_2d=True)):
-                blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+            samples = read_samples(file)
+    except AudioError as error:
+        raise MediumError(str(error)) from error
     except (OSError, RuntimeError, ValueError, TypeError) as error:  # soundfile's derive from RuntimeError
         raise MediumError("unreadable speech", shown(str(error))) from error
-    samples = np.concatenate(blocks) if blocks else np.empty(0)
     _check_length(content, len(samples), promised)
     _check_samples(samples)
     return Sound(samples, rate)

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from support.tiny_stamps import tone
 
+from fairseq_vgs.prepare import audio
 from fairseq_vgs.prepare.audio import (
     PEAK_LIMIT,
     AudioError,
@@ -61,6 +62,13 @@ def test_unusable_files_have_a_reason(tmp_path: Path, content: bytes | None, mes
         path.write_bytes(content)
     with pytest.raises(AudioError, match=message):
         read_mono(path)
+
+
+def test_long_recordings_have_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.flac", tone(300, rate=16_000), 16_000)
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 1_000)
+    with pytest.raises(AudioError, match="speech longer than 1,000 samples"):
+        read_mono(tmp_path / "a.flac")
 
 
 def test_missing_file_has_a_reason(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from support.tiny_speech import encode, speech, with_data_length, with_flac_samples, write
 
-from fairseq_vgs.prepare import recording
+from fairseq_vgs.prepare import audio, recording
 from fairseq_vgs.prepare.medium import MediumError
 from fairseq_vgs.prepare.recording import decode, header_rate, to_flac
 
@@ -51,6 +52,38 @@ def test_what_cannot_be_used_has_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(MediumError) as caught:
         decode(content)
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_long_speech_is_not_decoded(monkeypatch: pytest.MonkeyPatch, n_channels: int) -> None:
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 3_000)
+    content = encode(np.stack([speech(1)] * n_channels, axis=1), kind="FLAC")
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *args, **settings: pytest.fail("it was decoded"))
+    with pytest.raises(MediumError, match=r"speech longer than 3,000 samples \(.* h at 16 kHz\)"):
+        decode(content)
+
+
+def test_decoding_stops_at_the_limit_whatever_the_header_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 3_000)
+    n_read = []
+
+    def read_on(self: soundfile.SoundFile, frames: int, **settings: Any) -> Any:
+        n_read.append(500)
+        return np.ones((n_read[-1], 1))
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", read_on)
+    with pytest.raises(MediumError, match="speech longer than 3,000 samples"):
+        decode(encode(speech(1)[:10]))
+    assert sum(n_read) == 3_500
+
+
+def test_speech_that_memory_does_not_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: soundfile.SoundFile, *args: Any, **settings: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    with pytest.raises(MediumError, match="too long for this machine's memory"):
+        decode(encode(speech(1)))
 
 
 def test_sound_of_16_bits_at_16_khz_is_kept_bit_by_bit() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -51,7 +51,7 @@ class BuildOptions:
         pack: ``zip`` or ``tar`` stores recordings and pictures in uncompressed archives; empty: as files.
         skip_bad: leave out media that cannot be used, and count and name them; otherwise they are faults.
         relative_root: the audio lists' root is relative, so that the folder can be moved.
-        force: replace ``output`` if this package made it.
+        force: replace ``output`` if the same subcommand made it.
         jobs: number of threads; the result does not depend on it.
         shard_bytes: size of the archives.
         regions: compute region features of the pictures; None: none.
@@ -85,6 +85,7 @@ def build_folder(
     progress: Progress | None = None,
     command: str = "",
     settings: Mapping[str, object] | None = None,
+    inputs: Iterable[Path] = (),
     arrange: Arrange | None = None,
     finish: Finish | None = None,
 ) -> dict[str, object]:
@@ -102,6 +103,7 @@ def build_folder(
             pictures once more where their regions are computed.
         command: for the summary.
         settings: of the corpus' own options, for the summary.
+        inputs: lists and folders that the corpus was read from, beside its roots.
         arrange: gives splits and groups that depend on the media.
         finish: adds further files to the folder.
 
@@ -109,13 +111,14 @@ def build_folder(
         ManifestError: all faults of the corpus' lists and names, of missing media and of media that cannot
             be used. ``output`` is then not made, and finished work is kept for the next run.
     """
-    refuse_output(output, force=options.force)
+    maker = corpus.name
+    refuse_output(output, maker=maker, force=options.force, inputs=_all_inputs(corpus, options, inputs))
     listed = _listed_faults(corpus, options, faults, needs_splits=arrange is None)
     n_looks = 3 if options.regions is not None else 2
     steps = _Steps(progress, total=2 * len(corpus.captions) + n_looks * len(corpus.pictures))
     exclusions = Exclusions({reason: list(names) for reason, names in corpus.excluded.items()})
     plan = _plan(corpus, options, listed, steps)
-    with open_work(output, plan.key(), force=options.force) as work:
+    with open_work(output, plan.key(), maker=maker, force=options.force) as work:
         built = _build_media(plan, work, exclusions, steps)
         if arrange is not None:
             prints = [
@@ -137,8 +140,20 @@ def build_folder(
             **(finish(work.data) if finish is not None else {}),
         }
         write_summary(work.data, summary, force=True)
-        work.publish(output.absolute(), force=options.force)
+        work.publish(output.absolute(), maker=maker, force=options.force)
     return summary
+
+
+def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:
+    """Yields everything that the folder is made from: roots, lists, and last the media one by one."""
+    yield from (corpus.audio_root, corpus.image_root, *inputs)
+    if options.regions is not None and options.regions.boxes is not None:
+        yield options.regions.boxes
+    for root, paths in (
+        (corpus.audio_root, (caption.audio for caption in corpus.captions)),
+        (corpus.image_root, (picture.path for picture in corpus.pictures)),
+    ):
+        yield from (root / path for path in paths if not path_problem(path))
 
 
 def _listed_faults(

@@ -93,6 +93,7 @@ def prepare_flickr8k(
         progress=progress,
         command=command_line("flickr8k", "FLICKR8K OUTPUT", {}),
         settings={"pictures": config.pictures},
+        inputs=[path for path in (folder, config.lists, config.faulty) if path is not None],
     )
 
 

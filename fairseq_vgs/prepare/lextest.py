@@ -46,6 +46,7 @@ def prepare_lextest(
         options=options or BuildOptions(),
         progress=progress,
         command=command_line("lextest", "LEXTEST OUTPUT", {}),
+        inputs=[folder],
     )
 
 

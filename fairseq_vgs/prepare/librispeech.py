@@ -107,6 +107,7 @@ def prepare_librispeech(
         progress=progress,
         command=command_line("librispeech", "LIBRISPEECH OUTPUT", {}),
         settings=settings,
+        inputs=[folder] if items is None else [folder, items],
         finish=finish,
     )
 

@@ -127,6 +127,7 @@ def prepare_pairs(
         progress=progress,
         command=command_line("pairs", "TABLE OUTPUT", settings),
         settings=settings,
+        inputs=[table],
         arrange=arrange,
     )
 

@@ -75,6 +75,7 @@ def prepare_places(
         progress=progress,
         command=command_line("places", "PLACES_AUDIO OUTPUT", {}),
         settings={"pictures": config.images is not None},
+        inputs=[path for path in (folder, config.metadata) if path is not None],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,7 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestError, PairRow, RegionRow, fault
+from fairseq_vgs.manifest import (
+    AudioRow,
+    ImageRow,
+    ManifestError,
+    ManifestFolder,
+    PairRow,
+    RegionRow,
+    fault,
+    read_audio_list,
+    read_images,
+)
 from fairseq_vgs.prepare.audio import Samples, encode_flac
 from fairseq_vgs.prepare.output import (
     RELATIVE_ROOT,
@@ -44,6 +54,7 @@ from fairseq_vgs.prepare.split import SPLITS, TEST, TRAIN, VALID
 
 logger = logging.getLogger(__name__)
 
+MAKER = "scenes"
 SPEECH_FOLDER, PICTURE_FOLDER = "speech", "pictures"
 MAX_PICTURES = 6
 MIN_CANVAS = 64
@@ -149,21 +160,21 @@ def prepare_scenes(
         config: what to compose.
         relative_root: write ``.`` as the root of the audio lists, so that the folder can be moved;
             stock fairseq tasks need the absolute path that is written otherwise.
-        force: replace ``output`` if this package made it.
+        force: replace ``output`` if this command made it.
         jobs: number of threads; the result does not depend on it.
         progress: called with (scenes done, scenes in all).
 
     Raises:
         ManifestError: the source is faulty or too small, or ``output`` exists.
     """
-    refuse_output(output, force=force)
+    refuse_output(output, maker=MAKER, force=force, inputs=_source_paths(source))
     loaded = load_source(
         source, n_objects=config.objects, max_seconds=config.max_object_seconds, seed=config.seed
     )
     plan = plan_scenes(config.objects, config.sizes, config.n_scenes, seed=config.seed)
     orders = [_Order(split, index, objects) for split in SPLITS for index, objects in enumerate(plan[split])]
     root = RELATIVE_ROOT if relative_root else output.resolve()
-    with staged_folder(output, force=force) as staging:
+    with staged_folder(output, maker=MAKER, force=force) as staging:
         for split in dict.fromkeys(order.split for order in orders):
             (staging / SPEECH_FOLDER / split).mkdir(parents=True)
             (staging / PICTURE_FOLDER / split).mkdir(parents=True)
@@ -180,6 +191,19 @@ def prepare_scenes(
         summary = _summarize(loaded, plan, splits, config)
         write_summary(staging, summary)
     return summary
+
+
+def _source_paths(source: Path) -> Iterator[Path]:
+    """Yields what the source consists of: itself, its tables, its recordings and pictures."""
+    yield source
+    yield from source.glob("*.tsv")
+    files = ManifestFolder(source)
+    for split in files.splits():
+        audio = read_audio_list(files.audio_list(split))
+        yield from (audio.root / row.audio_id for row in audio.rows)
+    if files.images.exists():
+        images = read_images(files.images)
+        yield from (images.root / row.path for row in images.rows)
 
 
 class _Renderer:
@@ -245,8 +269,8 @@ def _summarize(
             "%d objects of valid or test stand in no training scene; see summary.json", len(unseen)
         )
     return {
-        "corpus": "scenes",
-        "command": command_line("scenes", "OUTPUT --source SOURCE", asdict(config)),
+        "corpus": MAKER,
+        "command": command_line(MAKER, "OUTPUT --source SOURCE", asdict(config)),
         "settings": asdict(config),
         "source": {
             "tables_sha256": source.sha256,

@@ -102,6 +102,7 @@ def prepare_spokencoco(
         progress=progress,
         command=command_line("spokencoco", "SPOKENCOCO OUTPUT", {"split": config.split}),
         settings=settings,
+        inputs=[path for path in (folder, config.karpathy) if path is not None],
     )
 
 

@@ -25,6 +25,7 @@ from fairseq_vgs.manifest import (
 )
 from fairseq_vgs.prepare.output import command_line, refuse_output, staged_folder, write_summary
 
+MAKER = "text"
 UNITS_NAME = "spm.model"
 LABELS = "ltr"
 UNIT_TYPES = ("char", "unigram", "bpe")
@@ -77,11 +78,11 @@ def prepare_text(
     config = config or TextConfig()
     folder = ManifestFolder(data)
     output = folder.text if output is None else output
-    refuse_output(output, force=force)
+    refuse_output(output, maker=MAKER, force=force, inputs=[data, *data.glob("*.tsv")])
     lists, texts = _read_texts(folder, config.train_split)
     model = train_units([text for _, text in texts[config.train_split] if text], config)
     encode = _encoder(model)
-    with staged_folder(output, force=force) as staging:
+    with staged_folder(output, maker=MAKER, force=force) as staging:
         with atomic_write(staging / UNITS_NAME, mode="wb") as file:
             file.write(model)
         counts: dict[str, int] = {}
@@ -98,7 +99,7 @@ def prepare_text(
                         counts[unit] = counts.get(unit, 0) + 1
         _write_dictionary(staging, model, counts)
         summary = {
-            "command": command_line("text", "DATA", asdict(config)),
+            "command": command_line(MAKER, "DATA", asdict(config)),
             "units": {"count": len(_units(model)), "sha256": hashlib.sha256(model).hexdigest()},
             "splits": splits,
             "excluded": {

@@ -27,6 +27,7 @@ from fairseq_vgs.prepare.output import (
     RELATIVE_ROOT,
     CaptionedAudio,
     command_line,
+    refuse_inputs,
     refuse_output,
     staged_folder,
     write_summary,
@@ -45,6 +46,7 @@ from fairseq_vgs.prepare.stamps import Exclusions, Stamp, caption_key, find_stam
 
 logger = logging.getLogger(__name__)
 
+MAKER = "tuxpaint"
 SPEECH_FOLDER, PICTURE_FOLDER = "speech", "pictures"
 # Shorter than this (samples) nothing is said, and wav2vec 2.0's extractor gives no frame.
 MIN_SAMPLES = SAMPLE_RATE // 10
@@ -122,20 +124,21 @@ def prepare_tuxpaint(
         config: what to take.
         relative_root: write ``.`` as the root of the audio lists, so that the folder can be moved;
             stock fairseq tasks need the absolute path that is written otherwise.
-        force: replace ``output`` if this package made it.
+        force: replace ``output`` if this command made it.
         jobs: number of threads; the result does not depend on it.
         progress: called with (pictures done, pictures in all).
 
     Raises:
         ManifestError: nothing usable was found, or ``output`` exists.
     """
-    refuse_output(output, force=force)
+    refuse_output(output, maker=MAKER, force=force, inputs=[stamps_dir])
     folder = find_stamps_folder(stamps_dir)
     stamps, exclusions = scan_stamps(
         folder, config.language, include_symbols=config.include_symbols, svg=can_render_svg()
     )
+    refuse_inputs(output, (path for stamp in stamps for path in (stamp.picture, stamp.speech)))
     root = RELATIVE_ROOT if relative_root else output.resolve()
-    with staged_folder(output, force=force) as staging:
+    with staged_folder(output, maker=MAKER, force=force) as staging:
         work = partial(_prepare_stamp, folder=staging, config=config)
         prepared = []
         for stamp, result in zip(
@@ -233,8 +236,8 @@ def _summarize(
     config: TuxpaintConfig,
 ) -> dict[str, object]:
     return {
-        "corpus": "tuxpaint",
-        "command": command_line("tuxpaint", "STAMPS_DIR OUTPUT", asdict(config)),
+        "corpus": MAKER,
+        "command": command_line(MAKER, "STAMPS_DIR OUTPUT", asdict(config)),
         "settings": asdict(config),
         "pictures": len(prepared),
         "groups": len(set(groups.values())),

@@ -89,26 +89,27 @@ class WorkFolder:
             if path.name not in keep:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def publish(self, output: Path, *, force: bool) -> None:
+    def publish(self, output: Path, *, maker: str, force: bool) -> None:
         """Makes ``data`` the output and removes the rest."""
-        put_in_place(self.data, output, force=force)
+        put_in_place(self.data, output, maker=maker, force=force)
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 @contextmanager
-def open_work(output: Path, key: Mapping[str, object], *, force: bool) -> Iterator[WorkFolder]:
+def open_work(output: Path, key: Mapping[str, object], *, maker: str, force: bool) -> Iterator[WorkFolder]:
     """Opens the work folder of an output, with what an earlier run finished if it ran with the same key.
 
     Args:
         output: the folder to be made.
         key: everything that the finished files depend on, such as the rate they are converted to.
-        force: the output may exist.
+        maker: the subcommand of ``prepare`` that makes the output.
+        force: the output may exist, if the same subcommand made it.
 
     Raises:
         ManifestError: the output must not be written, or another run is preparing it.
     """
     output = output.absolute()
-    refuse_output(output, force=force)
+    refuse_output(output, maker=maker, force=force)
     path = output.parent / f".{output.name}.work"
     (path / DATA).mkdir(parents=True, exist_ok=True)
     with (path / JOURNAL).open("a+", encoding="ascii", errors="replace", newline="\n") as journal:

@@ -10,7 +10,8 @@ from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestError, PairRow, Reg
 from fairseq_vgs.prepare.output import (
     CaptionedAudio,
     command_line,
-    is_prepared_folder,
+    maker_of,
+    refuse_output,
     staged_folder,
     write_region_tables,
     write_summary,
@@ -19,13 +20,13 @@ from fairseq_vgs.prepare.output import (
 
 
 def make(folder: Path, text: str, *, force: bool = False) -> None:
-    with staged_folder(folder, force=force) as staging:
+    with staged_folder(folder, maker="mine", force=force) as staging:
         (staging / "file").write_text(text)
-        write_summary(staging, {})
+        write_summary(staging, {"corpus": "mine"})
 
 
 def test_folder_appears_when_complete_and_nothing_stays_beside(tmp_path: Path) -> None:
-    with staged_folder(tmp_path / "deep/data", force=False) as staging:
+    with staged_folder(tmp_path / "deep/data", maker="mine", force=False) as staging:
         (staging / "file").write_text("x")
         assert not (tmp_path / "deep/data").exists()
         assert staging.parent == tmp_path / "deep"
@@ -38,7 +39,7 @@ def test_interruption_leaves_the_older_folder(tmp_path: Path, error: type[BaseEx
     make(tmp_path / "data", "old")
 
     def fail_half_way() -> None:
-        with staged_folder(tmp_path / "data", force=True) as staging:
+        with staged_folder(tmp_path / "data", maker="mine", force=True) as staging:
             (staging / "file").write_text("new")
             raise error
 
@@ -80,7 +81,45 @@ def test_force_follows_no_link_and_replaces_no_file(tmp_path: Path) -> None:
 def test_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     make(tmp_path / "data", "new")
-    assert is_prepared_folder(tmp_path / "data")
+    assert maker_of(tmp_path / "data") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("summary", "maker"),
+    [
+        ({"corpus": "pairs", "command": "fairseq-vgs prepare pairs TABLE OUTPUT --seed 1"}, "pairs"),
+        ({"command": "fairseq-vgs prepare text DATA --unit-type char"}, "text"),
+        ({"command": "python anything.py"}, ""),
+        ({}, ""),
+    ],
+)
+def test_force_replaces_only_a_folder_of_the_same_subcommand(
+    tmp_path: Path, summary: dict[str, str], maker: str
+) -> None:
+    write_summary(tmp_path, summary)
+    assert maker_of(tmp_path) == maker
+    for name in ("pairs", "text", "scenes", ""):
+        if name and name == maker:
+            refuse_output(tmp_path, maker=name, force=True)
+        else:
+            with pytest.raises(ManifestError, match=f"not made by fairseq-vgs prepare {name}"):
+                refuse_output(tmp_path, maker=name, force=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("place", ["data", "data/file", "data/a/b", "data/link/x", "linked/file", "out.csv"])
+def test_an_output_that_holds_what_it_is_made_from_is_refused(
+    tmp_path: Path, place: str, force: bool
+) -> None:
+    make(tmp_path / "data", "old")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked").symlink_to(tmp_path / "data")
+    (tmp_path / "out.csv").symlink_to(tmp_path / "data/file")
+    inputs = [tmp_path / "other", tmp_path / place]
+    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+        refuse_output(tmp_path / "data", maker="mine", force=force, inputs=inputs)
+    refuse_output(tmp_path / "data", maker="mine", force=True, inputs=[tmp_path, tmp_path / "data2/file"])
 
 
 def test_formats_are_exact(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fairseq_vgs.manifest import ManifestError, ManifestFolder, read_images, rea
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build import BuildOptions
 from fairseq_vgs.prepare.pairs import PairsConfig, prepare_pairs, read_pairs_table, standard_split
+from fairseq_vgs.prepare.regions_pictures import PictureRegions
 
 N_IMAGES = 10
 
@@ -262,3 +264,33 @@ def test_the_summary_holds_settings_but_no_paths(tmp_path: Path) -> None:
     assert summary["settings"]["seed"] == 3
     assert summary["command"] == "fairseq-vgs prepare pairs TABLE OUTPUT --keep-together text --seed 3"
     assert str(tmp_path) not in (tmp_path / "out/summary.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "what", ["table", "audio_root", "image_root", "boxes", "linked recording", "recordings below both"]
+)
+def test_force_deletes_no_source_inside_the_output(tmp_path: Path, what: str) -> None:
+    table, output = make_table(tmp_path), tmp_path / "out"
+    prepare_pairs(table, output)
+    roots = {"audio_root": tmp_path, "image_root": tmp_path}
+    network: Any = None  # never asked
+    regions = None
+    if what == "table":
+        table = table.rename(output / "pairs.csv")
+    elif what in roots:
+        folder = "звук" if what == "audio_root" else "pics"
+        (tmp_path / folder).rename(output / folder)
+        roots[what] = output
+    elif what == "boxes":
+        regions = PictureRegions(network, boxes=write(output / "boxes.tsv", b""))
+    elif what == "linked recording":
+        recording = tmp_path / "звук/7 a.wav"
+        recording.symlink_to(recording.rename(output / "7.wav"))
+    else:
+        (tmp_path / "звук").rename(output / "звук")
+        table.write_text(table.read_text("utf-8").replace("звук/", "out/звук/"), "utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    options = BuildOptions(force=True, regions=regions)
+    with pytest.raises(ManifestError, match="out: is, or holds, what the new folder would be made from"):
+        prepare_pairs(table, output, config=PairsConfig(**roots), options=options)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -214,8 +214,22 @@ def test_interruption_leaves_nothing_and_force_replaces(tmp_path: Path) -> None:
 
 def test_the_source_is_never_replaced(tmp_path: Path) -> None:
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
-    with pytest.raises(ManifestError, match="not made by fairseq-vgs prepare"):
+    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
         prepare_scenes(EMBEDDED, EMBEDDED, config=config, force=True)
+
+
+def test_recordings_of_the_source_are_never_replaced(tmp_path: Path) -> None:
+    config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0, pictures_per_scene=(1, 1))
+    old = tmp_path / "old"
+    prepare_scenes(old, EMBEDDED, config=config)
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for path in old.glob("*.tsv"):
+        (tables / path.name).write_text(path.read_text("utf-8").replace("#root\t.", f"#root\t{old}"), "utf-8")
+    config = ScenesConfig(objects=2, train_scenes=1, valid_scenes=0, test_scenes=0, pictures_per_scene=(1, 1))
+    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+        prepare_scenes(old, tables, config=config, force=True)
+    prepare_scenes(tmp_path / "new", tables, config=config)
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,23 @@ def test_an_older_folder_is_replaced_with_force_only(tmp_path):
         prepare_text(data)
     prepare_text(data, config=TextConfig(normalization="nmt_nfkc"), force=True)
     assert lines(data / "text" / "train.ltr")[0] == "▁ П ё с"
+
+
+def test_the_data_themselves_are_never_replaced(tmp_path):
+    data = write_folder(tmp_path / "sets/data")
+    for folder in (data, data.parent):
+        (folder / "summary.json").write_text('{"made_by": "fairseq-vgs prepare", "corpus": "text"}')
+        with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+            prepare_text(data, folder, force=True)
+    assert (data / "train.tsv").is_file()
+
+
+def test_no_folder_of_another_command_is_replaced(tmp_path):
+    data = write_folder(tmp_path / "data")
+    other = write_folder(tmp_path / "other")
+    command = "fairseq-vgs prepare pairs TABLE OUTPUT --seed 1"
+    content = {"made_by": "fairseq-vgs prepare", "corpus": "pairs", "command": command}
+    (other / "summary.json").write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match="not made by fairseq-vgs prepare text"):
+        prepare_text(data, other, force=True)
+    assert (other / "train.tsv").is_file()

@@ -13,7 +13,7 @@ KEY = {"pack": "", "converts": True}
 
 def interrupted_run(output: Path, items: list[Finished]) -> Path:
     def run() -> None:
-        with open_work(output, KEY, force=False) as work:
+        with open_work(output, KEY, maker="mine", force=False) as work:
             for item in items:
                 (work.data / f"{item.measures[0]}").write_text("x")
                 work.add(item)
@@ -25,7 +25,7 @@ def interrupted_run(output: Path, items: list[Finished]) -> Path:
 
 
 def found(output: Path, key: dict[str, object] | None = None) -> list[Finished]:
-    with open_work(output, key or KEY, force=False) as work:
+    with open_work(output, key or KEY, maker="mine", force=False) as work:
         return list(work.finished.values())
 
 
@@ -58,18 +58,18 @@ def test_nothing_stays_where_nothing_was_finished(tmp_path: Path) -> None:
 
 def test_publishing_leaves_the_output_alone(tmp_path: Path) -> None:
     interrupted_run(tmp_path / "out", ITEMS)
-    with open_work(tmp_path / "out", KEY, force=False) as work:
-        work.publish(tmp_path / "out", force=False)
+    with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
+        work.publish(tmp_path / "out", maker="mine", force=False)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["100", "101", "102", "103"]
 
 
 def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
-    with open_work(tmp_path / "out", KEY, force=False) as work:
+    with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
         work.add(ITEMS[0])
         with (
             pytest.raises(ManifestError, match="another run is preparing this folder"),
-            open_work(tmp_path / "out", KEY, force=False),
+            open_work(tmp_path / "out", KEY, maker="mine", force=False),
         ):
             pass
     assert found(tmp_path / "out") == ITEMS[:1]
@@ -78,6 +78,9 @@ def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
 def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis").write_text("x")
-    with pytest.raises(ManifestError, match="already exists"), open_work(tmp_path / "out", KEY, force=False):
+    with (
+        pytest.raises(ManifestError, match="already exists"),
+        open_work(tmp_path / "out", KEY, maker="mine", force=False),
+    ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ WORDS of the embedded data:
 The recordings of such a word differ in speed, pitch and pauses only, so that MFCC do well on them.
 """
 METRICS_NAME = "metrics.json"
+_BASELINES = ("untrained", "mfcc")
 
 
 def add_lexical_arguments(kinds: Any) -> None:
@@ -40,7 +40,9 @@ def add_lexical_arguments(kinds: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="written by fairseq-hydra-train")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="of this plugin, or fairseq's own wav2vec2"
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="manifest folder of single words")
     parser.add_argument("--split", default="test", help="split of DATA (default: %(default)s)")
     parser.add_argument(
@@ -64,6 +66,12 @@ def add_lexical_arguments(kinds: Any) -> None:
         metavar="N",
         help="only these, 0 being the input of the first (default: all)",
     )
+    parser.add_argument(
+        "--baseline",
+        choices=(*_BASELINES, "none"),
+        action="append",
+        help="also evaluate the same model with fresh weights, or MFCC; may be repeated (default: both)",
+    )
     parser.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     parser.add_argument(
         "--seed",
@@ -86,21 +94,27 @@ def run_lexical(args: argparse.Namespace) -> int:
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_{kind}_{args.split}")
     if not args.force:
         abx_results.refuse_existing(output)
-    trained = checkpoints.load_checkpoint(args.checkpoint)
-    untrained = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed)
+    baselines = args.baseline or _BASELINES
+    trained = checkpoints.load_checkpoint(args.checkpoint, allow_stock=True)
+    loaded = {"trained": trained}
+    if "untrained" in baselines:
+        loaded["untrained"] = checkpoints.load_checkpoint(
+            args.checkpoint, untrained_seed=args.seed, allow_stock=True
+        )
     recordings, tokens = lexical_words.open_words(args.data, args.split)
     words = dict(zip(recordings, tokens, strict=True))
     features = {
         name: phone_features.layer_features(checkpoint, recordings, device=args.device, layers=args.layers)
-        for name, checkpoint in (("trained", trained), ("untrained", untrained))
+        for name, checkpoint in loaded.items()
     }
-    features["mfcc"] = phone_features.mfcc_features(recordings)
+    if "mfcc" in baselines:
+        features["mfcc"] = phone_features.mfcc_features(recordings)
     models = {
         name: lexical_words.score_words(found, words, compared=compared, device=args.device)
         for name, found in features.items()
     }
     metrics = {name: lexical_words.word_metrics(layers, seed=args.seed) for name, layers in models.items()}
-    some = models["mfcc"]["mfcc"]
+    some = next(iter(models["trained"].values()))
     content = {
         "kind": lexical_words.KIND,
         "compared": compared,
@@ -118,16 +132,22 @@ def run_lexical(args: argparse.Namespace) -> int:
     }
     header, rows = lexical_words.word_rows(models)
     results.write_table(output / lexical_words.WORDS_NAME, header, rows, force=args.force)
-    results.write_metrics(output / METRICS_NAME, content, force=args.force)
+    written = results.write_metrics(output / METRICS_NAME, content, force=args.force)
     if args.json:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print(written)
     else:
         counted = f"{len(tokens)} recordings of {len(some.by_word)} words"
         print(f"recall of words in %, by {compared}: {counted}\n")
-        table = [["", f"trained ({trained.n_updates} updates)", f"untrained (seed {args.seed})"]]
+        titles = {
+            "trained": f"trained ({trained.n_updates} updates)",
+            "untrained": f"untrained (seed {args.seed})",
+        }
+        table = [["", *(titles[name] for name in loaded)]]
         for layer in metrics["trained"]:
-            table.append([layer, *(_cell(metrics[name][layer]) for name in ("trained", "untrained"))])
-        table += [["mfcc", _cell(metrics["mfcc"]["mfcc"])], ["chance", f"{100 * some.chance:.1f}"]]
+            table.append([layer, *(_cell(metrics[name][layer]) for name in loaded)])
+        if "mfcc" in metrics:
+            table.append(["mfcc", _cell(metrics["mfcc"]["mfcc"])])
+        table.append(["chance", f"{100 * some.chance:.1f}"])
         print(aligned(table))
     print(f"results: {output}", file=sys.stderr)
     return 0

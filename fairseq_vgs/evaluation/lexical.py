@@ -78,8 +78,8 @@ def folds(words: Sequence[str]) -> IntArray:
 def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
     """Score one embedding per token.
 
-    Cosine distances are compared to 1e-10: the last digits of a product depend on where in a matrix it stands,
-    so that equal embeddings would not tie.
+    Cosine distances are compared to 1e-10: the last digits of a product depend on where in a matrix it
+    stands, so that equal embeddings would not tie.
 
     Args:
         embeddings: f[N, D]; computed in float64.

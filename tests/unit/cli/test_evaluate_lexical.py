@@ -4,6 +4,8 @@ import csv
 import json
 
 import pytest
+import torch
+from support import wav2vec2_files
 from support.abx_material import write_checkpoint
 from support.tiny_speech import encode, speech, write
 
@@ -58,13 +60,33 @@ def test_a_published_test_as_it_is_cloned(tmp_path, capsys):
     assert main(["prepare", "lextest", str(tmp_path / "CDI_lextest"), str(data)]) == 0
     capsys.readouterr()
     assert main(["evaluate", "lexical", str(checkpoint), str(data), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    found = json.loads(printed)
+    assert printed == (tmp_path / "checkpoint_best_lexical_test/metrics.json").read_text(encoding="utf-8")
     assert found["counts"] == {"tokens": 4, "words": 2, "single_tokens": 0}
     # both recordings of a word are the same sound here, at a chance of 1 in 2
     assert {
         model["metrics"][name]["value"] for model in found["models"].values() for name in model["metrics"]
     } == {100}
     assert found["models"]["mfcc"]["metrics"]["mfcc"]["chance"] == pytest.approx(50)
+
+
+def test_stock_wav2vec2_and_chosen_baselines(tmp_path, capsys):
+    checkpoint, words, output = tmp_path / "stock.pt", tmp_path / "words", tmp_path / "out"
+    torch.save(wav2vec2_files.new_state(wav2vec2_files.stock_model({}), {}), checkpoint)
+    scenes = ["prepare", "scenes", str(words), *SIZES, "--pictures-per-scene", "1", "1", "--captions", "2"]
+    assert main(scenes) == 0
+    capsys.readouterr()
+    command = ["evaluate", "lexical", str(checkpoint), str(words), "--output", str(output), "--layers", "1"]
+    for baseline, expected in (("untrained", ["trained", "untrained"]), ("none", ["trained"])):
+        assert main([*command, "--baseline", baseline, "--force"]) == 0
+        header, layer, chance = capsys.readouterr().out.splitlines()[2:]
+        assert [name for name in ("trained", "untrained") if f" {name} (" in header] == expected
+        assert layer.startswith("layer_1") and chance.split() == ["chance", "25.0"]
+        metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+        assert list(metrics["models"]) == expected
+    with (output / "words.csv").open(encoding="utf-8", newline="") as file:
+        assert next(iter(csv.DictReader(file))).keys() == {"word", "trained/layer_1"}
 
 
 def test_frames_of_one_layer(tmp_path, capsys):

@@ -8,6 +8,7 @@ file lies a JSON index, image id -> position; longer ids, as those of Places, ar
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ from fairseq_vgs.prepare.regions_source import (
 # Axes of the arrays that are read; features and boxes agree in R.
 _AXES = {"img_h": 1, "img_w": 1, "boxes": 3, "features": 3, "objects_conf": 2}
 _IDS = "img_id"
+# A few bytes of HDF5 may stand for arrays of any size: 36 regions of 2048 dims take 0.3 MB, ids some dozens
+# of bytes, and the largest collections of pictures have some millions of them.
+MAX_PICTURE_BYTES, MAX_CHUNK_BYTES, MAX_ID_BYTES = 1 << 26, 1 << 28, 1 << 12
+MAX_IMAGES = 1 << 23
+MAX_SIDE = 10**9
+_IDS_AT_ONCE = 1 << 10
 
 
 class FastVgsSource:
@@ -115,10 +122,25 @@ def _check_layout(path: Path, file: Any) -> int:
             fault(path.name, f"{name} must be {list(shape)}, as features", list(file[name].shape), step)
             for name, shape in expected.items()
             if file[name].shape != shape
-        ]
+        ] or list(_too_large(path, file, step))
     if faults:
         raise ManifestError(faults)
     return int(n_images)
+
+
+def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
+    """Yields arrays that would not fit into memory; the limits leave room for what anybody publishes."""
+    if len(file[_IDS]) > MAX_IMAGES:
+        yield fault(path.name, f"must hold at most {MAX_IMAGES} pictures", len(file[_IDS]), step)
+    for name in (_IDS, *_AXES):
+        array = file[name]
+        size = array.dtype.itemsize
+        limits = [(MAX_ID_BYTES if name == _IDS else MAX_PICTURE_BYTES, "picture", array.shape[1:])]
+        limits += [(MAX_CHUNK_BYTES, "chunk", array.chunks)] if array.chunks else []
+        for limit, what, shape in limits:
+            if math.prod(shape) * size > limit:
+                expected = f"{name} must take at most {limit} bytes per {what}"
+                yield fault(path.name, expected, math.prod(shape) * size, step)
 
 
 def _read_index(path: Path, n_images: int) -> dict[int, str]:
@@ -146,8 +168,7 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
 
 def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
     """Returns the id at each position, having compared the index with the file's own ids."""
-    stored = [name if isinstance(name, bytes) else str(name).encode() for name in array[:]]
-    stored = [name.rstrip(b"\0") for name in stored]
+    stored = list(_stored_ids(path, array))
     limit = array.dtype.itemsize if array.dtype.kind == "S" else None
     faults = []
     if index:
@@ -168,11 +189,27 @@ def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
     return names
 
 
+def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
+    for start in range(0, len(array), _IDS_AT_ONCE):
+        for position, name in enumerate(array[start : start + _IDS_AT_ONCE], start=start):
+            stored = (name if isinstance(name, bytes) else str(name).encode()).rstrip(b"\0")
+            if len(stored) > MAX_ID_BYTES:  # of texts that are as long as they want
+                expected = f"{_IDS} must take at most {MAX_ID_BYTES} bytes per picture"
+                step = "give files in the layout of FaST-VGS"
+                raise ManifestError(fault(f"{path.name}[{position}]", expected, len(stored), step))
+            yield stored
+
+
+def _side(file: Any, name: str, position: int) -> int:
+    value = file[name][position]
+    if not (np.isfinite(value) and value == int(value) and 0 < value < MAX_SIDE):
+        raise RegionFaultError(f"{name} must be a positive integer", value.item())
+    return int(value)
+
+
 def _read_image(file: Any, position: int, image_id: str, place: str) -> ImageRegions | BadRegions:
     try:
-        height, width = int(file["img_h"][position]), int(file["img_w"][position])
-        if height < 1 or width < 1:
-            raise RegionFaultError("img_h and img_w must be positive", f"{height} and {width}")
+        height, width = _side(file, "img_h", position), _side(file, "img_w", position)
         order = surest_first(np.asarray(file["objects_conf"][position], dtype=np.float32))
         return ImageRegions(
             image_id,

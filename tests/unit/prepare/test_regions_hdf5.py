@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fairseq_vgs.manifest import ManifestError, read_images, read_regions
+from fairseq_vgs.prepare import regions_hdf5
 from fairseq_vgs.prepare.regions import prepare_regions
 from fairseq_vgs.prepare.regions_hdf5 import FastVgsSource
 
@@ -124,9 +125,68 @@ def test_pictures_that_were_never_filled_in(tmp_path: Path) -> None:
         prepare_regions(FastVgsSource([path]), tmp_path / "data")
     assert [str(item).partition(";")[0] for item in caught.value.faults] == [
         "x.hdf5[0] (a): objects_conf must be numbers, got 'NaN'",
-        "x.hdf5[1] (b): img_h and img_w must be positive, got '0 and 8'",
+        "x.hdf5[1] (b): img_h must be a positive integer, got 0",
     ]
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 4.5, -4.0, 1e30])
+@pytest.mark.parametrize("name", ["img_h", "img_w"])
+def test_sizes_that_are_no_size_are_bad_pictures(tmp_path: Path, name: str, value: float) -> None:
+    path = make_hdf5(tmp_path / "x.hdf5", "a", "b")
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = [4.0, value]
+    place = rf"^x\.hdf5\[1\] \(b\): {name} must be a positive integer, got "
+    with pytest.raises(ManifestError, match=place):
+        prepare_regions(FastVgsSource([path]), tmp_path / "data")
+    prepare_regions(FastVgsSource([path]), tmp_path / "data", skip_bad=True)
+    assert [row.image_id for row in read_images(tmp_path / "data/images.tsv").rows] == ["a"]
+
+
+def replaced(path: Path, name: str, shape: tuple[int, ...], **settings: Any) -> None:
+    """Give an array another shape, without writing any of its chunks."""
+    with h5py.File(path, "a") as file:
+        kind = settings.pop("dtype", file[name].dtype)
+        del file[name]
+        file.create_dataset(name, shape, dtype=kind, **settings)
+
+
+def test_tiny_files_that_stand_for_huge_arrays(tmp_path: Path) -> None:
+    wide, many, chunk = (make_hdf5(tmp_path / name, "a", "b") for name in ("w.hdf5", "m.hdf5", "c.hdf5"))
+    replaced(wide, "features", (2, N_REGIONS, 1 << 30), chunks=(1, 1, 1 << 20))
+    for name, shape in (("features", (N_REGIONS, DIM)), ("boxes", (N_REGIONS, 4)), ("img_h", ())):
+        replaced(many, name, (1 << 33, *shape), chunks=(1 << 10, *shape))
+    for name, shape in (("objects_conf", (N_REGIONS,)), ("img_w", ()), ("img_id", ())):
+        replaced(many, name, (1 << 33, *shape), chunks=(1 << 10, *shape))
+    replaced(chunk, "features", (2, N_REGIONS, DIM), chunks=(1 << 24, N_REGIONS, DIM), maxshape=(None,) * 3)
+    assert max(path.stat().st_size for path in (wide, many, chunk)) < 1 << 16
+    with pytest.raises(ManifestError) as caught:
+        FastVgsSource([wide, many, chunk])
+    assert [str(item).partition(";")[0] for item in caught.value.faults] == [
+        f"w.hdf5: features must take at most {1 << 26} bytes per picture, got {1 << 33}",
+        f"m.hdf5: must hold at most {1 << 23} pictures, got {1 << 33}",
+        f"c.hdf5: features must take at most {1 << 28} bytes per chunk, got {(1 << 27) * 3}",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["S5000", h5py.string_dtype()])
+def test_ids_as_long_as_a_book(tmp_path: Path, kind: Any) -> None:
+    path = make_hdf5(tmp_path / "x.hdf5", "a", "b")
+    replaced(path, "img_id", (2,), dtype=kind)
+    with h5py.File(path, "a") as file:
+        file["img_id"][1] = b"n" * 4500
+    with pytest.raises(
+        ManifestError, match=r"^x\.hdf5.*: img_id must take at most 4096 bytes per picture, got "
+    ):
+        FastVgsSource([path])
+
+
+def test_ids_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions_hdf5, "_IDS_AT_ONCE", 2)
+    names = ["a", "b", "c", "d", "e"]
+    prepare_regions(FastVgsSource([make_hdf5(tmp_path / "x.hdf5", *names)]), tmp_path / "data")
+    assert [row.image_id for row in read_images(tmp_path / "data/images.tsv").rows] == names
 
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,13 +274,21 @@ def _announce(faults: Sequence[Fault]) -> None:
 
 
 def _as_flac(speech: Sequence[Medium]) -> list[Medium]:
-    """Names converted recordings: the ending changes, or is added to where two would become one."""
-    names = [str(PurePosixPath(medium.path).with_suffix(".flac")) for medium in speech]
-    uses = Counter(names)
-    return [
-        replace(medium, target=name if uses[name] == 1 else f"{medium.path}.flac")
-        for medium, name in zip(speech, names, strict=True)
-    ]
+    """Names converted recordings: the ending changes, or is added to where two would become one.
+
+    Which names they get does not depend on their order. A name is never that of a folder of others.
+    """
+    names = {medium.path: str(PurePosixPath(medium.path).with_suffix(".flac")) for medium in speech}
+    folders = {str(folder) for path in names for folder in PurePosixPath(path).parents}
+    uses = Counter(names.values())
+    taken = folders | {name for name, count in uses.items() if count == 1}
+    for path in sorted(path for path, name in names.items() if uses[name] > 1 or name in folders):
+        name = f"{path}.flac"
+        while name in taken:
+            name += ".flac"
+        taken.add(name)
+        names[path] = name
+    return [replace(medium, target=names[medium.path]) for medium in speech]
 
 
 def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _Steps) -> Built:

@@ -50,6 +50,12 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
             yield fault(place, f"audio path {problem}", caption.audio, "rename the file")
         if known and caption.image and caption.image not in known:
             yield fault(place, "image must be one of the corpus' pictures", caption.image, "correct the list")
+        if not known and caption.image and (problem := _text_problem(caption.image)):
+            yield fault(place, f"image id {problem}", caption.image, "rename the picture")
+        # All else that a table cannot hold becomes a blank there.
+        for what, content in (("speaker", caption.speaker), ("text", caption.text)):
+            if problem := _encoding_problem(content):
+                yield fault(place, f"{what} {problem}", content, "correct the list")
         if caption.split not in splits and (caption.split or needs_splits):
             splits.add(caption.split)
             if problem := split_problem(caption.split):
@@ -102,6 +108,11 @@ def _text_problem(text: str) -> str | None:
         return "must not be empty, nor begin or end with blanks"
     if any(character in text for character in "\t\n\r\0"):
         return "must not contain tabs, line ends or NUL"
+    return _encoding_problem(text)
+
+
+def _encoding_problem(text: str) -> str | None:
+    # JSON may hold half of a pair of surrogates, and so may file names that are no UTF-8.
     try:
         text.encode()
     except UnicodeEncodeError:

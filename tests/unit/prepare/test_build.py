@@ -130,6 +130,33 @@ def test_names_that_become_one_by_their_new_ending_stay_apart(tmp_path: Path) ->
     assert check_folder(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("pack", ["", "zip"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.wav", "a.ogg", "a.wav.flac"),
+        ("a.wav", "a.ogg", "a.wav.ogg", "a.wav.flac.wav", "a.wav.flac.ogg", "a.ogg.flac.flac"),
+        ("a.wav", "a.flac/b.wav"),
+        ("a.wav", "a.ogg", "a.wav.flac/b.wav"),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_converted_recordings_never_share_a_name(
+    tmp_path: Path, names: tuple[str, ...], pack: str, order: int
+) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / "r" / name, encode(speech(number, seconds=0.1 + number / 100)))
+    captions = [Caption(name, "train") for name in names[::order]]
+    corpus = Corpus("tiny", tmp_path / "r", tmp_path / "r", captions)
+    build(corpus, tmp_path / "out", convert="always", pack=pack)
+    rows = read_audio_list(tmp_path / "out/train.tsv").rows
+    assert [row.n_samples for row in rows][::order] == [1600 + 160 * number for number in range(len(names))]
+    assert check_folder(tmp_path / "out") == []
+    if not pack:
+        files = [path for path in (tmp_path / "out/speech").rglob("*") if path.is_file()]
+        assert len(files) == len({row.audio_id for row in rows}) == len(names)
+
+
 def test_speech_alone_keeps_speakers_and_texts(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path)
     captions = [replace(caption, image="") for caption in corpus.captions]
@@ -370,6 +397,24 @@ def test_faulty_names_do_not_hide_faulty_media(tmp_path: Path, caplog: pytest.Lo
     assert "list:1: audio path must stay below the root" in caplog.text
     assert "and 8 more; looking at all other files before everything is listed" in caplog.text
     assert entries(tmp_path) == [".out.work", "audio", "escape.wav", "pictures"]
+
+
+def test_text_that_utf_8_cannot_hold_is_a_fault_of_its_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = make_corpus(tmp_path)
+    one, other, third, *rest = corpus.captions
+    captions = [replace(one, text="a \ud800"), replace(other, speaker="\udfff"), third, *rest]
+    captions = [replace(caption, image="") for caption in captions]
+    captions[2] = replace(third, image="im\t1")
+    with pytest.raises(ManifestError) as caught:
+        build(replace(corpus, captions=captions, pictures=()), tmp_path / "out", convert="always")
+    assert "list:0: text must be text that UTF-8 can hold" in caplog.text  # before the media are worked on
+    assert [(fault.place, fault.message.partition(",")[0]) for fault in caught.value.faults] == [
+        ("list:0", "text must be text that UTF-8 can hold"),
+        ("list:1", "speaker must be text that UTF-8 can hold"),
+        ("list:2", "image id must not contain tabs"),
+    ]
 
 
 def test_missing_files_do_not_hide_faulty_ones(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from fairseq_vgs.manifest.atomic import atomic_write
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.location import resolve
+from fairseq_vgs.manifest.media import media_digest
 from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.tables import read_images, write_regions
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
@@ -124,6 +125,7 @@ def cache_image_features(
             path.name: sha256_file(path) for path in sorted(backbone_folder.iterdir()) if _weighs(path)
         },
         "images": sha256_file(manifest.images),
+        "pictures": media_digest(table.root, (row.path for row in table.rows)),
         "grid": list(rows_columns),
         "image_size": size,
     }
@@ -187,7 +189,7 @@ class _Store:
                 return 0
             n_done = int(state["images"])
             features = np.lib.format.open_memmap(self.path, mode="r+")
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return 0
         if features.ndim != 2 or len(features) != math.prod(self._shape) or not 0 < n_done <= self._shape[0]:
             return 0

@@ -33,7 +33,7 @@ from fairseq_vgs.manifest import (
     resolve,
 )
 from fairseq_vgs.manifest.fields import identifier, share
-from fairseq_vgs.manifest.media import open_picture
+from fairseq_vgs.manifest.media import media_digest, open_picture
 from fairseq_vgs.manifest.parsing import TableFormat, parse_header, parse_rows, read_lines
 from fairseq_vgs.prepare.corpus import Picture
 from fairseq_vgs.prepare.parallel import Progress, map_in_order
@@ -261,7 +261,8 @@ def _key(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, o
     for work in plan:
         digest.update(f"{work.image_id}\0{work.path}\0".encode("utf-8", "surrogateescape"))
         digest.update(work.boxes.tobytes())
-    return {**extractor.describe(), "plan_sha256": digest.hexdigest()}
+    pictures = media_digest(root, (work.path for work in plan))
+    return {**extractor.describe(), "plan_sha256": digest.hexdigest(), "pictures_sha256": pictures}
 
 
 def _key_path(partial: Path) -> Path:

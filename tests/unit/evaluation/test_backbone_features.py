@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import make_folder
 
@@ -79,10 +80,9 @@ def test_a_grid_averages_tokens_where_they_are(folder, tmp_path):
     ]
 
 
-def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
-    path = directory(tmp_path)
-    cache_image_features(folder.path, path, batch_size=2, force=True)
-    whole, loaded, load = np.load(folder.region_features), [], backbone_features.load_picture
+def interrupt_after_four(folder, path):
+    """Let a run stop in its third batch of two pictures."""
+    loaded, load = [], backbone_features.load_picture
 
     def interrupt(location, **settings):
         if len(loaded) == 5:
@@ -90,15 +90,38 @@ def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
         loaded.append(location)
         return load(location, **settings)
 
-    monkeypatch.setattr(backbone_features, "_AHEAD", 0)
-    monkeypatch.setattr(backbone_features, "load_picture", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        cache_image_features(folder.path, path, batch_size=2, jobs=1, force=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone_features, "_AHEAD", 0)
+        patch.setattr(backbone_features, "load_picture", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache_image_features(folder.path, path, batch_size=2, jobs=1, force=True)
+
+
+def test_an_interrupted_run_goes_on(folder, tmp_path):
+    path = directory(tmp_path)
+    cache_image_features(folder.path, path, batch_size=2, force=True)
+    whole = np.load(folder.region_features)
+    interrupt_after_four(folder, path)
     np.testing.assert_array_equal(np.load(folder.region_features), whole)
-    monkeypatch.setattr(backbone_features, "load_picture", load)
     assert cache_image_features(folder.path, path, batch_size=2, force=True).images_kept == 4
     np.testing.assert_array_equal(np.load(folder.region_features), whole)
     assert not (folder.path / PARTIAL_FEATURES).exists() and not (folder.path / PARTIAL_STATE).exists()
+
+
+def test_features_of_pictures_that_changed_are_not_taken(folder, tmp_path):
+    path = directory(tmp_path)
+    interrupt_after_four(folder, path)
+    Image.new("RGB", (20, 10), (255, 0, 255)).save(folder.path / "images/0.png")
+    assert cache_image_features(folder.path, path, batch_size=2, force=True).images_kept == 0
+    resumed = np.load(folder.region_features)
+    cache_image_features(folder.path, path, batch_size=2, force=True)
+    np.testing.assert_array_equal(resumed, np.load(folder.region_features))
+
+
+@pytest.mark.parametrize("state", ["[" * 100_000, "[]", "{", '{"of": {}}'])
+def test_a_state_that_is_none_is_not_taken(folder, tmp_path, state):
+    (folder.path / PARTIAL_STATE).write_text(state)
+    assert cache_image_features(folder.path, directory(tmp_path), force=True).images_kept == 0
 
 
 def test_what_another_command_left_is_not_taken(folder, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from fairseq_vgs.manifest.media import (
     PICTURE_FORMATS,
     audio_problems,
+    media_digest,
     non_finite_rows,
     open_features,
     open_picture,
@@ -154,6 +156,23 @@ def test_a_picture_beyond_the_limit_is_not_decoded(tools: Any, monkeypatch: pyte
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("it was decoded"))
     problem = only(picture_problems(tools.picture(0), width=8, height=6))
     assert problem == "picture must have at most 40 pixels, got more; scale it down"
+
+
+def test_a_digest_of_files_changes_with_them(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"12")
+    (tmp_path / "b.zip").write_bytes(b"123456")
+    entries = ["a.png", "b.zip:0:2", "b.zip:2:2", "missing.png", ""]
+    found = [media_digest(tmp_path, entries), media_digest(tmp_path, reversed(entries))]
+    assert media_digest(tmp_path, entries) == found[0]
+    for name in ("a.png", "b.zip"):
+        os.utime(tmp_path / name, ns=(0, 1_000))
+        found.append(media_digest(tmp_path, entries))
+    (tmp_path / "a.png").write_bytes(b"123")
+    os.utime(tmp_path / "a.png", ns=(0, 1_000))
+    found.append(media_digest(tmp_path, entries))
+    (tmp_path / "missing.png").touch()
+    found.append(media_digest(tmp_path, entries))
+    assert len(set(found)) == len(found)
 
 
 def test_features(tmp_path: Path) -> None:

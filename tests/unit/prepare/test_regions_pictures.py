@@ -154,6 +154,15 @@ def test_work_of_other_settings_is_not_used(tmp_path: Path) -> None:
     assert features_of(tmp_path) == GRID
 
 
+def test_work_on_pictures_that_changed_is_not_used(tmp_path: Path) -> None:
+    make_pictures(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_picture_regions(tmp_path, MeanColour(stop_after=3), grid=(1, 2), batch_size=1)
+    Image.new("RGB", (4, 2), WHITE).save(tmp_path / "a.png")
+    assert prepare_picture_regions(tmp_path, MeanColour(), grid=(1, 2))["rows_kept"] == 0
+    assert features_of(tmp_path) == [(*WHITE, 2), (*WHITE, 2), *GRID[2:]]
+
+
 def test_two_runs_do_not_mix(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     with (tmp_path / PARTIAL_NAME).open("ab") as other:

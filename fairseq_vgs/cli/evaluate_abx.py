@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Phone ABX: how often is a token x of phone a closer to a token of phone b than to another one of a? Error in
 percent of every transformer layer; chance, and a model that maps everything to one point, are 50 %. Beside
-the model stand the same model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled pairs
-of phones. Speech is unmasked and whole.
+the model stand the same model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled
+phones. Speech is unmasked and whole.
 """
 EPILOG = """\
 examples:
@@ -85,7 +85,7 @@ def add_abx_arguments(kinds: Any) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace existing results")
-    parser.set_defaults(run_evaluation=run_abx)
+    parser.set_defaults(run_evaluation=run_abx, usage_error=parser.error)
 
 
 def _add_conditions(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +140,9 @@ def run_abx(args: argparse.Namespace) -> int:
     )
     if not args.force:
         abx_results.refuse_existing(output)
+    baselines = args.baseline or _BASELINES
+    if "none" in baselines and len(set(baselines)) > 1:
+        args.usage_error(f"--baseline: none must stand alone, got {', '.join(baselines)}")
     start = time.perf_counter()
     trained = checkpoints.load_checkpoint(args.checkpoint, allow_stock=True)
     recordings = open_recordings(args.folder, args.split)
@@ -149,7 +152,6 @@ def run_abx(args: argparse.Namespace) -> int:
     models = {
         "trained": _measure_model(trained, recordings, items, args, f"trained ({trained.n_updates} updates)")
     }
-    baselines = args.baseline or _BASELINES
     if "untrained" in baselines:
         untrained = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed, allow_stock=True)
         models["untrained"] = _measure_model(
@@ -167,6 +169,7 @@ def run_abx(args: argparse.Namespace) -> int:
         "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
         "models": {name: abx_results.model_json(model, metrics[name]) for name, model in models.items()},
         "differences": _differences(models, seed=args.seed),
+        "notes": abx_results.cell_notes(models),
         "provenance": results.provenance(
             command=args.command, seed=args.seed, folder=args.folder, split=args.split
         ).as_json(),
@@ -181,8 +184,10 @@ def run_abx(args: argparse.Namespace) -> int:
     else:
         condition = f"{args.speaker} speaker, {args.context} context, {args.distance} distance"
         print(f"phone ABX error in %, {path.name}: {condition}")
-        print(f"  {abx_results.describe_counts(models['trained'])}\n")
+        print("".join(f"  {line}\n" for line in abx_results.describe_models(models)))
         print(abx_results.format_table(models, metrics))
+        if content["notes"]:
+            print("\n" + "\n".join(f"note: {note}" for note in content["notes"]))
     print(f"results: {output}", file=sys.stderr)
     return 0
 

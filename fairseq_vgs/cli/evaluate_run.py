@@ -14,7 +14,9 @@ Retrieval and, with --abx, phone discrimination of every saved checkpoint of a r
 stand the same model with fresh weights, MFCC, and chance. One JSON file of figures and one .npz file of
 per-item results per checkpoint; what is there already is kept, and refused if it was made from something
 else (another split, other items, ...). A table goes to stdout; fairseq-vgs compare
-adds intervals and paired differences.
+adds intervals and paired differences. Of ABX the table has the best output of a transformer layer (layer_1
+on; evaluate abx measures their common input, layer_0, as well), chosen on these very items: it is the lowest
+of several figures, and a little better than the same layer would be on other items.
 Train with checkpoint.save_interval_updates=N checkpoint.keep_interval_updates=-1.
 """
 EPILOG = """\
@@ -112,7 +114,10 @@ def run_run(args: argparse.Namespace) -> int:
     sizes = f"{pool['captions']} captions (s) of {pool['images']} images (i)"
     print(f"recall in %, split {args.split}: {sizes}")
     if items:
-        print(f"phone ABX error of the best layer in %, {items['abx_items']}")
+        print(
+            f"phone ABX error in %, {items['abx_items']}, of the best transformer layer's output "
+            "(layer_1 on), chosen on these items"
+        )
     print()
     print(aligned(run_figures.score_rows(measured, seed=args.seed)))
     notes = run_figures.other_cells(measured.get(0, last))

@@ -83,9 +83,9 @@ def layer_differences(first: AbxModel, second: AbxModel, *, seed: int) -> dict[s
     """Return first minus second (percentage points) per layer, on the same resampled phones.
 
     A second model with one layer (MFCC) is compared with every layer of the first. None where the models were
-    measured on other phone pairs, as can happen at another frame rate.
+    not measured on the same cells and triples, as can happen at another frame rate (`cell_notes`).
     """
-    if first.any_layer.cells.pairs != second.any_layer.cells.pairs:
+    if not same_cells(first.any_layer.cells, second.any_layer.cells):
         return None
     differences = {}
     for name, result in first.layers.items():
@@ -96,6 +96,28 @@ def layer_differences(first: AbxModel, second: AbxModel, *, seed: int) -> dict[s
     return differences
 
 
+def same_cells(cells: AbxCells, others: AbxCells) -> bool:
+    """Whether both are the same cells in the same order, with as many triples in each."""
+    names = ("pair", "context", "speaker", "x_speaker", "n_triples")
+    return (cells.pairs, cells.speakers, cells.contexts) == (
+        others.pairs,
+        others.speakers,
+        others.contexts,
+    ) and all(np.array_equal(getattr(cells, name), getattr(others, name)) for name in names)
+
+
+def cell_notes(models: Mapping[str, AbxModel]) -> list[str]:
+    """Say which models were not measured on the first's cells, and that there is no difference from them."""
+    first, *others = models.values()
+    return [
+        f"{model.title} was not measured on the same items as {first.title} "
+        f"({model.any_layer.counts.no_frame} and {first.any_layer.counts.no_frame} of them without a frame, "
+        f"at {model.frame_rate:g} and {first.frame_rate:g} Hz): no paired difference"
+        for model in others
+        if not same_cells(first.any_layer.cells, model.any_layer.cells)
+    ]
+
+
 def paired_difference(
     cells: AbxCells, errors: FloatArray, other_cells: AbxCells, other_errors: FloatArray, *, seed: int
 ) -> Metric:
@@ -104,8 +126,8 @@ def paired_difference(
     Args:
         cells: of the first.
         errors: f64[C] 0..1.
-        other_cells: of the second, with the same phone pairs.
-        other_errors: f64[C'] 0..1.
+        other_cells: of the second: the same cells (`same_cells`).
+        other_errors: f64[C] 0..1.
         seed: of the draws.
     """
     gain = 100.0 * (pair_errors(cells, errors) - pair_errors(other_cells, other_errors))
@@ -206,6 +228,14 @@ def format_table(models: Mapping[str, AbxModel], metrics: Mapping[str, Mapping[s
     return aligned(rows)
 
 
+def describe_models(models: Mapping[str, AbxModel]) -> list[str]:
+    """Say what was compared, and what was not: one line or, where models differ in it, one for each."""
+    counted = {model.title: describe_counts(model) for model in models.values()}
+    if not cell_notes(models):
+        return [next(iter(counted.values()))]
+    return [f"{title}: {counts}" for title, counts in counted.items()]
+
+
 def describe_counts(model: AbxModel) -> str:
     """Say in one line what was compared, and what was not."""
     counts = model.any_layer.counts
@@ -220,7 +250,7 @@ def describe_counts(model: AbxModel) -> str:
     if counts.clamped:
         parts.append(f"{counts.clamped} cut by a frame at the end of their recording")
     if counts.overlapping:
-        parts.append(f"{counts.overlapping} share frames with a token that they are compared with")
+        parts.append(f"{counts.overlapping} pairs of tokens share frames and are compared all the same")
     return "; ".join(parts)
 
 

@@ -30,7 +30,6 @@ from fairseq_vgs.evaluation import (
     retrieval_results,
     run_figures,
 )
-from fairseq_vgs.evaluation.abx import AbxCells
 from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
 
 KINDS = (retrieval_results.KIND, abx_results.KIND, lexical_words.KIND, run_figures.KIND)
@@ -186,7 +185,8 @@ def _read_run(folder: Path, title: str) -> Run:
             name: {**_metrics(model), **_fold_metrics(content, name)}
             for name, model in content["models"].items()
         }
-        run = Run(title, folder, content, {EVALUATED: models.pop(EVALUATED), **models})
+        notes = tuple(str(note) for note in content.get("notes", ()))
+        run = Run(title, folder, content, {EVALUATED: models.pop(EVALUATED), **models}, notes)
         _ = run.data
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ResultsError(
@@ -320,7 +320,7 @@ def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] |
     (table,), (first_table,) = _tables(run), _tables(first)
     cells, errors = abx_results.read_cells(table)
     other_cells, other_errors = abx_results.read_cells(first_table)
-    if not _same_cells(cells, other_cells):
+    if not abx_results.same_cells(cells, other_cells):
         return None
     differences = {}
     for layer in (layer for layer in errors if layer in other_errors):
@@ -328,12 +328,3 @@ def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] |
             cells, errors[layer], other_cells, other_errors[layer], seed=seed
         )
     return differences
-
-
-def _same_cells(cells: AbxCells, others: AbxCells) -> bool:
-    names = ("pair", "context", "speaker", "x_speaker", "n_triples")
-    return (cells.pairs, cells.speakers, cells.contexts) == (
-        others.pairs,
-        others.speakers,
-        others.contexts,
-    ) and all(np.array_equal(getattr(cells, name), getattr(others, name)) for name in names)

@@ -151,6 +151,7 @@ def measure(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str,
         folder = measurement.abx
         features = layer_features(checkpoint, open_recordings(folder), device=measurement.device)
 
+        # layer_0 is what a layer is given, not what one made of it: it is no candidate for the best layer.
         def transformer_layers(name: str) -> dict[str, Tensor]:
             return {layer: frames for layer, frames in features(name).items() if layer != "layer_0"}
 

@@ -123,7 +123,45 @@ def test_existing_results_are_kept(folder, checkpoint, tmp_path, capsys):
     assert (output / "metrics.json").read_text() == "mine"
 
 
-@pytest.mark.parametrize("options", [["--max-size-group", "0"], ["--speaker", "both"], ["--baseline", "all"]])
+def test_items_too_short_for_the_model_are_counted_by_model(checkpoint, tmp_path, capsys):
+    folder = write_recordings(tmp_path / "set")
+    rows = (folder / "phones.item").read_text().splitlines()
+    for number in range(1, len(rows), 4):  # no middle of a frame of 20 ms is in them, one of 10 ms is
+        name, onset, _, *rest = rows[number].split()
+        rows[number] = " ".join([name, f"{float(onset) + 0.012:g}", f"{float(onset) + 0.027:g}", *rest])
+    (folder / "phones.item").write_text("\n".join(rows) + "\n")
+    output = tmp_path / "out"
+    assert main(["evaluate", "abx", str(checkpoint), str(folder), "--output", str(output)]) == 0
+    table = capsys.readouterr().out
+    content = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    counts = {name: model["counts"] for name, model in content["models"].items()}
+    assert counts["mfcc"]["no_frame"] < counts["trained"]["no_frame"]
+    for title, name in (("trained (7 updates)", "trained"), ("MFCC", "mfcc")):
+        assert f"  {title}: 36 items, {counts[name]['cells']} cells" in table
+    assert set(content["differences"]) == {"trained minus untrained"}
+    assert f"note: {content['notes'][0]}\n" in table
+    assert "MFCC was not measured on the same items as trained" in table
+    assert main(["compare", str(output)]) == 0
+    assert content["notes"][0] in capsys.readouterr().out
+
+
+def test_help_says_what_is_resampled(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "abx", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "over resampled phones." in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--max-size-group", "0"],
+        ["--speaker", "both"],
+        ["--baseline", "all"],
+        ["--baseline", "none", "--baseline", "mfcc"],
+        ["--baseline", "mfcc", "--baseline", "none"],
+    ],
+)
 def test_wrong_usage(folder, checkpoint, options):
     with pytest.raises(SystemExit) as caught:
         main(["evaluate", "abx", str(checkpoint), str(folder), *options])

@@ -53,6 +53,7 @@ def test_table_has_checkpoints_baselines_and_chance(run, capsys):
     out, err = capsys.readouterr()
     heading, table, note = out.split("\n\n")
     assert heading.startswith("recall in %, split test: 16 captions (s) of 8 images (i)\nphone ABX error")
+    assert heading.endswith("of the best transformer layer's output (layer_1 on), chosen on these items")
     assert [line.split() for line in table.splitlines()] == [
         [
             "update",

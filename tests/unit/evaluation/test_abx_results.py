@@ -62,6 +62,29 @@ def test_no_difference_of_other_pairs(models):
     assert abx_results.layer_differences(models["trained"], fewer, seed=1) is None
 
 
+def test_models_on_other_cells_of_the_same_pairs_are_not_subtracted(models):
+    items, arrays = random_material(seed=0, n_tokens=150)
+    rare = {}
+    for name, array in arrays.items():
+        rare[name] = {"layer_0": torch.from_numpy(array)[:-1]}  # the last token of a file may have no frame
+    cut = abx_results.AbxModel(
+        abx_scores(rare, [item for item in items if item != items[0]]), 25.0, "cut", 7, 0.5
+    )
+    full = models["trained"]
+    assert cut.any_layer.cells.pairs == full.any_layer.cells.pairs
+    assert not abx_results.same_cells(cut.any_layer.cells, full.any_layer.cells)
+    assert abx_results.layer_differences(full, cut, seed=1) is None
+    both = {"trained": full, "untrained": models["untrained"], "cut": cut}
+    (note,) = abx_results.cell_notes(both)
+    assert note.startswith("cut was not measured on the same items as trained (7 updates) (")
+    assert note.endswith("at 25 and 50 Hz): no paired difference")
+    lines = abx_results.describe_models(both)
+    assert [line.split(": ")[0] for line in lines] == ["trained (7 updates)", "untrained", "cut"]
+    assert f" {len(cut.any_layer.cells)} cells" in lines[2]
+    assert abx_results.cell_notes(models) == []
+    assert abx_results.describe_models(models) == [abx_results.describe_counts(full)]
+
+
 def test_files(models, tmp_path):
     metrics = {name: abx_results.layer_metrics(model, seed=1) for name, model in models.items()}
     content = {

@@ -13,7 +13,7 @@ comparison.json   the same with hashes, seed, versions and command
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,13 +209,18 @@ def _measures(runs: Sequence[Run]) -> list[str]:
 
 
 def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
-    """One column per baseline; runs whose figures agree share it."""
-    found: dict[str, list[tuple[Run, Mapping[str, Metric]]]] = {}
+    """One column per baseline; runs share it whose figures agree in the measures that both have."""
+    found: dict[str, list[tuple[Run, dict[str, Metric]]]] = {}
     for run in runs:
         for name in list(run.models)[1:]:
-            versions = found.setdefault(name, [])
-            if all(_plain_data(run.models[name]) != _plain_data(metrics) for _, metrics in versions):
-                versions.append((run, run.models[name]))
+            versions, own = found.setdefault(name, []), run.models[name]
+            for _, other in versions:
+                shared = own.keys() & other
+                if shared and _plain_data(own, shared) == _plain_data(other, shared):
+                    other.update(own)  # of a run with folds, or other layers, as well
+                    break
+            else:
+                versions.append((run, dict(own)))
     return [
         (name if len(versions) == 1 else f"{name} ({run.title})", _metric_cell(metrics, _estimate))
         for name, versions in found.items()
@@ -223,9 +228,9 @@ def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
     ]
 
 
-def _plain_data(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+def _plain_data(metrics: Mapping[str, Metric], names: Collection[str]) -> dict[str, Any]:
     """Figures such that a missing number (NaN) equals itself."""
-    return {name: metric.as_json() for name, metric in metrics.items()}
+    return {name: metrics[name].as_json() for name in names}
 
 
 def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
@@ -286,7 +291,7 @@ def _estimate(metric: Metric) -> str:
 
 def _signed(metric: Metric) -> str:
     value, low, high = (f"{number:+.{_DECIMALS[metric.unit]}f}" for number in _bounds(metric))
-    return f"{value} [{low}, {high}]"
+    return value if math.isnan(metric.value.low) else f"{value} [{low}, {high}]"
 
 
 def _plain(number: float, unit: str) -> str:

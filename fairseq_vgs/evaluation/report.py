@@ -5,6 +5,7 @@ Shapes: ``C`` captions, ``I`` images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -192,10 +193,12 @@ def format_table(models: Mapping[str, Mapping[str, Metric]]) -> str:
 
 
 def percentage(metric: Metric) -> str:
-    """Write a value in percent with its interval; one that any order reaches says so instead."""
+    """Write a value in percent with its interval, if any; one that any order reaches says so instead."""
     if metric.is_certain:
         return CERTAIN
     value = metric.value
+    if math.isnan(value.low):
+        return f"{value.value:.1f}"
     return f"{value.value:.1f} [{value.low:.1f}, {value.high:.1f}]"
 
 

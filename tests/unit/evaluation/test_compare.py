@@ -274,6 +274,25 @@ def test_baselines_that_agree_share_a_column(folders):
     assert header == ["", "a", "b", "untrained", "chance"]
 
 
+def test_a_baseline_of_a_run_with_folds_shares_the_column_of_one_without(folders):
+    content = json.loads((folders[0] / "metrics.json").read_text(encoding="utf-8"))
+    untrained = content["models"]["untrained"]
+    _edit(folders[1], lambda other: other["models"].update(untrained=untrained))
+    some = {"speech_to_image_r1": untrained["metrics"]["speech_to_image_r1"]}
+    folds = {"n": 2, "images": [3, 3], "captions": [4, 4], "seed": 1}
+
+    def with_folds(other):
+        other["folds"] = {**folds, "models": {name: {"metrics": some} for name in ("trained", "untrained")}}
+
+    _edit(folders[1], with_folds)
+    for order in (folders, folders[::-1]):
+        runs = compare.read_runs(order, titles=["a", "b"])
+        rows = compare_tables.score_rows(compare.compare_runs(runs, seed=1))
+        assert rows[0] == ["", "a", "b", "untrained", "chance"]
+        assert all(row[3] != "-" for row in rows)
+    assert list(runs[1].models["untrained"]) == list(untrained["metrics"])  # what was read stays as it was
+
+
 def test_files(folders, tmp_path):
     runs = compare.read_runs(folders, titles=["a_1", "b|2"])
     comparison = compare.compare_runs(runs, seed=1)

@@ -50,6 +50,13 @@ def test_differences_are_paired(pool):
     assert report.rank_differences(better, better, pool, seed=1, n_resamples=50)[name].value.high == 0
 
 
+def test_one_image_has_no_interval():
+    ranks = np.array([1.0, 7.0])
+    groups = np.zeros(2, dtype=np.int64)
+    metrics = report.query_metrics(ranks, groups, direction="speech_to_image", chance={}, seed=1)
+    assert report.percentage(metrics["speech_to_image_r1"]) == "50.0"
+
+
 def test_pool_is_described_in_words(pool):
     words = pool.as_json()
     assert (words["images"], words["captions"], words["image_groups"]) == (22, 60, 22)

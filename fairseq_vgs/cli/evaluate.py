@@ -84,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=int,
         metavar="N",
-        help="also recalls within N disjoint pools of images, such as 5 of 1k images of a 5k split",
+        help="also recalls within N disjoint pools of images, such as 5 of 1k images of a 5k split; dealt at "
+        "random, while the customary folds of COCO are consecutive blocks of its images",
     )
     retrieval.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     retrieval.add_argument(
@@ -149,7 +150,9 @@ def run_retrieval(args: argparse.Namespace) -> int:
             "captions_skipped": split.n_skipped,
         },
         "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
-        "models": {name: _model_json(models[name], embeddings[name], figures[name]) for name in models},
+        "models": {
+            name: _model_json(models[name], embeddings[name], figures[name], pool=pool) for name in models
+        },
         "differences": {
             f"trained minus {name}": _as_json(
                 report.rank_differences(ranks["trained"], ranks[name], pool, seed=args.seed)
@@ -234,18 +237,21 @@ def _rank(embeddings: Embeddings, pool: Pool, *, similarity: str) -> RetrievalRa
 
 
 def _model_json(
-    checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping[str, Metric]
+    checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping[str, Metric], *, pool: Pool
 ) -> dict[str, Any]:
     import torch
 
     from fairseq_vgs.losses import embedding_spread
 
-    spreads = {
-        "speech_spread": float(embedding_spread(torch.from_numpy(embeddings.speech))),
-        "image_spread": float(embedding_spread(torch.from_numpy(embeddings.images))),
-    }
-    for name, spread in spreads.items():
-        if checkpoint.trained and spread < COLLAPSED_SPREAD:
+    spreads: dict[str, float | None] = {}
+    for name, vectors, groups in (
+        ("speech_spread", embeddings.speech, pool.speech_groups),
+        ("image_spread", embeddings.images, pool.image_groups),
+    ):
+        # One picture, or the captions of one, may well lie at one point.
+        several = len(set(groups.tolist())) > 1
+        spreads[name] = spread = float(embedding_spread(torch.from_numpy(vectors))) if several else None
+        if checkpoint.trained and spread is not None and spread < COLLAPSED_SPREAD:
             logger.warning(
                 "%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread
             )

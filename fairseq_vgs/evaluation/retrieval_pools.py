@@ -76,6 +76,10 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> ImagePools:
     """
     groups = np.unique(whole.image_groups)
     spoken = np.isin(groups, whole.speech_groups)
+    if spoken.sum() < 2:
+        expected = "split must have at least 2 image groups with captions to be dealt into pools"
+        step = "leave --folds out, or take a larger split"
+        raise ManifestError(fault("folds", expected, int(spoken.sum()), step))
     if not 2 <= n_pools <= spoken.sum():
         expected = f"must be from 2 to {spoken.sum()}, the image groups with captions"
         raise ManifestError(fault("folds", expected, n_pools, "give fewer, or a larger split"))

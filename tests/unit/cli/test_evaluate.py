@@ -111,6 +111,18 @@ def test_collapsed_model_is_reported_and_scores_no_better_than_chance(data, tmp_
     assert "collapsed" in caplog.text
 
 
+def test_one_pair_is_not_said_to_be_collapsed(tmp_path, capsys, caplog):
+    data = make_folder(tmp_path / "data", lengths={"test": [7000]}, n_images=1).path
+    command = ["evaluate", "retrieval", str(_checkpoint(tmp_path)), str(data)]
+    assert main([*command, "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)["models"]["trained"]
+    assert model["speech_spread"] is None
+    assert model["image_spread"] is None
+    assert "collapsed" not in caplog.text
+    assert main([*command, "--force", "--folds", "2"]) == 1
+    assert "folds: split must have at least 2 image groups" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -86,6 +86,12 @@ def test_sizes_are_stated(whole):
     )
 
 
+def test_one_image_cannot_be_dealt():
+    one = Pool(np.zeros(3, dtype=np.int64), np.arange(2))
+    with pytest.raises(ManifestError, match=r"folds: split must have at least 2 .*got 1; leave --folds out"):
+        retrieval_pools.deal_images(one, 2, seed=1)
+
+
 @pytest.mark.parametrize("n_pools", [-1, 0, 1, N_IMAGES - 3])
 def test_every_pool_has_queries(whole, n_pools):
     with pytest.raises(ManifestError, match=f"folds: must be from 2 to {N_IMAGES - 4}"):

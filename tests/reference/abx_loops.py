@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -135,26 +135,34 @@ def cell_errors(
             known[x, other] = token_distance(frames[x], frames[other], distance=distance)
         return known[x, other]
 
-    def place(number: int) -> tuple[str, str]:
-        if context == "any":
-            return ("", "")
-        return (tokens[number].previous_phone, tokens[number].next_phone)
+    for a, b, x in triples(tokens, list(frames), speaker=speaker, context=context):
+        first, place = tokens[a], context_of(tokens[a], context)
+        cell = Cell(first.phone, tokens[b].phone, place, first.speaker, tokens[x].speaker)
+        to_a, to_b = between(x, a), between(x, b)
+        wins[cell].append(1.0 if to_a < to_b else 0.5 if to_a == to_b else 0.0)
+    return {cell: 1.0 - math.fsum(found) / len(found) for cell, found in wins.items()}
 
-    for a in frames:
-        for b in frames:
+
+def triples(
+    tokens: Sequence[Token], numbers: Sequence[int], *, speaker: str, context: str
+) -> Iterator[tuple[int, int, int]]:
+    """Yield every (a, b, x) among the tokens of these numbers."""
+    place = {number: context_of(tokens[number], context) for number in numbers}
+    for a in numbers:
+        for b in numbers:
             if tokens[a].phone == tokens[b].phone or tokens[a].speaker != tokens[b].speaker:
                 continue
-            if place(a) != place(b):
+            if place[a] != place[b]:
                 continue
-            for x in frames:
-                if x == a or tokens[x].phone != tokens[a].phone or place(x) != place(a):
+            for x in numbers:
+                if x == a or tokens[x].phone != tokens[a].phone or place[x] != place[a]:
                     continue
-                if (tokens[x].speaker == tokens[a].speaker) != (speaker == "within"):
-                    continue
-                cell = Cell(tokens[a].phone, tokens[b].phone, place(a), tokens[a].speaker, tokens[x].speaker)
-                to_a, to_b = between(x, a), between(x, b)
-                wins[cell].append(1.0 if to_a < to_b else 0.5 if to_a == to_b else 0.0)
-    return {cell: 1.0 - math.fsum(found) / len(found) for cell, found in wins.items()}
+                if (tokens[x].speaker == tokens[a].speaker) == (speaker == "within"):
+                    yield a, b, x
+
+
+def context_of(token: Token, context: str) -> tuple[str, str]:
+    return ("", "") if context == "any" else (token.previous_phone, token.next_phone)
 
 
 def collapse(errors: Mapping[Cell, float]) -> float:

@@ -5,9 +5,9 @@ Shapes: T frames of a file, D dims of a layer, C cells.
 
 from __future__ import annotations
 
-import itertools
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,15 @@ from fairseq_vgs.evaluation.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.abx.errors import AbxError
 from fairseq_vgs.evaluation.abx.items import AbxItem
 from fairseq_vgs.evaluation.abx.layout import make_layout
-from fairseq_vgs.evaluation.abx.plan import CONTEXT_MODES, SPEAKER_MODES, AbxCells, Plan, make_plan
-from fairseq_vgs.evaluation.abx.scoring import cell_errors, token_distances
+from fairseq_vgs.evaluation.abx.plan import (
+    CONTEXT_MODES,
+    SPEAKER_MODES,
+    AbxCells,
+    Plan,
+    make_plan,
+    n_overlapping,
+)
+from fairseq_vgs.evaluation.abx.scoring import cell_errors, paths_may_tie, token_distances
 from fairseq_vgs.evaluation.abx.slicing import exact_rate, frame_span
 
 IntArray = npt.NDArray[np.int64]
@@ -37,15 +44,15 @@ class AbxCounts:
 
     Attributes:
         items: tokens given.
-        no_frame: tokens excluded because no frame has its middle inside.
+        no_frame: tokens excluded because no frame has its middle inside, or none before the features end.
         clamped: tokens cut by one frame because the features end before the recording does.
         subsampled: tokens left out of groups that exceed ``max_size_group``.
         no_partner: tokens left that are in no cell, such as those of a phone that occurs once.
-        overlapping: tokens that share time with the one before of the same phone, context and speaker: they
-            are compared all the same, and are too easy.
+        overlapping: pairs of tokens that are compared (x with a, or x with b) and share frames: those with a
+            are too easy, those with b too hard.
         cells: cells.
         phone_pairs: ordered phone pairs with a cell.
-        token_pairs: distances computed.
+        token_pairs: distances computed; those of units, or of a layer with equal frames, in both directions.
         triples: triples (a, b, x) compared.
     """
 
@@ -69,7 +76,7 @@ class AbxResult:
         error: share in 0..1; chance is 0.5.
         cell_errors: f64[C].
         cells: what the cells are; the same object for all layers.
-        counts: what was compared.
+        counts: what was compared; the same for all layers but for ``token_pairs``.
     """
 
     error: float
@@ -126,84 +133,119 @@ def abx_scores(
         frame_span(item.onset, item.offset, frame_rate=rate, librilight_slicing=librilight_slicing)
         for item in items
     ]
-    plan = make_plan(
-        items,
-        [length > 0 for _, length in spans],
-        speaker=speaker,
-        context=context,
-        max_size_group=max_size_group,
-        max_x_across=max_x_across,
-        seed=seed,
-    )
-    tokens = _cut(features, items, spans, plan, frame_rate=frame_rate)
-    # Distances of discrete units are small whole numbers: there, paths tie all the time.
-    layout = make_layout(plan, tokens.starts, tokens.lengths, directed=distance == "identical")
+
+    def planned(usable: npt.NDArray[np.bool_]) -> Plan:
+        return make_plan(
+            items,
+            usable.tolist(),
+            speaker=speaker,
+            context=context,
+            max_size_group=max_size_group,
+            max_x_across=max_x_across,
+            seed=seed,
+        )
+
+    tokens = _Tokens(items, spans)
+    plan = planned(tokens.usable)
+    fetch = features.__getitem__ if isinstance(features, Mapping) else features
+    while files := tokens.missing_files(_members(plan)):
+        # A token without a frame in the features takes no part, so that others may be drawn in its stead.
+        if _cut(fetch, files, tokens, frame_rate=frame_rate):
+            plan = planned(tokens.usable)
+    members, n_usable = _members(plan), int(tokens.usable.sum())
     counts = AbxCounts(
         items=len(items),
-        no_frame=sum(length <= 0 for _, length in spans),
-        clamped=tokens.n_clamped,
+        no_frame=len(items) - n_usable,
+        clamped=int(tokens.is_clamped[members].sum()),
         subsampled=plan.n_subsampled,
-        no_partner=sum(length > 0 for _, length in spans) - plan.n_subsampled - len(_members(plan)),
-        overlapping=_n_overlapping(items, plan),
+        no_partner=n_usable - plan.n_subsampled - len(members),
+        overlapping=n_overlapping(plan, tokens.starts, tokens.lengths),
         cells=len(plan.cells),
         phone_pairs=len(plan.cells.pairs),
-        token_pairs=layout.n_pairs,
+        token_pairs=0,
         triples=int(plan.cells.n_triples.sum()),
     )
     frames = {
         name: DISTANCES[distance].prepare(torch.cat(tokens.frames.pop(name)).to(device))
         for name in list(tokens.frames)
     }
-    errors = cell_errors(token_distances(frames, layout, distance=distance), layout)
+    scored = _scored(frames, plan, tokens, distance=distance)
     return {
-        name: AbxResult(float(collapsed_error(plan.cells, found)), found, plan.cells, counts)
-        for name, found in errors.items()
+        name: AbxResult(
+            float(collapsed_error(plan.cells, scored[name][0])),
+            scored[name][0],
+            plan.cells,
+            replace(counts, token_pairs=scored[name][1]),
+        )
+        for name in frames
     }
 
 
-@dataclass
 class _Tokens:
-    """Frames of all files per layer, and where each token's are."""
+    """Frames of the files fetched so far per layer, and where each token's are."""
 
-    frames: dict[str, list[Tensor]]
-    starts: IntArray
-    lengths: IntArray
-    n_clamped: int
+    def __init__(self, items: Sequence[AbxItem], spans: Sequence[tuple[int, int]]) -> None:
+        self.items = items
+        self.spans = spans
+        self.frames: dict[str, list[Tensor]] = {}
+        self.n_frames = 0
+        self.starts = np.zeros(len(items), np.int64)
+        self.lengths = np.zeros(len(items), np.int64)
+        self.usable = np.array([length > 0 for _, length in spans], dtype=bool)
+        self.is_clamped = np.zeros(len(items), dtype=bool)
+        self.fetched: set[str] = set()
+        self.by_file: dict[str, list[int]] = defaultdict(list)
+        for token in np.flatnonzero(self.usable).tolist():
+            self.by_file[items[token].file].append(token)
+
+    def missing_files(self, tokens: IntArray) -> list[str]:
+        """List the files of tokens that are still to be fetched."""
+        return [
+            file
+            for file in dict.fromkeys(self.items[token].file for token in tokens.tolist())
+            if file not in self.fetched
+        ]
 
 
-def _members(plan: Plan) -> set[int]:
-    """Positions of the tokens that are in a cell."""
-    return {int(token) for group in np.unique(plan.cell_groups) for token in plan.groups[group]}
+def _members(plan: Plan) -> IntArray:
+    """Positions of the tokens that are in a cell, sorted."""
+    return np.sort(np.concatenate([plan.groups[group] for group in np.unique(plan.cell_groups)]))
 
 
-def _n_overlapping(items: Sequence[AbxItem], plan: Plan) -> int:
-    n_overlapping = 0
-    for number in np.unique(plan.cell_groups):
-        tokens = sorted((items[token] for token in plan.groups[number]), key=lambda i: (i.file, i.onset))
-        n_overlapping += sum(
-            first.file == second.file and second.onset < first.offset
-            for first, second in itertools.pairwise(tokens)
-        )
-    return n_overlapping
+def _scored(
+    frames: Mapping[str, Tensor], plan: Plan, tokens: _Tokens, *, distance: str
+) -> dict[str, tuple[FloatArray, int]]:
+    """Return the errors of the cells, f64[C], and the number of distances computed, layer by layer."""
+    members = _members(plan)
+    edges = np.zeros(tokens.n_frames + 1, dtype=np.int64)
+    np.add.at(edges, tokens.starts[members], 1)
+    np.add.at(edges, tokens.starts[members] + tokens.lengths[members], -1)
+    compared = np.flatnonzero(np.cumsum(edges) > 0)
+    # Where frames are equal, as those of discrete units, paths tie all the time.
+    directed = {
+        name: distance == "identical" or paths_may_tie(layer, compared) for name, layer in frames.items()
+    }
+    found: dict[str, tuple[FloatArray, int]] = {}
+    for direction in (False, True):
+        some = {name: layer for name, layer in frames.items() if directed[name] == direction}
+        if some:
+            layout = make_layout(plan, tokens.starts, tokens.lengths, directed=direction)
+            errors = cell_errors(token_distances(some, layout, distance=distance), layout)
+            found |= {name: (values, layout.n_pairs) for name, values in errors.items()}
+    return found
 
 
 def _cut(
-    features: Features,
-    items: Sequence[AbxItem],
-    spans: Sequence[tuple[int, int]],
-    plan: Plan,
+    fetch: Callable[[str], Mapping[str, Tensor]],
+    files: Sequence[str],
+    tokens: _Tokens,
     *,
     frame_rate: float,
-) -> _Tokens:
-    """Fetch the features of every file that has a token in a cell."""
-    by_file: dict[str, list[int]] = {}
-    for token in sorted(_members(plan)):
-        by_file.setdefault(items[token].file, []).append(token)
-    tokens = _Tokens({}, np.zeros(len(items), np.int64), np.zeros(len(items), np.int64), 0)
-    fetch = features.__getitem__ if isinstance(features, Mapping) else features
-    offset = 0
+) -> bool:
+    """Fetch the features of files; return whether a token of theirs turned out to have none."""
+    before = int(tokens.usable.sum())
     too_short: list[str] = []
-    for file, members in by_file.items():
+    for file in files:
         try:
             layers = dict(fetch(file))
         except KeyError as error:
@@ -214,25 +256,26 @@ def _cut(
                 "give the item file that belongs to these recordings"
             ) from None
         n_frames = _check_layers(layers, file, tokens.frames)
-        for token in members:
-            start, length = spans[token]
+        for token in tokens.by_file[file]:
+            start, length = tokens.spans[token]
             missing = max(0, start + length - n_frames)
-            if missing > _MAX_MISSING_FRAMES or missing >= length:
-                item = items[token]
+            if missing > _MAX_MISSING_FRAMES:
+                item = tokens.items[token]
                 too_short.append(f"{file} {item.onset}-{item.offset} s ({n_frames} frames)")
-                continue
-            tokens.n_clamped += missing > 0
-            tokens.starts[token], tokens.lengths[token] = offset + start, length - missing
+            tokens.is_clamped[token] = missing > 0
+            tokens.starts[token], tokens.lengths[token] = tokens.n_frames + start, length - missing
+            tokens.usable[token] = length > missing
         for name, layer in layers.items():
             tokens.frames.setdefault(name, []).append(layer.detach().to("cpu"))
-        offset += n_frames
+        tokens.n_frames += n_frames
+        tokens.fetched.add(file)
     if too_short:
         raise AbxError(
             f"items: expected tokens inside the features ({frame_rate:g} frames per second), got "
             f"{len(too_short)} past their end, first {too_short[0]}; check the frame rate, and that items "
             "and recordings belong together"
         )
-    return tokens
+    return int(tokens.usable.sum()) < before
 
 
 def _check_layers(layers: Mapping[str, Tensor], file: str, before: Mapping[str, object]) -> int:

@@ -128,6 +128,32 @@ def make_plan(
     return Plan(_cells(keys, groups, cell_groups), groups, cell_groups, n_subsampled)
 
 
+def n_overlapping(plan: Plan, starts: IntArray, lengths: IntArray) -> int:
+    """Count the pairs of tokens that a cell compares, x with a or with b, and that share frames.
+
+    Args:
+        plan: groups and cells.
+        starts: int64[items] first frame of each token, files one after the other.
+        lengths: int64[items] frames of each token.
+    """
+    tokens = np.concatenate(plan.groups)
+    group = np.repeat(np.arange(len(plan.groups)), [len(members) for members in plan.groups])
+    is_compared = np.isin(group, plan.cell_groups)  # others may have no frames yet
+    tokens, group = tokens[is_compared], group[is_compared]
+    order = np.argsort(starts[tokens], kind="stable")
+    group, first = group[order], starts[tokens][order]
+    # Sorted by their first frames, those that share some with a token and come after it follow it directly.
+    place = np.arange(len(order))
+    n_sharing = np.searchsorted(first, first + lengths[tokens][order]) - place - 1
+    one = np.repeat(place, n_sharing)
+    other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(n_sharing) - n_sharing, n_sharing)
+    a, b, x = plan.cell_groups.T
+    known = np.unique(np.concatenate([x, x]) * len(plan.groups) + np.concatenate([a, b]))
+    codes = (group[i] * len(plan.groups) + group[j] for i, j in ((one, other), (other, one)))
+    forth, back = (np.isin(code, known) for code in codes)
+    return int((forth | back).sum())
+
+
 def require_speakers(items: Sequence[AbxItem], speakers: Sequence[str], *, place: str) -> None:
     """Refuse ways of comparing, "within" and "across" speaker, for which items have no two phones to compare.
 

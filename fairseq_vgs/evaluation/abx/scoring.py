@@ -27,6 +27,32 @@ _PAIRS_WORTH_COMPILING = 1 << 19  # reading what numba compiled costs 0.7 s and 
 _MAX_COMPARED = 1 << 22  # distances of the cells that are scored together
 
 
+def paths_may_tie(frames: Tensor, numbers: IntArray) -> bool:
+    """Whether frames repeat or are whole numbers, as units and their one-hot vectors are.
+
+    Then different paths cost exactly the same, and a token pair's distance depends on which of the two is x:
+    see `dtw_distance`. The paths of other features tie by chance at most.
+
+    Args:
+        frames: f[frames, D], prepared as the distance wants it.
+        numbers: int64[n] distinct frames to look at.
+    """
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[frames.element_size()]
+    weights = torch.randint(
+        torch.iinfo(torch.int64).min,
+        torch.iinfo(torch.int64).max,
+        (frames.shape[1],),
+        generator=torch.Generator().manual_seed(1),
+    ).to(frames.device)
+    codes, is_whole = [], True
+    for some in _on(frames, numbers).split(max(1, _MAX_COMPARED // frames.shape[1])):
+        rows = frames[some] + 0.0  # minus zero becomes zero
+        is_whole = is_whole and bool((rows == rows.round()).all())
+        # Sums overflow, and are the same for the same bits in any order.
+        codes.append((rows.view(bits).long() * weights).sum(dim=1))
+    return is_whole or len(torch.unique(torch.cat(codes))) < len(numbers)
+
+
 def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: str) -> dict[str, Tensor]:
     """Compute the DTW distance of every token pair in every layer.
 

@@ -41,7 +41,7 @@ def test_mfcc(recordings, items):
         2690,
         0,
         0,
-        0,
+        2,  # x and b that follow each other, as "v" and "l" between two "ay"
     )
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import abx_loops
 from support.abx_material import random_material
@@ -18,8 +18,13 @@ from fairseq_vgs.evaluation.abx.plan import make_plan
 FULL = {"max_size_group": None, "max_x_across": None}
 
 
-def _features(arrays, *, distance="angular"):
-    found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+def _features(arrays, *, distance="angular", kind="continuous"):
+    made = {
+        "continuous": lambda array: array,
+        "one-hot": lambda array: np.eye(array.shape[1])[array.argmax(-1)],
+        "whole": np.round,
+    }[kind]
+    found = {name: torch.from_numpy(made(array)) for name, array in arrays.items()}
     if distance == "kl_symmetric":
         found = {name: frames.softmax(-1) for name, frames in found.items()}
     if distance == "identical":
@@ -27,13 +32,17 @@ def _features(arrays, *, distance="angular"):
     return {name: {"layer": frames} for name, frames in found.items()}
 
 
-def _loops(items, features, *, librilight=False, distance="angular", **condition):
-    tokens = [
+def _tokens(items):
+    return [
         abx_loops.Token(
             i.file, Fraction(i.onset), Fraction(i.offset), i.phone, i.previous_phone, i.next_phone, i.speaker
         )
         for i in items
     ]
+
+
+def _loops(items, features, *, librilight=False, distance="angular", **condition):
+    tokens = _tokens(items)
     frames = {}
     for number, token in enumerate(tokens):
         inside = abx_loops.frame_numbers(token.onset, token.offset, rate=Fraction(50), librilight=librilight)
@@ -61,10 +70,18 @@ def _by_name(result):
     context=st.sampled_from(["within", "any"]),
     distance=st.sampled_from(list(abx_loops.DISTANCES)),
     librilight=st.booleans(),
+    kind=st.sampled_from(["continuous", "one-hot", "whole"]),
 )
-def test_equals_loops(seed, n_tokens, speaker, context, distance, librilight):
-    items, arrays = random_material(seed=seed, n_tokens=n_tokens, max_frames=4, n_dims=3)
-    features = _features(arrays, distance=distance)
+# a warping path ties, so that it matters which of two tokens is x
+@example(
+    seed=3, n_tokens=30, speaker="within", context="any", distance="angular", librilight=False, kind="one-hot"
+)
+@example(
+    seed=0, n_tokens=30, speaker="within", context="any", distance="euclidean", librilight=False, kind="whole"
+)
+def test_equals_loops(seed, n_tokens, speaker, context, distance, librilight, kind):
+    items, arrays = random_material(seed=seed, n_tokens=n_tokens, max_frames=6, n_dims=3)
+    features = _features(arrays, distance=distance, kind=kind)
     condition = {"speaker": speaker, "context": context, "distance": distance}
     expected = _loops(items, features, librilight=librilight, **condition)
     if not expected:
@@ -171,16 +188,33 @@ def test_what_is_left_out_is_counted():
     assert result.error == abx_scores(_features(arrays), items, **FULL)["layer"].error
 
 
-def test_overlapping_tokens_of_a_group_are_counted():
-    items, arrays = random_material(seed=8, n_tokens=60, n_contexts=1)
-    before = abx_scores(_features(arrays), items, **FULL)["layer"].counts
-    long = max(items, key=lambda item: item.offset - item.onset)
-    within = replace(long, onset=long.onset + Decimal("0.02"))
-    after = abx_scores(_features(arrays), [*items, within], **FULL)["layer"].counts
-    assert (before.overlapping, after.overlapping) == (0, 1)
-    # neighbouring triphones share time by their nature, but are of other phones or contexts
-    other = replace(within, phone="other")
-    assert abx_scores(_features(arrays), [*items, other], **FULL)["layer"].counts.overlapping == 0
+@pytest.mark.parametrize("context", ["within", "any"])
+@pytest.mark.parametrize("speaker", ["within", "across"])
+def test_compared_tokens_that_share_frames_are_counted(speaker, context):
+    items, arrays = random_material(seed=8, n_tokens=40, n_phones=3, n_speakers=2, n_contexts=2)
+    # one file for all, and every other token reaches into those that follow, sometimes into several
+    file = items[0].file
+    items = [
+        replace(
+            item, file=file, onset=Decimal(number) / 20, offset=Decimal(number + 1 + 2 * (number % 3)) / 20
+        )
+        for number, item in enumerate(items)
+    ]
+    features = {file: {"layer": torch.from_numpy(np.resize(arrays[file], (200, arrays[file].shape[1])))}}
+    condition = {"speaker": speaker, "context": context}
+    tokens = _tokens(items)
+    inside = [
+        set(abx_loops.frame_numbers(token.onset, token.offset, rate=Fraction(50), librilight=False))
+        for token in tokens
+    ]
+    compared = {
+        frozenset((x, other))
+        for a, b, x in abx_loops.triples(tokens, range(len(tokens)), **condition)
+        for other in (a, b)
+    }
+    expected = sum(bool(set.intersection(*(inside[number] for number in pair))) for pair in compared)
+    assert 0 < expected < len(compared)
+    assert abx_scores(features, items, **condition, **FULL)["layer"].counts.overlapping == expected
 
 
 def test_a_phone_that_occurs_once_is_b_only():
@@ -204,6 +238,45 @@ def test_one_frame_too_few_at_the_end_is_cut_and_counted():
         AbxError, match=r"tokens inside the features \(50 frames per second\), got .* past their end"
     ):
         abx_scores(_features({name: array[:-2] for name, array in arrays.items()}), items)
+
+
+def test_a_token_of_the_one_frame_that_is_missing_is_left_out():
+    items, arrays = random_material(seed=9, n_tokens=60, n_speakers=1, n_contexts=1)
+    (file, frames), end = next(iter(arrays.items())), Decimal(len(next(iter(arrays.values())))) / 50
+    last = replace(items[0], file=file, onset=end - Decimal("0.015"), offset=end)
+    features = _features(arrays)
+    features[file] = {"layer": torch.from_numpy(frames[:-1])}
+    expected = abx_scores(features, items, **FULL)["layer"]
+    result = abx_scores(features, [*items, last], **FULL)["layer"]
+    assert result.counts == replace(expected.counts, items=61, no_frame=1)
+    assert result.cell_errors.tolist() == expected.cell_errors.tolist()
+    features[file] = {"layer": torch.from_numpy(frames[:-2])}
+    with pytest.raises(AbxError, match="2 past their end"):
+        abx_scores(features, [*items, last], **FULL)
+
+
+def test_a_token_without_a_frame_makes_room_for_another_file():
+    items, arrays = random_material(seed=9, n_tokens=60, n_speakers=1, n_contexts=1, n_phones=2)
+    file, frames = next(iter(arrays.items()))
+    end = Decimal(len(frames)) / 50
+    gone = [
+        replace(items[0], file=file, onset=end - Decimal("0.015"), offset=end + Decimal(number) / 1000)
+        for number in range(9)
+    ]
+    features = _features(arrays)
+    features[file] = {"layer": torch.from_numpy(frames[:-1])}
+    calls = []
+
+    def counted(name):
+        calls.append(name)
+        return features[name]
+
+    expected = abx_scores(features, items, max_size_group=2)["layer"]
+    result = abx_scores(counted, [*gone, *items], max_size_group=2)["layer"]
+    assert len(calls) == len(set(calls))
+    assert result.counts.no_frame in range(1, 10)
+    assert result.counts.cells == expected.counts.cells
+    assert result.counts.triples == expected.counts.triples
 
 
 def test_a_wrong_frame_rate_is_refused():

@@ -19,6 +19,7 @@ from typing import IO, BinaryIO
 # The earliest time a zip can hold. A fixed one makes the archive a function of its content alone.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 LOCAL_HEADER_BYTES = 30
+END_OF_TAR = 2 * tarfile.BLOCKSIZE
 UNIX = 3
 FILE_MODE = 0o100644
 ZIP, TAR = KINDS = ("zip", "tar")
@@ -75,6 +76,7 @@ class ShardWriter:
         pack: ``zip`` or ``tar``.
         limit: an archive takes no further entry once it has this many bytes.
         written: entries of an earlier, interrupted run; what stands behind them is cut off.
+        first: number of the first archive where no entries are written; later ones are removed.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class ShardWriter:
         pack: str,
         limit: int = SHARD_BYTES,
         written: Sequence[ShardEntry] = (),
+        first: int = 0,
     ) -> None:
         if pack not in KINDS:
             raise ValueError(f"pack: expected one of {', '.join(KINDS)}, got {pack!r}")
@@ -92,10 +95,11 @@ class ShardWriter:
         self._stem = stem
         self._pack = pack
         self._limit = limit
-        self._number = max((entry.shard for entry in written), default=0)
+        self._number = max((entry.shard for entry in written), default=first)
         self._archive: _Zip | _Tar | None = None
         for path in folder.glob(f"{stem}-*.{pack}"):
-            if path.name > self.name(self._number) or not written:
+            own = self.name(self._number)
+            if path.name > own or (path.name == own and not written):
                 path.unlink()
         last = [entry for entry in written if entry.shard == self._number]
         if last:
@@ -157,6 +161,22 @@ def whole_entries(folder: Path, entries: Iterable[ShardEntry], stem: str, *, pac
     return whole
 
 
+def is_exact(path: Path, entries: Sequence[ShardEntry], *, pack: str) -> bool:
+    """Says whether a complete archive holds these entries, in any order, and not a byte of others."""
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.offset):
+        is_tar = pack == TAR
+        header = len(_tar_header(entry.name, entry.length)) if is_tar else _zip_header_bytes(entry.name)
+        if entry.offset - header != end:
+            return False
+        end = entry.offset + entry.length
+        end = _padded(end) if is_tar else end
+    if pack == TAR:
+        return path.stat().st_size == end + END_OF_TAR
+    with zipfile.ZipFile(path) as archive:
+        return archive.start_dir == end and len(archive.filelist) == len(entries)
+
+
 class _Zip:
     """A zip that is appended to; its directory, at the end, is written anew each time."""
 
@@ -171,7 +191,7 @@ class _Zip:
             info = _zip_info(entry.name)
             info.CRC = entry.crc
             info.file_size = info.compress_size = entry.length
-            info.header_offset = entry.offset - LOCAL_HEADER_BYTES - len(entry.name.encode())
+            info.header_offset = entry.offset - _zip_header_bytes(entry.name)
             self._zip.filelist.append(info)
             self._zip.NameToInfo[info.filename] = info
 
@@ -193,16 +213,24 @@ class _Tar:
         file.truncate()
 
     def add(self, name: str, content: bytes) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(content)
-        info.mode = FILE_MODE & 0o777
-        self.file.write(info.tobuf(tarfile.PAX_FORMAT))
+        self.file.write(_tar_header(name, len(content)))
         self.offset = self.file.tell()
         self.file.write(content)
         self.file.write(bytes(_padded(len(content)) - len(content)))
 
     def close(self) -> None:
-        self.file.write(bytes(2 * tarfile.BLOCKSIZE))
+        self.file.write(bytes(END_OF_TAR))
+
+
+def _zip_header_bytes(name: str) -> int:
+    return LOCAL_HEADER_BYTES + len(name.encode())
+
+
+def _tar_header(name: str, length: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = length
+    info.mode = FILE_MODE & 0o777
+    return info.tobuf(tarfile.PAX_FORMAT)
 
 
 def _padded(length: int) -> int:

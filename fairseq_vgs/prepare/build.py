@@ -24,6 +24,7 @@ from fairseq_vgs.prepare.parallel import Progress
 from fairseq_vgs.prepare.recording import resampler
 from fairseq_vgs.prepare.regions_pictures import PARTIAL_NAMES, PictureRegions
 from fairseq_vgs.prepare.stamps import Exclusions
+from fairseq_vgs.prepare.unused import drop_unused
 from fairseq_vgs.prepare.work import Finished, WorkFolder, open_work
 
 logger = logging.getLogger(__name__)
@@ -308,11 +309,14 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
     if builder.n_reused:
         logger.info("%d files were finished by an earlier run", builder.n_reused)
     _report([*plan.missing, *bad_speech, *bad_pictures], plan, exclusions)
+    usable = _usable(corpus, speech, pictures, exclusions)
+    used_speech = {caption.audio: speech[caption.audio] for caption in usable.captions}
+    used_pictures = {picture.path: pictures[picture.path] for picture in usable.pictures}
     return Built(
-        _usable(corpus, speech, pictures, exclusions),
+        usable,
         {medium.path: medium.target for medium in plan.speech},
-        speech,
-        pictures,
+        drop_unused(work, SPEECH, used_speech, pack=options.pack, shard_bytes=options.shard_bytes),
+        drop_unused(work, PICTURES, used_pictures, pack=options.pack, shard_bytes=options.shard_bytes),
         converts=plan.converts,
         pack=options.pack,
         n_reused=builder.n_reused,

@@ -15,7 +15,7 @@ from fairseq_vgs.prepare.archive import ShardEntry, ShardWriter, whole_entries
 from fairseq_vgs.prepare.medium import SPEECH, Medium, MediumError, Problem, measure_picture
 from fairseq_vgs.prepare.parallel import Progress, map_in_order
 from fairseq_vgs.prepare.recording import decode, header_rate, to_flac
-from fairseq_vgs.prepare.work import Finished, Stamp, WorkFolder
+from fairseq_vgs.prepare.work import NO_STAMP, Finished, Stamp, WorkFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,6 @@ class Outcome:
     """A finished file; with the bytes to store in an archive, if it goes there."""
 
     finished: Finished
-    target: str
     content: bytes | None
 
 
@@ -133,7 +132,7 @@ class MediaBuilder:
                     continue
                 finished = outcome.finished
                 if shards is not None and outcome.content is not None:
-                    entry = shards.add(outcome.target, outcome.content)
+                    entry = shards.add(finished.target, outcome.content)
                     finished = replace(finished, shard=entry.shard, offset=entry.offset, crc=entry.crc)
                 self._work.add(finished)
                 done[finished.path] = finished
@@ -164,8 +163,8 @@ class MediaBuilder:
         length = 0 if stored is None else len(stored)
         # of what is converted, not of its source: the same recording may come in two wrappings
         sha256 = hashlib.sha256(content if stored is None else stored).hexdigest()
-        finished = Finished(medium.kind, medium.path, stamp, sha256, measures, length)
-        return Outcome(finished, medium.target, stored if self._pack else None)
+        finished = Finished(medium.kind, medium.path, stamp, sha256, measures, length, target=medium.target)
+        return Outcome(finished, stored if self._pack else None)
 
     def _reusable(
         self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]
@@ -174,21 +173,28 @@ class MediaBuilder:
         known = []
         for medium in media:
             finished = self._work.finished.get((kind, medium.path))
-            if finished is not None and finished.stamp == seen[medium.path].stamp:
-                known.append((medium, finished))
+            if (
+                finished is not None
+                and finished.stamp == seen[medium.path].stamp
+                and finished.target == medium.target
+            ):
+                known.append(finished)
         folder = self._work.data / kind
+        if not self._pack and kind == SPEECH and self._converts:
+            known = [item for item in known if _size(folder / item.target) == item.length]
+        whole: list[ShardEntry] = []
+        if self._pack:
+            whole = whole_entries(folder, [item.entry() for item in known], kind, pack=self._pack)
+            kept = {(entry.shard, entry.offset) for entry in whole}
+            known = [item for item in known if (item.shard, item.offset) in kept]
+        done = {item.path: item for item in known}
+        for item in list(self._work.finished.values()):
+            if item.kind == kind and item.path not in done and item.stamp != NO_STAMP:
+                # Other files now get its name, or its place in an archive.
+                self._work.forget(item)
         if not self._pack:
-            if kind == SPEECH and self._converts:
-                known = [(one, done) for one, done in known if _size(folder / one.target) == done.length]
-            return None, {medium.path: done for medium, done in known}
-        entries = {
-            (done.shard, done.offset): ShardEntry(one.target, done.offset, done.length, done.shard, done.crc)
-            for one, done in known
-        }
-        whole = whole_entries(folder, entries.values(), kind, pack=self._pack)
-        shards = ShardWriter(folder, kind, pack=self._pack, limit=self._shard_bytes, written=whole)
-        kept = {(entry.shard, entry.offset) for entry in whole}
-        return shards, {one.path: done for one, done in known if (done.shard, done.offset) in kept}
+            return None, done
+        return ShardWriter(folder, kind, pack=self._pack, limit=self._shard_bytes, written=whole), done
 
 
 def _size(path: Path) -> int:

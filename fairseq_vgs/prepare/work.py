@@ -12,14 +12,15 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from fairseq_vgs.manifest import Fault, ManifestError
+from fairseq_vgs.prepare.archive import ShardEntry
 from fairseq_vgs.prepare.output import put_in_place, refuse_output
 
-VERSION = 1
+VERSION = 2
 JOURNAL, DATA = "journal.jsonl", "data"
 
 
@@ -36,6 +37,10 @@ class Stamp:
         return cls(status.st_size, status.st_mtime_ns)
 
 
+# That of no file.
+NO_STAMP = Stamp(-1, -1)
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """One finished file.
@@ -50,6 +55,7 @@ class Finished:
         shard: number of the archive that holds it, -1 for none.
         offset: where in the archive.
         crc: CRC-32 of the content in the archive.
+        target: its name in the data folder; where it stays in place, its path.
     """
 
     kind: str
@@ -61,6 +67,11 @@ class Finished:
     shard: int = -1
     offset: int = 0
     crc: int = 0
+    target: str = ""
+
+    def entry(self) -> ShardEntry:
+        """Returns where the archive holds it."""
+        return ShardEntry(self.target, self.offset, self.length, self.shard, self.crc)
 
 
 class WorkFolder:
@@ -82,6 +93,10 @@ class WorkFolder:
         self.finished[item.kind, item.path] = item
         self._journal.write(json.dumps(asdict(item)) + "\n")
         self._journal.flush()
+
+    def forget(self, item: Finished) -> None:
+        """Notes that what was written for a file may be written over; no later run takes it for finished."""
+        self.add(replace(item, stamp=NO_STAMP))
 
     def clear(self, *, keep: Collection[str]) -> None:
         """Removes from ``data`` what a run that stopped near its end left there, except these names."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from fairseq_vgs.manifest import (
     read_utterances,
 )
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare import build_media
+from fairseq_vgs.manifest.location import read_bytes, resolve
+from fairseq_vgs.prepare import build_media, unused
 from fairseq_vgs.prepare.build import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
 from fairseq_vgs.prepare.regions_pictures import PictureRegions
@@ -268,6 +270,141 @@ def test_a_converted_file_that_was_lost_is_made_again(
     summary = build(corpus, tmp_path / "out", convert="always")
     assert summary["files"]["finished_by_an_earlier_run"] == 2
     assert check_folder(tmp_path / "out") == []
+
+
+STORAGE = [
+    {"convert": "always"},
+    {"pack": "zip", "shard_bytes": 9000},
+    {"pack": "tar", "shard_bytes": 1 << 20},
+    {"pack": "zip", "convert": "always"},
+]
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    """Return the bytes that each row of a folder names, by its caption's text."""
+    found = {}
+    for split in SPLITS:
+        if (folder / f"{split}.tsv").exists():
+            root = read_audio_list(folder / f"{split}.tsv").root
+            for pair in read_pairs(folder / f"{split}.pairs.tsv"):
+                found[pair.text] = read_bytes(resolve(root, pair.audio_id))
+    return found
+
+
+def bytes_below(folder: Path) -> int:
+    """Count the bytes of all files without their ends: there may be an archive more."""
+    ends = {".zip": 22, ".tar": 1024}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size - ends.get(path.suffix, 0) for path in files)
+
+
+def stopped(corpus: Corpus, output: Path, **options: Any) -> None:
+    """Build until all recordings are stored; then a picture turns out to be faulty."""
+    last = corpus.image_root / corpus.pictures[-1].path
+    content = last.read_bytes()
+    last.write_bytes(b"")
+    with pytest.raises(ManifestError):
+        build(corpus, output, **options)
+    write(last, content)
+
+
+@pytest.mark.parametrize("options", STORAGE)
+@pytest.mark.parametrize("withdrawn", [{0}, {1, 2}, {4, 5}, {0, 2, 5}])
+def test_recordings_that_were_withdrawn_after_an_aborted_run_are_not_in_the_folder(
+    tmp_path: Path, options: dict[str, Any], withdrawn: set[int]
+) -> None:
+    corpus = make_corpus(tmp_path)
+    texts = [replace(caption, text=str(number)) for number, caption in enumerate(corpus.captions)]
+    corpus = replace(corpus, captions=texts)
+    left = replace(corpus, captions=[texts[number] for number in range(6) if number not in withdrawn])
+    reference = build(left, tmp_path / "reference", **options)
+    stopped(corpus, tmp_path / "out", **options)
+    summary = build(left, tmp_path / "out", **options)
+    assert summary["files"]["bytes_written"] == reference["files"]["bytes_written"]
+    assert bytes_below(tmp_path / "out/speech") == bytes_below(tmp_path / "reference/speech")
+    assert stored(tmp_path / "out") == stored(tmp_path / "reference")
+    assert check_folder(tmp_path / "out") == []
+    if options.get("pack") == "zip":
+        names = [name for path in (tmp_path / "out/speech").iterdir() for name in ZipFile(path).namelist()]
+        assert len(names) == 6 - len(withdrawn)
+
+
+@pytest.mark.parametrize("options", STORAGE)
+def test_a_recording_that_comes_back_is_not_taken_for_what_is_in_its_place_now(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    corpus = make_corpus(tmp_path)
+    texts = [replace(caption, text=str(number)) for number, caption in enumerate(corpus.captions)]
+    first, second = (replace(corpus, captions=[*texts[:3], *texts[4:], *more]) for more in ([], [texts[3]]))
+    whole = replace(corpus, captions=texts)
+    build(whole, tmp_path / "reference", **options)
+    for number in (0, 5):
+        path = corpus.audio_root / texts[number].audio
+        path.write_bytes(path.read_bytes())  # another time of change
+    stopped(first, tmp_path / "out", **options)
+    stopped(replace(corpus, captions=[*texts[:3], texts[3]]), tmp_path / "out", **options)
+    stopped(second, tmp_path / "out", **options)
+    build(whole, tmp_path / "out", **options)
+    assert stored(tmp_path / "out") == stored(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("options", STORAGE)
+def test_a_recording_that_changed_leaves_nothing_of_its_older_content(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    corpus = make_corpus(tmp_path)
+    stopped(corpus, tmp_path / "out", **options)
+    write(tmp_path / "audio" / corpus.captions[1].audio, encode(speech(50, seconds=0.3)))
+    build(corpus, tmp_path / "reference", **options)
+    build(corpus, tmp_path / "out", **options)
+    assert bytes_below(tmp_path / "out/speech") == bytes_below(tmp_path / "reference/speech")
+    assert stored(tmp_path / "out") == stored(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("options", STORAGE)
+def test_recordings_of_a_picture_that_is_left_out_are_not_in_the_folder(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    corpus = make_corpus(tmp_path)
+    left = replace(corpus, captions=corpus.captions[2:], pictures=corpus.pictures[1:])
+    reference = build(left, tmp_path / "reference", **options)
+    (corpus.image_root / corpus.pictures[0].path).write_bytes(b"")
+    summary = build(corpus, tmp_path / "out", skip_bad=True, **options)
+    assert summary["files"] == reference["files"]
+    assert bytes_below(tmp_path / "out/speech") == bytes_below(tmp_path / "reference/speech")
+    assert stored(tmp_path / "out") == stored(tmp_path / "reference")
+
+
+def test_pictures_that_were_withdrawn_are_not_in_the_folder(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path)
+    stopped(corpus, tmp_path / "out", pack="zip")
+    captions = [replace(caption, image="") for caption in corpus.captions]
+    build(replace(corpus, captions=captions, pictures=()), tmp_path / "out", pack="zip")
+    assert not (tmp_path / "out/pictures").exists()
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar"])
+def test_a_run_that_ends_while_archives_are_copied_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str
+) -> None:
+    corpus = make_corpus(tmp_path)
+    options: dict[str, Any] = {"pack": pack, "shard_bytes": 9000}
+    stopped(corpus, tmp_path / "out", **options)
+    left = replace(corpus, captions=corpus.captions[1:])
+    build(left, tmp_path / "reference", **options)
+
+    def interrupt(folder: Path, names: set[str]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unused, "_keep_only", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build(left, tmp_path / "out", **options)
+    calls = count_calls(monkeypatch, "decode")
+    build(left, tmp_path / "out", **options)
+    assert len(calls) == 0
+    assert stored(tmp_path / "out") == stored(tmp_path / "reference")
+    assert bytes_below(tmp_path / "out/speech") == bytes_below(tmp_path / "reference/speech")
 
 
 def spoil(corpus: Corpus) -> None:

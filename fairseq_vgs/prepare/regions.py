@@ -14,6 +14,7 @@ from fairseq_vgs.manifest import (
     fault,
     write_images,
 )
+from fairseq_vgs.manifest.atomic import partial_path
 from fairseq_vgs.manifest.fields import identifier
 from fairseq_vgs.prepare.parallel import Progress
 from fairseq_vgs.prepare.regions_source import BadRegions, ImageRegions, RegionSource
@@ -74,7 +75,9 @@ def prepare_regions(
     """
     wanted = read_wanted(folder, match=match)
     summary = read_summary(folder)
-    is_new = not folder.exists() or not any(folder.iterdir())
+    names = ManifestFolder(folder)
+    leftovers = {partial_path(names.regions), partial_path(names.region_features)}
+    is_new = not folder.exists() or leftovers.issuperset(folder.iterdir())
     existed = folder.exists()
     tally = _Tally()
     try:
@@ -86,8 +89,8 @@ def prepare_regions(
         if not existed and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    if not ManifestFolder(folder).images.exists():
-        write_images(ManifestFolder(folder).images, tally.images)
+    if not names.images.exists():
+        write_images(names.images, tally.images)
     regions = {**source.describe(), **_counts(writer, tally, missing)}
     write_region_summary(folder, regions, summary=summary, made_folder=is_new)
     return regions

@@ -6,7 +6,6 @@ since this package works without torch. R regions in all, D dims.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -32,6 +31,7 @@ from fairseq_vgs.manifest import (
     read_regions,
     resolve,
 )
+from fairseq_vgs.manifest.atomic import lock
 from fairseq_vgs.manifest.fields import identifier, share
 from fairseq_vgs.manifest.media import media_digest, open_picture
 from fairseq_vgs.manifest.parsing import TableFormat, parse_header, parse_rows, read_lines
@@ -273,11 +273,7 @@ def _key_path(partial: Path) -> Path:
 def _open_partial(path: Path, key: Mapping[str, object], header: bytes) -> Iterator[BinaryIO]:
     """Gives the features as far as they are; an interruption leaves them for the next call."""
     with path.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            what = "another run is computing regions of this folder; wait for it, or stop it"
-            raise ManifestError(Fault(str(path.parent), what)) from error
+        lock(file, path, place=path.parent, doing="computing regions of this folder")
         key_path = _key_path(path)
         text = json.dumps(key, sort_keys=True)
         file.seek(0)

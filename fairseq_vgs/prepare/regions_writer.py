@@ -132,14 +132,17 @@ class RegionWriter:
 def open_region_writer(folder: Path, *, force: bool) -> Iterator[RegionWriter]:
     """Gives a writer; both files appear when the block ends, neither if it raises.
 
+    A killed run leaves ``partial_path`` of them, which the next one overwrites.
+
     Raises:
         FileExistsError: One of them is there and ``force`` is off.
+        ManifestError: Another run is writing them.
     """
     names = ManifestFolder(folder)
     # The features last, hence put in place first: where the disk is full, it shows in the larger file.
     with (
-        atomic_write(names.regions, force=force) as table,
-        atomic_write(names.region_features, mode="wb", force=force) as features,
+        atomic_write(names.regions, force=force, partial=True) as table,
+        atomic_write(names.region_features, mode="wb", force=force, partial=True) as features,
     ):
         writer = RegionWriter(features, table)
         yield writer

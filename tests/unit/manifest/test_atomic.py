@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.atomic import atomic_write, lock
+from fairseq_vgs.manifest.errors import ManifestError
 
 
 def names_in(folder: Path) -> list[str]:
@@ -120,3 +122,71 @@ def test_refuses_a_folder_and_other_modes(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="mode must be"):
         atomic_write(tmp_path / "x", mode="a")  # type: ignore[call-overload]
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from fairseq_vgs.manifest.atomic import atomic_write
+    with atomic_write(Path(sys.argv[1]), force=True, partial=True) as file:
+        file.write("half of something long")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_run_takes_what_a_killed_one_left(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "x")]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert names_in(tmp_path) == [".x.partial"]
+    with atomic_write(tmp_path / "x", partial=True) as file:
+        file.write("new")
+        file.seek(0)
+        file.write("N")
+    assert (tmp_path / "x").read_text() == "New"
+    assert names_in(tmp_path) == ["x"]
+
+
+def test_a_partial_file_is_removed_after_an_exception(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with atomic_write(tmp_path / "x", mode="wb", partial=True) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert names_in(tmp_path) == []
+
+
+def test_two_runs_do_not_write_one_partial_file(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "x", partial=True) as first:
+        first.write("first")
+        with (
+            pytest.raises(ManifestError, match="another run is writing this file; wait for it"),
+            atomic_write(tmp_path / "x", partial=True),
+        ):
+            pytest.fail("the block must not run")
+    assert (tmp_path / "x").read_text() == "first"
+    assert names_in(tmp_path) == ["x"]
+
+
+def test_a_file_that_was_renamed_meanwhile_is_not_ours(tmp_path: Path) -> None:
+    with (tmp_path / "partial").open("a") as file:
+        (tmp_path / "partial").rename(tmp_path / "finished")
+        with pytest.raises(ManifestError, match="another run is at it"):
+            lock(file, tmp_path / "partial", place=tmp_path, doing="at it")
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("years of work")
+    (tmp_path / ".x.partial").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic link"), atomic_write(tmp_path / "x", partial=True):
+        pytest.fail("the block must not run")
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, atomic_write(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(tmp_path / "x")
+    assert names_in(tmp_path) == []

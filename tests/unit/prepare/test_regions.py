@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -237,6 +240,27 @@ def test_an_interruption_leaves_the_older_files(tmp_path: Path, error: type[Base
             prepare_regions(source, folder, force=True, progress=stop)
     assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
     assert not (tmp_path / "new").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fairseq_vgs.prepare.regions import prepare_regions
+from fairseq_vgs.prepare.regions_lxmert import LxmertSource
+stop = lambda done, total: os.kill(os.getpid(), signal.SIGKILL)
+prepare_regions(LxmertSource([Path(sys.argv[1])]), Path(sys.argv[2]), progress=stop)
+"""
+
+
+def test_what_a_killed_run_left_is_gone_after_the_next(tmp_path: Path) -> None:
+    source = make_tsv(tmp_path / "x.tsv", "a")
+    command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "data")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert files_of(tmp_path / "data") == {".regions.npy.partial", ".regions.tsv.partial"}
+    prepare_regions(LxmertSource([source]), tmp_path / "data")
+    assert files_of(tmp_path / "data") == {"images.tsv", "regions.npy", "regions.tsv", "summary.json"}
+    # as that of a new folder, which --force may replace
+    assert json.loads((tmp_path / "data/summary.json").read_text())["made_by"] == "fairseq-vgs prepare"
 
 
 def test_one_picture_at_a_time_is_in_memory(tmp_path: Path) -> None:

@@ -12,15 +12,20 @@ import keyword
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType, ModuleType
 from typing import Any
 
 from fairseq_vgs import __version__
+from fairseq_vgs.manifest.atomic import FULL_DISK
 
 SUBCOMMANDS = ("check", "prepare", "evaluate", "extract", "compare", "plot", "gallery", "import", "study")
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
 DEBUG_HELP = "log more, and show the whole traceback of an error"
@@ -35,6 +40,10 @@ examples:
 
 exit status: 0 done, 1 data or run error, 2 wrong usage
 """
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM has come: as after Ctrl-C, what was begun is cleaned up."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,9 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.command = shlex.join(["fairseq-vgs", *(sys.argv[1:] if argv is None else argv)])
     _log_to_stderr(debug=args.debug)
     try:
-        code: int = args.run(args)
+        with _stopped_by_sigterm():
+            code: int = args.run(args)
         # Results still in the buffer meet a closed pipe here, not at the interpreter's exit.
         sys.stdout.flush()
+    except TerminatedError:
+        print("terminated", file=sys.stderr)
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -107,7 +120,35 @@ def load_subcommand(name: str) -> ModuleType:
     return importlib.import_module(f"fairseq_vgs.cli.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM, which schedulers send, raise ``TerminatedError``, unless somebody else handles it."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker, which has nothing to clean up
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning up short
+        raise TerminatedError
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        step = "free space, raise the limit or choose another place, then run the same command again"
+        return f"{where}cannot be written ({error.strerror}); {step}"
     # Our own errors and the operating system's speak for themselves; of others, the type is half the message.
     is_ours = type(error).__module__.partition(".")[0] == "fairseq_vgs"
     if (is_ours or isinstance(error, OSError)) and str(error):

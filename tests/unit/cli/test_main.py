@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import multiprocessing
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from fairseq_vgs.cli import check, main
 from fairseq_vgs.evaluation.checkpoints import CheckpointError
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.evaluation.training_log import TrainingLogError
-from fairseq_vgs.manifest import Fault, ManifestError
+from fairseq_vgs.manifest import Fault, ManifestError, atomic_write
 from fairseq_vgs.prepare.audio import AudioError
 
 
@@ -141,6 +146,9 @@ def test_manifest_errors_are_their_lines(
     assert capsys.readouterr() == ("", "a.tsv:1: x\nb.tsv:2: y\n")
 
 
+FREE_SPACE = "free space, raise the limit or choose another place, then run the same command again"
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -153,6 +161,11 @@ def test_manifest_errors_are_their_lines(
         (TrainingLogError("c.log: is none; train"), "c.log: is none; train"),
         (AudioError("unreadable speech"), "unreadable speech"),
         (ValueError("x"), "ValueError: x (run again as fairseq-vgs --debug ... for the traceback)"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.npy"),
+            f"a.npy: cannot be written (No space left on device); {FREE_SPACE}",
+        ),
+        (OSError(errno.EDQUOT, "Over quota"), f"cannot be written (Over quota); {FREE_SPACE}"),
         (OSError(), "OSError: no message (run again as fairseq-vgs --debug ... for the traceback)"),
     ],
 )
@@ -176,6 +189,57 @@ def test_debug_shows_the_traceback_and_logs_more(
 def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_with(monkeypatch, raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_sigterm_ends_in_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        with atomic_write(tmp_path / "x") as file:
+            try:
+                file.write("half")
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(30)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)  # a second one does not stop the cleaning up
+        return 0
+
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert run_with(monkeypatch, run) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "terminated\n"
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_handlers_of_others_and_other_threads_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: list[object] = []
+
+    def run(args: argparse.Namespace) -> int:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return 0
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_with, monkeypatch, run).result() == 0
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run_with(monkeypatch, run) == 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert handlers == [signal.SIG_DFL, signal.SIG_IGN]
+
+
+def test_sigterm_ends_forked_workers_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: argparse.Namespace) -> int:
+        fork = multiprocessing.get_context("fork")
+        begun = fork.Event()
+        worker = fork.Process(target=lambda: (begun.set(), time.sleep(30)))
+        worker.start()
+        assert begun.wait(10)
+        worker.terminate()
+        worker.join(10)
+        return 0 if worker.exitcode == -signal.SIGTERM else 1
+
+    assert run_with(monkeypatch, run) == 0
 
 
 def run_process(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[bytes]:

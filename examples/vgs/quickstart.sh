@@ -36,11 +36,20 @@ export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
 # Threads that wait sleep: if they spin, other work on the machine makes training several times slower.
 export OMP_WAIT_POLICY=PASSIVE
 # The screen keeps the progress bar; fairseq's log goes to a file, and its warnings about newer libraries nowhere.
-if ! PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
-    run_config=quickstart "task.data='$scenes'" "hydra.run.dir='$run'" >>"$output/training.log"; then
-    tail -n 30 -- "$output/training.log" >&2
-    echo "training failed; its log is $output/training.log" >&2
-    exit 1
+train() {
+    PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
+        run_config=quickstart "task.data='$scenes'" "hydra.run.dir='$run'" >>"$output/training.log"
+}
+if [[ -f "$output/trained" ]]; then # started again, fairseq would train one update more
+    echo "keeping $run" >&2
+else
+    echo "log: $output/training.log" >&2
+    if ! train; then
+        tail -n 30 -- "$output/training.log" >&2
+        echo "training failed; its log is $output/training.log" >&2
+        exit 1
+    fi
+    touch -- "$output/trained"
 fi
 
 say "4/5 retrieval among 200 unseen scenes"

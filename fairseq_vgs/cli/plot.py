@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recall = _kind_parser(kinds, "recall", "recall of several runs over updates, with chance")
     recall.add_argument("log", type=Path, nargs="+", metavar="LOG", help="logs of the runs")
-    recall.add_argument("--titles", nargs="+", metavar="TITLE", help="one for each log (default: the logs)")
+    recall.add_argument("--titles", nargs="+", metavar="TITLE", help="one for each log")
     _add_output(recall)
     for name, summary in (
         ("abx", "phone ABX error of every layer, with chance"),
@@ -124,11 +124,12 @@ def _plot_probes(args: argparse.Namespace) -> Path:
 
 
 def _plot_recall(args: argparse.Namespace) -> Path:
+    from fairseq_vgs.evaluation.compare_places import short_titles
     from fairseq_vgs.evaluation.plots import plot_recall
     from fairseq_vgs.evaluation.training_log import read_training_log
     from fairseq_vgs.manifest.errors import ManifestError, fault
 
-    titles = args.titles or [str(log) for log in args.log]
+    titles = args.titles or short_titles(args.log)
     if len(titles) != len(args.log) or len(set(titles)) != len(titles):
         expected = f"must be {len(args.log)} different ones, one for each log"
         raise ManifestError(fault("--titles", expected, titles, "give every log once and a title for each"))
@@ -137,8 +138,13 @@ def _plot_recall(args: argparse.Namespace) -> Path:
 
 
 def _plot_layers(args: argparse.Namespace) -> Path:
+    from fairseq_vgs.evaluation.compare_places import short_titles
     from fairseq_vgs.evaluation.layer_plot import plot_layers
     from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
 
-    results = {str(path): read_metrics(path / METRICS_NAME, kind=args.plot) for path in args.results}
+    titles = short_titles(args.results)
+    results = {
+        title: read_metrics(path / METRICS_NAME, kind=args.plot)
+        for title, path in zip(titles, args.results, strict=True)
+    }
     return plot_layers(results, args.output, force=args.force)

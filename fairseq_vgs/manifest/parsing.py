@@ -5,6 +5,7 @@ Lines end with LF; CRLF is read as well. Nothing is quoted: a field is whatever 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,7 @@ from fairseq_vgs.manifest.fields import Column
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
+NOT_SPLITS = frozenset({"images", "regions"})
 CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
 
 
@@ -67,6 +69,16 @@ class Table(Generic[Row_co]):
     doubtful: frozenset[str] = frozenset()
 
 
+def _other_splits(path: Path) -> str:
+    """Say which splits a folder has, as part of a fault's next step: the name may be misspelt."""
+    if path.suffixes != [".tsv"] or path.stem in NOT_SPLITS:
+        return ""
+    lists = {other.stem for other in path.parent.glob("*.tsv") if other.suffixes == [".tsv"]} - NOT_SPLITS
+    near = difflib.get_close_matches(path.stem, lists, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"{meant}splits there are {', '.join(sorted(lists))}: name one of them, or " if lists else ""
+
+
 def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
     """Return a file's lines without their ends; None for those that are not text.
 
@@ -75,7 +87,8 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
     """
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "file is missing"
-        raise ManifestError(Fault(str(path), f"{what}; build it with fairseq-vgs prepare"))
+        step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
+        raise ManifestError(Fault(str(path), f"{what}; {step}"))
     try:
         raw_lines = path.read_bytes().split(b"\n")
     except OSError as error:

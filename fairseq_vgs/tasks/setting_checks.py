@@ -79,7 +79,8 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
         regions = (folder.regions, folder.region_features)
         step = (
             f"compute regions with fairseq-vgs prepare regions efficientnet {folder.path}, or let the model "
-            "read pictures: model=pictures"
+            "read pictures: task.image_input=pictures model.image_encoder=patches, or model=pictures "
+            "model.image_backbone=DIR (a local Hugging Face folder)"
         )
         faults += [Fault(str(path), f"file is missing; {step}") for path in regions if not path.is_file()]
     units = units_file(folder, cfg.text_units)

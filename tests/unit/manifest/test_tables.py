@@ -333,6 +333,16 @@ def test_regions_may_share_features_and_images(tmp_path: Path) -> None:
     assert read_regions(tmp_path / "r.tsv") == rows
 
 
+def test_a_missing_list_names_the_splits_that_are_there(tmp_path: Path) -> None:
+    for name in ("test.tsv", "train.tsv", "train.pairs.tsv", "images.tsv", "regions.tsv"):
+        (tmp_path / name).write_text("")
+    meant = r"did you mean 'test'\? splits there are test, train: name one of them, or build it"
+    with pytest.raises(ManifestError, match=rf"tset\.tsv: file is missing; {meant}"):
+        read_audio_list(tmp_path / "tset.tsv")
+    with pytest.raises(ManifestError, match=r"valid\.pairs\.tsv: file is missing; build it with"):
+        read_pairs(tmp_path / "valid.pairs.tsv")
+
+
 @pytest.mark.parametrize("read", [read_audio_list, read_pairs, read_images, read_regions])
 def test_missing_and_irregular_files(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     with pytest.raises(ManifestError, match=r"t\.tsv: file is missing; build it with fairseq-vgs prepare"):

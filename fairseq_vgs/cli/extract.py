@@ -1,7 +1,7 @@
 """Write the layers and embeddings of a model as files: speech whole and unmasked, all layers in one pass.
 
-An interrupted extraction continues when the command is given again. Results do not depend on what stands
-beside an utterance in a batch, up to rounding.
+An interrupted extraction continues when the command is given again; what has changed since is made anew.
+Results do not depend on what stands beside an utterance in a batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{found.n_utterances} utterances and {found.n_images} images in {found.seconds:.1f} s")
     if found.n_kept:
         print(f"{found.n_kept} of them were there already")
+    if found.n_changed:
+        print(f"{found.n_changed} of them were made anew: their files have changed, or were not noted")
     print(_describe(args.output, found, file_format=args.format))
     return 0
 

@@ -31,12 +31,13 @@ from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.evaluation.checkpoints import Checkpoint, CheckpointError, section
 from fairseq_vgs.evaluation.features import can_pad, speech_features
-from fairseq_vgs.evaluation.features_source import FeatureSource
+from fairseq_vgs.evaluation.features_source import FeatureSource, origins
 from fairseq_vgs.evaluation.features_store import FeatureStore
 from fairseq_vgs.evaluation.recordings import Recording
 from fairseq_vgs.evaluation.results import sha256_file
 from fairseq_vgs.manifest.errors import fault
 from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.location import MediaLocation
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Extraction:
         n_utterances: of the source.
         n_images: of the source; 0 where no image embeddings were asked for.
         n_kept: utterances and images that were there from before.
+        n_changed: utterances and images that were there, but made anew because their files have changed.
         frame_rate: frames per second.
         layers: names of the layers.
         seconds: wall time.
@@ -64,6 +66,7 @@ class Extraction:
     n_utterances: int
     n_images: int
     n_kept: int
+    n_changed: int
     frame_rate: float
     layers: tuple[str, ...]
     seconds: float
@@ -84,7 +87,8 @@ def extract_features(
     """Write layers and embeddings of recordings, and embeddings of their pictures.
 
     Speech is unmasked and whole, normalised as in the run. Numbers are f32 and, up to rounding, those of each
-    utterance alone. A begun folder is continued: files that are there are kept.
+    utterance alone. A begun folder is continued: files that are there are kept, unless what they were made
+    from has changed since (another size or time of change; of a member, of its archive).
 
     Args:
         checkpoint: the model.
@@ -123,10 +127,15 @@ def extract_features(
         },
         description={"frame_rate": rate, "layers": list(names), "sample_rate": SAMPLE_RATE},
     )
-    store.begin()
     run = _Run(checkpoint, store, device, bf16)
-    n_kept = 0
+    n_kept = n_changed = 0
     keys = (*names, SPEECH_EMBEDDING) if "speech" in chosen else names
+    if keys:
+        speech = {name: (recording.location,) for name, recording in source.recordings.items()}
+        n_changed += store.begin("speech", origins(speech), keys)
+    if images is not None:
+        media = {name: images.media(name) for name in images.rows}
+        n_changed += store.begin("images", origins(media), (IMAGE_EMBEDDING,))
     if keys:
         n_kept += run.speech(source.recordings, keys, max_samples=int(batch_seconds * SAMPLE_RATE))
     if images is not None:
@@ -134,7 +143,13 @@ def extract_features(
     n_images = len(images.rows) if images is not None else 0
     store.finish({"n_utterances": len(source.recordings), "n_images": n_images})
     return Extraction(
-        len(source.recordings), n_images, n_kept, rate, tuple(names), time.perf_counter() - start
+        n_utterances=len(source.recordings),
+        n_images=n_images,
+        n_kept=n_kept,
+        n_changed=n_changed,
+        frame_rate=rate,
+        layers=tuple(names),
+        seconds=time.perf_counter() - start,
     )
 
 
@@ -203,7 +218,7 @@ class _Images:
 
     def __init__(self, checkpoint: Checkpoint, source: FeatureSource, extractor: ConvLayers) -> None:
         task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
-        folder = ManifestFolder(source.paths[0])
+        self._folder = folder = ManifestFolder(source.paths[0])
         self._table = load_split(folder, str(source.split), layers=extractor)
         self._image_size = int(model.get("image_size") or _DEFAULT_IMAGE_SIZE)
         self._image_fit = str(task.get("image_fit") or "squeeze")
@@ -230,6 +245,12 @@ class _Images:
     def size(self, name: str) -> int:
         """Return the number of a picture's regions; 0 for raw pictures."""
         return 0 if self._regions is None else self._regions.n_regions(self.rows[name])
+
+    def media(self, name: str) -> tuple[MediaLocation, ...]:
+        """Return the files that a picture's input comes from."""
+        if self._regions is None:
+            return (self._table.image_location(self.rows[name]),)
+        return MediaLocation(self._folder.regions), MediaLocation(self._folder.region_features)
 
     def inputs(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Read pictures of one `size`."""

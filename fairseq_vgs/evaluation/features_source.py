@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import soundfile
@@ -11,7 +11,7 @@ import soundfile
 from fairseq_vgs.evaluation.recordings import NAMES_TABLE, Recording, open_recordings
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.location import MediaLocation, resolve
+from fairseq_vgs.manifest.location import MediaLocation, check_present, resolve
 from fairseq_vgs.manifest.tables import read_audio_list
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -35,6 +35,33 @@ class FeatureSource:
     def has_images(self) -> bool:
         """Whether there are pairs with pictures."""
         return self.split is not None and ManifestFolder(self.paths[0]).pairs(self.split).is_file()
+
+
+def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str | int]]:
+    """Return what tells whether media have changed: for each file its place, size and time of change.
+
+    Args:
+        media: name -> the files, or entries of archives, that it is made from.
+
+    Raises:
+        ManifestError: every file that is missing or no file.
+    """
+    found: dict[str, list[str | int]] = {}
+    faults: list[Fault] = []
+    for name, locations in media.items():
+        found[name] = []
+        for location in locations:
+            try:
+                check_present(location)
+            except ManifestError as error:
+                faults += error.faults
+                continue
+            status = location.path.stat()
+            place = replace(location, path=location.path.absolute())
+            found[name] += [str(place), status.st_size, status.st_mtime_ns]
+    if faults:
+        raise ManifestError(faults)
+    return found
 
 
 def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:

@@ -3,7 +3,7 @@
 ``npy``: ``LAYER/NAME.npy``, ``speech_embedding/NAME.npy``, ``image_embedding/ID.npy``.
 ``safetensors``: ``speech/NAME.safetensors`` with all layers and the embedding of an utterance, and
 ``images/ID.safetensors``; frame rate and layer names stand in each file's own metadata too.
-Beside them ``metadata.json``.
+Beside them ``metadata.json``, and ``sources.json``: which files each utterance and image was made from.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from fairseq_vgs.manifest.atomic import atomic_write
 
 FORMATS = ("npy", "safetensors")
 METADATA_NAME = "metadata.json"
+SOURCES_NAME = "sources.json"
 SCHEMA_VERSION = 1
 
 Kind = Literal["speech", "images"]
+Origin = list[str | int]
+"""What tells one state of an utterance's or image's files from another; plain data."""
 
 
 class FeatureStoreError(ValueError):
@@ -86,14 +89,47 @@ class FeatureStore:
         with atomic_write(next(iter(paths.values())), mode="wb") as file:
             file.write(data)
 
-    def begin(self) -> None:
-        """Write ``metadata.json`` of features that are not complete, unless they are."""
-        if not (self.folder / METADATA_NAME).is_file():
-            self._write_metadata({"complete": False})
+    def begin(self, kind: Kind, origins: Mapping[str, Origin], keys: Collection[str]) -> int:
+        """Write ``metadata.json`` of features that are not complete, and remove those made from other files.
+
+        Args:
+            kind: of what is to be written.
+            origins: of each utterance or image that is to be written.
+            keys: the arrays of each.
+
+        Returns:
+            How many had features that were made from other files, or nobody knows from which.
+        """
+        self._write_metadata({"complete": False})
+        before = self._read_origins()
+        n_removed = 0
+        for name, origin in origins.items():
+            if before.get(kind, {}).get(name) != origin:
+                found = [path for path in {*self._paths(kind, name, keys).values()} if path.is_file()]
+                n_removed += bool(found)
+                for path in found:
+                    path.unlink()
+        # After the removal, so that an interrupted one is repeated.
+        content = {**before, kind: {**before.get(kind, {}), **origins}}
+        with atomic_write(self.folder / SOURCES_NAME, force=True) as file:
+            json.dump(content, file, ensure_ascii=False)
+        return n_removed
 
     def finish(self, counts: Mapping[str, int]) -> None:
         """Write ``metadata.json`` of complete features."""
         self._write_metadata({"complete": True, **counts})
+
+    def _read_origins(self) -> dict[str, dict[str, Origin]]:
+        path = self.folder / SOURCES_NAME
+        try:
+            found: dict[str, dict[str, Origin]] = json.loads(path.read_text(encoding="utf-8"))
+            return {kind: dict(origins) for kind, origins in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise FeatureStoreError(
+                f"{path}: must say what features were made from, got {error!r}; remove it to make all anew"
+            ) from error
 
     def _paths(self, kind: Kind, name: str, keys: Collection[str]) -> dict[str, Path]:
         # Names may hold dots, so that endings are appended, never exchanged.

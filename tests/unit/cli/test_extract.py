@@ -33,6 +33,12 @@ def test_summary_and_files(tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out)
     assert summary["output"] == str(output)
     assert (summary["n_kept"], summary["layers"]) == (2, ["layer_1", "layer_2"])
+    write_recordings(tmp_path / "other", n_files=1, tokens_per_file=10)
+    (tmp_path / "other/r0.wav").replace(folder / "r0.wav")
+    (tmp_path / "other/test.tsv").replace(folder / "test.tsv")
+    assert main(command) == 0
+    assert "\n1 of them were made anew: their files have changed" in capsys.readouterr().out
+    assert np.load(output / "layer_2/r0.npy").shape == (49, 24)
     # other weights are other features
     assert main([*command, "--untrained", "1"]) == 1
     assert "holds features made otherwise" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Files of features: what is in them, resuming, sources and their names, refusals."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from safetensors import safe_open
+from safetensors.numpy import load_file
 from support import wav2vec2_files
 from support.abx_material import write_checkpoint, write_recordings
 from support.tiny_folder import make_folder, noise, pack_speech
@@ -111,6 +113,82 @@ def test_an_interrupted_extraction_continues(data, checkpoint, tmp_path, monkeyp
     assert array_files(broken) == array_files(whole)
     again = extract_features(checkpoint, source, broken, batch_seconds=0.1)
     assert (again.n_kept, len(calls)) == (4 + 3, 6)
+
+
+@pytest.mark.parametrize("file_format", ["npy", "safetensors"])
+def test_what_has_changed_is_made_anew(checkpoint, tmp_path, monkeypatch, file_format):
+    folder, output = tmp_path / "audio", tmp_path / "out"
+    folder.mkdir()
+    for name, n_samples in (("a", 16_000), ("b", 9600)):
+        soundfile.write(folder / f"{name}.wav", noise(n_samples, seed=1), 16_000)
+    options = {"parts": ["layers"], "layers": [1], "file_format": file_format, "batch_seconds": 0.1}
+
+    def stored(place, name):
+        if file_format == "npy":
+            return np.load(place / f"layer_1/{name}.npy")
+        return load_file(place / f"speech/{name}.safetensors")["layer_1"]
+
+    extract_features(checkpoint, open_source([folder]), output, **options)
+    before = array_files(output)
+    soundfile.write(folder / "a.wav", noise(32_000, seed=2), 16_000)
+    source = open_source([folder])
+    real = features_extract.speech_features
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(features_extract, "speech_features", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(checkpoint, source, output, **options)
+    # neither is there an old file under the changed one's name, nor do the rest count as complete
+    assert len(array_files(output)) == 1
+    assert not json.loads((output / "metadata.json").read_text(encoding="utf-8"))["complete"]
+    monkeypatch.setattr(features_extract, "speech_features", real)
+    extract_features(checkpoint, source, output, **options)
+    extract_features(checkpoint, source, tmp_path / "whole", **options)
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(stored(output, name), stored(tmp_path / "whole", name))
+    now = array_files(output)
+    assert [name for name in now if now[name] != before[name]] == [name for name in now if "a." in name]
+
+    # of one size and length, but another time of change
+    soundfile.write(folder / "a.wav", noise(32_000, seed=3), 16_000)
+    status = (folder / "a.wav").stat()
+    os.utime(folder / "a.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 10))
+    found = extract_features(checkpoint, open_source([folder]), output, **options)
+    assert (found.n_kept, found.n_changed) == (1, 1)
+    assert array_files(output) != now
+    # nobody knows what these were made from
+    (output / "sources.json").unlink()
+    found = extract_features(checkpoint, open_source([folder]), output, **options)
+    assert (found.n_kept, found.n_changed) == (0, 2)
+    (output / "sources.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(FeatureStoreError, match=r"sources\.json: must say what features were made from"):
+        extract_features(checkpoint, open_source([folder]), output, **options)
+    (output / "sources.json").unlink()
+    (folder / "a.wav").unlink()
+    with pytest.raises(ManifestError, match=r"a\.wav: file is missing"):
+        extract_features(checkpoint, source, output, **options)
+    assert len(array_files(output)) == 2
+
+
+def test_changed_regions_and_archives_are_read_anew(checkpoint, tmp_path):
+    data = make_folder(tmp_path / "set", lengths=LENGTHS, n_images=3)
+    pack_speech(data, "test")
+    source = open_source([data.path])
+    extract_features(checkpoint, source, tmp_path / "out", parts=["speech", "images"])
+    before = array_files(tmp_path / "out")
+    regions = np.load(data.region_features)
+    np.save(data.region_features, regions + np.arange(regions.shape[1], dtype=np.float16))
+    found = extract_features(checkpoint, source, tmp_path / "out", parts=["speech", "images"])
+    assert (found.n_kept, found.n_changed) == (4, 3)
+    now = array_files(tmp_path / "out")
+    assert {name for name in now if now[name] != before[name]} == {
+        f"image_embedding/image{number}.npy" for number in range(3)
+    }
+    os.utime(data.path / "test.zip", ns=(1, 1))
+    found = extract_features(checkpoint, source, tmp_path / "out", parts=["speech", "images"])
+    assert (found.n_kept, found.n_changed) == (3, 4)
 
 
 def test_a_folder_of_other_features_is_refused(data, checkpoint, tmp_path):

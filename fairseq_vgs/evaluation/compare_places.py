@@ -106,11 +106,13 @@ def _chosen_updates(runs: dict[Path, dict[int, Path]], *, alone: bool) -> list[i
         (only,) = runs.values()
         return [number for number in only if number] or list(only)
     common = set.intersection(*(set(part) for part in runs.values()))
-    if not common:
+    # Models before training differ in nothing but chance, and every run has one.
+    if not common or (common == {0} and any(max(part) for part in runs.values())):
         having = "; ".join(f"{place}: {_numbers(part)}" for place, part in runs.items())
+        files = " ".join(str(part[max(part)]) for part in runs.values())
         raise ResultsError(
-            f"{METRICS_NAME}: runs must have a checkpoint after the same number of updates, got {having}; "
-            "evaluate others, or give two of the files themselves"
+            "fairseq-vgs compare: runs must have a checkpoint after the same number of updates, got "
+            f"{having}; evaluate others, or compare the last of each: fairseq-vgs compare {files}"
         )
     return [max(common)]
 

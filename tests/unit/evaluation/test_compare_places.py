@@ -47,6 +47,18 @@ def test_checkpoints_of_runs(places):
         find_results([long, short])
 
 
+def test_models_before_training_are_not_compared_in_place_of_trained_ones(places):
+    long, short = places / "long", places / "short"
+    (short / "evaluation" / "7.json").rename(short / "evaluation" / "8.json")
+    (short / "evaluation" / "0.json").touch()
+    command = rf"compare {long}/evaluation/14\.json {short}/evaluation/8\.json"
+    with pytest.raises(ResultsError, match=rf"long: 0, 7, 14; .*short: 0, 8; .*{command}"):
+        find_results([long, short])
+    assert find_results([long, short], updates=[0]) == [
+        run / "evaluation" / "0.json" for run in (long, short)
+    ]
+
+
 def test_only_untrained_weights(places):
     for number in (7, 14):
         (places / "long" / "evaluation" / f"{number}.json").unlink()

@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +27,18 @@ from tqdm import tqdm
 
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.evaluation.results import sha256_file
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.atomic import atomic_write, lock
 from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.location import resolve
 from fairseq_vgs.manifest.media import media_digest
 from fairseq_vgs.manifest.schema import RegionRow
+from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.manifest.tables import read_images, write_regions
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
 
 PARTIAL_FEATURES, PARTIAL_STATE = ".image-features.partial.npy", ".image-features.partial.json"
+MADE_BY_FEATURES = "fairseq-vgs prepare image-features"
 _FIRST_LINE = 3  # of the rows of images.tsv
 _AHEAD = 2  # batches that are decoded while one is computed
 
@@ -51,7 +54,7 @@ class CachedFeatures:
         regions_per_image: R.
         dims: C.
         images_kept: pictures whose features an interrupted run had left.
-        seconds: wall time.
+        seconds: wall time, without reading the backbone.
     """
 
     images: int
@@ -74,8 +77,8 @@ def cache_image_features(
 ) -> CachedFeatures:
     """Write ``regions.npy`` and ``regions.tsv`` of all pictures of a manifest folder.
 
-    Pictures are squeezed to the backbone's square, nothing is cut off. An interrupted run leaves hidden files
-    in the folder, from which the same command goes on.
+    Pictures are squeezed to the backbone's square, nothing is cut off; ``summary.json`` says what was done.
+    An interrupted run leaves hidden files in the folder, from which the same command goes on.
 
     Args:
         folder: manifest folder.
@@ -90,16 +93,17 @@ def cache_image_features(
         force: replace regions that are there.
 
     Raises:
-        ManifestError: faulty tables or pictures, features beyond float16, or regions that are there already.
+        ManifestError: faulty tables or pictures, features beyond float16, regions that are there already,
+            or another run in the same folder.
         BackboneError: the directory cannot be used.
     """
-    began = time.monotonic()
     manifest = ManifestFolder(folder)
     there = [path for path in (manifest.regions, manifest.region_features) if os.path.lexists(path)]
     if there and not force:
         raise ManifestError(
             [Fault(str(path), "already exists; pass --force to replace it") for path in there]
         )
+    summary = read_summary(folder)
     table = read_images(manifest.images)
     rows_columns = (grid, grid) if isinstance(grid, int) else grid
     n_regions = max(1, rows_columns[0] * rows_columns[1])
@@ -119,41 +123,48 @@ def cache_image_features(
             found = _cells(tokens, rows_columns) if grid else pooled.unsqueeze(1)
         return found.half().cpu().numpy()
 
+    weights = {path.name: sha256_file(path) for path in sorted(backbone_folder.iterdir()) if _weighs(path)}
     key = {
         "backbone": described,
-        "weights": {
-            path.name: sha256_file(path) for path in sorted(backbone_folder.iterdir()) if _weighs(path)
-        },
+        "weights": weights,
         "images": sha256_file(manifest.images),
         "pictures": media_digest(table.root, (row.path for row in table.rows)),
         "grid": list(rows_columns),
         "image_size": size,
     }
-    store = _Store(folder, key, n_images=len(table.rows), n_regions=n_regions)
-    n_kept = store.n_done
-    rows = range(n_kept, len(table.rows))
-    bar = tqdm(total=len(table.rows), initial=n_kept, desc="image features", file=sys.stderr, disable=None)
-    with bar:
-        for pictures in _loaded(load, rows, batch_size=batch_size, jobs=jobs):
-            features = embed(pictures)
-            for number in np.flatnonzero(~np.isfinite(features).all(axis=(1, 2))).tolist():
-                place = f"{manifest.images.name}:{store.n_done + number + _FIRST_LINE}"
-                step = "use another backbone"
-                raise ManifestError(fault(place, "features must be within float16", "NaN or infinity", step))
-            store.add(features)
-            bar.update(len(pictures))
-    dims = store.finish(manifest.region_features)
+    began = time.monotonic()
+    with _open_store(folder, key, n_images=len(table.rows), n_regions=n_regions) as store:
+        n_kept = store.n_done
+        _fill(store, _loaded(load, range(n_kept, len(table.rows)), batch_size=batch_size, jobs=jobs), embed)
+        dims = store.finish(manifest.region_features)
     write_regions(manifest.regions, _regions([row.image_id for row in table.rows], rows_columns), force=True)
-    seconds = time.monotonic() - began
-    return CachedFeatures(len(table.rows), n_regions, dims, n_kept, seconds)
+    known = {
+        "format": "hugging-face",
+        "backbone": backbone_folder.resolve().name,
+        "model_type": json.loads(described)["model"].get("model_type"),
+        "weights_sha256": weights,
+        "output": "tokens" if grid else "pooled",
+        "grid": [max(1, count) for count in rows_columns],
+        "image_size": size,
+        "images": len(table.rows),
+        "regions": len(table.rows) * n_regions,
+        "dims": dims,
+        "images_kept": n_kept,
+    }
+    write_region_summary(folder, known, summary=summary, made_by=MADE_BY_FEATURES)
+    return CachedFeatures(len(table.rows), n_regions, dims, n_kept, time.monotonic() - began)
 
 
 class _Store:
-    """Features as they come, float16 [I * R, C] on disk, and how many are there."""
+    """Features as they come, float16 [I * R, C] on disk, and how many are there; see ``_open_store``."""
 
-    def __init__(self, folder: Path, key: dict[str, Any], *, n_images: int, n_regions: int) -> None:
+    def __init__(
+        self, folder: Path, key: dict[str, Any], file: BinaryIO, *, n_images: int, n_regions: int
+    ) -> None:
+        self._file = file
         self.path, self._state = folder / PARTIAL_FEATURES, folder / PARTIAL_STATE
         self._key, self._shape = key, (n_images, n_regions)
+        self.n_images = n_images
         self._features: np.memmap[tuple[int, ...], np.dtype[np.float16]] | None = None
         self.n_done = self._continue()
 
@@ -164,6 +175,8 @@ class _Store:
             self._features = np.lib.format.open_memmap(
                 self.path, mode="w+", dtype=np.float16, shape=(n_images * n_regions, features.shape[2])
             )
+            # Writing to a map where the disk is full would kill the process.
+            os.posix_fallocate(self._file.fileno(), 0, self.path.stat().st_size)
         first = self.n_done * n_regions
         self._features[first : first + len(features) * n_regions] = features.reshape(-1, features.shape[2])
         self._features.flush()
@@ -195,6 +208,42 @@ class _Store:
             return 0
         self._features = features
         return n_done
+
+
+@contextmanager
+def _open_store(folder: Path, key: dict[str, Any], *, n_images: int, n_regions: int) -> Iterator[_Store]:
+    """Gives the store of a folder, which no other run can have meanwhile."""
+    path = folder / PARTIAL_FEATURES
+    path.touch()
+    # Not for appending: some file systems could not be asked for the space then.
+    with path.open("r+b") as file:
+        lock(file, path, place=folder, doing="computing regions of this folder")
+        store = _Store(folder, key, file, n_images=n_images, n_regions=n_regions)
+        try:
+            yield store
+        except BaseException:
+            if not store.n_done:
+                path.unlink(missing_ok=True)
+            raise
+
+
+def _fill(
+    store: _Store,
+    batches: Iterator[list[FloatArray]],
+    embed: Callable[[list[FloatArray]], npt.NDArray[np.float16]],
+) -> None:
+    bar = tqdm(
+        total=store.n_images, initial=store.n_done, desc="image features", file=sys.stderr, disable=None
+    )
+    with bar:
+        for pictures in batches:
+            features = embed(pictures)
+            for number in np.flatnonzero(~np.isfinite(features).all(axis=(1, 2))).tolist():
+                place = f"images.tsv:{store.n_done + number + _FIRST_LINE}"
+                step = "use another backbone"
+                raise ManifestError(fault(place, "features must be within float16", "NaN or infinity", step))
+            store.add(features)
+            bar.update(len(pictures))
 
 
 def _loaded(

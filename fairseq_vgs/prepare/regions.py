@@ -16,15 +16,12 @@ from fairseq_vgs.manifest import (
 )
 from fairseq_vgs.manifest.atomic import partial_path
 from fairseq_vgs.manifest.fields import identifier
+from fairseq_vgs.manifest.summary import read_summary, write_region_summary
+from fairseq_vgs.prepare.output import MADE_BY
 from fairseq_vgs.prepare.parallel import Progress
 from fairseq_vgs.prepare.regions_source import BadRegions, ImageRegions, RegionSource
-from fairseq_vgs.prepare.regions_wanted import (
-    WantedImages,
-    read_summary,
-    read_wanted,
-    write_region_summary,
-)
-from fairseq_vgs.prepare.regions_writer import RegionWriter, open_region_writer
+from fairseq_vgs.prepare.regions_wanted import WantedImages, read_wanted
+from fairseq_vgs.prepare.regions_writer import MADE_BY_REGIONS, RegionWriter, open_region_writer
 
 _ID = identifier("image_id")
 FAULTY, MISSING = "faulty", "without regions"
@@ -92,7 +89,9 @@ def prepare_regions(
     if not names.images.exists():
         write_images(names.images, tally.images)
     regions = {**source.describe(), **_counts(writer, tally, missing)}
-    write_region_summary(folder, regions, summary=summary, made_folder=is_new)
+    # A folder that holds nothing but ours is one that --force may replace.
+    made_by = MADE_BY if is_new else MADE_BY_REGIONS
+    write_region_summary(folder, regions, summary=summary, made_by=made_by)
     return regions
 
 

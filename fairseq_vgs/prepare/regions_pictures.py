@@ -35,12 +35,12 @@ from fairseq_vgs.manifest.atomic import lock
 from fairseq_vgs.manifest.fields import identifier, share
 from fairseq_vgs.manifest.media import media_digest, open_picture
 from fairseq_vgs.manifest.parsing import TableFormat, parse_header, parse_rows, read_lines
+from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.prepare.corpus import Picture
 from fairseq_vgs.prepare.parallel import Progress, map_in_order
 from fairseq_vgs.prepare.picture import WHITE, pad_to_square
 from fairseq_vgs.prepare.regions_boxes import FloatArray, grid_boxes, region_lines
-from fairseq_vgs.prepare.regions_wanted import read_summary, write_region_summary
-from fairseq_vgs.prepare.regions_writer import REGIONS_HEADER, npy_header
+from fairseq_vgs.prepare.regions_writer import MADE_BY_REGIONS, REGIONS_HEADER, npy_header
 
 PARTIAL_NAME = ".regions.partial"
 PARTIAL_NAMES = (PARTIAL_NAME, str(Path(PARTIAL_NAME).with_suffix(".json")))
@@ -204,7 +204,7 @@ def prepare_picture_regions(
     where = {"boxes": boxes.name} if boxes is not None else {"grid": list(grid)}
     counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
     regions = {**extractor.describe(), **where, **counts}
-    write_region_summary(folder, regions, summary=summary, made_folder=False)
+    write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
     return regions
 
 

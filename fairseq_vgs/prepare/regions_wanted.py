@@ -1,30 +1,24 @@
-"""Which pictures of a source of regions a data folder wants, and what it says about itself afterwards."""
+"""Which pictures of a source of regions a data folder wants."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from fairseq_vgs.manifest import (
-    Fault,
     ManifestError,
     ManifestFolder,
-    atomic_write,
     fault,
     read_images,
     read_pairs,
 )
-from fairseq_vgs.prepare.output import MADE_BY, MADE_BY_KEY
 
 MATCHES: Mapping[str, Callable[[str], str]] = {
     "exact": str,
     "name": lambda image_id: PurePosixPath(image_id).name,
     "stem": lambda image_id: PurePosixPath(image_id).stem,
 }
-MADE_BY_REGIONS = "fairseq-vgs prepare regions"
 
 
 @dataclass(frozen=True)
@@ -86,38 +80,3 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
     if faults:
         raise ManifestError(faults)
     return WantedImages(table, places, sizes, by_key, key_of)
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Returns a folder's ``summary.json``, empty where there is none.
-
-    Raises:
-        ManifestError: It is no JSON object.
-    """
-    path = ManifestFolder(folder).summary
-    if not path.exists():
-        return {}
-    try:
-        summary = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(fault(path.name, "must be JSON", str(error), "repair or remove it")) from error
-    if not isinstance(summary, dict):
-        raise ManifestError(Fault(path.name, "must be a JSON object; repair or remove it"))
-    return summary
-
-
-def write_region_summary(
-    folder: Path, regions: Mapping[str, object], *, summary: Mapping[str, object], made_folder: bool
-) -> None:
-    """Writes ``summary.json`` anew with what is known of the regions.
-
-    Args:
-        folder: The data folder.
-        regions: Goes under ``regions``.
-        summary: What ``read_summary`` gave.
-        made_folder: Nothing but ours is in the folder, so ``--force`` may replace it.
-    """
-    content = {MADE_BY_KEY: MADE_BY if made_folder else MADE_BY_REGIONS, **summary, "regions": regions}
-    with atomic_write(ManifestFolder(folder).summary, force=True) as file:
-        json.dump(content, file, ensure_ascii=False, indent=1)
-        file.write("\n")

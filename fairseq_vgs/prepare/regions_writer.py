@@ -19,6 +19,7 @@ from fairseq_vgs.manifest import Fault, ManifestFolder, RegionRow, atomic_write,
 from fairseq_vgs.prepare.regions_boxes import boxes_in_parts, region_lines
 from fairseq_vgs.prepare.regions_source import CHECK_SOURCE, ImageRegions
 
+MADE_BY_REGIONS = "fairseq-vgs prepare regions"
 REGIONS_HEADER = "\t".join(RegionRow.__slots__) + "\n"
 # From here on, float16 has its full precision; below, errors are at most half of its smallest number.
 MIN_NORMAL = 2.0**-14

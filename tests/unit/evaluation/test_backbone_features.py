@@ -1,5 +1,9 @@
 """Features of a frozen backbone as regions: equal to the backbone's, in the native format, resumable."""
 
+import fcntl
+import json
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +16,7 @@ from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.evaluation import backbone_features
 from fairseq_vgs.evaluation.backbone_features import PARTIAL_FEATURES, PARTIAL_STATE, cache_image_features
+from fairseq_vgs.evaluation.results import sha256_file
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.manifest.errors import ManifestError
 from fairseq_vgs.manifest.location import MediaLocation
@@ -80,7 +85,7 @@ def test_a_grid_averages_tokens_where_they_are(folder, tmp_path):
     ]
 
 
-def interrupt_after_four(folder, path):
+def interrupt_after_four(folder, path, **settings):
     """Let a run stop in its third batch of two pictures."""
     loaded, load = [], backbone_features.load_picture
 
@@ -94,7 +99,7 @@ def interrupt_after_four(folder, path):
         patch.setattr(backbone_features, "_AHEAD", 0)
         patch.setattr(backbone_features, "load_picture", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            cache_image_features(folder.path, path, batch_size=2, jobs=1, force=True)
+            cache_image_features(folder.path, path, batch_size=2, jobs=1, force=True, **settings)
 
 
 def test_an_interrupted_run_goes_on(folder, tmp_path):
@@ -122,6 +127,65 @@ def test_features_of_pictures_that_changed_are_not_taken(folder, tmp_path):
 def test_a_state_that_is_none_is_not_taken(folder, tmp_path, state):
     (folder.path / PARTIAL_STATE).write_text(state)
     assert cache_image_features(folder.path, directory(tmp_path), force=True).images_kept == 0
+
+
+def test_the_summary_says_where_regions_come_from(folder, tmp_path, monkeypatch):
+    """In place of what it said of regions before; the rest stays."""
+    path = directory(tmp_path)
+    folder.summary.write_text('{"made_by": "me", "pairs": 3, "regions": {"format": "lxmert"}}')
+    load, began = Backbone.load_pretrained, []
+
+    def load_slowly(self, *args):
+        load(self, *args)
+        time.sleep(0.3)
+        began.append(time.monotonic())
+
+    monkeypatch.setattr(Backbone, "load_pretrained", load_slowly)
+    found = cache_image_features(folder.path, path, grid=(1, 2), image_size=IMAGE_SIZE, force=True)
+    assert found.seconds <= time.monotonic() - began[0]
+    summary = json.loads(folder.summary.read_text())
+    weights = {file.name: sha256_file(file) for file in path.glob("*.safetensors")}
+    assert weights
+    assert summary == {
+        "made_by": "me",
+        "pairs": 3,
+        "regions": {
+            "format": "hugging-face",
+            "backbone": path.name,
+            "model_type": "vit",
+            "weights_sha256": weights,
+            "output": "tokens",
+            "grid": [1, 2],
+            "image_size": IMAGE_SIZE,
+            "images": 7,
+            "regions": 14,
+            "dims": 16,
+            "images_kept": 0,
+        },
+    }
+    folder.summary.unlink()
+    cache_image_features(folder.path, path, force=True)
+    summary = json.loads(folder.summary.read_text())
+    assert summary["made_by"] == "fairseq-vgs prepare image-features"
+    assert (summary["regions"]["output"], summary["regions"]["grid"]) == ("pooled", [1, 1])
+    folder.summary.write_text("[]")
+    with pytest.raises(ManifestError, match=r"summary\.json: must be a JSON object"):
+        cache_image_features(folder.path, path, force=True)
+
+
+def test_two_runs_do_not_mix(folder, tmp_path):
+    with (folder.path / PARTIAL_FEATURES).open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ManifestError, match="another run is computing regions of this folder"):
+            cache_image_features(folder.path, directory(tmp_path), force=True)
+
+
+def test_the_disk_is_asked_for_all_features_at_once(tmp_path):
+    """Where it is full, this is an error; later, writing to a memory map would end the process."""
+    folder = make_folder(tmp_path / "many", n_images=40)
+    interrupt_after_four(folder, directory(tmp_path), grid=4)
+    status = (folder.path / PARTIAL_FEATURES).stat()
+    assert 512 * status.st_blocks >= status.st_size
 
 
 def test_what_another_command_left_is_not_taken(folder, tmp_path, monkeypatch):

@@ -1,0 +1,47 @@
+"""What a data folder says about itself: ``summary.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.manifest.folder import ManifestFolder
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return a folder's ``summary.json``, empty where there is none.
+
+    Raises:
+        ManifestError: It is no JSON object.
+    """
+    path = ManifestFolder(folder).summary
+    if not path.exists():
+        return {}
+    try:
+        summary = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ManifestError(fault(path.name, "must be JSON", str(error), "repair or remove it")) from error
+    if not isinstance(summary, dict):
+        raise ManifestError(Fault(path.name, "must be a JSON object; repair or remove it"))
+    return summary
+
+
+def write_region_summary(
+    folder: Path, regions: Mapping[str, object], *, summary: Mapping[str, object], made_by: str
+) -> None:
+    """Write ``summary.json`` anew with what is known of the regions.
+
+    Args:
+        folder: The data folder.
+        regions: Goes under ``regions``.
+        summary: What ``read_summary`` gave.
+        made_by: The command, where the summary names none yet.
+    """
+    content = {"made_by": made_by, **summary, "regions": regions}
+    with atomic_write(ManifestFolder(folder).summary, force=True) as file:
+        json.dump(content, file, ensure_ascii=False, indent=1)
+        file.write("\n")

@@ -142,6 +142,10 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
         ResultsError: runs measured on other data, or a broken table.
     """
     notes = list(dict.fromkeys(f"{run.title}: {note}" for run in runs for note in run.notes))
+    lacking = {(title, name) for run in runs[1:] for name, title in _lacking_abx(run, runs[0]).items()}
+    notes += [
+        f"{title}: no {name}; fairseq-vgs evaluate run --abx adds it" for title, name in sorted(lacking)
+    ]
     unlike = {run.title: _unlike(run, runs[0]) for run in runs[1:]}
     different = [f"{title} ({', '.join(names)})" for title, names in unlike.items() if names]
     if different and not allow_different_data:
@@ -251,7 +255,19 @@ def _pools(content: Mapping[str, Any]) -> str | None:
 
 
 def _unlike(run: Run, first: Run) -> list[str]:
-    return _different(run.data, first.data)
+    return [name for name in _different(run.data, first.data) if name not in _lacking_abx(run, first)]
+
+
+def _lacking_abx(run: Run, first: Run) -> dict[str, str]:
+    """Name the ABX measures that only one of two runs of ``evaluate run`` has, and which run lacks them."""
+    if run.kind != run_figures.KIND:
+        return {}
+    lacking = {}
+    for name in run_figures.ABX_KEYS.values():
+        without = [side.title for side in (run, first) if side.data.get(name) is None]
+        if len(without) == 1:
+            lacking[name] = without[0]
+    return lacking
 
 
 def _different(data: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:

@@ -137,6 +137,22 @@ def test_checkpoints_measured_on_other_data_or_broken_are_refused(copy):
         compare.read_runs([folder / "7.json"])
 
 
+def test_a_run_without_abx_is_compared_in_what_it_has(copy):
+    folder, other = copy / "evaluation", copy / "other"
+    shutil.copytree(folder, other)
+    for number in (0, 7):
+        figures = read_figures(other / f"{number}.json")
+        del figures["abx"], figures["made_from"]["abx"]
+        for name in ("baselines", "baseline_counts"):  # MFCC, which only ABX measures
+            figures.pop(name, None)
+        (other / f"{number}.json").write_text(json.dumps(figures))
+    runs = compare.read_runs([folder / "7.json", other / "7.json"])
+    comparison = compare.compare_runs(runs, seed=1)
+    found = comparison.differences["other, update 7"]
+    assert "speech_to_image_r1" in found and not any(name.startswith("abx") for name in found)
+    assert "other, update 7: no abx; fairseq-vgs evaluate run --abx adds it" in comparison.notes
+
+
 def test_ranks_stand_beside_their_groups(evaluated):
     figures, found = read_figures(evaluated / "7.json"), arrays(evaluated / "7.npz")
     for way, side, n_items in (("speech_to_image", "speech", 8), ("image_to_speech", "image", 5)):

@@ -7,6 +7,7 @@ from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.manifest import ManifestError, ManifestFolder, read_audio_list, read_utterances
 from fairseq_vgs.manifest.check import check_folder
+from fairseq_vgs.prepare.build import BuildOptions
 from fairseq_vgs.prepare.items import ITEM_HEADER
 from fairseq_vgs.prepare.librispeech import (
     LibrispeechConfig,
@@ -131,6 +132,20 @@ def test_items_are_copied_along(tmp_path: Path) -> None:
     summary = prepare_librispeech(root, tmp_path / "out", config=config)
     assert summary["abx_items"] == "dev.item"
     assert (tmp_path / "out/dev.item").read_bytes() == items.read_bytes()
+
+
+def test_force_deletes_no_items_inside_the_output(tmp_path: Path) -> None:
+    root = make_librispeech(tmp_path, subsets=("dev-clean",))
+    prepare_librispeech(root, tmp_path / "out")
+    items = write(tmp_path / "out/dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
+    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+        prepare_librispeech(
+            root,
+            tmp_path / "out",
+            config=LibrispeechConfig(abx_items=items),
+            options=BuildOptions(force=True),
+        )
+    assert items.is_file()
 
 
 def test_all_faulty_items_are_listed(tmp_path: Path) -> None:

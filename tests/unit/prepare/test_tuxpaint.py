@@ -204,3 +204,22 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(settings: dict[str, float], option: str) -> None:
     with pytest.raises(ManifestError, match=option):
         TuxpaintConfig("ru", **settings)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_force_deletes_no_stamps_inside_the_output(tmp_path: Path, is_linked: bool) -> None:
+    make_stamps(tmp_path / "in", 4)
+    output = tmp_path / "out"
+    prepare_tuxpaint(tmp_path / "in", output, config=TuxpaintConfig("ru"))
+    (tmp_path / "in").rename(output / "in")
+    stamps = output / "in"
+    if is_linked:
+        stamps = tmp_path / "in"
+        for path in [path for path in (output / "in").rglob("*") if path.is_file()]:
+            link = stamps / path.relative_to(output / "in")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    before = folder_content(output)
+    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+        prepare_tuxpaint(stamps, output, config=TuxpaintConfig("ru"), force=True)
+    assert folder_content(output) == before

@@ -87,7 +87,7 @@ def add_lexical_arguments(kinds: Any) -> None:
 def run_lexical(args: argparse.Namespace) -> int:
     """Evaluate, write the results folder and print the table."""
     from fairseq_vgs.evaluation import abx_results, checkpoints, lexical_words, phone_features, results
-    from fairseq_vgs.evaluation.report import aligned
+    from fairseq_vgs.evaluation.report import aligned, percentage
 
     kind = "lexical_frames" if args.frames else "lexical"
     compared = lexical_words.FRAMES if args.frames else lexical_words.MEANS
@@ -144,15 +144,10 @@ def run_lexical(args: argparse.Namespace) -> int:
         }
         table = [["", *(titles[name] for name in loaded)]]
         for layer in metrics["trained"]:
-            table.append([layer, *(_cell(metrics[name][layer]) for name in loaded)])
+            table.append([layer, *(percentage(metrics[name][layer]) for name in loaded)])
         if "mfcc" in metrics:
-            table.append(["mfcc", _cell(metrics["mfcc"]["mfcc"])])
+            table.append(["mfcc", percentage(metrics["mfcc"]["mfcc"])])
         table.append(["chance", f"{100 * some.chance:.1f}"])
         print(aligned(table))
     print(f"results: {output}", file=sys.stderr)
     return 0
-
-
-def _cell(metric: Any) -> str:
-    interval = metric.value
-    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"

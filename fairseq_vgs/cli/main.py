@@ -27,6 +27,7 @@ SUBCOMMANDS = ("check", "prepare", "evaluate", "extract", "compare", "plot", "ga
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
+FAULTS_AT_A_GLANCE = 10
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
 DEBUG_HELP = "log more, and show the whole traceback of an error"
 DESCRIPTION = (
@@ -152,7 +153,8 @@ def _describe(error: Exception) -> str:
     # Our own errors and the operating system's speak for themselves; of others, the type is half the message.
     is_ours = type(error).__module__.partition(".")[0] == "fairseq_vgs"
     if (is_ours or isinstance(error, OSError)) and str(error):
-        return str(error)
+        n_faults = len(getattr(error, "faults", ()))
+        return f"{error}\n{n_faults:,} faults in all" if n_faults > FAULTS_AT_A_GLANCE else str(error)
     hint = "run again as fairseq-vgs --debug ... for the traceback"
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text} ({hint})"

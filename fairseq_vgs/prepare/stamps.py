@@ -148,8 +148,15 @@ def scan_stamps(
     if not stamps:
         left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
         message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
-        raise ManifestError(Fault(str(folder), f"{message}; choose another --language"))
+        languages = ", ".join(sorted(_languages(folder))) or "none"
+        raise ManifestError(Fault(str(folder), f"{message}; choose another --language (there: {languages})"))
     return tuple(stamps), exclusions
+
+
+def _languages(folder: Path) -> set[str]:
+    """Return the languages in the names of recordings, ``NAME_desc_LL.ogg``."""
+    speech = (path.name for suffix in SPEECH_SUFFIXES for path in folder.rglob(f"*_desc_*{suffix}"))
+    return {name.partition(".")[0].rpartition("_desc_")[2] for name in speech}
 
 
 def _read_stamp(stem: Path, stamp_id: str, speech: Path | None, language: str) -> Stamp | str:

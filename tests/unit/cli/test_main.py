@@ -146,6 +146,13 @@ def test_manifest_errors_are_their_lines(
     assert capsys.readouterr() == ("", "a.tsv:1: x\nb.tsv:2: y\n")
 
 
+def test_many_faults_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    error = ManifestError([Fault(f"a.tsv:{number}", "x") for number in range(1, 13)])
+    assert run_with(monkeypatch, raising(error)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert (lines[0], lines[-2:], len(lines)) == ("a.tsv:1: x", ["a.tsv:12: x", "12 faults in all"], 13)
+
+
 FREE_SPACE = "free space, raise the limit or choose another place, then run the same command again"
 
 

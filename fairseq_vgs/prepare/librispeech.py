@@ -21,6 +21,7 @@ from fairseq_vgs.prepare.items import ITEM_HEADER
 from fairseq_vgs.prepare.output import command_line
 from fairseq_vgs.prepare.parallel import Progress
 
+ITEM_SUFFIX = ".item"
 UNPACKED = "LibriSpeech"
 AUDIO_SUFFIXES = (".flac", ".wav")
 TRANSCRIPTS = ".trans.txt"
@@ -89,7 +90,11 @@ def prepare_librispeech(
     faults: list[Fault] = []
     corpus = read_librispeech(folder, subsets=config.subsets, faults=faults)
     items = config.abx_items
-    if items is not None:
+    if items is not None and items.suffix != ITEM_SUFFIX:
+        # copied under its own name, it must not take a table's place
+        expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
+        faults.append(fault(str(items), expected, items.name, "rename the file"))
+    elif items is not None:
         faults += _item_faults(items, {PurePosixPath(caption.audio).stem for caption in corpus.captions})
 
     def finish(data: Path) -> Mapping[str, object]:

@@ -134,6 +134,13 @@ def test_items_are_copied_along(tmp_path: Path) -> None:
     assert (tmp_path / "out/dev.item").read_bytes() == items.read_bytes()
 
 
+def test_items_do_not_take_a_tables_place(tmp_path: Path) -> None:
+    root = make_librispeech(tmp_path, subsets=("dev-clean",))
+    items = write(tmp_path / "images.tsv", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
+    with pytest.raises(ManifestError, match=r"--abx-items: name must end in \.item, got 'images\.tsv'"):
+        prepare_librispeech(root, tmp_path / "out", config=LibrispeechConfig(abx_items=items))
+
+
 def test_force_deletes_no_items_inside_the_output(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     prepare_librispeech(root, tmp_path / "out")

@@ -45,7 +45,7 @@ def small_file(folder):
 def test_every_layer_equals_fairseq(layout, settings, tmp_path):
     stock = stock_model(settings)
     source = save(layout(stock, settings), tmp_path / "stock.pt")
-    _, ours = imported(source, tmp_path, "use_cls=false")
+    _, ours = imported(source, tmp_path, "use_cls=false", "padding=fairseq")
     inputs = tiny_sample()["net_input"]
     inputs["padding_mask"][0, 6000:] = True
     with torch.no_grad():

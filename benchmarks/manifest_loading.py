@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.media.rates import SAMPLE_RATE
 
 CASES = ("pairs", "pairs_and_texts", "pairs_and_regions", "pairs_by_line")
 N_RECORDINGS = 1000  # names of each of as many folders
@@ -116,11 +116,11 @@ def none(*_: object, **__: object) -> None:
 
 def measure(folder: Path, *, case: str) -> dict[str, float]:
     """Load the split in this process."""
-    from fairseq_vgs.conv_spec import parse_conv_layers
     from fairseq_vgs.data import tables
     from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
     from fairseq_vgs.data.regions import load_regions
     from fairseq_vgs.manifest import ManifestFolder
+    from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
     if case == "pairs_by_line":  # as tables with a fault are read
         tables._load_regular = none  # type: ignore[assignment]

@@ -26,11 +26,11 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.waveform import load_waveform
-from fairseq_vgs.manifest.location import MediaLocation, resolve
-from fairseq_vgs.prepare.archive import KINDS, ShardWriter
+from fairseq_vgs.files.archives import KINDS, ShardWriter
+from fairseq_vgs.files.location import MediaLocation, resolve
+from fairseq_vgs.media.rates import SAMPLE_RATE
 
 MEAN_SECONDS = 4.4  # of SpokenCOCO's captions
 PICTURE_SIZE = (640, 480)  # of most of COCO's pictures

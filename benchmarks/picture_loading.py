@@ -20,7 +20,7 @@ from PIL import Image
 
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.pictures import load_picture
-from fairseq_vgs.manifest.location import MediaLocation, open_media, resolve
+from fairseq_vgs.files.location import MediaLocation, open_media, resolve
 from fairseq_vgs.manifest.tables import read_images
 
 EMBEDDED = Path(__file__).parents[1] / "manifests" / "embedded"

@@ -45,13 +45,13 @@ from omegaconf import OmegaConf
 from torch.utils import flop_counter
 
 import fairseq_vgs
-from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs, write_regions
+from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.models.settings import autocast_enabled
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 MEAN_SECONDS, LOG_SIGMA, MIN_SECONDS, MAX_SECONDS = 4.4, 0.33, 1.0, 8.0
 CAPTIONS_PER_IMAGE, N_REGIONS, REGION_DIM, N_FEATURES = 5, 36, 2048, 1024

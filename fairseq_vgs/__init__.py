@@ -3,7 +3,7 @@
 Importing this package registers its tasks, models and criterions with fairseq, whether it is imported by name
 or named as ``common.user_dir``. Where fairseq is missing nothing is registered, and the parts that do without
 it stay usable: ``manifest``, ``prepare``, ``modules``, ``losses`` and the commands built on them. The others
-call :func:`fairseq_vgs.fairseq_check.require_fairseq`, which names the remedy.
+call :func:`fairseq_vgs.compat.availability.require_fairseq`, which names the remedy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _allow_fairseq_import()
 if "torch" not in sys.modules:  # which reads it when it is loaded, below; why: see tasks.host_threads
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from fairseq_vgs.fairseq_check import fairseq_problem, require_fairseq  # noqa: E402
+from fairseq_vgs.compat.availability import fairseq_problem, require_fairseq  # noqa: E402
 
 if fairseq_problem() is None:
-    from fairseq_vgs import fairseq_fixes
+    from fairseq_vgs.compat import fixes as fairseq_fixes
 
     fairseq_fixes.apply()
     from fairseq_vgs import criterions, models, tasks  # noqa: F401 - importing them registers their classes

@@ -6,7 +6,7 @@ import gzip
 import re
 from pathlib import Path
 
-from fairseq_vgs.manifest import atomic_write
+from fairseq_vgs.files.atomic import atomic_write
 
 STAMPS_DOC = Path("usr/share/doc/tuxpaint-stamps-default")
 FESTVOX_DOC = Path("usr/share/doc/festvox-ru")

@@ -27,10 +27,10 @@ from embedded_abx import write_abx
 from embedded_credits import write_credits
 from PIL import Image, features
 
-from fairseq_vgs.interop.regions_efficientnet import EfficientNetFeatures
-from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow, atomic_write
-from fairseq_vgs.prepare.archive import build_stored_zip
-from fairseq_vgs.prepare.audio import (
+from fairseq_vgs.files.archives import build_stored_zip
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
+from fairseq_vgs.media.audio import (
     AudioError,
     Samples,
     clipped_share,
@@ -42,10 +42,11 @@ from fairseq_vgs.prepare.audio import (
     resample,
     root_mean_square,
 )
-from fairseq_vgs.prepare.output import CaptionedAudio, write_region_tables, write_summary, write_tables
-from fairseq_vgs.prepare.picture import PictureError, encode_webp, pad_to_square, pixel_hash, read_cut_out
-from fairseq_vgs.prepare.split import SPLITS, connected_groups, split_by_group
-from fairseq_vgs.prepare.stamps import Exclusions, Stamp, caption_key, find_stamps_folder, scan_stamps
+from fairseq_vgs.media.picture import PictureError, encode_webp, pad_to_square, pixel_hash, read_cut_out
+from fairseq_vgs.prepare.build.output import CaptionedAudio, write_region_tables, write_summary, write_tables
+from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
+from fairseq_vgs.prepare.corpora.stamps import Exclusions, Stamp, caption_key, find_stamps_folder, scan_stamps
+from fairseq_vgs.prepare.regions.efficientnet import EfficientNetFeatures
 
 logger = logging.getLogger("rebuild_embedded")
 

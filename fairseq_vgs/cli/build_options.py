@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fairseq_vgs.cli.region_options import optional_picture_regions, positive
 
 if TYPE_CHECKING:
-    from fairseq_vgs.prepare.build import BuildOptions
-    from fairseq_vgs.prepare.parallel import Progress
+    from fairseq_vgs.files.parallel import Progress
+    from fairseq_vgs.prepare.build.folder import BuildOptions
 
 MAX_DEFAULT_JOBS = 8
 
@@ -68,7 +68,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
 
 def build_options(args: argparse.Namespace) -> BuildOptions:
     """Return the options that were given."""
-    from fairseq_vgs.prepare.build import BuildOptions
+    from fairseq_vgs.prepare.build.folder import BuildOptions
 
     return BuildOptions(
         convert=args.convert,

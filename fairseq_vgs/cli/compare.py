@@ -52,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and write the files that were asked for."""
-    from fairseq_vgs.evaluation import compare, compare_places, compare_tables
+    from fairseq_vgs.evaluation import compare, compare_places
     from fairseq_vgs.evaluation.results import as_written
+    from fairseq_vgs.report import comparison as compare_tables
 
     if args.output and not args.force:
         compare_tables.refuse_existing(args.output)

@@ -19,12 +19,12 @@ from fairseq_vgs.cli.evaluate_lexical import add_lexical_arguments
 from fairseq_vgs.cli.evaluate_run import add_run_arguments
 
 if TYPE_CHECKING:
-    from fairseq_vgs.evaluation.checkpoints import Checkpoint
-    from fairseq_vgs.evaluation.extraction import Embeddings, EvaluationSplit
-    from fairseq_vgs.evaluation.report import Pool
+    from fairseq_vgs.checkpoints.load import Checkpoint
+    from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
     from fairseq_vgs.evaluation.results import Metric
-    from fairseq_vgs.evaluation.retrieval import RetrievalRanks
+    from fairseq_vgs.evaluation.retrieval_figures import Pool
     from fairseq_vgs.evaluation.retrieval_pools import ImagePools
+    from fairseq_vgs.features.embeddings import Embeddings, EvaluationSplit
 
 NAME = "evaluate"
 HELP = "measure what a trained model has learned"
@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
-    from fairseq_vgs.fairseq_check import require_fairseq
+    from fairseq_vgs.compat.availability import require_fairseq
 
     require_fairseq()
     code: int = args.run_evaluation(args)
@@ -120,8 +120,11 @@ def run(args: argparse.Namespace) -> int:
 
 def run_retrieval(args: argparse.Namespace) -> int:
     """Evaluate retrieval, write the results folder and print the table."""
-    from fairseq_vgs.evaluation import checkpoints, extraction, report, results, retrieval_results
+    from fairseq_vgs.checkpoints import load as checkpoints
+    from fairseq_vgs.evaluation import results, retrieval_results
+    from fairseq_vgs.evaluation import retrieval_figures as report
     from fairseq_vgs.evaluation.retrieval_pools import deal_images
+    from fairseq_vgs.features import embeddings as extraction
 
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_retrieval_{args.split}")
     if not args.force:
@@ -217,7 +220,7 @@ def _measure_folds(
 def _embed(
     checkpoint: Checkpoint, split: EvaluationSplit, args: argparse.Namespace, *, title: str
 ) -> Embeddings:
-    from fairseq_vgs.evaluation.extraction import embed_split
+    from fairseq_vgs.features.embeddings import embed_split
 
     return embed_split(
         checkpoint.model, split, device=args.device, batch_seconds=args.batch_seconds, title=title
@@ -225,7 +228,7 @@ def _embed(
 
 
 def _rank(embeddings: Embeddings, pool: Pool, *, similarity: str) -> RetrievalRanks:
-    from fairseq_vgs.evaluation.retrieval import retrieval_ranks
+    from fairseq_vgs.evaluation.metrics.retrieval import retrieval_ranks
 
     return retrieval_ranks(
         embeddings.speech,
@@ -279,7 +282,7 @@ def _print(
     within: Mapping[str, Mapping[str, Metric]],
 ) -> None:
     from fairseq_vgs.evaluation import retrieval_pools
-    from fairseq_vgs.evaluation.report import format_table
+    from fairseq_vgs.evaluation.retrieval_figures import format_table
 
     pool = content["pool"]
     titles = {

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairseq_vgs.evaluation.abx import AbxItem
+    from fairseq_vgs.checkpoints.load import Checkpoint
     from fairseq_vgs.evaluation.abx_results import AbxModel
-    from fairseq_vgs.evaluation.checkpoints import Checkpoint
-    from fairseq_vgs.evaluation.phone_features import LayerFeatures
-    from fairseq_vgs.evaluation.recordings import Recording
+    from fairseq_vgs.evaluation.metrics.abx import AbxItem
+    from fairseq_vgs.features.layers import LayerFeatures
+    from fairseq_vgs.features.recordings import Recording
 
 DESCRIPTION = """\
 Phone ABX: how often is a token x of phone a closer to a token of phone b than to another one of a? Error in
@@ -131,9 +131,11 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
 
 def run_abx(args: argparse.Namespace) -> int:
     """Evaluate, write the results folder and print the table."""
-    from fairseq_vgs.evaluation import abx_results, checkpoints, phone_features, results
-    from fairseq_vgs.evaluation.abx import read_items
-    from fairseq_vgs.evaluation.recordings import check_items, open_recordings
+    from fairseq_vgs.checkpoints import load as checkpoints
+    from fairseq_vgs.evaluation import abx_results, results
+    from fairseq_vgs.evaluation.metrics.abx import read_items
+    from fairseq_vgs.features import layers as phone_features
+    from fairseq_vgs.features.recordings import check_items, open_recordings
 
     output = args.output or args.checkpoint.with_name(
         f"{args.checkpoint.stem}_abx_{args.speaker}_{args.context}"
@@ -199,7 +201,7 @@ def _measure_model(
     args: argparse.Namespace,
     title: str,
 ) -> AbxModel:
-    from fairseq_vgs.evaluation import phone_features
+    from fairseq_vgs.features import layers as phone_features
 
     features = phone_features.layer_features(checkpoint, recordings, device=args.device, layers=args.layers)
     rate = phone_features.frame_rate(checkpoint)
@@ -220,8 +222,8 @@ def _measure(
 ) -> AbxModel:
     from tqdm import tqdm
 
-    from fairseq_vgs.evaluation.abx import abx_scores
     from fairseq_vgs.evaluation.abx_results import AbxModel
+    from fairseq_vgs.evaluation.metrics.abx import abx_scores
 
     start = time.perf_counter()
     # disable=None turns the bar off where stderr is no terminal.
@@ -266,7 +268,7 @@ def item_file(folder: Path, name: str | None) -> Path:
     Raises:
         ManifestError: no name, and none or several.
     """
-    from fairseq_vgs.manifest.errors import ManifestError, fault
+    from fairseq_vgs.files.faults import ManifestError, fault
 
     if name:
         return folder / name

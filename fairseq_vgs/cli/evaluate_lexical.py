@@ -86,8 +86,10 @@ def add_lexical_arguments(kinds: Any) -> None:
 
 def run_lexical(args: argparse.Namespace) -> int:
     """Evaluate, write the results folder and print the table."""
-    from fairseq_vgs.evaluation import abx_results, checkpoints, lexical_words, phone_features, results
-    from fairseq_vgs.evaluation.report import aligned, percentage
+    from fairseq_vgs.checkpoints import load as checkpoints
+    from fairseq_vgs.evaluation import abx_results, lexical_words, results
+    from fairseq_vgs.evaluation.retrieval_figures import aligned, percentage
+    from fairseq_vgs.features import layers as phone_features
 
     kind = "lexical_frames" if args.frames else "lexical"
     compared = lexical_words.FRAMES if args.frames else lexical_words.MEANS

@@ -86,9 +86,10 @@ def run_run(args: argparse.Namespace) -> int:
     """Evaluate the checkpoints and print a line for each."""
     from tqdm import tqdm
 
-    from fairseq_vgs.evaluation import run_evaluation, run_figures
-    from fairseq_vgs.evaluation.report import aligned
+    from fairseq_vgs.evaluation import over_training as run_evaluation
+    from fairseq_vgs.evaluation import run_figures
     from fairseq_vgs.evaluation.results import ALWAYS
+    from fairseq_vgs.evaluation.retrieval_figures import aligned
 
     output = args.output or args.run_folder / "evaluation"
     items = {} if args.abx is None else {"abx": args.abx, "abx_items": item_file(args.abx, args.items).name}

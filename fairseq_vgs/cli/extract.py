@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairseq_vgs.evaluation.features_extract import Extraction
+    from fairseq_vgs.features.extract import Extraction
 
 NAME = "extract"
 HELP = "write layers and embeddings of a model as files"
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
     """Extract; print what lies where."""
     import dataclasses
 
-    from fairseq_vgs.evaluation.checkpoints import load_checkpoint
-    from fairseq_vgs.evaluation.features_extract import extract_features
-    from fairseq_vgs.evaluation.features_source import open_source
+    from fairseq_vgs.checkpoints.load import load_checkpoint
+    from fairseq_vgs.features.extract import extract_features
+    from fairseq_vgs.features.source import open_source
 
     source = open_source(args.sources, split=args.split)
     checkpoint = load_checkpoint(args.checkpoint, untrained_seed=args.untrained, allow_stock=True)
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
     """Say in words what lies in the folder, and how to look into one of the files."""
-    from fairseq_vgs.evaluation.features_store import METADATA_NAME
+    from fairseq_vgs.features.store import METADATA_NAME
 
     files = sorted(folder.rglob(f"*.{file_format}"))
     megabytes = sum(path.stat().st_size for path in files) / 1e6

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairseq_vgs.evaluation.occlusion import Occlusion
+    from fairseq_vgs.features.occlusion import Occlusion
 
 NAME = "gallery"
 HELP = "make an HTML page to listen to queries and look at answers"
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the page; print its path."""
-    from fairseq_vgs.evaluation.gallery import build_gallery
+    from fairseq_vgs.report.gallery import build_gallery
 
     plot = args.plot
     if plot is None and (args.results / DEFAULT_PLOT).is_file():
@@ -101,12 +101,12 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
             raise ResultsError(f"{problem}; give the evaluated one, or --no-heat-maps")
         print(f"note: no heat maps on the page; {problem}; give it with --checkpoint", file=sys.stderr)
         return None
-    from fairseq_vgs.fairseq_check import require_fairseq
+    from fairseq_vgs.compat.availability import require_fairseq
 
     require_fairseq()
-    from fairseq_vgs.evaluation.checkpoints import load_checkpoint, section
-    from fairseq_vgs.evaluation.extraction import open_split
-    from fairseq_vgs.evaluation.occlusion import Occlusion
+    from fairseq_vgs.checkpoints.load import load_checkpoint, section
+    from fairseq_vgs.features.embeddings import open_split
+    from fairseq_vgs.features.occlusion import Occlusion
 
     checkpoint = load_checkpoint(path)
     if section(checkpoint.config, "model").get("caption_encoder", "speech") != "speech":

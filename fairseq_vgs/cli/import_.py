@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairseq_vgs.interop.model_group import ImportedModel
+    from fairseq_vgs.checkpoints.imports.model_group import ImportedModel
 
 NAME = "import"
 HELP = "convert a checkpoint of other code"
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; print the path of what was written."""
-    from fairseq_vgs.fairseq_check import require_fairseq
+    from fairseq_vgs.compat.availability import require_fairseq
 
     require_fairseq()
     code: int = args.run_source(args)
@@ -83,7 +83,7 @@ def add_fast_vgs_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_fast_vgs(args: argparse.Namespace) -> int:
     """Convert a bundle of the authors' trainer; print what was written and how to train from it."""
-    from fairseq_vgs.interop.fast_vgs import import_fast_vgs
+    from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
 
     imported = import_fast_vgs(
         args.bundle,
@@ -111,7 +111,7 @@ def add_wav2vec2_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_wav2vec2(args: argparse.Namespace) -> int:
     """Convert a wav2vec 2.0; print what was written and how to train from it."""
-    from fairseq_vgs.interop.wav2vec2 import import_wav2vec2
+    from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
 
     imported = import_wav2vec2(
         args.source, args.output, settings=args.settings, seed=args.seed, force=args.force

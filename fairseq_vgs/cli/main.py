@@ -21,7 +21,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from fairseq_vgs import __version__
-from fairseq_vgs.manifest.atomic import FULL_DISK
+from fairseq_vgs.files.atomic import FULL_DISK
 
 SUBCOMMANDS = ("check", "prepare", "evaluate", "extract", "compare", "plot", "gallery", "import", "study")
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the plot; print the paths of what was written."""
-    from fairseq_vgs.manifest.errors import ManifestError, fault
+    from fairseq_vgs.files.faults import ManifestError, fault
 
     if args.output.suffix.lower() != ".png":
         raise ManifestError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
@@ -104,8 +104,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _plot_training(args: argparse.Namespace) -> Path:
-    from fairseq_vgs.evaluation.plots import plot_training
-    from fairseq_vgs.evaluation.training_log import read_training_log
+    from fairseq_vgs.report.plots import plot_training
+    from fairseq_vgs.report.training_log import read_training_log
 
     log = read_training_log(args.log)
     table = plot_training(log, args.output, force=args.force)
@@ -117,17 +117,17 @@ def _plot_training(args: argparse.Namespace) -> Path:
 
 
 def _plot_probes(args: argparse.Namespace) -> Path:
-    from fairseq_vgs.evaluation.probe_log import read_probes
-    from fairseq_vgs.evaluation.probe_plot import plot_probes
+    from fairseq_vgs.report.probe_log import read_probes
+    from fairseq_vgs.report.probe_plot import plot_probes
 
     return plot_probes(read_probes(args.log), args.output, force=args.force)
 
 
 def _plot_recall(args: argparse.Namespace) -> Path:
     from fairseq_vgs.evaluation.compare_places import short_titles
-    from fairseq_vgs.evaluation.plots import plot_recall
-    from fairseq_vgs.evaluation.training_log import read_training_log
-    from fairseq_vgs.manifest.errors import ManifestError, fault
+    from fairseq_vgs.files.faults import ManifestError, fault
+    from fairseq_vgs.report.plots import plot_recall
+    from fairseq_vgs.report.training_log import read_training_log
 
     titles = args.titles or short_titles(args.log)
     if len(titles) != len(args.log) or len(set(titles)) != len(titles):
@@ -139,8 +139,8 @@ def _plot_recall(args: argparse.Namespace) -> Path:
 
 def _plot_layers(args: argparse.Namespace) -> Path:
     from fairseq_vgs.evaluation.compare_places import short_titles
-    from fairseq_vgs.evaluation.layer_plot import plot_layers
     from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
+    from fairseq_vgs.report.layer_plot import plot_layers
 
     titles = short_titles(args.results)
     results = {

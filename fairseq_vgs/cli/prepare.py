@@ -173,7 +173,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare_tuxpaint(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.tuxpaint import TuxpaintConfig, prepare_tuxpaint
+    from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
 
     config = TuxpaintConfig(
         language=args.language,
@@ -197,7 +197,7 @@ def _prepare_tuxpaint(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _prepare_scenes(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.scenes import ScenesConfig, prepare_scenes
+    from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
 
     config = ScenesConfig(
         objects=args.objects,

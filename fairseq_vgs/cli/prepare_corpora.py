@@ -140,7 +140,7 @@ def _add_images(parser: argparse.ArgumentParser, what: str, *, required: bool = 
 
 
 def _prepare_spokencoco(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.spokencoco import SpokencocoConfig, prepare_spokencoco
+    from fairseq_vgs.prepare.corpora.spokencoco import SpokencocoConfig, prepare_spokencoco
 
     config = SpokencocoConfig(
         split=args.split, images=args.images, karpathy=args.karpathy or _split_lists("spokencoco")
@@ -152,7 +152,7 @@ def _prepare_spokencoco(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _prepare_flickr8k(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.flickr8k import Flickr8kConfig, prepare_flickr8k
+    from fairseq_vgs.prepare.corpora.flickr8k import Flickr8kConfig, prepare_flickr8k
 
     config = Flickr8kConfig(
         images=args.images,
@@ -167,7 +167,7 @@ def _prepare_flickr8k(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _prepare_places(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.places import PlacesConfig, prepare_places
+    from fairseq_vgs.prepare.corpora.places import PlacesConfig, prepare_places
 
     config = PlacesConfig(images=args.images, metadata=args.metadata)
     with progress_bar("files") as progress:

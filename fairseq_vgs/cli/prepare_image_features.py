@@ -74,7 +74,7 @@ def _grid(text: str) -> tuple[int, int] | int:
 
 
 def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.evaluation.backbone_features import cache_image_features
+    from fairseq_vgs.prepare.regions.backbone import cache_image_features
 
     found = cache_image_features(
         args.output,

@@ -143,7 +143,7 @@ def _add(corpora: Any, name: str, summary: str, description: str, examples: str)
 
 
 def _prepare_librispeech(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.librispeech import LibrispeechConfig, parse_subsets, prepare_librispeech
+    from fairseq_vgs.prepare.corpora.librispeech import LibrispeechConfig, parse_subsets, prepare_librispeech
 
     config = LibrispeechConfig(subsets=parse_subsets(args.subset), abx_items=args.abx_items)
     with progress_bar("files") as progress:
@@ -153,8 +153,8 @@ def _prepare_librispeech(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _prepare_lextest(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.build import BuildOptions
-    from fairseq_vgs.prepare.lextest import prepare_lextest
+    from fairseq_vgs.prepare.build.folder import BuildOptions
+    from fairseq_vgs.prepare.corpora.lextest import prepare_lextest
 
     # Without a word's first recording its second would be compared with the others' first: no --skip-bad.
     options = BuildOptions(relative_root=args.relative_root, force=args.force, jobs=args.jobs)
@@ -163,7 +163,7 @@ def _prepare_lextest(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _prepare_pairs(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.pairs import PairsConfig, prepare_pairs
+    from fairseq_vgs.prepare.corpora.pairs import PairsConfig, prepare_pairs
 
     config = PairsConfig(
         audio_root=args.audio_root,

@@ -122,19 +122,19 @@ def _add_choice_of_images(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare_lxmert(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions_lxmert import LxmertSource
+    from fairseq_vgs.prepare.regions.lxmert import LxmertSource
 
     return _convert(args, LxmertSource(args.files), unit="regions (bytes)")
 
 
 def _prepare_fast_vgs(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions_hdf5 import FastVgsSource
+    from fairseq_vgs.prepare.regions.fast_vgs import FastVgsSource
 
     return _convert(args, FastVgsSource(args.files, indexes=args.index), unit="regions (pictures)")
 
 
 def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions import prepare_regions
+    from fairseq_vgs.prepare.regions.convert import prepare_regions
 
     with progress_bar(unit) as progress:
         return prepare_regions(
@@ -149,7 +149,7 @@ def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, o
 
 
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions_pictures import prepare_picture_regions
+    from fairseq_vgs.prepare.regions.pictures import prepare_picture_regions
 
     regions = picture_regions(args)
     with progress_bar("regions (pictures)") as progress:

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs.manifest import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, ManifestError
 
 if TYPE_CHECKING:
-    from fairseq_vgs.prepare.regions_pictures import PictureRegions
+    from fairseq_vgs.prepare.regions.pictures import PictureRegions
 
 GRID_HELP = "regions are the cells of a grid: 3 for 3 x 3 of them, 2x3 for 2 rows of 3"
 _GRID = re.compile(r"([1-9][0-9]{0,2})(?:x([1-9][0-9]{0,2}))?")
@@ -77,8 +77,8 @@ def picture_regions(args: argparse.Namespace) -> PictureRegions:
     """
     import numpy as np
 
-    from fairseq_vgs.interop.regions_efficientnet import INPUT_SIZE, EfficientNetFeatures
-    from fairseq_vgs.prepare.regions_pictures import PictureRegions
+    from fairseq_vgs.prepare.regions.efficientnet import INPUT_SIZE, EfficientNetFeatures
+    from fairseq_vgs.prepare.regions.pictures import PictureRegions
 
     given = {name: getattr(args, name) for name in _DEFAULTS}
     values: dict[str, Any] = {

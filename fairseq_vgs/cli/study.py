@@ -61,10 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the study; what failed is named at the end, and the page is written all the same."""
-    from fairseq_vgs.fairseq_check import require_fairseq
+    from fairseq_vgs.compat.availability import require_fairseq
 
     require_fairseq()
-    from fairseq_vgs.manifest.errors import ManifestError, fault
+    from fairseq_vgs.files.faults import ManifestError, fault
     from fairseq_vgs.study.begun import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.collect import collect
     from fairseq_vgs.study.layout import StudyFolder
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -> int:
-    from fairseq_vgs.evaluation.run_checkpoints import checkpoint_after
+    from fairseq_vgs.checkpoints.runs import checkpoint_after
     from fairseq_vgs.study.launch import training_command
     from fairseq_vgs.study.plan import plan_runs, points_of
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.files.faults import Fault
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.tables import SplitTable
-from fairseq_vgs.manifest.errors import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, ManifestError
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fairseq_vgs.manifest.errors import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, ManifestError
 
 
 class BadItemError(ManifestError):

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
-from fairseq_vgs.conv_spec import ConvLayers, n_frames
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.bad_items import BadItems, log_skipped
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
@@ -29,7 +28,8 @@ from fairseq_vgs.data.seeding import Stream, generator
 from fairseq_vgs.data.tables import AudioTable, SplitTable
 from fairseq_vgs.data.unpaired import UnpairedPlan, plan_unpaired
 from fairseq_vgs.data.waveform import FloatArray, load_waveform, normalize_waveform
-from fairseq_vgs.manifest.errors import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 
 from fairseq_vgs.data.augmentation import Box, Variation
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
-from fairseq_vgs.manifest.location import MediaLocation, open_media
-from fairseq_vgs.manifest.media import open_picture
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import MediaLocation, open_media
+from fairseq_vgs.media.inspection import open_picture
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused before they are decoded (Pillow's own limit: 256 MB as RGB)."""

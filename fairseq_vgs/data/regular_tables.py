@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
-from fairseq_vgs.manifest.fields import parse_all
-from fairseq_vgs.manifest.parsing import TableFormat, parse_header
+from fairseq_vgs.files.columns import parse_all
+from fairseq_vgs.files.tables import TableFormat, parse_header
 from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS, REGIONS
 
 IntArray = npt.NDArray[np.int64]

@@ -14,7 +14,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.conv_spec import ConvLayers, n_frames
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.masking import MIN_FRAMES
 from fairseq_vgs.data.packed_strings import PackedStrings
@@ -25,12 +24,13 @@ from fairseq_vgs.data.regular_tables import (
     read_image_columns,
     read_pair_columns,
 )
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import MediaLocation, resolve
+from fairseq_vgs.files.tables import Table, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.location import MediaLocation, resolve
-from fairseq_vgs.manifest.parsing import Table, line_number
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
 from fairseq_vgs.manifest.tables import scan_audio_list, scan_images, scan_pairs
+from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
 
 logger = logging.getLogger(__name__)
 

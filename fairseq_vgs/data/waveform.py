@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from fairseq_vgs.constants import SAMPLE_RATE
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
-from fairseq_vgs.manifest.location import MediaLocation, read_bytes
-from fairseq_vgs.manifest.media import SILENCE_AMPLITUDE
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import MediaLocation, read_bytes
+from fairseq_vgs.media.inspection import SILENCE_AMPLITUDE
+from fairseq_vgs.media.rates import SAMPLE_RATE
 
 FloatArray = npt.NDArray[np.float32]
 

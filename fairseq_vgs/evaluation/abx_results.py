@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation import phone_bootstrap
-from fairseq_vgs.evaluation.abx import AbxCells, AbxResult, pair_errors
-from fairseq_vgs.evaluation.abx.plan import numbered
-from fairseq_vgs.evaluation.report import aligned
+from fairseq_vgs.evaluation.metrics import phone_bootstrap
+from fairseq_vgs.evaluation.metrics.abx import AbxCells, AbxResult, pair_errors
+from fairseq_vgs.evaluation.metrics.abx.plan import numbered
 from fairseq_vgs.evaluation.results import (
     METRICS_NAME,
     Metric,
@@ -30,6 +29,7 @@ from fairseq_vgs.evaluation.results import (
     write_metrics,
     write_table,
 )
+from fairseq_vgs.evaluation.retrieval_figures import aligned
 
 FloatArray = npt.NDArray[np.float64]
 

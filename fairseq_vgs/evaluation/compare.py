@@ -21,15 +21,14 @@ import numpy.typing as npt
 
 from fairseq_vgs.evaluation import (
     abx_results,
-    bootstrap,
     compare_places,
     lexical_words,
-    report,
-    retrieval,
     retrieval_pools,
     retrieval_results,
     run_figures,
 )
+from fairseq_vgs.evaluation import retrieval_figures as report
+from fairseq_vgs.evaluation.metrics import bootstrap, retrieval
 from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
 
 KINDS = (retrieval_results.KIND, abx_results.KIND, lexical_words.KIND, run_figures.KIND)

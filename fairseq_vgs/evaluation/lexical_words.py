@@ -15,20 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairseq_vgs.evaluation import bootstrap
-from fairseq_vgs.evaluation.lexical import LexicalResult, frame_recall, vector_recall
-from fairseq_vgs.evaluation.phone_features import LayerFeatures
-from fairseq_vgs.evaluation.recordings import Recording
+from fairseq_vgs.evaluation.metrics import bootstrap
+from fairseq_vgs.evaluation.metrics.lexical import LexicalResult, frame_recall, vector_recall
 from fairseq_vgs.evaluation.results import Metric, ResultsError, read_table
-from fairseq_vgs.manifest import (
-    ManifestError,
-    ManifestFolder,
-    fault,
-    read_audio_list,
-    read_pairs,
-    read_utterances,
-    resolve,
-)
+from fairseq_vgs.features.layers import LayerFeatures
+from fairseq_vgs.features.recordings import Recording
+from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.location import resolve
+from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_pairs, read_utterances
 
 KIND = "lexical"
 WORDS_NAME = "words.csv"

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation.bootstrap import Interval
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.evaluation.metrics.bootstrap import Interval
+from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 SCHEMA_VERSION = 1

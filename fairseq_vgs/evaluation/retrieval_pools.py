@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation import bootstrap, retrieval
-from fairseq_vgs.evaluation.report import DIRECTION_TITLES, Pool, aligned, percentage
+from fairseq_vgs.evaluation.metrics import bootstrap, retrieval
 from fairseq_vgs.evaluation.results import Metric
-from fairseq_vgs.manifest.errors import ManifestError, fault
+from fairseq_vgs.evaluation.retrieval_figures import DIRECTION_TITLES, Pool, aligned, percentage
+from fairseq_vgs.files.faults import ManifestError, fault
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation.report import Pool
+from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks, top_items
 from fairseq_vgs.evaluation.results import (
     METRICS_NAME,
     ResultsError,
@@ -33,7 +33,7 @@ from fairseq_vgs.evaluation.results import (
     write_metrics,
     write_table,
 )
-from fairseq_vgs.evaluation.retrieval import RetrievalRanks, top_items
+from fairseq_vgs.evaluation.retrieval_figures import Pool
 
 KIND = "retrieval"
 SPEECH_TABLE, IMAGE_TABLE = "speech_to_image.csv", "image_to_speech.csv"

@@ -15,8 +15,10 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation import abx_results, phone_bootstrap, report, retrieval
-from fairseq_vgs.evaluation.bootstrap import Interval
+from fairseq_vgs.evaluation import abx_results
+from fairseq_vgs.evaluation import retrieval_figures as report
+from fairseq_vgs.evaluation.metrics import phone_bootstrap, retrieval
+from fairseq_vgs.evaluation.metrics.bootstrap import Interval
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 
 SCHEMA_VERSION = 1

@@ -1,9 +1,6 @@
 """Manifest folders: audio lists, pair, image and region tables, and what can be wrong with them."""
 
-from fairseq_vgs.manifest.atomic import atomic_write
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.location import MediaLocation, open_media, read_bytes, resolve
 from fairseq_vgs.manifest.schema import (
     AudioList,
     AudioRow,
@@ -29,25 +26,17 @@ from fairseq_vgs.manifest.tables import (
 __all__ = [
     "AudioList",
     "AudioRow",
-    "Fault",
     "ImageRow",
     "ImageTable",
-    "ManifestError",
     "ManifestFolder",
-    "MediaLocation",
     "PairRow",
     "RegionRow",
     "UtteranceRow",
-    "atomic_write",
-    "fault",
-    "open_media",
     "read_audio_list",
-    "read_bytes",
     "read_images",
     "read_pairs",
     "read_regions",
     "read_utterances",
-    "resolve",
     "write_audio_list",
     "write_images",
     "write_pairs",

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.manifest.errors import Fault, fault
+from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.tables import Table, line_number
 from fairseq_vgs.manifest.folder import STANDARD_SPLITS, ManifestFolder
 from fairseq_vgs.manifest.leakage import audio_leakage, image_leakage
-from fairseq_vgs.manifest.media import audio_problems, non_finite_rows, open_features, picture_problems
 from fairseq_vgs.manifest.media_check import MediaCheck, Progress
-from fairseq_vgs.manifest.parsing import Table, line_number
 from fairseq_vgs.manifest.references import (
     feature_rows_out_of_range,
     images_of_nothing,
@@ -30,6 +29,7 @@ from fairseq_vgs.manifest.tables import (
     scan_regions,
     scan_utterances,
 )
+from fairseq_vgs.media.inspection import audio_problems, non_finite_rows, open_features, picture_problems
 
 
 @dataclass

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fairseq_vgs.manifest.errors import Fault
-from fairseq_vgs.manifest.parsing import Table
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.files.tables import Table
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
-from fairseq_vgs.manifest.location import MediaLocation, check_present, read_bytes, resolve
-from fairseq_vgs.manifest.parsing import Table
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import MediaLocation, check_present, read_bytes, resolve
+from fairseq_vgs.files.tables import Table
 
 Row = TypeVar("Row")
 Progress = Callable[[int, int], None]

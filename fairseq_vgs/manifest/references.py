@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from fairseq_vgs.manifest.errors import Fault, fault
-from fairseq_vgs.manifest.parsing import CORRECT_LINE, Table
+from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.tables import CORRECT_LINE, Table
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, UtteranceRow
 
 

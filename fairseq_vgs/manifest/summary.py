@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.manifest.atomic import atomic_write
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from fairseq_vgs.manifest.atomic import atomic_write
-from fairseq_vgs.manifest.errors import Fault, ManifestError, fault
-from fairseq_vgs.manifest.fields import (
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.columns import (
     free_text,
     identifier,
     media_path,
@@ -23,7 +22,8 @@ from fairseq_vgs.manifest.fields import (
     row_number,
     share,
 )
-from fairseq_vgs.manifest.parsing import (
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.tables import (
     Table,
     TableFormat,
     line_number,

@@ -13,7 +13,7 @@ from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, Wav2Vec2
 from fairseq.modules import GumbelVectorQuantizer
 from torch import Tensor, nn
 
-from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 from fairseq_vgs.modules.masked_prediction import candidate_logits, draw_negatives
 from fairseq_vgs.modules.spectral_convolution import spectral_convolution

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fairseq_vgs.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS, ImageEncoderConfig, SpeechHeadConfig
+from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor, nn
 
-from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
 from fairseq_vgs.models.fast_wav2vec2 import FastWav2Vec2Model
 from fairseq_vgs.models.image_backbone import ImageBackboneConfig
@@ -30,6 +29,7 @@ from fairseq_vgs.models.settings import (
     speech_head_config,
 )
 from fairseq_vgs.modules import build_image_encoder, build_speech_head
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
 from fairseq_vgs.modules.initialization import init_like_bert
 
 logger = logging.getLogger(__name__)

@@ -9,21 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.constants import SAMPLE_RATE
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
 from fairseq_vgs.manifest import (
     AudioList,
     AudioRow,
-    Fault,
-    ManifestError,
     ManifestFolder,
-    atomic_write,
-    fault,
     read_audio_list,
     read_pairs,
     read_utterances,
     write_audio_list,
 )
-from fairseq_vgs.prepare.output import command_line, refuse_output, staged_folder, write_summary
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.prepare.build.output import command_line, refuse_output, staged_folder, write_summary
 
 MAKER = "text"
 UNITS_NAME = "spm.model"

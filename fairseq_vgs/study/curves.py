@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairseq_vgs.evaluation.retrieval import DIRECTIONS
-from fairseq_vgs.evaluation.training_log import Curve
+from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS
+from fairseq_vgs.report.training_log import Curve
 from fairseq_vgs.study.results import Point, StudyResults
 from fairseq_vgs.study.settings import BASES
 

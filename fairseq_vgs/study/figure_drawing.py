@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.evaluation.plots import matplotlib_classes
 from fairseq_vgs.evaluation.results import write_table
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.report.plots import matplotlib_classes
 from fairseq_vgs.study.curves import SeedCurves
 
 GREY = "0.45"

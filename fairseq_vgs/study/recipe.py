@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.evaluation.checkpoints import CheckpointError, read_config, section
+from fairseq_vgs.checkpoints.load import CheckpointError, read_config, section
 
 # (section, setting, words, the paper's value)
 _SETTINGS: tuple[tuple[str, str, str, Any], ...] = (

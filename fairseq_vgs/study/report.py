@@ -15,7 +15,7 @@ from string import Template
 
 import fairseq_vgs
 from fairseq_vgs.evaluation.results import write_table
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.study import report_parts as parts
 from fairseq_vgs.study.figure_drawing import Figure, write_figure
 from fairseq_vgs.study.figures import study_figures

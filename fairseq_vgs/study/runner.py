@@ -19,14 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from fairseq_vgs.evaluation.checkpoints import CheckpointError
-from fairseq_vgs.evaluation.run_checkpoints import (
-    checkpoint_after,
-    has_ended,
-    keep_epoch_checkpoints,
-    mend_copies,
-)
-from fairseq_vgs.manifest.atomic import atomic_write
+from fairseq_vgs.checkpoints.load import CheckpointError
+from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints, mend_copies
+from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.begun import (
     StudyError,

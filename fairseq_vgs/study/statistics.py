@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from fairseq_vgs.evaluation.bootstrap import resample_weights
-from fairseq_vgs.evaluation.phone_bootstrap import resample_pairs
-from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS
+from fairseq_vgs.evaluation.metrics.bootstrap import resample_weights
+from fairseq_vgs.evaluation.metrics.phone_bootstrap import resample_pairs
+from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.evaluation.run_figures import ABX_KEYS
 from fairseq_vgs.study.results import Arrays, Point, load_items
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDatasetOptions
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 
 def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:

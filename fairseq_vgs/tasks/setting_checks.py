@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.constants import SAMPLE_RATE
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.data.captions import units_file
 from fairseq_vgs.data.masking import MIN_FRAMES
-from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from fairseq_vgs.evaluation.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
+from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
 from fairseq_vgs.losses import gather_ids, gather_with_gradient
 
 METRIC_NAMES = (

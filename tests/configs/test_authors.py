@@ -7,10 +7,14 @@ import pytest
 from configs.test_compose import composed
 from omegaconf import OmegaConf
 
-from fairseq_vgs.conv_spec import parse_conv_layers
-from fairseq_vgs.interop.fast_vgs_names import NEW_WEIGHTS, authors_name
-from fairseq_vgs.interop.fast_vgs_settings import criterion_settings, model_settings, task_settings
+from fairseq_vgs.checkpoints.imports.fast_vgs_names import NEW_WEIGHTS, authors_name
+from fairseq_vgs.checkpoints.imports.fast_vgs_settings import (
+    criterion_settings,
+    model_settings,
+    task_settings,
+)
 from fairseq_vgs.models import VgsWav2Vec2Model
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 HABITS = {"task.pad_to_max", "criterion.skip_unweighted", "model.padding", "model.latent_temp"}
 UNUSED = 2 * 768 * 1536 + 1536 + 768  # the MLP of the authors' whose result is overwritten

@@ -8,9 +8,9 @@ import pytest
 import torch
 from support.fast_vgs import FRAMES, IMAGE_IDS, KINDS, formula_integers, inputs, mask_indices, write_bundle
 
+from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
+from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.criterions import VgsMultitaskCriterion
-from fairseq_vgs.evaluation.checkpoints import load_checkpoint
-from fairseq_vgs.interop.fast_vgs import import_fast_vgs
 
 GOLDEN = json.loads(Path(__file__).with_name("fast_vgs.json").read_text(encoding="utf-8"))
 CASES = [(kind, name) for kind in KINDS for name in ("whole", "padded")]

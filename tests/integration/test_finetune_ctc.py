@@ -11,7 +11,7 @@ from fairseq import checkpoint_utils
 from support.tiny import SIZES, VGS_SIZES
 from support.train import CHECKOUT, environment
 
-from fairseq_vgs.interop.checkpoint_writer import build_model, complete_model_settings, write_checkpoint
+from fairseq_vgs.checkpoints.save import build_model, complete_model_settings, write_checkpoint
 from fairseq_vgs.prepare.text import prepare_text
 
 

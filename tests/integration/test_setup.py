@@ -36,7 +36,7 @@ def test_without_fairseq_the_parts_that_do_not_need_it_work():
         import sys
         sys.modules["fairseq"] = None  # as if it were not installed
         import fairseq_vgs.manifest, fairseq_vgs.prepare, fairseq_vgs.modules, fairseq_vgs.losses
-        from fairseq_vgs.fairseq_check import require_fairseq
+        from fairseq_vgs.compat.availability import require_fairseq
         try:
             require_fairseq()
         except ImportError as error:

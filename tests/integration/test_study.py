@@ -14,7 +14,7 @@ import pytest
 import torch
 from support.train import CHECKOUT, EMBEDDED, environment
 
-from fairseq_vgs.evaluation.abx import read_items
+from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.manifest import read_audio_list, write_audio_list
 from fairseq_vgs.study.layout import StudyFolder
 

@@ -2,8 +2,8 @@
 
 from support.train import history, train
 
-from fairseq_vgs.evaluation.checkpoints import load_checkpoint
-from fairseq_vgs.evaluation.extraction import embed_split, open_split
+from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.prepare.text import prepare_text
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.tiny import NO_DROPOUT
 from support.train import CHECKOUT, environment, history, train, train_command
 
-from fairseq_vgs.evaluation.probe_log import read_probes
+from fairseq_vgs.report.probe_log import read_probes
 
 
 def free_port():

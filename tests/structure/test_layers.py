@@ -1,4 +1,4 @@
-"""Data flows one way: which package may import which."""
+"""Data flows one way: which room may import which."""
 
 import sys
 
@@ -6,70 +6,117 @@ import pytest
 from support.source_files import MODULES, imported_modules, module_name
 
 FAIRSEQ = {"fairseq", "fairseq_cli"}
-ALL = {"manifest", "prepare", "data", "modules", "losses", "models", "tasks", "criterions", "evaluation"}
-ALL |= {"interop", "study", "cli"}
-
-
-def ours(*names: str) -> set[str]:
-    return {f"fairseq_vgs.{name}" for name in names}
-
-
-FORBIDDEN = {
-    "manifest": {"torch", *FAIRSEQ, *ours(*ALL - {"manifest"})},
-    "prepare": {"torch", *FAIRSEQ, *ours(*ALL - {"manifest", "prepare"})},
-    "data": ours(
-        "prepare", "modules", "losses", "models", "tasks", "criterions", "evaluation", "interop", "cli"
-    ),
-    "modules": {*FAIRSEQ, *ours(*ALL - {"modules"})},
-    "losses": {*FAIRSEQ, *ours(*ALL - {"losses"})},
-    "models": ours("prepare", "data", "tasks", "criterions", "evaluation", "interop", "cli"),
-    "tasks": ours("prepare", "models", "criterions", "interop", "cli"),
-    "criterions": ours(*ALL - {"losses", "criterions"}),
-    "evaluation": ours("prepare", "tasks", "criterions", "interop", "study", "cli"),
-    # of evaluation: the strict loading of checkpoints, which what interop writes must pass
-    "interop": ours("prepare", "data", "tasks", "criterions", "cli")
-    | {
-        module_name(path)
-        for path in MODULES
-        if module_name(path).startswith("fairseq_vgs.evaluation.")
-        and module_name(path) != "fairseq_vgs.evaluation.checkpoints"
-    },
-    "study": {*FAIRSEQ, *ours(*ALL - {"manifest", "evaluation", "study"})},
-    # stricter rules for single modules
-    "evaluation.retrieval": {*FAIRSEQ, *ours("models", "data", "cli")},
-    "evaluation.abx": {*FAIRSEQ, *ours("models", "data", "cli")},
-    "evaluation.lexical": {*FAIRSEQ, *ours("models", "data", "cli")},
-    "evaluation.results": {*FAIRSEQ, *ours("models", "data", "cli")},
-    "evaluation.plots": {*FAIRSEQ, *ours("models", "data", "cli")},
-    "evaluation.probe_log": {"torch", *FAIRSEQ, *ours("models", "data", "cli")},
-    "evaluation.probe_plot": {*FAIRSEQ, *ours("models", "data", "cli")},
-    "constants": {"torch", *FAIRSEQ, *ours(*ALL)},
-    "conv_spec": {"torch", *FAIRSEQ, *ours(*ALL)},
-    "fairseq_check": {"torch", *ours(*ALL)},
-    "fairseq_fixes": ours(*ALL),
+TORCH = {"torch"}
+# Room -> the rooms it may import besides itself. `arrays` and `version` are for everybody.
+ALLOWED = {
+    "compat": set(),
+    "files": set(),
+    "media": {"files"},
+    "manifest": {"files", "media"},
+    "configs": set(),
+    "losses": set(),
+    "modules": set(),
+    "models": {"modules", "losses"},
+    "criterions": {"losses"},
+    "data": {"files", "media", "manifest", "modules"},
+    "tasks": {"files", "media", "manifest", "modules", "losses", "data", "evaluation.metrics"},
+    "prepare": {"files", "media", "manifest"},
+    "checkpoints": {"files", "media", "compat", "modules", "models"},
+    "features": {"files", "media", "manifest", "modules", "data", "checkpoints"},
+    "evaluation": {"files", "media", "manifest", "data", "checkpoints", "features", "losses"},
+    "report": {"files", "media", "manifest", "checkpoints", "features", "evaluation"},
+    "study": {"files", "media", "manifest", "checkpoints", "features", "evaluation", "report"},
 }
+# Stricter or wider for parts of a room; the longest name that fits decides.
+PARTS = {
+    "evaluation.metrics": set(),
+    "prepare.regions.backbone": {"files", "media", "manifest", "data", "modules"},
+}
+NO_FAIRSEQ = {
+    "files",
+    "media",
+    "manifest",
+    "losses",
+    "modules",
+    "prepare",
+    "evaluation.metrics",
+    "report",
+    "study",
+}
+NO_TORCH = {"files", "media", "manifest", "configs", "prepare"} - {"prepare.regions.backbone"}
+TORCH_ALLOWED = {"prepare.regions.backbone", "prepare.regions.efficientnet"}
+EVERYBODY = {"arrays", "version"}
 
 
 def within(module: str, packages: set[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-@pytest.mark.parametrize("name", FORBIDDEN)
-def test_imports(name):
-    home = f"fairseq_vgs.{name}"
-    files = [path for path in MODULES if within(module_name(path), {home})]
+def rule(room: str) -> set[str]:
+    """Return what a module (without the package's name) may import, its own room included."""
+    part = max((name for name in PARTS if within(room, {name})), key=len, default=None)
+    if part is not None:
+        return (
+            PARTS[part] | {part, ".".join(part.split(".")[:-1])}
+            if part.count(".") > 1
+            else PARTS[part] | {part}
+        )
+    own = room.split(".")[0]
+    return ALLOWED[own] | {own}
+
+
+ROOMS = sorted(
+    {module_name(path).split(".")[1] for path in MODULES if module_name(path).count(".") > 0} - {"cli"}
+)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_down_the_table(room):
+    wrong = []
+    for path in MODULES:
+        name = module_name(path).removeprefix("fairseq_vgs.")
+        if not within(name, {room}) or name in EVERYBODY:
+            continue
+        for module, line in imported_modules(path):
+            if not module.startswith("fairseq_vgs."):
+                continue
+            target = module.removeprefix("fairseq_vgs.")
+            if not within(target, rule(name) | EVERYBODY):
+                wrong.append(f"{path.name}:{line}: {name} must not import {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", sorted(NO_FAIRSEQ | NO_TORCH))
+def test_rooms_without_heavy_imports(room):
+    forbidden = (FAIRSEQ if room in NO_FAIRSEQ else set()) | (TORCH if room in NO_TORCH else set())
     wrong = [
-        f"{path.name}:{line}: {home} must not import {module}"
-        for path in files
+        f"{path.name}:{line}: {room} must not import {module}"
+        for path in MODULES
+        if within(module_name(path), {f"fairseq_vgs.{room}"})
+        and not within(module_name(path).removeprefix("fairseq_vgs."), TORCH_ALLOWED)
         for module, line in imported_modules(path)
-        if within(module, FORBIDDEN[name])
+        if within(module, forbidden)
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_package_has_a_rule():
-    packages = {module_name(path).split(".")[1] for path in MODULES if "." in module_name(path)}
-    assert packages - {"cli"} <= set(FORBIDDEN)
+def test_every_room_has_a_rule():
+    assert set(ROOMS) - EVERYBODY <= set(ALLOWED)
+
+
+def test_no_circles():
+    """Not between modules, in whatever room."""
+    known = {module_name(path): path for path in MODULES}
+    graph = {
+        name: {module for module, _ in imported_modules(path) if module in known and module != name}
+        for name, path in known.items()
+    }
+    # an import of a package's own submodules by its __init__ is how a package gathers its face
+    for name in graph:
+        graph[name] = {module for module in graph[name] if not name.startswith(f"{module}.")}
+    while leaves := {name for name in graph if not graph[name] & graph.keys()}:
+        graph = {name: targets for name, targets in graph.items() if name not in leaves}
+    assert not graph, sorted(graph)
 
 
 def test_compat_module_imports_the_standard_library_only():

@@ -15,7 +15,7 @@ from support.abx_draw import HEADER, draw
 from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, noise
 
-from fairseq_vgs.evaluation.abx import AbxItem
+from fairseq_vgs.evaluation.metrics.abx import AbxItem
 from fairseq_vgs.manifest.schema import AudioRow
 from fairseq_vgs.manifest.tables import write_audio_list
 

@@ -14,8 +14,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from fairseq_vgs.files.location import open_media, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list
-from fairseq_vgs.manifest.location import open_media, resolve
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ROOT / "manifests/splits"

@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from fairseq_vgs.evaluation import report, retrieval
+from fairseq_vgs.evaluation import retrieval_figures as report
+from fairseq_vgs.evaluation.metrics import retrieval
 from fairseq_vgs.evaluation.results import provenance
 from fairseq_vgs.evaluation.retrieval_results import RetrievalItems, write_retrieval
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.models import VgsWav2Vec2Config, VgsWav2Vec2Model
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 SIZES: dict[str, Any] = {
     "conv_feature_layers": "[(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2",

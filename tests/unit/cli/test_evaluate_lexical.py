@@ -10,8 +10,9 @@ from support.abx_material import write_checkpoint
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import lexical_words, phone_features
-from fairseq_vgs.evaluation.lexical import frame_recall
+from fairseq_vgs.evaluation import lexical_words
+from fairseq_vgs.evaluation.metrics.lexical import frame_recall
+from fairseq_vgs.features import layers as phone_features
 
 SIZES = ["--objects", "6", "--train-scenes", "1", "--valid-scenes", "0", "--test-scenes", "4"]
 

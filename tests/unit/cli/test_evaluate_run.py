@@ -6,7 +6,7 @@ from support.abx_material import write_checkpoint, write_recordings
 from support.tiny_folder import make_folder
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import run_evaluation
+from fairseq_vgs.evaluation import over_training as run_evaluation
 
 COUNTS = {"cells": 3, "triples": 6, "no_frame": 2}
 MFCC_COUNTS = {"cells": 4, "triples": 8, "no_frame": 0}

@@ -13,8 +13,8 @@ from support.retrieval_folders import write_media_folder, write_results
 from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
+from fairseq_vgs.checkpoints import load as checkpoints
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import checkpoints
 
 
 @pytest.fixture

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from fairseq_vgs import __version__
+from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.cli import check, main
-from fairseq_vgs.evaluation.checkpoints import CheckpointError
 from fairseq_vgs.evaluation.results import ResultsError
-from fairseq_vgs.evaluation.training_log import TrainingLogError
-from fairseq_vgs.manifest import Fault, ManifestError, atomic_write
-from fairseq_vgs.prepare.audio import AudioError
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.media.audio import AudioError
+from fairseq_vgs.report.training_log import TrainingLogError
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from support.corpus_trees import (
 from fairseq_vgs.cli import prepare_corpora as module
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.manifest import ManifestFolder, read_pairs
-from fairseq_vgs.prepare.spokencoco import SPLITTINGS
+from fairseq_vgs.prepare.corpora.spokencoco import SPLITTINGS
 
 
 def test_spokencoco_takes_the_lists_of_the_checkout(

@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation.abx import abx_scores, read_items
-from fairseq_vgs.evaluation.phone_features import MFCC_FRAME_RATE, mfcc_features
-from fairseq_vgs.evaluation.recordings import check_items, open_recordings
+from fairseq_vgs.evaluation.metrics.abx import abx_scores, read_items
+from fairseq_vgs.features.layers import MFCC_FRAME_RATE, mfcc_features
+from fairseq_vgs.features.recordings import check_items, open_recordings
 from fairseq_vgs.manifest import AudioRow, write_audio_list
 
 FLITE = shutil.which("flite")

@@ -2,7 +2,7 @@ import logging
 
 from fairseq_vgs.data.bad_items import BadItems
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.files.faults import Fault
 
 
 def test_each_item_is_logged_once_and_counted_once(caplog):

@@ -6,12 +6,13 @@ import sentencepiece
 import torch
 from support.tiny_folder import LAYERS, make_folder
 
-from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions, units_file
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.tables import load_split
-from fairseq_vgs.manifest import ManifestError, ManifestFolder
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.manifest import ManifestFolder
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
 

@@ -2,9 +2,9 @@ import numpy as np
 import torch
 from support.tiny_folder import LAYERS
 
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.data.collation import CollationOptions, PairItem, SkippedItem, SpeechItem, collate
 from fairseq_vgs.data.masking import MaskOptions, draw_mask
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
 OPTIONS = CollationOptions(seed=3)

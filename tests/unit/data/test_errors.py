@@ -4,7 +4,7 @@ import pytest
 import torch.utils.data
 
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.manifest.errors import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, ManifestError
 
 FAULT = Fault("train.tsv:17 (a: b.wav)", "audio is empty; remove: the line")
 

@@ -8,14 +8,14 @@ import torch
 from fairseq.data import FileAudioDataset
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder, make_unpaired, noise, pack_speech
 
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_audio_table, load_split
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
 OPTIONS = VgsDatasetOptions(

@@ -6,7 +6,7 @@ from fairseq_vgs.data import pictures
 from fairseq_vgs.data.augmentation import Augmentation, Variation
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.pictures import load_picture
-from fairseq_vgs.manifest.location import MediaLocation
+from fairseq_vgs.files.location import MediaLocation
 
 PLACE = "images.tsv:4 (a.png)"
 

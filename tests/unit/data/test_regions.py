@@ -10,8 +10,8 @@ from fairseq_vgs.data import regions as module
 from fairseq_vgs.data import regular_tables
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.regions import load_regions
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.manifest import ManifestFolder, write_regions
-from fairseq_vgs.manifest.errors import ManifestError
 from fairseq_vgs.manifest.schema import RegionRow
 
 INDEX = {"a": 0, "b": 1, "c": 2}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from support.tiny_folder import LAYERS, make_folder
 
-from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.data import tables
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
 from fairseq_vgs.data.regular_tables import IrregularTableError, read_audio_columns, read_image_columns
-from fairseq_vgs.manifest import ManifestError
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from support.tiny_folder import LAYERS, make_folder
 
-from fairseq_vgs.conv_spec import parse_conv_layers
 from fairseq_vgs.data.tables import PackedStrings, load_audio_table, load_split
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
 

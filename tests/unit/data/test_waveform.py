@@ -6,7 +6,7 @@ from support.tiny_folder import noise
 
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.waveform import load_waveform, normalize_waveform
-from fairseq_vgs.manifest.location import MediaLocation
+from fairseq_vgs.files.location import MediaLocation
 
 PLACE = "train.tsv:7 (a.wav)"
 

@@ -9,7 +9,7 @@ import torch
 from support.abx_material import random_material
 
 from fairseq_vgs.evaluation import abx_results
-from fairseq_vgs.evaluation.abx import abx_scores
+from fairseq_vgs.evaluation.metrics.abx import abx_scores
 from fairseq_vgs.evaluation.results import ResultsError, read_metrics
 
 

@@ -11,17 +11,11 @@ import torch
 from support.abx_material import random_material
 from support.retrieval_folders import write_results
 
-from fairseq_vgs.evaluation import (
-    abx_results,
-    compare,
-    compare_tables,
-    lexical_words,
-    retrieval_pools,
-    retrieval_results,
-)
-from fairseq_vgs.evaluation.abx import abx_scores
-from fairseq_vgs.evaluation.lexical import vector_recall
+from fairseq_vgs.evaluation import abx_results, compare, lexical_words, retrieval_pools, retrieval_results
+from fairseq_vgs.evaluation.metrics.abx import abx_scores
+from fairseq_vgs.evaluation.metrics.lexical import vector_recall
 from fairseq_vgs.evaluation.results import ResultsError, read_metrics, write_metrics, write_table
+from fairseq_vgs.report import comparison as compare_tables
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fairseq_vgs.evaluation import results
-from fairseq_vgs.evaluation.bootstrap import Interval
+from fairseq_vgs.evaluation.metrics.bootstrap import Interval
 
 
 def test_metrics_survive_a_round_trip(tmp_path):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fairseq_vgs.evaluation import retrieval, retrieval_pools
-from fairseq_vgs.evaluation.report import Pool
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.evaluation import retrieval_pools
+from fairseq_vgs.evaluation.metrics import retrieval
+from fairseq_vgs.evaluation.retrieval_figures import Pool
+from fairseq_vgs.files.faults import ManifestError
 
 N_IMAGES, N_CAPTIONS = 23, 60
 

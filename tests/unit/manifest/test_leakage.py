@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from fairseq_vgs.files.tables import Table
 from fairseq_vgs.manifest.leakage import audio_leakage, image_leakage, split_role
-from fairseq_vgs.manifest.parsing import Table
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
 
 

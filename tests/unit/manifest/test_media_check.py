@@ -3,9 +3,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fairseq_vgs.manifest.errors import Fault
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.files.tables import Table
 from fairseq_vgs.manifest.media_check import MediaCheck
-from fairseq_vgs.manifest.parsing import Table
 
 
 def run(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fairseq_vgs.manifest.parsing import Table
+from fairseq_vgs.files.tables import Table
 from fairseq_vgs.manifest.references import (
     feature_rows_out_of_range,
     images_without_regions,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.manifest.tables import (
     read_audio_list,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.manifest import (
     AudioRow,
-    ManifestError,
     ManifestFolder,
     PairRow,
     UtteranceRow,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fairseq_vgs.conv_spec import n_frames, parse_conv_layers
 from fairseq_vgs.models.settings import authors_sample_padding
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 LAYERS = parse_conv_layers("[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.tiny import random_masks, tiny_model, tiny_sample
 
-from fairseq_vgs.conv_spec import n_frames
+from fairseq_vgs.modules.conv_spec import n_frames
 
 LENGTHS = (8000, 6001, 417, 7321)
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from support.tiny import NO_DROPOUT, SIZES, VGS_SIZES, tiny_sample
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
-from fairseq_vgs.evaluation.features import speech_features
+from fairseq_vgs.features.speech import speech_features
 from fairseq_vgs.models import VgsWav2Vec2Config
 from fairseq_vgs.models.vgs_text import VgsTextModel
 

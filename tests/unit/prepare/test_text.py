@@ -4,9 +4,9 @@ import json
 import pytest
 from fairseq.data import Dictionary
 
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.manifest import (
     AudioRow,
-    ManifestError,
     ManifestFolder,
     PairRow,
     UtteranceRow,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairseq_vgs.evaluation.run_checkpoints import keep_epoch_checkpoints
+from fairseq_vgs.checkpoints.runs import keep_epoch_checkpoints
 from fairseq_vgs.study import launch, runner
 from fairseq_vgs.study.layout import StudyFolder
 from fairseq_vgs.study.runner import Slot, StudyError, StudyRunner

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, require_files, scenario_title
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vgs" / "study.yaml"

@@ -11,9 +11,9 @@ from support.tiny import SIZES, VGS_SIZES
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import LAYERS, make_folder
 
+from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.criterions import VgsMultitaskCriterion
-from fairseq_vgs.evaluation.checkpoints import load_checkpoint
-from fairseq_vgs.evaluation.extraction import open_split
+from fairseq_vgs.features.embeddings import open_split
 
 PICTURES = {"image_input": "pictures", "image_crop_scale": 0.5, "image_jitter": 0.1}
 

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from support.tiny import SIZES, VGS_SIZES
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
-from fairseq_vgs.evaluation.checkpoints import load_checkpoint
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.files.faults import ManifestError
 
 
 def run_config(data, **model):

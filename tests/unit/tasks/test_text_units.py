@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from support.tiny import SIZES, VGS_SIZES
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder, make_task, task_config
 
-from fairseq_vgs.evaluation.checkpoints import CheckpointError, load_checkpoint
-from fairseq_vgs.evaluation.extraction import embed_split, open_split
-from fairseq_vgs.manifest import ManifestError
+from fairseq_vgs.checkpoints.load import CheckpointError, load_checkpoint
+from fairseq_vgs.features.embeddings import embed_split, open_split
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.models.vgs_text import VgsTextModel
 from fairseq_vgs.prepare.text import TextConfig, prepare_text
 from fairseq_vgs.tasks.setting_checks import check_config, missing_files

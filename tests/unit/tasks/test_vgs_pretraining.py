@@ -14,7 +14,7 @@ from support.tiny_folder import REGION_DIM, make_folder, make_task, make_unpaire
 from torch import nn
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
-from fairseq_vgs.manifest.errors import ManifestError
+from fairseq_vgs.files.faults import ManifestError
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES
 from fairseq_vgs.tasks.vgs_pretraining import VgsPretrainingTask
 

@@ -1,0 +1,1 @@
+"""Checkpoints: strict loading, saving, the checkpoints of a run."""

@@ -1,0 +1,1 @@
+"""Checkpoints of other code, converted to checkpoints of this plugin."""

@@ -1,0 +1,239 @@
+"""Settings of an imported dual encoder: sizes from its weights, the rest from the authors' command line.
+
+A bundle holds no settings. What weights cannot tell (attention heads, strides, which layer VGS reads, dropout
+and masking) is in ``args.pkl`` beside it, or else taken from the training script of scheduled_VGS_plus.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fairseq_vgs.checkpoints.imports.fast_vgs_names import SPEECH_ENCODER
+from fairseq_vgs.checkpoints.save import ImportFileError
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
+
+__all__ = ["SCRIPT_SETTINGS", "criterion_settings", "model_settings", "task_settings"]
+
+SCRIPT_SETTINGS: Mapping[str, Any] = {
+    "activation_dropout": 0.0,
+    "activation_fn": "gelu",
+    "attention_dropout": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "audio_feat_len": 8.0,
+    "caption_w2v2_weight": 1.0,
+    "codebook_negatives": 0,
+    "conv_feature_layers": "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]",
+    "cross_sample_negatives": 0,
+    "diversity_weight": 0.1,
+    "dropout": 0.1,
+    "dropout_features": 0.1,
+    "dropout_input": 0.1,
+    "encoder_attention_heads": 12,
+    "feature_grad_mult": 1.0,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "img_feat_len": 36,
+    "latent_temp": "(2,0.5,0.999995)",
+    "layer_norm_first": False,
+    "layer_use": 7,
+    "logit_temp": 0.1,
+    "margin": 1.0,
+    "mask_length": 10,
+    "mask_prob": 0.65,
+    "no_mask_overlap": False,
+    "mask_min_space": 1,
+    "negatives_from_everywhere": False,
+    "num_attention_heads": 12,
+    "num_negatives": 100,
+    "target_glu": False,
+    "val_audio_feat_len": 10.0,
+}
+"""The authors' settings that matter here, with the values of their script for VGS+."""
+
+_SAME_NAMES = (
+    "activation_dropout",
+    "activation_fn",
+    "attention_dropout",
+    "codebook_negatives",
+    "conv_feature_layers",
+    "cross_sample_negatives",
+    "dropout",
+    "dropout_features",
+    "dropout_input",
+    "encoder_attention_heads",
+    "feature_grad_mult",
+    "logit_temp",
+    "mask_length",
+    "mask_prob",
+    "no_mask_overlap",
+    "mask_min_space",
+    "negatives_from_everywhere",
+    "num_negatives",
+    "target_glu",
+)
+_REQUIRED = {"hidden_act": "gelu", "layer_norm_first": False}  # our model has nothing else
+
+
+def model_settings(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings of our model under which it computes what the authors' does.
+
+    Args:
+        weights: of the dual encoder, under the authors' names.
+        settings: the authors' command line; what it lacks is as in `SCRIPT_SETTINGS`.
+        path: the bundle, named in errors.
+
+    Raises:
+        ImportFileError: a weight that tells a size is missing, or a setting does not fit the weights or our
+            model.
+    """
+    theirs = {**SCRIPT_SETTINGS, **settings}
+    for key, value in _REQUIRED.items():
+        if theirs[key] != value:
+            raise ImportFileError(
+                f"{path}: {key} must be {value}, as in the authors' own models, got {theirs[key]!r}; this "
+                "plugin's model has nothing else"
+            )
+    shapes = _Shapes(weights, path)
+    _check_extractor(shapes, str(theirs["conv_feature_layers"]), path)
+    return {
+        **{key: theirs[key] for key in _SAME_NAMES},
+        **_speech_sizes(shapes),
+        **_head_sizes(shapes),
+        "quantize_targets": True,
+        "encoder_layerdrop": 0.0,
+        "required_seq_len_multiple": 1,  # without effect on numbers; as in examples/vgs/base.yaml
+        "latent_temp": _constant_temperature(theirs["latent_temp"], path),
+        "vgs_layer": int(theirs["layer_use"]) + 1,
+        "vgs_forward": "unmasked" if theirs["caption_w2v2_weight"] is None else "masked",
+        "padding": "fast_vgs",
+        "speech_head_heads": theirs["num_attention_heads"],
+        "speech_head_dropout": theirs["hidden_dropout_prob"],
+        "speech_head_attention_dropout": theirs["attention_probs_dropout_prob"],
+        "image_heads": theirs["num_attention_heads"],
+        "image_dropout": theirs["hidden_dropout_prob"],
+        "image_attention_dropout": theirs["attention_probs_dropout_prob"],
+    }
+
+
+def task_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the authors' data sets cut, normalise and pad, as settings of ``vgs_pretraining``."""
+    theirs = {**SCRIPT_SETTINGS, **settings}
+    return {
+        "max_seconds": float(theirs["audio_feat_len"]),
+        "valid_max_seconds": float(theirs["val_audio_feat_len"]),
+        "pad_to_max": True,
+        "normalize": True,  # whatever their option of that name says
+        "image_input": "regions",
+        "max_regions": int(theirs["img_feat_len"]),
+    }
+
+
+def criterion_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the authors' losses as settings of ``vgs_multitask``."""
+    theirs = {**SCRIPT_SETTINGS, **settings}
+    return {
+        "vgs_loss": "masked_margin",
+        "similarity": "dot",
+        "margin": float(theirs["margin"]),
+        "loss_weights": [float(theirs["diversity_weight"]), 1.0],
+    }
+
+
+class _Shapes:
+    """Sizes of weights; one that is missing is an error that names it."""
+
+    def __init__(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        self._weights = weights
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._weights
+
+    def __call__(self, name: str) -> tuple[int, ...]:
+        if name not in self._weights:
+            raise ImportFileError(
+                f"{self._path}: weights must include {name}, which tells a size, got none of that name; "
+                "give a bundle as the trainer saved it"
+            )
+        return tuple(self._weights[name].shape)
+
+    def count(self, pattern: str) -> int:
+        """Count consecutive numbers, from 0, for which `pattern` with the number in it is a weight."""
+        number = 0
+        while pattern.format(number) in self._weights:
+            number += 1
+        return number
+
+
+def _speech_sizes(shapes: _Shapes) -> dict[str, Any]:
+    encoder = f"{SPEECH_ENCODER}encoder."
+    width = shapes(f"{SPEECH_ENCODER}mask_emb")[0]
+    final_dim, quantized_dim = shapes(f"{SPEECH_ENCODER}project_q.weight")
+    _, n_codes, code_dim = shapes(f"{SPEECH_ENCODER}quantizer.vars")
+    groups = quantized_dim // max(1, code_dim)
+    per_layer_norm = f"{SPEECH_ENCODER}feature_extractor.conv_layers.1.2.1.weight" in shapes
+    return {
+        "extractor_mode": "layer_norm" if per_layer_norm else "default",
+        "conv_bias": f"{SPEECH_ENCODER}feature_extractor.conv_layers.0.0.bias" in shapes,
+        "encoder_layers": shapes.count(encoder + "layers.{}.fc1.weight"),
+        "encoder_embed_dim": width,
+        "encoder_ffn_embed_dim": shapes(f"{encoder}layers.0.fc1.weight")[0],
+        "conv_pos": shapes(f"{encoder}pos_conv.0.weight_v")[2],
+        "conv_pos_groups": width // max(1, shapes(f"{encoder}pos_conv.0.weight_v")[1]),
+        "final_dim": final_dim,
+        "latent_dim": 0 if quantized_dim == final_dim else quantized_dim,
+        "latent_groups": groups,
+        "latent_vars": n_codes // max(1, groups),
+    }
+
+
+def _head_sizes(shapes: _Shapes) -> dict[str, Any]:
+    stages = range(1, 1 + sum(f"conv2.layer{stage}.0.conv1.weight" in shapes for stage in range(1, 10)))
+    image_width, image_dim = shapes("visn_fc.visn_fc.weight")
+    return {
+        "embed_dim": shapes("trm2_proj.weight")[0],
+        "speech_head": "resdavenet",
+        "speech_head_norm": "batch",
+        "speech_head_bottleneck": shapes("conv2.linear.weight")[0],
+        "speech_head_widths": [shapes(f"conv2.layer{stage}.0.conv1.weight")[0] for stage in stages],
+        "speech_head_kernel": shapes("conv2.layer1.0.conv1.weight")[-1],
+        "speech_head_blocks": shapes.count("conv2.layer1.{}.conv1.weight"),
+        "speech_head_ffn_dim": shapes("trm2.intermediate.dense.weight")[0],
+        "image_encoder": "regions",
+        "image_dim": image_dim,
+        "image_embed_dim": image_width,
+        "image_layers": shapes.count("trm.{}.intermediate.dense.weight"),
+        "image_ffn_dim": shapes("trm.0.intermediate.dense.weight")[0],
+    }
+
+
+def _check_extractor(shapes: _Shapes, text: str, path: Path) -> None:
+    """Refuse strides that belong to another extractor than the weights."""
+    try:
+        layers = parse_conv_layers(text)
+    except ValueError as error:
+        raise ImportFileError(f"{path}: {error}; give the args.pkl of the bundle's own run") from None
+    weight = SPEECH_ENCODER + "feature_extractor.conv_layers.{}.0.weight"
+    found = [shapes(weight.format(number)) for number in range(shapes.count(weight))]
+    if [(channels, kernel) for channels, _, kernel in found] != [layer[:2] for layer in layers]:
+        raise ImportFileError(
+            f"{path}: conv_feature_layers must fit the extractor's weights, which have (channels, inputs, "
+            f"kernel) {found}, got {text}; give the args.pkl of the bundle's own run"
+        )
+
+
+def _constant_temperature(text: Any, path: Path) -> list[float]:
+    """Return fairseq's three numbers: the authors' trainer never moves the temperature from its start."""
+    try:
+        start = float((ast.literal_eval(text) if isinstance(text, str) else text)[0])
+    except (ValueError, SyntaxError, TypeError, IndexError) as error:
+        raise ImportFileError(
+            f"{path}: latent_temp must be three numbers, got {text!r}; give the args.pkl of the "
+            "bundle's own run"
+        ) from error
+    return [start, start, 1.0]

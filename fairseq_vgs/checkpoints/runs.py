@@ -1,0 +1,131 @@
+"""Which checkpoints of a run stand after which update."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+
+from fairseq_vgs.checkpoints.load import CheckpointError, read_updates
+
+logger = logging.getLogger(__name__)
+
+_BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
+_BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
+
+
+def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
+    """Find a run's checkpoints: updates -> file, in order, those after a multiple of ``every`` updates.
+
+    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be asked.
+
+    Args:
+        run: run folder of fairseq-hydra-train.
+        every: updates.
+
+    Raises:
+        CheckpointError: there is none, or one cannot be read.
+    """
+    folder = run / "checkpoints"
+    found: dict[int, Path] = {}
+    others = []
+    for path in sorted(folder.glob("checkpoint*.pt")):
+        named = _BY_UPDATES.fullmatch(path.name)
+        if named is None:
+            others.append(path)
+        else:
+            found[int(named[1])] = path
+    for path in others:
+        found.setdefault(read_updates(path), path)
+    chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
+    if not chosen:
+        raise CheckpointError(
+            f"{folder}: must hold checkpoints after a multiple of {every} updates, got none; train with "
+            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
+        )
+    return chosen
+
+
+def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
+    """Give epoch checkpoints after a multiple of ``every`` updates the name that fairseq gives all others.
+
+    Where an epoch ends with such an update, fairseq saves ``checkpoint7.pt`` only, and removes it when the
+    next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The
+    file gets a second name; fairseq renames finished files into place, so it is never half written.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    folder = run / "checkpoints"
+    for path in folder.glob("checkpoint*.pt"):
+        epoch = _BY_EPOCH.fullmatch(path.name)
+        if epoch is None:
+            continue
+        try:
+            updates = read_updates(path)
+            target = folder / f"checkpoint_{epoch[1]}_{updates}.pt"
+            if updates % every == 0 and not target.exists():
+                _give_name(path, target)
+        except (CheckpointError, FileNotFoundError):
+            if path.exists():  # else fairseq has just removed it
+                raise
+
+
+def checkpoint_after(run: Path, updates: int) -> Path:
+    """Return the checkpoint that fairseq, or `keep_epoch_checkpoints`, named after so many updates.
+
+    Before there is one, its epoch is unknown: the path has a ``*`` in the epoch's place, and is no file.
+    """
+    pattern = run / "checkpoints" / f"checkpoint_*_{updates}.pt"
+    return min(pattern.parent.glob(pattern.name), default=pattern)
+
+
+def has_ended(run: Path, max_update: int) -> bool:
+    """Whether a run has saved a checkpoint after its last update."""
+    return checkpoint_after(run, max_update).is_file()
+
+
+def mend_copies(run: Path) -> None:
+    """Replace ``checkpoint_last.pt`` and remove ``checkpoint_best.pt`` where they are cut off.
+
+    fairseq renames a checkpoint into place under its first name, but copies it to these two: a process killed
+    then leaves half a file, with which a run can be neither resumed nor evaluated. The last one becomes the
+    newest checkpoint that can be read; without any, the run begins anew. Not to be called while it trains.
+    """
+    folder = run / "checkpoints"
+    cut_off = [
+        path for path in (folder / "checkpoint_best.pt", folder / "checkpoint_last.pt") if _is_cut(path)
+    ]
+    for path in cut_off:
+        logger.warning("%s: cut off; removed", path)
+        path.unlink()
+    if folder / "checkpoint_last.pt" not in cut_off:
+        return
+    whole = [path for path in folder.glob("checkpoint*.pt") if path not in cut_off and not _is_cut(path)]
+    if whole:
+        _copy(max(whole, key=read_updates), folder / "checkpoint_last.pt")
+
+
+def _give_name(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        _copy(path, target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    part = target.with_name(f"{target.name}.tmp")
+    shutil.copyfile(path, part)
+    part.replace(target)
+
+
+def _is_cut(path: Path) -> bool:
+    try:
+        read_updates(path)
+    except CheckpointError:
+        return path.exists()
+    return False

@@ -1,0 +1,1 @@
+"""fairseq 0.12.2 on current Python."""

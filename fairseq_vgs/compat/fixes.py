@@ -1,0 +1,202 @@
+"""Fixes for official fairseq 0.12.2 on current torch and numpy, applied when the plugin is imported.
+
+Each fix replaces one name in one fairseq module, does nothing where it is not needed, and may be applied
+twice. The other half of the compatibility layer, ``fairseq_vgs_compat``, must run before fairseq is imported
+and therefore lives outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+def apply() -> list[str]:
+    """Applies every fix that is needed here and returns their names."""
+    fixes: tuple[Callable[[], bool], ...] = (
+        allow_checkpoint_classes,
+        read_extractor_without_eval,
+        restore_numpy_names,
+        gather_lists_without_cuda,
+        wrap_cpu_models,
+        explain_second_copy,
+    )
+    applied = [fix.__name__ for fix in fixes if fix()]
+    logger.debug("fairseq fixes applied: %s", ", ".join(applied) or "none")
+    return applied
+
+
+def allow_checkpoint_classes() -> bool:
+    """Lets ``torch.load`` read what fairseq checkpoints hold, with its check against running code left on.
+
+    Since torch 2.6 only tensors and plain containers load by default. fairseq's ``checkpoint_utils`` also
+    meets ``argparse.Namespace`` (``args`` of checkpoints before 2021), OmegaConf containers, numpy scalars
+    (best metric, meters) and dictionaries of fine-tuned models; ``distributed.utils.broadcast_object`` meets
+    a placeholder class whenever several ranks resume. Constructing any of the classes below runs no code of a
+    checkpoint's choosing.
+    """
+    from fairseq.data.dictionary import Dictionary
+    from fairseq.distributed import utils as distributed_utils
+
+    torch.serialization.add_safe_globals(
+        [
+            argparse.Namespace,
+            Dictionary,
+            distributed_utils._TensorPlaceholder,
+            *_omegaconf_classes(),
+            *_numpy_classes(),
+        ]
+    )
+    return True
+
+
+def _omegaconf_classes() -> list[Any]:
+    """Returns the classes in a pickled ``DictConfig``: containers, nodes, and types named in metadata."""
+    from omegaconf import DictConfig, ListConfig, base, nodes
+
+    containers = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
+    value_nodes = [
+        node for node in vars(nodes).values() if inspect.isclass(node) and issubclass(node, nodes.ValueNode)
+    ]
+    return [*containers, *value_nodes, collections.defaultdict, Any, bool, dict, float, int, list, str, tuple]
+
+
+def _numpy_classes() -> list[Any]:
+    """Returns what numpy scalars and arrays are pickled as, under the names of numpy 1 and numpy 2."""
+    core = getattr(np, "_core", None) or np.core
+    numbers = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
+    functions = [
+        (getattr(core.multiarray, name), f"{package}.multiarray.{name}")
+        for name in ("scalar", "_reconstruct")
+        for package in ("numpy.core", "numpy._core")
+    ]
+    return [*functions, np.ndarray, np.dtype, *{type(np.dtype(number)) for number in numbers}]
+
+
+def read_extractor_without_eval() -> bool:
+    """Lets wav2vec 2.0 parse ``conv_feature_layers``, which fairseq passes to ``eval``, as data.
+
+    The setting comes with a checkpoint, so ``eval`` would undo the check in :func:`allow_checkpoint_classes`.
+    """
+    from fairseq.models.wav2vec import wav2vec2
+
+    from fairseq_vgs.modules.conv_spec import parse_conv_layers
+
+    def read_layers(text: str) -> list[tuple[int, int, int]]:
+        return list(parse_conv_layers(text))
+
+    wav2vec2.eval = read_layers
+    return True
+
+
+class _NumpyWithFormerNames:
+    """The numpy that fairseq knows: with ``np.int`` and ``np.percentile(interpolation=...)``."""
+
+    int = int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def percentile(values: Any, q: Any, *args: Any, interpolation: str = "linear", **kwargs: Any) -> Any:
+        kwargs.setdefault("method", interpolation)
+        return np.percentile(values, q, *args, **kwargs)
+
+
+def restore_numpy_names() -> bool:
+    """Restores the numpy names that ``no_mask_overlap`` and ``num_batch_buckets`` need.
+
+    Only that module's view of numpy changes: other packages probe numpy for these names to tell its versions
+    apart.
+    """
+    from fairseq.data import data_utils
+
+    if hasattr(np, "int") and "interpolation" in inspect.signature(np.percentile).parameters:
+        return False
+    data_utils.np = _NumpyWithFormerNames()
+    return True
+
+
+def gather_lists_without_cuda() -> bool:
+    """Lets ``all_gather_list`` work without CUDA, where it allocates CUDA and pinned buffers nevertheless.
+
+    It keeps its buffers as attributes of the function of that name, so the ones it needs are put there
+    beforehand.
+    """
+    from fairseq.distributed import utils as distributed_utils
+
+    if torch.cuda.is_available():
+        return False
+    original = distributed_utils.all_gather_list
+    if hasattr(original, "__wrapped__"):
+        return False
+
+    @functools.wraps(original)
+    def all_gather_list(data: Any, group: Any = None, max_size: int = 16384) -> Any:
+        group = distributed_utils.get_global_group() if group is None else group
+        world_size = distributed_utils.get_world_size(group=group)
+        buffers = vars(distributed_utils.all_gather_list)
+        buffers["_buffer"] = torch.empty(max_size * world_size, dtype=torch.uint8)
+        buffers["_cpu_buffer"] = torch.empty(max_size, dtype=torch.uint8)
+        return original(data, group=group, max_size=max_size)
+
+    distributed_utils.all_gather_list = all_gather_list
+    return True
+
+
+class _DistributedDataParallel(nn.parallel.DistributedDataParallel):
+    """torch's class without the ``device_ids`` that fairseq passes, and torch refuses, for a model on CPU."""
+
+    def __init__(self, module: nn.Module, **kwargs: Any) -> None:
+        if all(parameter.device.type == "cpu" for parameter in module.parameters()):
+            kwargs.update(device_ids=None, output_device=None)
+        super().__init__(module, **kwargs)
+
+
+def wrap_cpu_models() -> bool:
+    """Lets ``ddp_backend=pytorch_ddp`` train on CPUs."""
+    from fairseq.models import distributed_fairseq_model
+
+    distributed_fairseq_model.DistributedDataParallel = _DistributedDataParallel
+    return True
+
+
+def explain_second_copy() -> bool:
+    """Accepts ``common.user_dir`` for a plugin that is imported already, and explains a second copy of it.
+
+    fairseq compares the two paths as text, so a link would look like another copy, and its advice for a real
+    second copy (rename the folder) cannot work: a process registers the plugin's classes once.
+    """
+    from fairseq import utils
+
+    original = utils.import_user_module
+    if hasattr(original, "__wrapped__"):
+        return False
+    imported = Path(__file__).resolve().parent
+
+    @functools.wraps(original)
+    def import_user_module(args: Any) -> None:
+        user_dir = getattr(args, "user_dir", None)
+        named = Path(user_dir).resolve() if user_dir else None
+        if named is None or named.name != imported.name or not named.is_dir():
+            original(args)
+        elif named != imported:
+            raise ImportError(
+                f"common.user_dir: expected the imported copy {imported}, got {named}; "
+                f"leave common.user_dir out, or start a process that does not import fairseq_vgs first"
+            )
+
+    utils.import_user_module = import_user_module
+    return True

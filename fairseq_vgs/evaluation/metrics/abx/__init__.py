@@ -1,0 +1,22 @@
+"""Phone ABX: does a representation put two tokens of one phone closer together than tokens of two phones?
+
+In memory, in plain torch: `abx_scores` takes features per file and returns one `AbxResult` per layer.
+"""
+
+from fairseq_vgs.evaluation.metrics.abx.collapse import collapsed_error, pair_errors
+from fairseq_vgs.evaluation.metrics.abx.engine import AbxCounts, AbxResult, abx_scores
+from fairseq_vgs.evaluation.metrics.abx.errors import AbxError
+from fairseq_vgs.evaluation.metrics.abx.items import AbxItem, read_items
+from fairseq_vgs.evaluation.metrics.abx.plan import AbxCells
+
+__all__ = [
+    "AbxCells",
+    "AbxCounts",
+    "AbxError",
+    "AbxItem",
+    "AbxResult",
+    "abx_scores",
+    "collapsed_error",
+    "pair_errors",
+    "read_items",
+]

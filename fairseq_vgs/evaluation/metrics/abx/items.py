@@ -1,0 +1,109 @@
+"""ZeroSpeech item files: which stretches of which recordings are tokens of which phone.
+
+``#file onset offset #phone prev-phone next-phone speaker``, separated by blanks, times in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+
+COLUMNS = ("#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker")
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?([eE]-?[0-9]{1,2})?")
+_NEXT_STEP = "correct the line, or make the item file again"
+
+
+@dataclass(frozen=True, slots=True)
+class AbxItem:
+    """One token.
+
+    Attributes:
+        file: name of the recording.
+        onset: seconds, exact as written.
+        offset: seconds, exact as written.
+        phone: what the token is of.
+        previous_phone: left context.
+        next_phone: right context.
+        speaker: who speaks.
+    """
+
+    file: str
+    onset: Decimal
+    offset: Decimal
+    phone: str
+    previous_phone: str
+    next_phone: str
+    speaker: str
+
+
+def read_items(path: Path) -> tuple[AbxItem, ...]:
+    """Read an item file.
+
+    A token of no duration is no fault here; it is excluded and counted when features are cut.
+
+    Raises:
+        ManifestError: every faulty line: missing fields, times that are no times, offset before onset, a line
+            that stands there twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ManifestError(Fault(str(path), "item file must exist; check the path")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            Fault(str(path), f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}")
+        ) from error
+    lines = text.splitlines()
+    header = lines[0].split() if lines else []
+    if sorted(header) != sorted(COLUMNS):
+        raise ManifestError(
+            fault(
+                f"{path.name}:1",
+                f"header must be '{' '.join(COLUMNS)}'",
+                lines[0] if lines else "",
+                "give a ZeroSpeech item file",
+            )
+        )
+    found = list(_parse(lines, path.name, [header.index(name) for name in COLUMNS]))
+    faults = [entry for entry in found if isinstance(entry, Fault)]
+    items = tuple(entry for entry in found if isinstance(entry, AbxItem))
+    if not faults and not items:
+        faults = [Fault(path.name, f"item file must hold tokens, has none; {_NEXT_STEP}")]
+    if faults:
+        raise ManifestError(faults)
+    return items
+
+
+def _parse(lines: Sequence[str], name: str, order: Sequence[int]) -> Iterator[AbxItem | Fault]:
+    seen: dict[AbxItem, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        place = f"{name}:{number}"
+        fields = line.split()
+        if len(fields) != len(COLUMNS):
+            yield fault(place, f"line must have {len(COLUMNS)} fields", line, _NEXT_STEP)
+            continue
+        file, onset, offset, phone, previous_phone, next_phone, speaker = (fields[index] for index in order)
+        wrong = next((text for text in (onset, offset) if _SECONDS.fullmatch(text) is None), None)
+        if wrong is not None:
+            yield fault(place, "onset and offset must be seconds, 0 or more", wrong, _NEXT_STEP)
+            continue
+        item = AbxItem(file, Decimal(onset), Decimal(offset), phone, previous_phone, next_phone, speaker)
+        if item.offset < item.onset:
+            yield fault(place, "offset must not be before onset", f"{onset} {offset}", _NEXT_STEP)
+        elif item in seen:
+            # x = a is excluded by position: a copy would be compared with itself, at distance 0.
+            yield fault(
+                place,
+                f"token must appear only once (first in line {seen[item]})",
+                line,
+                "remove one of the two",
+            )
+        else:
+            seen[item] = number
+            yield item

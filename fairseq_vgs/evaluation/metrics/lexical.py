@@ -1,0 +1,206 @@
+"""Lexical test: are the nearest tokens of a spoken word tokens of the same word?
+
+The definition of CDI-Lextest and COCO-Lextest (Khorrami, Cruz Blandon and Räsänen, CogSci 2023): every token
+ranks the tokens of all other folds; of the k nearest, k being the number of its word's other tokens, the
+share that are the same word is its recall. Fold i holds the i-th token of every word (in CDI-Lextest one
+speaker and style), so that a token is never compared with other words said in the same way.
+
+Embeddings of whole words are compared by cosine distance, sequences of frames by dynamic time warping: the
+least sum of Euclidean frame distances along a path, not divided by its length.
+
+On the log-mel examples of both repositories this gives the recalls that they publish: 17.10 % and 47.08 %
+(CDI-Lextest, words and frames), 0.208 and 0.568 (COCO-Lextest); `benchmarks/lextest.py` repeats it.
+
+Shapes: N tokens, P tokens of a pool, T frames of one token, F the most frames of a pool, D dims.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_MAX_CELLS = 4_000_000  # frame distances held at once
+_DECIMALS = 10  # of cosine distances that are compared
+
+
+@dataclass(frozen=True)
+class LexicalResult:
+    """What was measured of one set of tokens.
+
+    Attributes:
+        words: the word of each token that has another token.
+        recall: f64[tokens] share (0..1) of its nearest tokens that are the same word.
+        chance: recall of a random order, and of features that are all equal.
+        n_single: tokens whose word has no other token; they are in the pools, but ask nothing.
+    """
+
+    words: tuple[str, ...]
+    recall: FloatArray
+    chance: float
+    n_single: int
+
+    @property
+    def by_word(self) -> dict[str, float]:
+        """Mean recall of each word's tokens, in the words' order."""
+        shares: dict[str, list[float]] = {}
+        for word, recall in zip(self.words, self.recall, strict=True):
+            shares.setdefault(word, []).append(float(recall))
+        return {word: float(np.mean(shares[word])) for word in sorted(shares)}
+
+    @property
+    def overall(self) -> float:
+        """Mean over words of the mean over their tokens."""
+        return float(np.mean(list(self.by_word.values())))
+
+
+def folds(words: Sequence[str]) -> IntArray:
+    """Number the tokens of each word in their order: int64[N] from 0."""
+    seen: Counter[str] = Counter()
+    numbers = []
+    for word in words:
+        numbers.append(seen[word])
+        seen[word] += 1
+    return np.array(numbers, dtype=np.int64)
+
+
+def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
+    """Score one embedding per token.
+
+    Cosine distances are compared to 1e-10: the last digits of a product depend on where in a matrix it
+    stands, so that equal embeddings would not tie.
+
+    Args:
+        embeddings: f[N, D]; computed in float64.
+        words: word of each token, in the order that makes the folds.
+
+    Raises:
+        ManifestError: no word has two tokens, all tokens are in one fold, or numbers that are not finite.
+    """
+    _check(words, [embeddings[index : index + 1] for index in range(len(words))])
+    unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    return _score(words, (1.0 - unit @ unit.T).round(decimals=_DECIMALS).cpu().numpy())
+
+
+def frame_recall(
+    features: Sequence[Tensor], words: Sequence[str], *, device: str | torch.device = "cpu"
+) -> LexicalResult:
+    """Score sequences of frames.
+
+    Distances are summed in float64 and compared in float32, so that equal ones tie however they were summed.
+
+    Args:
+        features: f[T, D] of each token; frames with NaN in them are passed over, as the originals do.
+        words: word of each token, in the order that makes the folds.
+        device: where to warp.
+
+    Raises:
+        ManifestError: as `vector_recall`, or a token without frames.
+    """
+    kept = [frames[~frames.isnan().any(dim=1)].double().to(device) for frames in features]
+    _check(words, kept)
+    return _score(words, _warped_distances(kept).float().cpu().numpy())
+
+
+def _check(words: Sequence[str], features: Sequence[Tensor]) -> None:
+    if len(words) != len(features):
+        raise ValueError(f"lexical test: expected as many words as tokens, got {len(words)}, {len(features)}")
+    faults = []
+    for number, (word, frames) in enumerate(zip(words, features, strict=True)):
+        place = f"token {number} ({word})"
+        if not len(frames):
+            faults.append(Fault(place, "token must have a frame, has none; leave it out"))
+        elif not bool(torch.isfinite(frames).all()):
+            faults.append(Fault(place, "features must be finite numbers; check the model"))
+    if not faults and max(Counter(words).values(), default=0) < 2:
+        found = f"{len(words)} tokens of {len(set(words))} words"
+        faults.append(
+            fault("lexical test", "a word must have at least two tokens", found, "give more tokens")
+        )
+    if faults:
+        raise ManifestError(faults)
+
+
+def _score(words: Sequence[str], distances: npt.NDArray[Any]) -> LexicalResult:
+    fold, counts = folds(words), Counter(words)
+    labels = np.array(words)
+    asked, recalls, chances = [], [], []
+    for query, word in enumerate(words):
+        if counts[word] < 2:
+            continue
+        pool = np.flatnonzero(fold != fold[query])
+        same, distance = labels[pool] == word, distances[query, pool]
+        recalls.append(_share_of_nearest(distance, same, counts[word] - 1))
+        chances.append((counts[word] - 1) / len(pool))
+        asked.append(word)
+    # Words count alike in the overall recall, however many tokens they have; so they do in chance.
+    weights = np.array([1.0 / counts[word] for word in asked])
+    chance = float(np.average(chances, weights=weights))
+    return LexicalResult(tuple(asked), np.array(recalls), chance, len(words) - len(asked))
+
+
+def _share_of_nearest(distance: npt.NDArray[Any], same: npt.NDArray[np.bool_], k: int) -> float:
+    """Return the share of ``same`` among the k nearest, in expectation over the order of ties.
+
+    The originals take ties in the order of the files; without ties the results are the same.
+    """
+    last = np.partition(distance, k - 1)[k - 1]
+    nearer, tied = distance < last, distance == last
+    share = (k - nearer.sum()) / tied.sum()
+    return float((same[nearer].sum() + share * same[tied].sum()) / k)
+
+
+def _warped_distances(features: Sequence[Tensor]) -> Tensor:
+    """Return f64[N, N]; each pair once, since warping is symmetric."""
+    n_tokens = len(features)
+    lengths = torch.tensor([len(frames) for frames in features])
+    distances = torch.zeros(n_tokens, n_tokens, dtype=torch.float64)
+    # In order of length, so that little is computed beyond a token's end.
+    order = torch.argsort(lengths, stable=True).tolist()
+    for place, query in enumerate(order):
+        rest = order[place + 1 :]
+        while rest:
+            most = max(1, _MAX_CELLS // (len(features[query]) * len(features[rest[-1]])))
+            chunk, rest = rest[:most], rest[most:]
+            pool = torch.nn.utils.rnn.pad_sequence([features[index] for index in chunk], batch_first=True)
+            found = warped_distance(features[query], pool, lengths[chunk]).cpu()
+            distances[query, chunk] = found
+            distances[chunk, query] = found
+    return distances
+
+
+def warped_distance(query: Tensor, pool: Tensor, lengths: Tensor) -> Tensor:
+    """Return the least sum of Euclidean frame distances along a warping path, from one token to others.
+
+    A row of the table follows from the one above without a loop over its cells: the cost of reaching cell j
+    along the row from cell i is a difference of the row's running sums, so that the best i is a running
+    minimum.
+
+    Args:
+        query: f64[T, D].
+        pool: f64[P, F, D]; what lies beyond a token's own length does not matter, if finite.
+        lengths: int64[P] frames of each, 1..F.
+
+    Returns:
+        f64[P].
+    """
+    # cdist's products would lose the small distances that decide between neighbours.
+    cost = torch.cdist(query[None], pool, compute_mode="donot_use_mm_for_euclid_dist").transpose(0, 1)
+    total = cost[0].cumsum(dim=1)
+    for row in cost[1:]:
+        sums = row.cumsum(dim=1)
+        corner = torch.nn.functional.pad(total[:, :-1], (1, 0), value=torch.inf)
+        enter = torch.minimum(total, corner) - (sums - row)
+        total = sums + enter.cummin(dim=1).values
+    return total.gather(1, lengths.to(total.device)[:, None] - 1).squeeze(1)

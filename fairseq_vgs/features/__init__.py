@@ -1,0 +1,1 @@
+"""From a model to frames, layers and embeddings; MFCC; the feature store."""

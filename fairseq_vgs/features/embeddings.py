@@ -1,0 +1,319 @@
+"""Speech and image embeddings of a split, unmasked, cut as in the run's validation, in a fixed order.
+
+Shapes: ``C`` captions, ``I`` distinct images, ``P`` captions of a batch, ``S`` samples, ``E`` embedding dims.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fairseq_vgs.checkpoints.load import CheckpointError, section
+from fairseq_vgs.data.captions import TextUnits, units_file
+from fairseq_vgs.data.collation import PairItem
+from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
+from fairseq_vgs.data.regions import RegionStore, load_regions
+from fairseq_vgs.data.tables import SplitTable, load_split
+from fairseq_vgs.features.speech import can_pad, speech_embeddings
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.modules.conv_spec import parse_conv_layers
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+DEFAULT_BATCH_SECONDS = 120.0
+_MOST_CAPTIONS = 512  # in a batch: images take memory, however short captions are
+_DEFAULT_MAX_SECONDS = 10.0
+_DEFAULT_MAX_REGIONS = 36
+_DEFAULT_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """A split as a model was validated on it: its data set without masks, and the ids of what comes out.
+
+    Attributes:
+        dataset: pairs, one per caption.
+        audio_ids: C ids, in the order of the pair table.
+        image_ids: I ids of the distinct images that have a caption here, in the order of images.tsv.
+        caption_image: int64[C] number of each caption's image among ``image_ids``.
+        image_groups: int64[I] group number of each image.
+        n_cut: captions longer than ``max_seconds``, of which the start is used.
+        max_seconds: speech is cut here, as in the run's validation.
+        n_skipped: pairs that are left out because they cannot be used; 0 unless the run had
+            ``task.skip_bad=true``.
+    """
+
+    dataset: VgsDataset
+    audio_ids: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    caption_image: IntArray
+    image_groups: IntArray
+    n_cut: int
+    max_seconds: float
+    n_skipped: int
+
+    @property
+    def speech_groups(self) -> IntArray:
+        """int64[C] group number of each caption's image."""
+        return self.image_groups[self.caption_image]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of a split and what they took.
+
+    Attributes:
+        speech: f32[C, E].
+        images: f32[I, E].
+        seconds: wall time.
+        padding_share: share of padding among the samples that were encoded.
+    """
+
+    speech: FloatArray
+    images: FloatArray
+    seconds: float
+    padding_share: float
+
+    @property
+    def seconds_per_caption(self) -> float:
+        """Wall time per caption, its image included."""
+        return self.seconds / len(self.speech)
+
+
+def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> EvaluationSplit:
+    """Open a split of a manifest folder with the data settings of a run.
+
+    Args:
+        folder: the manifest folder.
+        split: "test" or another of its splits.
+        config: the run's settings; speech is cut at ``task.valid_max_seconds`` and normalised as there.
+
+    Raises:
+        ManifestError: missing or faulty tables; every fault of a kind.
+        CheckpointError: the pictures or the text units do not fit the model.
+    """
+    task, model = section(config, "task"), section(config, "model")
+    manifest = ManifestFolder(folder)
+    layers = parse_conv_layers(str(model["conv_feature_layers"]))
+    skip_bad = bool(task.get("skip_bad", False))
+    units = _units(manifest, task=task, model=model)
+    table = load_split(manifest, split, layers=layers, skip_bad=skip_bad, with_texts=units is not None)
+    max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
+    options = VgsDatasetOptions(
+        layers=layers,
+        max_samples=round(max_seconds * SAMPLE_RATE),
+        pad_to_max=bool(task.get("pad_to_max", False)),
+        normalize=bool(task.get("normalize", True)),
+        mask=None,
+        image_size=int(task.get("image_size") or model.get("image_size") or _DEFAULT_IMAGE_SIZE),
+        image_fit=str(task.get("image_fit") or "squeeze"),
+        training=False,
+        skip_bad=skip_bad,
+    )
+    regions = _regions(manifest, table, task=task, model=model)
+    dataset = VgsDataset(table, options, regions=regions, units=units)
+    if skip_bad:
+        dataset = _without_bad_items(dataset)
+    table = dataset.table
+    n_cut = 0 if units else int(np.count_nonzero(table.n_samples > options.max_samples))
+    if n_cut:
+        logger.warning(
+            "%d of %d captions are longer than %g s: the start is used", n_cut, len(table), max_seconds
+        )
+    image_rows, caption_image = np.unique(table.image_row, return_inverse=True)
+    names = {row: image_id for image_id, row in table.image_index.items()}
+    return EvaluationSplit(
+        dataset=dataset,
+        audio_ids=tuple(table.audio.paths[row] for row in table.audio_row.tolist()),
+        image_ids=tuple(names[row] for row in image_rows.tolist()),
+        caption_image=caption_image.astype(np.int64),
+        image_groups=table.image_group[image_rows],
+        n_cut=n_cut,
+        max_seconds=max_seconds,
+        n_skipped=table.n_skipped,
+    )
+
+
+def embed_split(
+    model: nn.Module,
+    split: EvaluationSplit,
+    *,
+    device: str = "cpu",
+    batch_seconds: float = DEFAULT_BATCH_SECONDS,
+    title: str = "embedding",
+) -> Embeddings:
+    """Embed all captions and all distinct images of a split.
+
+    Captions are encoded from long to short in batches of similar length, images along with the first of their
+    captions; the result does not depend on anything random. Captions of different lengths share a batch only
+    where padding has no influence (`can_pad`), or where each is padded to the same length by design.
+
+    Args:
+        model: of this plugin.
+        split: what to embed.
+        device: where the model runs.
+        batch_seconds: most speech in a batch, padding included.
+        title: of the progress bar.
+
+    Raises:
+        BadItemError: a clip or picture that cannot be used.
+        CheckpointError: an embedding is not finite.
+    """
+    dataset = split.dataset
+    encoder: Any = model.eval().to(device)
+    longest = dataset.options.max_samples if dataset.options.pad_to_max else int(dataset.sizes.max())
+    max_tokens = max(int(batch_seconds * SAMPLE_RATE), longest)
+    batches = dataset.batch_by_size(
+        dataset.ordered_indices(), max_tokens=max_tokens, max_sentences=_MOST_CAPTIONS
+    )
+    if not (can_pad(encoder) or dataset.options.pad_to_max):
+        batches = [part for batch in batches for part in _of_one_length(batch, dataset.sizes)]
+    speech: list[Tensor | None] = [None] * len(split.audio_ids)
+    images: list[Tensor | None] = [None] * len(split.image_ids)
+    n_samples = n_padded = 0
+    start = time.perf_counter()
+    with torch.inference_mode(), _progress(len(split.audio_ids), title) as bar:
+        for batch in batches:
+            sample = dataset.collater([dataset[int(index)] for index in batch])
+            pairs = sample["id"].tolist()
+            net_input = sample["net_input"]
+            source, padding_mask = net_input["source"].to(device), net_input["padding_mask"].to(device)
+            found = speech_embeddings(encoder, source, padding_mask)
+            for pair, row in zip(pairs, found.float().cpu(), strict=True):
+                speech[pair] = row
+            _embed_new_images(
+                model, net_input["image"], split.caption_image[pairs].tolist(), images, device=device
+            )
+            n_samples, n_padded = n_samples + sample["ntokens"], n_padded + sample["n_padded"]
+            bar.update(len(pairs))
+    seconds = time.perf_counter() - start
+    embeddings = Embeddings(
+        speech=_stacked(speech, split.audio_ids, "caption"),
+        images=_stacked(images, split.image_ids, "image"),
+        seconds=seconds,
+        padding_share=n_padded / (n_samples + n_padded),
+    )
+    logger.info(
+        "%s: %d captions and %d images in %.1f s (%.4f s per caption, %.1f %% padding)",
+        title,
+        len(speech),
+        len(images),
+        seconds,
+        embeddings.seconds_per_caption,
+        100 * embeddings.padding_share,
+    )
+    return embeddings
+
+
+def _embed_new_images(
+    model: Any,
+    image: Mapping[str, Tensor],
+    numbers: list[int],
+    images: list[Tensor | None],
+    *,
+    device: str,
+) -> None:
+    """Embed the images of a batch that have no embedding yet; an image comes once per caption."""
+    rows: dict[int, int] = {}
+    for row, number in enumerate(numbers):
+        if images[number] is None:
+            rows.setdefault(number, row)
+    if not rows:
+        return
+    chosen = list(rows.values())
+    found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})
+    for number, embedding in zip(rows, found.float().cpu(), strict=True):
+        images[number] = embedding
+
+
+def _of_one_length(batch: IntArray, sizes: IntArray) -> list[IntArray]:
+    """Split a batch, which is in order of length, where the length changes."""
+    return np.split(batch, np.flatnonzero(np.diff(sizes[batch])) + 1)
+
+
+def _regions(
+    manifest: ManifestFolder, table: SplitTable, *, task: Mapping[str, Any], model: Mapping[str, Any]
+) -> RegionStore | None:
+    if task.get("image_input", "regions") != "regions":
+        return None
+    store = load_regions(
+        manifest,
+        image_index=table.image_index,
+        max_regions=int(task.get("max_regions", _DEFAULT_MAX_REGIONS)),
+        skip_bad=bool(task.get("skip_bad", False)),
+    )
+    if store.dim != model.get("image_dim", store.dim):
+        raise CheckpointError(
+            f"{manifest.region_features}: features must have {model['image_dim']} dims (model.image_dim of "
+            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
+        )
+    return store
+
+
+def _units(
+    manifest: ManifestFolder, *, task: Mapping[str, Any], model: Mapping[str, Any]
+) -> TextUnits | None:
+    """Open the text units that the model was trained with: the run's file, or a copy in the data folder."""
+    if model.get("caption_encoder", "speech") != "text":
+        return None
+    trained_on = units_file(ManifestFolder(Path(task.get("data") or manifest.path)), task.get("text_units"))
+    wanted = model.get("text_units_sha256")
+    found = [path for path in (trained_on, units_file(manifest, None)) if path.is_file()]
+    for path in found:
+        units = TextUnits(path)
+        if units.sha256 == wanted:
+            return units
+    raise CheckpointError(
+        f"{trained_on}: must be the text units of the training (SHA-256 {wanted}), got "
+        f"{'others' if found else 'no file'}; put that file back, here or as {units_file(manifest, None)}"
+    )
+
+
+def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
+    """Read every pair once, so that all models are measured on the same pairs: those that can be used."""
+    n_pairs = len(dataset)
+    usable = np.fromiter((isinstance(dataset[index], PairItem) for index in range(n_pairs)), bool, n_pairs)
+    table = dataset.table.select(usable)
+    if table.n_skipped:
+        logger.warning(
+            "split %r: %d pairs skipped (task.skip_bad=true in the run), %d evaluated",
+            table.split,
+            table.n_skipped,
+            len(table),
+        )
+    options = replace(dataset.options, skip_bad=False)
+    return VgsDataset(table, options, regions=dataset.regions, units=dataset.units)
+
+
+def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> FloatArray:
+    missing = [name for name, row in zip(ids, rows, strict=True) if row is None]
+    if missing:
+        raise ValueError(f"{noun} {missing[0]}: expected an embedding, got none ({len(missing)} such)")
+    table = torch.stack([row for row in rows if row is not None]).numpy()
+    faulty = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if faulty.size:
+        raise CheckpointError(
+            f"{noun} {ids[faulty[0]]}: embedding must be finite numbers, got NaN or infinity ({faulty.size} "
+            f"of {len(ids)} such); the run has probably diverged: look at its losses"
+        )
+    return table
+
+
+def _progress(total: int, title: str) -> Any:
+    # disable=None turns the bar off where stderr is no terminal.
+    return tqdm(total=total, desc=title, unit="caption", file=sys.stderr, disable=None, leave=False)

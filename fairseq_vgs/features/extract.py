@@ -1,0 +1,335 @@
+"""Features of many recordings and pictures into a folder, batched by length; see `features_store`.
+
+Shapes: S samples, T frames, D dims of the transformer, E embedding dims, R regions of a picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.regions import load_regions
+from fairseq_vgs.data.tables import load_split
+from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.evaluation.results import sha256_file
+from fairseq_vgs.features.recordings import Recording
+from fairseq_vgs.features.source import FeatureSource, origins
+from fairseq_vgs.features.speech import can_pad, speech_features
+from fairseq_vgs.features.store import FeatureStore
+from fairseq_vgs.files.faults import fault
+from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("layers", "speech", "images")
+DEFAULT_BATCH_SECONDS = 60.0
+SPEECH_EMBEDDING, IMAGE_EMBEDDING = "speech_embedding", "image_embedding"
+_IMAGES_PER_BATCH = 32
+_DEFAULT_MAX_REGIONS = 36
+_DEFAULT_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction did.
+
+    Attributes:
+        n_utterances: of the source.
+        n_images: of the source; 0 where no image embeddings were asked for.
+        n_kept: utterances and images that were there from before.
+        n_changed: utterances and images that were there, but made anew because their files have changed.
+        frame_rate: frames per second.
+        layers: names of the layers.
+        seconds: wall time.
+    """
+
+    n_utterances: int
+    n_images: int
+    n_kept: int
+    n_changed: int
+    frame_rate: float
+    layers: tuple[str, ...]
+    seconds: float
+
+
+def extract_features(
+    checkpoint: Checkpoint,
+    source: FeatureSource,
+    output: Path,
+    *,
+    file_format: str = "npy",
+    parts: Collection[str] | None = None,
+    layers: Collection[int] | None = None,
+    device: str = "cpu",
+    bf16: bool = False,
+    batch_seconds: float = DEFAULT_BATCH_SECONDS,
+) -> Extraction:
+    """Write layers and embeddings of recordings, and embeddings of their pictures.
+
+    Speech is unmasked and whole, normalised as in the run. Numbers are f32 and, up to rounding, those of each
+    utterance alone. A begun folder is continued: files that are there are kept, unless what they were made
+    from has changed since (another size or time of change; of a member, of its archive).
+
+    Args:
+        checkpoint: the model.
+        source: what to read.
+        output: folder; see `features_store`. Image ids are percent-encoded in file names.
+        file_format: ``npy`` or ``safetensors``.
+        parts: of `PARTS`; by default all that model and source offer.
+        layers: numbers of the layers that are wanted, 0 being the input of the first; all if None.
+        device: where the model runs.
+        bf16: run the model in bf16 autocast.
+        batch_seconds: most speech in a batch, padding included; a longer utterance is a batch of its own.
+
+    Raises:
+        ManifestError: speech or pictures that cannot be used.
+        CheckpointError: the model lacks a part or a layer, or gives numbers that are not finite.
+        FeatureStoreError: the folder holds something else.
+    """
+    start = time.perf_counter()
+    extractor = parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"]))
+    chosen = _parts(checkpoint, source, parts)
+    names = _layer_names(checkpoint, layers) if "layers" in chosen else ()
+    _refuse_short(source.recordings, extractor)
+    images = _Images(checkpoint, source, extractor) if "images" in chosen else None
+    rate = SAMPLE_RATE / math.prod(stride for _, _, stride in extractor)
+    store = FeatureStore(
+        output,
+        file_format,
+        settings={
+            "checkpoint_sha256": sha256_file(checkpoint.path),
+            "trained": checkpoint.trained,
+            "source": [str(path.absolute()) for path in source.paths],
+            "split": source.split,
+            "parts": chosen,
+            "layers": list(names),
+            "precision": "bf16" if bf16 else "fp32",
+        },
+        description={"frame_rate": rate, "layers": list(names), "sample_rate": SAMPLE_RATE},
+    )
+    run = _Run(checkpoint, store, device, bf16)
+    n_kept = n_changed = 0
+    keys = (*names, SPEECH_EMBEDDING) if "speech" in chosen else names
+    if keys:
+        speech = {name: (recording.location,) for name, recording in source.recordings.items()}
+        n_changed += store.begin("speech", origins(speech), keys)
+    if images is not None:
+        media = {name: images.media(name) for name in images.rows}
+        n_changed += store.begin("images", origins(media), (IMAGE_EMBEDDING,))
+    if keys:
+        n_kept += run.speech(source.recordings, keys, max_samples=int(batch_seconds * SAMPLE_RATE))
+    if images is not None:
+        n_kept += run.images(images)
+    n_images = len(images.rows) if images is not None else 0
+    store.finish({"n_utterances": len(source.recordings), "n_images": n_images})
+    return Extraction(
+        n_utterances=len(source.recordings),
+        n_images=n_images,
+        n_kept=n_kept,
+        n_changed=n_changed,
+        frame_rate=rate,
+        layers=tuple(names),
+        seconds=time.perf_counter() - start,
+    )
+
+
+class _Run:
+    """A model that fills a store."""
+
+    def __init__(self, checkpoint: Checkpoint, store: FeatureStore, device: str, bf16: bool) -> None:
+        self.model: Any = checkpoint.model.eval().to(device)
+        self.normalize = bool(section(checkpoint.config, "task").get("normalize", True))
+        self.path, self.store, self.device, self.bf16 = checkpoint.path, store, device, bf16
+
+    def speech(self, recordings: Mapping[str, Recording], keys: Sequence[str], *, max_samples: int) -> int:
+        """Write features of recordings; return how many were there."""
+        left = [name for name in recordings if not self.store.has("speech", name, keys)]
+        n_kept = len(recordings) - len(left)
+        with _progress(len(recordings), n_kept, "speech", "utterance") as bar:
+            for batch in _batches(left, recordings, max_samples=max_samples, mixed=can_pad(self.model)):
+                sources = [self._source(recordings[name]) for name in batch]
+                found = speech_features(self.model, sources, bf16=self.bf16)
+                for name, features in zip(batch, found, strict=True):
+                    tensors = dict(features.layers)
+                    if features.embedding is not None:
+                        tensors[SPEECH_EMBEDDING] = features.embedding
+                    self._write("speech", name, {key: tensors[key] for key in keys})
+                bar.update(len(batch))
+        return n_kept
+
+    def images(self, images: _Images) -> int:
+        """Write embeddings of pictures; return how many were there."""
+        left = [name for name in images.rows if not self.store.has("images", name, (IMAGE_EMBEDDING,))]
+        n_kept = len(images.rows) - len(left)
+        # Pictures of one number of regions need no padding.
+        left.sort(key=images.size)
+        with _progress(len(images.rows), n_kept, "images", "image") as bar:
+            for _, group in groupby(left, key=images.size):
+                names = list(group)
+                for start in range(0, len(names), _IMAGES_PER_BATCH):
+                    batch = names[start : start + _IMAGES_PER_BATCH]
+                    self._write_images(batch, images.inputs(batch))
+                    bar.update(len(batch))
+        return n_kept
+
+    def _source(self, recording: Recording) -> Tensor:
+        waveform = recording.waveform()
+        return torch.from_numpy(normalize_waveform(waveform) if self.normalize else waveform).to(self.device)
+
+    def _write_images(self, names: Sequence[str], inputs: Mapping[str, Tensor]) -> None:
+        on_device = {key: value.to(self.device) for key, value in inputs.items()}
+        with torch.inference_mode(), _autocast(self.device, enabled=self.bf16):
+            found = self.model.encode_image(on_device).float().cpu()
+        for name, row in zip(names, found, strict=True):
+            self._write("images", name, {IMAGE_EMBEDDING: row})
+
+    def _write(self, kind: Any, name: str, tensors: Mapping[str, Tensor]) -> None:
+        for key, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(
+                    f"{self.path}: {key} of {name} must be finite numbers, got NaN or infinity; the run has "
+                    "probably diverged: look at its losses"
+                )
+        self.store.write(kind, name, {key: tensor.numpy() for key, tensor in tensors.items()})
+
+
+class _Images:
+    """The pictures of a split as the model reads them; ``rows``: name of a file -> row in images.tsv."""
+
+    def __init__(self, checkpoint: Checkpoint, source: FeatureSource, extractor: ConvLayers) -> None:
+        task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
+        self._folder = folder = ManifestFolder(source.paths[0])
+        self._table = load_split(folder, str(source.split), layers=extractor)
+        self._image_size = int(model.get("image_size") or _DEFAULT_IMAGE_SIZE)
+        self._image_fit = str(task.get("image_fit") or "squeeze")
+        self._regions = None
+        used = set(self._table.image_row.tolist())
+        # Ids may hold anything, slashes too.
+        self.rows = {
+            quote(name, safe=""): row for name, row in self._table.image_index.items() if row in used
+        }
+        if model.get("image_encoder", "regions") != "regions":
+            return
+        max_regions = int(task.get("max_regions") or _DEFAULT_MAX_REGIONS)
+        self._regions = load_regions(folder, image_index=self._table.image_index, max_regions=max_regions)
+        if self._regions.dim != model.get("image_dim"):
+            raise CheckpointError(
+                f"{folder.region_features}: features must have {model.get('image_dim')} dims "
+                f"(model.image_dim of the checkpoint), got {self._regions.dim}; take features of the "
+                "training's extractor"
+            )
+        if empty := [row for row in self.rows.values() if self._regions.n_regions(row) == 0]:
+            expected, step = "picture must have a region in regions.tsv", "add one, or remove its pairs"
+            raise BadItemError([fault(self._table.image_place(row), expected, "none", step) for row in empty])
+
+    def size(self, name: str) -> int:
+        """Return the number of a picture's regions; 0 for raw pictures."""
+        return 0 if self._regions is None else self._regions.n_regions(self.rows[name])
+
+    def media(self, name: str) -> tuple[MediaLocation, ...]:
+        """Return the files that a picture's input comes from."""
+        if self._regions is None:
+            return (self._table.image_location(self.rows[name]),)
+        return MediaLocation(self._folder.regions), MediaLocation(self._folder.region_features)
+
+    def inputs(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Read pictures of one `size`."""
+        rows = [self.rows[name] for name in names]
+        if self._regions is None:
+            pictures = [
+                load_picture(
+                    self._table.image_location(row),
+                    place=self._table.image_place(row),
+                    image_size=self._image_size,
+                    fit=self._image_fit,
+                )
+                for row in rows
+            ]
+            return {"pictures": torch.from_numpy(np.stack(pictures))}
+        features = torch.from_numpy(np.stack([self._regions.features(row) for row in rows]))
+        boxes = torch.from_numpy(np.stack([self._regions.boxes(row) for row in rows]))
+        none = torch.zeros(features.shape[:2], dtype=torch.bool)
+        return {"features": features, "boxes": boxes, "padding_mask": none}
+
+
+def _parts(checkpoint: Checkpoint, source: FeatureSource, wanted: Collection[str] | None) -> list[str]:
+    offered = ["layers"]
+    if checkpoint.has_embeddings:
+        offered += ["speech", "images"] if source.has_images else ["speech"]
+    if unknown := sorted(set(wanted or ()) - set(offered)):
+        raise CheckpointError(
+            f"{checkpoint.path}: parts must be of {', '.join(offered)} for this model and source, got "
+            f"{', '.join(unknown)}; images need a manifest folder with pairs, and embeddings a model of this "
+            "plugin"
+        )
+    return [part for part in offered if wanted is None or part in wanted]
+
+
+def _layer_names(checkpoint: Checkpoint, layers: Collection[int] | None) -> tuple[str, ...]:
+    model: Any = checkpoint.model
+    n_layers = len(model.encoder.layers)
+    if unknown := sorted(set(layers or ()) - set(range(n_layers + 1))):
+        raise CheckpointError(f"{checkpoint.path}: layers must be from 0 to {n_layers}, got {unknown}")
+    return tuple(f"layer_{number}" for number in sorted(set(layers or range(n_layers + 1))))
+
+
+def _refuse_short(recordings: Mapping[str, Recording], extractor: ConvLayers) -> None:
+    faults = [
+        fault(
+            recording.place,
+            "utterance must be long enough for a frame",
+            f"{recording.n_samples} samples",
+            "remove it",
+        )
+        for recording in recordings.values()
+        if n_frames(recording.n_samples, extractor) < 1
+    ]
+    if faults:
+        raise BadItemError(faults)
+
+
+def _batches(
+    names: Sequence[str], recordings: Mapping[str, Recording], *, max_samples: int, mixed: bool
+) -> Iterator[list[str]]:
+    """Group names from long to short: up to ``max_samples`` with padding, of one length unless ``mixed``."""
+    batch: list[str] = []
+    for name in sorted(names, key=lambda name: (-recordings[name].n_samples, name)):
+        longest = recordings[batch[0] if batch else name].n_samples
+        is_full = (len(batch) + 1) * longest > max_samples
+        if batch and (is_full or not (mixed or recordings[name].n_samples == longest)):
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch
+
+
+def _autocast(device: str, *, enabled: bool) -> Any:
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if enabled else nullcontext()
+
+
+def _progress(total: int, initial: int, title: str, unit: str) -> Any:
+    # disable=None turns the bar off where stderr is no terminal.
+    return tqdm(
+        total=total, initial=initial, desc=title, unit=unit, file=sys.stderr, disable=None, leave=False
+    )

@@ -1,0 +1,168 @@
+"""Which regions of a picture go with which moments of a caption, found by leaving each out.
+
+Let s be a caption's embedding and s_t the one with moment t silenced, v the embedding of a picture and v_r
+the one without region r; of unit length where the run trained with the cosine. The heat of region and moment:
+
+    H[r, t] = (s - s_t) . (v - v_r) = S(s, v) - S(s_t, v) - S(s, v_r) + S(s_t, v_r)
+
+with the similarity S as in retrieval: what a region adds to the similarity, less what it still adds once the
+moment is silent. So it is the part that needs both. Positive: they match; negative: they speak against each
+other. Nothing is read off attention weights or gradients, so that it holds for every head and image encoder.
+
+A moment lasts `HOP_SECONDS`; what is silenced reaches further on both sides (`SILENCED_SECONDS` in all),
+since a shorter gap in a word is hardly missed. A region is left out as padding; the cell of a raw picture
+gets the picture's mean colour.
+
+Shapes: S samples, W moments, R regions, E embedding dims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.features.embeddings import EvaluationSplit
+from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
+from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
+
+CELLS_PER_SIDE = 7
+
+FloatArray = npt.NDArray[np.float32]
+
+_ROWS_PER_BATCH = 32
+_CACHED = 64
+
+
+class Occlusion:
+    """A model and the split that it is looked at with.
+
+    Args:
+        checkpoint: offers ``encode_speech`` and ``encode_image``.
+        split: opened with the checkpoint's settings.
+        device: where the model runs.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = "cpu") -> None:
+        self._model: Any = checkpoint.model.eval().to(device)
+        self._path = checkpoint.path
+        self._unit = checkpoint.similarity == "cosine"
+        task = section(checkpoint.config, "task")
+        self._is_cropped = task.get("image_input") == "pictures" and task.get("image_fit") == "crop"
+        self._split, self._device = split, device
+        self._captions = {name: number for number, name in enumerate(split.audio_ids)}
+        self._images = {
+            split.image_ids[image]: caption for caption, image in enumerate(split.caption_image.tolist())
+        }
+        # A caption is asked for with several pictures, and a picture with several captions.
+        self.speech = lru_cache(_CACHED)(self._speech)
+        self.image = lru_cache(_CACHED)(self._image)
+
+    @torch.inference_mode()
+    def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
+        """Compute the heat of a picture's regions over a caption.
+
+        Raises:
+            CheckpointError: an id that is not in the split, or numbers that are not finite.
+        """
+        moments, loudness = self.speech(audio_id)
+        regions, boxes = self.image(image_id)
+        values = (regions @ moments.T).float().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{self._path}: similarities of {audio_id} must be finite numbers, got NaN or infinity; the "
+                "run has probably diverged: look at its losses"
+            )
+        return HeatMap(values, boxes, loudness, self._is_cropped)
+
+    def _speech(self, audio_id: str) -> tuple[Tensor, FloatArray]:
+        """Return f64[W, E] what is missing from the embedding when a moment is silent, and the loudness."""
+        net_input = self._net_input(self._captions, audio_id)
+        source, padding = net_input["source"], net_input["padding_mask"]
+        n_samples = int((~padding).sum())
+        hop = round(HOP_SECONDS * SAMPLE_RATE)
+        reach = round((SILENCED_SECONDS - HOP_SECONDS) / 2 * SAMPLE_RATE)
+        variants = [source]
+        for start in range(0, n_samples, hop):
+            silenced = source.clone()
+            silenced[:, max(0, start - reach) : start + hop + reach] = 0.0
+            variants.append(silenced)
+        rows = torch.cat(variants)
+        found = [
+            self._model.encode_speech(part, padding.expand(len(part), -1).to(self._device)).double()
+            for part in rows.to(self._device).split(_ROWS_PER_BATCH)
+        ]
+        return self._missing(torch.cat(found)), _loudness(source[0, :n_samples])
+
+    def _image(self, image_id: str) -> tuple[Tensor, FloatArray]:
+        """Return f64[R, E] what is missing from the embedding when a region is, and f32[R, 4] the boxes."""
+        image = self._net_input(self._images, image_id)["image"]
+        variants, boxes = _without_cells(image) if "pictures" in image else _without_regions(image)
+        n_rows = len(boxes) + 1
+        found = [
+            self._model.encode_image(
+                {
+                    name: tensor[start : start + _ROWS_PER_BATCH].to(self._device)
+                    for name, tensor in variants.items()
+                }
+            ).double()
+            for start in range(0, n_rows, _ROWS_PER_BATCH)
+        ]
+        return self._missing(torch.cat(found)), boxes
+
+    def _missing(self, embeddings: Tensor) -> Tensor:
+        if self._unit:
+            embeddings = torch.nn.functional.normalize(embeddings, dim=1)
+        return embeddings[:1] - embeddings[1:]
+
+    def _net_input(self, numbers: Mapping[str, int], name: str) -> dict[str, Any]:
+        if name not in numbers:
+            raise CheckpointError(
+                f"{name}: must be in the split that was opened, is not; give the data that were evaluated"
+            )
+        dataset = self._split.dataset
+        return dict(dataset.collater([dataset[numbers[name]]])["net_input"])
+
+
+def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], FloatArray]:
+    """Repeat one picture, whole and then without each of its regions."""
+    boxes = image["boxes"][0]
+    n_rows = len(boxes) + 1
+    variants = {name: torch.cat(n_rows * [tensor]) for name, tensor in image.items()}
+    variants["padding_mask"][1:].fill_diagonal_(True)
+    return variants, boxes.numpy()
+
+
+def _without_cells(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], FloatArray]:
+    """Repeat one picture, whole and then with each cell of a grid in the picture's mean colour."""
+    pictures = image["pictures"]
+    height, width = pictures.shape[2:]
+    mean = pictures.mean(dim=(2, 3), keepdim=True)[0]
+    rows, columns = (
+        [round(size * number / CELLS_PER_SIDE) for number in range(CELLS_PER_SIDE + 1)]
+        for size in (height, width)
+    )
+    variants, boxes = [pictures], []
+    for upper, lower in pairwise(rows):
+        for left, right in pairwise(columns):
+            covered = pictures.clone()
+            covered[0, :, upper:lower, left:right] = mean
+            variants.append(covered)
+            boxes.append((left / width, upper / height, right / width, lower / height))
+    return {"pictures": torch.cat(variants)}, np.array(boxes, dtype=np.float32)
+
+
+def _loudness(source: Tensor) -> FloatArray:
+    n_frames = math.ceil(len(source) / FRAME_STRIDE)
+    padded = torch.nn.functional.pad(source, (0, n_frames * FRAME_STRIDE - len(source)))
+    level = padded.reshape(n_frames, FRAME_STRIDE).square().mean(dim=1).sqrt()
+    loudness: FloatArray = (level / level.max().clamp_min(1e-9)).numpy()
+    return loudness

@@ -1,0 +1,142 @@
+"""Recordings of an audio list, by the names that item files and alignments use.
+
+Shapes: S samples at 16 kHz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.data.waveform import load_waveform
+from fairseq_vgs.evaluation.metrics.abx import AbxItem
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import MediaLocation, resolve
+from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.tables import read_audio_list
+from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
+
+NAMES_TABLE = "utterances.tsv"
+_NAME_COLUMNS = ("audio_id", "file")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One utterance of an audio list.
+
+    Attributes:
+        audio_id: its id in the list.
+        location: where its bytes are.
+        n_samples: length according to the list.
+        place: list and line, for errors.
+    """
+
+    audio_id: str
+    location: MediaLocation
+    n_samples: int
+    place: str
+
+    def waveform(self) -> npt.NDArray[np.float32]:
+        """Read and check it: float32[S].
+
+        Raises:
+            BadItemError: unreadable, or not as listed.
+        """
+        return load_waveform(self.location, place=self.place, n_samples=self.n_samples)
+
+
+def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
+    """List the recordings of a split by name.
+
+    Names stand in ``utterances.tsv`` (columns ``audio_id`` and ``file``, others are not read); where there is
+    no such table a recording's name is that of its file without folders and ending, as in the corpora's item
+    files.
+
+    Args:
+        folder: with ``SPLIT.tsv``.
+        split: which list.
+
+    Raises:
+        ManifestError: a faulty table, two recordings of one name, or archive entries without names.
+    """
+    audio = read_audio_list(ManifestFolder(folder).audio_list(split))
+    table = Path(folder) / NAMES_TABLE
+    names = _read_names(table) if table.is_file() else None
+    recordings: dict[str, Recording] = {}
+    faults: list[Fault] = []
+    for line, row in enumerate(audio.rows, start=2):
+        place = f"{split}.tsv:{line}"
+        location = resolve(audio.root, row.audio_id)
+        if names is not None and row.audio_id in names:
+            name = names[row.audio_id]
+        elif names is not None or location.offset is not None:
+            faults.append(
+                fault(place, f"audio_id must have a name in {NAMES_TABLE}", row.audio_id, "add a line there")
+            )
+            continue
+        else:
+            name = PurePosixPath(row.audio_id).stem
+        if name in recordings:
+            other = recordings[name].place
+            faults.append(
+                fault(place, f"name must be that of one recording (also {other})", name, "rename one")
+            )
+        recordings[name] = Recording(row.audio_id, location, row.n_samples, place)
+    if faults:
+        raise ManifestError(faults)
+    return recordings
+
+
+def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> None:
+    """See that every item is inside a recording, to a frame (20 ms): labels are rounded.
+
+    Args:
+        items: as read from an item file, one per line after the header.
+        recordings: by name.
+        name: of the item file, for errors.
+
+    Raises:
+        ManifestError: every item that is not.
+    """
+    faults = []
+    for line, item in enumerate(items, start=2):
+        place = f"{name}:{line}"
+        if item.file not in recordings:
+            expected = f"file must be one of the {len(recordings)} recordings"
+            faults.append(fault(place, expected, item.file, "add it to the audio list, or remove the line"))
+        elif item.offset * SAMPLE_RATE > recordings[item.file].n_samples + FRAME_STRIDE:
+            seconds = recordings[item.file].n_samples / SAMPLE_RATE
+            expected = f"offset must be within the recording's {seconds:.3f} s"
+            step = "use the items of these recordings"
+            faults.append(fault(place, expected, str(item.offset), step))
+    if faults:
+        raise ManifestError(faults)
+
+
+def _read_names(path: Path) -> Mapping[str, str]:
+    lines, faults = read_lines(path)
+    header = (lines[0] or "").split("\t")
+    missing = [name for name in _NAME_COLUMNS if name not in header]
+    if missing:
+        raise ManifestError(
+            fault(f"{path.name}:1", f"header must name {' and '.join(missing)}", lines[0], "add the columns")
+        )
+    names: dict[str, str] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        fields = (line or "").split("\t")
+        if line is None:
+            continue
+        if len(fields) != len(header):
+            expected = f"line must have {len(header)} fields"
+            faults.append(fault(f"{path.name}:{number}", expected, line, "correct the line"))
+            continue
+        row = dict(zip(header, fields, strict=True))
+        names[row["audio_id"]] = row["file"]
+    if faults:
+        raise ManifestError(faults)
+    return names

@@ -1,0 +1,152 @@
+"""What features are extracted of: a split of a manifest folder, a folder of audio files, or single files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import soundfile
+
+from fairseq_vgs.features.recordings import NAMES_TABLE, Recording, open_recordings
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import MediaLocation, check_present, resolve
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.tables import read_audio_list
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Recordings by the names of their feature files, and where their pictures are.
+
+    Attributes:
+        recordings: by name, relative paths without ending.
+        paths: where they come from.
+        split: of a manifest folder; None for audio files.
+    """
+
+    recordings: dict[str, Recording]
+    paths: tuple[Path, ...]
+    split: str | None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are pairs with pictures."""
+        return self.split is not None and ManifestFolder(self.paths[0]).pairs(self.split).is_file()
+
+
+def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str | int]]:
+    """Return what tells whether media have changed: for each file its place, size and time of change.
+
+    Args:
+        media: name -> the files, or entries of archives, that it is made from.
+
+    Raises:
+        ManifestError: every file that is missing or no file.
+    """
+    found: dict[str, list[str | int]] = {}
+    faults: list[Fault] = []
+    for name, locations in media.items():
+        found[name] = []
+        for location in locations:
+            try:
+                check_present(location)
+            except ManifestError as error:
+                faults += error.faults
+                continue
+            status = location.path.stat()
+            place = replace(location, path=location.path.absolute())
+            found[name] += [str(place), status.st_size, status.st_mtime_ns]
+    if faults:
+        raise ManifestError(faults)
+    return found
+
+
+def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
+    """List what features are to be extracted of.
+
+    Names in a manifest folder are those of ``utterances.tsv`` where it stands; otherwise file names without
+    folders and ending, as in the corpora's item files, or, if two files share one or an archive holds them,
+    whole audio ids without ending (``:`` becomes ``_``). Names in a folder of audio files are relative paths
+    without ending; those of single files are their file names.
+
+    Args:
+        paths: one folder, or files.
+        split: which list of a manifest folder.
+
+    Raises:
+        ManifestError: a missing path, nothing to read, unreadable files, two recordings of one name, or a
+            name that leads out of the folder of features; every fault of a kind.
+    """
+    if len(paths) == 1 and paths[0].is_dir():
+        folder = paths[0]
+        splits = ManifestFolder(folder).splits()
+        if splits and split not in splits:
+            expected = f"split must be one of {', '.join(splits)}"
+            raise ManifestError(fault(str(folder), expected, split, "choose one with --split"))
+        if splits:
+            return FeatureSource(_checked(_manifest_recordings(folder, split)), (folder,), split)
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        if not files:
+            expected = f"folder must hold an audio list (SPLIT.tsv) or files {', '.join(AUDIO_SUFFIXES)}"
+            raise ManifestError(Fault(str(folder), f"{expected}, got neither; check the path"))
+        named = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files]
+    else:
+        if wrong := [path for path in paths if not path.is_file()]:
+            expected = "source must be one folder, or files"
+            raise ManifestError([fault(str(path), expected, "no file", "check the path") for path in wrong])
+        named = [(path.stem, path) for path in paths]
+    return FeatureSource(_checked(_file_recordings(named)), tuple(paths), None)
+
+
+def _manifest_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
+    if (folder / NAMES_TABLE).is_file():
+        return list(open_recordings(folder, split).items())
+    audio = read_audio_list(ManifestFolder(folder).audio_list(split))
+    recordings = [
+        Recording(row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, f"{split}.tsv:{line}")
+        for line, row in enumerate(audio.rows, start=2)
+    ]
+    stems = [PurePosixPath(row.audio_id).stem for row in recordings]
+    if len(set(stems)) == len(stems) and all(row.location.offset is None for row in recordings):
+        return list(zip(stems, recordings, strict=True))
+    return [(_whole_name(row), row) for row in recordings]
+
+
+def _whole_name(recording: Recording) -> str:
+    if recording.location.offset is not None:
+        return recording.audio_id.replace(":", "_")
+    return PurePosixPath(recording.audio_id).with_suffix("").as_posix()
+
+
+def _file_recordings(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Recording]]:
+    recordings, faults = [], []
+    for name, path in files:
+        try:
+            n_samples = int(soundfile.info(str(path)).frames)
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            faults.append(Fault(str(path), f"cannot be read as audio ({error}); check or remove the file"))
+            continue
+        recordings.append((name, Recording(str(path), MediaLocation(path, None, None), n_samples, str(path))))
+    if faults:
+        raise ManifestError(faults)
+    return recordings
+
+
+def _checked(recordings: Sequence[tuple[str, Recording]]) -> dict[str, Recording]:
+    found: dict[str, Recording] = {}
+    faults = []
+    for name, recording in recordings:
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            expected = "name of a recording must be a path below the folder of features"
+            faults.append(fault(recording.place, expected, name, "rename it"))
+        elif name in found:
+            expected = f"name must be that of one recording (also {found[name].place})"
+            faults.append(fault(recording.place, expected, name, "rename one"))
+        else:
+            found[name] = recording
+    if faults:
+        raise ManifestError(faults)
+    return found

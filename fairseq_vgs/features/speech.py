@@ -1,0 +1,191 @@
+"""All layers and the embedding of speech in one pass, the same whatever stands beside it in a batch.
+
+Padding has no influence: it is left out of a group norm's statistics, and is zero for the positional
+convolution and masked for attention, as in fairseq. Rounding remains, as in any batch.
+
+Shapes: B utterances, S samples at 16 kHz, T frames, C channels of the extractor, D dims of the transformer,
+E embedding dims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
+
+
+@dataclass(frozen=True)
+class SpeechFeatures:
+    """What a model makes of one utterance, f32 on the CPU.
+
+    Attributes:
+        layers: ``layer_0`` ... ``layer_L``, each [T, D]: ``layer_0`` is what enters the first layer (after
+            the positional convolution), the others are the layers' outputs. The CLS vector is in none.
+        embedding: [E]; None if the model has no speech head.
+    """
+
+    layers: dict[str, Tensor]
+    embedding: Tensor | None
+
+
+def can_pad(model: nn.Module) -> bool:
+    """Whether utterances of different lengths may share a batch without influence on each other.
+
+    Not where several positional convolutions with norms between them fill the padding, where the number of
+    frames is cut to a multiple, or where padding is data by design (``padding=fast_vgs``).
+    """
+    cfg: Any = model.cfg
+    return (
+        getattr(cfg, "pos_conv_depth", 1) == 1
+        and getattr(cfg, "crop_seq_to_multiple", 1) == 1
+        and str(getattr(cfg, "padding", "exact")) != "fast_vgs"
+        and str(getattr(cfg, "layer_type", "transformer")) == "transformer"
+    )
+
+
+def speech_features(
+    model: nn.Module, sources: Sequence[Tensor], *, bf16: bool = False
+) -> list[SpeechFeatures]:
+    """Encode utterances whole and without masks, all layers in one pass.
+
+    Args:
+        model: wav2vec 2.0 or the plugin's, in evaluation mode.
+        sources: B times f[S], normalised as the model expects, each long enough for a frame, on the model's
+            device. Those of one length are computed by the model as it is.
+        bf16: run the model in bf16 autocast.
+
+    Returns:
+        B features.
+
+    Raises:
+        ValueError: lengths differ, and the model would mix padding into its results (`can_pad`), or it is a
+            model of text.
+    """
+    if getattr(model, "feature_extractor", None) is None:
+        raise ValueError(
+            "model.caption_encoder: expected speech, whose layers can be measured, got text; use fairseq-vgs "
+            "evaluate retrieval"
+        )
+    lengths = [len(source) for source in sources]
+    is_padded = len(set(lengths)) > 1
+    if is_padded and not can_pad(model):
+        raise ValueError(
+            f"sources: must be of one length for this model (can_pad), got {sorted(set(lengths))}"
+        )
+    wav2vec: Any = model
+    source, padding_mask = _padded(sources, lengths)
+    layers = parse_conv_layers(str(wav2vec.cfg.conv_feature_layers))
+    inputs: list[Tensor] = []
+    shared: list[tuple[Tensor, Tensor | None]] = []
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(_autocast(source.device, enabled=bf16))
+        if is_padded:
+            stack.enter_context(_norms_of_valid_frames(wav2vec, lengths, layers))
+        stack.enter_context(_hooks(wav2vec, inputs, shared))
+        output = wav2vec.extract_features(source, padding_mask if is_padded else None, mask=False)
+        outputs = [result[0] for result in output["layer_results"]]
+        total = outputs[0].size(0)
+        # The encoder's input still has the CLS vector in front, and fairseq's padding to a multiple behind.
+        n_before = int(getattr(wav2vec.encoder, "cls_embedding", None) is not None)
+        stacked = [inputs[0][n_before : n_before + total], *outputs]
+        embeddings = None
+        if shared:
+            frames, cls = shared[0]
+            embeddings = wav2vec.speech_head(frames, cls=cls, padding_mask=output["padding_mask"])
+    # cut before the batch leaves the device: padding is no result
+    return [
+        SpeechFeatures(
+            {
+                f"layer_{number}": layer[: min(total, n_frames(length, layers)), row].float().cpu()
+                for number, layer in enumerate(stacked)
+            },
+            None if embeddings is None else embeddings[row].float().cpu(),
+        )
+        for row, length in enumerate(lengths)
+    ]
+
+
+def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) -> Tensor:
+    """Embed a padded batch, each utterance as if it were alone where the model allows it (`can_pad`).
+
+    The layers above the speech head's are not computed; `speech_features` gives the same embeddings.
+
+    Args:
+        model: the plugin's, in evaluation mode.
+        source: f[B, S].
+        padding_mask: bool[B, S], true where a sample is padding.
+
+    Returns:
+        f[B, E].
+    """
+    encoder: Any = model
+    with ExitStack() as stack:
+        has_extractor = encoder.feature_extractor is not None  # text has none
+        if has_extractor and bool(padding_mask.any()) and can_pad(model):
+            layers = parse_conv_layers(str(encoder.cfg.conv_feature_layers))
+            lengths = (~padding_mask).sum(dim=1).tolist()
+            stack.enter_context(_norms_of_valid_frames(encoder, lengths, layers))
+        embeddings: Tensor = encoder.encode_speech(source, padding_mask)
+    return embeddings
+
+
+def _padded(sources: Sequence[Tensor], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Stack utterances: f[B, S] and, true where a sample is padding, bool[B, S]."""
+    source = nn.utils.rnn.pad_sequence(list(sources), batch_first=True)
+    ends = torch.tensor(lengths, device=source.device).unsqueeze(1)
+    return source, torch.arange(source.size(1), device=source.device) >= ends
+
+
+@contextmanager
+def _hooks(model: Any, inputs: list[Tensor], shared: list[tuple[Tensor, Tensor | None]]) -> Iterator[None]:
+    """Keep what enters the first layer, f[T, B, D], and what the speech head reads."""
+    hooks = [
+        model.encoder.layers[0].register_forward_pre_hook(
+            lambda _module, arguments: inputs.append(arguments[0])
+        )
+    ]
+    if getattr(model, "speech_head", None) is not None:
+        hooks.append(
+            model.encoder.register_forward_hook(
+                lambda encoder, _arguments, _output: shared.append(encoder.take_shared())
+            )
+        )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _norms_of_valid_frames(model: Any, lengths: Sequence[int], layers: ConvLayers) -> Iterator[None]:
+    """Let group norms over time take their statistics from the frames of the utterances alone.
+
+    Models of ``padding=exact`` do so by themselves.
+    """
+    found: list[tuple[Any, type]] = []
+    if not getattr(model, "exact_padding", False):
+        for number, block in enumerate(model.feature_extractor.conv_layers, start=1):
+            for norm in block:
+                if isinstance(norm, nn.GroupNorm):
+                    found.append((norm, type(norm)))
+                    norm.__class__ = ValidFramesGroupNorm
+                    norm.n_valid = n_frames(torch.tensor(lengths), layers[:number])
+    try:
+        yield
+    finally:
+        for norm, its_class in found:
+            norm.n_valid = None
+            norm.__class__ = its_class
+
+
+def _autocast(device: torch.device, *, enabled: bool) -> Any:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()

@@ -1,0 +1,173 @@
+"""A folder of features that can be interrupted and continued, in the layout that fastabx reads.
+
+``npy``: ``LAYER/NAME.npy``, ``speech_embedding/NAME.npy``, ``image_embedding/ID.npy``.
+``safetensors``: ``speech/NAME.safetensors`` with all layers and the embedding of an utterance, and
+``images/ID.safetensors``; frame rate and layer names stand in each file's own metadata too.
+Beside them ``metadata.json``, and ``sources.json``: which files each utterance and image was made from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation.results import versions, write_array
+from fairseq_vgs.files.atomic import atomic_write
+
+FORMATS = ("npy", "safetensors")
+METADATA_NAME = "metadata.json"
+SOURCES_NAME = "sources.json"
+SCHEMA_VERSION = 1
+
+Kind = Literal["speech", "images"]
+Origin = list[str | int]
+"""What tells one state of an utterance's or image's files from another; plain data."""
+
+
+class FeatureStoreError(ValueError):
+    """A folder of features cannot be written or continued."""
+
+
+class FeatureStore:
+    """Writes features file by file; what is there is complete, since files appear by renaming.
+
+    Args:
+        folder: new, empty, or one that was begun with the same ``settings``.
+        file_format: one of `FORMATS`.
+        settings: plain data on which the numbers depend; a begun folder must have equal ones.
+        description: further plain data for ``metadata.json``, and, as text, for safetensors files.
+
+    Raises:
+        FeatureStoreError: the folder holds something else, or a package is missing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        file_format: str,
+        *,
+        settings: Mapping[str, Any],
+        description: Mapping[str, Any],
+    ) -> None:
+        if file_format not in FORMATS:
+            raise FeatureStoreError(f"format: must be one of {', '.join(FORMATS)}, got {file_format!r}")
+        if file_format == "safetensors":
+            _import_safetensors()
+        self.folder = folder
+        self.file_format = file_format
+        self._content = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "features",
+            "settings": {**settings, "format": file_format},
+            **description,
+        }
+        self._text_metadata = {
+            key: value if isinstance(value, str) else json.dumps(value) for key, value in description.items()
+        }
+        self._check_folder()
+
+    def has(self, kind: Kind, name: str, keys: Collection[str]) -> bool:
+        """Whether the arrays ``keys`` of an utterance or image are there."""
+        return all(path.is_file() for path in self._paths(kind, name, keys).values())
+
+    def write(self, kind: Kind, name: str, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Write the arrays of an utterance or image; files that are there are kept."""
+        paths = self._paths(kind, name, arrays)
+        if self.file_format == "npy":
+            for key, path in paths.items():
+                if not path.is_file():
+                    write_array(path, arrays[key])
+            return
+        data = _import_safetensors().save(
+            {key: np.ascontiguousarray(array) for key, array in arrays.items()}, metadata=self._text_metadata
+        )
+        with atomic_write(next(iter(paths.values())), mode="wb") as file:
+            file.write(data)
+
+    def begin(self, kind: Kind, origins: Mapping[str, Origin], keys: Collection[str]) -> int:
+        """Write ``metadata.json`` of features that are not complete, and remove those made from other files.
+
+        Args:
+            kind: of what is to be written.
+            origins: of each utterance or image that is to be written.
+            keys: the arrays of each.
+
+        Returns:
+            How many had features that were made from other files, or nobody knows from which.
+        """
+        self._write_metadata({"complete": False})
+        before = self._read_origins()
+        n_removed = 0
+        for name, origin in origins.items():
+            if before.get(kind, {}).get(name) != origin:
+                found = [path for path in {*self._paths(kind, name, keys).values()} if path.is_file()]
+                n_removed += bool(found)
+                for path in found:
+                    path.unlink()
+        # After the removal, so that an interrupted one is repeated.
+        content = {**before, kind: {**before.get(kind, {}), **origins}}
+        with atomic_write(self.folder / SOURCES_NAME, force=True) as file:
+            json.dump(content, file, ensure_ascii=False)
+        return n_removed
+
+    def finish(self, counts: Mapping[str, int]) -> None:
+        """Write ``metadata.json`` of complete features."""
+        self._write_metadata({"complete": True, **counts})
+
+    def _read_origins(self) -> dict[str, dict[str, Origin]]:
+        path = self.folder / SOURCES_NAME
+        try:
+            found: dict[str, dict[str, Origin]] = json.loads(path.read_text(encoding="utf-8"))
+            return {kind: dict(origins) for kind, origins in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise FeatureStoreError(
+                f"{path}: must say what features were made from, got {error!r}; remove it to make all anew"
+            ) from error
+
+    def _paths(self, kind: Kind, name: str, keys: Collection[str]) -> dict[str, Path]:
+        # Names may hold dots, so that endings are appended, never exchanged.
+        if self.file_format == "npy":
+            return {key: self.folder / key / f"{name}.npy" for key in keys}
+        return dict.fromkeys(keys, self.folder / kind / f"{name}.safetensors")
+
+    def _write_metadata(self, state: Mapping[str, Any]) -> None:
+        text = json.dumps({**self._content, **state, "versions": versions()}, indent=2, ensure_ascii=False)
+        with atomic_write(self.folder / METADATA_NAME, force=True) as file:
+            file.write(text + "\n")
+
+    def _check_folder(self) -> None:
+        path = self.folder / METADATA_NAME
+        step = "choose another folder, or remove it"
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        except FileNotFoundError:
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise FeatureStoreError(
+                    f"{self.folder}: must be a new or empty folder, or one with {METADATA_NAME}; {step}"
+                ) from None
+            return
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise FeatureStoreError(f"{path}: must describe features, got {error!r}; {step}") from error
+        now = json.loads(json.dumps(self._content["settings"]))
+        if before != now:
+            keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+            differences = ", ".join(f"{key} {before.get(key)!r} instead of {now.get(key)!r}" for key in keys)
+            raise FeatureStoreError(f"{self.folder}: holds features made otherwise ({differences}); {step}")
+
+
+def _import_safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except (ImportError, OSError, RuntimeError) as error:
+        raise FeatureStoreError(
+            f"format: safetensors needs the package safetensors, got {error}; install it with "
+            "pip install 'fairseq_vgs[interop]', or choose npy"
+        ) from error
+    return safetensors.numpy

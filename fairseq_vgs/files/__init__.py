@@ -1,0 +1,1 @@
+"""Files: atomic writes, faults, archives, tables, resumable work, parallel work; the ground floor."""

@@ -1,0 +1,148 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+from fairseq_vgs.files.faults import Fault, ManifestError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@overload
+def atomic_write(
+    path: Path, *, force: bool = ..., mode: Literal["w"] = ..., partial: bool = ...
+) -> AbstractContextManager[TextIO]: ...
+@overload
+def atomic_write(
+    path: Path, *, force: bool = ..., mode: Literal["wb"], partial: bool = ...
+) -> AbstractContextManager[BinaryIO]: ...
+
+
+def atomic_write(
+    path: Path, *, force: bool = False, mode: Literal["w", "wb"] = "w", partial: bool = False
+) -> AbstractContextManager[TextIO] | AbstractContextManager[BinaryIO]:
+    """Open a file for writing that appears under its name only when it is complete.
+
+    The content goes to a hidden file beside ``path``, is flushed to disk and renamed when the block ends.
+    If the block raises, that file is removed and an older ``path`` stays as it was. Missing parent folders
+    are created.
+
+    Args:
+        path: Where the finished file goes.
+        force: Replace an existing file.
+        mode: ``"w"`` for UTF-8 text with Unix line ends, ``"wb"`` for bytes.
+        partial: For large files: the hidden one is ``partial_path(path)``. What a killed run leaves is then
+            overwritten by the next one, not left for ever; two runs cannot write at once.
+
+    Raises:
+        FileExistsError: ``path`` exists and ``force`` is off; checked before writing, and again at the end.
+        ManifestError: Another run writes the same partial file.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
+    return _atomic_write(Path(path), force=force, mode=mode, partial=partial)
+
+
+def partial_path(path: Path) -> Path:
+    """Return where ``atomic_write`` with ``partial`` writes a file until it is complete."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
+    """Lock an open file until it is closed.
+
+    Args:
+        file: The file.
+        path: Its name.
+        place: What two runs must not write at once, for the message.
+        doing: What a run does to it.
+
+    Raises:
+        ManifestError: Another run has locked the file, or has finished and given it another name.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except BlockingIOError:
+        is_ours = False
+    except OSError:
+        # Some network file systems have no locks; two runs at once are then the user's care.
+        is_ours = True
+    if not is_ours:
+        raise ManifestError(Fault(str(place), f"another run is {doing}; wait for it, or stop it"))
+
+
+@contextmanager
+def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Iterator[Any]:
+    _refuse_existing(path, force=force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not derived from the target's name: that may already be as long as the file system allows.
+    temporary = partial_path(path) if partial else path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with _open_partial(temporary, mode, path) if partial else _open_new(temporary, mode) as file:
+            try:
+                yield file
+                if not file.closed:
+                    file.flush()
+                    os.fsync(file.fileno())
+                _refuse_existing(path, force=force)
+                # While the file is open, hence locked if it is partial.
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        if error.errno in FULL_DISK and error.filename is None:
+            error.filename = str(path)
+        raise
+    _sync_folder(path.parent)
+
+
+def _open_partial(temporary: Path, mode: str, path: Path) -> IO[Any]:
+    # Neither created anew, which would take it from another run, nor emptied before it is locked.
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    file: IO[Any] = os.fdopen(descriptor, mode, **text)  # type: ignore[call-overload]
+    try:
+        lock(file, temporary, place=path, doing="writing this file")
+        file.truncate(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _open_new(path: Path, mode: str) -> IO[Any]:
+    # "x" refuses an existing file and, unlike tempfile, gives the permissions that the user's umask asks for.
+    if mode == "wb":
+        return path.open("xb")
+    return path.open("x", encoding="utf-8", newline="\n")
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
+    if not force and os.path.lexists(path):
+        raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename is on disk only once the folder is; that some file systems cannot sync folders is no failure.
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,211 @@
+"""The kinds of columns in a manifest table: how each is read, checked and written.
+
+Parsers raise ``ValueError`` whose message is the expectation, such as ``must be a positive integer``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairseq_vgs.files.location import split_entry
+
+# Plain digits only: int() would also take '1_000', ' 7' and digits of other scripts, as few readers do.
+_MAX_DIGITS = 18
+_DIGITS = re.compile(rf"[0-9]{{1,{_MAX_DIGITS}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name in the header, and text to value and back."""
+
+    name: str
+    parse: Callable[[str], Any]
+    render: Callable[[Any], str]
+
+
+def identifier(name: str) -> Column:
+    """Return a column of non-empty text."""
+    return Column(name, _parse_identifier, _render_text)
+
+
+def optional(name: str) -> Column:
+    """Return a column of text that may be empty, without blanks around it."""
+    return Column(name, _parse_trimmed, _render_text)
+
+
+def free_text(name: str) -> Column:
+    """Return a column of any text without tabs and line ends."""
+    return Column(name, str, _render_text)
+
+
+def media_path(name: str) -> Column:
+    """Return a column of paths below a root, files or archive entries."""
+    return Column(name, _parse_media_path, _render_text)
+
+
+def optional_media_path(name: str) -> Column:
+    """Return a column of paths as ``media_path``, or empty where there is no medium."""
+    return Column(name, _parse_optional_media_path, _render_text)
+
+
+def positive_integer(name: str) -> Column:
+    """Return a column of integers from 1 on."""
+    return Column(name, _parse_positive_integer, _render_integer)
+
+
+def row_number(name: str) -> Column:
+    """Return a column of integers from 0 on."""
+    return Column(name, _parse_row_number, _render_integer)
+
+
+def share(name: str) -> Column:
+    """Return a column of numbers from 0 to 1."""
+    return Column(name, _parse_share, _render_number)
+
+
+def parse_all(column: Column, texts: tuple[str, ...]) -> Sequence[Any]:
+    """Read the values of a column in many rows: those that ``column.parse`` gives, sooner where it can.
+
+    Raises:
+        ValueError: As ``column.parse`` for one of them.
+    """
+    values = _ALL_PLAIN.get(column.parse, _none)(texts)
+    return [column.parse(text) for text in texts] if values is None else values
+
+
+def _parse_trimmed(text: str) -> str:
+    # fairseq strips the lines it reads, so that blanks at the ends would make another path of it there.
+    if text != text.strip():
+        raise ValueError("must not begin or end with blanks")
+    return text
+
+
+def _parse_identifier(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return _parse_trimmed(text)
+
+
+def _parse_media_path(text: str) -> str:
+    split_entry(_parse_identifier(text))
+    return text
+
+
+def _parse_optional_media_path(text: str) -> str:
+    return _parse_media_path(text) if text else text
+
+
+def _parse_positive_integer(text: str) -> int:
+    if _DIGITS.fullmatch(text) is None or int(text) == 0:
+        raise ValueError("must be a positive integer")
+    return int(text)
+
+
+def _parse_row_number(text: str) -> int:
+    if _DIGITS.fullmatch(text) is None:
+        raise ValueError("must be a row number, an integer from 0 on")
+    return int(text)
+
+
+def _parse_share(text: str) -> float:
+    try:
+        value = float(text) if text.isascii() and "_" not in text and text == text.strip() else math.nan
+    except ValueError:
+        value = math.nan
+    # The comparison is also what refuses nan.
+    if not 0.0 <= value <= 1.0:
+        raise ValueError("must be a number in [0, 1]")
+    return value
+
+
+# Each of these returns the values where all texts are plain, else None.
+
+
+def _none(texts: tuple[str, ...]) -> None:  # noqa: ARG001 - as the others
+    return None
+
+
+def _all_trimmed(texts: tuple[str, ...]) -> Sequence[str] | None:
+    return texts if tuple(map(str.strip, texts)) == texts else None
+
+
+def _all_identifiers(texts: tuple[str, ...]) -> Sequence[str] | None:
+    return _all_trimmed(texts) if all(texts) else None
+
+
+def _all_plain_paths(texts: tuple[str, ...]) -> Sequence[str] | None:
+    """Archive entries, which have colons, are not plain; nor is what may be absolute or climb."""
+    joined = "\n" + "\n".join(texts)
+    odd = any(mark in joined for mark in (":", "..", "\n/", "\0"))
+    lower = joined.lower()
+    return None if odd or ".zip" in lower or ".tar" in lower else _all_identifiers(texts)
+
+
+def _all_row_numbers(texts: tuple[str, ...]) -> Sequence[int] | None:
+    joined = "".join(texts)
+    if not (joined.isascii() and joined.isdigit() and all(texts) and max(map(len, texts)) <= _MAX_DIGITS):
+        return None
+    return list(map(int, texts))
+
+
+def _all_positive_integers(texts: tuple[str, ...]) -> Sequence[int] | None:
+    values = _all_row_numbers(texts)
+    return values if values is not None and min(values) > 0 else None
+
+
+def _all_shares(texts: tuple[str, ...]) -> Sequence[float] | None:
+    joined = "".join(texts)
+    # Blanks of ASCII are the space and some that cannot be printed; an n is in nan, which has no order.
+    if not (joined.isascii() and joined.isprintable()) or any(mark in joined for mark in " _nN"):
+        return None
+    try:
+        values = list(map(float, texts))
+    except ValueError:
+        return None
+    return values if min(values) >= 0.0 and max(values) <= 1.0 else None
+
+
+_ALL_PLAIN: dict[Callable[[str], Any], Callable[[tuple[str, ...]], Sequence[Any] | None]] = {
+    str: lambda texts: texts,
+    _parse_trimmed: _all_trimmed,
+    _parse_identifier: _all_identifiers,
+    _parse_media_path: _all_plain_paths,
+    _parse_optional_media_path: _all_plain_paths,
+    _parse_positive_integer: _all_positive_integers,
+    _parse_row_number: _all_row_numbers,
+    _parse_share: _all_shares,
+}
+
+
+def _render_text(value: Any) -> str:
+    # ValueError like every other refusal of a column, so that callers gather them all.
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    # What the formats cannot hold: there is no quoting in them.
+    if any(c in value for c in "\t\n\r\0"):
+        raise ValueError("must not contain tabs, line ends or NUL")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be text that UTF-8 can hold") from None
+    return value
+
+
+def _render_integer(value: Any) -> str:
+    try:
+        return str(operator.index(value))
+    except TypeError:
+        raise ValueError("must be an integer") from None
+
+
+def _render_number(value: Any) -> str:
+    try:
+        # repr is the shortest text that reads back as the same number; float() first, for numpy's own repr.
+        return repr(float(value))
+    except (TypeError, ValueError):
+        raise ValueError("must be a number") from None

@@ -1,0 +1,78 @@
+"""Faults: what is wrong with a data folder, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Long enough for any id worth reading, short enough for a binary blob in a table to stay readable.
+MAX_SHOWN = 160
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault and where it is.
+
+    Attributes:
+        place: File and line (``train.pairs.tsv:17``), or what else a reader can find.
+        message: Expectation, value found and next step.
+    """
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return ``place: message`` on one line, whatever characters ids and file names hold."""
+        return _one_line(f"{self.place}: {self.message}")
+
+
+class ManifestError(ValueError):
+    """Faulty data; carries every fault found, not only the first.
+
+    Args:
+        faults: The faults, or a single one.
+    """
+
+    faults: tuple[Fault, ...]
+
+    def __init__(self, faults: Fault | Iterable[Fault]) -> None:
+        self.faults = (faults,) if isinstance(faults, Fault) else tuple(faults)
+        if not all(isinstance(item, Fault) for item in self.faults):
+            raise TypeError(
+                "ManifestError takes Fault objects; build them with fairseq_vgs.files.faults.fault"
+            )
+        # The faults, not their text, are the exception's argument: so it can travel between processes.
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        """Return one line per fault."""
+        return "\n".join(str(item) for item in self.faults)
+
+
+def fault(place: str, expected: str, got: object, next_step: str) -> Fault:
+    """Build a fault in the package's one wording: ``place: expectation, got value; next step``.
+
+    Args:
+        place: File and line.
+        expected: The expectation, a clause such as ``n_samples must be a positive integer``.
+        got: The value found; shown by its ``repr``, shortened.
+        next_step: What the reader can do about it.
+    """
+    return Fault(place, f"{expected}, got {shown(got)}; {next_step}")
+
+
+def shown(value: object) -> str:
+    """Return the ``repr`` of a value, shortened in the middle to ``MAX_SHOWN`` characters."""
+    text = repr(value)
+    if len(text) <= MAX_SHOWN:
+        return text
+    half = MAX_SHOWN // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )

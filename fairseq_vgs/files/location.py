@@ -1,0 +1,150 @@
+"""Where a medium's bytes are: a file, or a slice of an archive, always below a root.
+
+An entry is ``folder/clip.flac`` or ``speech.zip:OFFSET:LENGTH`` (a stored, not compressed, zip) or
+``pictures.tar:OFFSET:LENGTH``: the bytes are taken from the archive by position, without reading its index.
+Entries that are absolute or contain ``..`` are refused; symbolic links below the root are followed, since
+corpora are often linked into place.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+
+ARCHIVE_SUFFIXES = (".zip", ".tar")
+_SLICE = re.compile(r"(.+?):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
+_ARCHIVE_PART = re.compile(r"\.(?:zip|tar)(?=:|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLocation:
+    """A whole file (offset and length are None) or ``length`` bytes of an archive from ``offset`` on."""
+
+    path: Path
+    offset: int | None = None
+    length: int | None = None
+
+    def __str__(self) -> str:
+        """Return the path, with ``:OFFSET:LENGTH`` for an archive entry."""
+        return str(self.path) if self.offset is None else f"{self.path}:{self.offset}:{self.length}"
+
+
+def split_entry(entry: str) -> tuple[str, int | None, int | None]:
+    """Split an entry into path, offset and length, without touching the disk.
+
+    Raises:
+        ValueError: The entry is empty, absolute, climbs with ``..``, or is a malformed archive entry. The
+            message is the expectation, a clause to continue with "got ...".
+    """
+    path, offset, length = entry, None, None
+    match = _SLICE.fullmatch(entry) if ":" in entry else None
+    if match:
+        path, offset, length = match[1], int(match[2]), int(match[3])
+        if not path.lower().endswith(ARCHIVE_SUFFIXES):
+            raise ValueError("must name a .zip or .tar before :OFFSET:LENGTH")
+        if length == 0:
+            raise ValueError("must have a LENGTH of at least 1 byte")
+    elif _ARCHIVE_PART.search(entry):
+        raise ValueError("must be ARCHIVE:OFFSET:LENGTH with whole numbers where it names a .zip or .tar")
+    if not path or "\0" in path:
+        raise ValueError("must be a path")
+    if path.startswith("/"):
+        raise ValueError("must be relative to the root, not absolute")
+    if ".." in path and ".." in path.split("/"):
+        raise ValueError("must stay below the root, without '..'")
+    return path, offset, length
+
+
+def resolve(root: Path, entry: str) -> MediaLocation:
+    """Return where an entry's bytes are; the file need not exist.
+
+    Raises:
+        ManifestError: The entry is malformed or leaves the root.
+    """
+    try:
+        path, offset, length = split_entry(entry)
+    except ValueError as error:
+        raise ManifestError(fault("media path", f"entry {error}", entry, "correct the entry")) from error
+    return MediaLocation(Path(root) / path, offset, length)
+
+
+def check_present(location: MediaLocation) -> None:
+    """See that a medium is there without reading it: a regular file, and long enough for an archive's entry.
+
+    Raises:
+        ManifestError: The file is missing, unreadable, not regular, or the archive ends before the entry.
+    """
+    try:
+        status = location.path.stat()
+    except OSError as error:
+        raise ManifestError(_unreadable(location, error)) from error
+    _check_status(location, status)
+
+
+def read_bytes(location: MediaLocation) -> bytes:
+    """Return all bytes of a medium.
+
+    Raises:
+        ManifestError: As ``check_present``.
+    """
+    # Few calls, since data workers spend time here that decoders of plain files do not. Opened the usual way,
+    # a named pipe would wait for a writer for ever.
+    try:
+        descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise ManifestError(_unreadable(location, error)) from error
+    try:
+        status = os.fstat(descriptor)
+        _check_status(location, status)
+        offset, length = location.offset or 0, location.length or status.st_size
+        data = os.pread(descriptor, length, offset)
+        # a read ends after 2 GB
+        while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
+            data += more
+    except OSError as error:
+        raise ManifestError(_unreadable(location, error)) from error
+    finally:
+        os.close(descriptor)
+    if location.offset is not None and len(data) != length:
+        raise ManifestError(_truncated(location, offset + len(data)))
+    return data
+
+
+def open_media(location: MediaLocation) -> BinaryIO:
+    """Return a seekable binary file of a medium's bytes, for decoders; the caller closes it.
+
+    Raises:
+        ManifestError: As ``check_present``.
+    """
+    return io.BytesIO(read_bytes(location))
+
+
+def _check_status(location: MediaLocation, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ManifestError(Fault(str(location.path), "is not a regular file; check the path"))
+    # Seen before reading, so that an absurd length asks for no memory.
+    if location.offset is not None and location.offset + (location.length or 0) > status.st_size:
+        raise ManifestError(_truncated(location, status.st_size))
+
+
+def _unreadable(location: MediaLocation, error: OSError) -> Fault:
+    what = f"cannot be read ({error.strerror or type(error).__name__}); check the file"
+    if isinstance(error, FileNotFoundError):
+        what = "file is missing; check the root and the path"
+    return Fault(str(location.path), what)
+
+
+def _truncated(location: MediaLocation, size: int) -> Fault:
+    end = (location.offset or 0) + (location.length or 0)
+    step = "copy or build the archive again"
+    return Fault(
+        str(location.path),
+        f"archive must hold bytes {location.offset} to {end}, but ends after {size}; {step}",
+    )

@@ -1,0 +1,288 @@
+"""Reading and writing tab-separated tables whose every fault has a line number.
+
+Lines end with LF; CRLF is read as well. Nothing is quoted: a field is whatever stands between two tabs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from fairseq_vgs.files.columns import Column
+from fairseq_vgs.files.faults import Fault, ManifestError, fault, shown
+
+Row = TypeVar("Row")
+Row_co = TypeVar("Row_co", covariant=True)
+NOT_SPLITS = frozenset({"images", "regions"})
+CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
+
+
+@dataclass(frozen=True)
+class TableFormat(Generic[Row]):
+    """What one kind of table holds.
+
+    Attributes:
+        columns: The columns in the order they are written; also the fields of ``make``.
+        make: Builds a row from the columns' values.
+        unique: Names of the columns that no two rows may share together, and what the reader calls them.
+        check: Raises ``ValueError`` (expectation, found value) for rows whose columns are fine but disagree.
+        noun: What the rows are, for messages.
+    """
+
+    columns: tuple[Column, ...]
+    make: Callable[..., Row]
+    unique: tuple[str, ...]
+    noun: str
+    check: Callable[[Row], None] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Table(Generic[Row_co]):
+    """A table as far as it could be read.
+
+    Attributes:
+        name: The file's name.
+        rows: The good rows.
+        lines: The line number of each good row.
+        faults: What is wrong with the others.
+        root: The folder that paths start from, for tables that have one.
+        usable: False where the file or its header is so wrong that its rows cannot be known.
+        doubtful: First fields of faulty lines, for not reporting them as unknown a second time.
+    """
+
+    name: str
+    rows: tuple[Row_co, ...] = ()
+    lines: tuple[int, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    root: Path | None = None
+    usable: bool = True
+    doubtful: frozenset[str] = frozenset()
+
+
+def _other_splits(path: Path) -> str:
+    """Say which splits a folder has, as part of a fault's next step: the name may be misspelt."""
+    if path.suffixes != [".tsv"] or path.stem in NOT_SPLITS:
+        return ""
+    lists = {other.stem for other in path.parent.glob("*.tsv") if other.suffixes == [".tsv"]} - NOT_SPLITS
+    near = difflib.get_close_matches(path.stem, lists, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"{meant}splits there are {', '.join(sorted(lists))}: name one of them, or " if lists else ""
+
+
+def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
+    """Return a file's lines without their ends; None for those that are not text.
+
+    Raises:
+        ManifestError: The file cannot be read or is empty.
+    """
+    if not path.is_file():
+        what = "is not a regular file" if path.exists() else "file is missing"
+        step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
+        raise ManifestError(Fault(str(path), f"{what}; {step}"))
+    try:
+        raw_lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ManifestError(Fault(str(path), f"cannot be read ({error.strerror}); check the file")) from error
+    if raw_lines[-1] == b"":
+        raw_lines.pop()
+    if not raw_lines:
+        raise ManifestError(Fault(path.name, "file is empty; rerun fairseq-vgs prepare"))
+    lines: list[str | None] = []
+    faults = []
+    for number, raw in enumerate(raw_lines, start=1):
+        try:
+            line = raw.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            expected = f"line must be UTF-8 text (it is not at byte {error.start + 1})"
+            faults.append(fault(f"{path.name}:{number}", expected, raw, "save the file as UTF-8"))
+            lines.append(None)
+            continue
+        lines.append(line)
+    if lines[0] is not None and lines[0].startswith("\ufeff"):
+        faults.append(
+            Fault(f"{path.name}:1", "must not begin with a byte order mark; save as UTF-8 without one")
+        )
+        lines[0] = lines[0][1:]
+    return lines, faults
+
+
+def parse_header(line: str, table: TableFormat[Any], *, place: str) -> tuple[list[int], list[Fault]]:
+    """Return the position of each of the format's columns in a header line, and the header's faults."""
+    names = line.split("\t")
+    listed = ", ".join(table.names)
+    faults = []
+    missing = [name for name in table.names if name not in names]
+    unknown = [name for name in names if name not in table.names]
+    twice = sorted({name for name in names if names.count(name) > 1 and name in table.names})
+    if len(missing) == len(table.names):
+        return [], [fault(place, f"header must name the columns {listed}", line, "put the header line first")]
+    if missing:
+        step = f"the columns are {listed}; add the missing ones, empty ones too"
+        faults.append(Fault(place, f"header lacks {_quoted(missing)}; {step}"))
+    if unknown:
+        step = f"the columns are {listed}; remove what is not one of them"
+        faults.append(Fault(place, f"header has unknown columns {_quoted(unknown)}; {step}"))
+    if twice:
+        faults.append(Fault(place, f"header names {_quoted(twice)} more than once; keep one column of each"))
+    return [names.index(name) for name in table.names if name in names], faults
+
+
+def parse_rows(
+    lines: Sequence[str | None],
+    table: TableFormat[Row],
+    *,
+    name: str,
+    start: int,
+    order: Sequence[int],
+    root: Path | None = None,
+) -> Table[Row]:
+    """Parse all lines from index ``start`` on; linear in their number.
+
+    Args:
+        lines: All lines of the file, so that index + 1 is the line number.
+        table: The format.
+        name: The file's name, for the places of faults.
+        start: Index of the first row.
+        order: Position of each of the format's columns within a line.
+        root: Kept in the result.
+    """
+    rows: list[Row] = []
+    numbers: list[int] = []
+    faults: list[Fault] = []
+    doubtful: set[str] = set()
+    seen: dict[Hashable, int] = {}
+    key_of: Callable[[Row], Hashable] = attrgetter(*table.unique)
+    for number, line in enumerate(islice(lines, start, None), start=start + 1):
+        if line is None:
+            continue
+        place = f"{name}:{number}"
+        parsed = _parse_line(line, table, place=place, order=order)
+        row, line_faults = parsed
+        if row is not None:
+            key = key_of(row)
+            first = seen.setdefault(key, number)
+            if first == number:
+                rows.append(row)
+                numbers.append(number)
+                continue
+            line_faults = [_duplicate(place, table, key, first)]
+        faults.extend(line_faults)
+        doubtful.add(_first_field(line, order))
+    if not rows and not faults and None not in lines:
+        faults.append(
+            Fault(
+                f"{name}:{len(lines)}", f"file must list at least one {table.noun}; rerun fairseq-vgs prepare"
+            )
+        )
+    return Table(name, tuple(rows), tuple(numbers), tuple(faults), root, doubtful=frozenset(doubtful))
+
+
+def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, start: int) -> list[str]:
+    """Return the lines of rows, having checked that they read back as the same rows.
+
+    Args:
+        rows: The rows.
+        table: The format.
+        name: The file's name, for the places of faults.
+        start: Line number of the first row.
+
+    Raises:
+        ManifestError: All rows that the format cannot hold.
+    """
+    lines: list[str | None] = []
+    faults: list[Fault] = []
+    for number, row in enumerate(rows, start=start):
+        line, line_faults = _render_row(row, table, place=f"{name}:{number}")
+        lines.append(line)
+        faults.extend(line_faults)
+    padded: list[str | None] = [None] * (start - 1)
+    read_back = parse_rows(
+        [*padded, *lines], table, name=name, start=start - 1, order=range(len(table.columns))
+    )
+    faults.extend(read_back.faults)
+    if not lines:
+        faults.append(Fault(name, f"there must be at least one {table.noun} to write"))
+    if faults:
+        raise ManifestError(sorted(faults, key=line_number))
+    return [line for line in lines if line is not None]
+
+
+def _parse_line(
+    line: str, table: TableFormat[Row], *, place: str, order: Sequence[int]
+) -> tuple[Row | None, list[Fault]]:
+    fields = line.split("\t")
+    if len(fields) != len(table.columns):
+        expected = f"line must have {len(table.columns)} fields between tabs ({', '.join(table.names)})"
+        found = f"{len(fields)} in {shown(line)}" if line else "an empty line"
+        return None, [Fault(place, f"{expected}, got {found}; {CORRECT_LINE}")]
+    if "\r" in line or "\0" in line:
+        return None, [fault(place, "line must not contain carriage returns or NUL", line, CORRECT_LINE)]
+    try:
+        row = table.make(
+            *[column.parse(fields[index]) for column, index in zip(table.columns, order, strict=True)]
+        )
+    except ValueError:
+        # The fast path stops at the first fault; a faulty line is read once more to name all of them.
+        return None, _field_faults(fields, table, place=place, order=order)
+    if table.check is not None:
+        try:
+            table.check(row)
+        except ValueError as error:
+            expected, got = error.args
+            return None, [fault(place, expected, got, CORRECT_LINE)]
+    return row, []
+
+
+def _field_faults(
+    fields: Sequence[str], table: TableFormat[Any], *, place: str, order: Sequence[int]
+) -> list[Fault]:
+    faults = []
+    for column, index in zip(table.columns, order, strict=True):
+        try:
+            column.parse(fields[index])
+        except ValueError as error:
+            faults.append(fault(place, f"{column.name} {error}", fields[index], CORRECT_LINE))
+    return faults
+
+
+def _render_row(row: Row, table: TableFormat[Row], *, place: str) -> tuple[str | None, list[Fault]]:
+    fields = []
+    faults = []
+    for column in table.columns:
+        value = getattr(row, column.name)
+        try:
+            fields.append(column.render(value))
+        except ValueError as error:
+            faults.append(fault(place, f"{column.name} {error}", value, "correct the row before writing it"))
+    return (None if faults else "\t".join(fields)), faults
+
+
+def _duplicate(place: str, table: TableFormat[Any], key: Hashable, first: int) -> Fault:
+    what = " and ".join(table.unique) if len(table.unique) < len(table.columns) else "row"
+    expected = f"{what} must appear only once in the file (first in line {first})"
+    return fault(place, expected, key, "remove one of the two")
+
+
+def _first_field(line: str, order: Sequence[int]) -> str:
+    fields = line.split("\t")
+    return fields[order[0]] if order[0] < len(fields) else fields[0]
+
+
+def line_number(item: Fault) -> int:
+    """Return the line that a fault's place names, 0 for none; for sorting."""
+    number = item.place.rpartition(":")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)

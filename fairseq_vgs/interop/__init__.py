@@ -1,1 +1,0 @@
-"""Checkpoints of other code, converted into this plugin's."""

@@ -1,0 +1,1 @@
+"""The one way to decode sound and pictures."""

@@ -1,0 +1,1 @@
+"""Phone alignments and the ABX item files made from them."""

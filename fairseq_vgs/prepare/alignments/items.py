@@ -1,0 +1,277 @@
+"""Makes ZeroSpeech ABX item files from phone alignments.
+
+A *triphone* item is a phone with both its neighbours, from the first one's onset to the last one's offset; a
+*phoneme* item is the phone alone, its neighbours being named only (ZeroSpeech 2015/17 and 2021).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.prepare.alignments.read import Alignment, Phone, find_alignments, read_alignments
+
+ITEM_HEADER = "#file onset offset #phone prev-phone next-phone speaker"
+PAUSES = ("", "#", "h#", "pau", "sil", "sp", "spn", "ssil", "<eps>", "<sil>")
+TRIPHONE, PHONEME = UNITS = ("triphone", "phoneme")
+SILENCE = "SIL"
+ZERO_LENGTH, OVERLAP, GAP = "phone of no duration", "overlap of two phones", "gap between two phones"
+MAX_PLACES = 20
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """Who speaks in a recording, and what item files call it.
+
+    Attributes:
+        everyone: the speaker of all recordings.
+        table: file name and speaker by recording; or
+        separator: the speaker is what stands before it in a recording's name, as in LibriSpeech (``-``); or
+        folders: the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them.
+    """
+
+    everyone: str | None = None
+    table: Mapping[str, tuple[str, str]] | None = None
+    separator: str | None = None
+    folders: bool = False
+
+    def find(self, alignment: Alignment) -> tuple[str, str] | None:
+        """Returns the recording's file name and speaker, or None where they are not known."""
+        recording = alignment.recording
+        if self.table is not None:
+            return self.table.get(recording)
+        if self.folders:
+            return recording, alignment.folder
+        if self.separator is not None:
+            before, found, _ = recording.partition(self.separator)
+            return (recording, before) if found and before else None
+        return (recording, self.everyone) if self.everyone else None
+
+
+@dataclass
+class Items:
+    """The lines of an item file, and what is not among them.
+
+    Attributes:
+        lines: items without their header.
+        n_phones: phones that are no pauses.
+        faulty: how many phones, or pairs of neighbours, are wrong in which way.
+        places: where the first of them are.
+        left_out: how many items are not made for each reason.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    n_phones: int = 0
+    faulty: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def note(self, reason: str, place: str) -> None:
+        """Counts a faulty phone."""
+        self.faulty[reason] += 1
+        if self.faulty[reason] <= MAX_PLACES:
+            self.places.setdefault(reason, []).append(place)
+
+
+def seconds(value: Decimal) -> str:
+    """Writes a time without trailing zeros, never in exponent form."""
+    # Praat knows a time of -0.
+    return format(value.normalize(), "f") if value else "0"
+
+
+def make_items(
+    alignments: Iterable[Alignment],
+    speakers: Speakers,
+    *,
+    unit: str = TRIPHONE,
+    pauses: Collection[str] = PAUSES,
+    strip_stress: bool = False,
+) -> Items:
+    """Makes the items of all recordings.
+
+    Left out and counted are items with a phone of no duration in them, or with neighbours that overlap, and
+    triphones across a gap. A pause, a gap and the recording's ends are no context of a triphone; phonemes
+    have ``SIL`` there.
+
+    Args:
+        alignments: as read.
+        speakers: who speaks.
+        unit: ``triphone`` or ``phoneme``.
+        pauses: labels of what is no phone, in lower case; any case is meant.
+        strip_stress: take digits from the ends of labels (``AH0``).
+
+    Raises:
+        ManifestError: every recording whose speaker is not known, or no item at all.
+    """
+    items = Items()
+    faults = []
+    for alignment in alignments:
+        names = speakers.find(alignment)
+        if names is None or any(name.split() != [name] for name in names):
+            expected = "recording must have a file name and a speaker, both without blanks"
+            step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
+            faults.append(fault(alignment.source, expected, alignment.recording, step))
+            continue
+        file, speaker = names
+        phones = [_Phone(phone, pauses, strip_stress) for phone in alignment.phones]
+        _note_faulty(items, phones, alignment.source)
+        for onset, offset, labels in _windows(items, phones, unit):
+            phone, before, after = labels
+            items.lines.append(
+                f"{file} {seconds(onset)} {seconds(offset)} {phone} {before} {after} {speaker}"
+            )
+    if not faults and not items.lines:
+        faults.append(
+            Fault("alignments", f"there must be a {unit} between pauses, found none; check --pauses")
+        )
+    if faults:
+        raise ManifestError(faults)
+    return items
+
+
+def write_items(path: Path, items: Items, *, force: bool = False) -> int:
+    """Writes the item file; returns the number of items."""
+    with atomic_write(path, force=force) as file:
+        file.write("\n".join([ITEM_HEADER, *items.lines]) + "\n")
+    return len(items.lines)
+
+
+def read_speakers(path: Path) -> Speakers:
+    """Reads a table with the columns ``file`` and ``speaker``, such as the embedded set's ``utterances.tsv``.
+
+    Where there is a column ``audio_id``, that is what the alignments call a recording.
+
+    Raises:
+        ManifestError: every faulty line.
+    """
+    lines, faults = read_lines(path)
+    header = (lines[0] or "").split("\t")
+    if not {"file", "speaker"} <= set(header):
+        place = f"{path.name}:1"
+        raise ManifestError(fault(place, "header must name file and speaker", lines[0], "add the columns"))
+    table: dict[str, tuple[str, str]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if line is None:
+            continue
+        fields = line.split("\t")
+        place = f"{path.name}:{number}"
+        if len(fields) != len(header):
+            faults.append(fault(place, f"line must have {len(header)} fields", line, "correct the line"))
+            continue
+        row = dict(zip(header, fields, strict=True))
+        recording = row.get("audio_id", row["file"])
+        if recording in table:
+            faults.append(fault(place, "recording must be listed once", recording, "remove one of the two"))
+        table[recording] = row["file"], row["speaker"]
+    if faults:
+        raise ManifestError(faults)
+    return Speakers(table=table)
+
+
+def prepare_items(
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    speakers: Speakers,
+    unit: str = TRIPHONE,
+    pauses: Collection[str] = PAUSES,
+    strip_stress: bool = False,
+    tier: str | None = None,
+    force: bool = False,
+) -> dict[str, object]:
+    """Makes an item file from alignment files; returns counts.
+
+    Args:
+        sources: alignment files, or folders with them.
+        output: the item file.
+        speakers: who speaks.
+        unit: ``triphone`` or ``phoneme``.
+        pauses: labels of what is no phone.
+        strip_stress: take digits from the ends of labels.
+        tier: of TextGrids.
+        force: replace an existing file.
+
+    Raises:
+        ManifestError: all that is wrong with the alignments; nothing is written then.
+        FileExistsError: the item file exists and ``force`` is off.
+    """
+    alignments = read_alignments(find_alignments(sources), tier=tier)
+    items = make_items(alignments, speakers, unit=unit, pauses=pauses, strip_stress=strip_stress)
+    write_items(output, items, force=force)
+    return {
+        "unit": unit,
+        "recordings": len(alignments),
+        "phones": items.n_phones,
+        "items": len(items.lines),
+        "faulty": {
+            reason: {"count": count, "items_left_out": items.left_out[reason], "places": items.places[reason]}
+            for reason, count in items.faulty.items()
+        },
+    }
+
+
+class _Phone:
+    """A phone with the label that items give it; None for a pause."""
+
+    __slots__ = ("label", "line", "offset", "onset")
+
+    def __init__(self, phone: Phone, pauses: Collection[str], strip_stress: bool) -> None:
+        self.onset, self.offset, self.line = phone.onset, phone.offset, phone.line
+        # What is all digits is a label, not a stress.
+        label = (phone.label.rstrip("0123456789") or phone.label) if strip_stress else phone.label
+        self.label = None if phone.label.lower() in pauses else label
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a phone of no duration; such pauses are usual and do no harm."""
+        return self.label is not None and self.offset == self.onset
+
+
+def _joint(first: _Phone, second: _Phone) -> str | None:
+    if second.onset < first.offset:
+        return OVERLAP
+    return GAP if second.onset > first.offset else None
+
+
+def _note_faulty(items: Items, phones: Sequence[_Phone], source: str) -> None:
+    for phone in phones:
+        items.n_phones += phone.label is not None
+        if phone.is_empty:
+            items.note(ZERO_LENGTH, f"{source}:{phone.line}")
+    for first, second in pairwise(phones):
+        reason = _joint(first, second)
+        if reason is not None:
+            items.note(reason, f"{source}:{second.line}")
+
+
+def _windows(
+    items: Items, phones: Sequence[_Phone], unit: str
+) -> Iterator[tuple[Decimal, Decimal, tuple[str, str, str]]]:
+    """Yields onset, offset and labels (phone, before, after) of each item; counts those left out."""
+    for before, phone, after in zip((None, *phones), phones, (*phones[1:], None), strict=False):
+        labels = [None if each is None else each.label for each in (before, phone, after)]
+        joints = [before and _joint(before, phone), after and _joint(phone, after)]
+        if labels[1] is None or (unit == TRIPHONE and None in labels):
+            continue
+        inside = (before, phone, after) if unit == TRIPHONE else (phone,)
+        if any(each is not None and each.is_empty for each in inside):
+            items.left_out[ZERO_LENGTH] += 1
+        elif OVERLAP in joints:
+            items.left_out[OVERLAP] += 1
+        elif unit == TRIPHONE and GAP in joints:
+            items.left_out[GAP] += 1
+        elif unit == TRIPHONE and before is not None and after is not None:
+            yield before.onset, after.offset, (labels[1], str(labels[0]), str(labels[2]))
+        else:
+            contexts = [
+                SILENCE if label is None or joint == GAP else label
+                for label, joint in zip((labels[0], labels[2]), joints, strict=True)
+            ]
+            yield phone.onset, phone.offset, (labels[1], contexts[0], contexts[1])

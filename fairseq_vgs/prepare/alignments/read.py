@@ -1,0 +1,318 @@
+"""Reads phone alignments: which stretches of a recording are which phones, in the formats of the aligners.
+
+| ending | format | recordings in a file |
+|---|---|---|
+| ``.lab`` | festvox and xwaves labels: a line ``#``, then ``end-time colour label`` lines | one |
+| ``.TextGrid`` | Praat's, long or short: Montreal Forced Aligner, LibriSpeech alignments | one |
+| ``.flite`` | what ``flite -psdur`` prints: ``label:end-time`` words on one line | one |
+| ``.alignment.txt`` | LibriSpeech alignments, condensed: words only, a line for each utterance | many |
+| ``.tsv`` | columns ``audio_id onset offset phone``, as in the embedded set | many |
+
+Times are in seconds, exact as written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.prepare.alignments.textgrid import TextGridError, read_tiers
+
+PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
+TABLE_COLUMNS = ("audio_id", "onset", "offset", "phone")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,18})?")
+_CONDENSED = re.compile(r'(\S+)\s+"([^"]*)"\s+"([^"]*)"')
+_CORRECT = "correct the line, or align the recording again"
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """One phone of an alignment.
+
+    Attributes:
+        onset: seconds.
+        offset: seconds.
+        label: its name; empty or a pause's name where nothing is said.
+        line: where it stands in its file.
+    """
+
+    onset: Decimal
+    offset: Decimal
+    label: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The phones of one recording, in the order they stand in the file.
+
+    Attributes:
+        recording: the recording's name: its id in the file, or else the file's name without ending.
+        source: name of the file, for reports.
+        phones: what is said, pauses included.
+        folder: name of the file's folder, which is the speaker where the Montreal Forced Aligner wrote it.
+    """
+
+    recording: str
+    source: str
+    phones: tuple[Phone, ...]
+    folder: str = ""
+
+
+Entries = Iterator["Alignment | Fault"]
+Reader = Callable[[Path, "str | None"], Entries]
+
+
+def parse_seconds(text: str) -> Decimal | None:
+    """Returns a time of plain digits, or None where the text is none."""
+    return Decimal(text) if _SECONDS.fullmatch(text) else None
+
+
+def find_alignments(sources: Sequence[Path]) -> list[Path]:
+    """Lists the alignment files: those given, and those anywhere in given folders, sorted by path.
+
+    Tables (``.tsv``) are not looked for in folders, where other tables may be.
+
+    Raises:
+        ManifestError: a source is missing, has an unknown ending, or a folder holds no alignment.
+    """
+    found: list[Path] = []
+    faults = []
+    for source in sources:
+        if source.is_dir():
+            inside = sorted(path for path in source.rglob("*") if _reader_of(path) not in (None, read_table))
+            if not inside:
+                faults.append(
+                    Fault(str(source), f"folder must hold files ending in {_endings()}; check the path")
+                )
+            found += inside
+        elif not source.is_file():
+            faults.append(Fault(str(source), "alignment must exist; check the path"))
+        elif _reader_of(source) is None:
+            faults.append(
+                fault(str(source), f"name must end in {_endings()}", source.name, "rename it by its format")
+            )
+        else:
+            found.append(source)
+    if faults:
+        raise ManifestError(faults)
+    return found
+
+
+def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[Alignment]:
+    """Reads alignment files, each by its ending.
+
+    Phones of no duration and overlapping ones are no faults here; who makes items counts them.
+
+    Args:
+        paths: the files.
+        tier: name of the TextGrids' tier; without it the one whose name says that it holds phones.
+
+    Raises:
+        ManifestError: every fault of every file: what cannot be read, times that are no times or fall, labels
+            with blanks, a recording that is aligned twice.
+    """
+    alignments: dict[str, Alignment] = {}
+    faults: list[Fault] = []
+    for path in paths:
+        reader = _reader_of(path)
+        if reader is None:
+            raise ValueError(f"{path}: name must end in {_endings()}")
+        try:
+            entries = list(reader(path, tier))
+        except (OSError, UnicodeError) as error:
+            faults.append(Fault(str(path), f"alignment must be readable text ({error}); check the file"))
+            continue
+        for entry in entries:
+            if isinstance(entry, Fault):
+                faults.append(entry)
+                continue
+            faults += _phone_faults(entry)
+            if entry.recording in alignments:
+                other = alignments[entry.recording].source
+                expected = f"recording must be aligned once (also in {other})"
+                faults.append(fault(entry.source, expected, entry.recording, "give one of the two"))
+            alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
+    if faults:
+        raise ManifestError(faults)
+    return list(alignments.values())
+
+
+def read_lab(path: Path, tier: str | None = None) -> Entries:
+    """Reads xwaves labels, as festvox voices have them; what follows a semicolon is passed over."""
+    del tier
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if "#" not in lines:
+        yield Fault(f"{path.name}:1", "header must end with a line '#'; give a festvox or xwaves label file")
+        return
+    ends: list[tuple[Decimal, str, int]] = []
+    faults: list[Fault] = []
+    for number, line in enumerate(lines[lines.index("#") + 1 :], start=lines.index("#") + 2):
+        fields = line.partition(";")[0].split()
+        end = parse_seconds(fields[0]) if len(fields) == 3 else None
+        if end is not None:
+            ends.append((end, fields[2], number))
+        elif line.strip():
+            faults.append(
+                fault(f"{path.name}:{number}", "line must be 'end-time colour label'", line, _CORRECT)
+            )
+    yield from faults
+    if not faults:
+        yield Alignment(path.stem, path.name, _from_ends(ends))
+
+
+def read_textgrid(path: Path, tier: str | None = None) -> Entries:
+    """Reads one tier of a TextGrid.
+
+    Args:
+        path: the file.
+        tier: its name; without it, the only one called ``phones`` or alike, or ending so (``anna - phones``).
+    """
+    try:
+        tiers = read_tiers(path)
+    except TextGridError as error:
+        place = f"{path.name}:{error.line}" if error.line else path.name
+        yield fault(place, error.expected, error.got, "save the file anew, from Praat as (short) text file")
+        return
+    except UnicodeError as error:
+        step = "choose UTF-8 in Praat's text writing preferences and save it anew"
+        yield Fault(path.name, f"file must be UTF-8 or UTF-16 ({error}); {step}")
+        return
+    chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
+    if len(chosen) != 1:
+        wanted = f"called {tier!r}" if tier else f"called or ending in one of {', '.join(PHONE_TIERS)}"
+        names = [name for name, _ in tiers]
+        yield fault(path.name, f"there must be one tier of intervals {wanted}", names, "choose with --tier")
+        return
+    faults = [
+        fault(
+            f"{path.name}:{row.line}",
+            "times must be 0 or more",
+            str(row.onset),
+            "shift the tier to start at 0",
+        )
+        for row in chosen[0]
+        if row.onset < 0
+    ]
+    yield from faults
+    if not faults:
+        yield Alignment(path.stem, path.name, tuple(Phone(*row) for row in chosen[0]))
+
+
+def read_flite(path: Path, tier: str | None = None) -> Entries:
+    """Reads what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``."""
+    del tier
+    ends: list[tuple[Decimal, str, int]] = []
+    faults: list[Fault] = []
+    spoken = 0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        place = f"{path.name}:{number}"
+        spoken += bool(line.strip())
+        if spoken > 1 and line.strip():
+            # Its times start from 0 again, and nothing says where its sound starts in the recording.
+            faults.append(
+                fault(place, "file must hold one utterance", line, "let flite speak each text on its own")
+            )
+            continue
+        for word in line.split():
+            label, _, text = word.rpartition(":")
+            end = parse_seconds(text)
+            if end is None or not label:
+                faults.append(fault(place, "words must be label:end-time", word, "print with flite -psdur"))
+            else:
+                ends.append((end, label, number))
+    yield from faults
+    if not faults:
+        yield Alignment(path.stem, path.name, _from_ends(ends))
+
+
+def read_condensed(path: Path, tier: str | None = None) -> Entries:
+    """Reads condensed LibriSpeech alignments, whose tokens are words: ``ID ",GO,," "0.490,0.890,1.27"``."""
+    del tier
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        match = _CONDENSED.fullmatch(line.strip())
+        if match is None:
+            if line.strip():
+                expected = """line must be 'utterance-id "words" "end times"'"""
+                yield fault(f"{path.name}:{number}", expected, line, _CORRECT)
+            continue
+        words, texts = match[2].split(","), match[3].split(",")
+        ends = [parse_seconds(text) for text in texts]
+        if len(words) != len(ends) or None in ends:
+            expected = f"line must have an end time in seconds for each of its {len(words)} words"
+            yield fault(f"{path.name}:{number}", expected, match[3], _CORRECT)
+            continue
+        rows = [(end, word, number) for end, word in zip(ends, words, strict=True) if end is not None]
+        yield Alignment(match[1], path.name, _from_ends(rows))
+
+
+def read_table(path: Path, tier: str | None = None) -> Entries:
+    """Reads a table of all recordings' phones, such as the embedded set's ``alignments.tsv``."""
+    del tier
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = lines[0].split("\t") if lines else []
+    if not set(TABLE_COLUMNS) <= set(header):
+        expected = f"header must name {', '.join(TABLE_COLUMNS)}"
+        yield fault(f"{path.name}:1", expected, "\t".join(header), "add the columns")
+        return
+    order = [header.index(name) for name in TABLE_COLUMNS]
+    recordings: dict[str, list[Phone]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split("\t")
+        if len(fields) != len(header):
+            yield fault(f"{path.name}:{number}", f"line must have {len(header)} fields", line, _CORRECT)
+            continue
+        audio_id, onset, offset, label = (fields[index] for index in order)
+        times = parse_seconds(onset), parse_seconds(offset)
+        if times[0] is None or times[1] is None:
+            expected = "onset and offset must be seconds, 0 or more"
+            yield fault(f"{path.name}:{number}", expected, f"{onset} {offset}", _CORRECT)
+            continue
+        recordings.setdefault(audio_id, []).append(Phone(times[0], times[1], label, number))
+    for audio_id, phones in recordings.items():
+        yield Alignment(audio_id, path.name, tuple(phones))
+
+
+def _from_ends(ends: Sequence[tuple[Decimal, str, int]]) -> tuple[Phone, ...]:
+    onsets = [Decimal(0), *(end for end, _, _ in ends)]
+    return tuple(
+        Phone(onset, end, label, line) for onset, (end, label, line) in zip(onsets, ends, strict=False)
+    )
+
+
+def _phone_faults(alignment: Alignment) -> Iterator[Fault]:
+    if not alignment.phones:
+        yield Fault(alignment.source, f"alignment of {alignment.recording!r} must hold phones, has none")
+    for phone in alignment.phones:
+        place = f"{alignment.source}:{phone.line}"
+        if phone.offset < phone.onset:
+            times = f"{phone.onset} {phone.offset}"
+            yield fault(place, "a phone must not end before it starts", times, _CORRECT)
+        if phone.label.split() not in ([], [phone.label]):
+            yield fault(place, "a label must not have blanks", phone.label, "choose the tier of phones")
+
+
+def _is_phone_tier(name: str) -> bool:
+    return name.lower().rpartition(" - ")[2].strip() in PHONE_TIERS
+
+
+def _reader_of(path: Path) -> Reader | None:
+    name = path.name.lower()
+    return next((reader for ending, reader in _READERS.items() if name.endswith(ending)), None)
+
+
+def _endings() -> str:
+    return ", ".join(_READERS)
+
+
+_READERS: dict[str, Reader] = {
+    ".lab": read_lab,
+    ".textgrid": read_textgrid,
+    ".flite": read_flite,
+    ".alignment.txt": read_condensed,
+    ".tsv": read_table,
+}

@@ -1,0 +1,366 @@
+"""Builds a data folder from a corpus: looks at every recording and picture, converts, packs, writes tables.
+
+The work survives interruptions (``work.py``); the folder appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import fault
+from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
+from fairseq_vgs.prepare.build.media import MediaBuilder, Seen, survey
+from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
+from fairseq_vgs.prepare.corpora.corpus import Corpus
+from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, path_problem, raise_any
+from fairseq_vgs.media.medium import (PICTURES, SPEECH, Medium, Problem)
+from fairseq_vgs.prepare.build.output import refuse_output, write_summary
+from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.media.recording import resampler
+from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAMES, PictureRegions
+from fairseq_vgs.prepare.corpora.stamps import Exclusions
+from fairseq_vgs.prepare.build.unused import drop_unused
+from fairseq_vgs.files.work import Finished, WorkFolder, open_work
+
+logger = logging.getLogger(__name__)
+
+AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
+LEFT_OUT_PICTURE = "recording of a picture that is left out"
+
+SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
+
+# Fills in what depends on the media: gets the corpus without what is left out, and the SHA-256 of every
+# recording and picture by path; returns it with splits and groups.
+Arrange = Callable[[Corpus, Mapping[str, str], Mapping[str, str]], Corpus]
+# Writes more files into the folder before it gets its name; returns what to add to the summary.
+Finish = Callable[[Path], Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build a folder, whatever the corpus.
+
+    Attributes:
+        convert: ``auto`` leaves recordings where they are if all are 16 kHz, else writes all of them as
+            16 kHz mono FLAC under ``OUTPUT/speech``; ``always`` writes them; ``never`` makes other rates a
+            fault.
+        pack: ``zip`` or ``tar`` stores recordings and pictures in uncompressed archives; empty: as files.
+        skip_bad: leave out media that cannot be used, and count and name them; otherwise they are faults.
+        relative_root: the audio lists' root is relative, so that the folder can be moved.
+        force: replace ``output`` if the same subcommand made it.
+        jobs: number of threads; the result does not depend on it.
+        shard_bytes: size of the archives.
+        regions: compute region features of the pictures; None: none.
+    """
+
+    convert: str = AUTO
+    pack: str = ""
+    skip_bad: bool = False
+    relative_root: bool = False
+    force: bool = False
+    jobs: int = 1
+    shard_bytes: int = SHARD_BYTES
+    regions: PictureRegions | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses unknown values."""
+        if self.convert not in CONVERSIONS:
+            expected = f"must be one of {', '.join(CONVERSIONS)}"
+            raise ManifestError(fault("--convert", expected, self.convert, "correct it"))
+        if self.pack not in ("", *KINDS):
+            expected = f"must be one of {', '.join(KINDS)}"
+            raise ManifestError(fault("--pack", expected, self.pack, "correct it"))
+
+
+def build_folder(
+    corpus: Corpus,
+    output: Path,
+    *,
+    options: BuildOptions,
+    faults: Sequence[Fault] = (),
+    progress: Progress | None = None,
+    command: str = "",
+    settings: Mapping[str, object] | None = None,
+    inputs: Iterable[Path] = (),
+    arrange: Arrange | None = None,
+    finish: Finish | None = None,
+) -> dict[str, object]:
+    """Builds a data folder and returns its summary.
+
+    Entries that are faulty or whose files are missing do not keep the other files from being looked at, so
+    that one run lists everything.
+
+    Args:
+        corpus: what a reader found.
+        output: the folder to make.
+        options: how to build it.
+        faults: of the corpus' lists, as its reader found them.
+        progress: called with (files done, files in all); files are looked at once and worked on once, and
+            pictures once more where their regions are computed.
+        command: for the summary.
+        settings: of the corpus' own options, for the summary.
+        inputs: lists and folders that the corpus was read from, beside its roots.
+        arrange: gives splits and groups that depend on the media.
+        finish: adds further files to the folder.
+
+    Raises:
+        ManifestError: all faults of the corpus' lists and names, of missing media and of media that cannot
+            be used. ``output`` is then not made, and finished work is kept for the next run.
+    """
+    maker = corpus.name
+    refuse_output(output, maker=maker, force=options.force, inputs=_all_inputs(corpus, options, inputs))
+    listed = _listed_faults(corpus, options, faults, needs_splits=arrange is None)
+    n_looks = 3 if options.regions is not None else 2
+    steps = _Steps(progress, total=2 * len(corpus.captions) + n_looks * len(corpus.pictures))
+    exclusions = Exclusions({reason: list(names) for reason, names in corpus.excluded.items()})
+    plan = _plan(corpus, options, listed, steps)
+    with open_work(output, plan.key(), maker=maker, force=options.force) as work:
+        built = _build_media(plan, work, exclusions, steps)
+        if arrange is not None:
+            prints = [
+                {path: item.sha256 for path, item in done.items()} for done in (built.speech, built.pictures)
+            ]
+            built = replace(built, corpus=arrange(built.corpus, *prints))
+        work.clear(keep=(SPEECH, PICTURES, *(PARTIAL_NAMES if options.regions is not None else ())))
+        write_folder(work.data, output, built, relative_root=options.relative_root)
+        regions = _compute_regions(corpus, built, work, options, steps)
+        summary = {
+            "corpus": corpus.name,
+            "command": command,
+            "settings": {name: getattr(options, name) for name in SUMMARIZED} | dict(settings or {}),
+            **summarize(built),
+            "resampler": resampler() if plan.converts else None,
+            "excluded": exclusions.summary(),
+            "checksums": dict(corpus.checksums),
+            **regions,
+            **(finish(work.data) if finish is not None else {}),
+        }
+        write_summary(work.data, summary, force=True)
+        work.publish(output.absolute(), maker=maker, force=options.force)
+    return summary
+
+
+def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:
+    """Yields everything that the folder is made from: roots, lists, and last the media one by one."""
+    yield from (corpus.audio_root, corpus.image_root, *inputs)
+    if options.regions is not None and options.regions.boxes is not None:
+        yield options.regions.boxes
+    for root, paths in (
+        (corpus.audio_root, (caption.audio for caption in corpus.captions)),
+        (corpus.image_root, (picture.path for picture in corpus.pictures)),
+    ):
+        yield from (root / path for path in paths if not path_problem(path))
+
+
+def _listed_faults(
+    corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], *, needs_splits: bool
+) -> tuple[Fault, ...]:
+    """Returns what is wrong before any media are looked at; raises where none can be."""
+    found = list(faults)
+    if corpus.captions or not faults:
+        found += corpus_faults(corpus, needs_splits=needs_splits)
+    if options.regions is not None:
+        if not corpus.pictures:
+            found.append(Fault("--regions", "needs pictures to compute them from, got none; give --images"))
+        found += options.regions.faults(corpus.pictures)
+    roots = {corpus.audio_root, *((corpus.image_root,) if corpus.pictures else ())}
+    # Readers look for some of these faults themselves.
+    unique = tuple(dict.fromkeys(found))
+    if not corpus.captions or not all(root.is_dir() for root in roots):
+        raise_any(unique)
+    return unique
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done: the media that are there, and how they are stored; and what is wrong so far."""
+
+    corpus: Corpus
+    options: BuildOptions
+    faults: Sequence[Fault]
+    missing: Sequence[Problem]
+    converts: bool
+    speech: Sequence[Medium]
+    pictures: Sequence[Medium]
+    seen_speech: Mapping[str, Seen]
+    seen_pictures: Mapping[str, Seen]
+
+    def key(self) -> dict[str, object]:
+        """Returns what finished media depend on."""
+        return {
+            "roots": [str(root.absolute()) for root in (self.corpus.audio_root, self.corpus.image_root)],
+            "converts": self.converts,
+            "resampler": resampler() if self.converts else "",
+            "pack": self.options.pack,
+            "shard_bytes": self.options.shard_bytes,
+        }
+
+
+class _Steps:
+    """Counts the files of several passes as one progress."""
+
+    def __init__(self, progress: Progress | None, *, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def next(self, size: int) -> Progress:
+        """Returns the progress of the next pass, over this many files."""
+        before = self._done
+        self._done += size
+
+        def advance(done: int, _: int) -> None:
+            if self._progress is not None:
+                self._progress(before + done, self._total)
+
+        return advance
+
+
+def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps: _Steps) -> _Plan:
+    speech = [Medium(SPEECH, caption.audio, caption.audio, caption.place) for caption in corpus.captions]
+    pictures = [Medium(PICTURES, item.path, item.path, item.place) for item in corpus.pictures]
+    if faults:
+        # What leads out of the roots is not opened, not even to look at it.
+        speech, pictures = (
+            [medium for medium in media if not path_problem(medium.path)] for media in (speech, pictures)
+        )
+    rates = options.convert == AUTO
+    seen_speech, missing_speech = survey(
+        corpus.audio_root, speech, rates=rates, jobs=options.jobs, progress=steps.next(len(speech))
+    )
+    seen_pictures, missing_pictures = survey(
+        corpus.image_root, pictures, rates=False, jobs=options.jobs, progress=steps.next(len(pictures))
+    )
+    for root, media, problems in (
+        (corpus.audio_root, speech, missing_speech),
+        (corpus.image_root, pictures, missing_pictures),
+    ):
+        if media and len(problems) == len(media):
+            expected = f"must hold the {len(media)} files that the corpus lists, the first being"
+            step = "correct the folder"
+            got = Fault(str(root), f"{expected} {media[0].path!r}, got none of them; {step}")
+            raise ManifestError([*faults, got])
+    missing = [*missing_speech, *missing_pictures]
+    _announce([*faults, *([] if options.skip_bad else [problem.fault() for problem in missing])])
+    found = {look.rate for look in seen_speech.values()} - {None, SAMPLE_RATE}
+    converts = options.convert == ALWAYS or (rates and bool(found))
+    if options.relative_root and not converts and not options.pack:
+        expected = "--relative-root: needs recordings in the folder itself, got recordings that stay in place"
+        got = Fault(str(corpus.audio_root), f"{expected}; add --convert always or --pack")
+        raise ManifestError([*faults, got])
+    speech = [medium for medium in speech if medium.path in seen_speech]
+    return _Plan(
+        corpus,
+        options,
+        faults,
+        missing,
+        converts,
+        _as_flac(speech) if converts else speech,
+        [medium for medium in pictures if medium.path in seen_pictures],
+        seen_speech,
+        seen_pictures,
+    )
+
+
+def _announce(faults: Sequence[Fault]) -> None:
+    """Says at once what will be listed after all media were looked at, which may take hours."""
+    if faults:
+        more = f" and {len(faults) - 1:,} more" if len(faults) > 1 else ""
+        logger.warning("%s%s; looking at all other files before everything is listed", faults[0], more)
+
+
+def _as_flac(speech: Sequence[Medium]) -> list[Medium]:
+    """Names converted recordings: the ending changes, or is added to where two would become one.
+
+    Which names they get does not depend on their order. A name is never that of a folder of others.
+    """
+    names = {medium.path: str(PurePosixPath(medium.path).with_suffix(".flac")) for medium in speech}
+    folders = {str(folder) for path in names for folder in PurePosixPath(path).parents}
+    uses = Counter(names.values())
+    taken = folders | {name for name, count in uses.items() if count == 1}
+    for path in sorted(path for path, name in names.items() if uses[name] > 1 or name in folders):
+        name = f"{path}.flac"
+        while name in taken:
+            name += ".flac"
+        taken.add(name)
+        names[path] = name
+    return [replace(medium, target=names[medium.path]) for medium in speech]
+
+
+def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _Steps) -> Built:
+    options, corpus = plan.options, plan.corpus
+    builder = MediaBuilder(
+        work, converts=plan.converts, pack=options.pack, shard_bytes=options.shard_bytes, jobs=options.jobs
+    )
+    speech, bad_speech = builder.run(
+        SPEECH, corpus.audio_root, plan.speech, seen=plan.seen_speech, progress=steps.next(len(plan.speech))
+    )
+    progress = steps.next(len(plan.pictures))
+    pictures, bad_pictures = (
+        builder.run(PICTURES, corpus.image_root, plan.pictures, seen=plan.seen_pictures, progress=progress)
+        if plan.pictures
+        else ({}, [])
+    )
+    if builder.n_reused:
+        logger.info("%d files were finished by an earlier run", builder.n_reused)
+    _report([*plan.missing, *bad_speech, *bad_pictures], plan, exclusions)
+    usable = _usable(corpus, speech, pictures, exclusions)
+    used_speech = {caption.audio: speech[caption.audio] for caption in usable.captions}
+    used_pictures = {picture.path: pictures[picture.path] for picture in usable.pictures}
+    return Built(
+        usable,
+        {medium.path: medium.target for medium in plan.speech},
+        drop_unused(work, SPEECH, used_speech, pack=options.pack, shard_bytes=options.shard_bytes),
+        drop_unused(work, PICTURES, used_pictures, pack=options.pack, shard_bytes=options.shard_bytes),
+        converts=plan.converts,
+        pack=options.pack,
+        n_reused=builder.n_reused,
+    )
+
+
+def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) -> None:
+    """Raises all faults; notes media that cannot be used where those are left out."""
+    raise_any([*plan.faults, *([] if plan.options.skip_bad else [problem.fault() for problem in problems])])
+    for problem in problems:
+        exclusions.add(problem.reason, problem.medium.path)
+
+
+def _compute_regions(
+    corpus: Corpus, built: Built, work: WorkFolder, options: BuildOptions, steps: _Steps
+) -> dict[str, object]:
+    """Computes region features if wanted; returns what to add to the summary."""
+    if options.regions is None:
+        return {}
+    kept = {picture.image_id for picture in built.corpus.pictures}
+    left_out = {picture.image_id for picture in corpus.pictures} - kept
+    progress = steps.next(len(kept))
+    regions = options.regions.compute(work.data, left_out=left_out, jobs=options.jobs, progress=progress)
+    return {"regions": regions}
+
+
+def _usable(
+    corpus: Corpus,
+    speech: Mapping[str, Finished],
+    pictures: Mapping[str, Finished],
+    exclusions: Exclusions,
+) -> Corpus:
+    kept = [picture for picture in corpus.pictures if picture.path in pictures]
+    lost = {picture.image_id for picture in corpus.pictures} - {picture.image_id for picture in kept}
+    captions = []
+    for caption in corpus.captions:
+        if caption.audio in speech:
+            if caption.image in lost:
+                exclusions.add(LEFT_OUT_PICTURE, caption.audio)
+            else:
+                captions.append(caption)
+    if not captions:
+        reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in exclusions.by_reason.items())
+        raise ManifestError(Fault(str(corpus.audio_root), f"no recording can be used; left out {reasons}"))
+    return replace(corpus, captions=captions, pictures=kept)

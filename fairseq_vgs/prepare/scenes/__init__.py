@@ -1,0 +1,1 @@
+"""Compose scenes of several objects with spoken captions."""

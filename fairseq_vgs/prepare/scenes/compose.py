@@ -1,0 +1,297 @@
+"""Composes scenes of several objects with spoken captions from a folder of single, named objects.
+
+Each scene is a list of regions (features and boxes), as in Khorrami et al. 2023, and a rendered picture.
+Objects are shared by all splits, their combinations are not: held-out scenes ask for recombining known words.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.parallel import Progress, map_in_order
+from fairseq_vgs.manifest import (
+    AudioRow,
+    ImageRow,
+    ManifestFolder,
+    PairRow,
+    RegionRow,
+    read_audio_list,
+    read_images,
+)
+from fairseq_vgs.media.audio import Samples, encode_flac
+from fairseq_vgs.media.picture import encode_webp
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.prepare.build.output import (
+    RELATIVE_ROOT,
+    CaptionedAudio,
+    command_line,
+    refuse_output,
+    staged_folder,
+    write_region_tables,
+    write_summary,
+    write_tables,
+)
+from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
+from fairseq_vgs.prepare.scenes.plan import (
+    CAPTION_STREAM,
+    PICTURE_STREAM,
+    Combination,
+    check_capacity,
+    plan_scenes,
+    scene_generator,
+)
+from fairseq_vgs.prepare.scenes.render import change_speed, compose_caption, compose_picture, draw_orders
+from fairseq_vgs.prepare.scenes.source import SceneSource, load_source
+
+logger = logging.getLogger(__name__)
+
+MAKER = "scenes"
+SPEECH_FOLDER, PICTURE_FOLDER = "speech", "pictures"
+MAX_PICTURES = 6
+MIN_CANVAS = 64
+QUICK_WEBP = 2
+# Names at one speed, about 70 kB each; enough for 60 objects at 21 speeds.
+CACHED_NAMES = 1500
+POOLING_NOTE = (
+    "Objects are taken from all splits of the source, pooled, and stand in scenes of every split here: each "
+    "object has one picture, one feature and one recording. What held-out scenes test is new combinations."
+)
+FEATURE_NOTE = "A region's features are those of the object's own picture in the source, not of the scene."
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """What scenes to compose.
+
+    Attributes:
+        objects: number of different objects.
+        max_object_seconds: objects whose recorded name is longer are not used; 0 = all may be.
+        train_scenes: scenes in train; a scene is one picture.
+        valid_scenes: scenes in valid.
+        test_scenes: scenes in test.
+        captions: spoken captions of each scene.
+        pictures_per_scene: fewest and most objects in a scene.
+        canvas_size: width and height of a scene in pixels.
+        seed: the same seed gives the same folder.
+    """
+
+    objects: int = 60
+    max_object_seconds: float = 1.5
+    train_scenes: int = 1500
+    valid_scenes: int = 100
+    test_scenes: int = 200
+    captions: int = 2
+    pictures_per_scene: tuple[int, int] = (2, 4)
+    canvas_size: int = 224
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses impossible values."""
+        fewest, most = self.pictures_per_scene
+        if not 1 <= fewest <= most <= MAX_PICTURES:
+            expected = f"must be two rising numbers from 1 to {MAX_PICTURES}"
+            raise ManifestError(fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual"))
+        for name in ("objects", "train_scenes", "captions"):
+            if getattr(self, name) < 1:
+                option = "--" + name.replace("_", "-")
+                raise ManifestError(fault(option, "must be at least 1", getattr(self, name), "ask for more"))
+        for name in ("valid_scenes", "test_scenes", "max_object_seconds", "seed"):
+            if getattr(self, name) < 0:
+                option = "--" + name.replace("_", "-")
+                raise ManifestError(fault(option, "must be at least 0", getattr(self, name), "correct it"))
+        if self.canvas_size < MIN_CANVAS:
+            expected = f"must be at least {MIN_CANVAS}"
+            raise ManifestError(fault("--canvas-size", expected, self.canvas_size, "224 is usual"))
+        check_capacity(self.objects, self.sizes, sum(self.n_scenes.values()))
+
+    @property
+    def sizes(self) -> range:
+        """The numbers of objects a scene may have."""
+        return range(self.pictures_per_scene[0], self.pictures_per_scene[1] + 1)
+
+    @property
+    def n_scenes(self) -> dict[str, int]:
+        """The number of scenes in each split."""
+        return {TRAIN: self.train_scenes, VALID: self.valid_scenes, TEST: self.test_scenes}
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One scene to render."""
+
+    split: str
+    index: int
+    objects: Combination
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is known of a scene after its media were written."""
+
+    image: ImageRow
+    regions: tuple[RegionRow, ...]
+    captions: tuple[CaptionedAudio, ...]
+
+
+def prepare_scenes(
+    output: Path,
+    source: Path,
+    *,
+    config: ScenesConfig,
+    relative_root: bool = False,
+    force: bool = False,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Builds the folder and returns its summary.
+
+    Args:
+        output: the folder to make.
+        source: a data folder of single objects, such as the embedded set.
+        config: what to compose.
+        relative_root: write ``.`` as the root of the audio lists, so that the folder can be moved;
+            stock fairseq tasks need the absolute path that is written otherwise.
+        force: replace ``output`` if this command made it.
+        jobs: number of threads; the result does not depend on it.
+        progress: called with (scenes done, scenes in all).
+
+    Raises:
+        ManifestError: the source is faulty or too small, or ``output`` exists.
+    """
+    refuse_output(output, maker=MAKER, force=force, inputs=_source_paths(source))
+    loaded = load_source(
+        source, n_objects=config.objects, max_seconds=config.max_object_seconds, seed=config.seed
+    )
+    plan = plan_scenes(config.objects, config.sizes, config.n_scenes, seed=config.seed)
+    orders = [_Order(split, index, objects) for split in SPLITS for index, objects in enumerate(plan[split])]
+    root = RELATIVE_ROOT if relative_root else output.resolve()
+    with staged_folder(output, maker=MAKER, force=force) as staging:
+        for split in dict.fromkeys(order.split for order in orders):
+            (staging / SPEECH_FOLDER / split).mkdir(parents=True)
+            (staging / PICTURE_FOLDER / split).mkdir(parents=True)
+        renderer = _Renderer(loaded, staging, config)
+        scenes = list(map_in_order(renderer.render, orders, jobs=jobs, progress=progress))
+        splits: dict[str, list[CaptionedAudio]] = {}
+        for order, scene in zip(orders, scenes, strict=True):
+            splits.setdefault(order.split, []).extend(scene.captions)
+        write_tables(staging, splits, images=[scene.image for scene in scenes], root=root)
+        if loaded.features is not None:
+            rows = [item.feature_row for item in loaded.objects]
+            regions = [region for scene in scenes for region in scene.regions]
+            write_region_tables(staging, regions, np.asarray(loaded.features[rows]))
+        summary = _summarize(loaded, plan, splits, config)
+        write_summary(staging, summary)
+    return summary
+
+
+def _source_paths(source: Path) -> Iterator[Path]:
+    """Yields what the source consists of: itself, its tables, its recordings and pictures."""
+    yield source
+    yield from source.glob("*.tsv")
+    files = ManifestFolder(source)
+    for split in files.splits():
+        audio = read_audio_list(files.audio_list(split))
+        yield from (audio.root / row.audio_id for row in audio.rows)
+    if files.images.exists():
+        images = read_images(files.images)
+        yield from (images.root / row.path for row in images.rows)
+
+
+class _Renderer:
+    """Renders scenes; may be used from several threads at once."""
+
+    def __init__(self, source: SceneSource, folder: Path, config: ScenesConfig) -> None:
+        self.source = source
+        self.folder = folder
+        self.config = config
+        self.name_at_speed = lru_cache(maxsize=CACHED_NAMES)(partial(_name_at_speed, source))
+
+    def render(self, order: _Order) -> _Scene:
+        """Writes picture and captions of one scene."""
+        config = self.config
+        image_id = f"{order.split}_{order.index:05d}"
+        generator = scene_generator(config.seed, order.split, order.index, PICTURE_STREAM)
+        orders = draw_orders(len(order.objects), config.captions, generator)
+        pictures = [self.source.objects[number].picture for number in order.objects]
+        canvas, boxes = compose_picture(pictures, config.canvas_size, generator)
+        path = f"{PICTURE_FOLDER}/{order.split}/{order.index:05d}.webp"
+        (self.folder / path).write_bytes(encode_webp(canvas, method=QUICK_WEBP))
+        regions = tuple(
+            # Feature rows are those of the copy, which holds the chosen objects in their order.
+            RegionRow(image_id, number, *box.relative_to(config.canvas_size))
+            for number, box in zip(order.objects, boxes, strict=True)
+        )
+        captions = tuple(
+            self._render_caption(order, image_id, number, [order.objects[place] for place in places])
+            for number, places in enumerate(orders)
+        )
+        return _Scene(ImageRow(image_id, path, canvas.width, canvas.height), regions, captions)
+
+    def _render_caption(
+        self, order: _Order, image_id: str, number: int, spoken: Sequence[int]
+    ) -> CaptionedAudio:
+        # A stream of its own: asking for more captions leaves the earlier ones as they are.
+        generator = scene_generator(self.config.seed, order.split, order.index, CAPTION_STREAM, number)
+        samples = compose_caption(spoken, self.name_at_speed, generator)
+        path = f"{SPEECH_FOLDER}/{order.split}/{order.index:05d}_{number}.flac"
+        (self.folder / path).write_bytes(encode_flac(samples))
+        objects = [self.source.objects[index] for index in spoken]
+        speakers = sorted({item.speaker for item in objects if item.speaker})
+        text = ", ".join(item.text for item in objects if item.text)
+        pair = PairRow(path, image_id, speaker="+".join(speakers), text=text)
+        return CaptionedAudio(AudioRow(path, len(samples)), pair)
+
+
+def _name_at_speed(source: SceneSource, index: int, percent: int) -> Samples:
+    return change_speed(source.objects[index].speech, percent)
+
+
+def _summarize(
+    source: SceneSource,
+    plan: Mapping[str, Sequence[Combination]],
+    splits: Mapping[str, Sequence[CaptionedAudio]],
+    config: ScenesConfig,
+) -> dict[str, object]:
+    in_train = {number for objects in plan[TRAIN] for number in objects}
+    held_out = {number for split in (VALID, TEST) for objects in plan[split] for number in objects}
+    unseen = sorted(source.objects[number].object_id for number in held_out - in_train)
+    if unseen:
+        logger.warning(
+            "%d objects of valid or test stand in no training scene; see summary.json", len(unseen)
+        )
+    return {
+        "corpus": MAKER,
+        "command": command_line(MAKER, "OUTPUT --source SOURCE", asdict(config)),
+        "settings": asdict(config),
+        "source": {
+            "tables_sha256": source.sha256,
+            "splits_pooled": list(source.splits),
+            "objects": source.n_objects,
+        },
+        "notes": [POOLING_NOTE, *([FEATURE_NOTE] if source.features is not None else [])],
+        "splits": {
+            split: {
+                "scenes": len(plan[split]),
+                "captions": len(rows),
+                "minutes": round(sum(row.audio.n_samples for row in rows) / SAMPLE_RATE / 60, 2),
+                "scenes_by_size": {
+                    str(size): n for size, n in sorted(Counter(map(len, plan[split])).items())
+                },
+            }
+            for split, rows in splits.items()
+        },
+        "objects": [item.object_id for item in source.objects],
+        "held_out_objects_unseen_in_train": unseen,
+        "excluded": {
+            "name longer than --max-object-seconds": {"count": source.n_objects - source.n_available},
+            "not chosen (--objects)": {"count": source.n_available - len(source.objects)},
+        },
+    }

@@ -1,0 +1,144 @@
+"""Renders one scene: pictures placed on a white canvas, and their recorded names joined to captions.
+
+Pixels are counted from the canvas's upper left corner; times are in samples at 16 kHz.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from PIL import Image
+from scipy.signal import resample_poly
+
+from fairseq_vgs.media.audio import Samples, limit_peak
+from fairseq_vgs.media.picture import WHITE
+from fairseq_vgs.media.rates import SAMPLE_RATE
+
+MAX_SIDE_SHARE = 0.5
+MIN_SIDE_SHARE_OF_MAX = 0.6
+GAP_PIXELS = 4
+PLACEMENT_ATTEMPTS = 200
+PAUSE_SECONDS = (0.03, 0.15)
+EDGE_SECONDS = (0.0, 0.05)
+# Speed in hundredths: resampling by a ratio of small whole numbers is exact and quick.
+SPEED_PERCENT = (90, 110)
+
+NameAtSpeed = Callable[[int, int], Samples]
+
+
+@dataclass(frozen=True)
+class PixelBox:
+    """Where a picture stands: left, upper (inside), right, lower (outside) edge in pixels."""
+
+    left: int
+    upper: int
+    right: int
+    lower: int
+
+    def relative_to(self, canvas_size: int) -> tuple[float, float, float, float]:
+        """Returns x0, y0, x1, y1 in [0, 1]."""
+        edges = (self.left, self.upper, self.right, self.lower)
+        x0, y0, x1, y1 = (edge / canvas_size for edge in edges)
+        return x0, y0, x1, y1
+
+
+def draw_sizes(
+    shapes: Sequence[tuple[int, int]], canvas_size: int, generator: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Draws how large each picture becomes: (width, height) of the same proportions as its shape."""
+    per_row = math.ceil(math.sqrt(len(shapes)))
+    largest = min(int(MAX_SIDE_SHARE * canvas_size), canvas_size // per_row) - GAP_PIXELS
+    smallest = max(1, round(MIN_SIDE_SHARE_OF_MAX * largest))
+    sizes = []
+    for shape in shapes:
+        side = int(generator.integers(smallest, largest + 1))
+        width, height = (max(1, round(length * side / max(shape))) for length in shape)
+        sizes.append((width, height))
+    return sizes
+
+
+def place_boxes(
+    sizes: Sequence[tuple[int, int]], canvas_size: int, generator: np.random.Generator
+) -> list[PixelBox]:
+    """Draws positions so that no two pictures overlap or touch.
+
+    Whole layouts are drawn until one fits; if none does, each picture gets a cell of a grid of its own.
+    """
+    extents = np.array(sizes)
+    room = canvas_size - extents + 1
+    # [attempts, pictures, (x, y)]: all attempts at once, since one at a time is slow in Python.
+    corners = generator.integers(0, room, size=(PLACEMENT_ATTEMPTS, len(sizes), 2))
+    ends = corners + extents + GAP_PIXELS
+    meets = (corners[:, :, None] < ends[:, None, :]) & (corners[:, None, :] < ends[:, :, None])
+    overlaps = meets.all(axis=3)
+    overlaps[:, np.arange(len(sizes)), np.arange(len(sizes))] = False
+    fitting = np.flatnonzero(~overlaps.any(axis=(1, 2)))
+    chosen = corners[fitting[0]] if len(fitting) else _grid_corners(extents, canvas_size, generator)
+    return [
+        PixelBox(int(x), int(y), int(x) + width, int(y) + height)
+        for (x, y), (width, height) in zip(chosen, sizes, strict=True)
+    ]
+
+
+def _grid_corners(extents: np.ndarray, canvas_size: int, generator: np.random.Generator) -> np.ndarray:
+    per_row = math.ceil(math.sqrt(len(extents)))
+    cell = canvas_size // per_row
+    cells = generator.permutation(per_row * per_row)[: len(extents)]
+    origins = np.stack([cells % per_row, cells // per_row], axis=1) * cell
+    return np.asarray(origins + generator.integers(0, cell - GAP_PIXELS - extents + 1))
+
+
+def compose_picture(
+    pictures: Sequence[Image.Image], canvas_size: int, generator: np.random.Generator
+) -> tuple[Image.Image, list[PixelBox]]:
+    """Returns the canvas, RGB and square, and where each picture stands on it."""
+    sizes = draw_sizes([picture.size for picture in pictures], canvas_size, generator)
+    boxes = place_boxes(sizes, canvas_size, generator)
+    canvas = Image.new("RGB", (canvas_size, canvas_size), WHITE)
+    for picture, size, box in zip(pictures, sizes, boxes, strict=True):
+        canvas.paste(picture.resize(size, Image.Resampling.LANCZOS), (box.left, box.upper))
+    return canvas, boxes
+
+
+def draw_orders(n_objects: int, n_captions: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
+    """Draws the order of the objects in each caption; no order repeats before all were used."""
+    orders = list(permutations(range(n_objects)))
+    shuffled = generator.permutation(len(orders))
+    return [orders[int(shuffled[number % len(orders)])] for number in range(n_captions)]
+
+
+def change_speed(samples: Samples, percent: int) -> Samples:
+    """Plays the recording at ``percent`` of its speed; its pitch changes along."""
+    if percent == 100:
+        return samples
+    divisor = math.gcd(100, percent)
+    return np.asarray(resample_poly(samples, 100 // divisor, percent // divisor), dtype=np.float64)
+
+
+def draw_seconds(bounds: tuple[float, float], generator: np.random.Generator) -> int:
+    """Draws a duration, uniform between bounds in seconds, in samples."""
+    return round(generator.uniform(*bounds) * SAMPLE_RATE)
+
+
+def compose_caption(
+    names: Sequence[int], name_at_speed: NameAtSpeed, generator: np.random.Generator
+) -> Samples:
+    """Joins recorded names with pauses of varying length, all at one speed of 90 to 110 %.
+
+    Args:
+        names: numbers of the names, in spoken order.
+        name_at_speed: gives the recording of a name at a speed in percent.
+        generator: draws speed and pauses.
+    """
+    percent = int(generator.integers(SPEED_PERCENT[0], SPEED_PERCENT[1] + 1))
+    parts = [np.zeros(draw_seconds(EDGE_SECONDS, generator))]
+    for place, name in enumerate(names):
+        if place:
+            parts.append(np.zeros(draw_seconds(PAUSE_SECONDS, generator)))
+        parts.append(name_at_speed(name, percent))
+    parts.append(np.zeros(draw_seconds(EDGE_SECONDS, generator)))
+    return limit_peak(np.concatenate(parts))

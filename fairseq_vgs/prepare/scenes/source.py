@@ -1,0 +1,217 @@
+"""Loads the objects that scenes are composed of: pictures with a recorded name each."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.location import open_media, resolve
+from fairseq_vgs.manifest import (
+    ImageRow,
+    ManifestFolder,
+    PairRow,
+    read_audio_list,
+    read_images,
+    read_pairs,
+    read_regions,
+)
+from fairseq_vgs.media.audio import AudioError, Samples, read_mono, root_mean_square
+from fairseq_vgs.media.inspection import open_picture
+from fairseq_vgs.media.rates import SAMPLE_RATE
+
+# Level of every recorded name, about -23 dB of full scale: loudness must not tell objects apart.
+TARGET_RMS = 0.07
+TRIM_FRAME_SAMPLES = SAMPLE_RATE // 100
+TRIM_RELATIVE_LEVEL = 0.03
+TRIM_MARGIN_FRAMES = 3
+FADE_SAMPLES = SAMPLE_RATE // 200
+FINAL_PUNCTUATION = " .,;:!?"
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object: its picture (RGB on white), its name as samples at 16 kHz and as text.
+
+    ``feature_row`` is the row of the source's ``regions.npy``; -1 where the source has no features.
+    """
+
+    object_id: str
+    picture: Image.Image
+    speech: Samples
+    text: str
+    speaker: str
+    feature_row: int
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    image: ImageRow
+    pair: PairRow
+    n_samples: int
+    speech_root: Path
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """The chosen objects and where they come from.
+
+    ``sha256`` identifies the source's tables; ``n_objects`` counts all its objects, ``n_available`` those
+    that could be chosen.
+    """
+
+    objects: tuple[SceneObject, ...]
+    n_objects: int
+    n_available: int
+    splits: tuple[str, ...]
+    sha256: str
+    features: NDArray[np.float16] | None
+
+
+def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) -> SceneSource:
+    """Chooses objects from all splits of a data folder, pooled, and loads them.
+
+    An object is a group of interchangeable pictures, represented by its first picture and that one's first
+    recording. Which are chosen depends on the seed and their ids only.
+
+    Args:
+        folder: the data folder.
+        n_objects: how many objects to choose.
+        max_seconds: objects with a longer recording are passed over; 0 = none is.
+        seed: another seed gives other objects.
+
+    Raises:
+        ManifestError: the folder is no data folder, a medium in it is faulty, or it has too few objects.
+    """
+    files = ManifestFolder(folder)
+    splits = tuple(files.splits())
+    if not splits or not files.images.exists():
+        message = (
+            "must be a data folder of single objects, got none; "
+            "name the embedded set or a folder made by fairseq-vgs prepare tuxpaint with --source"
+        )
+        raise ManifestError(Fault(str(folder), message))
+    candidates = _candidates(files, splits)
+    limit = max_seconds * SAMPLE_RATE if max_seconds else math.inf
+    available = {name for name, item in candidates.items() if item.n_samples <= limit}
+    if n_objects > len(available):
+        expected = (
+            f"must be at most {len(available)}, the usable ones of {len(candidates)} objects in {folder}"
+        )
+        step = "ask for fewer, or allow longer recordings with --max-object-seconds (0: all)"
+        raise ManifestError(fault("--objects", expected, n_objects, step))
+    order = sorted(available, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    chosen = sorted(order[:n_objects])
+    has_features = files.regions.exists() and files.region_features.exists()
+    rows = _feature_rows(files) if has_features else {}
+    image_root = read_images(files.images).root
+    objects = tuple(_load_object(candidates[name], image_root, rows) for name in chosen)
+    features = np.load(files.region_features, mmap_mode="r", allow_pickle=False) if has_features else None
+    return SceneSource(
+        objects, len(candidates), len(available), splits, _hash_tables(files, splits), features
+    )
+
+
+def _candidates(files: ManifestFolder, splits: tuple[str, ...]) -> dict[str, _Candidate]:
+    images = {row.image_id: row for row in read_images(files.images).rows}
+    candidates: dict[str, _Candidate] = {}
+    for split in splits:
+        audio = read_audio_list(files.audio_list(split))
+        lengths = {row.audio_id: row.n_samples for row in audio.rows}
+        for number, pair in enumerate(read_pairs(files.pairs(split)), start=2):
+            if pair.image_id not in images or pair.audio_id not in lengths:
+                place = f"{files.pairs(split).name}:{number}"
+                expected = f"must name an image of images.tsv and an utterance of {split}.tsv"
+                found = (pair.image_id, pair.audio_id)
+                raise ManifestError(fault(place, expected, found, "run fairseq-vgs check on the source"))
+            image = images[pair.image_id]
+            candidates.setdefault(image.group_id, _Candidate(image, pair, lengths[pair.audio_id], audio.root))
+    return candidates
+
+
+def _feature_rows(files: ManifestFolder) -> dict[str, int]:
+    """Returns the feature row of each image's largest region."""
+    largest: dict[str, tuple[float, int]] = {}
+    for region in read_regions(files.regions):
+        area = (region.x1 - region.x0) * (region.y1 - region.y0)
+        if region.image_id not in largest or area > largest[region.image_id][0]:
+            largest[region.image_id] = (area, region.feature_row)
+    return {image_id: row for image_id, (_, row) in largest.items()}
+
+
+def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str, int]) -> SceneObject:
+    image, pair = candidate.image, candidate.pair
+    if feature_rows and image.image_id not in feature_rows:
+        step = "run fairseq-vgs check on the source"
+        raise ManifestError(fault("regions.tsv", "must hold a region of every image", image.image_id, step))
+    try:
+        with open_media(resolve(image_root, image.path)) as file:
+            picture = open_picture(file).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        step = "replace or remove it"
+        raise ManifestError(fault(image.path, "picture must decode", str(error), step)) from error
+    return SceneObject(
+        object_id=image.group_id,
+        picture=picture,
+        speech=_load_speech(candidate),
+        text=pair.text.rstrip(FINAL_PUNCTUATION),
+        speaker=pair.speaker,
+        feature_row=feature_rows.get(image.image_id, -1),
+    )
+
+
+def _load_speech(candidate: _Candidate) -> Samples:
+    audio_id = candidate.pair.audio_id
+    with open_media(resolve(candidate.speech_root, audio_id)) as file:
+        try:
+            samples, rate = read_mono(file)
+        except AudioError as error:
+            raise ManifestError(fault(audio_id, "audio must be usable", str(error), "remove it")) from error
+    if rate != SAMPLE_RATE:
+        expected = f"sample rate must be {SAMPLE_RATE} Hz"
+        raise ManifestError(fault(audio_id, expected, rate, "prepare the source again"))
+    trimmed = trim_silence(samples)
+    level = root_mean_square(trimmed)
+    if level == 0:
+        raise ManifestError(fault(audio_id, "audio must not be silent", "silence", "remove it"))
+    return fade_ends(trimmed * (TARGET_RMS / level))
+
+
+def trim_silence(samples: Samples) -> Samples:
+    """Cuts quiet ends: frames of 10 ms below 3 % of the loudest one, but for a margin of 30 ms."""
+    n_frames = len(samples) // TRIM_FRAME_SAMPLES
+    frames = samples[: n_frames * TRIM_FRAME_SAMPLES].reshape(n_frames, TRIM_FRAME_SAMPLES)
+    levels = np.sqrt(np.mean(frames**2, axis=1)) if n_frames else np.zeros(0)
+    loud = np.flatnonzero(levels > TRIM_RELATIVE_LEVEL * levels.max(initial=0.0))
+    if not len(loud):
+        return samples
+    start = max(0, int(loud[0]) - TRIM_MARGIN_FRAMES) * TRIM_FRAME_SAMPLES
+    end = (int(loud[-1]) + 1 + TRIM_MARGIN_FRAMES) * TRIM_FRAME_SAMPLES
+    return samples[start:end]
+
+
+def fade_ends(samples: Samples) -> Samples:
+    """Fades 5 ms in and out, so that joining recordings gives no clicks."""
+    length = min(FADE_SAMPLES, len(samples) // 2)
+    ramp = np.linspace(0.0, 1.0, length, endpoint=False)
+    faded = samples.copy()
+    faded[:length] *= ramp
+    faded[len(samples) - length :] *= ramp[::-1]
+    return faded
+
+
+def _hash_tables(files: ManifestFolder, splits: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    tables = [
+        files.images,
+        *(path for split in splits for path in (files.audio_list(split), files.pairs(split))),
+    ]
+    for path in tables:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

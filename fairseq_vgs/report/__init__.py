@@ -1,0 +1,1 @@
+"""Plots, tables, galleries and heat maps, drawn from result files."""

@@ -1,0 +1,353 @@
+"""A comparison of runs as text, Markdown, LaTeX and CSV: measures down, runs across.
+
+The comparison's files:
+
+```
+comparison.md     scores, then differences from the first run, with what the numbers are
+comparison.tex    the same tables (booktabs)
+comparison.csv    every figure of every model in full precision, one per row
+comparison.json   the same with hashes, seed, versions and command
+```
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairseq_vgs.evaluation import abx_results, lexical_words, run_figures
+from fairseq_vgs.evaluation.compare import EVALUATED, WITHIN, Comparison, Run
+from fairseq_vgs.evaluation.metrics import retrieval
+from fairseq_vgs.evaluation.results import (
+    Metric,
+    sha256_file,
+    versions,
+    write_metrics,
+    write_table,
+)
+from fairseq_vgs.evaluation.retrieval_figures import CERTAIN, DIRECTION_TITLES, aligned
+from fairseq_vgs.files.atomic import atomic_write
+
+KIND = "comparison"
+FILE_NAMES = ("comparison.md", "comparison.tex", "comparison.csv", "comparison.json")
+NOTHING = "-"
+CSV_COLUMNS = (
+    "run",
+    "folder",
+    "model",
+    "measure",
+    "unit",
+    "value",
+    "low",
+    "high",
+    "n",
+    "chance",
+    "difference",
+    "difference_low",
+    "difference_high",
+)
+
+Rows = list[list[str]]
+_Column = tuple[str, Callable[[str], str]]  # title, and the cell of a measure
+
+_TITLES = {
+    f"{direction}_{measure}": f"{title}, {name}"
+    for direction, title in DIRECTION_TITLES.items()
+    for measure, name in (
+        *((f"r{k}", f"R@{k} %") for k in retrieval.RECALL_CUTOFFS),
+        ("median_rank", "median rank"),
+        ("mrr", "MRR"),
+    )
+}
+_DECIMALS = {"%": 1, "percentage points": 1, "rank": 1, "": 3}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def score_rows(comparison: Comparison) -> Rows:
+    """Lay out the scores: a row per measure; a column per run, then baselines and chance."""
+    columns: list[_Column] = [
+        (run.title, _metric_cell(run.models[EVALUATED], _estimate)) for run in comparison.runs
+    ]
+    columns += _baseline_columns(comparison.runs) + _chance_columns(comparison.runs)
+    return _table(columns, _measures(comparison.runs))
+
+
+def difference_rows(comparison: Comparison) -> Rows:
+    """Lay out the differences from the first run; no rows where there are none."""
+    found = comparison.differences
+    columns: list[_Column] = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
+    measures = dict.fromkeys(name for metrics in found.values() for name in metrics)
+    return _table(columns, list(measures)) if found else []
+
+
+def describe(comparison: Comparison) -> list[str]:
+    """Say what was measured, on what, and what keeps runs from being compared; one line each."""
+    lines: list[str] = []
+    for run in comparison.runs:
+        line = _described(run)
+        if line not in lines:
+            lines.append(line if not lines else f"{run.title}: {line}")
+    return [*lines, *comparison.notes]
+
+
+def as_text(comparison: Comparison) -> str:
+    """Lay everything out for a terminal."""
+    parts = ["\n".join(describe(comparison)), aligned(score_rows(comparison))]
+    differences = difference_rows(comparison)
+    if differences:
+        parts.append(f"{_difference_title(comparison)}\n{aligned(differences)}")
+    return "\n\n".join(parts)
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Write scores and differences as Markdown tables."""
+    parts = ["\n".join(f"- {_markdown_text(line)}" for line in describe(comparison))]
+    parts.append(_markdown_table(score_rows(comparison)))
+    differences = difference_rows(comparison)
+    if differences:
+        parts += [_markdown_text(_difference_title(comparison)), _markdown_table(differences)]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """Write scores and differences as LaTeX tables (booktabs); what they are stands in comments."""
+    parts = ["\n".join(f"% {' '.join(line.split())}" for line in describe(comparison))]
+    parts.append(_latex_table(score_rows(comparison)))
+    differences = difference_rows(comparison)
+    if differences:
+        title = " ".join(_difference_title(comparison).split())
+        parts.append(f"% {title}\n{_latex_table(differences)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_rows(comparison: Comparison) -> Iterator[list[Any]]:
+    """List every figure of every model; columns `CSV_COLUMNS`."""
+    for run in comparison.runs:
+        for model, metrics in run.models.items():
+            found = comparison.differences.get(run.title, {}) if model == EVALUATED else {}
+            for name, metric in metrics.items():
+                chance = math.nan if metric.chance is None else metric.chance
+                yield [
+                    run.title,
+                    str(run.folder),
+                    model,
+                    name,
+                    metric.unit,
+                    *_bounds(metric),
+                    metric.n,
+                    chance,
+                    *(_bounds(found[name]) if name in found else 3 * [math.nan]),
+                ]
+
+
+def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any]:
+    """Return plain data: figures, differences, what they come from."""
+    return {
+        "kind": KIND,
+        "evaluation": comparison.runs[0].kind,
+        "runs": {
+            run.title: {
+                "folder": str(run.folder),
+                "metrics_sha256": sha256_file(run.file),
+                "checkpoint": run.content.get("checkpoint"),
+                "data": run.data,
+                "models": {
+                    name: {measure: metric.as_json() for measure, metric in metrics.items()}
+                    for name, metrics in run.models.items()
+                },
+            }
+            for run in comparison.runs
+        },
+        "first": comparison.runs[0].title,
+        "differences": {
+            title: {measure: metric.as_json() for measure, metric in metrics.items()}
+            for title, metrics in comparison.differences.items()
+        },
+        "notes": list(comparison.notes),
+        "provenance": {"command": command, "seed": seed, "versions": versions()},
+    }
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise FileExistsError if the folder holds a comparison: before one of its files is replaced."""
+    for name in FILE_NAMES:
+        if (folder / name).exists():
+            raise FileExistsError(
+                f"{folder / name}: already exists; pass --force to replace it, or another --output"
+            )
+
+
+def write_comparison(
+    folder: Path, comparison: Comparison, *, content: Mapping[str, Any], force: bool = False
+) -> None:
+    """Write `FILE_NAMES` into a folder; ``content`` is what `as_json` gave."""
+    if not force:
+        refuse_existing(folder)
+    markdown, latex, table, plain = (folder / name for name in FILE_NAMES)
+    for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
+        with atomic_write(path, force=force) as file:
+            file.write(text)
+    write_table(table, CSV_COLUMNS, csv_rows(comparison), force=force)
+    write_metrics(plain, content, force=force)
+
+
+def _measures(runs: Sequence[Run]) -> list[str]:
+    """Those of the evaluated models, then those that only a baseline has (MFCC's one layer)."""
+    models = [run.models[EVALUATED] for run in runs]
+    models += [metrics for run in runs for metrics in run.models.values()]
+    return list(dict.fromkeys(name for metrics in models for name in metrics))
+
+
+def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
+    """One column per baseline; runs share it whose figures agree in the measures that both have."""
+    found: dict[str, list[tuple[Run, dict[str, Metric]]]] = {}
+    for run in runs:
+        for name in list(run.models)[1:]:
+            versions, own = found.setdefault(name, []), run.models[name]
+            for _, other in versions:
+                shared = own.keys() & other
+                if shared and _plain_data(own, shared) == _plain_data(other, shared):
+                    other.update(own)  # of a run with folds, or other layers, as well
+                    break
+            else:
+                versions.append((run, dict(own)))
+    return [
+        (name if len(versions) == 1 else f"{name} ({run.title})", _metric_cell(metrics, _estimate))
+        for name, versions in found.items()
+        for run, metrics in versions
+    ]
+
+
+def _plain_data(metrics: Mapping[str, Metric], names: Collection[str]) -> dict[str, Any]:
+    """Figures such that a missing number (NaN) equals itself."""
+    return {name: metrics[name].as_json() for name in names}
+
+
+def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
+    versions: list[tuple[Run, dict[str, float | None]]] = []
+    for run in runs:
+        chance = {name: metric.chance for metrics in run.models.values() for name, metric in metrics.items()}
+        for _, other in versions:
+            # Of a run with other layers as well: where both have one, it is the same.
+            if all(chance[name] == other[name] for name in chance.keys() & other):
+                other.update(chance)
+                break
+        else:
+            versions.append((run, chance))
+    units = {
+        name: metric for run in runs for metrics in run.models.values() for name, metric in metrics.items()
+    }
+    columns: list[_Column] = []
+    for run, chance in versions:
+
+        def cell(measure: str, chance: Mapping[str, float | None] = chance) -> str:
+            value = chance.get(measure)
+            return NOTHING if value is None else _plain(value, units[measure].unit)
+
+        columns.append(("chance" if len(versions) == 1 else f"chance ({run.title})", cell))
+    return columns
+
+
+def _table(columns: Sequence[_Column], measures: Sequence[str]) -> Rows:
+    rows = [["", *(title for title, _ in columns)]]
+    for measure in measures:
+        name, within, pools = measure.partition(WITHIN)
+        title = _title(name) + within + pools
+        rows.append([title, *(cell(measure) for _, cell in columns)])
+    return rows
+
+
+def _title(measure: str) -> str:
+    if measure in _TITLES:
+        return _TITLES[measure]
+    for mode, key in reversed(list(run_figures.ABX_KEYS.items())):  # the key of "within" begins the other
+        if measure.startswith(f"{key}_"):
+            return f"ABX {mode} speaker, {measure.removeprefix(f'{key}_')} %"
+    return f"{measure} %"
+
+
+def _metric_cell(metrics: Mapping[str, Metric], write: Callable[[Metric], str]) -> Callable[[str], str]:
+    return lambda measure: write(metrics[measure]) if measure in metrics else NOTHING
+
+
+def _estimate(metric: Metric) -> str:
+    if metric.is_certain:
+        return CERTAIN
+    value, low, high = (_plain(number, metric.unit) for number in _bounds(metric))
+    if math.isnan(metric.value.low):
+        return value  # no interval was kept
+    return f"{value} [{low}, {high}]"
+
+
+def _signed(metric: Metric) -> str:
+    value, low, high = (f"{number:+.{_DECIMALS[metric.unit]}f}" for number in _bounds(metric))
+    return value if math.isnan(metric.value.low) else f"{value} [{low}, {high}]"
+
+
+def _plain(number: float, unit: str) -> str:
+    return f"{number:.{_DECIMALS[unit]}f}"
+
+
+def _bounds(metric: Metric) -> list[float]:
+    return [metric.value.value, metric.value.low, metric.value.high]
+
+
+def _described(run: Run) -> str:
+    content = run.content
+    if run.kind == abx_results.KIND:
+        condition = content["condition"]
+        return (
+            f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
+            f"{condition['context']} context, {condition['distance']} distance; "
+            f"{content['models'][EVALUATED]['counts']['cells']} cells [95 % interval over phones]"
+        )
+    if run.kind == lexical_words.KIND:
+        counts = content["counts"]
+        return (
+            f"recall of words in %, by {run.data['compared']}, split {content['split']}: {counts['tokens']} "
+            f"recordings of {counts['words']} words [95 % interval over words]"
+        )
+    pool = content["pool"]
+    line = (
+        f"retrieval on split {content['split']}: {pool['captions']} captions of {pool['images']} images "
+        "[95 % interval over images]"
+    )
+    return line + ("; phone ABX error [over phones]" if content.get("abx") else "")
+
+
+def _difference_title(comparison: Comparison) -> str:
+    return f"run minus {comparison.runs[0].title}, % as percentage points [95 % interval, paired]"
+
+
+def _markdown_table(rows: Rows) -> str:
+    cells = [[_markdown_text(cell) for cell in row] for row in rows]
+    lines = [cells[0], ["---", *["---:"] * (len(cells[0]) - 1)], *cells[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_text(text: str) -> str:
+    # Titles are paths or a user's words: none of them may end a cell, or become markup.
+    for character in "\\|*_<`":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def _latex_table(rows: Rows) -> str:
+    lines = [r"\begin{tabular}{l" + "r" * (len(rows[0]) - 1) + "}", r"\toprule"]
+    for number, row in enumerate(rows):
+        cells = [" ".join(cell.translate(_LATEX).split()) for cell in row]
+        lines.append(" & ".join(cells).replace(r"-\textgreater{}", r"$\rightarrow$") + r" \\")
+        if not number:
+            lines.append(r"\midrule")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])

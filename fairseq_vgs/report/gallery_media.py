@@ -1,0 +1,140 @@
+"""Copies of clips and pictures that a browser plays and shows from a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.location import read_bytes, resolve
+from fairseq_vgs.media.inspection import open_picture
+
+logger = logging.getLogger(__name__)
+
+FOLDER_NAME = "media"
+MAX_PICTURE_BYTES = 300_000
+MAX_PICTURE_PIXELS = 640  # longer side of pictures that are made smaller
+
+_OWN_NAME = re.compile(r"(?:caption|picture|plot|heat)-[0-9a-f]{16}\.[a-z0-9]{3,4}")
+_SHOWN_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp"}
+
+
+@dataclass
+class MediaFolder:
+    """The media of one gallery; files are named by their content, so that each is copied once.
+
+    Attributes:
+        path: the ``media`` folder.
+        n_unreadable_pictures: pictures that could not be shown.
+    """
+
+    path: Path
+    n_unreadable_pictures: int = 0
+    _written: dict[str, str] = field(default_factory=dict)
+
+    def add_audio(self, root: Path, entry: str) -> str:
+        """Copy a clip (formats that browsers do not play become WAV); return its address for the page.
+
+        Raises:
+            ManifestError: the clip cannot be read.
+        """
+        return self._once(f"audio {entry}", lambda: self._copy_audio(root, entry))
+
+    def add_picture(self, root: Path, entry: str) -> str | None:
+        """Copy a picture, made smaller if it is large; None if it cannot be read.
+
+        That is logged and counted, no error: a set with region features only has no pictures to show, and its
+        numbers are worth a page all the same.
+        """
+        try:
+            return self._once(f"picture {entry}", lambda: self._copy_picture(root, entry)) or None
+        except (ManifestError, OSError, SyntaxError, ValueError) as error:
+            logger.warning("picture %s cannot be shown: %s", entry, error)
+            self.n_unreadable_pictures += 1
+            self._written[f"picture {entry}"] = ""
+            return None
+
+    def add_plot(self, path: Path) -> str:
+        """Copy a plot."""
+        return self._once(f"plot {path}", lambda: self._write("plot", "png", path.read_bytes()))
+
+    def add_heat_map(self, content: bytes) -> str:
+        """Write the PNG of a heat map."""
+        key = f"heat {hashlib.sha256(content).hexdigest()}"
+        return self._once(key, lambda: self._write("heat", "png", content))
+
+    def remove_stale(self) -> None:
+        """Remove media of an earlier gallery in the same folder; other files stay."""
+        kept = {address.rpartition("/")[2] for address in self._written.values()}
+        for path in self.path.glob("*"):
+            if _OWN_NAME.fullmatch(path.name) and path.name not in kept:
+                path.unlink()
+
+    def _once(self, key: str, copy: object) -> str:
+        if key not in self._written:
+            self._written[key] = copy()  # type: ignore[operator]
+        return self._written[key]
+
+    def _copy_audio(self, root: Path, entry: str) -> str:
+        content = read_bytes(resolve(root, entry))
+        suffix = _audio_suffix(content)
+        if suffix is None:
+            content, suffix = _as_wav(content, entry), "wav"
+        return self._write("caption", suffix, content)
+
+    def _copy_picture(self, root: Path, entry: str) -> str:
+        content = read_bytes(resolve(root, entry))
+        with open_picture(io.BytesIO(content)) as picture:
+            suffix = _SHOWN_FORMATS.get(picture.format or "")
+            picture.load()  # finds truncated files
+            if suffix is None or len(content) > MAX_PICTURE_BYTES:
+                content, suffix = _smaller(picture)
+        return self._write("picture", suffix, content)
+
+    def _write(self, kind: str, suffix: str, content: bytes) -> str:
+        name = f"{kind}-{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
+        with atomic_write(self.path / name, force=True, mode="wb") as file:
+            file.write(content)
+        return f"{FOLDER_NAME}/{name}"
+
+
+def _audio_suffix(content: bytes) -> str | None:
+    """Tell the format by its first bytes: entries of archives have no file name."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
+        return "wav"
+    if content[:4] == b"fLaC":
+        return "flac"
+    if content[:4] == b"OggS":
+        return "ogg"
+    if content[:3] == b"ID3" or (len(content) > 1 and content[0] == 0xFF and content[1] & 0xE6 == 0xE2):
+        return "mp3"
+    return None
+
+
+def _as_wav(content: bytes, entry: str) -> bytes:
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{entry}: clip must decode as audio, got {error}; run fairseq-vgs check") from error
+    output = io.BytesIO()
+    soundfile.write(output, samples, rate, format="WAV", subtype="PCM_16")
+    return output.getvalue()
+
+
+def _smaller(picture: Image.Image) -> tuple[bytes, str]:
+    picture.thumbnail((MAX_PICTURE_PIXELS, MAX_PICTURE_PIXELS))
+    output = io.BytesIO()
+    if picture.has_transparency_data:
+        picture.convert("RGBA").save(output, format="PNG", optimize=True)
+        return output.getvalue(), "png"
+    picture.convert("RGB").save(output, format="JPEG", quality=88)
+    return output.getvalue(), "jpg"

@@ -1,0 +1,81 @@
+"""Recordings by name, and items that are outside of them."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from support.abx_material import write_recordings
+
+from fairseq_vgs.evaluation.metrics.abx import read_items
+from fairseq_vgs.features.recordings import check_items, open_recordings
+from fairseq_vgs.files.faults import ManifestError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_recordings(tmp_path / "set")
+
+
+def test_names_are_those_of_files_without_ending(folder):
+    recordings = open_recordings(folder)
+    assert list(recordings) == ["r0", "r1", "r2"]
+    recording = recordings["r1"]
+    assert (recording.audio_id, recording.n_samples, recording.place) == ("r1.wav", 19_200, "test.tsv:3")
+    assert recording.waveform().shape == (19_200,)
+
+
+def test_names_of_a_table(folder):
+    lines = ["file\ttext\taudio_id", "one\tx\tr0.wav", "two\t\tr1.wav", "three\ty\tr2.wav", "more\t\tr9.wav"]
+    (folder / "utterances.tsv").write_text("\n".join(lines) + "\n")
+    assert {name: row.audio_id for name, row in open_recordings(folder).items()} == {
+        "one": "r0.wav",
+        "two": "r1.wav",
+        "three": "r2.wav",
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("audio_id\tname\n", "utterances.tsv:1: header must name file"),
+        ("audio_id\tfile\nr0.wav\n", "utterances.tsv:2: line must have 2 fields"),
+        ("audio_id\tfile\nr0.wav\ta\nr1.wav\tb\n", "test.tsv:4: audio_id must have a name in utterances.tsv"),
+        (
+            "audio_id\tfile\nr0.wav\ta\nr1.wav\tb\nr2.wav\ta\n",
+            "test.tsv:4: name must be that of one recording",
+        ),
+    ],
+)
+def test_faulty_tables(folder, table, message):
+    (folder / "utterances.tsv").write_text(table)
+    with pytest.raises(ManifestError, match=message):
+        open_recordings(folder)
+
+
+def test_two_files_of_one_name(folder):
+    (folder / "other").mkdir()
+    (folder / "r0.wav").rename(folder / "other" / "r1.wav")
+    text = (folder / "test.tsv").read_text().replace("r0.wav", "other/r1.wav")
+    (folder / "test.tsv").write_text(text)
+    with pytest.raises(ManifestError, match=r"test.tsv:3: name must be .* \(also test.tsv:2\), got 'r1'"):
+        open_recordings(folder)
+
+
+def test_archive_entries_need_names(folder):
+    (folder / "test.tsv").write_text(".\nspeech.zip:41:100\t1000\n")
+    with pytest.raises(ManifestError, match="test.tsv:2: audio_id must have a name in utterances.tsv"):
+        open_recordings(folder)
+
+
+def test_items_outside_recordings(folder):
+    items = list(read_items(folder / "phones.item"))
+    recordings = open_recordings(folder)
+    check_items(items, recordings, name="phones.item")
+    items[2] = replace(items[2], file="unknown")
+    items[11] = replace(items[11], offset=Decimal("1.2199"))  # within a frame of the end at 1.2 s
+    items[12] = replace(items[12], offset=Decimal("1.2201"))
+    with pytest.raises(ManifestError) as caught:
+        check_items(items, recordings, name="phones.item")
+    assert [fault.place for fault in caught.value.faults] == ["phones.item:4", "phones.item:14"]
+    assert "file must be one of the 3 recordings, got 'unknown'" in str(caught.value)
+    assert "offset must be within the recording's 1.200 s, got '1.2201'" in str(caught.value)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.location import (
+    MediaLocation,
+    check_present,
+    open_media,
+    read_bytes,
+    resolve,
+    split_entry,
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("a/b.flac", ("a/b.flac", None, None)),
+        ("a b/ж:1.flac", ("a b/ж:1.flac", None, None)),
+        ("12:30.wav", ("12:30.wav", None, None)),
+        ("x.zip:0:12", ("x.zip", 0, 12)),
+        ("a b/я.TAR:5:12", ("a b/я.TAR", 5, 12)),
+        ("x:1:2.zip:3:4", ("x:1:2.zip", 3, 4)),
+        ("x.tar.gz", ("x.tar.gz", None, None)),
+        ("a..b/c..wav", ("a..b/c..wav", None, None)),
+    ],
+)
+def test_split_entry(entry: str, expected: tuple[str, int | None, int | None]) -> None:
+    assert split_entry(entry) == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("", "must be a path"),
+        ("a\0b", "must be a path"),
+        ("/etc/passwd", "not absolute"),
+        ("/x.zip:1:2", "not absolute"),
+        ("../a.wav", r"without '\.\.'"),
+        ("a/../../b.wav", r"without '\.\.'"),
+        ("a/..", r"without '\.\.'"),
+        ("../x.zip:1:2", r"without '\.\.'"),
+        ("x.zip", "must be ARCHIVE:OFFSET:LENGTH"),
+        ("x.tar:5", "must be ARCHIVE:OFFSET:LENGTH"),
+        ("x.zip:-1:5", "must be ARCHIVE:OFFSET:LENGTH"),
+        ("x.zip:a:b", "must be ARCHIVE:OFFSET:LENGTH"),
+        ("x.zip:٣:٣", "must be ARCHIVE:OFFSET:LENGTH"),
+        ("x.zip:" + "9" * 30 + ":1", "must be ARCHIVE:OFFSET:LENGTH"),
+        ("x.zip:5:0", "at least 1 byte"),
+        ("x.bin:5:6", r"must name a \.zip or \.tar"),
+    ],
+)
+def test_refused_entries(entry: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_entry(entry)
+    with pytest.raises(ManifestError, match=message):
+        resolve(Path("/data"), entry)
+
+
+def test_resolve_joins_to_the_root() -> None:
+    assert resolve(Path("/data"), "a/b.wav") == MediaLocation(Path("/data/a/b.wav"), None, None)
+    assert resolve(Path("/data"), "a/x.zip:3:4") == MediaLocation(Path("/data/a/x.zip"), 3, 4)
+    assert str(resolve(Path("/data"), "x.zip:3:4")) == "/data/x.zip:3:4"
+
+
+def test_reads_a_file(tmp_path: Path) -> None:
+    (tmp_path / "я b.wav").write_bytes(b"abc")
+    location = resolve(tmp_path, "я b.wav")
+    check_present(location)
+    assert read_bytes(location) == b"abc"
+    with open_media(location) as file:
+        file.seek(1)
+        assert file.read() == b"bc"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_reads_archive_members(tmp_path: Path, tools: Any, kind: str) -> None:
+    members = {"a": b"first member", "b": b"second"}
+    pack = tools.pack_zip if kind == "zip" else tools.pack_tar
+    entries = pack(tmp_path / f"media.{kind}", members)
+    assert [read_bytes(resolve(tmp_path, entry)) for entry in entries] == list(members.values())
+
+
+def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"0123456789")
+    assert read_bytes(resolve(tmp_path, "x.zip:4:6")) == b"456789"
+    for read in (read_bytes, check_present):
+        with pytest.raises(
+            ManifestError, match=r"x\.zip: archive must hold bytes 5 to 11, but ends after 10"
+        ):
+            read(resolve(tmp_path, "x.zip:5:6"))
+
+
+def test_an_absurd_length_asks_for_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"0123456789")
+    with pytest.raises(ManifestError, match="ends after 10"):
+        read_bytes(resolve(tmp_path, "x.zip:0:999999999999999999"))
+
+
+def test_missing_and_irregular_files(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"a\.wav: file is missing"):
+        read_bytes(resolve(tmp_path, "a.wav"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ManifestError, match="is not a regular file"):
+        read_bytes(resolve(tmp_path, "folder"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ManifestError, match="is not a regular file"):
+        read_bytes(resolve(tmp_path, "pipe"))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_bytes(resolve(tmp_path, "file/below.wav"))
+
+
+def test_an_unreadable_file_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.wav").write_bytes(b"abc")
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(ManifestError, match=r"a\.wav: cannot be read \(Permission denied\)"):
+        read_bytes(resolve(tmp_path, "a.wav"))

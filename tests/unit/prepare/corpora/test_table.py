@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.prepare.corpora.table import read_table
+
+COLUMNS = {"audio": "audio", "image": "Bild", "text": "text"}
+ROWS = [
+    {"audio": "a b.wav", "image": "1.png", "text": 'say "ё", twice'},
+    {"audio": "c.wav", "image": "2.png", "text": ""},
+]
+
+
+def read(folder: Path, name: str, content: str | bytes) -> list[dict[str, str]]:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return [dict(row.fields) for row in read_table(path, COLUMNS, required=("audio", "image"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'audio,Bild,text\na b.wav,1.png,"say ""ё"", twice"\nc.wav,2.png,\n'),
+        ("t.CSV", '\ufeffaudio;x;Bild;text\r\na b.wav;;1.png;"say ""ё"", twice"\r\nc.wav;9; 2.png ;\r\n'),
+        ("t.tsv", 'text\tBild\taudio\tmore\nsay "ё", twice\t1.png\ta b.wav\t\n\t2.png\tc.wav\tx'),
+        (
+            "t.jsonl",
+            '{"audio": "a b.wav", "Bild": "1.png", "text": "say \\"ё\\", twice", "unknown": [1]}\n\n'  # noqa: ISC004
+            '{"audio": "c.wav", "Bild": "2.png", "text": ""}',
+        ),
+    ],
+)
+def test_every_kind_gives_the_same_rows(tmp_path: Path, name: str, content: str) -> None:
+    assert read(tmp_path, name, content) == ROWS
+
+
+def test_rows_know_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('audio,Bild,text\na,1,"two\nlines"\n\nb,2,\n')
+    places = [row.place for row in read_table(path, COLUMNS, required=("audio",))]
+    assert places == ["t.csv:3", "t.csv:5"]
+
+
+def test_numbers_are_text_in_json(tmp_path: Path) -> None:
+    rows = read(tmp_path, "t.jsonl", '{"audio": "a", "Bild": "1", "text": 17}\n')
+    assert rows[0]["text"] == "17"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "lines"),
+    [
+        ("t.csv", "audio,text\na,b\n", ["t.csv:1: header must have a column 'Bild', got 'audio, text'"]),
+        ("t.csv", "audio,Bild,Bild\n", ["t.csv:1: header has the column 'Bild' more than once"]),
+        ("t.csv", "audio,Bild\na\nb,1\nc,1,2\n", ["t.csv:2: line must have", "t.csv:4: line must have"]),
+        ("t.csv", 'audio,Bild\na,"1\n', ["t.csv:2: must be CSV"]),
+        ("t.csv", "audio,Bild\n", ["t.csv: must list at least one recording"]),
+        ("t.csv", "", ["t.csv:1: header must", "t.csv:1: header must"]),
+        ("t.csv", b"audio,Bild\nx,1\n\xff,2\n", ["t.csv:3: must be UTF-8 text"]),
+        ("t.xlsx", "", ["table must end in .csv, .tsv, .jsonl"]),
+        (
+            "t.jsonl",
+            '{"audio": "a"}\n[1]\n{"audio"\n{"audio": ["a"], "Bild": "1"}\n',
+            [
+                "t.jsonl:1: object must have 'Bild'",
+                "t.jsonl:2: line must be a JSON object",
+                "t.jsonl:3: line must be JSON",
+                "t.jsonl:4: 'audio' must be text",
+            ],
+        ),
+    ],
+)
+def test_all_faults_are_listed(tmp_path: Path, name: str, content: str | bytes, lines: list[str]) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read(tmp_path, name, content)
+    found = str(caught.value).splitlines()
+    assert len(found) == len(lines)
+    for line, expected in zip(found, lines, strict=True):
+        assert expected in line
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="none.csv: cannot be read"):
+        read_table(tmp_path / "none.csv", COLUMNS, required=())

@@ -266,18 +266,16 @@ def item_file(folder: Path, name: str | None) -> Path:
     """Return the item file of a name in a folder; without a name the only one there.
 
     Raises:
-        ManifestError: no name, and none or several.
+        FaultError: no name, and none or several.
     """
-    from fairseq_vgs.files.faults import ManifestError, fault
+    from fairseq_vgs.files.faults import FaultError, fault
 
     if name:
         return folder / name
     found = sorted(folder.glob("*.item"))
     if len(found) != 1:
         names = [path.name for path in found]
-        raise ManifestError(
-            fault(str(folder), "folder must hold one item file", names, "name one with --items")
-        )
+        raise FaultError(fault(str(folder), "folder must hold one item file", names, "name one with --items"))
     return found[0]
 
 

@@ -58,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the plot; print the paths of what was written."""
-    from fairseq_vgs.files.faults import ManifestError, fault
+    from fairseq_vgs.files.faults import FaultError, fault
 
     if args.output.suffix.lower() != ".png":
-        raise ManifestError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
+        raise FaultError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
     draw = {
         "training": _plot_training,
         "recall": _plot_recall,
@@ -125,14 +125,14 @@ def _plot_probes(args: argparse.Namespace) -> Path:
 
 def _plot_recall(args: argparse.Namespace) -> Path:
     from fairseq_vgs.evaluation.compare_places import short_titles
-    from fairseq_vgs.files.faults import ManifestError, fault
+    from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.report.plots import plot_recall
     from fairseq_vgs.report.training_log import read_training_log
 
     titles = args.titles or short_titles(args.log)
     if len(titles) != len(args.log) or len(set(titles)) != len(titles):
         expected = f"must be {len(args.log)} different ones, one for each log"
-        raise ManifestError(fault("--titles", expected, titles, "give every log once and a title for each"))
+        raise FaultError(fault("--titles", expected, titles, "give every log once and a title for each"))
     logs = {title: read_training_log(log) for title, log in zip(titles, args.log, strict=True)}
     return plot_recall(logs, args.output, force=args.force)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.regions.pictures import PictureRegions
@@ -73,7 +73,7 @@ def picture_regions(args: argparse.Namespace) -> PictureRegions:
     """Return which regions to compute, with a network that has seen one picture, so that it does work.
 
     Raises:
-        ManifestError: the network's packages are missing, or the device is.
+        FaultError: the network's packages are missing, or the device is.
     """
     import numpy as np
 
@@ -90,7 +90,7 @@ def picture_regions(args: argparse.Namespace) -> PictureRegions:
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
         step = "name another --device"
         problem = str(error).splitlines()[0]
-        raise ManifestError(Fault("--device", f"must run the network, got {problem!r}; {step}")) from error
+        raise FaultError(Fault("--device", f"must run the network, got {problem!r}; {step}")) from error
     return PictureRegions(network, values["grid"], values["boxes"], values["batch_size"])
 
 
@@ -98,12 +98,12 @@ def optional_picture_regions(args: argparse.Namespace) -> PictureRegions | None:
     """Return which regions to compute while a folder is built; None without ``--regions``.
 
     Raises:
-        ManifestError: see ``picture_regions``; or options that say nothing without ``--regions``.
+        FaultError: see ``picture_regions``; or options that say nothing without ``--regions``.
     """
     if getattr(args, "regions", None):
         return picture_regions(args)
     useless = [name for name in _DEFAULTS if getattr(args, name, None) is not None]
     if useless:
         options = ", ".join("--" + name.replace("_", "-") for name in useless)
-        raise ManifestError(Fault(options, "says how to compute regions; add --regions efficientnet"))
+        raise FaultError(Fault(options, "says how to compute regions; add --regions efficientnet"))
     return None

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.compat.availability import require_fairseq
 
     require_fairseq()
-    from fairseq_vgs.files.faults import ManifestError, fault
+    from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.study.begun import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.collect import collect
     from fairseq_vgs.study.layout import StudyFolder
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     failures: dict[str, str] = {}
     if args.report_only and not folder.settings.is_file():
         step = "run the study first, or correct --output"
-        raise ManifestError(fault(str(folder.path), "must be the folder of a study", "no study.json", step))
+        raise FaultError(fault(str(folder.path), "must be the folder of a study", "no study.json", step))
     if args.report_only:
         runs = plan_runs(settings)
         refuse_other_settings(runs, settings, folder, training_data(settings, folder))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.tables import SplitTable
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class TextUnits:
         path: A SentencePiece model.
 
     Raises:
-        ManifestError: The file is missing or no such model, or sentencepiece is not installed.
+        FaultError: The file is missing or no such model, or sentencepiece is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class TextUnits:
                 what = f"file of text units is missing; {_MAKE}"
             else:
                 what = f"must be a SentencePiece model, could not be read ({error}); {_MAKE}"
-            raise ManifestError(Fault(str(path), what)) from error
+            raise FaultError(Fault(str(path), what)) from error
         self.sha256 = hashlib.sha256(model).hexdigest()
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ def encode_captions(
         The table of the pairs that have a text, and their units.
 
     Raises:
-        ManifestError: Pairs without text, all of them; with ``skip_bad`` only if no pair is left.
+        FaultError: Pairs without text, all of them; with ``skip_bad`` only if no pair is left.
     """
     if table.texts is None:
         raise ValueError(f"split {table.split!r}: expected a table with texts; load it with with_texts=True")
@@ -111,7 +111,7 @@ def encode_captions(
     what = f"pair has no text for model.caption_encoder=text; {step}"
     faults = [Fault(table.audio.place(row), what) for row in table.audio_row[~keep].tolist()]
     if not skip_bad:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     log_skipped(faults)
     logger.warning("split %r: %d pairs without text are skipped", table.split, len(faults))
     return table.select(keep), CaptionTokens(tokens[pair] for pair in np.flatnonzero(keep).tolist())

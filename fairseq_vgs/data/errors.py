@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 
 
-class BadItemError(ManifestError):
+class BadItemError(FaultError):
     """An utterance or a picture cannot be used; with ``task.skip_bad`` it is skipped and counted instead.
 
     Args:

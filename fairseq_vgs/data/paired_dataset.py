@@ -28,7 +28,7 @@ from fairseq_vgs.data.seeding import Stream, generator
 from fairseq_vgs.data.tables import AudioTable, SplitTable
 from fairseq_vgs.data.unpaired import UnpairedPlan, plan_unpaired
 from fairseq_vgs.data.waveform import FloatArray, load_waveform, normalize_waveform
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class VgsDataset(FairseqDataset):
             that is said of samples holds for units. ``table`` must have the texts. None for speech.
 
     Raises:
-        ManifestError: Pictures without regions or pairs without text, all of them; with ``skip_bad`` only if
+        FaultError: Pictures without regions or pairs without text, all of them; with ``skip_bad`` only if
             no pair is left.
     """
 
@@ -220,7 +220,7 @@ class VgsDataset(FairseqDataset):
 
         Raises:
             ValueError: A pair alone exceeds ``max_tokens``.
-            ManifestError: With ``skip_bad``, no batch has a pair that can be used.
+            FaultError: With ``skip_bad``, no batch has a pair that can be used.
         """
         limits = BatchLimits(
             max_tokens=None if max_tokens is None else int(max_tokens),
@@ -323,7 +323,7 @@ class VgsDataset(FairseqDataset):
                 return
         if batches:
             what = f"split {self.table.split!r}: no batch has pairs that can be used"
-            raise ManifestError(Fault(str(self.table.audio.list_path), f"{what}; run fairseq-vgs check"))
+            raise FaultError(Fault(str(self.table.audio.list_path), f"{what}; run fairseq-vgs check"))
 
 
 def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) -> SplitTable:
@@ -339,7 +339,7 @@ def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) ->
     if not faults:
         return table
     if not skip_bad:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     log_skipped(faults)
     keep = np.array([regions.n_regions(row) > 0 for row in table.image_row.tolist()])
     table = table.select(keep)

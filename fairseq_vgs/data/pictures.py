@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from fairseq_vgs.data.augmentation import Box, Variation
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, open_media
 from fairseq_vgs.media.inspection import open_picture
 
@@ -79,7 +79,7 @@ def load_picture(
             square = _square(image, image_size, fit=fit, variation=variation)
     except BadItemError:
         raise
-    except ManifestError as error:  # of the archive
+    except FaultError as error:  # of the archive
         raise BadItemError(Fault(place, str(error))) from error
     except _DECODING_ERRORS as error:
         step = "check the file, or skip it with task.skip_bad=true"

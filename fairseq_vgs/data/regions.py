@@ -21,7 +21,7 @@ from fairseq_vgs.data.regular_tables import (
     RegionColumns,
     read_region_columns,
 )
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
@@ -42,7 +42,7 @@ class RegionStore:
         table_name: Of ``regions.tsv``, for errors.
 
     Raises:
-        ManifestError: The file is missing or unusable.
+        FaultError: The file is missing or unusable.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ def load_regions(
         skip_bad: Let pictures with a bad line have no regions, with a warning for each such line.
 
     Raises:
-        ManifestError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
+        FaultError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
     """
     regions = _load_regular(folder, image_index)
     if regions is None:
@@ -137,7 +137,7 @@ def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, ski
     table = scan_regions(folder.regions)
     spoilt = not table.usable or not table.rows or any(line_number(f) < _FIRST_LINE for f in table.faults)
     if table.faults and (spoilt or not skip_bad):
-        raise ManifestError(table.faults)
+        raise FaultError(table.faults)
     faults = _row_faults(
         table.rows,
         table.lines,
@@ -146,7 +146,7 @@ def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, ski
         n_feature_rows=len(_open(folder.region_features)),
     )
     if faults and not skip_bad:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     log_skipped(sorted([*table.faults, *faults], key=line_number))
     bad_lines = {line_number(item) for item in faults}
     bad_images = table.doubtful.union(
@@ -175,7 +175,7 @@ def _open(path: Path) -> npt.NDArray[Any]:
     try:
         return open_features(path)
     except ValueError as error:
-        raise ManifestError(Fault(str(path), str(error))) from error
+        raise FaultError(Fault(str(path), str(error))) from error
 
 
 def _row_faults(

@@ -24,7 +24,7 @@ from fairseq_vgs.data.regular_tables import (
     read_image_columns,
     read_pair_columns,
 )
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.files.tables import Table, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -121,11 +121,11 @@ class SplitTable:
         """Return the table of the pairs to keep, bool[N]; the others count as skipped.
 
         Raises:
-            ManifestError: There are none.
+            FaultError: There are none.
         """
         if not keep.any():
             what = f"split {self.split!r} has no pair that can be used; run fairseq-vgs check"
-            raise ManifestError(Fault(self.audio.list_path.name, what))
+            raise FaultError(Fault(self.audio.list_path.name, what))
         n_skipped = self.n_skipped + int(np.count_nonzero(~keep))
         texts = self.texts
         if texts is not None:
@@ -158,7 +158,7 @@ def load_split(
         with_texts: Keep the captions' texts, which only models of text need.
 
     Raises:
-        ManifestError: Missing tables, faulty headers, an empty split; without ``skip_bad`` also faulty lines,
+        FaultError: Missing tables, faulty headers, an empty split; without ``skip_bad`` also faulty lines,
             unknown ids, too short speech; every fault of a kind.
     """
     table = _load_regular(folder, split, with_texts=with_texts)
@@ -235,7 +235,7 @@ def load_audio_table(path: Path, *, layers: ConvLayers, skip_bad: bool = False) 
         skip_bad: Leave out faulty lines, and give too short utterances the length 0, with a warning each.
 
     Raises:
-        ManifestError: A missing or empty list, or none of its utterances can be used; without ``skip_bad``
+        FaultError: A missing or empty list, or none of its utterances can be used; without ``skip_bad``
             also faulty lines and too short speech; every fault of a kind.
     """
     try:
@@ -250,7 +250,7 @@ def load_audio_table(path: Path, *, layers: ConvLayers, skip_bad: bool = False) 
         n_samples[short] = 0
         if not n_samples.any():
             what = "no utterance can be used, all are too short; choose another list"
-            raise ManifestError(Fault(path.name, what))
+            raise FaultError(Fault(path.name, what))
         audio = replace(audio, n_samples=n_samples)
     return audio
 
@@ -260,7 +260,7 @@ def _scan(scan: Callable[[Path], Table[Row]], path: Path, first_line: int, *, sk
     if table.faults:
         spoilt = not table.usable or any(line_number(item) < first_line for item in table.faults)
         if spoilt or not table.rows or not skip_bad:
-            raise ManifestError(table.faults)
+            raise FaultError(table.faults)
         log_skipped(table.faults)
     return table
 
@@ -313,7 +313,7 @@ def _join(
         if image_row[index] < 0:
             faults.append(fault(place, f"image_id must be one of {images.name}", pair.image_id, step))
     if faults and not skip_bad:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     log_skipped(faults)
     return audio_row, image_row
 
@@ -338,6 +338,6 @@ def _refuse_or_warn(audio: AudioTable, rows: IntArray, layers: ConvLayers, *, sk
             fault(audio.place(row), expected, f"{n_frames(length, layers)} ({length} samples)", step)
         )
     if not skip:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     log_skipped(faults)
     logger.warning("%s: %d too short utterances are skipped", audio.list_path.name, len(faults))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import soundfile
 
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, read_bytes
 from fairseq_vgs.media.inspection import SILENCE_AMPLITUDE
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -51,7 +51,7 @@ def load_waveform(
         samples = _read(location, place=place, n_samples=n_samples, start=start, n_wanted=n_wanted)
     except BadItemError:
         raise
-    except ManifestError as error:  # of the archive
+    except FaultError as error:  # of the archive
         raise BadItemError(Fault(place, str(error))) from error
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         step = "check the file, or skip it with task.skip_bad=true"

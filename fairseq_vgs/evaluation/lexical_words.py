@@ -20,7 +20,7 @@ from fairseq_vgs.evaluation.metrics.lexical import LexicalResult, frame_recall, 
 from fairseq_vgs.evaluation.results import Metric, ResultsError, read_table
 from fairseq_vgs.features.layers import LayerFeatures
 from fairseq_vgs.features.recordings import Recording
-from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_pairs, read_utterances
 
@@ -37,7 +37,7 @@ def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str
     Texts stand in the table of pairs or, of recordings without pictures, in that of utterances.
 
     Raises:
-        ManifestError: a faulty table, or every recording whose text is missing or several words (parted by
+        FaultError: a faulty table, or every recording whose text is missing or several words (parted by
             commas, as in scenes of several objects).
     """
     files = ManifestFolder(folder)
@@ -59,7 +59,7 @@ def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str
         )
         words.append(text)
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return recordings, words
 
 

@@ -113,7 +113,7 @@ def evaluate_run(
         (updates, figures, checkpoints in all) of each, as soon as it is measured.
 
     Raises:
-        CheckpointError, ManifestError, AbxError: a checkpoint or data that cannot be used, or ABX items that
+        CheckpointError, FaultError, AbxError: a checkpoint or data that cannot be used, or ABX items that
             cannot be compared across speakers.
         FileExistsError: figures in ``output`` were made from something else; nothing is measured then.
     """

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from fairseq_vgs.evaluation.metrics import bootstrap, retrieval
 from fairseq_vgs.evaluation.results import Metric
 from fairseq_vgs.evaluation.retrieval_figures import DIRECTION_TITLES, Pool, aligned, percentage
-from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -72,17 +72,17 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> ImagePools:
         seed: of the order in which groups are dealt.
 
     Raises:
-        ManifestError: fewer than 2 pools, or fewer image groups with captions than pools.
+        FaultError: fewer than 2 pools, or fewer image groups with captions than pools.
     """
     groups = np.unique(whole.image_groups)
     spoken = np.isin(groups, whole.speech_groups)
     if spoken.sum() < 2:
         expected = "split must have at least 2 image groups with captions to be dealt into pools"
         step = "leave --folds out, or take a larger split"
-        raise ManifestError(fault("folds", expected, int(spoken.sum()), step))
+        raise FaultError(fault("folds", expected, int(spoken.sum()), step))
     if not 2 <= n_pools <= spoken.sum():
         expected = f"must be from 2 to {spoken.sum()}, the image groups with captions"
-        raise ManifestError(fault("folds", expected, n_pools, "give fewer, or a larger split"))
+        raise FaultError(fault("folds", expected, n_pools, "give fewer, or a larger split"))
     order = np.random.default_rng(seed).permutation(len(groups))
     order = np.concatenate([order[spoken[order]], order[~spoken[order]]])
     pool_of_group = np.empty(len(groups), dtype=np.int64)

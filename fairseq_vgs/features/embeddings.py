@@ -104,7 +104,7 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         config: the run's settings; speech is cut at ``task.valid_max_seconds`` and normalised as there.
 
     Raises:
-        ManifestError: missing or faulty tables; every fault of a kind.
+        FaultError: missing or faulty tables; every fault of a kind.
         CheckpointError: the pictures or the text units do not fit the model.
     """
     task, model = section(config, "task"), section(config, "model")

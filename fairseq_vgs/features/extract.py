@@ -102,7 +102,7 @@ def extract_features(
         batch_seconds: most speech in a batch, padding included; a longer utterance is a batch of its own.
 
     Raises:
-        ManifestError: speech or pictures that cannot be used.
+        FaultError: speech or pictures that cannot be used.
         CheckpointError: the model lacks a part or a layer, or gives numbers that are not finite.
         FeatureStoreError: the folder holds something else.
     """

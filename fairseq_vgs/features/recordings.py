@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fairseq_vgs.data.waveform import load_waveform
 from fairseq_vgs.evaluation.metrics.abx import AbxItem
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.files.tables import read_lines
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -62,7 +62,7 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
         split: which list.
 
     Raises:
-        ManifestError: a faulty table, two recordings of one name, or archive entries without names.
+        FaultError: a faulty table, two recordings of one name, or archive entries without names.
     """
     audio = read_audio_list(ManifestFolder(folder).audio_list(split))
     table = Path(folder) / NAMES_TABLE
@@ -88,7 +88,7 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
             )
         recordings[name] = Recording(row.audio_id, location, row.n_samples, place)
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return recordings
 
 
@@ -101,7 +101,7 @@ def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *
         name: of the item file, for errors.
 
     Raises:
-        ManifestError: every item that is not.
+        FaultError: every item that is not.
     """
     faults = []
     for line, item in enumerate(items, start=2):
@@ -115,7 +115,7 @@ def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *
             step = "use the items of these recordings"
             faults.append(fault(place, expected, str(item.offset), step))
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
 
 
 def _read_names(path: Path) -> Mapping[str, str]:
@@ -123,7 +123,7 @@ def _read_names(path: Path) -> Mapping[str, str]:
     header = (lines[0] or "").split("\t")
     missing = [name for name in _NAME_COLUMNS if name not in header]
     if missing:
-        raise ManifestError(
+        raise FaultError(
             fault(f"{path.name}:1", f"header must name {' and '.join(missing)}", lines[0], "add the columns")
         )
     names: dict[str, str] = {}
@@ -138,5 +138,5 @@ def _read_names(path: Path) -> Mapping[str, str]:
         row = dict(zip(header, fields, strict=True))
         names[row["audio_id"]] = row["file"]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return names

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import soundfile
 
 from fairseq_vgs.features.recordings import NAMES_TABLE, Recording, open_recordings
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, check_present, resolve
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
@@ -44,7 +44,7 @@ def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str 
         media: name -> the files, or entries of archives, that it is made from.
 
     Raises:
-        ManifestError: every file that is missing or no file.
+        FaultError: every file that is missing or no file.
     """
     found: dict[str, list[str | int]] = {}
     faults: list[Fault] = []
@@ -53,14 +53,14 @@ def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str 
         for location in locations:
             try:
                 check_present(location)
-            except ManifestError as error:
+            except FaultError as error:
                 faults += error.faults
                 continue
             status = location.path.stat()
             place = replace(location, path=location.path.absolute())
             found[name] += [str(place), status.st_size, status.st_mtime_ns]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return found
 
 
@@ -77,7 +77,7 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
         split: which list of a manifest folder.
 
     Raises:
-        ManifestError: a missing path, nothing to read, unreadable files, two recordings of one name, or a
+        FaultError: a missing path, nothing to read, unreadable files, two recordings of one name, or a
             name that leads out of the folder of features; every fault of a kind.
     """
     if len(paths) == 1 and paths[0].is_dir():
@@ -85,18 +85,18 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
         splits = ManifestFolder(folder).splits()
         if splits and split not in splits:
             expected = f"split must be one of {', '.join(splits)}"
-            raise ManifestError(fault(str(folder), expected, split, "choose one with --split"))
+            raise FaultError(fault(str(folder), expected, split, "choose one with --split"))
         if splits:
             return FeatureSource(_checked(_manifest_recordings(folder, split)), (folder,), split)
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         if not files:
             expected = f"folder must hold an audio list (SPLIT.tsv) or files {', '.join(AUDIO_SUFFIXES)}"
-            raise ManifestError(Fault(str(folder), f"{expected}, got neither; check the path"))
+            raise FaultError(Fault(str(folder), f"{expected}, got neither; check the path"))
         named = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files]
     else:
         if wrong := [path for path in paths if not path.is_file()]:
             expected = "source must be one folder, or files"
-            raise ManifestError([fault(str(path), expected, "no file", "check the path") for path in wrong])
+            raise FaultError([fault(str(path), expected, "no file", "check the path") for path in wrong])
         named = [(path.stem, path) for path in paths]
     return FeatureSource(_checked(_file_recordings(named)), tuple(paths), None)
 
@@ -131,7 +131,7 @@ def _file_recordings(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Recor
             continue
         recordings.append((name, Recording(str(path), MediaLocation(path, None, None), n_samples, str(path))))
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return recordings
 
 
@@ -148,5 +148,5 @@ def _checked(recordings: Sequence[tuple[str, Recording]]) -> dict[str, Recording
         else:
             found[name] = recording
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return found

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -44,7 +44,7 @@ def atomic_write(
 
     Raises:
         FileExistsError: ``path`` exists and ``force`` is off; checked before writing, and again at the end.
-        ManifestError: Another run writes the same partial file.
+        FaultError: Another run writes the same partial file.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
@@ -66,7 +66,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
         doing: What a run does to it.
 
     Raises:
-        ManifestError: Another run has locked the file, or has finished and given it another name.
+        FaultError: Another run has locked the file, or has finished and given it another name.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,7 +77,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
         # Some network file systems have no locks; two runs at once are then the user's care.
         is_ours = True
     if not is_ours:
-        raise ManifestError(Fault(str(place), f"another run is {doing}; wait for it, or stop it"))
+        raise FaultError(Fault(str(place), f"another run is {doing}; wait for it, or stop it"))
 
 
 @contextmanager

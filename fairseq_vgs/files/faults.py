@@ -1,4 +1,4 @@
-"""Faults: what is wrong with a data folder, one line each."""
+"""Faults: what is wrong with somebody's input, one line each, and the errors that carry them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ class Fault:
     Attributes:
         place: File and line (``train.pairs.tsv:17``), or what else a reader can find.
         message: Expectation, value found and next step.
+        code: Stable name of the kind of fault (``sound.sample_rate``): what is concerned, a dot, what is
+            wrong with it. Programs and tests rely on it; the wording may change.
     """
 
     place: str
     message: str
+    code: str = ""
 
     def __str__(self) -> str:
         """Return ``place: message`` on one line, whatever characters ids and file names hold."""
         return _one_line(f"{self.place}: {self.message}")
 
 
-class ManifestError(ValueError):
-    """Faulty data; carries every fault found, not only the first.
+class FaultError(ValueError):
+    """Base of all errors about input; carries every fault found, not only the first.
 
     Args:
         faults: The faults, or a single one.
@@ -38,18 +41,21 @@ class ManifestError(ValueError):
     def __init__(self, faults: Fault | Iterable[Fault]) -> None:
         self.faults = (faults,) if isinstance(faults, Fault) else tuple(faults)
         if not all(isinstance(item, Fault) for item in self.faults):
-            raise TypeError(
-                "ManifestError takes Fault objects; build them with fairseq_vgs.files.faults.fault"
-            )
+            raise TypeError("FaultError takes Fault objects; build them with fairseq_vgs.files.faults.fault")
         # The faults, not their text, are the exception's argument: so it can travel between processes.
         super().__init__(self.faults)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes of the faults, in their order."""
+        return tuple(item.code for item in self.faults)
 
     def __str__(self) -> str:
         """Return one line per fault."""
         return "\n".join(str(item) for item in self.faults)
 
 
-def fault(place: str, expected: str, got: object, next_step: str) -> Fault:
+def fault(place: str, expected: str, got: object, next_step: str, *, code: str = "") -> Fault:
     """Build a fault in the package's one wording: ``place: expectation, got value; next step``.
 
     Args:
@@ -57,8 +63,9 @@ def fault(place: str, expected: str, got: object, next_step: str) -> Fault:
         expected: The expectation, a clause such as ``n_samples must be a positive integer``.
         got: The value found; shown by its ``repr``, shortened.
         next_step: What the reader can do about it.
+        code: Stable name of the kind of fault, see `Fault`.
     """
-    return Fault(place, f"{expected}, got {shown(got)}; {next_step}")
+    return Fault(place, f"{expected}, got {shown(got)}; {next_step}", code)
 
 
 def shown(value: object) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 _SLICE = re.compile(r"(.+?):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
@@ -66,12 +66,12 @@ def resolve(root: Path, entry: str) -> MediaLocation:
     """Return where an entry's bytes are; the file need not exist.
 
     Raises:
-        ManifestError: The entry is malformed or leaves the root.
+        FaultError: The entry is malformed or leaves the root.
     """
     try:
         path, offset, length = split_entry(entry)
     except ValueError as error:
-        raise ManifestError(fault("media path", f"entry {error}", entry, "correct the entry")) from error
+        raise FaultError(fault("media path", f"entry {error}", entry, "correct the entry")) from error
     return MediaLocation(Path(root) / path, offset, length)
 
 
@@ -79,12 +79,12 @@ def check_present(location: MediaLocation) -> None:
     """See that a medium is there without reading it: a regular file, and long enough for an archive's entry.
 
     Raises:
-        ManifestError: The file is missing, unreadable, not regular, or the archive ends before the entry.
+        FaultError: The file is missing, unreadable, not regular, or the archive ends before the entry.
     """
     try:
         status = location.path.stat()
     except OSError as error:
-        raise ManifestError(_unreadable(location, error)) from error
+        raise FaultError(_unreadable(location, error)) from error
     _check_status(location, status)
 
 
@@ -92,14 +92,14 @@ def read_bytes(location: MediaLocation) -> bytes:
     """Return all bytes of a medium.
 
     Raises:
-        ManifestError: As ``check_present``.
+        FaultError: As ``check_present``.
     """
     # Few calls, since data workers spend time here that decoders of plain files do not. Opened the usual way,
     # a named pipe would wait for a writer for ever.
     try:
         descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise ManifestError(_unreadable(location, error)) from error
+        raise FaultError(_unreadable(location, error)) from error
     try:
         status = os.fstat(descriptor)
         _check_status(location, status)
@@ -109,11 +109,11 @@ def read_bytes(location: MediaLocation) -> bytes:
         while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
             data += more
     except OSError as error:
-        raise ManifestError(_unreadable(location, error)) from error
+        raise FaultError(_unreadable(location, error)) from error
     finally:
         os.close(descriptor)
     if location.offset is not None and len(data) != length:
-        raise ManifestError(_truncated(location, offset + len(data)))
+        raise FaultError(_truncated(location, offset + len(data)))
     return data
 
 
@@ -121,17 +121,17 @@ def open_media(location: MediaLocation) -> BinaryIO:
     """Return a seekable binary file of a medium's bytes, for decoders; the caller closes it.
 
     Raises:
-        ManifestError: As ``check_present``.
+        FaultError: As ``check_present``.
     """
     return io.BytesIO(read_bytes(location))
 
 
 def _check_status(location: MediaLocation, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise ManifestError(Fault(str(location.path), "is not a regular file; check the path"))
+        raise FaultError(Fault(str(location.path), "is not a regular file; check the path"))
     # Seen before reading, so that an absurd length asks for no memory.
     if location.offset is not None and location.offset + (location.length or 0) > status.st_size:
-        raise ManifestError(_truncated(location, status.st_size))
+        raise FaultError(_truncated(location, status.st_size))
 
 
 def _unreadable(location: MediaLocation, error: OSError) -> Fault:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from fairseq_vgs.files.columns import Column
-from fairseq_vgs.files.faults import Fault, ManifestError, fault, shown
+from fairseq_vgs.files.faults import Fault, FaultError, fault, shown
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
@@ -83,20 +83,20 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
     """Return a file's lines without their ends; None for those that are not text.
 
     Raises:
-        ManifestError: The file cannot be read or is empty.
+        FaultError: The file cannot be read or is empty.
     """
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "file is missing"
         step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
-        raise ManifestError(Fault(str(path), f"{what}; {step}"))
+        raise FaultError(Fault(str(path), f"{what}; {step}"))
     try:
         raw_lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise ManifestError(Fault(str(path), f"cannot be read ({error.strerror}); check the file")) from error
+        raise FaultError(Fault(str(path), f"cannot be read ({error.strerror}); check the file")) from error
     if raw_lines[-1] == b"":
         raw_lines.pop()
     if not raw_lines:
-        raise ManifestError(Fault(path.name, "file is empty; rerun fairseq-vgs prepare"))
+        raise FaultError(Fault(path.name, "file is empty; rerun fairseq-vgs prepare"))
     lines: list[str | None] = []
     faults = []
     for number, raw in enumerate(raw_lines, start=1):
@@ -197,7 +197,7 @@ def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, star
         start: Line number of the first row.
 
     Raises:
-        ManifestError: All rows that the format cannot hold.
+        FaultError: All rows that the format cannot hold.
     """
     lines: list[str | None] = []
     faults: list[Fault] = []
@@ -213,7 +213,7 @@ def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, star
     if not lines:
         faults.append(Fault(name, f"there must be at least one {table.noun} to write"))
     if faults:
-        raise ManifestError(sorted(faults, key=line_number))
+        raise FaultError(sorted(faults, key=line_number))
     return [line for line in lines if line is not None]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fairseq_vgs.files.archives import ShardEntry
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.prepare.build.output import put_in_place, refuse_output
 
 VERSION = 2
@@ -121,7 +121,7 @@ def open_work(output: Path, key: Mapping[str, object], *, maker: str, force: boo
         force: the output may exist, if the same subcommand made it.
 
     Raises:
-        ManifestError: the output must not be written, or another run is preparing it.
+        FaultError: the output must not be written, or another run is preparing it.
     """
     output = output.absolute()
     refuse_output(output, maker=maker, force=force)
@@ -169,7 +169,7 @@ def _lock(journal: TextIO, output: Path) -> None:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         step = "wait for it, or choose another output folder"
-        raise ManifestError(Fault(str(output), f"another run is preparing this folder; {step}")) from None
+        raise FaultError(Fault(str(output), f"another run is preparing this folder; {step}")) from None
     except OSError:
         # Some network file systems have no locks; two runs on one output are then the user's care.
         pass

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, check_present, read_bytes, resolve
 from fairseq_vgs.files.tables import Table
 
@@ -81,7 +81,7 @@ class MediaCheck:
                 check_present(location)
                 return f"at {os.path.normpath(location.path)}:{location.offset}:{location.length}"
             data = read_bytes(location)
-        except ManifestError as error:
+        except FaultError as error:
             self.faults.extend(Fault(place, str(item)) for item in error.faults)
             return None
         self.faults.extend(Fault(place, problem) for problem in problems(data, row))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 
@@ -16,7 +16,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Return a folder's ``summary.json``, empty where there is none.
 
     Raises:
-        ManifestError: It is no JSON object.
+        FaultError: It is no JSON object.
     """
     path = ManifestFolder(folder).summary
     if not path.exists():
@@ -24,9 +24,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(fault(path.name, "must be JSON", str(error), "repair or remove it")) from error
+        raise FaultError(fault(path.name, "must be JSON", str(error), "repair or remove it")) from error
     if not isinstance(summary, dict):
-        raise ManifestError(Fault(path.name, "must be a JSON object; repair or remove it"))
+        raise FaultError(Fault(path.name, "must be a JSON object; repair or remove it"))
     return summary
 
 

@@ -1,6 +1,6 @@
 """The tables of a manifest folder: audio lists, pairs, utterances, images, regions.
 
-``read_*`` and ``write_*`` raise ``ManifestError`` naming all faulty lines; writers refuse what readers would.
+``read_*`` and ``write_*`` raise ``FaultError`` naming all faulty lines; writers refuse what readers would.
 ``scan_*`` return what can be read together with the faults, for the checker.
 """
 
@@ -22,7 +22,7 @@ from fairseq_vgs.files.columns import (
     row_number,
     share,
 )
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import (
     Table,
     TableFormat,
@@ -172,7 +172,7 @@ def scan_regions(path: Path) -> Table[RegionRow]:
 def _scan(path: Path, parse: Callable[[Sequence[str | None], Path], Table[Row]]) -> Table[Row]:
     try:
         lines, faults = read_lines(path)
-    except ManifestError as error:
+    except FaultError as error:
         return Table(path.name, faults=error.faults, usable=False)
     table = parse(lines, path)
     all_faults = sorted([*faults, *table.faults], key=line_number)
@@ -251,15 +251,13 @@ def _root_problem(text: str) -> str | None:
 def _checked_root(path: Path, root: Path | str) -> str:
     problem = _root_problem(str(root))
     if problem:
-        raise ManifestError(
-            fault(f"{Path(path).name}:1", f"root folder {problem}", str(root), "name a folder")
-        )
+        raise FaultError(fault(f"{Path(path).name}:1", f"root folder {problem}", str(root), "name a folder"))
     return str(root)
 
 
 def _strict(table: Table[Row]) -> Table[Row]:
     if table.faults:
-        raise ManifestError(table.faults)
+        raise FaultError(table.faults)
     return table
 
 

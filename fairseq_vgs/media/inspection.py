@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from fairseq_vgs.files.faults import ManifestError, shown
+from fairseq_vgs.files.faults import FaultError, shown
 from fairseq_vgs.files.location import resolve
 from fairseq_vgs.media.rates import SAMPLE_RATE
 
@@ -130,7 +130,7 @@ def media_digest(root: Path, entries: Iterable[str]) -> str:
                 status = path.stat()
                 stamps[path] = f"{status.st_size} {status.st_mtime_ns}"
             stamp = stamps[path]
-        except (OSError, ManifestError):
+        except (OSError, FaultError):
             stamp = "missing"
         digest.update(f"{entry}\0{stamp}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.manifest import (
     AudioList,
     AudioRow,
@@ -71,7 +71,7 @@ def prepare_text(
         The summary that is also written.
 
     Raises:
-        ManifestError: Faulty tables, no text to train on, or settings that these texts do not allow.
+        FaultError: Faulty tables, no text to train on, or settings that these texts do not allow.
     """
     config = config or TextConfig()
     folder = ManifestFolder(data)
@@ -119,7 +119,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
     """Trains SentencePiece units and returns the model file's bytes.
 
     Raises:
-        ManifestError: SentencePiece cannot make such units of these texts, or is not installed.
+        FaultError: SentencePiece cannot make such units of these texts, or is not installed.
     """
     spm = _sentencepiece()
     model = io.BytesIO()
@@ -139,7 +139,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
         )
     except (RuntimeError, OSError) as error:
         reason = str(error).rpartition("] ")[2].strip() or str(error)
-        raise ManifestError(
+        raise FaultError(
             fault(
                 f"texts of {config.train_split!r}",
                 f"{len(texts)} texts must allow {config.unit_type} units of these settings",
@@ -151,7 +151,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
     if blank := [unit for unit in units if unit.split() != [unit]]:
         # fairseq separates units by any blank there is
         step = "choose another --normalization than identity"
-        raise ManifestError(
+        raise FaultError(
             fault(f"texts of {config.train_split!r}", "units must not hold blanks", blank[0], step)
         )
     return model.getvalue()
@@ -173,16 +173,16 @@ def _read_texts(
             by_id = {row.audio_id: row.text for row in read_pairs(pairs)} if pairs.is_file() else {}
             if utterances.is_file():
                 by_id |= {row.audio_id: row.text for row in read_utterances(utterances)}
-        except ManifestError as error:
+        except FaultError as error:
             faults.extend(error.faults)
             continue
         rows = lists[split].rows
         texts[split] = [(row, by_id.get(row.audio_id, "").strip()) for row in rows]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     if not any(text for _, text in texts.get(train_split, ())):
         found = ", ".join(texts) or "none"
-        raise ManifestError(
+        raise FaultError(
             Fault(
                 str(folder.pairs(train_split)),
                 f"must hold texts to train units on, or {folder.utterances(train_split).name}, got none "
@@ -241,7 +241,7 @@ def _sentencepiece() -> Any:
     try:
         import sentencepiece
     except (ImportError, OSError, RuntimeError) as error:
-        raise ManifestError(
+        raise FaultError(
             Fault("sentencepiece", f"must be installed, got {error}; pip install 'fairseq_vgs[text]'")
         ) from error
     return sentencepiece

@@ -92,7 +92,7 @@ def build_gallery(
 
     Raises:
         ResultsError: the results cannot be read, or are of another data set.
-        ManifestError: the tables or a clip cannot be read.
+        FaultError: the tables or a clip cannot be read.
         FileExistsError: there is a gallery and ``force`` is off.
     """
     page_path = output / PAGE_NAME

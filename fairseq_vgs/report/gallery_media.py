@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.media.inspection import open_picture
 
@@ -43,7 +43,7 @@ class MediaFolder:
         """Copy a clip (formats that browsers do not play become WAV); return its address for the page.
 
         Raises:
-            ManifestError: the clip cannot be read.
+            FaultError: the clip cannot be read.
         """
         return self._once(f"audio {entry}", lambda: self._copy_audio(root, entry))
 
@@ -55,7 +55,7 @@ class MediaFolder:
         """
         try:
             return self._once(f"picture {entry}", lambda: self._copy_picture(root, entry)) or None
-        except (ManifestError, OSError, SyntaxError, ValueError) as error:
+        except (FaultError, OSError, SyntaxError, ValueError) as error:
             logger.warning("picture %s cannot be shown: %s", entry, error)
             self.n_unreadable_pictures += 1
             self._written[f"picture {entry}"] = ""

@@ -10,7 +10,7 @@ from yaml import YAMLError
 
 from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.evaluation.metrics.abx.plan import SPEAKER_MODES, require_speakers
-from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 
 BASES = ("w2v2", "vgs", "vgs_plus")
 SCHEDULED = (
@@ -92,7 +92,7 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
     """Read a study file; with ``quick`` the settings below its key ``quick`` win.
 
     Raises:
-        ManifestError: the file is missing or wrong.
+        FaultError: the file is missing or wrong.
     """
     try:
         content: Any = OmegaConf.load(path)
@@ -105,13 +105,13 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         settings: Any = OmegaConf.to_object(shortened if quick else OmegaConf.merge(schema, content))
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError) as error:
         reason = str(error).strip().replace("\n", "; ")
-        raise ManifestError(fault(str(path), "must be a study file", reason, NEXT_STEP)) from error
+        raise FaultError(fault(str(path), "must be a study file", reason, NEXT_STEP)) from error
     faults = [
         fault(str(path), f"{name} must be {expected}", got, NEXT_STEP)
         for name, expected, got in _conflicts(settings)
     ]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return settings
 
 
@@ -123,7 +123,7 @@ def require_files(settings: StudySettings, path: Path) -> None:
         path: the study file, for errors.
 
     Raises:
-        ManifestError: a primary, the data or the ABX items are not there.
+        FaultError: a primary, the data or the ABX items are not there.
         AbxError: items that cannot be compared within or across speakers, as the settings ask.
     """
     phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
@@ -141,7 +141,7 @@ def require_files(settings: StudySettings, path: Path) -> None:
         if not file.exists()
     ]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     if settings.abx is not None:
         items = Path(settings.abx) / settings.abx_items
         require_speakers(read_items(items), settings.abx_speakers, place=str(items))

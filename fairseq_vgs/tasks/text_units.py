@@ -9,7 +9,7 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 
 
 def load_units(cfg: Any, folder: ManifestFolder) -> TextUnits | None:
-    """Load the units that a task's settings name; None where captions are speech. Raises ManifestError."""
+    """Load the units that a task's settings name; None where captions are speech. Raises FaultError."""
     if str(cfg.caption_input) != "text":
         return None
     return TextUnits(units_file(folder, cfg.text_units))
@@ -24,7 +24,7 @@ def name_units(model_cfg: Any, cfg: Any, folder: ManifestFolder) -> None:
         folder: The manifest folder.
 
     Raises:
-        ManifestError: The units are needed, and cannot be read.
+        FaultError: The units are needed, and cannot be read.
         ValueError: The model's settings are those of other units.
     """
     if str(getattr(model_cfg, "caption_encoder", "speech")) != "text":

@@ -16,7 +16,7 @@ from torch import Tensor
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.inspection import open_features
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -158,14 +158,14 @@ class VgsPretrainingTask(FairseqTask):
         """Dims of the region features in ``task.data``; None with raw pictures or without the data.
 
         Raises:
-            ManifestError: ``regions.npy`` cannot be used.
+            FaultError: ``regions.npy`` cannot be used.
         """
         if str(self.cfg.image_input) != "regions" or not self.folder.region_features.is_file():
             return None
         try:
             return int(open_features(self.folder.region_features).shape[1])
         except ValueError as error:
-            raise ManifestError(Fault(str(self.folder.region_features), str(error))) from error
+            raise FaultError(Fault(str(self.folder.region_features), str(error))) from error
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; null settings (``model.image_dim``, text units) become those of the data.
@@ -174,12 +174,12 @@ class VgsPretrainingTask(FairseqTask):
         the number, and load without the data.
 
         Raises:
-            ManifestError: The number is needed, and the data is missing.
+            FaultError: The number is needed, and the data is missing.
         """
         if str(self.cfg.image_input) == "regions" and getattr(cfg, "image_dim", 0) is None:
             faults = missing_files(self.cfg, self.folder)
             if faults:
-                raise ManifestError(faults)
+                raise FaultError(faults)
             cfg.image_dim = self.region_dim
         name_units(cfg, self.cfg, self.folder)
         return build_with_backbone(super().build_model, cfg, self.cfg, from_checkpoint=from_checkpoint)
@@ -188,12 +188,12 @@ class VgsPretrainingTask(FairseqTask):
         """Build the criterion; this is where a run starts, so missing data is reported here.
 
         Raises:
-            ManifestError: The folder or files of it are missing; all of them.
+            FaultError: The folder or files of it are missing; all of them.
             ValueError: The criterion cannot be probed.
         """
         faults = missing_files(self.cfg, self.folder)
         if faults:
-            raise ManifestError(faults)
+            raise FaultError(faults)
         criterion = super().build_criterion(cfg)
         self._probes.check(criterion)
         return criterion
@@ -202,7 +202,7 @@ class VgsPretrainingTask(FairseqTask):
         """Load a split into ``datasets``.
 
         Raises:
-            ManifestError: Missing or faulty tables.
+            FaultError: Missing or faulty tables.
             ValueError: The training split is validated on too.
         """
         training = split == self.cfg.train_subset

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -86,7 +86,7 @@ def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
         words: word of each token, in the order that makes the folds.
 
     Raises:
-        ManifestError: no word has two tokens, all tokens are in one fold, or numbers that are not finite.
+        FaultError: no word has two tokens, all tokens are in one fold, or numbers that are not finite.
     """
     _check(words, [embeddings[index : index + 1] for index in range(len(words))])
     unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
@@ -106,7 +106,7 @@ def frame_recall(
         device: where to warp.
 
     Raises:
-        ManifestError: as `vector_recall`, or a token without frames.
+        FaultError: as `vector_recall`, or a token without frames.
     """
     kept = [frames[~frames.isnan().any(dim=1)].double().to(device) for frames in features]
     _check(words, kept)
@@ -129,7 +129,7 @@ def _check(words: Sequence[str], features: Sequence[Tensor]) -> None:
             fault("lexical test", "a word must have at least two tokens", found, "give more tokens")
         )
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
 
 
 def _score(words: Sequence[str], distances: npt.NDArray[Any]) -> LexicalResult:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import read_lines
 from fairseq_vgs.prepare.alignments.read import Alignment, Phone, find_alignments, read_alignments
 
@@ -108,7 +108,7 @@ def make_items(
         strip_stress: take digits from the ends of labels (``AH0``).
 
     Raises:
-        ManifestError: every recording whose speaker is not known, or no item at all.
+        FaultError: every recording whose speaker is not known, or no item at all.
     """
     items = Items()
     faults = []
@@ -132,7 +132,7 @@ def make_items(
             Fault("alignments", f"there must be a {unit} between pauses, found none; check --pauses")
         )
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return items
 
 
@@ -149,13 +149,13 @@ def read_speakers(path: Path) -> Speakers:
     Where there is a column ``audio_id``, that is what the alignments call a recording.
 
     Raises:
-        ManifestError: every faulty line.
+        FaultError: every faulty line.
     """
     lines, faults = read_lines(path)
     header = (lines[0] or "").split("\t")
     if not {"file", "speaker"} <= set(header):
         place = f"{path.name}:1"
-        raise ManifestError(fault(place, "header must name file and speaker", lines[0], "add the columns"))
+        raise FaultError(fault(place, "header must name file and speaker", lines[0], "add the columns"))
     table: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(lines[1:], start=2):
         if line is None:
@@ -171,7 +171,7 @@ def read_speakers(path: Path) -> Speakers:
             faults.append(fault(place, "recording must be listed once", recording, "remove one of the two"))
         table[recording] = row["file"], row["speaker"]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return Speakers(table=table)
 
 
@@ -199,7 +199,7 @@ def prepare_items(
         force: replace an existing file.
 
     Raises:
-        ManifestError: all that is wrong with the alignments; nothing is written then.
+        FaultError: all that is wrong with the alignments; nothing is written then.
         FileExistsError: the item file exists and ``force`` is off.
     """
     alignments = read_alignments(find_alignments(sources), tier=tier)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.prepare.alignments.textgrid import TextGridError, read_tiers
 
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
@@ -78,7 +78,7 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
     Tables (``.tsv``) are not looked for in folders, where other tables may be.
 
     Raises:
-        ManifestError: a source is missing, has an unknown ending, or a folder holds no alignment.
+        FaultError: a source is missing, has an unknown ending, or a folder holds no alignment.
     """
     found: list[Path] = []
     faults = []
@@ -99,7 +99,7 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
         else:
             found.append(source)
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return found
 
 
@@ -113,7 +113,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
         tier: name of the TextGrids' tier; without it the one whose name says that it holds phones.
 
     Raises:
-        ManifestError: every fault of every file: what cannot be read, times that are no times or fall, labels
+        FaultError: every fault of every file: what cannot be read, times that are no times or fall, labels
             with blanks, a recording that is aligned twice.
     """
     alignments: dict[str, Alignment] = {}
@@ -138,7 +138,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
                 faults.append(fault(entry.source, expected, entry.recording, "give one of the two"))
             alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return list(alignments.values())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.faults import fault
 from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
 from fairseq_vgs.prepare.build.media import MediaBuilder, Seen, survey
@@ -73,10 +73,10 @@ class BuildOptions:
         """Refuses unknown values."""
         if self.convert not in CONVERSIONS:
             expected = f"must be one of {', '.join(CONVERSIONS)}"
-            raise ManifestError(fault("--convert", expected, self.convert, "correct it"))
+            raise FaultError(fault("--convert", expected, self.convert, "correct it"))
         if self.pack not in ("", *KINDS):
             expected = f"must be one of {', '.join(KINDS)}"
-            raise ManifestError(fault("--pack", expected, self.pack, "correct it"))
+            raise FaultError(fault("--pack", expected, self.pack, "correct it"))
 
 
 def build_folder(
@@ -111,7 +111,7 @@ def build_folder(
         finish: adds further files to the folder.
 
     Raises:
-        ManifestError: all faults of the corpus' lists and names, of missing media and of media that cannot
+        FaultError: all faults of the corpus' lists and names, of missing media and of media that cannot
             be used. ``output`` is then not made, and finished work is kept for the next run.
     """
     maker = corpus.name
@@ -246,7 +246,7 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
             expected = f"must hold the {len(media)} files that the corpus lists, the first being"
             step = "correct the folder"
             got = Fault(str(root), f"{expected} {media[0].path!r}, got none of them; {step}")
-            raise ManifestError([*faults, got])
+            raise FaultError([*faults, got])
     missing = [*missing_speech, *missing_pictures]
     _announce([*faults, *([] if options.skip_bad else [problem.fault() for problem in missing])])
     found = {look.rate for look in seen_speech.values()} - {None, SAMPLE_RATE}
@@ -254,7 +254,7 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
     if options.relative_root and not converts and not options.pack:
         expected = "--relative-root: needs recordings in the folder itself, got recordings that stay in place"
         got = Fault(str(corpus.audio_root), f"{expected}; add --convert always or --pack")
-        raise ManifestError([*faults, got])
+        raise FaultError([*faults, got])
     speech = [medium for medium in speech if medium.path in seen_speech]
     return _Plan(
         corpus,
@@ -362,5 +362,5 @@ def _usable(
                 captions.append(caption)
     if not captions:
         reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in exclusions.by_reason.items())
-        raise ManifestError(Fault(str(corpus.audio_root), f"no recording can be used; left out {reasons}"))
+        raise FaultError(Fault(str(corpus.audio_root), f"no recording can be used; left out {reasons}"))
     return replace(corpus, captions=captions, pictures=kept)

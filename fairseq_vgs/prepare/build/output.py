@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fairseq_vgs.manifest import (AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow, write_audio_list, write_images, write_pairs, write_regions)
 from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.atomic import atomic_write
 
 MADE_BY_KEY = "made_by"
@@ -46,7 +46,7 @@ def maker_of(folder: Path) -> str:
 
 
 def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
-    """Raises ``ManifestError`` where replacing a folder would delete what it is made from.
+    """Raises ``FaultError`` where replacing a folder would delete what it is made from.
 
     Args:
         folder: the output; nothing is looked at where it does not exist.
@@ -66,7 +66,7 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
                 # By the file system's own numbers: a name may be written in several ways.
                 if _is_same(place, own):
                     message = f"is, or holds, what the new folder would be made from ({path})"
-                    raise ManifestError(Fault(str(folder), f"{message}; choose another output folder"))
+                    raise FaultError(Fault(str(folder), f"{message}; choose another output folder"))
 
 
 def _is_same(path: Path, other: os.stat_result) -> bool:
@@ -77,7 +77,7 @@ def _is_same(path: Path, other: os.stat_result) -> bool:
 
 
 def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Path] = ()) -> None:
-    """Raises ``ManifestError`` where the folder must not be written; comes before all other work.
+    """Raises ``FaultError`` where the folder must not be written; comes before all other work.
 
     Args:
         folder: the folder to be.
@@ -91,10 +91,10 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
     ):
         return
     if not force:
-        raise ManifestError(Fault(str(folder), "already exists; pass --force to replace it"))
+        raise FaultError(Fault(str(folder), "already exists; pass --force to replace it"))
     if folder.is_symlink() or not maker or maker_of(folder) != maker:
         message = f"not made by {MADE_BY} {maker} (by its {SUMMARY_NAME}), so --force does not replace it"
-        raise ManifestError(Fault(str(folder), f"{message}; choose another output folder"))
+        raise FaultError(Fault(str(folder), f"{message}; choose another output folder"))
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
     If the block raises or is interrupted, the sibling is removed and an older folder stays as it was.
 
     Raises:
-        ManifestError: the folder exists and ``force`` is off, or another command made it.
+        FaultError: the folder exists and ``force`` is off, or another command made it.
     """
     # Absolute, since "." has no name and the working directory may change.
     folder = folder.absolute()
@@ -130,7 +130,7 @@ def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> Non
         force: replace an older folder of the same subcommand.
 
     Raises:
-        ManifestError: the folder exists and ``force`` is off, or another command made it.
+        FaultError: the folder exists and ``force`` is off, or another command made it.
     """
     refuse_output(folder, maker=maker, force=force)
     retired = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.old"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.prepare.corpora.corpus import Corpus
 
@@ -16,13 +16,13 @@ RESERVED_ENDINGS = (".pairs", ".utterances")
 
 
 def raise_any(faults: Iterable[Fault]) -> None:
-    """Raises ``ManifestError`` with all faults, if there are any."""
+    """Raises ``FaultError`` with all faults, if there are any."""
     if found := list(faults):
-        raise ManifestError(found)
+        raise FaultError(found)
 
 
 def raise_or_collect(found: Iterable[Fault], faults: list[Fault] | None) -> None:
-    """Raises ``ManifestError`` with all faults, or adds them to a list that goes on to ``build_folder``."""
+    """Raises ``FaultError`` with all faults, or adds them to a list that goes on to ``build_folder``."""
     if faults is None:
         raise_any(found)
     else:

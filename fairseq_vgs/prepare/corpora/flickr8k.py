@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
 from fairseq_vgs.prepare.build.output import command_line
@@ -81,7 +81,7 @@ def prepare_flickr8k(
         progress: called with (files done, files in all).
 
     Raises:
-        ManifestError: faulty lists, recordings or pictures: all of them.
+        FaultError: faulty lists, recordings or pictures: all of them.
     """
     config = config or Flickr8kConfig()
     faults: list[Fault] = []
@@ -110,7 +110,7 @@ def read_flickr8k(
         faults: gets the faults of the lists, which are raised otherwise.
 
     Raises:
-        ManifestError: all faults of the lists.
+        FaultError: all faults of the lists.
     """
     config = config or Flickr8kConfig()
     audio = _find(folder, AUDIO_FOLDERS, CAPTIONS, "flickr_audio")
@@ -163,7 +163,7 @@ def _find(folder: Path, names: tuple[str, ...], inside: str, what: str) -> Path:
             return found
     holding = f"with {inside} " if inside else ""
     expected = f"must hold the folder of the {what} {holding}as one of {', '.join(names)}, got none"
-    raise ManifestError(Fault(str(folder), f"{expected}; unpack it there"))
+    raise FaultError(Fault(str(folder), f"{expected}; unpack it there"))
 
 
 def _read_splits(folder: Path, lists: Path | None) -> dict[str, str]:
@@ -172,7 +172,7 @@ def _read_splits(folder: Path, lists: Path | None) -> dict[str, str]:
     where = own[0] if own else lists
     if where is None:
         expected = f"must hold {first} and the like in one of {', '.join(TEXT_FOLDERS)}, got none"
-        raise ManifestError(Fault(str(folder), f"{expected}; unpack Flickr8k_text, or give --lists"))
+        raise FaultError(Fault(str(folder), f"{expected}; unpack Flickr8k_text, or give --lists"))
     return {
         image: split
         for split, (name, sha256) in LISTS.items()

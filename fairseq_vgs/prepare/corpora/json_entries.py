@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 CHUNK = 1 << 20
 # Characters of one entry at most: without a limit, a fault at the top would read in all of the file.
@@ -36,19 +36,19 @@ def read_entries(path: Path, list_name: str) -> Iterator[tuple[int, Any]]:
         list_name: the list's field.
 
     Raises:
-        ManifestError: the file cannot be read, is no such JSON, or lacks the list.
+        FaultError: the file cannot be read, is no such JSON, or lacks the list.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield from _Text(file, path.name).entries(list_name)
     except FileNotFoundError:
-        raise ManifestError(Fault(str(path), f"file is missing; {UNPACK_AGAIN}")) from None
+        raise FaultError(Fault(str(path), f"file is missing; {UNPACK_AGAIN}")) from None
     except OSError as error:
-        raise ManifestError(
+        raise FaultError(
             Fault(str(path), f"cannot be read ({error.strerror or type(error).__name__}); check the file")
         ) from error
     except UnicodeDecodeError as error:
-        raise ManifestError(Fault(path.name, f"must be UTF-8 text; {UNPACK_AGAIN}")) from error
+        raise FaultError(Fault(path.name, f"must be UTF-8 text; {UNPACK_AGAIN}")) from error
 
 
 class TextFields:
@@ -150,7 +150,7 @@ class _Text:
             raise self._wrong("must end here", self._at)
         if not found:
             expected = f"must be an object with the list {list_name!r}, got none"
-            raise ManifestError(Fault(self._name, f"{expected}; {UNPACK_AGAIN}"))
+            raise FaultError(Fault(self._name, f"{expected}; {UNPACK_AGAIN}"))
 
     def _list(self, name: str) -> Iterator[tuple[int, Any]]:
         self._take("[")
@@ -208,7 +208,7 @@ class _Text:
         self._text, self._at = rest + part, 0
         return True
 
-    def _wrong(self, expected: str, position: int) -> ManifestError:
+    def _wrong(self, expected: str, position: int) -> FaultError:
         got = self._text[position : position + 40]
         place = f"{self._name}: character {self._before + position + 1}"
-        return ManifestError(fault(place, expected, got or "the end", UNPACK_AGAIN))
+        return FaultError(fault(place, expected, got or "the end", UNPACK_AGAIN))

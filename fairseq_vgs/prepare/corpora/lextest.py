@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
 from fairseq_vgs.prepare.build.output import command_line
@@ -38,7 +38,7 @@ def prepare_lextest(
         progress: called with (files done, files in all).
 
     Raises:
-        ManifestError: names that say no word, words without the others' recordings, or faulty recordings.
+        FaultError: names that say no word, words without the others' recordings, or faulty recordings.
     """
     return build_folder(
         read_lextest(folder),
@@ -57,13 +57,13 @@ def read_lextest(folder: Path) -> Corpus:
     same place of that order, which is one speaker and style in CDI-Lextest.
 
     Raises:
-        ManifestError: no recordings, and every name or word at fault.
+        FaultError: no recordings, and every name or word at fault.
     """
     root = next((folder / name for name in UNPACKED if (folder / name).is_dir()), folder)
     names = sorted(path.name for path in root.glob("*.wav"))
     if not names:
         expected = f"must be a folder of WORD_TOKEN.wav, or hold {' or '.join(UNPACKED)}"
-        raise ManifestError(Fault(str(folder), f"{expected}, got neither; check the path"))
+        raise FaultError(Fault(str(folder), f"{expected}, got neither; check the path"))
     faults: list[Fault] = []
     captions: list[Caption] = []
     tokens: defaultdict[str, list[str]] = defaultdict(list)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.tables import read_lines
 from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
@@ -52,7 +52,7 @@ def parse_subsets(options: Iterable[str]) -> dict[str, str]:
     """Returns the split of each subset from ``SUBSET=SPLIT`` options.
 
     Raises:
-        ManifestError: an option says something else, or a subset is given twice.
+        FaultError: an option says something else, or a subset is given twice.
     """
     subsets: dict[str, str] = {}
     faults = []
@@ -84,7 +84,7 @@ def prepare_librispeech(
         progress: called with (files done, files in all).
 
     Raises:
-        ManifestError: faulty layout, transcripts, items or recordings: all of them.
+        FaultError: faulty layout, transcripts, items or recordings: all of them.
     """
     config = config or LibrispeechConfig()
     faults: list[Fault] = []
@@ -130,11 +130,11 @@ def read_librispeech(
         faults: gets the faults of layout and transcripts, which are raised otherwise.
 
     Raises:
-        ManifestError: there is no such folder, or all faults.
+        FaultError: there is no such folder, or all faults.
     """
     root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
     if not root.is_dir():
-        raise ManifestError(Fault(str(folder), "must be the folder of LibriSpeech's subsets, got none"))
+        raise FaultError(Fault(str(folder), "must be the folder of LibriSpeech's subsets, got none"))
     known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
     found: list[Fault] = []
     for subset in subsets or ():
@@ -189,7 +189,7 @@ def _read_transcripts(path: Path, root: Path, texts: dict[str, tuple[str, str]],
     chapter = path.name[: -len(TRANSCRIPTS)]
     try:
         lines, unreadable = read_lines(path)
-    except ManifestError as error:
+    except FaultError as error:
         faults.extend(Fault(name, item.message) for item in error.faults)
         return
     faults.extend(Fault(name, str(item)) for item in unreadable)

@@ -107,7 +107,7 @@ def prepare_pairs(
         progress: called with (files done, files in all).
 
     Raises:
-        ManifestError: all faults of the table, or of its media.
+        FaultError: all faults of the table, or of its media.
     """
     config = config or PairsConfig()
     faults: list[Fault] = []
@@ -141,7 +141,7 @@ def read_pairs_table(table: Path, *, config: PairsConfig, faults: list[Fault] | 
         faults: gets the faults of lines, which are raised otherwise.
 
     Raises:
-        ManifestError: the table cannot be read, or all its faults.
+        FaultError: the table cannot be read, or all its faults.
     """
     found: list[Fault] = []
     columns = {column: config.columns.get(column, column) for column in COLUMNS}

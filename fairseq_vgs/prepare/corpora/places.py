@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
 from fairseq_vgs.prepare.build.output import command_line
@@ -64,7 +64,7 @@ def prepare_places(
         progress: called with (files done, files in all).
 
     Raises:
-        ManifestError: faulty lists, recordings or pictures: all of them.
+        FaultError: faulty lists, recordings or pictures: all of them.
     """
     faults: list[Fault] = []
     return build_folder(
@@ -91,7 +91,7 @@ def read_places(folder: Path, *, config: PlacesConfig, faults: list[Fault] | Non
         faults: gets the faults of the lists, which are raised otherwise.
 
     Raises:
-        ManifestError: all faults of the lists.
+        FaultError: all faults of the lists.
     """
     root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
     metadata = config.metadata or find_metadata(root)
@@ -132,7 +132,7 @@ def find_metadata(root: Path) -> Path:
     """Returns the folder of the split files, in a corpus or beside it.
 
     Raises:
-        ManifestError: there is none.
+        FaultError: there is none.
     """
     folders = [root / name for name in METADATA_FOLDERS]
     for folder in folders:
@@ -140,7 +140,7 @@ def find_metadata(root: Path) -> Path:
             return folder
     searched = ", ".join(METADATA_FOLDERS)
     expected = f"must have {next(iter(SPLIT_OF_FILE))} and the like in one of {searched}, got none"
-    raise ManifestError(Fault(str(root), f"{expected}; unpack placesaudio_2020_splits, or give --metadata"))
+    raise FaultError(Fault(str(root), f"{expected}; unpack placesaudio_2020_splits, or give --metadata"))
 
 
 def _read_file(
@@ -158,7 +158,7 @@ def _read_file(
                 Caption(wav, split, image, names.setdefault(speaker, speaker), text, place),
                 utterance,
             )
-    except ManifestError as error:
+    except FaultError as error:
         faults.extend(error.faults)
 
 

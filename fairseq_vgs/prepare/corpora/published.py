@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import read_lines
 
 
@@ -33,13 +33,13 @@ def read_published(path: Path, sha256: str) -> list[str]:
     Blanks around names, empty lines and CRLF are of no account.
 
     Raises:
-        ManifestError: the list cannot be read, or is another one.
+        FaultError: the list cannot be read, or is another one.
     """
     lines, faults = read_corpus_lines(path)
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     names = [line.strip() for line, _ in lines]
     if (found := list_hash(names)) != sha256:
         expected = f"must be the published list of SHA-256 {sha256}"
-        raise ManifestError(fault(str(path), expected, found, "take the list of manifests/splits"))
+        raise FaultError(fault(str(path), expected, found, "take the list of manifests/splits"))
     return names

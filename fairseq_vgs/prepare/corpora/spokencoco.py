@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
 from fairseq_vgs.prepare.build.output import command_line
@@ -66,10 +66,10 @@ class SpokencocoConfig:
         """Refuses unknown splits."""
         if self.split not in SPLITTINGS:
             expected = f"must be one of {', '.join(SPLITTINGS)}"
-            raise ManifestError(fault("--split", expected, self.split, "correct it"))
+            raise FaultError(fault("--split", expected, self.split, "correct it"))
         if self.split == KARPATHY and self.karpathy is None:
             step = "give dataset_coco.json, or manifests/splits/spokencoco"
-            raise ManifestError(fault("--karpathy", "must name the split's lists", None, step))
+            raise FaultError(fault("--karpathy", "must name the split's lists", None, step))
 
 
 def prepare_spokencoco(
@@ -90,7 +90,7 @@ def prepare_spokencoco(
         progress: called with (files done, files in all).
 
     Raises:
-        ManifestError: faulty lists, recordings or pictures: all of them.
+        FaultError: faulty lists, recordings or pictures: all of them.
     """
     settings = {"split": config.split, "pictures": config.images is not None}
     faults: list[Fault] = []
@@ -118,7 +118,7 @@ def read_spokencoco(folder: Path, *, config: SpokencocoConfig, faults: list[Faul
         faults: gets the faults of the lists, which are raised otherwise.
 
     Raises:
-        ManifestError: all faults of the lists.
+        FaultError: all faults of the lists.
     """
     root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
     checksums: dict[str, str] = {}
@@ -205,7 +205,7 @@ def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
                 faults.append(fault(place, expected, taken, UNPACK_AGAIN))
             else:
                 split_of_id[int(match[1])] = _KARPATHY_NAMES[taken[1]]
-    except ManifestError as error:
+    except FaultError as error:
         faults.extend(error.faults)
     raise_any(faults)
     for split, (_, sha256) in KARPATHY_LISTS.items():
@@ -244,7 +244,7 @@ class _Found:
         try:
             for index, entry in read_entries(path, "data"):
                 self._add(entry, f"{path.name}: data[{index}]", split_of)
-        except ManifestError as error:
+        except FaultError as error:
             self.faults.extend(error.faults)
 
     def log_notes(self) -> None:

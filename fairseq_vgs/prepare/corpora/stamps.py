@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 PACKAGE_FOLDER = Path("usr/share/tuxpaint/stamps")
 SYMBOLS_FOLDER = "symbols"
@@ -59,7 +59,7 @@ def find_stamps_folder(folder: Path) -> Path:
     """Returns the stamps folder of an unpacked package, whether given itself or the package's root.
 
     Raises:
-        ManifestError: there is no such folder, or no picture in it.
+        FaultError: there is no such folder, or no picture in it.
     """
     candidate = folder / PACKAGE_FOLDER
     found = candidate if candidate.is_dir() else folder
@@ -68,7 +68,7 @@ def find_stamps_folder(folder: Path) -> Path:
             "must be the unpacked package tuxpaint-stamps-default, got a folder without pictures or none; "
             "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER"
         )
-        raise ManifestError(Fault(str(folder), message))
+        raise FaultError(Fault(str(folder), message))
     return found
 
 
@@ -115,10 +115,10 @@ def scan_stamps(
         svg: whether SVG drawings can be rendered; if not they are left out.
 
     Raises:
-        ManifestError: the language code is malformed, or no picture has a recording in it.
+        FaultError: the language code is malformed, or no picture has a recording in it.
     """
     if not LANGUAGE_PATTERN.fullmatch(language):
-        raise ManifestError(
+        raise FaultError(
             fault(
                 "--language", "must be a code such as ru or pt_BR", language, "see the package's file names"
             )
@@ -149,7 +149,7 @@ def scan_stamps(
         left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
         message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
         languages = ", ".join(sorted(_languages(folder))) or "none"
-        raise ManifestError(Fault(str(folder), f"{message}; choose another --language (there: {languages})"))
+        raise FaultError(Fault(str(folder), f"{message}; choose another --language (there: {languages})"))
     return tuple(stamps), exclusions
 
 

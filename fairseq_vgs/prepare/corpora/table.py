@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.prepare.corpora.corpus_check import raise_or_collect
 
 MAX_FIELD_CHARACTERS = 1 << 24
@@ -38,20 +38,20 @@ def read_table(
         faults: gets the faults of lines, which are raised otherwise.
 
     Raises:
-        ManifestError: the table cannot be read, or all faults.
+        FaultError: the table cannot be read, or all faults.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         expected = f"table must end in {', '.join(_READERS)}"
-        raise ManifestError(fault(str(path), expected, path.name, "rename or convert it"))
+        raise FaultError(fault(str(path), expected, path.name, "rename or convert it"))
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ManifestError(Fault(str(path), f"cannot be read ({error.strerror}); check the path")) from error
+        raise FaultError(Fault(str(path), f"cannot be read ({error.strerror}); check the path")) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         place = f"{path.name}:{line}"
-        raise ManifestError(Fault(place, "must be UTF-8 text; save the table as UTF-8")) from error
+        raise FaultError(Fault(place, "must be UTF-8 text; save the table as UTF-8")) from error
     found: list[Fault] = []
     rows = list(reader(text, path.name, columns, required, found))
     if not rows and not found:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
 from fairseq_vgs.media.audio import (
@@ -76,15 +76,13 @@ class TuxpaintConfig:
         shares = self.valid_share, self.test_share
         if min(shares) < 0 or sum(shares) >= 1:
             step = "leave some pictures to train"
-            raise ManifestError(
+            raise FaultError(
                 fault("--valid-share, --test-share", "must be >= 0, below 1 in all", shares, step)
             )
         if self.max_seconds < 0:
-            raise ManifestError(fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all"))
+            raise FaultError(fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all"))
         if self.picture_size < 1:
-            raise ManifestError(
-                fault("--picture-size", "must be positive", self.picture_size, "224 is usual")
-            )
+            raise FaultError(fault("--picture-size", "must be positive", self.picture_size, "224 is usual"))
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def prepare_tuxpaint(
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        ManifestError: nothing usable was found, or ``output`` exists.
+        FaultError: nothing usable was found, or ``output`` exists.
     """
     refuse_output(output, maker=MAKER, force=force, inputs=[stamps_dir])
     folder = find_stamps_folder(stamps_dir)
@@ -145,7 +143,7 @@ def prepare_tuxpaint(
                 prepared.append(result)
         if not prepared:
             reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
-            raise ManifestError(Fault(str(folder), f"no picture can be used; left out {reasons}"))
+            raise FaultError(Fault(str(folder), f"no picture can be used; left out {reasons}"))
         groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
         splits = _divide(prepared, groups, config)
         write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.evaluation.results import sha256_file
 from fairseq_vgs.files.atomic import atomic_write, lock
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import resolve
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
@@ -93,16 +93,14 @@ def cache_image_features(
         force: replace regions that are there.
 
     Raises:
-        ManifestError: faulty tables or pictures, features beyond float16, regions that are there already,
+        FaultError: faulty tables or pictures, features beyond float16, regions that are there already,
             or another run in the same folder.
         BackboneError: the directory cannot be used.
     """
     manifest = ManifestFolder(folder)
     there = [path for path in (manifest.regions, manifest.region_features) if os.path.lexists(path)]
     if there and not force:
-        raise ManifestError(
-            [Fault(str(path), "already exists; pass --force to replace it") for path in there]
-        )
+        raise FaultError([Fault(str(path), "already exists; pass --force to replace it") for path in there])
     summary = read_summary(folder)
     table = read_images(manifest.images)
     rows_columns = (grid, grid) if isinstance(grid, int) else grid
@@ -187,7 +185,7 @@ class _Store:
     def finish(self, path: Path) -> int:
         """Give the file its name; return C."""
         if self._features is None:
-            raise ManifestError(Fault(str(path), "images.tsv must have pictures, got none; add them"))
+            raise FaultError(Fault(str(path), "images.tsv must have pictures, got none; add them"))
         dims = int(self._features.shape[1])
         self._features = None
         self.path.replace(path)
@@ -241,7 +239,7 @@ def _fill(
             for number in np.flatnonzero(~np.isfinite(features).all(axis=(1, 2))).tolist():
                 place = f"images.tsv:{store.n_done + number + _FIRST_LINE}"
                 step = "use another backbone"
-                raise ManifestError(fault(place, "features must be within float16", "NaN or infinity", step))
+                raise FaultError(fault(place, "features must be within float16", "NaN or infinity", step))
             store.add(features)
             bar.update(len(pictures))
 
@@ -272,7 +270,7 @@ def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     side = min(tokens.shape[2:])
     if max(grid) > side:
         expected = f"must be at most {side}, the backbone's own cells in a row"
-        raise ManifestError(fault("--grid", expected, max(grid), "lower it"))
+        raise FaultError(fault("--grid", expected, max(grid), "lower it"))
     return F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
 
 

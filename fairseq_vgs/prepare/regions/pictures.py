@@ -22,7 +22,7 @@ from PIL import Image
 
 from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.columns import identifier, share
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import open_media, resolve
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.files.tables import TableFormat, parse_header, parse_rows, read_lines
@@ -103,7 +103,7 @@ class PictureRegions:
         if self.boxes is not None:
             try:
                 boxes = _read_boxes(self.boxes)
-            except ManifestError as error:
+            except FaultError as error:
                 yield from error.faults
             else:
                 images = [(picture.image_id, picture.place or picture.path) for picture in pictures]
@@ -166,7 +166,7 @@ def prepare_picture_regions(
         What ``summary.json`` says under ``regions``.
 
     Raises:
-        ManifestError: Faulty tables, all pictures that do not decode, another run in the same folder.
+        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder.
         FileExistsError: There are regions and ``force`` is off.
     """
     names = ManifestFolder(folder)
@@ -214,7 +214,7 @@ def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) ->
             plan.append(_Work(image_id, path, place, first, own))
             first += len(own)
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return plan
 
 
@@ -240,7 +240,7 @@ def _read_boxes(path: Path) -> dict[str, FloatArray]:
             table = parse_rows(lines, BOXES, name=path.name, start=1, order=order)
             rows, header_faults = table.rows, list(table.faults)
         if faults or header_faults:
-            raise ManifestError([*faults, *header_faults])
+            raise FaultError([*faults, *header_faults])
     found: dict[str, list[tuple[float, ...]]] = {}
     for row in rows:
         found.setdefault(row.image_id, []).append((row.x0, row.y0, row.x1, row.y1))
@@ -293,7 +293,7 @@ def _read_inputs(
     try:
         with open_media(resolve(root, work.path)) as file, open_picture(file) as opened:
             picture = _opaque(opened)
-    except ManifestError as error:
+    except FaultError as error:
         return Fault(work.place, str(error))
     except Exception as error:  # noqa: BLE001 - broken pictures make Pillow's decoders raise nearly anything
         return fault(work.place, "picture must decode", f"{type(error).__name__}: {error}", "replace it")
@@ -334,7 +334,7 @@ def _compute(
                 _append(file, extractor(np.stack(waiting[:batch_size])))
                 del waiting[:batch_size]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     if waiting:
         _append(file, extractor(np.stack(waiting)))
 
@@ -342,6 +342,6 @@ def _compute(
 def _append(file: BinaryIO, features: NDArray[np.float16]) -> None:
     if not np.isfinite(features).all():
         what = "must give finite features that float16 can hold, got NaN or infinity; choose another one"
-        raise ManifestError(Fault("the network", what))
+        raise FaultError(Fault("the network", what))
     file.write(features.astype("<f2", copy=False).tobytes())
     file.flush()

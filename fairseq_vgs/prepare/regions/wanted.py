@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 
 MATCHES: Mapping[str, Callable[[str], str]] = {
@@ -48,7 +48,7 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
             that without its ending.
 
     Raises:
-        ManifestError: A faulty table, or ids that are the same for ``match``.
+        FaultError: A faulty table, or ids that are the same for ``match``.
     """
     files = ManifestFolder(folder)
     places: dict[str, str] = {}
@@ -73,5 +73,5 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
             expected = f"ids must differ in their {match}, as the one in {places[first]} does not"
             faults.append(fault(place, expected, image_id, "choose another --match"))
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return WantedImages(table, places, sizes, by_key, key_of)

@@ -139,7 +139,7 @@ def open_region_writer(folder: Path, *, force: bool) -> Iterator[RegionWriter]:
 
     Raises:
         FileExistsError: One of them is there and ``force`` is off.
-        ManifestError: Another run is writing them.
+        FaultError: Another run is writing them.
     """
     names = ManifestFolder(folder)
     # The features last, hence put in place first: where the disk is full, it shows in the larger file.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import (
     AudioRow,
@@ -98,18 +98,18 @@ class ScenesConfig:
         fewest, most = self.pictures_per_scene
         if not 1 <= fewest <= most <= MAX_PICTURES:
             expected = f"must be two rising numbers from 1 to {MAX_PICTURES}"
-            raise ManifestError(fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual"))
+            raise FaultError(fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual"))
         for name in ("objects", "train_scenes", "captions"):
             if getattr(self, name) < 1:
                 option = "--" + name.replace("_", "-")
-                raise ManifestError(fault(option, "must be at least 1", getattr(self, name), "ask for more"))
+                raise FaultError(fault(option, "must be at least 1", getattr(self, name), "ask for more"))
         for name in ("valid_scenes", "test_scenes", "max_object_seconds", "seed"):
             if getattr(self, name) < 0:
                 option = "--" + name.replace("_", "-")
-                raise ManifestError(fault(option, "must be at least 0", getattr(self, name), "correct it"))
+                raise FaultError(fault(option, "must be at least 0", getattr(self, name), "correct it"))
         if self.canvas_size < MIN_CANVAS:
             expected = f"must be at least {MIN_CANVAS}"
-            raise ManifestError(fault("--canvas-size", expected, self.canvas_size, "224 is usual"))
+            raise FaultError(fault("--canvas-size", expected, self.canvas_size, "224 is usual"))
         check_capacity(self.objects, self.sizes, sum(self.n_scenes.values()))
 
     @property
@@ -164,7 +164,7 @@ def prepare_scenes(
         progress: called with (scenes done, scenes in all).
 
     Raises:
-        ManifestError: the source is faulty or too small, or ``output`` exists.
+        FaultError: the source is faulty or too small, or ``output`` exists.
     """
     refuse_output(output, maker=MAKER, force=force, inputs=_source_paths(source))
     loaded = load_source(

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from fairseq_vgs.files.faults import ManifestError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
 
 Combination = tuple[int, ...]
@@ -27,10 +27,10 @@ def scene_generator(seed: int, split: str, index: int, *stream: int) -> np.rando
 
 
 def check_capacity(n_objects: int, sizes: Sequence[int], n_scenes: int) -> None:
-    """Raises ``ManifestError`` where there are fewer combinations of objects than scenes."""
+    """Raises ``FaultError`` where there are fewer combinations of objects than scenes."""
     capacity = sum(math.comb(n_objects, size) for size in sizes)
     if n_scenes > capacity:
-        raise ManifestError(
+        raise FaultError(
             fault(
                 "scenes",
                 f"must be at most {capacity:,} in all splits together, the combinations of {sizes[0]} to "
@@ -59,7 +59,7 @@ def plan_scenes(
         For each split its combinations: rising object numbers, none twice, in no two splits.
 
     Raises:
-        ManifestError: there are fewer combinations than scenes.
+        FaultError: there are fewer combinations than scenes.
     """
     check_capacity(n_objects, sizes, sum(n_scenes.values()))
     taken: dict[int, set[Combination]] = {size: set() for size in sizes}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import open_media, resolve
 from fairseq_vgs.manifest import (
     ImageRow,
@@ -87,7 +87,7 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
         seed: another seed gives other objects.
 
     Raises:
-        ManifestError: the folder is no data folder, a medium in it is faulty, or it has too few objects.
+        FaultError: the folder is no data folder, a medium in it is faulty, or it has too few objects.
     """
     files = ManifestFolder(folder)
     splits = tuple(files.splits())
@@ -96,7 +96,7 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
             "must be a data folder of single objects, got none; "
             "name the embedded set or a folder made by fairseq-vgs prepare tuxpaint with --source"
         )
-        raise ManifestError(Fault(str(folder), message))
+        raise FaultError(Fault(str(folder), message))
     candidates = _candidates(files, splits)
     limit = max_seconds * SAMPLE_RATE if max_seconds else math.inf
     available = {name for name, item in candidates.items() if item.n_samples <= limit}
@@ -105,7 +105,7 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
             f"must be at most {len(available)}, the usable ones of {len(candidates)} objects in {folder}"
         )
         step = "ask for fewer, or allow longer recordings with --max-object-seconds (0: all)"
-        raise ManifestError(fault("--objects", expected, n_objects, step))
+        raise FaultError(fault("--objects", expected, n_objects, step))
     order = sorted(available, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     chosen = sorted(order[:n_objects])
     has_features = files.regions.exists() and files.region_features.exists()
@@ -129,7 +129,7 @@ def _candidates(files: ManifestFolder, splits: tuple[str, ...]) -> dict[str, _Ca
                 place = f"{files.pairs(split).name}:{number}"
                 expected = f"must name an image of images.tsv and an utterance of {split}.tsv"
                 found = (pair.image_id, pair.audio_id)
-                raise ManifestError(fault(place, expected, found, "run fairseq-vgs check on the source"))
+                raise FaultError(fault(place, expected, found, "run fairseq-vgs check on the source"))
             image = images[pair.image_id]
             candidates.setdefault(image.group_id, _Candidate(image, pair, lengths[pair.audio_id], audio.root))
     return candidates
@@ -149,13 +149,13 @@ def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str
     image, pair = candidate.image, candidate.pair
     if feature_rows and image.image_id not in feature_rows:
         step = "run fairseq-vgs check on the source"
-        raise ManifestError(fault("regions.tsv", "must hold a region of every image", image.image_id, step))
+        raise FaultError(fault("regions.tsv", "must hold a region of every image", image.image_id, step))
     try:
         with open_media(resolve(image_root, image.path)) as file:
             picture = open_picture(file).convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         step = "replace or remove it"
-        raise ManifestError(fault(image.path, "picture must decode", str(error), step)) from error
+        raise FaultError(fault(image.path, "picture must decode", str(error), step)) from error
     return SceneObject(
         object_id=image.group_id,
         picture=picture,
@@ -172,14 +172,14 @@ def _load_speech(candidate: _Candidate) -> Samples:
         try:
             samples, rate = read_mono(file)
         except AudioError as error:
-            raise ManifestError(fault(audio_id, "audio must be usable", str(error), "remove it")) from error
+            raise FaultError(fault(audio_id, "audio must be usable", str(error), "remove it")) from error
     if rate != SAMPLE_RATE:
         expected = f"sample rate must be {SAMPLE_RATE} Hz"
-        raise ManifestError(fault(audio_id, expected, rate, "prepare the source again"))
+        raise FaultError(fault(audio_id, expected, rate, "prepare the source again"))
     trimmed = trim_silence(samples)
     level = root_mean_square(trimmed)
     if level == 0:
-        raise ManifestError(fault(audio_id, "audio must not be silent", "silence", "remove it"))
+        raise FaultError(fault(audio_id, "audio must not be silent", "silence", "remove it"))
     return fade_ends(trimmed * (TARGET_RMS / level))
 
 

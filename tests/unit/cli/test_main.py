@@ -22,7 +22,7 @@ from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.cli import check, main
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.media.audio import AudioError
 from fairseq_vgs.report.training_log import TrainingLogError
 
@@ -142,13 +142,13 @@ def test_the_subcommands_status_is_returned(monkeypatch: pytest.MonkeyPatch, cod
 def test_manifest_errors_are_their_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = ManifestError([Fault("a.tsv:1", "x"), Fault("b.tsv:2", "y")])
+    error = FaultError([Fault("a.tsv:1", "x"), Fault("b.tsv:2", "y")])
     assert run_with(monkeypatch, raising(error)) == 1
     assert capsys.readouterr() == ("", "a.tsv:1: x\nb.tsv:2: y\n")
 
 
 def test_many_faults_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    error = ManifestError([Fault(f"a.tsv:{number}", "x") for number in range(1, 13)])
+    error = FaultError([Fault(f"a.tsv:{number}", "x") for number in range(1, 13)])
     assert run_with(monkeypatch, raising(error)) == 1
     lines = capsys.readouterr().err.splitlines()
     assert (lines[0], lines[-2:], len(lines)) == ("a.tsv:1: x", ["a.tsv:12: x", "12 faults in all"], 13)

@@ -10,7 +10,7 @@ from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions,
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.tables import load_split
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
@@ -76,7 +76,7 @@ def test_captions_of_any_length():
 
 def test_pairs_without_text_are_all_named_or_skipped(folder, units):
     with_texts(folder, {2: "", 4: "  "})
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         encode_captions(load(folder), units)
     assert [fault.place for fault in caught.value.faults] == [
         "valid.tsv:3 (valid/1.wav)",
@@ -92,10 +92,10 @@ def test_missing_and_broken_units(tmp_path):
     folder = ManifestFolder(tmp_path)
     assert units_file(folder, None) == tmp_path / "text" / "spm.model"
     assert units_file(folder, "/x/y.model").as_posix() == "/x/y.model"
-    with pytest.raises(ManifestError, match="text units is missing; make it with fairseq-vgs prepare text"):
+    with pytest.raises(FaultError, match="text units is missing; make it with fairseq-vgs prepare text"):
         TextUnits(tmp_path / "absent.model")
     (tmp_path / "broken.model").write_bytes(b"no model")
-    with pytest.raises(ManifestError, match=r"broken\.model: must be a SentencePiece model"):
+    with pytest.raises(FaultError, match=r"broken\.model: must be a SentencePiece model"):
         TextUnits(tmp_path / "broken.model")
 
 

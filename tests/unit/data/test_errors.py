@@ -4,7 +4,7 @@ import pytest
 import torch.utils.data
 
 from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 
 FAULT = Fault("train.tsv:17 (a: b.wav)", "audio is empty; remove: the line")
 
@@ -19,7 +19,7 @@ class Broken(torch.utils.data.Dataset):
 
 def test_is_a_manifest_error_that_pickles():
     error = pickle.loads(pickle.dumps(BadItemError(FAULT)))
-    assert isinstance(error, ManifestError)
+    assert isinstance(error, FaultError)
     assert error.faults == (FAULT,)
 
 

@@ -14,7 +14,7 @@ from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_audio_table, load_split
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
@@ -320,7 +320,7 @@ def test_batches_without_usable_pairs(folder, caplog):
     assert "left out a batch of 2 items" in caplog.text
     for i in range(9):
         (folder.path / f"train/{i}.wav").write_text("no audio")
-    with pytest.raises(ManifestError, match="no batch has pairs that can be used"):
+    with pytest.raises(FaultError, match="no batch has pairs that can be used"):
         data.batch_by_size(np.arange(12), max_sentences=4)
 
 
@@ -328,7 +328,7 @@ def test_pictures_without_regions_are_listed(folder):
     lines = folder.regions.read_text().splitlines()
     kept = [line for line in lines if not line.startswith(("image2", "image5"))]
     folder.regions.write_text("\n".join(kept) + "\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         dataset(folder)
     assert [fault.place for fault in caught.value.faults] == [
         "images.tsv:5 (images/2.png)",
@@ -345,7 +345,7 @@ def test_pictures_with_bad_regions_are_skipped_on_request(folder, caplog):
     lines[8] = lines[8].replace("image4", "image44")  # image4 has another region left
     kept = [line for line in lines if not line.startswith("image5")]
     folder.regions.write_text("\n".join(kept) + "\n")
-    with pytest.raises(ManifestError):
+    with pytest.raises(FaultError):
         dataset(folder)
     with caplog.at_level(logging.WARNING):
         data = dataset(folder, skip_bad=True)
@@ -358,7 +358,7 @@ def test_pictures_with_bad_regions_are_skipped_on_request(folder, caplog):
     assert "split 'train': 6 pairs are skipped for their regions, 6 are left" in messages
     assert data[2].features.shape == (1, REGION_DIM)
     folder.regions.write_text("\n".join([lines[0], lines[-1].replace("\t0.6\t", "\t1.6\t"), lines[8]]) + "\n")
-    with pytest.raises(ManifestError, match="split 'train' has no pair that can be used"):
+    with pytest.raises(FaultError, match="split 'train' has no pair that can be used"):
         dataset(folder, skip_bad=True)
 
 

@@ -10,7 +10,7 @@ from fairseq_vgs.data import regions as module
 from fairseq_vgs.data import regular_tables
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.regions import load_regions
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, write_regions
 from fairseq_vgs.manifest.schema import RegionRow
 
@@ -48,7 +48,7 @@ def test_keeps_the_first_regions_and_counts_the_others(tmp_path):
 
 
 def test_faults_are_listed_together(tmp_path):
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         store(tmp_path, [row("a", 5), row("z", 0), row("b", 9)])
     places = [fault.place for fault in caught.value.faults]
     assert places == ["regions.tsv:2", "regions.tsv:3", "regions.tsv:4"]
@@ -84,7 +84,7 @@ def test_unusable_feature_files(tmp_path, kind):
         np.save(path, np.ones((50, 50)))
         path.write_bytes(path.read_bytes()[:500])
     write_regions(tmp_path / "regions.tsv", [row("a", 0)])
-    with pytest.raises(ManifestError, match=r"regions\.npy"):
+    with pytest.raises(FaultError, match=r"regions\.npy"):
         load_regions(ManifestFolder(tmp_path), image_index=INDEX, max_regions=1)
 
 
@@ -136,7 +136,7 @@ def outcome(folder, *, skip_bad):
     """All that a table leads to, as values that compare."""
     try:
         store = load_regions(folder, image_index=INDEX, max_regions=2, skip_bad=skip_bad)
-    except ManifestError as error:
+    except FaultError as error:
         return str(error)
     arrays = (store._offsets, store._feature_rows, store._boxes)
     return store.n_cut, [(array.dtype, array.shape, array.tobytes()) for array in arrays]

@@ -7,7 +7,7 @@ from support.tiny_folder import LAYERS, make_folder
 from fairseq_vgs.data import tables
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
 from fairseq_vgs.data.regular_tables import IrregularTableError, read_audio_columns, read_image_columns
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
@@ -87,7 +87,7 @@ def test_regular_tables_are_read_alike(folder, monkeypatch, make_text, chunk):
 def test_faults_are_left_to_the_reader_that_names_them(folder, table, old, new):
     change(folder.path / table, lambda text: text.replace(old, new, 1))
     assert tables._load_regular(folder, "valid", with_texts=False) is None
-    with pytest.raises(ManifestError, match=table.replace(".", r"\.")):
+    with pytest.raises(FaultError, match=table.replace(".", r"\.")):
         tables.load_split(folder, "valid", layers=CONV)
 
 

@@ -8,7 +8,7 @@ import pytest
 from fairseq_vgs.evaluation import retrieval_pools
 from fairseq_vgs.evaluation.metrics import retrieval
 from fairseq_vgs.evaluation.retrieval_figures import Pool
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 N_IMAGES, N_CAPTIONS = 23, 60
 
@@ -89,13 +89,13 @@ def test_sizes_are_stated(whole):
 
 def test_one_image_cannot_be_dealt():
     one = Pool(np.zeros(3, dtype=np.int64), np.arange(2))
-    with pytest.raises(ManifestError, match=r"folds: split must have at least 2 .*got 1; leave --folds out"):
+    with pytest.raises(FaultError, match=r"folds: split must have at least 2 .*got 1; leave --folds out"):
         retrieval_pools.deal_images(one, 2, seed=1)
 
 
 @pytest.mark.parametrize("n_pools", [-1, 0, 1, N_IMAGES - 3])
 def test_every_pool_has_queries(whole, n_pools):
-    with pytest.raises(ManifestError, match=f"folds: must be from 2 to {N_IMAGES - 4}"):
+    with pytest.raises(FaultError, match=f"folds: must be from 2 to {N_IMAGES - 4}"):
         retrieval_pools.deal_images(whole, n_pools, seed=1)
     most = retrieval_pools.deal_images(whole, N_IMAGES - 4, seed=1)
     assert set(most.speech_pools) == set(range(N_IMAGES - 4))

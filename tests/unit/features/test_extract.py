@@ -24,7 +24,7 @@ from fairseq_vgs.features.extract import extract_features
 from fairseq_vgs.features.layers import encode_layers
 from fairseq_vgs.features.source import open_source
 from fairseq_vgs.features.store import FeatureStoreError
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 LENGTHS = {"test": [9600, 6000, 7321, 12000]}
 
@@ -167,7 +167,7 @@ def test_what_has_changed_is_made_anew(checkpoint, tmp_path, monkeypatch, file_f
         extract_features(checkpoint, open_source([folder]), output, **options)
     (output / "sources.json").unlink()
     (folder / "a.wav").unlink()
-    with pytest.raises(ManifestError, match=r"a\.wav: file is missing"):
+    with pytest.raises(FaultError, match=r"a\.wav: file is missing"):
         extract_features(checkpoint, source, output, **options)
     assert len(array_files(output)) == 2
 
@@ -235,21 +235,21 @@ def test_sources_and_names(tmp_path):
 
 
 def test_faulty_sources(tmp_path, checkpoint):
-    with pytest.raises(ManifestError, match=r"nowhere: source must be one folder, or files"):
+    with pytest.raises(FaultError, match=r"nowhere: source must be one folder, or files"):
         open_source([tmp_path / "nowhere"])
-    with pytest.raises(ManifestError, match="folder must hold an audio list"):
+    with pytest.raises(FaultError, match="folder must hold an audio list"):
         open_source([tmp_path])
     (tmp_path / "x.wav").write_bytes(b"RIFF")
-    with pytest.raises(ManifestError, match=r"x\.wav: cannot be read as audio"):
+    with pytest.raises(FaultError, match=r"x\.wav: cannot be read as audio"):
         open_source([tmp_path])
     folder = write_recordings(tmp_path / "set")
-    with pytest.raises(ManifestError, match="split must be one of test, got 'train'"):
+    with pytest.raises(FaultError, match="split must be one of test, got 'train'"):
         open_source([folder], split="train")
-    with pytest.raises(ManifestError, match="name must be that of one recording"):
+    with pytest.raises(FaultError, match="name must be that of one recording"):
         open_source([folder / "r0.wav", folder / "r0.wav"])
     rows = "\n".join(f"r{n}.wav\t{name}" for n, name in enumerate(("r0", "../../r1", "r2")))
     (folder / "utterances.tsv").write_text(f"audio_id\tfile\n{rows}\n", encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"path below the folder of features, got '\.\./\.\./r1'"):
+    with pytest.raises(FaultError, match=r"path below the folder of features, got '\.\./\.\./r1'"):
         open_source([folder])
     source = open_source([folder / "r0.wav"])
     short = replace(source.recordings["r0"], n_samples=399)

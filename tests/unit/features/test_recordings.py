@@ -8,7 +8,7 @@ from support.abx_material import write_recordings
 
 from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.features.recordings import check_items, open_recordings
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_names_of_a_table(folder):
 )
 def test_faulty_tables(folder, table, message):
     (folder / "utterances.tsv").write_text(table)
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(FaultError, match=message):
         open_recordings(folder)
 
 
@@ -57,13 +57,13 @@ def test_two_files_of_one_name(folder):
     (folder / "r0.wav").rename(folder / "other" / "r1.wav")
     text = (folder / "test.tsv").read_text().replace("r0.wav", "other/r1.wav")
     (folder / "test.tsv").write_text(text)
-    with pytest.raises(ManifestError, match=r"test.tsv:3: name must be .* \(also test.tsv:2\), got 'r1'"):
+    with pytest.raises(FaultError, match=r"test.tsv:3: name must be .* \(also test.tsv:2\), got 'r1'"):
         open_recordings(folder)
 
 
 def test_archive_entries_need_names(folder):
     (folder / "test.tsv").write_text(".\nspeech.zip:41:100\t1000\n")
-    with pytest.raises(ManifestError, match="test.tsv:2: audio_id must have a name in utterances.tsv"):
+    with pytest.raises(FaultError, match="test.tsv:2: audio_id must have a name in utterances.tsv"):
         open_recordings(folder)
 
 
@@ -74,7 +74,7 @@ def test_items_outside_recordings(folder):
     items[2] = replace(items[2], file="unknown")
     items[11] = replace(items[11], offset=Decimal("1.2199"))  # within a frame of the end at 1.2 s
     items[12] = replace(items[12], offset=Decimal("1.2201"))
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         check_items(items, recordings, name="phones.item")
     assert [fault.place for fault in caught.value.faults] == ["phones.item:4", "phones.item:14"]
     assert "file must be one of the 3 recordings, got 'unknown'" in str(caught.value)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.files.atomic import atomic_write, lock
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 
 def names_in(folder: Path) -> list[str]:
@@ -162,7 +162,7 @@ def test_two_runs_do_not_write_one_partial_file(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "x", partial=True) as first:
         first.write("first")
         with (
-            pytest.raises(ManifestError, match="another run is writing this file; wait for it"),
+            pytest.raises(FaultError, match="another run is writing this file; wait for it"),
             atomic_write(tmp_path / "x", partial=True),
         ):
             pytest.fail("the block must not run")
@@ -173,7 +173,7 @@ def test_two_runs_do_not_write_one_partial_file(tmp_path: Path) -> None:
 def test_a_file_that_was_renamed_meanwhile_is_not_ours(tmp_path: Path) -> None:
     with (tmp_path / "partial").open("a") as file:
         (tmp_path / "partial").rename(tmp_path / "finished")
-        with pytest.raises(ManifestError, match="another run is at it"):
+        with pytest.raises(FaultError, match="another run is at it"):
             lock(file, tmp_path / "partial", place=tmp_path, doing="at it")
 
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from fairseq_vgs.files.faults import MAX_SHOWN, Fault, ManifestError, fault
+from fairseq_vgs.files.faults import MAX_SHOWN, Fault, FaultError, fault
 
 
 def test_fault_has_place_expectation_value_and_next_step() -> None:
@@ -36,18 +36,18 @@ def test_cyrillic_stays_readable() -> None:
 
 
 def test_error_lists_all_faults_one_per_line() -> None:
-    error = ManifestError([Fault("a:1", "x"), Fault("b:2", "y")])
+    error = FaultError([Fault("a:1", "x"), Fault("b:2", "y")])
     assert str(error) == "a:1: x\nb:2: y"
     assert error.faults == (Fault("a:1", "x"), Fault("b:2", "y"))
     assert isinstance(error, ValueError)
 
 
 def test_error_takes_a_single_fault() -> None:
-    assert ManifestError(Fault("a:1", "x")).faults == (Fault("a:1", "x"),)
+    assert FaultError(Fault("a:1", "x")).faults == (Fault("a:1", "x"),)
 
 
 def test_error_travels_between_processes() -> None:
-    error = ManifestError([Fault("a:1", "x")])
+    error = FaultError([Fault("a:1", "x")])
     copy = pickle.loads(pickle.dumps(error))
     assert copy.faults == error.faults
     assert str(copy) == str(error)
@@ -55,4 +55,4 @@ def test_error_travels_between_processes() -> None:
 
 def test_error_refuses_text() -> None:
     with pytest.raises(TypeError, match="takes Fault objects"):
-        ManifestError("something is wrong")  # type: ignore[arg-type]
+        FaultError("something is wrong")  # type: ignore[arg-type]

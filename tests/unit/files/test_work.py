@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.work import Finished, Stamp, open_work
 
 ITEMS = [Finished("speech", f"ж {i}.wav", Stamp(5, i), "0" * 64, (100 + i,), 40) for i in range(4)]
@@ -68,7 +68,7 @@ def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
     with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
         work.add(ITEMS[0])
         with (
-            pytest.raises(ManifestError, match="another run is preparing this folder"),
+            pytest.raises(FaultError, match="another run is preparing this folder"),
             open_work(tmp_path / "out", KEY, maker="mine", force=False),
         ):
             pass
@@ -79,7 +79,7 @@ def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis").write_text("x")
     with (
-        pytest.raises(ManifestError, match="already exists"),
+        pytest.raises(FaultError, match="already exists"),
         open_work(tmp_path / "out", KEY, maker="mine", force=False),
     ):
         pass

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.manifest.tables import (
     read_audio_list,
@@ -100,7 +100,7 @@ def test_any_bytes_give_rows_or_a_manifest_error(tmp_path: Path, content: bytes)
     for read in (read_audio_list, read_pairs, read_images, read_regions):
         for header in (b"", PAIR_HEADER.encode(), IMAGE_HEADER.encode(), REGION_HEADER.encode()):
             path.write_bytes(header + b"\n" + content if header else content)
-            with suppress(ManifestError):
+            with suppress(FaultError):
                 read(path)
 
 
@@ -152,7 +152,7 @@ def test_columns_may_come_in_any_order(tmp_path: Path) -> None:
 
 def faults_of(read: Callable[[Path], Any], path: Path, content: str | bytes) -> list[str]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read(path)
     return str(caught.value).splitlines()
 
@@ -337,17 +337,17 @@ def test_a_missing_list_names_the_splits_that_are_there(tmp_path: Path) -> None:
     for name in ("test.tsv", "train.tsv", "train.pairs.tsv", "images.tsv", "regions.tsv"):
         (tmp_path / name).write_text("")
     meant = r"did you mean 'test'\? splits there are test, train: name one of them, or build it"
-    with pytest.raises(ManifestError, match=rf"tset\.tsv: file is missing; {meant}"):
+    with pytest.raises(FaultError, match=rf"tset\.tsv: file is missing; {meant}"):
         read_audio_list(tmp_path / "tset.tsv")
-    with pytest.raises(ManifestError, match=r"valid\.pairs\.tsv: file is missing; build it with"):
+    with pytest.raises(FaultError, match=r"valid\.pairs\.tsv: file is missing; build it with"):
         read_pairs(tmp_path / "valid.pairs.tsv")
 
 
 @pytest.mark.parametrize("read", [read_audio_list, read_pairs, read_images, read_regions])
 def test_missing_and_irregular_files(tmp_path: Path, read: Callable[[Path], Any]) -> None:
-    with pytest.raises(ManifestError, match=r"t\.tsv: file is missing; build it with fairseq-vgs prepare"):
+    with pytest.raises(FaultError, match=r"t\.tsv: file is missing; build it with fairseq-vgs prepare"):
         read(tmp_path / "t.tsv")
-    with pytest.raises(ManifestError, match="is not a regular file"):
+    with pytest.raises(FaultError, match="is not a regular file"):
         read(tmp_path)
 
 
@@ -372,7 +372,7 @@ def test_writers_name_all_rows_that_the_format_cannot_hold(tmp_path: Path) -> No
         PairRow("b", "j"),
         PairRow(" c", "i", "s\n", ""),
     ]
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         write_pairs(path, rows)
     assert [item.place for item in caught.value.faults] == ["p.tsv:2", "p.tsv:4", "p.tsv:5"]
     assert "text must not contain tabs" in str(caught.value)
@@ -382,15 +382,15 @@ def test_writers_name_all_rows_that_the_format_cannot_hold(tmp_path: Path) -> No
 
 def test_writers_refuse_what_readers_would(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
-    with pytest.raises(ManifestError, match=r"t\.tsv:2: audio_id must stay below the root"):
+    with pytest.raises(FaultError, match=r"t\.tsv:2: audio_id must stay below the root"):
         write_audio_list(path, [AudioRow("../a", 1)], root=".")
-    with pytest.raises(ManifestError, match="at least one utterance"):
+    with pytest.raises(FaultError, match="at least one utterance"):
         write_audio_list(path, [], root=".")
-    with pytest.raises(ManifestError, match=r"t\.tsv:1: root folder must not be empty"):
+    with pytest.raises(FaultError, match=r"t\.tsv:1: root folder must not be empty"):
         write_audio_list(path, [AudioRow("a", 1)], root="")
-    with pytest.raises(ManifestError, match=r"t\.tsv:1: root folder must not contain tabs"):
+    with pytest.raises(FaultError, match=r"t\.tsv:1: root folder must not contain tabs"):
         write_images(path, [ImageRow("a", "a", 1, 1)], root="a\tb")
-    with pytest.raises(ManifestError, match=r"t\.tsv:2: box must have x0 < x1"):
+    with pytest.raises(FaultError, match=r"t\.tsv:2: box must have x0 < x1"):
         write_regions(path, [RegionRow("i", 0, 0.5, 0.0, 0.5, 1.0)])
     assert not path.exists()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import (
     AudioRow,
     ManifestFolder,
@@ -61,7 +61,7 @@ def test_unknown_and_paired_utterances_are_faults(folder: ManifestFolder) -> Non
 def test_faulty_lines_are_named(folder: ManifestFolder) -> None:
     path = folder.utterances("train")
     path.write_text(path.read_text("utf-8") + "b.wav\ts2\ttwice\nshort\t\n", "utf-8")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_utterances(path)
     assert [fault.place for fault in caught.value.faults] == [
         "train.utterances.tsv:4",

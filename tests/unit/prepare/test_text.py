@@ -4,7 +4,7 @@ import json
 import pytest
 from fairseq.data import Dictionary
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import (
     AudioRow,
     ManifestFolder,
@@ -92,7 +92,7 @@ def test_normalization_is_a_choice(tmp_path):
 def test_impossible_vocabulary_is_explained(tmp_path):
     data = write_folder(tmp_path / "data")
     config = TextConfig(unit_type="unigram", vocabulary_size=5000)
-    with pytest.raises(ManifestError, match=r"too high \(5000\).*choose another --vocabulary-size"):
+    with pytest.raises(FaultError, match=r"too high \(5000\).*choose another --vocabulary-size"):
         prepare_text(data, config=config)
     assert not (data / "text").exists()
     assert [path.name for path in data.iterdir() if path.name.startswith(".")] == []
@@ -100,15 +100,15 @@ def test_impossible_vocabulary_is_explained(tmp_path):
 
 def test_units_with_blanks_are_refused():
     """fairseq would take such a unit for two."""
-    with pytest.raises(ManifestError, match="must not hold blanks"):
+    with pytest.raises(FaultError, match="must not hold blanks"):
         train_units(["a\u00a0b"], TextConfig(normalization="identity"))
 
 
 def test_no_texts(tmp_path):
     data = write_folder(tmp_path / "data", {"train": ["", ""], "valid": ["пёс"]})
-    with pytest.raises(ManifestError, match=r"train\.pairs\.tsv: must hold texts.*table: train, valid"):
+    with pytest.raises(FaultError, match=r"train\.pairs\.tsv: must hold texts.*table: train, valid"):
         prepare_text(data)
-    with pytest.raises(ManifestError, match="got none"):
+    with pytest.raises(FaultError, match="got none"):
         prepare_text(data, config=TextConfig(train_split="absent"))
 
 
@@ -130,7 +130,7 @@ def test_every_faulty_table_is_named(tmp_path):
     for split in TEXTS:
         table = data / f"{split}.pairs.tsv"
         table.write_text(table.read_text(encoding="utf-8") + "too few\n", encoding="utf-8")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_text(data)
     assert [fault.place for fault in caught.value.faults] == ["train.pairs.tsv:6", "valid.pairs.tsv:5"]
 
@@ -138,7 +138,7 @@ def test_every_faulty_table_is_named(tmp_path):
 def test_an_older_folder_is_replaced_with_force_only(tmp_path):
     data = write_folder(tmp_path / "data")
     prepare_text(data)
-    with pytest.raises(ManifestError, match="already exists"):
+    with pytest.raises(FaultError, match="already exists"):
         prepare_text(data)
     prepare_text(data, config=TextConfig(normalization="nmt_nfkc"), force=True)
     assert lines(data / "text" / "train.ltr")[0] == "▁ П ё с"
@@ -148,7 +148,7 @@ def test_the_data_themselves_are_never_replaced(tmp_path):
     data = write_folder(tmp_path / "sets/data")
     for folder in (data, data.parent):
         (folder / "summary.json").write_text('{"made_by": "fairseq-vgs prepare", "corpus": "text"}')
-        with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+        with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
             prepare_text(data, folder, force=True)
     assert (data / "train.tsv").is_file()
 
@@ -159,6 +159,6 @@ def test_no_folder_of_another_command_is_replaced(tmp_path):
     command = "fairseq-vgs prepare pairs TABLE OUTPUT --seed 1"
     content = {"made_by": "fairseq-vgs prepare", "corpus": "pairs", "command": command}
     (other / "summary.json").write_text(json.dumps(content))
-    with pytest.raises(ManifestError, match="not made by fairseq-vgs prepare text"):
+    with pytest.raises(FaultError, match="not made by fairseq-vgs prepare text"):
         prepare_text(data, other, force=True)
     assert (other / "train.tsv").is_file()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, require_files, scenario_title
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vgs" / "study.yaml"
@@ -36,7 +36,7 @@ def test_defaults(tmp_path):
 
 
 def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
-    with pytest.raises(ManifestError, match="sedes"):
+    with pytest.raises(FaultError, match="sedes"):
         read_settings(write(tmp_path, GOOD + "quick:\n  sedes: [1]\n"))
 
 
@@ -63,14 +63,14 @@ def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
 )
 def test_faulty_files(tmp_path, text, said):
     path = write(tmp_path, text)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_settings(path)
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ManifestError, match="No such file"):
+    with pytest.raises(FaultError, match="No such file"):
         read_settings(tmp_path / "study.yaml")
 
 
@@ -97,7 +97,7 @@ def test_missing_files_are_named_before_anything_runs(tmp_path):
     (tmp_path / "w2v2.yaml").touch()
     text = GOOD + "scenarios: [w2v2, vgs_then_w2v2]\nabx: no_such_folder\n"
     path = write(tmp_path, text)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         require_files(read_settings(path), path)
     lines = str(caught.value).splitlines()
     assert [name for line in lines for name in ("abx", "config_dir", "data") if f"what {name} " in line] == [

@@ -10,7 +10,7 @@ from support.tiny import SIZES, VGS_SIZES
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
 from fairseq_vgs.checkpoints.load import load_checkpoint
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 
 def run_config(data, **model):
@@ -54,7 +54,7 @@ def test_a_number_that_disagrees_is_refused(tmp_path):
 
 def test_missing_data_is_named(tmp_path):
     cfg = run_config(tmp_path / "nowhere")
-    with pytest.raises(ManifestError, match=r"nowhere: task\.data names no folder"):
+    with pytest.raises(FaultError, match=r"nowhere: task\.data names no folder"):
         tasks.setup_task(cfg.task).build_model(cfg.model)
 
 

@@ -11,7 +11,7 @@ from support.tiny_folder import LAYERS, REGION_DIM, make_folder, make_task, task
 
 from fairseq_vgs.checkpoints.load import CheckpointError, load_checkpoint
 from fairseq_vgs.features.embeddings import embed_split, open_split
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.models.vgs_text import VgsTextModel
 from fairseq_vgs.prepare.text import TextConfig, prepare_text
 from fairseq_vgs.tasks.setting_checks import check_config, missing_files
@@ -92,7 +92,7 @@ def test_missing_units_are_named(tmp_path):
     (fault,) = missing_files(task_config(folder.path, caption_input="text"), folder)
     assert fault.place.endswith("text/spm.model")
     assert "fairseq-vgs prepare text" in fault.message
-    with pytest.raises(ManifestError, match="text units is missing"):
+    with pytest.raises(FaultError, match="text units is missing"):
         make_task(folder.path, "valid", caption_input="text")
     assert missing_files(task_config(folder.path), folder) == []
 

@@ -14,7 +14,7 @@ from support.tiny_folder import REGION_DIM, make_folder, make_task, make_unpaire
 from torch import nn
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES
 from fairseq_vgs.tasks.vgs_pretraining import VgsPretrainingTask
 
@@ -286,18 +286,18 @@ def test_missing_data_is_reported_when_a_run_starts(folder, tmp_path):
     folder.pairs("train").unlink()
     folder.region_features.unlink()
     task = VgsPretrainingTask.setup_task(task_config(folder.path))  # loading a checkpoint gets this far
-    with pytest.raises(ManifestError, match="fairseq-vgs prepare") as caught:
+    with pytest.raises(FaultError, match="fairseq-vgs prepare") as caught:
         task.build_criterion(None)
     names = [fault.place.rpartition("/")[2] for fault in caught.value.faults]
     assert names == ["train.pairs.tsv", "regions.npy"]
     assert f"fairseq-vgs prepare regions efficientnet {folder.path}" in caught.value.faults[1].message
     task = VgsPretrainingTask.setup_task(task_config(tmp_path / "nowhere"))
     assert task.region_dim is None
-    with pytest.raises(ManifestError, match=r"nowhere: task\.data names no folder"):
+    with pytest.raises(FaultError, match=r"nowhere: task\.data names no folder"):
         task.build_criterion(None)
     settings = {"unpaired_data": str(tmp_path / "none"), "unpaired_ratio": 1.0, "image_input": "pictures"}
     with pytest.raises(
-        ManifestError, match=r"none/train\.tsv: audio list is missing; correct task\.unpaired_data"
+        FaultError, match=r"none/train\.tsv: audio list is missing; correct task\.unpaired_data"
     ):
         make_task(make_folder(tmp_path / "other").path, **settings).build_criterion(None)
 

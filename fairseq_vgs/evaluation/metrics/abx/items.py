@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, ManifestError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 COLUMNS = ("#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker")
 
@@ -48,21 +48,21 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
     A token of no duration is no fault here; it is excluded and counted when features are cut.
 
     Raises:
-        ManifestError: every faulty line: missing fields, times that are no times, offset before onset, a line
+        FaultError: every faulty line: missing fields, times that are no times, offset before onset, a line
             that stands there twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ManifestError(Fault(str(path), "item file must exist; check the path")) from None
+        raise FaultError(Fault(str(path), "item file must exist; check the path")) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(
+        raise FaultError(
             Fault(str(path), f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}")
         ) from error
     lines = text.splitlines()
     header = lines[0].split() if lines else []
     if sorted(header) != sorted(COLUMNS):
-        raise ManifestError(
+        raise FaultError(
             fault(
                 f"{path.name}:1",
                 f"header must be '{' '.join(COLUMNS)}'",
@@ -76,7 +76,7 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
     if not faults and not items:
         faults = [Fault(path.name, f"item file must hold tokens, has none; {_NEXT_STEP}")]
     if faults:
-        raise ManifestError(faults)
+        raise FaultError(faults)
     return items
 
 

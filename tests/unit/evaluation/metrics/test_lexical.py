@@ -6,7 +6,7 @@ import torch
 from reference.lexical_loops import cosine, lexical_recall, warped
 
 from fairseq_vgs.evaluation.metrics import lexical
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 WORDS = [f"word{number % 5}" for number in range(20)] + ["word0", "word3", "alone"]
 
@@ -117,10 +117,8 @@ def test_bad_tokens_are_all_named() -> None:
     frames = tokens(1)
     frames[2] = torch.full((2, 3), torch.nan)
     frames[4] = torch.full((2, 3), torch.inf)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         lexical.frame_recall(frames, WORDS)
     assert [item.place for item in caught.value.faults] == ["token 2 (word2)", "token 4 (word4)"]
-    with pytest.raises(
-        ManifestError, match="a word must have at least two tokens, got '2 tokens of 2 words'"
-    ):
+    with pytest.raises(FaultError, match="a word must have at least two tokens, got '2 tokens of 2 words'"):
         lexical.vector_recall(torch.ones(2, 3), ["a", "b"])

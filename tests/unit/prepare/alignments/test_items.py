@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.evaluation.metrics.abx import read_items
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.alignments.items import (
     Speakers,
     make_items,
@@ -105,11 +105,11 @@ def test_speakers(tmp_path: Path) -> None:
     table.write_text("file\tspeaker\tage\nu\tbob\t7\n")
     assert read_speakers(table).find(Alignment("u", "u.lab", ())) == ("u", "bob")
     table.write_text("file\tspeaker\nu\tbob\nu\tanna\nv\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_speakers(table)
     assert [item.place for item in caught.value.faults] == ["t.tsv:3", "t.tsv:4"]
     table.write_text("file\tname\nu\tbob\n")
-    with pytest.raises(ManifestError, match=r"t\.tsv:1: header must name file and speaker"):
+    with pytest.raises(FaultError, match=r"t\.tsv:1: header must name file and speaker"):
         read_speakers(table)
 
 
@@ -118,7 +118,7 @@ def test_speakers(tmp_path: Path) -> None:
     [Speakers(table={}), Speakers(everyone="a b"), Speakers(separator="-"), Speakers(folders=True)],
 )
 def test_unknown_speakers_are_named(speakers: Speakers) -> None:
-    with pytest.raises(ManifestError, match=r"u\.lab: recording must have a file name and a speaker.*'u'"):
+    with pytest.raises(FaultError, match=r"u\.lab: recording must have a file name and a speaker.*'u'"):
         make_items(align("0-1:a", "1-2:b", "2-3:c"), speakers)
 
 
@@ -130,7 +130,7 @@ def test_times_are_plain_digits(time: str, text: str) -> None:
 
 
 def test_no_items_is_an_error() -> None:
-    with pytest.raises(ManifestError, match=r"there must be a triphone between pauses, found none"):
+    with pytest.raises(FaultError, match=r"there must be a triphone between pauses, found none"):
         make_items(align("0-1:a", "1-2:b"), ANNA)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.alignments.read import Alignment, find_alignments, read_alignments
 
 LONG = """File type = "ooTextFile"
@@ -88,7 +88,7 @@ def rows(alignment: Alignment) -> list[tuple[str, str, str, int]]:
 
 
 def faults(path: Path, content: str | bytes, tier: str | None = None) -> list[str]:
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read(path, content, tier)
     return [str(item) for item in caught.value.faults]
 
@@ -199,7 +199,7 @@ def test_all_faults_of_all_files_are_listed(tmp_path: Path) -> None:
     (tmp_path / "d.lab").write_text("#\n")
     (tmp_path / "e.lab").write_bytes(b"#\n0.5 125 \xff\n")
     (tmp_path / "f.tsv").write_text(f"{TABLE}x\t0\t1\ta\nx\t1\ty\nx\t1\t1e3\tb\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_alignments(sorted(tmp_path.iterdir()))
     places = [item.place.replace(f"{tmp_path}/", "") for item in caught.value.faults]
     assert places == ["a.lab:4", "a.lab:5", "b.lab:3", "c.lab:1", "d.lab", "e.lab", "f.tsv:3", "f.tsv:4"]
@@ -210,7 +210,7 @@ def test_a_recording_is_aligned_once(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     for path in (tmp_path / "a.lab", tmp_path / "x/a.flite"):
         path.write_text("#\n1 125 a\n" if path.suffix == ".lab" else "a:1")
-    with pytest.raises(ManifestError, match=r"a\.flite: recording must be aligned once \(also in a\.lab\)"):
+    with pytest.raises(FaultError, match=r"a\.flite: recording must be aligned once \(also in a\.lab\)"):
         read_alignments(find_alignments([tmp_path]))
 
 
@@ -218,7 +218,7 @@ def test_sources_must_hold_alignments(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/pairs.tsv").write_text(TABLE)
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         find_alignments([tmp_path / "empty", tmp_path / "a.txt", tmp_path / "none.lab"])
     folder, ending, missing = map(str, caught.value.faults)
     assert "folder must hold files ending in .lab, .textgrid" in folder

@@ -17,7 +17,7 @@ from support.tiny_stamps import folder_content
 
 from fairseq_vgs.manifest import (read_audio_list, read_images, read_pairs, read_utterances)
 from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.prepare.build import media as build_media
@@ -299,7 +299,7 @@ def stopped(corpus: Corpus, output: Path, **options: Any) -> None:
     last = corpus.image_root / corpus.pictures[-1].path
     content = last.read_bytes()
     last.write_bytes(b"")
-    with pytest.raises(ManifestError):
+    with pytest.raises(FaultError):
         build(corpus, output, **options)
     write(last, content)
 
@@ -411,7 +411,7 @@ def spoil(corpus: Corpus) -> None:
 def test_all_faulty_media_are_listed_and_nothing_is_made(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path)
     spoil(corpus)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         build(corpus, tmp_path / "out")
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == ["list:0", "list:1", "list:2", "list:3", "images:1"]
@@ -463,7 +463,7 @@ def test_nothing_usable_is_said(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path)
     for caption in corpus.captions:
         (corpus.audio_root / caption.audio).write_bytes(b"")
-    with pytest.raises(ManifestError, match="no recording can be used; left out 6: empty file"):
+    with pytest.raises(FaultError, match="no recording can be used; left out 6: empty file"):
         build(corpus, tmp_path / "out", skip_bad=True)
     assert not (tmp_path / "out").exists()
 
@@ -471,11 +471,11 @@ def test_nothing_usable_is_said(tmp_path: Path) -> None:
 def test_a_wrong_root_is_one_fault(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         build(replace(corpus, audio_root=tmp_path / "empty"), tmp_path / "out")
     assert len(caught.value.faults) == 1
     assert "must hold the 6 files that the corpus lists" in str(caught.value)
-    with pytest.raises(ManifestError, match="must be the folder of the pictures, got none"):
+    with pytest.raises(FaultError, match="must be the folder of the pictures, got none"):
         build(replace(corpus, image_root=tmp_path / "missing"), tmp_path / "out")
     assert entries(tmp_path) == ["audio", "empty", "pictures"]
 
@@ -496,7 +496,7 @@ def test_what_is_no_file_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "audio" / corpus.captions[0].audio
     path.unlink()
     path.mkdir()
-    with pytest.raises(ManifestError, match="list:0: .*no regular file"):
+    with pytest.raises(FaultError, match="list:0: .*no regular file"):
         build(corpus, tmp_path / "out")
 
 
@@ -515,7 +515,7 @@ def test_faulty_names_do_not_hide_faulty_media(tmp_path: Path, caplog: pytest.Lo
     ]
     (tmp_path / "audio" / second.audio).write_bytes(b"")
     write(tmp_path / "escape.wav", b"")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         build(replace(corpus, captions=captions), tmp_path / "out")
     places = [f"list:{number}" for number in range(1, 9)]
     # Beside the names: a file that is missing, one that is empty; none that is not below the root.
@@ -535,7 +535,7 @@ def test_text_that_utf_8_cannot_hold_is_a_fault_of_its_line(
     captions = [replace(one, text="a \ud800"), replace(other, speaker="\udfff"), third, *rest]
     captions = [replace(caption, image="") for caption in captions]
     captions[2] = replace(third, image="im\t1")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         build(replace(corpus, captions=captions, pictures=()), tmp_path / "out", convert="always")
     assert "list:0: text must be text that UTF-8 can hold" in caplog.text  # before the media are worked on
     assert [(fault.place, fault.message.partition(",")[0]) for fault in caught.value.faults] == [
@@ -550,7 +550,7 @@ def test_missing_files_do_not_hide_faulty_ones(tmp_path: Path) -> None:
     spoil(corpus)
     (corpus.audio_root / corpus.captions[5].audio).unlink()
     (corpus.image_root / corpus.pictures[0].path).unlink()
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         build(corpus, tmp_path / "out")
     places = ["list:5", "images:0", "list:0", "list:1", "list:2", "list:3", "images:1"]
     assert [fault.place for fault in caught.value.faults] == places
@@ -561,7 +561,7 @@ def test_faults_of_the_lists_are_raised_even_if_faulty_media_are_left_out(tmp_pa
     corpus = make_corpus(tmp_path)
     (corpus.audio_root / corpus.captions[0].audio).unlink()
     listed = Fault("list:9", "line must be read")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         build_folder(corpus, tmp_path / "out", options=BuildOptions(skip_bad=True), faults=[listed])
     assert caught.value.faults == (listed,)
     assert not (tmp_path / "out").exists()
@@ -569,13 +569,13 @@ def test_faults_of_the_lists_are_raised_even_if_faulty_media_are_left_out(tmp_pa
 
 def test_never_converting_makes_other_rates_a_fault(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path, rate=8_000)
-    with pytest.raises(ManifestError, match=r"8000 Hz; --convert auto or always resamples") as caught:
+    with pytest.raises(FaultError, match=r"8000 Hz; --convert auto or always resamples") as caught:
         build(corpus, tmp_path / "out", convert="never")
     assert len(caught.value.faults) == 6
 
 
 def test_a_movable_folder_must_hold_its_speech(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="add --convert always or --pack"):
+    with pytest.raises(FaultError, match="add --convert always or --pack"):
         build(make_corpus(tmp_path), tmp_path / "out", relative_root=True)
 
 

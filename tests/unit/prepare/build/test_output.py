@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fairseq_vgs.manifest import (AudioRow, ImageRow, PairRow, RegionRow)
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.build.output import (CaptionedAudio, command_line, maker_of, refuse_output, staged_folder, write_region_tables, write_summary, write_tables)
 
 
@@ -43,7 +43,7 @@ def test_interruption_leaves_the_older_folder(tmp_path: Path, error: type[BaseEx
 
 def test_existing_folder_needs_force(tmp_path: Path) -> None:
     make(tmp_path / "data", "old")
-    with pytest.raises(ManifestError, match="already exists; pass --force"):
+    with pytest.raises(FaultError, match="already exists; pass --force"):
         make(tmp_path / "data", "new")
     make(tmp_path / "data", "new", force=True)
     assert (tmp_path / "data/file").read_text() == "new"
@@ -56,7 +56,7 @@ def test_force_replaces_no_folder_of_others(tmp_path: Path, summary: str | None)
     (tmp_path / "data/thesis.txt").write_text("years of work")
     if summary is not None:
         (tmp_path / "data/summary.json").write_text(summary)
-    with pytest.raises(ManifestError, match="not made by fairseq-vgs prepare"):
+    with pytest.raises(FaultError, match="not made by fairseq-vgs prepare"):
         make(tmp_path / "data", "new", force=True)
     assert (tmp_path / "data/thesis.txt").read_text() == "years of work"
 
@@ -66,7 +66,7 @@ def test_force_follows_no_link_and_replaces_no_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "file").write_text("text")
     for name in ("link", "file"):
-        with pytest.raises(ManifestError, match="not made by fairseq-vgs prepare"):
+        with pytest.raises(FaultError, match="not made by fairseq-vgs prepare"):
             make(tmp_path / name, "new", force=True)
 
 
@@ -94,7 +94,7 @@ def test_force_replaces_only_a_folder_of_the_same_subcommand(
         if name and name == maker:
             refuse_output(tmp_path, maker=name, force=True)
         else:
-            with pytest.raises(ManifestError, match=f"not made by fairseq-vgs prepare {name}"):
+            with pytest.raises(FaultError, match=f"not made by fairseq-vgs prepare {name}"):
                 refuse_output(tmp_path, maker=name, force=True)
 
 
@@ -109,7 +109,7 @@ def test_an_output_that_holds_what_it_is_made_from_is_refused(
     (tmp_path / "linked").symlink_to(tmp_path / "data")
     (tmp_path / "out.csv").symlink_to(tmp_path / "data/file")
     inputs = [tmp_path / "other", tmp_path / place]
-    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
         refuse_output(tmp_path / "data", maker="mine", force=force, inputs=inputs)
     refuse_output(tmp_path / "data", maker="mine", force=True, inputs=[tmp_path, tmp_path / "data2/file"])
 

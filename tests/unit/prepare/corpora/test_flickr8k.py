@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.corpus_trees import SPLITS, flickr_images, lie_about_length, write_flickr8k
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
@@ -77,7 +77,7 @@ def test_recordings_of_no_split_and_those_named_faulty_are_counted(
 
 def test_without_text_the_lists_come_from_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_flickr8k(tmp_path, IMAGES, text=False)
-    with pytest.raises(ManifestError, match=r"must hold Flickr_8k.trainImages.txt and the like"):
+    with pytest.raises(FaultError, match=r"must hold Flickr_8k.trainImages.txt and the like"):
         read_flickr8k(tmp_path, config=NO_PICTURES)
     corpus = read_flickr8k(tmp_path, config=Flickr8kConfig(pictures=False, lists=SPLITS / "flickr8k"))
     assert [caption.split for caption in corpus.captions] == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
@@ -88,7 +88,7 @@ def test_without_text_the_lists_come_from_elsewhere(tmp_path: Path, caplog: pyte
 def test_a_list_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
     write_flickr8k(tmp_path, IMAGES)
     append(tmp_path / "Flickr8k_text/Flickr_8k.devImages.txt", f"{UNLISTED}\n")
-    with pytest.raises(ManifestError, match=r"devImages.txt: must be the published list of SHA-256 18ba829f"):
+    with pytest.raises(FaultError, match=r"devImages.txt: must be the published list of SHA-256 18ba829f"):
         read_flickr8k(tmp_path, config=NO_PICTURES)
 
 
@@ -100,7 +100,7 @@ def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
     append(audio / "wav2capt.txt", f"{stem(image)}_0.wav {image} #0\n")
     append(audio / "wav2spk.txt", "a.wav\n")
     append(tmp_path / "Flickr8k_text/Flickr8k.token.txt", f"{image}#9 no tab\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_flickr8k(tmp_path, config=NO_PICTURES)
     assert [(item.place, item.message.split(",")[0].split(" (")[0]) for item in caught.value.faults] == [
         ("Flickr8k.token.txt:8", "line must be IMAGE#NUMBER"),
@@ -125,13 +125,13 @@ def test_recordings_without_speaker_or_text_are_noted(
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"must hold the folder of the flickr_audio with wav2capt.txt as"):
+    with pytest.raises(FaultError, match=r"must hold the folder of the flickr_audio with wav2capt.txt as"):
         read_flickr8k(tmp_path)
     write_flickr8k(tmp_path, IMAGES)
-    with pytest.raises(ManifestError, match=r"must hold the folder of the pictures as one of Flicker8k"):
+    with pytest.raises(FaultError, match=r"must hold the folder of the pictures as one of Flicker8k"):
         read_flickr8k(tmp_path)
     (tmp_path / "flickr_audio/wav2spk.txt").unlink()
-    with pytest.raises(ManifestError, match=r"wav2spk.txt: must be a file of the corpus, got none"):
+    with pytest.raises(FaultError, match=r"wav2spk.txt: must be a file of the corpus, got none"):
         read_flickr8k(tmp_path, config=NO_PICTURES)
 
 
@@ -160,7 +160,7 @@ def test_faulty_media_are_listed_together(tmp_path: Path) -> None:
     wavs = root / "flickr_audio/wavs"
     lie_about_length(wavs / f"{stem(TRAIN[0])}_0.wav")
     (wavs / f"{stem(TEST[0])}_0.wav").write_bytes(b"RIFF")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_flickr8k(root, tmp_path / "out")
     assert {item.place.split(":")[0] for item in caught.value.faults} == {"wav2capt.txt"}
     assert len(caught.value.faults) == 2

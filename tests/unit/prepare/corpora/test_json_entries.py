@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import Fault, ManifestError
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.prepare.corpora import json_entries as module
 from fairseq_vgs.prepare.corpora.json_entries import TextFields, read_entries
 
@@ -53,7 +53,7 @@ def test_an_empty_list_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
 def test_what_is_no_such_file_is_a_fault_with_its_place(
     tmp_path: Path, text: str | bytes, message: str
 ) -> None:
-    with pytest.raises(ManifestError, match=message) as caught:
+    with pytest.raises(FaultError, match=message) as caught:
         list(read_entries(written(tmp_path, text), "data"))
     assert len(caught.value.faults) == 1
     assert len(str(caught.value)) < 600
@@ -62,12 +62,12 @@ def test_what_is_no_such_file_is_a_fault_with_its_place(
 def test_entries_before_the_fault_are_given(tmp_path: Path) -> None:
     entries = read_entries(written(tmp_path, '{"data": [1, 2, x]}'), "data")
     assert [next(entries), next(entries)] == [(0, 1), (1, 2)]
-    with pytest.raises(ManifestError, match=r"data\[2\] must be JSON"):
+    with pytest.raises(FaultError, match=r"data\[2\] must be JSON"):
         next(entries)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"none\.json: file is missing"):
+    with pytest.raises(FaultError, match=r"none\.json: file is missing"):
         list(read_entries(tmp_path / "none.json", "data"))
 
 
@@ -87,7 +87,7 @@ def test_an_entry_without_end_does_not_read_in_the_whole_file(
             read.append(size)
             return self.file.read(size)
 
-    with path.open() as file, pytest.raises(ManifestError, match=r"data\[0\] must be JSON"):
+    with path.open() as file, pytest.raises(FaultError, match=r"data\[0\] must be JSON"):
         list(module._Text(Counting(file), "list.json").entries("data"))
     assert sum(read) < 5000
 

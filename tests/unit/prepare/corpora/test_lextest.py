@@ -9,7 +9,7 @@ from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.evaluation.lexical_words import open_words
 from fairseq_vgs.evaluation.metrics.lexical import folds
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import read_utterances
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.corpora.lextest import prepare_lextest, read_lextest
@@ -54,7 +54,7 @@ def test_coco_keeps_the_order_of_the_names(tmp_path: Path) -> None:
 def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
     make(tmp_path, [*COCO, "noise", "__1"])
     (tmp_path / "zebra_2.wav").unlink()
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_lextest(tmp_path)
     messages = [f"{Path(item.place).name} {item.message}" for item in caught.value.faults]
     name = "name must be WORD_NUMBER.wav or, speaker and style, such as WORD_Aq.wav"
@@ -65,6 +65,6 @@ def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
         f"{tmp_path.name}: zebra {word}, got '2, without 2'; copy the folder again",
     ]
     with pytest.raises(
-        ManifestError, match="must be a folder of WORD_TOKEN.wav, or hold CDI_synth or COCO_synth"
+        FaultError, match="must be a folder of WORD_TOKEN.wav, or hold CDI_synth or COCO_synth"
     ):
         read_lextest(tmp_path / "none")

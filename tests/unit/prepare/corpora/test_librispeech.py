@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.tiny_speech import encode, speech, write
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_utterances
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
@@ -88,7 +88,7 @@ def test_a_transcript_without_its_recording_is_a_fault(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     (root / "dev-clean/100/3/100-3-0001.flac").unlink()
     with pytest.raises(
-        ManifestError, match=r"^dev-clean/100/3/100-3.trans.txt:2: .*100-3-0001.flac.*no such file"
+        FaultError, match=r"^dev-clean/100/3/100-3.trans.txt:2: .*100-3-0001.flac.*no such file"
     ):
         prepare_librispeech(root, tmp_path / "out")
 
@@ -97,7 +97,7 @@ def test_all_faulty_transcripts_are_listed(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     path = root / "dev-clean/100/2/100-2.trans.txt"
     path.write_bytes(path.read_bytes() + b"100-2-0001 AGAIN\n\n999-2-0000 OTHER\n\xff\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_librispeech(root)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
@@ -115,14 +115,14 @@ def test_all_faulty_transcripts_are_listed(tmp_path: Path) -> None:
 def test_unknown_subsets_and_folders_are_refused(tmp_path: Path, subset: str, message: str) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(FaultError, match=message):
         read_librispeech(root if subset else tmp_path / "empty", subsets={subset: "valid"} if subset else {})
 
 
 @pytest.mark.parametrize("option", ["dev-clean", "=valid", "dev-clean=", "dev-clean=a b", "dev-clean=images"])
 def test_subset_options_are_checked(option: str) -> None:
     assert parse_subsets(["dev-clean=valid", "a=train_a"]) == {"dev-clean": "valid", "a": "train_a"}
-    with pytest.raises(ManifestError, match="must be SUBSET=SPLIT"):
+    with pytest.raises(FaultError, match="must be SUBSET=SPLIT"):
         parse_subsets([option])
 
 
@@ -138,7 +138,7 @@ def test_items_are_copied_along(tmp_path: Path) -> None:
 def test_items_do_not_take_a_tables_place(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     items = write(tmp_path / "images.tsv", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
-    with pytest.raises(ManifestError, match=r"--abx-items: name must end in \.item, got 'images\.tsv'"):
+    with pytest.raises(FaultError, match=r"--abx-items: name must end in \.item, got 'images\.tsv'"):
         prepare_librispeech(root, tmp_path / "out", config=LibrispeechConfig(abx_items=items))
 
 
@@ -146,7 +146,7 @@ def test_force_deletes_no_items_inside_the_output(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     prepare_librispeech(root, tmp_path / "out")
     items = write(tmp_path / "out/dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
-    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
         prepare_librispeech(
             root,
             tmp_path / "out",
@@ -166,7 +166,7 @@ def test_all_faulty_items_are_listed(tmp_path: Path) -> None:
         "777-2-0000 0.01 0.1 AH B K 100",
     ]
     items = write(tmp_path / "dev.item", "\n".join([ITEM_HEADER, *lines]).encode())
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_librispeech(root, tmp_path / "out", config=LibrispeechConfig(abx_items=items))
     assert [fault.place for fault in caught.value.faults] == [f"dev.item:{number}" for number in (3, 4, 5, 6)]
     assert not (tmp_path / "out").exists()

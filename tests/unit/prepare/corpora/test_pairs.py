@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.tiny_speech import encode, picture, speech, write
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
@@ -103,7 +103,7 @@ def test_recordings_alone(tmp_path: Path) -> None:
     table = make_table(tmp_path)
     lines = [",".join(line.split(",")[:1]) for line in table.read_text("utf-8").splitlines()]
     table.write_text("\n".join(lines), "utf-8")
-    with pytest.raises(ManifestError, match=r"--image-column \(NONE: recordings alone\)"):
+    with pytest.raises(FaultError, match=r"--image-column \(NONE: recordings alone\)"):
         prepare(table, tmp_path / "out")
     prepare_pairs(table, tmp_path / "out", config=PairsConfig(columns={"image": "NONE"}))
     assert (tmp_path / "out/train.tsv").exists() and not list((tmp_path / "out").glob("*pairs*"))
@@ -144,7 +144,7 @@ def test_a_split_must_stand_everywhere_or_nowhere(tmp_path: Path) -> None:
     table = make_table(tmp_path)
     lines = table.read_text("utf-8").splitlines()
     table.write_text("\n".join([f"{lines[0]},split", f"{lines[1]},train", f"{lines[2]},"]), "utf-8")
-    with pytest.raises(ManifestError, match=r"pairs.csv:3: split must be named in every line or in none"):
+    with pytest.raises(FaultError, match=r"pairs.csv:3: split must be named in every line or in none"):
         prepare(table, tmp_path / "out")
 
 
@@ -160,7 +160,7 @@ def test_usual_names_of_splits_are_known(name: str, expected: str) -> None:
 def test_a_misspelt_split_is_a_fault_that_names_the_nearest(tmp_path: Path) -> None:
     rows = ["audio,image,split", "a.wav,,trian", "b.wav,,trian", "c.wav,,train", "d.wav,,Test", "e.wav,,qq"]
     table = write(tmp_path / "t.csv", "\n".join(rows).encode())
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_pairs_table(table, config=PairsConfig())
     trian, test, qq = map(str, caught.value.faults)
     assert trian.startswith("t.csv:2: split must be train, valid, test, or begin so, as in test_seen (2 li")
@@ -185,7 +185,7 @@ def test_faulty_lines_do_not_hide_each_other_nor_faulty_media(tmp_path: Path) ->
         "missing.wav,p.png,trian",
     ]
     table = write(tmp_path / "t.csv", "\n".join(rows).encode())
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_pairs(table, tmp_path / "out")
     assert [(item.place, item.message.partition(", got")[0]) for item in caught.value.faults] == [
         ("t.csv:4", "line must have the header's 3 fields"),
@@ -225,7 +225,7 @@ def test_all_paths_that_leave_the_roots_are_faults(tmp_path: Path) -> None:
     paths = ["../a.wav", "x/../../a.wav", "/etc/passwd", "..", "", ".", f"{tmp_path}/data2/a.wav"]
     rows = ["audio,image", *(f"{path},p.png" for path in paths), "a.wav,../p.png"]
     table = write(tmp_path / "data/t.csv", "\n".join(rows).encode())
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_pairs_table(table, config=PairsConfig())
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [f"t.csv:{number}" for number in range(2, 10)]
@@ -238,7 +238,7 @@ def test_a_recording_stands_once(tmp_path: Path) -> None:
     lines = table.read_text("utf-8").splitlines()
     table.write_text("\n".join([*lines, lines[1]]), "utf-8")
     with pytest.raises(
-        ManifestError, match=r"pairs.csv:22: recording must appear only once \(first at pairs.csv:2\)"
+        FaultError, match=r"pairs.csv:22: recording must appear only once \(first at pairs.csv:2\)"
     ):
         prepare(table, tmp_path / "out")
 
@@ -253,7 +253,7 @@ def test_a_recording_stands_once(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ManifestError, match="--(valid|test|keep)"):
+    with pytest.raises(FaultError, match="--(valid|test|keep)"):
         PairsConfig(**settings)
 
 
@@ -292,6 +292,6 @@ def test_force_deletes_no_source_inside_the_output(tmp_path: Path, what: str) ->
         table.write_text(table.read_text("utf-8").replace("звук/", "out/звук/"), "utf-8")
     before = sorted(tmp_path.rglob("*"))
     options = BuildOptions(force=True, regions=regions)
-    with pytest.raises(ManifestError, match="out: is, or holds, what the new folder would be made from"):
+    with pytest.raises(FaultError, match="out: is, or holds, what the new folder would be made from"):
         prepare_pairs(table, output, config=PairsConfig(**roots), options=options)
     assert sorted(tmp_path.rglob("*")) == before

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.corpus_trees import described_place, write_places
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
@@ -61,7 +61,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
     write_places(tmp_path, train=entries)
     (tmp_path / "metadata/test_seen_2020.json").unlink()
     (tmp_path / "metadata/dev_seen_2020.json").write_text('{"data": [')
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_places(tmp_path, config=NO_PICTURES)
     lines = [str(item) for item in caught.value.faults]
     expected = [
@@ -78,7 +78,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
 
 
 def test_files_that_are_nowhere_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"must have train_2020.json and the like in one of metadata,"):
+    with pytest.raises(FaultError, match=r"must have train_2020.json and the like in one of metadata,"):
         read_places(tmp_path, config=NO_PICTURES)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.corpora.flickr8k import LISTS
 from fairseq_vgs.prepare.corpora.published import list_hash, read_corpus_lines, read_published
 from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS
@@ -38,7 +38,7 @@ def test_line_ends_and_blanks_are_of_no_account_but_names_and_order_are(tmp_path
     assert read_published(path, sha256) == ["a.jpg", "b.jpg"]
     for other in ("b.jpg\na.jpg\n", "a.jpg\n", "a.jpg\nb.jpg\nc.jpg\n"):
         path.write_text(other)
-        with pytest.raises(ManifestError, match=rf"must be the published list of SHA-256 {sha256}, got '"):
+        with pytest.raises(FaultError, match=rf"must be the published list of SHA-256 {sha256}, got '"):
             read_published(path, sha256)
 
 

@@ -18,7 +18,7 @@ from support.corpus_trees import (
     write_spokencoco,
 )
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
@@ -103,17 +103,17 @@ def test_karpathys_own_file_gives_the_same_splits(tmp_path: Path) -> None:
 def test_karpathys_file_with_other_splits_is_refused(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
     path = dataset_coco(tmp_path, COCO_val2014_000000391895="train")
-    with pytest.raises(ManifestError, match=r"test: ids in ascending order must have the published SHA-256"):
+    with pytest.raises(FaultError, match=r"test: ids in ascending order must have the published SHA-256"):
         read_spokencoco(tmp_path, config=config(tmp_path, karpathy=path))
     path = dataset_coco(tmp_path, COCO_val2014_000000391895="testing")
-    with pytest.raises(ManifestError, match=r"dataset_coco.json: images\[\d+\]: must have one of COCO's"):
+    with pytest.raises(FaultError, match=r"dataset_coco.json: images\[\d+\]: must have one of COCO's"):
         read_spokencoco(tmp_path, config=config(tmp_path, karpathy=path))
 
 
 def test_a_picture_that_karpathys_file_does_not_know_is_a_fault(tmp_path: Path) -> None:
     stranger = coco_entry("train2014/COCO_train2014_000000000025.jpg", first=30)
     write_spokencoco(tmp_path, [*TRAIN, stranger], VAL)
-    with pytest.raises(ManifestError, match=r"train.json: data\[2\]: image must be in Karpathy's split, got"):
+    with pytest.raises(FaultError, match=r"train.json: data\[2\]: image must be in Karpathy's split, got"):
         read_spokencoco(tmp_path, config=config(tmp_path, karpathy=dataset_coco(tmp_path)))
 
 
@@ -163,7 +163,7 @@ def changed(change: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any
 )
 def test_every_fault_has_its_place(tmp_path: Path, change: Any, messages: list[str]) -> None:
     write_spokencoco(tmp_path, TRAIN, changed(change))
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_spokencoco(tmp_path, config=config(tmp_path))
     assert len(caught.value.faults) == len(messages)
     for item, message in zip(caught.value.faults, messages, strict=True):
@@ -173,7 +173,7 @@ def test_every_fault_has_its_place(tmp_path: Path, change: Any, messages: list[s
 def test_a_missing_file_is_one_fault_beside_those_of_the_other(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, changed(lambda val: val[0].pop("image")))
     (tmp_path / "SpokenCOCO_train.json").unlink()
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_spokencoco(tmp_path, config=config(tmp_path))
     assert [item.message.split(";")[0] for item in caught.value.faults] == [
         "file is missing",
@@ -196,9 +196,9 @@ def test_unknown_fields_and_other_counts_are_noted_once(
 
 
 def test_settings_that_say_nothing_are_refused() -> None:
-    with pytest.raises(ManifestError, match="--split: must be one of karpathy, paper, published, got 'x'"):
+    with pytest.raises(FaultError, match="--split: must be one of karpathy, paper, published, got 'x'"):
         SpokencocoConfig(split="x")
-    with pytest.raises(ManifestError, match="--karpathy: must name the split's lists"):
+    with pytest.raises(FaultError, match="--karpathy: must name the split's lists"):
         SpokencocoConfig(split="karpathy")
 
 
@@ -228,7 +228,7 @@ def test_recordings_whose_header_lies_are_all_named_or_left_out(tmp_path: Path) 
     bad = [train[0]["captions"][1]["wav"], val[0]["captions"][0]["wav"]]
     for name in bad:
         lie_about_length(root / name)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_spokencoco(root, tmp_path / "out", config=config(root, "paper"))
     assert len(caught.value.faults) == 2
     assert "data[0].captions[1]" in str(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.tiny_stamps import make_stamps, write_stamp
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.corpora.stamps import caption_key, find_stamps_folder, read_captions, scan_stamps
 
 
@@ -38,20 +38,20 @@ def test_package_root_and_stamps_folder_are_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none", "."])
 def test_a_folder_without_pictures_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ManifestError, match="unpacked package tuxpaint-stamps-default"):
+    with pytest.raises(FaultError, match="unpacked package tuxpaint-stamps-default"):
         find_stamps_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize("language", ["../ru", "RU", "", "ru;x", "russian"])
 def test_malformed_languages_are_refused(tmp_path: Path, language: str) -> None:
     make_stamps(tmp_path, 1)
-    with pytest.raises(ManifestError, match="--language: must be a code"):
+    with pytest.raises(FaultError, match="--language: must be a code"):
         scan(tmp_path, language)
 
 
 def test_a_language_without_speech_is_refused(tmp_path: Path) -> None:
     make_stamps(tmp_path, 1)
-    with pytest.raises(ManifestError, match=r"NAME_desc_fr\.ogg, got none \(\d+ x .*\(there: ru\)"):
+    with pytest.raises(FaultError, match=r"NAME_desc_fr\.ogg, got none \(\d+ x .*\(there: ru\)"):
         scan(tmp_path, "fr")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.corpora.table import read_table
 
 COLUMNS = {"audio": "audio", "image": "Bild", "text": "text"}
@@ -73,7 +73,7 @@ def test_numbers_are_text_in_json(tmp_path: Path) -> None:
     ],
 )
 def test_all_faults_are_listed(tmp_path: Path, name: str, content: str | bytes, lines: list[str]) -> None:
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read(tmp_path, name, content)
     found = str(caught.value).splitlines()
     assert len(found) == len(lines)
@@ -82,5 +82,5 @@ def test_all_faults_are_listed(tmp_path: Path, name: str, content: str | bytes, 
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="none.csv: cannot be read"):
+    with pytest.raises(FaultError, match="none.csv: cannot be read"):
         read_table(tmp_path / "none.csv", COLUMNS, required=())

@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 from support.tiny_stamps import RATE, folder_content, make_stamps, tone, write_picture, write_stamp
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.corpora import tuxpaint as module
@@ -176,7 +176,7 @@ def test_without_the_svg_renderer_drawings_are_counted(
 
 def test_nothing_usable_is_an_error_that_says_why(tmp_path: Path) -> None:
     write_stamp(tmp_path / "in", "silent", number=1, samples=np.zeros(RATE))
-    with pytest.raises(ManifestError, match="no picture can be used; left out 1: silent speech"):
+    with pytest.raises(FaultError, match="no picture can be used; left out 1: silent speech"):
         prepare_tuxpaint(tmp_path / "in", tmp_path / "out", config=CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -203,7 +203,7 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, float], option: str) -> None:
-    with pytest.raises(ManifestError, match=option):
+    with pytest.raises(FaultError, match=option):
         TuxpaintConfig("ru", **settings)
 
 
@@ -221,6 +221,6 @@ def test_force_deletes_no_stamps_inside_the_output(tmp_path: Path, is_linked: bo
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
     before = folder_content(output)
-    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
         prepare_tuxpaint(stamps, output, config=TuxpaintConfig("ru"), force=True)
     assert folder_content(output) == before

@@ -15,7 +15,7 @@ from fairseq_vgs.cli.main import main
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.evaluation.results import sha256_file
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.manifest.tables import read_images, read_regions
@@ -169,14 +169,14 @@ def test_the_summary_says_where_regions_come_from(folder, tmp_path, monkeypatch)
     assert summary["made_by"] == "fairseq-vgs prepare image-features"
     assert (summary["regions"]["output"], summary["regions"]["grid"]) == ("pooled", [1, 1])
     folder.summary.write_text("[]")
-    with pytest.raises(ManifestError, match=r"summary\.json: must be a JSON object"):
+    with pytest.raises(FaultError, match=r"summary\.json: must be a JSON object"):
         cache_image_features(folder.path, path, force=True)
 
 
 def test_two_runs_do_not_mix(folder, tmp_path):
     with (folder.path / PARTIAL_FEATURES).open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ManifestError, match="another run is computing regions of this folder"):
+        with pytest.raises(FaultError, match="another run is computing regions of this folder"):
             cache_image_features(folder.path, directory(tmp_path), force=True)
 
 
@@ -224,5 +224,5 @@ def test_command_line(folder, tmp_path, capsys):
 
 def test_a_broken_picture_is_named(folder, tmp_path):
     (folder.path / "images/3.png").write_bytes(b"")
-    with pytest.raises(ManifestError, match=r"images\.tsv:6 \(images/3\.png\): "):
+    with pytest.raises(FaultError, match=r"images\.tsv:6 \(images/3\.png\): "):
         cache_image_features(folder.path, directory(tmp_path), force=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.region_files import lxmert_fields, write_lxmert
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import (
     AudioRow,
     ImageRow,
@@ -100,7 +100,7 @@ def test_missing_pictures_are_faults_or_counted(tmp_path: Path) -> None:
     add_pairs(tmp_path, "a", "b", "c")
     source = LxmertSource([make_tsv(tmp_path / "x.ts", "b")])
     before = files_of(tmp_path)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_regions(source, tmp_path)
     assert [str(item).partition(";")[0] for item in caught.value.faults] == [
         "train.pairs.tsv:2: image must be in the source of regions, got 'a'",
@@ -120,7 +120,7 @@ def test_ids_may_agree_in_parts(tmp_path: Path, match: str, source_id: str, own_
     add_pairs(tmp_path, own_id)
     source = LxmertSource([make_tsv(tmp_path / "x.ts", source_id)])
     if match != "exact":
-        with pytest.raises(ManifestError, match="choose --match name or stem"):
+        with pytest.raises(FaultError, match="choose --match name or stem"):
             prepare_regions(source, tmp_path)
     prepare_regions(source, tmp_path, match=match)
     assert [row.image_id for row in read_regions(tmp_path / "regions.tsv")] == [own_id]
@@ -128,7 +128,7 @@ def test_ids_may_agree_in_parts(tmp_path: Path, match: str, source_id: str, own_
 
 def test_ids_that_a_match_confuses(tmp_path: Path) -> None:
     add_pairs(tmp_path, "a/x.jpg", "b/x.png")
-    with pytest.raises(ManifestError, match=r"train.pairs.tsv:3: ids must differ in their stem"):
+    with pytest.raises(FaultError, match=r"train.pairs.tsv:3: ids must differ in their stem"):
         prepare_regions(LxmertSource([make_tsv(tmp_path / "x.ts", "x")]), tmp_path, match="stem")
 
 
@@ -160,7 +160,7 @@ def bad_tsv(path: Path) -> Path:
 
 def test_all_faults_are_listed_and_nothing_is_written(tmp_path: Path) -> None:
     source = LxmertSource([bad_tsv(tmp_path / "x.tsv")])
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_regions(source, tmp_path / "data")
     texts = [str(item).partition(";")[0] for item in caught.value.faults]
     assert texts[:10] == [

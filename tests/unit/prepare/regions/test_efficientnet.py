@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import open_media, resolve
 from fairseq_vgs.manifest import read_images
 from fairseq_vgs.media.inspection import open_features
@@ -58,7 +58,7 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return genuine(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ManifestError, match=r"pip install 'fairseq_vgs\[regions\]'"):
+    with pytest.raises(FaultError, match=r"pip install 'fairseq_vgs\[regions\]'"):
         EfficientNetFeatures()(np.zeros((1, 3, 224, 224), np.uint8))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import read_images, read_regions
 from fairseq_vgs.prepare.regions import fast_vgs as regions_hdf5
 from fairseq_vgs.prepare.regions.convert import prepare_regions
@@ -69,9 +69,7 @@ def test_regions_and_ids_of_the_file(tmp_path: Path) -> None:
 
 def test_ids_longer_than_the_files_come_from_the_index(tmp_path: Path) -> None:
     path = make_hdf5(tmp_path / "x.hdf5", PLACES, "short")
-    with pytest.raises(
-        ManifestError, match="ids must be shorter than 27 bytes, or they may be cut"
-    ) as caught:
+    with pytest.raises(FaultError, match="ids must be shorter than 27 bytes, or they may be cut") as caught:
         FastVgsSource([path])
     assert "--index" in str(caught.value)
     index = make_index(tmp_path / "x.json", **{PLACES: 0, "short": 1})
@@ -87,12 +85,12 @@ def test_an_index_of_another_file(tmp_path: Path) -> None:
         ({"a": True}, "position of 'a' must be from 0 to 1, got True"),
         ({"a": 0, "c": 0}, "no two ids may have the same position, as 'a', got 'c'"),
     ):
-        with pytest.raises(ManifestError, match=expected):
+        with pytest.raises(FaultError, match=expected):
             FastVgsSource([path], indexes=[make_index(tmp_path / "x.json", **positions)])
     (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(ManifestError, match="must map image ids to positions"):
+    with pytest.raises(FaultError, match="must map image ids to positions"):
         FastVgsSource([path], indexes=[tmp_path / "x.json"])
-    with pytest.raises(ManifestError, match="one index for each of the 2 files, got 1"):
+    with pytest.raises(FaultError, match="one index for each of the 2 files, got 1"):
         FastVgsSource([path, path], indexes=[tmp_path / "x.json"])
 
 
@@ -106,7 +104,7 @@ def test_files_of_another_layout_are_all_named(tmp_path: Path) -> None:
         file["features"] = h5py.ExternalLink("x.hdf5", "/features")
         file["img_h"] = [b"4"]
     (tmp_path / "text").write_text("no HDF5")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         FastVgsSource([first, second, tmp_path / "text", tmp_path / "missing"])
     texts = [str(item) for item in caught.value.faults]
     assert texts[0].startswith("x.hdf5: boxes must be [1, 2, 4], as features, got [1, 2, 5]; ")
@@ -122,7 +120,7 @@ def test_pictures_that_were_never_filled_in(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["img_h"][1] = 0
         file["objects_conf"][0] = np.nan
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_regions(FastVgsSource([path]), tmp_path / "data")
     assert [str(item).partition(";")[0] for item in caught.value.faults] == [
         "x.hdf5[0] (a): objects_conf must be numbers, got 'NaN'",
@@ -139,7 +137,7 @@ def test_sizes_that_are_no_size_are_bad_pictures(tmp_path: Path, name: str, valu
         del file[name]
         file[name] = [4.0, value]
     place = rf"^x\.hdf5\[1\] \(b\): {name} must be a positive integer, got "
-    with pytest.raises(ManifestError, match=place):
+    with pytest.raises(FaultError, match=place):
         prepare_regions(FastVgsSource([path]), tmp_path / "data")
     prepare_regions(FastVgsSource([path]), tmp_path / "data", skip_bad=True)
     assert [row.image_id for row in read_images(tmp_path / "data/images.tsv").rows] == ["a"]
@@ -162,7 +160,7 @@ def test_tiny_files_that_stand_for_huge_arrays(tmp_path: Path) -> None:
         replaced(many, name, (1 << 33, *shape), chunks=(1 << 10, *shape))
     replaced(chunk, "features", (2, N_REGIONS, DIM), chunks=(1 << 24, N_REGIONS, DIM), maxshape=(None,) * 3)
     assert max(path.stat().st_size for path in (wide, many, chunk)) < 1 << 16
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         FastVgsSource([wide, many, chunk])
     assert [str(item).partition(";")[0] for item in caught.value.faults] == [
         f"w.hdf5: features must take at most {1 << 26} bytes per picture, got {1 << 33}",
@@ -178,7 +176,7 @@ def test_ids_as_long_as_a_book(tmp_path: Path, kind: Any) -> None:
     with h5py.File(path, "a") as file:
         file["img_id"][1] = b"n" * 4500
     with pytest.raises(
-        ManifestError, match=r"^x\.hdf5.*: img_id must take at most 4096 bytes per picture, got "
+        FaultError, match=r"^x\.hdf5.*: img_id must take at most 4096 bytes per picture, got "
     ):
         FastVgsSource([path])
 
@@ -199,5 +197,5 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         return genuine(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ManifestError, match=r"x.hdf5: reading HDF5 needs h5py .*fairseq_vgs\[hdf5\]"):
+    with pytest.raises(FaultError, match=r"x.hdf5: reading HDF5 needs h5py .*fairseq_vgs\[hdf5\]"):
         FastVgsSource([tmp_path / "x.hdf5"])

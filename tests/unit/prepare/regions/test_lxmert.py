@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.region_files import lxmert_fields, packed, write_lxmert
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.regions import lxmert as regions_lxmert
 from fairseq_vgs.prepare.regions.lxmert import LxmertSource
 from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions
@@ -144,6 +144,6 @@ def test_progress_is_in_bytes_of_all_files(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_all_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         LxmertSource([tmp_path / "x", tmp_path / "y"])
     assert len(caught.value.faults) == 2

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
 from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAME, prepare_picture_regions
 
@@ -115,13 +115,13 @@ def test_boxes_that_do_not_fit(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     table = tmp_path / "boxes.tsv"
     table.write_text("image_id\tx0\ty0\tx1\ty1\na\t0\t0\t1\t1\nghost\t0\t0\t1\t1\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_picture_regions(tmp_path, MeanColour(), boxes=table)
     texts = [str(item) for item in caught.value.faults]
     assert texts[0].startswith("the boxes: image_id must be in images.tsv, got 'ghost'")
     assert [text[:13] for text in texts[1:]] == ["images.tsv:4:", "images.tsv:5:"]
     table.write_text("image_id\tx0\ty0\tx1\ty1\na\t0\t0\t0\t1\nb\t0\t0\t2\t1\n")
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_picture_regions(tmp_path, MeanColour(), boxes=table)
     assert [item.place for item in caught.value.faults] == ["boxes.tsv:2", "boxes.tsv:3"]
 
@@ -168,7 +168,7 @@ def test_two_runs_do_not_mix(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     with (tmp_path / PARTIAL_NAME).open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ManifestError, match="another run is computing regions of this folder"):
+        with pytest.raises(FaultError, match="another run is computing regions of this folder"):
             prepare_picture_regions(tmp_path, MeanColour())
 
 
@@ -176,7 +176,7 @@ def test_all_pictures_that_do_not_decode_are_named(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     (tmp_path / "a.png").unlink()
     (tmp_path / "c.png").write_bytes((tmp_path / "c.png").read_bytes()[:40])
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         prepare_picture_regions(tmp_path, MeanColour())
     assert [item.place for item in caught.value.faults] == ["images.tsv:3", "images.tsv:5"]
     assert "file is missing" in str(caught.value)
@@ -187,7 +187,7 @@ def test_all_pictures_that_do_not_decode_are_named(tmp_path: Path) -> None:
 
 def test_pictures_are_needed_and_regions_not_replaced(tmp_path: Path) -> None:
     write_images(tmp_path / "images.tsv", [ImageRow("a", "", 4, 2)])
-    with pytest.raises(ManifestError, match="images.tsv:3: path must name a picture"):
+    with pytest.raises(FaultError, match="images.tsv:3: path must name a picture"):
         prepare_picture_regions(tmp_path, MeanColour())
     (tmp_path / "regions.tsv").write_text("mine")
     with pytest.raises(FileExistsError, match="--force"):
@@ -200,5 +200,5 @@ def test_features_that_are_no_numbers(tmp_path: Path) -> None:
             return np.full(batch.shape, np.inf, np.float16)
 
     make_pictures(tmp_path)
-    with pytest.raises(ManifestError, match="must give finite features"):
+    with pytest.raises(FaultError, match="must give finite features"):
         prepare_picture_regions(tmp_path, Broken())

@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 from support.tiny_stamps import folder_content, make_stamps
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
@@ -199,7 +199,7 @@ def test_interruption_leaves_nothing_and_force_replaces(tmp_path: Path) -> None:
         prepare_scenes(tmp_path / "data", EMBEDDED, config=config, jobs=2, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
     prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
-    with pytest.raises(ManifestError, match="already exists; pass --force"):
+    with pytest.raises(FaultError, match="already exists; pass --force"):
         prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
     prepare_scenes(tmp_path / "data", EMBEDDED, config=config, force=True)
@@ -208,7 +208,7 @@ def test_interruption_leaves_nothing_and_force_replaces(tmp_path: Path) -> None:
 
 def test_the_source_is_never_replaced(tmp_path: Path) -> None:
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
-    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
         prepare_scenes(EMBEDDED, EMBEDDED, config=config, force=True)
 
 
@@ -221,7 +221,7 @@ def test_recordings_of_the_source_are_never_replaced(tmp_path: Path) -> None:
     for path in old.glob("*.tsv"):
         (tables / path.name).write_text(path.read_text("utf-8").replace("#root\t.", f"#root\t{old}"), "utf-8")
     config = ScenesConfig(objects=2, train_scenes=1, valid_scenes=0, test_scenes=0, pictures_per_scene=(1, 1))
-    with pytest.raises(ManifestError, match="is, or holds, what the new folder would be made from"):
+    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
         prepare_scenes(old, tables, config=config, force=True)
     prepare_scenes(tmp_path / "new", tables, config=config)
 
@@ -243,5 +243,5 @@ def test_recordings_of_the_source_are_never_replaced(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(FaultError, match=message):
         ScenesConfig(**settings)

@@ -9,7 +9,7 @@ import soundfile
 from PIL import Image
 from support.tiny_stamps import make_stamps, tone, write_stamp
 
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import AudioRow, PairRow, RegionRow, read_images, write_audio_list, write_pairs
 from fairseq_vgs.prepare.build.output import write_region_tables
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
@@ -78,19 +78,17 @@ def test_image_without_a_region_is_an_error(source: Path) -> None:
     lines = (source / "regions.tsv").read_text("utf-8").splitlines()
     kept = [line for line in lines if not line.startswith("animals/thing_00")]
     (source / "regions.tsv").write_text("\n".join(kept) + "\n", "utf-8")
-    with pytest.raises(ManifestError, match="must hold a region of every image, got 'animals/thing_00'"):
+    with pytest.raises(FaultError, match="must hold a region of every image, got 'animals/thing_00'"):
         load_source(source, n_objects=11, max_seconds=0, seed=1)
 
 
 def test_too_many_objects_are_refused(source: Path) -> None:
-    with pytest.raises(
-        ManifestError, match=r"--objects: must be at most 10, the usable ones of 11 .* got 11"
-    ):
+    with pytest.raises(FaultError, match=r"--objects: must be at most 10, the usable ones of 11 .* got 11"):
         load_source(source, n_objects=11, max_seconds=1.5, seed=1)
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="must be a data folder of single objects, got none"):
+    with pytest.raises(FaultError, match="must be a data folder of single objects, got none"):
         load_source(tmp_path, n_objects=1, max_seconds=0, seed=1)
 
 
@@ -99,7 +97,7 @@ def test_unknown_ids_name_the_line(source: Path) -> None:
     pairs = path.read_text("utf-8").splitlines()
     fields = pairs[2].split("\t")
     write_pairs(path, [PairRow(fields[0], "nobody")], force=True)
-    with pytest.raises(ManifestError, match=r"valid\.pairs\.tsv:2: must name an image"):
+    with pytest.raises(FaultError, match=r"valid\.pairs\.tsv:2: must name an image"):
         load_source(source, n_objects=2, max_seconds=0, seed=1)
 
 
@@ -121,20 +119,20 @@ def test_faulty_speech_names_the_file(source: Path, content: str, message: str) 
     path.write_bytes(buffer.getvalue() or b"fLaC")
     if content == "missing":
         path.unlink()
-    with pytest.raises(ManifestError, match=message) as caught:
+    with pytest.raises(FaultError, match=message) as caught:
         load_source(source, n_objects=11, max_seconds=0, seed=1)
     assert "speech/animals/thing_00.flac" in str(caught.value)
 
 
 def test_faulty_picture_names_the_file(source: Path) -> None:
     (source / "pictures/animals/thing_00.webp").write_bytes(b"RIFF")
-    with pytest.raises(ManifestError, match=r"pictures/animals/thing_00\.webp: picture must decode"):
+    with pytest.raises(FaultError, match=r"pictures/animals/thing_00\.webp: picture must decode"):
         load_source(source, n_objects=11, max_seconds=0, seed=1)
 
 
 def test_picture_of_a_format_that_other_programs_would_decode(source: Path) -> None:
     Image.new("RGB", (30, 20)).save(source / "pictures/animals/thing_00.webp", format="EPS")
-    with pytest.raises(ManifestError, match=r"thing_00\.webp: picture must decode"):
+    with pytest.raises(FaultError, match=r"thing_00\.webp: picture must decode"):
         load_source(source, n_objects=11, max_seconds=0, seed=1)
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from fairseq_vgs.evaluation.metrics.abx import AbxItem, read_items
-from fairseq_vgs.files.faults import ManifestError
+from fairseq_vgs.files.faults import FaultError
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 
@@ -43,7 +43,7 @@ def test_every_faulty_line_is_named(tmp_path):
         "",
         "f 0 1_0 a p n s",
     )
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(FaultError) as caught:
         read_items(path)
     assert [fault.place for fault in caught.value.faults] == [f"some.item:{n}" for n in (3, 4, 5, 6, 7, 8, 9)]
     assert "offset must not be before onset, got '2 1'" in str(caught.value)
@@ -66,13 +66,13 @@ def test_a_token_of_no_duration_is_read(tmp_path):
 def test_no_item_file(tmp_path, text, expected):
     path = tmp_path / "some.item"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ManifestError, match=expected):
+    with pytest.raises(FaultError, match=expected):
         read_items(path)
 
 
 def test_missing_and_binary_files(tmp_path):
-    with pytest.raises(ManifestError, match="must exist"):
+    with pytest.raises(FaultError, match="must exist"):
         read_items(tmp_path / "none.item")
     (tmp_path / "binary.item").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ManifestError, match="readable UTF-8"):
+    with pytest.raises(FaultError, match="readable UTF-8"):
         read_items(tmp_path / "binary.item")

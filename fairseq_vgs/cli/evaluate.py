@@ -125,6 +125,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
     from fairseq_vgs.evaluation import retrieval_figures as report
     from fairseq_vgs.evaluation.retrieval_pools import deal_images
     from fairseq_vgs.features import embeddings as extraction
+    from fairseq_vgs.files import provenance
 
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_retrieval_{args.split}")
     if not args.force:
@@ -152,7 +153,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
             "captions_cut": split.n_cut,
             "captions_skipped": split.n_skipped,
         },
-        "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
+        "checkpoint": {"path": str(args.checkpoint), "sha256": provenance.sha256_file(args.checkpoint)},
         "models": {
             name: _model_json(models[name], embeddings[name], figures[name], pool=pool) for name in models
         },
@@ -171,7 +172,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
         ).as_json(),
         "cost": {
             "seconds": round(time.perf_counter() - start, 2),
-            "peak_memory_mb": results.peak_memory_mb(),
+            "peak_memory_mb": provenance.peak_memory_mb(),
         },
     }
     within: dict[str, Mapping[str, Metric]] = {}

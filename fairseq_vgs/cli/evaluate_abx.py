@@ -136,6 +136,7 @@ def run_abx(args: argparse.Namespace) -> int:
     from fairseq_vgs.evaluation.metrics.abx import read_items
     from fairseq_vgs.features import layers as phone_features
     from fairseq_vgs.features.recordings import check_items, open_recordings
+    from fairseq_vgs.files import provenance
 
     output = args.output or args.checkpoint.with_name(
         f"{args.checkpoint.stem}_abx_{args.speaker}_{args.context}"
@@ -166,9 +167,9 @@ def run_abx(args: argparse.Namespace) -> int:
     content: dict[str, Any] = {
         "data": str(args.folder),
         "split": args.split,
-        "items": {"file": path.name, "sha256": results.sha256_file(path)},
+        "items": {"file": path.name, "sha256": provenance.sha256_file(path)},
         "condition": _condition(args),
-        "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
+        "checkpoint": {"path": str(args.checkpoint), "sha256": provenance.sha256_file(args.checkpoint)},
         "models": {name: abx_results.model_json(model, metrics[name]) for name, model in models.items()},
         "differences": _differences(models, seed=args.seed),
         "notes": abx_results.cell_notes(models),
@@ -177,7 +178,7 @@ def run_abx(args: argparse.Namespace) -> int:
         ).as_json(),
         "cost": {
             "seconds": round(time.perf_counter() - start, 2),
-            "peak_memory_mb": results.peak_memory_mb(),
+            "peak_memory_mb": provenance.peak_memory_mb(),
         },
     }
     written = abx_results.write_abx(output, metrics=content, models=models, force=args.force)

@@ -90,6 +90,7 @@ def run_lexical(args: argparse.Namespace) -> int:
     from fairseq_vgs.evaluation import abx_results, lexical_words, results
     from fairseq_vgs.evaluation.retrieval_figures import aligned, percentage
     from fairseq_vgs.features import layers as phone_features
+    from fairseq_vgs.files import provenance
 
     kind = "lexical_frames" if args.frames else "lexical"
     compared = lexical_words.FRAMES if args.frames else lexical_words.MEANS
@@ -123,7 +124,7 @@ def run_lexical(args: argparse.Namespace) -> int:
         "data": str(args.data),
         "split": args.split,
         "counts": {"tokens": len(tokens), "words": len(some.by_word), "single_tokens": some.n_single},
-        "checkpoint": {"path": str(args.checkpoint), "sha256": results.sha256_file(args.checkpoint)},
+        "checkpoint": {"path": str(args.checkpoint), "sha256": provenance.sha256_file(args.checkpoint)},
         "models": {
             name: {"metrics": {layer: metric.as_json() for layer, metric in found.items()}}
             for name, found in metrics.items()

@@ -88,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _open_model(args: argparse.Namespace) -> Occlusion | None:
     """Open what computes heat maps; None, with a note, if the evaluated checkpoint is gone."""
-    from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, read_metrics, sha256_file
+    from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, read_metrics
     from fairseq_vgs.evaluation.retrieval_results import KIND
+    from fairseq_vgs.files.provenance import sha256_file
 
     metrics = read_metrics(args.results / METRICS_NAME, kind=KIND)
     path = args.checkpoint or Path(metrics["checkpoint"]["path"])

@@ -44,13 +44,14 @@ from fairseq_vgs.evaluation.metrics import retrieval
 from fairseq_vgs.evaluation.metrics.abx import AbxResult, abx_scores, pair_errors, read_items
 from fairseq_vgs.evaluation.metrics.abx.plan import require_speakers
 from fairseq_vgs.evaluation.metrics.phone_bootstrap import numbered_phones
-from fairseq_vgs.evaluation.results import ALWAYS, machine, manifest_hashes, sha256_file, versions
+from fairseq_vgs.evaluation.results import ALWAYS, manifest_hashes
 from fairseq_vgs.evaluation.retrieval_figures import Pool, chance_figures
 from fairseq_vgs.evaluation.run_figures import ABX_KEYS, SCHEMA_VERSION, Arrays, read_figures
 from fairseq_vgs.features import embeddings as extraction
 from fairseq_vgs.features.layers import MFCC_FRAME_RATE, layer_features, mfcc_features
 from fairseq_vgs.features.recordings import NAMES_TABLE, open_recordings
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.provenance import machine, sha256_file, versions
 
 logger = logging.getLogger(__name__)
 

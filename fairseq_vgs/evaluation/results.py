@@ -7,17 +7,11 @@ and manifest, pool sizes), and with what (seed, command, versions, machine).
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
-import os
-import platform
-import resource
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +20,13 @@ import numpy.typing as npt
 
 from fairseq_vgs.evaluation.metrics.bootstrap import Interval
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.provenance import machine, sha256_file, versions
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 SCHEMA_VERSION = 1
 METRICS_NAME = "metrics.json"
 ALWAYS = "k >= pool: always 100 %"
 """Note on a recall that says nothing: every order of so small a pool reaches it."""
-
-_PACKAGES = ("fairseq_vgs", "fairseq", "torch", "numpy")
 
 
 class ResultsError(ValueError):
@@ -113,12 +106,6 @@ def provenance(*, command: str, seed: int, folder: Path, split: str) -> Provenan
     )
 
 
-def sha256_file(path: Path) -> str:
-    """Hash a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def manifest_hashes(folder: Path, *splits: str) -> dict[str, str]:
     """Hash the files of a manifest folder that splits read, by file name; absent ones are left out."""
     manifest = ManifestFolder(folder)
@@ -129,38 +116,6 @@ def manifest_hashes(folder: Path, *splits: str) -> dict[str, str]:
         manifest.region_features,
     )
     return {path.name: sha256_file(path) for path in paths if path.is_file()}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that can change a number."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """Describe the machine without naming it: cores this process may use, memory, platform."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (ValueError, OSError, AttributeError):
-        memory_gb = None
-    return {
-        "cores": cores,
-        "memory_gb": memory_gb,
-        "platform": platform.platform(terse=True),
-        "cpu": _cpu_name(),
-    }
-
-
-def peak_memory_mb() -> float:
-    """Return the most memory this process has held so far, in megabytes, Python's own included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def as_written(content: Mapping[str, Any]) -> str:
@@ -226,12 +181,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise ResultsError(f"{path}: result file must exist; run the evaluation again") from None
 
 
-def write_array(path: Path, array: npt.NDArray[Any], *, force: bool = False) -> None:
-    """Write a ``.npy`` file."""
-    with atomic_write(path, force=force, mode="wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
 def read_array(path: Path) -> npt.NDArray[Any]:
     """Read a ``.npy`` file.
 
@@ -259,12 +208,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return "" if math.isnan(value) else repr(float(value))
     return value
-
-
-def _cpu_name() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor()

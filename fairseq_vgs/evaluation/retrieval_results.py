@@ -29,11 +29,11 @@ from fairseq_vgs.evaluation.results import (
     read_array,
     read_metrics,
     read_table,
-    write_array,
     write_metrics,
     write_table,
 )
 from fairseq_vgs.evaluation.retrieval_figures import Pool
+from fairseq_vgs.files.atomic import write_array
 
 KIND = "retrieval"
 SPEECH_TABLE, IMAGE_TABLE = "speech_to_image.csv", "image_to_speech.csv"

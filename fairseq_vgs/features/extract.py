@@ -28,13 +28,13 @@ from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
-from fairseq_vgs.evaluation.results import sha256_file
 from fairseq_vgs.features.recordings import Recording
 from fairseq_vgs.features.source import FeatureSource, origins
 from fairseq_vgs.features.speech import can_pad, speech_features
 from fairseq_vgs.features.store import FeatureStore
 from fairseq_vgs.files.faults import fault
 from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation.results import versions, write_array
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import atomic_write, write_array
+from fairseq_vgs.files.provenance import versions
 
 FORMATS = ("npy", "safetensors")
 METADATA_NAME = "metadata.json"

@@ -11,6 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
+import numpy as np
+import numpy.typing as npt
+
 from fairseq_vgs.files.faults import Fault, FaultError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -146,3 +149,9 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def write_array(path: Path, array: npt.NDArray[Any], *, force: bool = False) -> None:
+    """Write a ``.npy`` file."""
+    with atomic_write(path, force=force, mode="wb") as file:
+        np.save(file, array, allow_pickle=False)

@@ -20,15 +20,10 @@ from typing import Any
 from fairseq_vgs.evaluation import abx_results, lexical_words, run_figures
 from fairseq_vgs.evaluation.compare import EVALUATED, WITHIN, Comparison, Run
 from fairseq_vgs.evaluation.metrics import retrieval
-from fairseq_vgs.evaluation.results import (
-    Metric,
-    sha256_file,
-    versions,
-    write_metrics,
-    write_table,
-)
+from fairseq_vgs.evaluation.results import Metric, write_metrics, write_table
 from fairseq_vgs.evaluation.retrieval_figures import CERTAIN, DIRECTION_TITLES, aligned
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.provenance import sha256_file, versions
 
 KIND = "comparison"
 FILE_NAMES = ("comparison.md", "comparison.tex", "comparison.csv", "comparison.json")

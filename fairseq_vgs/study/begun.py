@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.evaluation.results import manifest_hashes, sha256_file
+from fairseq_vgs.evaluation.results import manifest_hashes
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.layout import StudyFolder
 from fairseq_vgs.study.plan import PhaseRun

@@ -26,10 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fairseq_vgs.data.pictures import load_picture
-from fairseq_vgs.evaluation.results import sha256_file
 from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import resolve
+from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary

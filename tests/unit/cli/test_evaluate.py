@@ -13,7 +13,7 @@ from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation.results import sha256_file
+from fairseq_vgs.files.provenance import sha256_file
 
 
 @pytest.fixture(scope="module")

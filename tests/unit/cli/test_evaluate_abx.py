@@ -8,7 +8,7 @@ import pytest
 from support.abx_material import write_checkpoint, write_recordings
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation.results import sha256_file
+from fairseq_vgs.files.provenance import sha256_file
 
 
 @pytest.fixture(scope="module")

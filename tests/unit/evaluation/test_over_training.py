@@ -15,8 +15,9 @@ from fairseq_vgs.evaluation import compare, run_figures
 from fairseq_vgs.evaluation import over_training as run_evaluation
 from fairseq_vgs.evaluation.metrics.abx import AbxError
 from fairseq_vgs.evaluation.over_training import Measurement, evaluate_run, measure
-from fairseq_vgs.evaluation.results import ResultsError, sha256_file
+from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.evaluation.run_figures import read_figures
+from fairseq_vgs.files.provenance import sha256_file
 
 LENGTHS = {"test": [7000 + 300 * number for number in range(8)]}
 

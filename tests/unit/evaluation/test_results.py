@@ -11,6 +11,7 @@ import pytest
 
 from fairseq_vgs.evaluation import results
 from fairseq_vgs.evaluation.metrics.bootstrap import Interval
+from fairseq_vgs.files import atomic
 
 
 def test_metrics_survive_a_round_trip(tmp_path):
@@ -71,7 +72,7 @@ def test_tables_keep_text_and_full_precision(tmp_path):
 
 
 def test_arrays_round_trip(tmp_path):
-    results.write_array(tmp_path / "x.npy", np.eye(3, dtype=np.float32))
+    atomic.write_array(tmp_path / "x.npy", np.eye(3, dtype=np.float32))
     np.testing.assert_array_equal(results.read_array(tmp_path / "x.npy"), np.eye(3))
 
 

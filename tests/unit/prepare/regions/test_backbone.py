@@ -14,9 +14,9 @@ from support.tiny_folder import make_folder
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
-from fairseq_vgs.evaluation.results import sha256_file
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.manifest.tables import read_images, read_regions
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone

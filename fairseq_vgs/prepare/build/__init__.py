@@ -1,0 +1,1 @@
+"""Build a data folder from a corpus."""

@@ -1,0 +1,71 @@
+"""Options of a command declared once, as fields of a dataclass."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from fairseq_vgs.options import add_options, option, read_options
+
+
+@dataclass(frozen=True)
+class Settings:
+    data: Path = option(help="the data folder", positional=True)
+    split: str = option("test", help="split of DATA")
+    distance: Literal["angular", "euclidean"] = option("angular", help="between frames")
+    layers: tuple[int, ...] | None = option(None, help="only these layers", metavar="N")
+    baselines: tuple[str, ...] = option(
+        ("untrained", "mfcc"), help="baselines", name="--baseline", repeated=True
+    )
+    force: bool = option(False, help="replace existing results")
+    bars: bool = option(True, help="show progress")
+    share: float | None = option(None, help="50 %% at most")
+    internal: int = 3
+
+
+def parse(*arguments, **given):
+    parser = argparse.ArgumentParser(prog="prog")
+    add_options(parser, Settings)
+    return read_options(parser.parse_args(arguments), Settings, **given)
+
+
+def test_defaults_are_the_fields():
+    assert parse("D") == Settings(Path("D"))
+
+
+def test_every_kind_of_value():
+    settings = parse(
+        "D", "--split", "valid", "--distance", "euclidean", "--layers", "1", "2", "--baseline", "mfcc",
+        "--force", "--no-bars", "--share", "0.5", internal=4,
+    )  # fmt: skip
+    assert settings == Settings(
+        Path("D"), "valid", "euclidean", (1, 2), ("mfcc",), force=True, bars=False, share=0.5, internal=4
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("D", "--distance", "cosine"), ("D", "--layers", "x"), ("D", "--unknown")]
+)
+def test_wrong_usage_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(*arguments)
+    assert stopped.value.code == 2
+
+
+def test_help_shows_defaults_once(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "split of DATA (default: test)" in shown
+    assert "baselines (default: untrained mfcc)" in shown
+    assert "internal" not in shown
+    assert "None" not in shown
+    assert "50 % at most" in shown
+
+
+def test_a_field_can_be_left_to_the_command():
+    parser = argparse.ArgumentParser()
+    add_options(parser, Settings, leave_out=("split",))
+    assert read_options(parser.parse_args(["D"]), Settings, split="x").split == "x"

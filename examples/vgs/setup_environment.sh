@@ -180,7 +180,7 @@ main() {
     install ${again[@]+"${again[@]}"} --constraint "$constraints" --editable ".[$extras]"
     install_fairseq
     local answer
-    answer=$("$python" -c 'from fairseq_vgs.fairseq_check import require_fairseq; require_fairseq()' 2>&1) \
+    answer=$("$python" -c 'from fairseq_vgs.compat.availability import require_fairseq; require_fairseq()' 2>&1) \
         || die "${answer##*$'\n'}"
     fingerprint "$extras" >"$stamp.new"
     mv -- "$stamp.new" "$stamp"

@@ -1,0 +1,38 @@
+"""Where a model runs: the one definition of ``--device`` and of what ``auto`` means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.options import option
+
+AUTO = "auto"
+
+
+def device_option(default: str = AUTO) -> Any:
+    """Declare the field ``device`` of a dataclass of options."""
+    return option(default, help="cpu, cuda, cuda:1, ...; auto: cuda where it is available", metavar="NAME")
+
+
+def resolve_device(name: str = AUTO, *, place: str = "--device") -> str:
+    """Return the device that a setting names, tried: ``auto`` is CUDA if available, else the CPU.
+
+    Args:
+        name: As given on the command line.
+        place: What an error names as the culprit.
+
+    Raises:
+        FaultError: ``setting.value``, the device is unknown or not there.
+    """
+    import torch
+
+    if name == AUTO:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        step = "name another device, or auto"
+        expected = f"must be a device of this machine ({' '.join(str(error).split())[:120]})"
+        raise FaultError(fault(place, expected, name, step, code="setting.value")) from error
+    return name

@@ -26,6 +26,7 @@ INSTALL_REQUIRES = [
     "pillow>=10",
     "scipy>=1.11",
     "soundfile>=0.12",
+    "tabulate>=0.9",
     # since 2.5 torch loads the entry point below, since 2.6 torch.load refuses to run code by default
     "torch>=2.6",
     "tqdm",

@@ -1,12 +1,25 @@
-"""Registries: tables of named entries that anyone can add to, from inside or outside the package."""
+"""Registries: tables of named entries that anyone can add to, from inside or outside the package.
+
+Code from outside is imported before the first look-up in any registry: modules that the environment variable
+``FAIRSEQ_VGS_EXTENSIONS`` lists (``my_corpus,my_loss``), and those that installed packages name as entry
+points of the group ``fairseq_vgs``.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
+import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Generic, TypeVar
+
+from fairseq_vgs.files.faults import FaultError, fault
+
+EXTENSIONS_VARIABLE = "FAIRSEQ_VGS_EXTENSIONS"
+EXTENSIONS_GROUP = "fairseq_vgs"
 
 T = TypeVar("T")
 Entry = TypeVar("Entry")
@@ -67,13 +80,35 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def _load(self) -> None:
-        if self._package is None:
-            return
-        package, self._package = self._package, None
-        if isinstance(package, str):
-            package = importlib.import_module(package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+        if self._package is not None:
+            package, self._package = self._package, None
+            if isinstance(package, str):
+                package = importlib.import_module(package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+        load_extensions(os.environ.get(EXTENSIONS_VARIABLE, ""))
+
+
+@functools.lru_cache(maxsize=1)
+def load_extensions(listed: str) -> None:
+    """Import modules from outside the package, so that they register their entries.
+
+    Args:
+        listed: Names of modules, separated by commas; those of installed packages' entry points are added.
+
+    Raises:
+        FaultError: A module cannot be imported.
+    """
+    names = {name.strip(): EXTENSIONS_VARIABLE for name in listed.split(",") if name.strip()}
+    for point in importlib.metadata.entry_points(group=EXTENSIONS_GROUP):
+        names.setdefault(point.module, f"entry point {point.name!r} of the group {EXTENSIONS_GROUP}")
+    for name, place in names.items():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            step = f"put it on PYTHONPATH, or correct its imports ({error})"
+            expected = "must name modules that can be imported"
+            raise FaultError(fault(place, expected, name, step, code="extension.import")) from error
 
 
 def _origin(entry: object) -> str:

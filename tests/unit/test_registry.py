@@ -1,10 +1,12 @@
 """Registries, from inside and outside the package."""
 
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 
-from fairseq_vgs.registry import Registry
+from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.registry import Registry, load_extensions
 
 
 def test_entries_are_found_by_name():
@@ -42,3 +44,37 @@ def test_files_of_a_package_are_imported_at_the_first_look(tmp_path, monkeypatch
 
     assert "probes_for_a_test.one" not in sys.modules
     assert dict(PROBES) == {"one": int}
+
+
+@pytest.fixture
+def extension(tmp_path, monkeypatch):
+    """Name a module outside the package that registers an entry."""
+    (tmp_path / "extension_for_a_test.py").write_text(
+        "from fairseq_vgs.registry import Registry\nTOOLS = Registry('tool')\nTOOLS.register('saw')(len)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "extension_for_a_test"
+    sys.modules.pop("extension_for_a_test", None)
+    load_extensions.cache_clear()
+
+
+def test_modules_named_in_the_environment_are_imported(extension, monkeypatch):
+    monkeypatch.setenv("FAIRSEQ_VGS_EXTENSIONS", f" {extension} ,")
+    assert list(Registry("loss")) == []
+    assert list(sys.modules[extension].TOOLS) == ["saw"]
+
+
+def test_entry_points_of_installed_packages_are_imported(extension, monkeypatch):
+    point = EntryPoint("carpentry", extension, "fairseq_vgs")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point][: group == "fairseq_vgs"])
+    load_extensions.cache_clear()
+    assert list(Registry("loss")) == []
+    assert extension in sys.modules
+
+
+def test_an_extension_that_cannot_be_imported_is_named(monkeypatch):
+    monkeypatch.setenv("FAIRSEQ_VGS_EXTENSIONS", "no_such_extension")
+    with pytest.raises(FaultError, match="got 'no_such_extension'") as caught:
+        list(Registry("loss"))
+    assert caught.value.codes == ("extension.import",)
+    assert caught.value.faults[0].place == "FAIRSEQ_VGS_EXTENSIONS"

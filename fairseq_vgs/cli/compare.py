@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from fairseq_vgs.files.output import refuse_existing
+
 NAME = "compare"
 HELP = "put the results of several runs side by side"
 EPILOG = """\
@@ -56,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.evaluation.results import as_written
     from fairseq_vgs.report import comparison as compare_tables
 
-    if args.output and not args.force:
-        compare_tables.refuse_existing(args.output)
+    if args.output:
+        refuse_existing(*(args.output / name for name in compare_tables.FILE_NAMES), force=args.force)
     results = compare_places.find_results(args.results, updates=args.updates)
     runs = compare.read_runs(results, titles=args.titles)
     comparison = compare.compare_runs(runs, seed=args.seed, allow_different_data=args.allow_different_data)

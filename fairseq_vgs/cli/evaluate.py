@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fairseq_vgs.cli.evaluate_abx import add_abx_arguments
 from fairseq_vgs.cli.evaluate_lexical import add_lexical_arguments
 from fairseq_vgs.cli.evaluate_run import add_run_arguments
+from fairseq_vgs.files.output import refuse_existing
 
 if TYPE_CHECKING:
     from fairseq_vgs.checkpoints.load import Checkpoint
@@ -128,8 +129,7 @@ def run_retrieval(args: argparse.Namespace) -> int:
     from fairseq_vgs.files import provenance
 
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_retrieval_{args.split}")
-    if not args.force:
-        retrieval_results.refuse_existing(output)
+    refuse_existing(*(output / name for name in retrieval_results.FILE_NAMES), force=args.force)
     start = time.perf_counter()
     trained = checkpoints.load_checkpoint(args.checkpoint)
     split = extraction.open_split(args.data, args.split, config=trained.config)

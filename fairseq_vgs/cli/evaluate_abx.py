@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.files.output import refuse_existing
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -141,8 +143,7 @@ def run_abx(args: argparse.Namespace) -> int:
     output = args.output or args.checkpoint.with_name(
         f"{args.checkpoint.stem}_abx_{args.speaker}_{args.context}"
     )
-    if not args.force:
-        abx_results.refuse_existing(output)
+    refuse_existing(output / abx_results.METRICS_NAME, force=args.force)
     baselines = args.baseline or _BASELINES
     if "none" in baselines and len(set(baselines)) > 1:
         args.usage_error(f"--baseline: none must stand alone, got {', '.join(baselines)}")

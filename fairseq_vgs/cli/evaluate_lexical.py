@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fairseq_vgs.files.output import refuse_existing
+
 DESCRIPTION = """\
 Lexical test (CDI-Lextest, COCO-Lextest): of the nearest recordings of a spoken word, as many as there are
 others of that word, how many percent are the same word? Recordings are compared by the cosine of the means
@@ -95,8 +97,7 @@ def run_lexical(args: argparse.Namespace) -> int:
     kind = "lexical_frames" if args.frames else "lexical"
     compared = lexical_words.FRAMES if args.frames else lexical_words.MEANS
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_{kind}_{args.split}")
-    if not args.force:
-        abx_results.refuse_existing(output)
+    refuse_existing(output / abx_results.METRICS_NAME, force=args.force)
     baselines = args.baseline or _BASELINES
     trained = checkpoints.load_checkpoint(args.checkpoint, allow_stock=True)
     loaded = {"trained": trained}

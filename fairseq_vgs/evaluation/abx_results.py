@@ -147,14 +147,6 @@ def model_json(model: AbxModel, metrics: Mapping[str, Metric]) -> dict[str, Any]
     }
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise FileExistsError if the folder holds results: better before the work than after it."""
-    if (folder / METRICS_NAME).exists():
-        raise FileExistsError(
-            f"{folder / METRICS_NAME}: already exists; pass --force to replace it, or another --output"
-        )
-
-
 def write_abx(
     folder: Path, *, metrics: Mapping[str, Any], models: Mapping[str, AbxModel], force: bool = False
 ) -> str:

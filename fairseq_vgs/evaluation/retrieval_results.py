@@ -81,15 +81,6 @@ class RetrievalResults:
     ranks: RetrievalRanks
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise FileExistsError if the folder holds results: better before the work than after it."""
-    for name in FILE_NAMES:
-        if (folder / name).exists():
-            raise FileExistsError(
-                f"{folder / name}: already exists; pass --force to replace it, or another --output"
-            )
-
-
 def write_retrieval(
     folder: Path,
     *,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.output import refuse_existing
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -46,7 +47,7 @@ def atomic_write(
             overwritten by the next one, not left for ever; two runs cannot write at once.
 
     Raises:
-        FileExistsError: ``path`` exists and ``force`` is off; checked before writing, and again at the end.
+        OutputExistsError: ``path`` exists and ``force`` is off; checked before writing, and again at the end.
         FaultError: Another run writes the same partial file.
     """
     if mode not in ("w", "wb"):
@@ -85,7 +86,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
 
 @contextmanager
 def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Iterator[Any]:
-    _refuse_existing(path, force=force)
+    _check_target(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not derived from the target's name: that may already be as long as the file system allows.
     temporary = partial_path(path) if partial else path.parent / f".{secrets.token_hex(8)}.tmp"
@@ -96,7 +97,7 @@ def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Itera
                 if not file.closed:
                     file.flush()
                     os.fsync(file.fileno())
-                _refuse_existing(path, force=force)
+                _check_target(path, force=force)
                 # While the file is open, hence locked if it is partial.
                 temporary.replace(path)
             except BaseException:
@@ -130,11 +131,10 @@ def _open_new(path: Path, mode: str) -> IO[Any]:
     return path.open("x", encoding="utf-8", newline="\n")
 
 
-def _refuse_existing(path: Path, *, force: bool) -> None:
+def _check_target(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
-    if not force and os.path.lexists(path):
-        raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
+    refuse_existing(path, force=force)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from fairseq_vgs.files.archives import ShardEntry
 from fairseq_vgs.files.faults import Fault, FaultError
-from fairseq_vgs.prepare.build.output import put_in_place, refuse_output
+from fairseq_vgs.files.output import put_in_place, refuse_output
 
 VERSION = 2
 JOURNAL, DATA = "journal.jsonl", "data"

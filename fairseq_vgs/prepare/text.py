@@ -11,6 +11,7 @@ from typing import Any
 
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.manifest import (
     AudioList,
     AudioRow,
@@ -21,7 +22,7 @@ from fairseq_vgs.manifest import (
     write_audio_list,
 )
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.prepare.build.output import command_line, refuse_output, staged_folder, write_summary
+from fairseq_vgs.prepare.build.tables import command_line, write_summary
 
 MAKER = "text"
 UNITS_NAME = "spm.model"

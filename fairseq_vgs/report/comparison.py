@@ -23,6 +23,7 @@ from fairseq_vgs.evaluation.metrics import retrieval
 from fairseq_vgs.evaluation.results import Metric, write_metrics, write_table
 from fairseq_vgs.evaluation.retrieval_figures import CERTAIN, DIRECTION_TITLES, aligned
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.files.provenance import sha256_file, versions
 
 KIND = "comparison"
@@ -174,22 +175,12 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
     }
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise FileExistsError if the folder holds a comparison: before one of its files is replaced."""
-    for name in FILE_NAMES:
-        if (folder / name).exists():
-            raise FileExistsError(
-                f"{folder / name}: already exists; pass --force to replace it, or another --output"
-            )
-
-
 def write_comparison(
     folder: Path, comparison: Comparison, *, content: Mapping[str, Any], force: bool = False
 ) -> None:
     """Write `FILE_NAMES` into a folder; ``content`` is what `as_json` gave."""
-    if not force:
-        refuse_existing(folder)
-    markdown, latex, table, plain = (folder / name for name in FILE_NAMES)
+    paths = markdown, latex, table, plain = [folder / name for name in FILE_NAMES]
+    refuse_existing(*paths, force=force)
     for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
         with atomic_write(path, force=force) as file:
             file.write(text)

@@ -9,7 +9,8 @@ from typing import Any
 from fairseq_vgs.evaluation import abx_results, lexical_words
 from fairseq_vgs.evaluation.results import Metric, ResultsError, write_table
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.report.plots import COLOURS, matplotlib_classes, refuse_existing
+from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.report.plots import COLOURS, matplotlib_classes
 
 _MEASURES = {
     abx_results.KIND: ("error", "phone ABX error, % (95 % interval)"),
@@ -42,8 +43,7 @@ def plot_layers(results: Mapping[str, Mapping[str, Any]], output: Path, *, force
                 "apart"
             )
     table = output.with_suffix(".csv")
-    if not force:
-        refuse_existing(output, table)
+    refuse_existing(output, table, force=force)
     lines = [
         (title, name, {layer: Metric.from_json(data) for layer, data in model["metrics"].items()})
         for title, content in results.items()

@@ -11,6 +11,7 @@ from typing import Any
 from fairseq_vgs.evaluation.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.report.training_log import TRAIN, Curve, TrainingLog, TrainingLogError
 
 # Okabe and Ito's colours: told apart with any kind of colour vision.
@@ -91,8 +92,7 @@ def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) ->
         FileExistsError: a file exists and ``force`` is off.
     """
     table = output.with_suffix(".csv")
-    if not force:
-        refuse_existing(output, table)
+    refuse_existing(output, table, force=force)
     rows: list[tuple[str | int | float, ...]] = [
         (panel.title, series.label, int(update), float(value), panel.unit)
         for panel in panels
@@ -110,13 +110,6 @@ def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) ->
     with atomic_write(output, force=force, mode="wb") as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": "fairseq_vgs"})
     return table
-
-
-def refuse_existing(*paths: Path) -> None:
-    """Raise FileExistsError if one of the files is there."""
-    for path in paths:
-        if path.exists():
-            raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
 
 
 def training_panels(log: TrainingLog) -> list[Panel]:

@@ -24,12 +24,13 @@ from fairseq_vgs.checkpoints.imports.fast_vgs_settings import (
 )
 from fairseq_vgs.checkpoints.imports.model_group import (
     ImportedModel,
-    refuse_existing,
+    group_path,
     with_overrides,
     write_model_group,
 )
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import named
 from fairseq_vgs.checkpoints.save import ImportFileError, build_model, write_checkpoint
+from fairseq_vgs.files.output import refuse_existing
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def import_fast_vgs(
         FileExistsError: a file to write exists and `force` is off.
     """
     output = output.absolute()
-    refuse_existing(output, force=force)
+    refuse_existing(output, group_path(output), force=force)
     weights, unused_entries = load_dual_encoder(bundle)
     theirs = _authors_settings(bundle, settings_file)
     settings = with_overrides(model_settings(weights, theirs, bundle), overrides, bundle)

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fairseq_vgs.checkpoints.save import ImportFileError, complete_model_settings
 from fairseq_vgs.files.atomic import atomic_write
 
-__all__ = ["ImportedModel", "refuse_existing", "with_overrides", "write_model_group"]
+__all__ = ["ImportedModel", "with_overrides", "write_model_group"]
 
 _HEADER = """\
 # @package _global_
@@ -42,13 +42,6 @@ class ImportedModel:
     def overrides(self) -> tuple[str, ...]:
         """Overrides of ``fairseq-hydra-train --config-dir examples/vgs`` that start a run from it."""
         return (f'hydra.searchpath=["file://{self.group.parent.parent}"]', f"model={self.group.stem}")
-
-
-def refuse_existing(output: Path, *, force: bool) -> None:
-    """Refuse to replace a checkpoint or its group, before work is done. Raises FileExistsError."""
-    for path in (output, _group(output)):
-        if path.exists() and not force:
-            raise FileExistsError(f"{path}: already exists; pass --force (force=True) to replace it")
 
 
 def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source: Path) -> dict[str, Any]:
@@ -93,11 +86,11 @@ def write_model_group(
     if task_settings:
         sections["task"] = dict(task_settings)
     sections["model"] = model
-    group = _group(output)
+    group = group_path(output)
     with atomic_write(group, force=force) as file:
         file.write(_HEADER.format(output=output.name) + OmegaConf.to_yaml(OmegaConf.create(sections)))
     return ImportedModel(output, group)
 
 
-def _group(output: Path) -> Path:
+def group_path(output: Path) -> Path:
     return output.parent / "model" / f"{output.stem}.yaml"

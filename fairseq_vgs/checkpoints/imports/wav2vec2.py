@@ -12,7 +12,7 @@ from torch import nn
 
 from fairseq_vgs.checkpoints.imports.model_group import (
     ImportedModel,
-    refuse_existing,
+    group_path,
     with_overrides,
     write_model_group,
 )
@@ -20,6 +20,7 @@ from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, named
 from fairseq_vgs.checkpoints.imports.wav2vec2_fairseq import read_fairseq
 from fairseq_vgs.checkpoints.imports.wav2vec2_hf import read_hugging_face
 from fairseq_vgs.checkpoints.save import ImportFileError, build_model, write_checkpoint
+from fairseq_vgs.files.output import refuse_existing
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def import_wav2vec2(
         FileExistsError: a file to write exists and `force` is off.
     """
     output = output.absolute()
-    refuse_existing(output, force=force)
+    refuse_existing(output, group_path(output), force=force)
     branch = read_speech_branch(source)
     # frames are padded to a multiple of this, without effect on numbers: 1 as in examples/vgs/base.yaml
     defaults = {"required_seq_len_multiple": 1, "image_dim": REGION_DIM}

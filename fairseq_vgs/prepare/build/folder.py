@@ -21,7 +21,8 @@ from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
 from fairseq_vgs.prepare.corpora.corpus import Corpus
 from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, path_problem, raise_any
 from fairseq_vgs.media.medium import (PICTURES, SPEECH, Medium, Problem)
-from fairseq_vgs.prepare.build.output import refuse_output, write_summary
+from fairseq_vgs.files.output import refuse_output
+from fairseq_vgs.prepare.build.tables import write_summary
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.media.recording import resampler
 from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAMES, PictureRegions

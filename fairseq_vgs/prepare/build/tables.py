@@ -1,22 +1,30 @@
-"""Tables and summary of a data folder whose media are finished."""
+"""Tables and summary of a data folder."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.manifest import (
     AudioRow,
     ImageRow,
     ManifestFolder,
     PairRow,
+    RegionRow,
     UtteranceRow,
     write_audio_list,
     write_images,
     write_pairs,
+    write_regions,
     write_utterances,
 )
 from fairseq_vgs.files.archives import shard_name
@@ -26,6 +34,7 @@ from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.files.work import Finished
 
 SECONDS_PER_HOUR = 3600
+RELATIVE_ROOT = "."
 # Upper ends, in seconds, of the length histogram's classes; the last class has none.
 LENGTH_CLASSES = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 
@@ -175,3 +184,70 @@ def _lengths(built: Built) -> dict[str, object]:
 def _n_archives(built: Built) -> int:
     media = (*built.speech.values(), *built.pictures.values())
     return len({(item.kind, item.shard) for item in media if item.shard >= 0})
+
+
+@dataclass(frozen=True)
+class CaptionedAudio:
+    """One row of a split: the utterance and what it is paired with."""
+
+    audio: AudioRow
+    pair: PairRow
+
+
+def write_tables(
+    folder: Path,
+    splits: Mapping[str, Sequence[CaptionedAudio]],
+    *,
+    images: Sequence[ImageRow],
+    root: Path | str = RELATIVE_ROOT,
+    force: bool = False,
+) -> None:
+    """Write audio lists, pair tables and the image table.
+
+    Args:
+        folder: where the tables go.
+        splits: rows of each split, in their order.
+        images: pictures of all splits; their root is the folder itself.
+        root: first line of the audio lists. Stock fairseq takes a relative one from the working directory.
+        force: replace existing tables.
+    """
+    names = ManifestFolder(folder)
+    for split, rows in splits.items():
+        write_audio_list(names.audio_list(split), [row.audio for row in rows], root=root, force=force)
+        write_pairs(names.pairs(split), [row.pair for row in rows], force=force)
+    write_images(names.images, images, root=RELATIVE_ROOT, force=force)
+
+
+def write_region_tables(
+    folder: Path, regions: Sequence[RegionRow], features: NDArray[np.float16], *, force: bool = False
+) -> None:
+    """Write the region table and its features, float16 [rows, dims]."""
+    names = ManifestFolder(folder)
+    write_regions(names.regions, regions, force=force)
+    with atomic_write(names.region_features, mode="wb", force=force) as file:
+        np.save(file, features.astype(np.float16), allow_pickle=False)
+
+
+def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]) -> str:
+    """Return the command that gives a folder of these settings; paths stay out of what it writes."""
+    words = ["fairseq-vgs", "prepare", subcommand, arguments]
+    for name, value in settings.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif value is not False:
+            values = value if isinstance(value, (tuple, list)) else (value,)
+            words += [option, *map(str, values)]
+    return " ".join(words)
+
+
+def write_summary(
+    folder: Path, content: Mapping[str, object], *, made_by: str = MADE_BY, force: bool = False
+) -> None:
+    """Write ``summary.json``.
+
+    Where it says ``MADE_BY``, the subcommand that ``corpus``, else ``command``, names may replace the folder.
+    """
+    with atomic_write(folder / SUMMARY_NAME, force=force) as file:
+        json.dump({MADE_BY_KEY: made_by, **content}, file, ensure_ascii=False, indent=1)
+        file.write("\n")

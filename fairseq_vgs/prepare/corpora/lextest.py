@@ -13,7 +13,7 @@ from pathlib import Path
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.output import command_line
+from fairseq_vgs.prepare.build.tables import command_line
 from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus
 from fairseq_vgs.prepare.corpora.corpus_check import raise_any
 

@@ -17,7 +17,7 @@ from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.tables import read_lines
 from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.output import command_line
+from fairseq_vgs.prepare.build.tables import command_line
 from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus
 from fairseq_vgs.prepare.corpora.corpus_check import raise_any, raise_or_collect, split_problem
 

@@ -15,8 +15,8 @@ from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.output import command_line
 from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
+from fairseq_vgs.prepare.build.tables import command_line
 from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
 from fairseq_vgs.prepare.corpora.corpus_check import raise_any, raise_or_collect
 from fairseq_vgs.prepare.corpora.stamps import caption_key

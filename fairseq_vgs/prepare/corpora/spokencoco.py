@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.output import command_line
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
+from fairseq_vgs.prepare.build.tables import command_line
 from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
 from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, raise_any, raise_or_collect
 from fairseq_vgs.prepare.corpora.json_entries import UNPACK_AGAIN, TextFields, read_entries

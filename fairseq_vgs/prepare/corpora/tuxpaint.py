@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.output import refuse_inputs, refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
 from fairseq_vgs.media.audio import (
@@ -26,17 +27,14 @@ from fairseq_vgs.media.audio import (
 )
 from fairseq_vgs.media.picture import PictureError, can_render_svg, encode_webp, pixel_hash, read_cut_out
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.prepare.build.output import (
+from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
+from fairseq_vgs.prepare.build.tables import (
     RELATIVE_ROOT,
     CaptionedAudio,
     command_line,
-    refuse_inputs,
-    refuse_output,
-    staged_folder,
     write_summary,
     write_tables,
 )
-from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
 from fairseq_vgs.prepare.corpora.stamps import Exclusions, Stamp, caption_key, find_stamps_folder, scan_stamps
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from pathlib import Path
 from fairseq_vgs.files.atomic import partial_path
 from fairseq_vgs.files.columns import identifier
 from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.output import MADE_BY
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.manifest import ImageRow, ManifestFolder, write_images
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
-from fairseq_vgs.prepare.build.output import MADE_BY
 from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, RegionSource
 from fairseq_vgs.prepare.regions.wanted import WantedImages, read_wanted
 from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, RegionWriter, open_region_writer

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import (
     AudioRow,
@@ -29,17 +30,15 @@ from fairseq_vgs.manifest import (
 from fairseq_vgs.media.audio import Samples, encode_flac
 from fairseq_vgs.media.picture import encode_webp
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.prepare.build.output import (
+from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
+from fairseq_vgs.prepare.build.tables import (
     RELATIVE_ROOT,
     CaptionedAudio,
     command_line,
-    refuse_output,
-    staged_folder,
     write_region_tables,
     write_summary,
     write_tables,
 )
-from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
 from fairseq_vgs.prepare.scenes.plan import (
     CAPTION_STREAM,
     PICTURE_STREAM,

@@ -102,8 +102,6 @@ def test_files(models, tmp_path):
     first = rows[0]
     assert (first["phone_a"], first["phone_b"]) == result.cells.pairs[result.cells.pair[0]]
     assert first["speaker"] == first["x_speaker"] == result.cells.speakers[result.cells.speaker[0]]
-    with pytest.raises(FileExistsError, match="pass --force"):
-        abx_results.refuse_existing(tmp_path / "out")
     with pytest.raises(ResultsError, match="kind must be 'retrieval'"):
         read_metrics(tmp_path / "out" / "metrics.json", kind="retrieval")
 

@@ -37,10 +37,7 @@ def test_tables_hold_the_top_answer_and_the_baseline(tmp_path):
 
 
 def test_existing_results_are_kept(tmp_path):
-    retrieval_results.refuse_existing(tmp_path)
     write_results(tmp_path)
-    with pytest.raises(FileExistsError, match="--force"):
-        retrieval_results.refuse_existing(tmp_path)
     with pytest.raises(FileExistsError):
         write_results(tmp_path)
     write_results(tmp_path, force=True)

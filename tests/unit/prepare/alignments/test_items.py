@@ -17,7 +17,7 @@ from fairseq_vgs.prepare.alignments.items import (
 )
 from fairseq_vgs.prepare.alignments.read import Alignment, Phone
 
-ABX = Path(__file__).parents[3] / "manifests" / "embedded" / "abx"
+ABX = Path(__file__).parents[4] / "manifests" / "embedded" / "abx"
 
 
 def align(*phones: str) -> list[Alignment]:

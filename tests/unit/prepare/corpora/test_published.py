@@ -10,7 +10,7 @@ from fairseq_vgs.prepare.corpora.flickr8k import LISTS
 from fairseq_vgs.prepare.corpora.published import list_hash, read_corpus_lines, read_published
 from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS
 
-SPLITS = Path(__file__).parents[3] / "manifests/splits"
+SPLITS = Path(__file__).parents[4] / "manifests/splits"
 PUBLISHED = [("flickr8k", *item) for item in LISTS.values()] + [
     ("spokencoco", *item) for item in KARPATHY_LISTS.values()
 ]

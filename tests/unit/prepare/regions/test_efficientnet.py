@@ -17,7 +17,7 @@ from fairseq_vgs.media.picture import pad_to_square
 from fairseq_vgs.prepare.regions import efficientnet as module
 from fairseq_vgs.prepare.regions.efficientnet import EfficientNetFeatures
 
-EMBEDDED = Path(__file__).parents[3] / "manifests" / "embedded"
+EMBEDDED = Path(__file__).parents[4] / "manifests" / "embedded"
 
 
 class SumOfInputs:

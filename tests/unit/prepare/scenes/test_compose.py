@@ -17,7 +17,7 @@ from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
 from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
 
-EMBEDDED = Path(__file__).parents[3] / "manifests" / "embedded"
+EMBEDDED = Path(__file__).parents[4] / "manifests" / "embedded"
 CONFIG = ScenesConfig(objects=12, train_scenes=25, valid_scenes=6, test_scenes=8, seed=3)
 COUNTS = {"train": 25, "valid": 6, "test": 8}
 

@@ -11,7 +11,7 @@ from support.tiny_stamps import make_stamps, tone, write_stamp
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import AudioRow, PairRow, RegionRow, read_images, write_audio_list, write_pairs
-from fairseq_vgs.prepare.build.output import write_region_tables
+from fairseq_vgs.prepare.build.tables import write_region_tables
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
 from fairseq_vgs.prepare.scenes.source import TARGET_RMS, fade_ends, load_source, trim_silence
 

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fairseq_vgs.manifest import (AudioRow, ImageRow, PairRow, RegionRow)
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.prepare.build.output import (CaptionedAudio, command_line, maker_of, refuse_output, staged_folder, write_region_tables, write_summary, write_tables)
+from fairseq_vgs.files.output import maker_of, refuse_existing, refuse_output, staged_folder
+from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
+from fairseq_vgs.prepare.build.tables import (
+    CaptionedAudio,
+    command_line,
+    write_region_tables,
+    write_summary,
+    write_tables,
+)
 
 
 def make(folder: Path, text: str, *, force: bool = False) -> None:
@@ -39,6 +47,21 @@ def test_interruption_leaves_the_older_folder(tmp_path: Path, error: type[BaseEx
         fail_half_way()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert (tmp_path / "data/file").read_text() == "old"
+
+
+def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("none", "file", "link")]
+    paths[1].write_text("x")
+    paths[2].symlink_to(tmp_path / "nowhere")
+    refuse_existing(paths[0])
+    refuse_existing(*paths, force=True)
+    with pytest.raises(FileExistsError) as caught:
+        refuse_existing(*paths)
+    assert isinstance(caught.value, FaultError)
+    assert [(fault.place, fault.code) for fault in caught.value.faults] == [
+        (str(path), "output.exists") for path in paths[1:]
+    ]
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_existing_folder_needs_force(tmp_path: Path) -> None:

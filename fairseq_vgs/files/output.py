@@ -1,4 +1,4 @@
-"""Writes data folders whole: they appear under their name only when complete, and replace only their like."""
+"""Where outputs may be written, and folders that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fairseq_vgs.manifest import (AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow, write_audio_list, write_images, write_pairs, write_regions)
-from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, FaultError
 
 MADE_BY_KEY = "made_by"
 MADE_BY = "fairseq-vgs prepare"
 SUMMARY_NAME = "summary.json"
-RELATIVE_ROOT = "."
 
 
-@dataclass(frozen=True)
-class CaptionedAudio:
-    """One row of a split: the utterance and what it is paired with."""
+class OutputExistsError(FaultError, FileExistsError):
+    """An output exists, and the user has not said that it may be replaced."""
 
-    audio: AudioRow
-    pair: PairRow
+
+def refuse_existing(*paths: Path, force: bool = False) -> None:
+    """Refuse to replace files or folders; call it before the work begins.
+
+    Raises:
+        OutputExistsError: All of them that exist, unless ``force`` is on.
+    """
+    found = [path for path in paths if os.path.lexists(path)]
+    if found and not force:
+        step = "already exists; pass --force (force=True) to replace it, or choose another output"
+        raise OutputExistsError(Fault(str(path), step, "output.exists") for path in found)
 
 
 def maker_of(folder: Path) -> str:
-    """Returns which subcommand of ``prepare`` made a folder, by its ``summary.json``; empty: none of them."""
+    """Return which subcommand of ``prepare`` made a folder, by its ``summary.json``; empty: none of them."""
     try:
         summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -46,7 +46,7 @@ def maker_of(folder: Path) -> str:
 
 
 def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
-    """Raises ``FaultError`` where replacing a folder would delete what it is made from.
+    """Refuse an output whose replacement would delete what it is made from.
 
     Args:
         folder: the output; nothing is looked at where it does not exist.
@@ -66,7 +66,8 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
                 # By the file system's own numbers: a name may be written in several ways.
                 if _is_same(place, own):
                     message = f"is, or holds, what the new folder would be made from ({path})"
-                    raise FaultError(Fault(str(folder), f"{message}; choose another output folder"))
+                    step = f"{message}; choose another output folder"
+                    raise FaultError(Fault(str(folder), step, "output.is_input"))
 
 
 def _is_same(path: Path, other: os.stat_result) -> bool:
@@ -77,7 +78,7 @@ def _is_same(path: Path, other: os.stat_result) -> bool:
 
 
 def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Path] = ()) -> None:
-    """Raises ``FaultError`` where the folder must not be written; comes before all other work.
+    """Refuse a folder that must not be written; call it before all other work.
 
     Args:
         folder: the folder to be.
@@ -90,16 +91,15 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
         folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
     ):
         return
-    if not force:
-        raise FaultError(Fault(str(folder), "already exists; pass --force to replace it"))
+    refuse_existing(folder, force=force)
     if folder.is_symlink() or not maker or maker_of(folder) != maker:
         message = f"not made by {MADE_BY} {maker} (by its {SUMMARY_NAME}), so --force does not replace it"
-        raise FaultError(Fault(str(folder), f"{message}; choose another output folder"))
+        raise FaultError(Fault(str(folder), f"{message}; choose another output folder", "output.not_ours"))
 
 
 @contextmanager
 def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
-    """Gives a temporary sibling to fill, which takes the folder's name and place when the block ends.
+    """Give a temporary sibling to fill, which takes the folder's name and place when the block ends.
 
     If the block raises or is interrupted, the sibling is removed and an older folder stays as it was.
 
@@ -121,7 +121,7 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
 
 
 def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> None:
-    """Gives a complete folder its name; an older one is removed only when the new one stands there.
+    """Give a complete folder its name; an older one is removed only when the new one stands there.
 
     Args:
         staging: the folder, on the same file system.
@@ -143,62 +143,3 @@ def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> Non
             retired.rename(folder)
         raise
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def write_tables(
-    folder: Path,
-    splits: Mapping[str, Sequence[CaptionedAudio]],
-    *,
-    images: Sequence[ImageRow],
-    root: Path | str = RELATIVE_ROOT,
-    force: bool = False,
-) -> None:
-    """Writes audio lists, pair tables and the image table.
-
-    Args:
-        folder: where the tables go.
-        splits: rows of each split, in their order.
-        images: pictures of all splits; their root is the folder itself.
-        root: first line of the audio lists. Stock fairseq takes a relative one from the working directory.
-        force: replace existing tables.
-    """
-    names = ManifestFolder(folder)
-    for split, rows in splits.items():
-        write_audio_list(names.audio_list(split), [row.audio for row in rows], root=root, force=force)
-        write_pairs(names.pairs(split), [row.pair for row in rows], force=force)
-    write_images(names.images, images, root=RELATIVE_ROOT, force=force)
-
-
-def write_region_tables(
-    folder: Path, regions: Sequence[RegionRow], features: NDArray[np.float16], *, force: bool = False
-) -> None:
-    """Writes the region table and its features, float16 [rows, dims]."""
-    names = ManifestFolder(folder)
-    write_regions(names.regions, regions, force=force)
-    with atomic_write(names.region_features, mode="wb", force=force) as file:
-        np.save(file, features.astype(np.float16), allow_pickle=False)
-
-
-def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]) -> str:
-    """Returns the command that gives a folder of these settings; paths stay out of what it writes."""
-    words = ["fairseq-vgs", "prepare", subcommand, arguments]
-    for name, value in settings.items():
-        option = "--" + name.replace("_", "-")
-        if value is True:
-            words.append(option)
-        elif value is not False:
-            values = value if isinstance(value, (tuple, list)) else (value,)
-            words += [option, *map(str, values)]
-    return " ".join(words)
-
-
-def write_summary(
-    folder: Path, content: Mapping[str, object], *, made_by: str = MADE_BY, force: bool = False
-) -> None:
-    """Writes ``summary.json``.
-
-    Where it says ``MADE_BY``, the subcommand that ``corpus``, else ``command``, names may replace the folder.
-    """
-    with atomic_write(folder / SUMMARY_NAME, force=force) as file:
-        json.dump({MADE_BY_KEY: made_by, **content}, file, ensure_ascii=False, indent=1)
-        file.write("\n")

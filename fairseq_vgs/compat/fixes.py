@@ -184,7 +184,7 @@ def explain_second_copy() -> bool:
     original = utils.import_user_module
     if hasattr(original, "__wrapped__"):
         return False
-    imported = Path(__file__).resolve().parent
+    imported = Path(__file__).resolve().parents[1]
 
     @functools.wraps(original)
     def import_user_module(args: Any) -> None:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from fairseq_vgs.compat import fixes as fairseq_fixes
 
-ROOT = Path(fairseq_fixes.__file__).parents[1]
+ROOT = Path(fairseq_fixes.__file__).parents[2]
 
 
 class RunsCode:
@@ -198,7 +198,7 @@ def test_other_user_dirs_are_fairseqs_business(user_dir):
 
 def test_two_gloo_ranks(tmp_path):
     """List gathering, broadcasting of a checkpoint and pytorch_ddp work between two CPU processes."""
-    script = Path(__file__).parents[1] / "support" / "two_ranks.py"
+    script = Path(__file__).parents[2] / "support" / "two_ranks.py"
     ranks = [
         subprocess.Popen(
             [sys.executable, script, str(rank), str(tmp_path / "store")],

@@ -16,7 +16,7 @@ from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.cli.main import main
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "fast_vgs.json"
+GOLDEN = Path(__file__).parents[3] / "golden" / "fast_vgs.json"
 SHAPES = {kind: value["shapes"] for kind, value in json.loads(GOLDEN.read_text(encoding="utf-8")).items()}
 
 

@@ -1,39 +1,63 @@
 """Visually grounded speech models as a fairseq plugin.
 
-Importing this package registers its tasks, models and criterions with fairseq, whether it is imported by name
-or named as ``common.user_dir``. Where fairseq is missing nothing is registered, and the parts that do without
-it stay usable: ``manifest``, ``prepare``, ``modules``, ``losses`` and the commands built on them. The others
-call :func:`fairseq_vgs.compat.availability.require_fairseq`, which names the remedy.
+Importing this package is cheap: it imports neither torch nor fairseq. Its tasks, models and criterions are
+registered with fairseq when there is one to register with: at once if fairseq is imported already, as for
+``common.user_dir``; as soon as anybody imports it; or when `register` is called. Where fairseq is missing,
+the parts that do without it stay usable: ``manifest``, ``prepare``, ``modules``, ``losses`` and the commands
+built on them. The others name the remedy.
+
+The names of `__all__` are imported at their first use.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import sys
+from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs_compat import install as _allow_fairseq_import
 
+if TYPE_CHECKING:
+    from fairseq_vgs.checkpoints.load import Checkpoint, load_checkpoint
+    from fairseq_vgs.manifest.folder import ManifestFolder
+
 __version__ = "0.1.0"
+__all__ = ["Checkpoint", "ManifestFolder", "load_checkpoint", "register"]
 
 if __name__ != "fairseq_vgs":
     raise ImportError(
         f"common.user_dir: expected the plugin's folder to be named fairseq_vgs, got {__name__}; rename it"
     )
 
-_FAIRSEQ_WAS_IMPORTED = sys.modules.get("fairseq") is not None
+_PUBLIC = {
+    "Checkpoint": "fairseq_vgs.checkpoints.load",
+    "ManifestFolder": "fairseq_vgs.manifest.folder",
+    "load_checkpoint": "fairseq_vgs.checkpoints.load",
+}
 
 _allow_fairseq_import()
 
-if "torch" not in sys.modules:  # which reads it when it is loaded, below; why: see tasks.host_threads
+if "torch" not in sys.modules:  # which reads it when it is loaded; why: see tasks.host_threads
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from fairseq_vgs.compat.availability import fairseq_problem, require_fairseq  # noqa: E402
+from fairseq_vgs.compat.registration import register, register_with_fairseq  # noqa: E402
 
-if fairseq_problem() is None:
-    from fairseq_vgs.compat import fixes as fairseq_fixes
+register_with_fairseq()
 
-    fairseq_fixes.apply()
-    from fairseq_vgs import criterions, models, tasks  # noqa: F401 - importing them registers their classes
-elif _FAIRSEQ_WAS_IMPORTED:
-    # an unsuitable fairseq is importing the plugin: without this it would only find no task of that name
-    require_fairseq()
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a room, when it is used."""
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_") and any(module.name == name for module in pkgutil.iter_modules(__path__)):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, and what is imported so far."""
+    return sorted({*globals(), *__all__})

@@ -7,14 +7,10 @@ So a missing fairseq is no error when ``fairseq_vgs`` is imported, but what need
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
-import logging
 import re
-from collections.abc import Iterator
 
 REMEDY = (
     "run: pip install --no-deps --require-hashes -r requirements-fairseq.txt "
@@ -40,8 +36,7 @@ def fairseq_problem() -> str | None:
     if version is not None and _leading_numbers(version) < OLDEST_VERSION:
         return f"fairseq: expected version 0.12.2 or a later fork, got {version}; {REMEDY}"
     try:
-        with _without_advice():
-            importlib.import_module("fairseq")
+        importlib.import_module("fairseq")
     except Exception as error:  # noqa: BLE001 - a broken or foreign fairseq may raise anything
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return f"fairseq: expected an importable package, got {cause}; {REMEDY}"
@@ -59,23 +54,10 @@ def require_fairseq() -> None:
         raise FairseqUnavailableError(problem)
 
 
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Holds back one line of fairseq's import: its text-to-speech task advises to install tensorboardX.
-
-    Nothing here uses that task. Warnings of its logger pass, and its level is as before afterwards.
-    """
-    advising = logging.getLogger("fairseq.tasks.text_to_speech")
-    level = advising.level
-    advising.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        advising.setLevel(level)
-
-
 def _installed_version() -> str | None:
     """Returns the version of the distribution ``fairseq``; ``None`` for a fork of another name."""
+    import importlib.metadata  # slow, and not needed by whoever only imports the package
+
     try:
         return importlib.metadata.version("fairseq")
     except importlib.metadata.PackageNotFoundError:

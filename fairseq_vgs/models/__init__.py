@@ -1,5 +1,8 @@
 """Registered models. Importing this package registers them with fairseq."""
 
+# first: once imported it registers this room, which must not be half imported by then
+import fairseq  # noqa: F401
+
 from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Config, VgsWav2Vec2Model
 
 __all__ = ["VgsWav2Vec2Config", "VgsWav2Vec2Model"]

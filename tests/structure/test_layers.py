@@ -111,6 +111,7 @@ def test_no_circles():
         name: {module for module, _ in imported_modules(path) if module in known and module != name}
         for name, path in known.items()
     }
+    graph["fairseq_vgs"] = set()  # the face imports everything else at its first use alone
     # an import of a package's own submodules by its __init__ is how a package gathers its face
     for name in graph:
         graph[name] = {module for module in graph[name] if not name.startswith(f"{module}.")}

@@ -1,0 +1,147 @@
+"""The plugin's classes reach fairseq's registries whoever comes first, and importing it is cheap.
+
+Each case is a process of its own: registries are global, and an import happens once.
+"""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+REGISTERED = """
+    from fairseq.criterions import CRITERION_REGISTRY
+    from fairseq.models import MODEL_REGISTRY
+    from fairseq.tasks import TASK_REGISTRY
+    from fairseq.models.wav2vec import wav2vec2
+    print("vgs_pretraining" in TASK_REGISTRY, "vgs_wav2vec2" in MODEL_REGISTRY,
+          {"vgs_contrastive", "vgs_multitask"} <= set(CRITERION_REGISTRY), hasattr(wav2vec2, "eval"))
+"""
+
+
+def run_code(code, tail=""):
+    """Run code in a fresh interpreter; return what it prints."""
+    text = textwrap.dedent(code) + textwrap.dedent(tail)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, cwd=CHECKOUT
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr or code.lstrip().startswith(("import fairseq,", "from argparse"))  # says something
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import fairseq, fairseq_vgs",
+        "import fairseq_vgs; from fairseq.checkpoint_utils import load_model_ensemble_and_task",
+        "import fairseq_vgs; fairseq_vgs.register(); fairseq_vgs.register()",
+        "import fairseq_vgs.models.vgs_wav2vec2",
+        "import fairseq_vgs.tasks.vgs_pretraining",
+        "import fairseq_vgs.criterions.vgs_multitask",
+        "import fairseq_vgs.data.paired_dataset",
+        "from fairseq_vgs import load_checkpoint",
+    ],
+)
+def test_everything_is_registered_and_fixed(first):
+    assert run_code(first, REGISTERED) == "True True True True"
+
+
+@pytest.mark.parametrize("first", ["", "from fairseq_vgs.cli import main; main.build_parser()\n        "])
+def test_user_dir(first):
+    """With and without the package imported before, which makes fairseq skip what it does for a user dir."""
+    code = f"""
+        {first}from argparse import Namespace
+        from fairseq import utils
+        utils.import_user_module(Namespace(user_dir={str(CHECKOUT / "fairseq_vgs")!r}))
+    """
+    assert run_code(code, REGISTERED) == "True True True True"
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = """
+        import sys, fairseq_vgs
+        print({"fairseq", "torch", "numpy", "omegaconf"} & set(sys.modules), fairseq_vgs.losses.__name__)
+    """
+    assert run_code(code) == "set() fairseq_vgs.losses"
+
+
+def test_unknown_names_are_missing_attributes():
+    code = """
+        import fairseq_vgs
+        print([hasattr(fairseq_vgs, name) for name in ("nonsense", "_x")], "register" in dir(fairseq_vgs))
+    """
+    assert run_code(code) == "[False, False] True"
+
+
+def test_the_root_logger_is_left_alone():
+    code = """
+        import logging
+        root = logging.getLogger()
+        import fairseq_vgs
+        fairseq_vgs.register()
+        advising = logging.getLogger("fairseq.tasks.text_to_speech")
+        print(root.handlers, root.level == logging.WARNING, advising.level)
+    """
+    assert run_code(code) == "[] True 0"
+
+
+def test_handlers_and_level_of_others_stay():
+    code = """
+        import logging, sys
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+        root = logging.getLogger()
+        before = root.handlers[:], root.level
+        import fairseq_vgs
+        fairseq_vgs.register()
+        print((root.handlers, root.level) == before)
+    """
+    assert run_code(code) == "True"
+
+
+def test_fairseq_on_its_own_logs_as_it_always_does():
+    """As in fairseq-hydra-train, which imports fairseq first and the plugin as its user_dir later."""
+    code = """
+        import logging, sys
+        sys.stderr = sys.stdout
+        import fairseq
+        before = logging.getLogger().handlers[:], logging.getLogger().level
+        import fairseq_vgs
+        print((logging.getLogger().handlers, logging.getLogger().level) == before, len(before[0]), before[1])
+    """
+    assert run_code(code).splitlines()[-1] == "True 1 20"
+
+
+def test_a_spawned_rank_finds_everything(tmp_path):
+    """It imports the script, and with it the plugin, anew."""
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        """
+import fairseq_vgs
+
+def print_tasks(rank):
+    from fairseq.tasks import TASK_REGISTRY
+    print("vgs_pretraining" in TASK_REGISTRY)
+
+if __name__ == "__main__":
+    import torch.multiprocessing
+    torch.multiprocessing.spawn(print_tasks, nprocs=1)
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
+def test_finding_fairseq_does_not_use_up_the_hook():
+    code = """
+        import importlib.util, fairseq_vgs
+        spec = importlib.util.find_spec("fairseq")
+        import fairseq
+        print(type(fairseq.__spec__.loader).__name__, type(fairseq.__loader__).__name__)
+    """
+    assert run_code(code, REGISTERED).splitlines() == [
+        "SourceFileLoader SourceFileLoader",
+        "True True True True",
+    ]

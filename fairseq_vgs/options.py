@@ -10,8 +10,8 @@ add_options(parser, Settings)
 settings = read_options(parser.parse_args(), Settings)
 ```
 
-Supported annotations: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Literal[...]``, ``tuple[T, ...]``
-and ``T | None``. Only the standard library is imported, so that ``--help`` stays fast.
+Supported annotations: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Literal[...]``, ``tuple[T, ...]``,
+tuples of a fixed length such as ``tuple[int, int]``, and ``T | None``. Only the standard library is imported, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -32,23 +32,27 @@ def option(
     *,
     help: str,  # noqa: A002 - argparse's word
     name: str | None = None,
-    metavar: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
     choices: Collection[Any] | None = None,
     parse: Callable[[str], Any] | None = None,
     positional: bool = False,
     repeated: bool = False,
+    exclusive: str = "",
+    needed: bool = False,
 ) -> Any:
     """Declare a field of a dataclass that is also an option.
 
     Args:
         default: Of the field and of the option; without one the option is required.
         help: What it does, lower case, without the default, which is appended.
-        name: Option's name with its dashes where it is not ``--field-name``.
+        name: Option's name with its dashes where it is not ``--field-name``; several are separated by blanks.
         metavar: Of the value, in usage lines.
         choices: The values allowed; those of ``Literal`` need not be repeated.
         parse: From text to value, where the annotation does not say how.
         positional: A positional argument instead of an option.
         repeated: A tuple is given as ``--x A --x B`` in place of ``--x A B``.
+        exclusive: Name of a set of options of which at most one may be given.
+        needed: One of that set must be given.
     """
     settings = {
         "help": help,
@@ -58,6 +62,8 @@ def option(
         "parse": parse,
         "positional": positional,
         "repeated": repeated,
+        "exclusive": exclusive,
+        "needed": needed,
     }
     return dataclasses.field(default=default, metadata={_KEY: settings})
 
@@ -73,10 +79,17 @@ def add_options(
         leave_out: Fields that another command sets by itself.
     """
     hints = typing.get_type_hints(settings)
+    sets: dict[str, argparse._ActionsContainer] = {}
     for field in dataclasses.fields(settings):
         if _KEY in field.metadata and field.name not in leave_out:
             flags, given = _argument(field, hints[field.name])
-            parser.add_argument(*flags, **given)
+            target, declared = parser, field.metadata[_KEY]
+            if declared["exclusive"]:
+                if declared["exclusive"] not in sets:
+                    group = parser.add_mutually_exclusive_group(required=declared["needed"])
+                    sets[declared["exclusive"]] = group
+                target = sets[declared["exclusive"]]
+            target.add_argument(*flags, **given)
 
 
 def read_options(args: argparse.Namespace, settings: type[Settings], **given: Any) -> Settings:
@@ -101,6 +114,7 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
     """Return names and keywords of ``add_argument`` for one field."""
     declared = field.metadata[_KEY]
     kind, many = _unwrap(annotation)
+    length = _fixed_length(annotation)
     default = None if field.default is dataclasses.MISSING else field.default
     keywords: dict[str, Any] = {"help": _help(declared["help"], default)}
     if kind is bool:
@@ -121,11 +135,13 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
         keywords |= {"nargs": ("*" if many else "?") if may_lack else ("+" if many else None)}
         keywords["metavar"] = declared["metavar"] or field.name.upper()
         return [field.name], {key: value for key, value in keywords.items() if value is not None}
-    if many:
+    if length:
+        keywords |= {"nargs": length}
+    elif many:
         keywords |= {"action": "append"} if declared["repeated"] else {"action": "extend", "nargs": "+"}
     keywords |= {"dest": field.name, "required": field.default is dataclasses.MISSING}
-    name = declared["name"] or f"--{field.name.replace('_', '-')}"
-    return [name], {key: value for key, value in keywords.items() if value is not None or key == "default"}
+    names = (declared["name"] or f"--{field.name.replace('_', '-')}").split()
+    return names, {key: value for key, value in keywords.items() if value is not None or key == "default"}
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:
@@ -135,6 +151,12 @@ def _unwrap(annotation: Any) -> tuple[Any, bool]:
     if typing.get_origin(annotation) is tuple:
         return typing.get_args(annotation)[0], True
     return annotation, False
+
+
+def _fixed_length(annotation: Any) -> int:
+    """Return the length of a tuple's annotation, 0 for any length and what is no tuple."""
+    types_ = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
+    return 0 if Ellipsis in types_ else len(types_)
 
 
 def _help(text: str, default: Any) -> str:

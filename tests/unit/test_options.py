@@ -69,3 +69,22 @@ def test_a_field_can_be_left_to_the_command():
     parser = argparse.ArgumentParser()
     add_options(parser, Settings, leave_out=("split",))
     assert read_options(parser.parse_args(["D"]), Settings, split="x").split == "x"
+
+
+@dataclass(frozen=True)
+class Grid:
+    sizes: tuple[int, int] = option((2, 4), help="fewest and most", metavar=("FEWEST", "MOST"))
+    jobs: int = option(1, help="threads", name="--jobs --workers")
+    images: Path | None = option(None, help="pictures", exclusive="pictures", needed=True)
+    without: bool = option(False, help="no pictures", exclusive="pictures", needed=True)
+
+
+def test_lengths_aliases_and_options_that_exclude_each_other(capsys):
+    parser = argparse.ArgumentParser()
+    add_options(parser, Grid)
+    grid = read_options(parser.parse_args(["--sizes", "1", "3", "--workers", "2", "--without"]), Grid)
+    assert grid == Grid((1, 3), 2, without=True)
+    assert read_options(parser.parse_args(["--images", "i"]), Grid) == Grid(images=Path("i"))
+    for wrong in ([], ["--images", "i", "--without"], ["--without", "--sizes", "1"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong)

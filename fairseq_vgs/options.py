@@ -11,13 +11,17 @@ settings = read_options(parser.parse_args(), Settings)
 ```
 
 Supported annotations: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Literal[...]``, ``tuple[T, ...]``,
-tuples of a fixed length such as ``tuple[int, int]``, and ``T | None``. Only the standard library is imported, so that ``--help`` stays fast.
+tuples of a fixed length such as ``tuple[int, int]``, and ``T | None``. A ``bool`` that is true by default and
+named ``--no-...`` is switched off by that option. Only the standard library is imported, so that ``--help``
+stays fast.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection
@@ -25,6 +29,22 @@ from typing import Any, TypeVar
 
 _KEY = "fairseq_vgs.option"
 Settings = TypeVar("Settings")
+
+
+def positive(text: str) -> int:
+    """Parse a whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
 
 
 def option(
@@ -78,11 +98,10 @@ def add_options(
         settings: The dataclass.
         leave_out: Fields that another command sets by itself.
     """
-    hints = typing.get_type_hints(settings)
     sets: dict[str, argparse._ActionsContainer] = {}
     for field in dataclasses.fields(settings):
         if _KEY in field.metadata and field.name not in leave_out:
-            flags, given = _argument(field, hints[field.name])
+            flags, given = _argument(field, _annotation(settings, field.name))
             target, declared = parser, field.metadata[_KEY]
             if declared["exclusive"]:
                 if declared["exclusive"] not in sets:
@@ -105,7 +124,7 @@ def read_options(args: argparse.Namespace, settings: type[Settings], **given: An
         if _KEY in field.metadata and hasattr(args, field.name):
             value = getattr(args, field.name)
             values[field.name] = tuple(value) if isinstance(value, list) else value
-            if value is None and field.default is not dataclasses.MISSING:
+            if value is None and isinstance(field.default, tuple):
                 values[field.name] = field.default
     return settings(**{**values, **given})
 
@@ -117,7 +136,9 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
     length = _fixed_length(annotation)
     default = None if field.default is dataclasses.MISSING else field.default
     keywords: dict[str, Any] = {"help": _help(declared["help"], default)}
-    if kind is bool:
+    if kind is bool and default and (declared["name"] or "").startswith("--no-"):
+        keywords |= {"action": "store_false", "default": True}
+    elif kind is bool:
         keywords |= {
             "action": argparse.BooleanOptionalAction if default else "store_true",
             "default": default,
@@ -142,6 +163,13 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
     keywords |= {"dest": field.name, "required": field.default is dataclasses.MISSING}
     names = (declared["name"] or f"--{field.name.replace('_', '-')}").split()
     return names, {key: value for key, value in keywords.items() if value is not None or key == "default"}
+
+
+def _annotation(settings: type[Any], name: str) -> Any:
+    """Evaluate the annotation of one field alone: others may name what is imported for type checkers only."""
+    owner = next(base for base in settings.__mro__ if name in inspect.get_annotations(base))
+    given = types.SimpleNamespace(__annotations__={name: inspect.get_annotations(owner)[name]})
+    return typing.get_type_hints(given, globalns=vars(sys.modules[owner.__module__]))[name]
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:

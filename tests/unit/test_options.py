@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from fairseq_vgs.options import add_options, option, read_options
+from fairseq_vgs.options import add_options, option, positive, positive_number, read_options
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Settings:
     force: bool = option(False, help="replace existing results")
     bars: bool = option(True, help="show progress")
     share: float | None = option(None, help="50 %% at most")
+    media: bool = option(True, help="leave media out", name="--no-media")
+    batch: int = option(2, help="of a batch", parse=positive)
     internal: int = 3
+    elsewhere: "NotImportedHere" = None  # noqa: F821
 
 
 def parse(*arguments, **given):
@@ -38,15 +41,26 @@ def test_defaults_are_the_fields():
 def test_every_kind_of_value():
     settings = parse(
         "D", "--split", "valid", "--distance", "euclidean", "--layers", "1", "2", "--baseline", "mfcc",
-        "--force", "--no-bars", "--share", "0.5", internal=4,
+        "--force", "--no-bars", "--share", "0.5", "--no-media", "--batch", "3", internal=4,
     )  # fmt: skip
     assert settings == Settings(
-        Path("D"), "valid", "euclidean", (1, 2), ("mfcc",), force=True, bars=False, share=0.5, internal=4
+        Path("D"),
+        "valid",
+        "euclidean",
+        (1, 2),
+        ("mfcc",),
+        force=True,
+        bars=False,
+        share=0.5,
+        media=False,
+        batch=3,
+        internal=4,
     )
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("D", "--distance", "cosine"), ("D", "--layers", "x"), ("D", "--unknown")]
+    "arguments",
+    [(), ("D", "--distance", "cosine"), ("D", "--layers", "x"), ("D", "--batch", "0"), ("D", "--unknown")],
 )
 def test_wrong_usage_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -88,3 +102,11 @@ def test_lengths_aliases_and_options_that_exclude_each_other(capsys):
     for wrong in ([], ["--images", "i", "--without"], ["--without", "--sizes", "1"]):
         with pytest.raises(SystemExit):
             parser.parse_args(wrong)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "x"])
+def test_numbers_above_0(text):
+    for parse_number in (positive, positive_number):
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+            parse_number(text)
+    assert (positive("2"), positive_number("0.5")) == (2, 0.5)

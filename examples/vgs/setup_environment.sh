@@ -30,7 +30,7 @@ die() {
 extras=regions
 case "${1:-}" in
     "") ;;
-    --dev) extras=regions,dev ;;
+    --dev) extras=regions,dev,docs ;;
     *) die "expected no argument or --dev, got '$1'" ;;
 esac
 
@@ -52,7 +52,7 @@ is_installed() {
     local installed
     installed=$(<"$stamp")
     # the tools for the tests come on top, so an environment that has them serves both
-    [[ "$installed" == "$(fingerprint "$extras")" || "$installed" == "$(fingerprint regions,dev)" ]] \
+    [[ "$installed" == "$(fingerprint "$extras")" || "$installed" == "$(fingerprint regions,dev,docs)" ]] \
         && "$python" -c '' 2>/dev/null
 }
 

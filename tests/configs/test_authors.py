@@ -61,7 +61,7 @@ def test_base_differs_in_the_documented_habits_only(cfg):
 
 
 def test_every_parameter_is_accounted_for(model):
-    """The table of EXACTNESS.md."""
+    """The table of docs/exactness.md."""
     parts = Counter()
     for name, parameter in model.named_parameters():
         parts[name.split(".")[0]] += parameter.numel()

@@ -147,7 +147,7 @@ def test_unpaired_speech_joins_the_ssl_loss(small_data, tmp_path):
 
 
 def test_vgs_contrastive_alone(small_data, tmp_path):
-    """As examples/README.md takes alpha's settings out."""
+    """As docs/train.md takes alpha's settings out."""
     absent = [
         f"~criterion.{key}"
         for key in (

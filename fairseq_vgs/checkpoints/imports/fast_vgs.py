@@ -2,7 +2,7 @@
 
 Source: Peng & Harwath 2022 (two papers), Khorrami et al. 2023, and their public code (FaST-VGS-Family and
 scheduled_VGS_plus). A converted model gives the embeddings, layer features and losses of the authors' code on
-the same input, padding included: see examples/EXACTNESS.md.
+the same input, padding included: see docs/exactness.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Hook of mkdocs: pages and links that come from outside ``docs``.
+"""Hook of mkdocs: what the documentation takes from outside ``docs``.
 
-Some pages stay where readers of the repository look for them (``CHANGELOG.md``); they are built as if they
-lay in ``docs``. Links are written as they work in the repository: here they are led to the page that a file
-has become, and files that are no pages (configurations, pictures) are published along.
+- Some pages stay where readers of the repository look for them (``CHANGELOG.md``).
+- Links are written as they work in the repository. They are redirected to the page that a file has become;
+  other files (configurations, pictures) are published along with the pages.
+- Each room of the package named in the navigation (``api/losses.md``) gets a page from its docstrings.
 """
 
 import posixpath
@@ -21,6 +22,7 @@ PAGES = {
     "manifests/embedded/README.md": "embedded.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
+API_PAGE = re.compile(r"api/(?!index)(\w+)\.md")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
 
 
@@ -28,6 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages from outside, and every file that a page links to."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    for room in API_PAGE.findall(str(config.nav)):
+        files.append(File.generated(config, f"api/{room}.md", content=api_page(room)))
     for file in list(files.documentation_pages()):
         source = source_of(file.src_uri)
         for link in LINK.findall(file.content_string):
@@ -39,15 +43,27 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of a page to what has been published."""
+    """Redirect the links of a page to what has been published."""
     del config, files
     here = posixpath.dirname(source_of(page.file.src_uri))
 
-    def lead(match: re.Match[str]) -> str:
+    def redirect(match: re.Match[str]) -> str:
         uri = published(posixpath.normpath(posixpath.join(here, match[1])))
         return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
 
-    return LINK.sub(lead, markdown)
+    return LINK.sub(redirect, markdown)
+
+
+def api_page(room: str) -> str:
+    """Return the page of a room: its modules, with what is documented in them."""
+    package = f"fairseq_vgs.{room}"
+    page = [f"# {room}", f"::: {package}\n    options:\n      members: false"]
+    for path in sorted((ROOT / "fairseq_vgs" / room).rglob("*.py")):
+        if path.stem == "__init__":
+            continue
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        page.append(f"## {module.removeprefix(package + '.')}\n\n::: {module}")
+    return "\n\n".join(page)
 
 
 def source_of(page: str) -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv, then checks style, types and behaviour. Arguments go to pytest: bash tests/run.sh -k manifest -x
+# Sets up .venv, then checks style, types, documentation and behaviour. Arguments go to pytest: bash tests/run.sh -k manifest -x
 #
 #   VGS_FRESH_ENVIRONMENT=1      also set up a new environment from nothing (downloads; takes minutes)
 #   VGS_TEST_PROCESSES=4         tests that run at a time (default: one per core, 8 at most; 0: in this process)
@@ -27,6 +27,11 @@ say "ruff"
 
 say "mypy"
 "$bin/python" -m mypy
+
+say "documentation"
+site=$(mktemp -d)
+trap 'rm -rf -- "$site"' EXIT
+NO_MKDOCS_2_WARNING=1 "$bin/python" -m mkdocs build --strict --site-dir "$site"
 
 say "pytest"
 # nproc would heed OMP_NUM_THREADS

@@ -1,12 +1,14 @@
-"""From the model's settings to its parts; ``cfg`` is a ``VgsWav2Vec2Config`` throughout."""
+"""The model's settings, and what follows from them."""
 
 import logging
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
 
 import torch
+from fairseq.dataclass import ChoiceEnum
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor
 
-from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS, ImageEncoderConfig, SpeechHeadConfig
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
 
 logger = logging.getLogger(__name__)
@@ -14,44 +16,130 @@ logger = logging.getLogger(__name__)
 MAX_LOGIT_SCALE = 100.0  # as in CLIP: beyond it the softmax saturates and training becomes unstable
 
 
-def speech_head_config(cfg: Any) -> SpeechHeadConfig:
-    """Give the speech head its sizes."""
-    return SpeechHeadConfig(
-        input_dim=cfg.encoder_embed_dim,
-        output_dim=cfg.embed_dim,
-        bottleneck_dim=cfg.speech_head_bottleneck,
-        widths=tuple(cfg.speech_head_widths),
-        kernel_size=cfg.speech_head_kernel,
-        blocks_per_stage=cfg.speech_head_blocks,
-        norm=str(cfg.speech_head_norm),
-        heads=cfg.speech_head_heads,
-        ffn_dim=cfg.speech_head_ffn_dim,
-        dropout=cfg.speech_head_dropout,
-        attention_dropout=cfg.speech_head_attention_dropout,
-        padding="fast_vgs" if str(cfg.padding) == "fast_vgs" else "exact",
+@dataclass
+class VgsWav2Vec2Config(Wav2Vec2Config):
+    """Settings of fairseq's wav2vec 2.0 and, below, those of the visually grounded branch."""
+
+    use_cls: bool = field(default=True, metadata={"help": "prepend a learned CLS vector to the frames"})
+    vgs_layer: int = field(
+        default=8, metadata={"help": "layers 1..vgs_layer are shared, the rest serve SSL only"}
+    )
+    vgs_forward: ChoiceEnum(["masked", "unmasked"]) = field(  # type: ignore[valid-type]
+        default="masked",
+        metadata={
+            "help": "in training VGS reads the masked forward of SSL (the paper), or a second, unmasked "
+            "pass; in evaluation it reads unmasked speech"
+        },
+    )
+    linear_init: ChoiceEnum(["fairseq", "bert"]) = field(  # type: ignore[valid-type]
+        default="fairseq",
+        metadata={
+            "help": "initial weights of the SSL arm's linear layers, the quantizer's included: fairseq's, or "
+            "as BERT's and those of the visually grounded branch (the paper)"
+        },
+    )
+    padding: ChoiceEnum(["exact", "fairseq", "fast_vgs"]) = field(  # type: ignore[valid-type]
+        default="exact",
+        metadata={
+            "help": "exact: padding has no influence; fairseq: it has, in training, on the extractor's norm; "
+            "fast_vgs: also behind it, as in the authors' code, for imported weights"
+        },
+    )
+    caption_encoder: ChoiceEnum(["speech", "text"]) = field(  # type: ignore[valid-type]
+        default="speech",
+        metadata={"help": "speech, or text: its units take the place of frames, and there is no SSL"},
+    )
+    text_vocabulary: Optional[int] = field(
+        default=None, metadata={"help": "number of text units (text only); null: those of the task"}
+    )
+    text_units_sha256: Optional[str] = field(
+        default=None, metadata={"help": "which text units these are; the task fills it in (text only)"}
+    )
+    embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
+
+    speech_head: str = field(default="resdavenet", metadata={"help": "resdavenet (the paper) or attention"})
+    speech_head_settings: Optional[Dict[str, Any]] = field(
+        default=None, metadata={"help": "settings of the speech head that have no key of their own, by name"}
+    )
+    speech_head_bottleneck: int = field(default=128, metadata={"help": "dims that enter the ResDAVEnet"})
+    speech_head_widths: List[int] = field(
+        default_factory=lambda: [128, 256, 512, 768],
+        metadata={"help": "channels per ResDAVEnet stage; each stage halves the frame rate"},
+    )
+    speech_head_kernel: int = field(default=9, metadata={"help": "ResDAVEnet kernel size, frames"})
+    speech_head_blocks: int = field(default=2, metadata={"help": "residual blocks per ResDAVEnet stage"})
+    speech_head_norm: ChoiceEnum(["batch", "group"]) = field(  # type: ignore[valid-type]
+        default="batch", metadata={"help": "normalisation inside the ResDAVEnet"}
+    )
+    speech_head_heads: int = field(default=12, metadata={"help": "attention heads of the speech head"})
+    speech_head_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the speech head"})
+    speech_head_dropout: float = field(default=0.1, metadata={"help": "dropout of the speech head"})
+    speech_head_attention_dropout: float = field(
+        default=0.1, metadata={"help": "dropout of the speech head's attention weights"}
+    )
+
+    image_encoder: str = field(
+        default="regions", metadata={"help": "regions (features, boxes); of pictures: patches, hugging_face"}
+    )
+    image_encoder_settings: Optional[Dict[str, Any]] = field(
+        default=None,
+        metadata={"help": "settings of the image encoder that have no key of their own, by name"},
+    )
+    image_dim: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "dims of one region feature (regions only); null: those of the features in task.data"
+        },
+    )
+    image_embed_dim: int = field(default=768, metadata={"help": "dims of the image transformer"})
+    image_layers: int = field(default=6, metadata={"help": "layers of the image transformer"})
+    image_heads: int = field(default=12, metadata={"help": "attention heads of the image transformer"})
+    image_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the image transformer"})
+    image_dropout: float = field(default=0.1, metadata={"help": "dropout of the image transformer"})
+    image_attention_dropout: float = field(
+        default=0.1, metadata={"help": "dropout of the image transformer's attention weights"}
+    )
+    image_size: Optional[int] = field(
+        default=224, metadata={"help": "height and width of a picture, pixels; null: as the backbone's"}
+    )
+    patch_size: int = field(
+        default=16, metadata={"help": "height and width of a patch, pixels (patches only)"}
+    )
+
+    image_backbone: Optional[str] = field(
+        default=None,
+        metadata={"help": "local Hugging Face directory (hugging_face), read when training starts"},
+    )
+    image_backbone_config: Optional[str] = field(
+        default=None, metadata={"help": "what builds that model, as JSON; training fills it in"}
+    )
+    image_backbone_frozen: bool = field(default=True, metadata={"help": "the backbone is not trained"})
+    image_backbone_output: ChoiceEnum(["pooled", "tokens"]) = field(  # type: ignore[valid-type]
+        default="pooled", metadata={"help": "of the backbone: one vector, or tokens for the transformer"}
+    )
+
+    logit_scale_init: float = field(
+        default=1 / 0.07,
+        metadata={"help": "initial learned scale of the similarities (infonce and sigmoid losses)"},
+    )
+    logit_bias_init: float = field(default=-10.0, metadata={"help": "initial learned bias (sigmoid loss)"})
+    autocast: ChoiceEnum(["none", "bf16", "auto"]) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "run the model in bf16 autocast (losses stay fp32); "
+            "auto: where the hardware has bf16 units"
+        },
+    )
+    arithmetic: ChoiceEnum(["fast", "fairseq"]) = field(  # type: ignore[valid-type]
+        default="fast",
+        metadata={
+            "help": "in training: extractor, quantizer and SSL logits as matrix products (fast), or by "
+            "fairseq's own operations; the two differ by rounding"
+        },
     )
 
 
-def image_encoder_config(cfg: Any) -> ImageEncoderConfig:
-    """Give the image encoder its sizes."""
-    return ImageEncoderConfig(
-        input_dim=cfg.image_dim or ImageEncoderConfig.input_dim,  # null: no regions, and the number is unused
-        embed_dim=cfg.image_embed_dim,
-        layers=cfg.image_layers,
-        heads=cfg.image_heads,
-        ffn_dim=cfg.image_ffn_dim,
-        dropout=cfg.image_dropout,
-        attention_dropout=cfg.image_attention_dropout,
-        output_dim=cfg.embed_dim,
-        image_size=cfg.image_size or ImageEncoderConfig.image_size,  # null: no pictures
-        patch_size=cfg.patch_size,
-        backbone=cfg.image_backbone_config or "",
-        backbone_frozen=cfg.image_backbone_frozen,
-        backbone_output=str(cfg.image_backbone_output),
-    )
-
-
-def check_config(cfg: Any) -> None:
+def check_config(cfg: VgsWav2Vec2Config) -> None:
     """Refuse settings under which the model could not be what they say. Raises ValueError."""
     parse_conv_layers(cfg.conv_feature_layers)  # fairseq evaluates this text as code
     if not 1 <= cfg.vgs_layer <= cfg.encoder_layers:
@@ -81,11 +169,6 @@ def check_config(cfg: Any) -> None:
         raise ValueError(
             f"model.logit_scale_init: expected above 0, at most {MAX_LOGIT_SCALE}, got {cfg.logit_scale_init}"
         )
-    for key, known in (("speech_head", SPEECH_HEADS), ("image_encoder", IMAGE_ENCODERS)):
-        if getattr(cfg, key) not in known:
-            raise ValueError(
-                f"model.{key}: expected one of {', '.join(sorted(known))}, got {getattr(cfg, key)!r}"
-            )
 
 
 def autocast_enabled(setting: str) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Config, VgsWav2Vec2Model
+from fairseq_vgs.models.settings import VgsWav2Vec2Config
+from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Model
 
 
 class VgsTextModel(VgsWav2Vec2Model):

@@ -5,142 +5,28 @@ E embedding dims, R image regions.
 """
 
 import contextlib
-import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, List, Optional
+from typing import Any
 
 import torch
-from fairseq.dataclass import ChoiceEnum
-from fairseq.models import register_model
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor, nn
 
 from fairseq_vgs.models.cls_encoder import ClsTransformerEncoder
 from fairseq_vgs.models.fast_wav2vec2 import FastWav2Vec2Model
-from fairseq_vgs.models.image_backbone import ImageBackboneConfig
 from fairseq_vgs.models.settings import (
     MAX_LOGIT_SCALE,
+    VgsWav2Vec2Config,
     authors_sample_padding,
     autocast_enabled,
     check_config,
-    image_encoder_config,
-    speech_head_config,
 )
-from fairseq_vgs.modules import build_image_encoder, build_speech_head
+from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 from fairseq_vgs.modules.initialization import init_like_bert
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass
-class VgsWav2Vec2Config(ImageBackboneConfig, Wav2Vec2Config):
-    """Settings of fairseq's wav2vec 2.0 and, below, those of the visually grounded branch."""
-
-    use_cls: bool = field(default=True, metadata={"help": "prepend a learned CLS vector to the frames"})
-    vgs_layer: int = field(
-        default=8, metadata={"help": "layers 1..vgs_layer are shared, the rest serve SSL only"}
-    )
-    vgs_forward: ChoiceEnum(["masked", "unmasked"]) = field(  # type: ignore[valid-type]
-        default="masked",
-        metadata={
-            "help": "in training VGS reads the masked forward of SSL (the paper), or a second, unmasked "
-            "pass; in evaluation it reads unmasked speech"
-        },
-    )
-    linear_init: ChoiceEnum(["fairseq", "bert"]) = field(  # type: ignore[valid-type]
-        default="fairseq",
-        metadata={
-            "help": "initial weights of the SSL arm's linear layers, the quantizer's included: fairseq's, or "
-            "as BERT's and those of the visually grounded branch (the paper)"
-        },
-    )
-    padding: ChoiceEnum(["exact", "fairseq", "fast_vgs"]) = field(  # type: ignore[valid-type]
-        default="exact",
-        metadata={
-            "help": "exact: padding has no influence; fairseq: it has, in training, on the extractor's norm; "
-            "fast_vgs: also behind it, as in the authors' code, for imported weights"
-        },
-    )
-    caption_encoder: ChoiceEnum(["speech", "text"]) = field(  # type: ignore[valid-type]
-        default="speech",
-        metadata={"help": "speech, or text: its units take the place of frames, and there is no SSL"},
-    )
-    text_vocabulary: Optional[int] = field(
-        default=None, metadata={"help": "number of text units (text only); null: those of the task"}
-    )
-    text_units_sha256: Optional[str] = field(
-        default=None, metadata={"help": "which text units these are; the task fills it in (text only)"}
-    )
-    embed_dim: int = field(default=768, metadata={"help": "dims of the shared speech-image embedding space"})
-
-    speech_head: str = field(default="resdavenet", metadata={"help": "resdavenet (the paper) or attention"})
-    speech_head_bottleneck: int = field(default=128, metadata={"help": "dims that enter the ResDAVEnet"})
-    speech_head_widths: List[int] = field(
-        default_factory=lambda: [128, 256, 512, 768],
-        metadata={"help": "channels per ResDAVEnet stage; each stage halves the frame rate"},
-    )
-    speech_head_kernel: int = field(default=9, metadata={"help": "ResDAVEnet kernel size, frames"})
-    speech_head_blocks: int = field(default=2, metadata={"help": "residual blocks per ResDAVEnet stage"})
-    speech_head_norm: ChoiceEnum(["batch", "group"]) = field(  # type: ignore[valid-type]
-        default="batch", metadata={"help": "normalisation inside the ResDAVEnet"}
-    )
-    speech_head_heads: int = field(default=12, metadata={"help": "attention heads of the speech head"})
-    speech_head_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the speech head"})
-    speech_head_dropout: float = field(default=0.1, metadata={"help": "dropout of the speech head"})
-
-    speech_head_attention_dropout: float = field(
-        default=0.1, metadata={"help": "dropout of the speech head's attention weights"}
-    )
-
-    image_encoder: str = field(
-        default="regions", metadata={"help": "regions (features, boxes); of pictures: patches, hugging_face"}
-    )
-    image_dim: Optional[int] = field(
-        default=None,
-        metadata={
-            "help": "dims of one region feature (regions only); null: those of the features in task.data"
-        },
-    )
-    image_embed_dim: int = field(default=768, metadata={"help": "dims of the image transformer"})
-    image_layers: int = field(default=6, metadata={"help": "layers of the image transformer"})
-    image_heads: int = field(default=12, metadata={"help": "attention heads of the image transformer"})
-    image_ffn_dim: int = field(default=3072, metadata={"help": "feed-forward dims of the image transformer"})
-    image_dropout: float = field(default=0.1, metadata={"help": "dropout of the image transformer"})
-    image_attention_dropout: float = field(
-        default=0.1, metadata={"help": "dropout of the image transformer's attention weights"}
-    )
-    image_size: Optional[int] = field(
-        default=224, metadata={"help": "height and width of a picture, pixels; null: as the backbone's"}
-    )
-    patch_size: int = field(
-        default=16, metadata={"help": "height and width of a patch, pixels (patches only)"}
-    )
-
-    logit_scale_init: float = field(
-        default=1 / 0.07,
-        metadata={"help": "initial learned scale of the similarities (infonce and sigmoid losses)"},
-    )
-    logit_bias_init: float = field(default=-10.0, metadata={"help": "initial learned bias (sigmoid loss)"})
-    autocast: ChoiceEnum(["none", "bf16", "auto"]) = field(  # type: ignore[valid-type]
-        default="none",
-        metadata={
-            "help": "run the model in bf16 autocast (losses stay fp32); "
-            "auto: where the hardware has bf16 units"
-        },
-    )
-    arithmetic: ChoiceEnum(["fast", "fairseq"]) = field(  # type: ignore[valid-type]
-        default="fast",
-        metadata={
-            "help": "in training: extractor, quantizer and SSL logits as matrix products (fast), or by "
-            "fairseq's own operations; the two differ by rounding"
-        },
-    )
+from fairseq_vgs.settings import build_entry
 
 
-@register_model("vgs_wav2vec2", dataclass=VgsWav2Vec2Config)
 class VgsWav2Vec2Model(FastWav2Vec2Model):
     """One speech model, two mechanisms (Khorrami et al. 2023, section II and Fig. 1).
 
@@ -160,8 +46,8 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         self.take_fast_parts()
         if str(cfg.linear_init) == "bert":
             init_like_bert(self, width=cfg.encoder_embed_dim)
-        self.speech_head = build_speech_head(cfg.speech_head, speech_head_config(cfg))
-        self.image_encoder = build_image_encoder(cfg.image_encoder, image_encoder_config(cfg))
+        self.speech_head = build_entry(SPEECH_HEADS, "model.speech_head", cfg)
+        self.image_encoder = build_entry(IMAGE_ENCODERS, "model.image_encoder", cfg)
         if self.speech_head.needs_cls and not cfg.use_cls:
             raise ValueError(
                 f"model.speech_head: expected a head that works without CLS when model.use_cls is false, got "
@@ -173,27 +59,6 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         self._keep_unmasked = False
         self._unmasked: Tensor | None = None
         self._computed_branches: set[str] = set()
-
-    @classmethod
-    def build_model(cls, cfg: VgsWav2Vec2Config, task: Any = None) -> "VgsWav2Vec2Model":
-        """Build the model, checking it against the task's data.
-
-        The task has filled in null settings (`image_dim`, text units), so that checkpoints hold the numbers.
-
-        Raises:
-            ValueError: a setting is impossible, or does not fit the task's pictures.
-        """
-        region_dim = getattr(task, "region_dim", None)
-        if cfg.image_encoder == "regions" and region_dim is not None and region_dim != cfg.image_dim:
-            raise ValueError(
-                f"model.image_dim: expected {region_dim}, the dims of the region features in task.data, got "
-                f"{cfg.image_dim}; set model.image_dim={region_dim}"
-            )
-        if str(cfg.caption_encoder) == "text":
-            from fairseq_vgs.models.vgs_text import VgsTextModel  # a subclass of this one
-
-            return VgsTextModel(cfg)
-        return cls(cfg)
 
     def forward(  # noqa: D417 - the first eight arguments are fairseq's
         self,

@@ -5,19 +5,21 @@ Legend: `P` utterances, `T` frames, `D` dimensions, `H` heads, `E` embedding dim
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.config import SpeechHeadConfig
 from fairseq_vgs.modules.initialization import BASE_STD, init_like_bert
-from fairseq_vgs.modules.registry import register_speech_head
+from fairseq_vgs.modules.registry import SPEECH_HEADS, SpeechHeadSettings, check_fields, expect_divisor
 from fairseq_vgs.modules.transformer import two_layer_mlp
+from fairseq_vgs.settings import from_config
 
 __all__ = ["AttentionPoolingHead"]
 
 
-@register_speech_head("attention")
+@SPEECH_HEADS.register("attention")
 class AttentionPoolingHead(nn.Module):
     """Pools frames with one learned query per head, then LayerNorm and a two-layer MLP.
 
@@ -32,21 +34,36 @@ class AttentionPoolingHead(nn.Module):
 
     needs_cls = False
 
-    def __init__(self, config: SpeechHeadConfig) -> None:
+    @dataclass(frozen=True)
+    class Settings(SpeechHeadSettings):
+        """Sizes.
+
+        Attributes:
+            heads: queries; divides `input_dim`.
+            dropout: of the pooled vector.
+            attention_dropout: of the weights of the frames.
+        """
+
+        heads: int = from_config("speech_head_heads", default=12)
+        dropout: float = from_config("speech_head_dropout", default=0.1)
+        attention_dropout: float = from_config("speech_head_attention_dropout", default=0.1)
+
+        def __post_init__(self) -> None:
+            """Refuse sizes that cannot work, naming the field."""
+            check_fields(self)
+            expect_divisor(self, "heads", "input_dim", self.input_dim)
+
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        dim = config.input_dim
-        if dim % config.heads:
-            raise ValueError(
-                f"SpeechHeadConfig.heads: expected a divisor of input_dim ({dim}), got {config.heads}"
-            )
-        self.heads = config.heads
+        dim = settings.input_dim
+        self.heads = settings.heads
         # Queries stand directly against frames: a key projection would only be absorbed into them.
-        self.queries = nn.Parameter(torch.randn(config.heads, dim) * BASE_STD)
+        self.queries = nn.Parameter(torch.randn(settings.heads, dim) * BASE_STD)
         self.value = nn.Linear(dim, dim)
-        self.attention_dropout = nn.Dropout(config.attention_dropout)
+        self.attention_dropout = nn.Dropout(settings.attention_dropout)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.projection = two_layer_mlp(dim, 2 * dim, settings.output_dim)
         init_like_bert(self, width=dim)
 
     def forward(

@@ -13,17 +13,23 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.config import ImageEncoderConfig
 from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.patches import sincos_positions
-from fairseq_vgs.modules.registry import register_image_encoder
-from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, two_layer_mlp
+from fairseq_vgs.modules.registry import IMAGE_ENCODERS
+from fairseq_vgs.modules.transformer import (
+    LAYER_NORM_EPS,
+    ImageTransformer,
+    ImageTransformerSettings,
+    two_layer_mlp,
+)
+from fairseq_vgs.settings import from_config
 
 __all__ = ["Backbone", "BackboneError", "HuggingFaceEncoder", "backbone_size", "read_backbone"]
 
@@ -164,7 +170,7 @@ class Backbone(nn.Module):
         self.model.load_state_dict({name: weights[name].float() for name in own}, strict=True)
 
 
-@register_image_encoder("hugging_face")
+@IMAGE_ENCODERS.register("hugging_face")
 class HuggingFaceEncoder(ImageTransformer):
     """Embeds a picture with a pre-trained backbone, frozen or trained on.
 
@@ -177,18 +183,36 @@ class HuggingFaceEncoder(ImageTransformer):
         image["pictures"] `[P, 3, H, W]`, black -1 and white +1. Result `[P, E]`.
     """
 
-    def __init__(self, config: ImageEncoderConfig) -> None:
+    reads = "pictures"
+
+    @dataclass(frozen=True)
+    class Settings(ImageTransformerSettings):
+        """Those of the transformer, and what there is before it.
+
+        Attributes:
+            image_size: side of the pictures in pixels.
+            backbone: what `read_backbone` returns.
+            backbone_frozen: the backbone is not trained.
+            backbone_output: one vector, or tokens, which go through the transformer.
+        """
+
+        image_size: int = from_config("image_size", default=224)
+        backbone: str = from_config("image_backbone_config", default="")
+        backbone_frozen: bool = from_config("image_backbone_frozen", default=True)
+        backbone_output: Literal["pooled", "tokens"] = from_config("image_backbone_output", default="pooled")
+
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        backbone = Backbone(config.backbone)
-        self.frozen = config.backbone_frozen
-        self.reads_tokens = config.backbone_output == "tokens"
-        dim = self._freeze(backbone, config.image_size)
+        backbone = Backbone(settings.backbone)
+        self.frozen = settings.backbone_frozen
+        self.reads_tokens = settings.backbone_output == "tokens"
+        dim = self._freeze(backbone, settings.image_size)
         self.input_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         if self.reads_tokens:
-            self.token_projection = nn.Linear(dim, config.embed_dim)
-            self.add_transformer(config)
+            self.token_projection = nn.Linear(dim, settings.embed_dim)
+            self.add_transformer(settings)
         else:
-            self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+            self.projection = two_layer_mlp(dim, 2 * dim, settings.output_dim)
             init_like_bert(self, width=dim)
         self.backbone = backbone  # last, since the lines above draw the weights of all that is there
 
@@ -230,7 +254,7 @@ class HuggingFaceEncoder(ImageTransformer):
                 output = self._output(backbone, backbone.scale.new_zeros(1, 3, size, size))
         except Exception as error:
             raise BackboneError(
-                f"ImageEncoderConfig.image_size: expected a size that the backbone reads (it was made for "
+                f"image_size: expected a size that the backbone reads (it was made for "
                 f"{backbone.size}), got {size}: {_first_line(error)}"
             ) from error
         if self.frozen:

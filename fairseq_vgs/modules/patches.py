@@ -6,12 +6,14 @@ Legend: `P` pictures, `H` and `W` their height and width in pixels, `L` patches,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.config import ImageEncoderConfig
-from fairseq_vgs.modules.registry import register_image_encoder
-from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer
+from fairseq_vgs.modules.registry import IMAGE_ENCODERS, expect_divisor
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, ImageTransformerSettings
+from fairseq_vgs.settings import SettingError, from_config
 
 __all__ = ["PatchEncoder", "sincos_positions"]
 
@@ -19,7 +21,7 @@ __all__ = ["PatchEncoder", "sincos_positions"]
 LONGEST_WAVELENGTH = 10_000.0
 
 
-@register_image_encoder("patches")
+@IMAGE_ENCODERS.register("patches")
 class PatchEncoder(ImageTransformer):
     """Embeds a picture: convolutional patches, 2-D sine-cosine positions, post-norm transformer, CLS, MLP.
 
@@ -31,15 +33,29 @@ class PatchEncoder(ImageTransformer):
         image["pictures"] `[P, 3, H, W]`. Result `[P, E]`.
     """
 
-    def __init__(self, config: ImageEncoderConfig) -> None:
+    reads = "pictures"
+
+    @dataclass(frozen=True)
+    class Settings(ImageTransformerSettings):
+        """Those of the transformer, and the sides of the pictures and of a patch in pixels."""
+
+        image_size: int = from_config("image_size", default=224)
+        patch_size: int = from_config("patch_size", default=16)
+
+        def __post_init__(self) -> None:
+            """Refuse sizes that cannot work, naming the field."""
+            super().__post_init__()
+            expect_divisor(self, "patch_size", "image_size", self.image_size)
+            if self.embed_dim % 4:
+                raise SettingError("embed_dim", "a multiple of 4 for patches", self.embed_dim)
+
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        dim = config.embed_dim
-        if dim % 4:
-            raise ValueError(f"ImageEncoderConfig.embed_dim: patches expect a multiple of 4, got {dim}")
-        self.patch_size = config.patch_size
-        self.patch_projection = nn.Conv2d(3, dim, kernel_size=config.patch_size, stride=config.patch_size)
+        dim, size = settings.embed_dim, settings.patch_size
+        self.patch_size = size
+        self.patch_projection = nn.Conv2d(3, dim, kernel_size=size, stride=size)
         self.input_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.add_transformer(config)
+        self.add_transformer(settings)
         # The patch convolution is a linear layer over the patch's pixels, and is initialised as one.
         nn.init.xavier_uniform_(self.patch_projection.weight.view(dim, -1))
         nn.init.zeros_(self.patch_projection.bias)  # type: ignore[arg-type]

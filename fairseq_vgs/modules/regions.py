@@ -5,18 +5,20 @@ Legend: `P` images, `R` regions, `D` region feature dimensions, `E` embedding di
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.config import ImageEncoderConfig
-from fairseq_vgs.modules.registry import register_image_encoder
-from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer
+from fairseq_vgs.modules.registry import IMAGE_ENCODERS
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, ImageTransformerSettings
+from fairseq_vgs.settings import from_config
 
 __all__ = ["RegionEncoder"]
 
 BOX_DIM = 4
 
 
-@register_image_encoder("regions")
+@IMAGE_ENCODERS.register("regions")
 class RegionEncoder(ImageTransformer):
     """Embeds an image from its regions: CLS of a post-norm transformer over region features and boxes.
 
@@ -32,14 +34,22 @@ class RegionEncoder(ImageTransformer):
         image["padding_mask"] bool `[P, R]` (True = padding; optional). Result `[P, E]`.
     """
 
-    def __init__(self, config: ImageEncoderConfig) -> None:
+    reads = "regions"
+
+    @dataclass(frozen=True)
+    class Settings(ImageTransformerSettings):
+        """Those of the transformer, and the dimensions of a region feature (2048: Faster R-CNN)."""
+
+        input_dim: int = from_config("image_dim", default=2048)
+
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        dim = config.embed_dim
-        self.feature_projection = nn.Linear(config.input_dim, dim)
+        dim = settings.embed_dim
+        self.feature_projection = nn.Linear(settings.input_dim, dim)
         self.feature_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.box_projection = nn.Linear(BOX_DIM, dim)
         self.box_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.add_transformer(config)
+        self.add_transformer(settings)
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
         """Embeds images; see the class for shapes."""

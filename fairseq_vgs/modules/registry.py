@@ -1,79 +1,94 @@
-"""Registries of image encoders and speech heads.
+"""Registries of image encoders and speech heads, and the settings that all of them share.
 
-A further one is one file in this package (all its files are imported), or anywhere that is imported before
-the model is built:
+Another one is one file in this package, or in an extension (see docs/extend.md):
 
-    @register_image_encoder("mine")
-    class MyEncoder(nn.Module):
-        def __init__(self, config: ImageEncoderConfig) -> None: ...
-        def forward(self, image: dict[str, Tensor]) -> Tensor: ...  # [P, config.output_dim]
+```python
+@IMAGE_ENCODERS.register("mine")
+class MyEncoder(nn.Module):
+    reads = "pictures"
+    Settings = ImageEncoderSettings  # or a dataclass derived from it
+
+    def __init__(self, settings: ImageEncoderSettings) -> None: ...
+    def forward(self, image: dict[str, Tensor]) -> Tensor: ...  # f[P, settings.output_dim]
+```
+
+A speech head has ``needs_cls: bool`` in place of ``reads``, and its forward takes ``(frames f[P, T, D], *,
+cls f[P, D] | None, padding_mask bool[P, T] | None)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import typing
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any
 
-from torch import nn
-
-from fairseq_vgs.modules.config import ImageEncoderConfig, SpeechHeadConfig
+from fairseq_vgs.registry import Registry
+from fairseq_vgs.settings import SettingError, from_config
 
 __all__ = [
     "IMAGE_ENCODERS",
     "SPEECH_HEADS",
-    "build_image_encoder",
-    "build_speech_head",
-    "register_image_encoder",
-    "register_speech_head",
+    "ImageEncoderSettings",
+    "SpeechHeadSettings",
+    "check_fields",
+    "expect_divisor",
 ]
 
-ModuleClass = TypeVar("ModuleClass", bound=type[nn.Module])
-
-IMAGE_ENCODERS: dict[str, type[nn.Module]] = {}
-SPEECH_HEADS: dict[str, type[nn.Module]] = {}
+IMAGE_ENCODERS: Registry[Any] = Registry("image encoder", "fairseq_vgs.modules")
+SPEECH_HEADS: Registry[Any] = Registry("speech head", "fairseq_vgs.modules")
 
 
-def register_image_encoder(name: str) -> Callable[[ModuleClass], ModuleClass]:
-    """Class decorator: makes an image encoder available under `name`.
+@dataclass(frozen=True)
+class ImageEncoderSettings:
+    """What every image encoder is told.
 
-    The class takes an `ImageEncoderConfig`; its forward takes the batch's image dictionary and returns
-    `[P, output_dim]`.
+    Attributes:
+        output_dim: dimensions of the image embedding.
     """
-    return _registrar(IMAGE_ENCODERS, "image encoder", name)
+
+    output_dim: int = from_config("embed_dim", default=768)
 
 
-def register_speech_head(name: str) -> Callable[[ModuleClass], ModuleClass]:
-    """Class decorator: makes a speech head available under `name`.
+@dataclass(frozen=True)
+class SpeechHeadSettings:
+    """What every speech head is told.
 
-    The class takes a `SpeechHeadConfig` and has a class attribute `needs_cls: bool`; its forward takes
-    `(frames [P, T, D], *, cls [P, D] | None, padding_mask [P, T] | None)` and returns `[P, output_dim]`.
+    Attributes:
+        input_dim: dimensions of the speech frames (and of the CLS vector).
+        output_dim: dimensions of the speech embedding.
     """
-    return _registrar(SPEECH_HEADS, "speech head", name)
+
+    input_dim: int = from_config("encoder_embed_dim", default=768)
+    output_dim: int = from_config("embed_dim", default=768)
 
 
-def build_image_encoder(name: str, config: ImageEncoderConfig) -> nn.Module:
-    """Builds the image encoder registered under `name`; ValueError lists the known ones."""
-    return _lookup(IMAGE_ENCODERS, "image encoder", name)(config)
+def check_fields(settings: Any, *, may_be_zero: Collection[str] = ()) -> None:
+    """Refuse integers that are not positive, dropouts that are no probability below 1, and unknown choices.
+
+    Raises:
+        SettingError: Names the field.
+    """
+    hints = typing.get_type_hints(type(settings))
+    for field in fields(settings):
+        value, kind = getattr(settings, field.name), hints[field.name]
+        if typing.get_origin(kind) is typing.Literal:
+            if value not in typing.get_args(kind):
+                raise SettingError(field.name, " or ".join(typing.get_args(kind)), value)
+        elif "dropout" in field.name:
+            if not 0.0 <= value < 1.0:
+                raise SettingError(field.name, "0 <= p < 1", value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            least = 0 if field.name in may_be_zero else 1
+            if value < least:
+                raise SettingError(field.name, f"at least {least}", value)
 
 
-def build_speech_head(name: str, config: SpeechHeadConfig) -> nn.Module:
-    """Builds the speech head registered under `name`; ValueError lists the known ones."""
-    return _lookup(SPEECH_HEADS, "speech head", name)(config)
+def expect_divisor(settings: Any, divisor: str, of: str, value: int) -> None:
+    """Refuse a size that does not divide another.
 
-
-def _registrar(
-    registry: dict[str, type[nn.Module]], kind: str, name: str
-) -> Callable[[ModuleClass], ModuleClass]:
-    def register(module_class: ModuleClass) -> ModuleClass:
-        if name in registry:
-            raise ValueError(f"{kind} {name!r}: is registered already ({registry[name].__qualname__})")
-        registry[name] = module_class
-        return module_class
-
-    return register
-
-
-def _lookup(registry: dict[str, type[nn.Module]], kind: str, name: str) -> type[nn.Module]:
-    if name not in registry:
-        raise ValueError(f"{kind}: expected one of {', '.join(sorted(registry))}, got {name!r}")
-    return registry[name]
+    Raises:
+        SettingError: Names the field ``divisor``.
+    """
+    if value % getattr(settings, divisor):
+        raise SettingError(divisor, f"a divisor of {of} ({value})", getattr(settings, divisor))

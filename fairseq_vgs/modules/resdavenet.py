@@ -6,20 +6,60 @@ Legend: `P` utterances, `T` frames (20 ms), `D` dimensions of a frame, `C` chann
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.config import SpeechHeadConfig
 from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.masked_norm import build_masked_norm
-from fairseq_vgs.modules.registry import register_speech_head
+from fairseq_vgs.modules.registry import SPEECH_HEADS, SpeechHeadSettings, check_fields, expect_divisor
 from fairseq_vgs.modules.transformer import PostNormLayer, two_layer_mlp
+from fairseq_vgs.settings import SettingError, from_config
 
 __all__ = ["ResDavenet", "ResDavenetHead", "ResidualBlock"]
 
 STRIDE = 2
+
+
+@dataclass(frozen=True)
+class ResDavenetSettings(SpeechHeadSettings):
+    """Sizes; the defaults are the paper's (Khorrami et al. 2023).
+
+    Attributes:
+        bottleneck_dim: width before the first stage.
+        widths: width of each residual stage, each of which halves the number of frames.
+        kernel_size: of the convolutions, odd.
+        blocks_per_stage: residual blocks of a stage.
+        norm: `batch` (the paper) or `group`.
+        heads: attention heads of the transformer layer; divides the last width.
+        ffn_dim: width of its feed-forward network.
+        dropout: after each of its sub-layers.
+        attention_dropout: of its attention weights. The authors use 0.1; 0 is faster on a CPU.
+        padding: `fast_vgs` treats padding as the authors do; otherwise it has no influence.
+    """
+
+    bottleneck_dim: int = from_config("speech_head_bottleneck", default=128)
+    widths: tuple[int, ...] = from_config("speech_head_widths", default=(128, 256, 512, 768))
+    kernel_size: int = from_config("speech_head_kernel", default=9)
+    blocks_per_stage: int = from_config("speech_head_blocks", default=2)
+    norm: Literal["batch", "group"] = from_config("speech_head_norm", default="batch")
+    heads: int = from_config("speech_head_heads", default=12)
+    ffn_dim: int = from_config("speech_head_ffn_dim", default=3072)
+    dropout: float = from_config("speech_head_dropout", default=0.1)
+    attention_dropout: float = from_config("speech_head_attention_dropout", default=0.1)
+    padding: Literal["exact", "fairseq", "fast_vgs"] = from_config("padding", default="exact")
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot work, naming the field."""
+        check_fields(self)
+        if not self.widths or min(self.widths) < 1:
+            raise SettingError("widths", "at least one positive width", self.widths)
+        if self.kernel_size % 2 == 0:
+            raise SettingError("kernel_size", "an odd number", self.kernel_size)
+        expect_divisor(self, "heads", "the last width", self.widths[-1])
 
 
 class ResidualBlock(nn.Module):
@@ -72,21 +112,21 @@ class ResDavenet(nn.Module):
         frame.
     """
 
-    def __init__(self, config: SpeechHeadConfig) -> None:
+    def __init__(self, settings: ResDavenetSettings) -> None:
         super().__init__()
-        self.linear = nn.Linear(config.input_dim, config.bottleneck_dim)
-        self.norm = build_masked_norm(config.norm, config.bottleneck_dim)
+        self.linear = nn.Linear(settings.input_dim, settings.bottleneck_dim)
+        self.norm = build_masked_norm(settings.norm, settings.bottleneck_dim)
         self.blocks = nn.ModuleList()
-        width = config.bottleneck_dim
-        for stage_width in config.widths:
-            for index in range(config.blocks_per_stage):
+        width = settings.bottleneck_dim
+        for stage_width in settings.widths:
+            for index in range(settings.blocks_per_stage):
                 self.blocks.append(
                     ResidualBlock(
                         width,
                         stage_width,
-                        kernel_size=config.kernel_size,
+                        kernel_size=settings.kernel_size,
                         stride=STRIDE if index == 0 else 1,
-                        norm=config.norm,
+                        norm=settings.norm,
                     )
                 )
                 width = stage_width
@@ -106,7 +146,7 @@ class ResDavenet(nn.Module):
         return x.transpose(1, 2), ~valid
 
 
-@register_speech_head("resdavenet")
+@SPEECH_HEADS.register("resdavenet")
 class ResDavenetHead(nn.Module):
     """The paper's speech embedding: ResDAVEnet frames behind a CLS, one transformer layer, linear layer.
 
@@ -123,25 +163,22 @@ class ResDavenetHead(nn.Module):
     """
 
     needs_cls = True
+    Settings = ResDavenetSettings
 
-    def __init__(self, config: SpeechHeadConfig) -> None:
+    def __init__(self, settings: ResDavenetSettings) -> None:
         super().__init__()
-        width = config.widths[-1]
-        if width % config.heads:
-            raise ValueError(
-                f"SpeechHeadConfig.heads: expected a divisor of the last width ({width}), got {config.heads}"
-            )
-        self.cls_projection = two_layer_mlp(config.input_dim, 2 * width, width)
+        width = settings.widths[-1]
+        self.cls_projection = two_layer_mlp(settings.input_dim, 2 * width, width)
         self.layer = PostNormLayer(
             width,
-            heads=config.heads,
-            ffn_dim=config.ffn_dim,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
+            heads=settings.heads,
+            ffn_dim=settings.ffn_dim,
+            dropout=settings.dropout,
+            attention_dropout=settings.attention_dropout,
         )
-        self.projection = nn.Linear(width, config.output_dim)
-        self.convolutions = ResDavenet(config)
-        self.padding = config.padding
+        self.projection = nn.Linear(width, settings.output_dim)
+        self.convolutions = ResDavenet(settings)
+        self.padding = settings.padding
         init_like_bert(self, width=width)
 
     def forward(

@@ -8,14 +8,17 @@ Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads, `E` embedding dime
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.config import ImageEncoderConfig
 from fairseq_vgs.modules.initialization import init_like_bert
+from fairseq_vgs.modules.registry import ImageEncoderSettings, check_fields, expect_divisor
+from fairseq_vgs.settings import from_config
 
-__all__ = ["LAYER_NORM_EPS", "ImageTransformer", "PostNormLayer", "two_layer_mlp"]
+__all__ = ["LAYER_NORM_EPS", "ImageTransformer", "ImageTransformerSettings", "PostNormLayer", "two_layer_mlp"]
 
 # As in BERT and the authors' public code.
 LAYER_NORM_EPS = 1e-12
@@ -82,6 +85,32 @@ class PostNormLayer(nn.Module):
         return x.reshape(*x.shape[:2], self.heads, x.size(2) // self.heads).transpose(1, 2)
 
 
+@dataclass(frozen=True)
+class ImageTransformerSettings(ImageEncoderSettings):
+    """Sizes of the image transformer; the defaults are the paper's (Khorrami et al. 2023).
+
+    Attributes:
+        embed_dim: width.
+        layers: number of layers.
+        heads: attention heads; divides `embed_dim`.
+        ffn_dim: width of the feed-forward networks.
+        dropout: after the input embedding and after every sub-layer.
+        attention_dropout: of attention weights. The authors use 0.1; 0 is much faster on a CPU.
+    """
+
+    embed_dim: int = from_config("image_embed_dim", default=768)
+    layers: int = from_config("image_layers", default=6)
+    heads: int = from_config("image_heads", default=12)
+    ffn_dim: int = from_config("image_ffn_dim", default=3072)
+    dropout: float = from_config("image_dropout", default=0.1)
+    attention_dropout: float = from_config("image_attention_dropout", default=0.1)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot work, naming the field."""
+        check_fields(self, may_be_zero=("layers",))
+        expect_divisor(self, "heads", "embed_dim", self.embed_dim)
+
+
 class ImageTransformer(nn.Module):
     """What image encoders share: a learned CLS before the tokens, post-norm layers, two-layer MLP on the CLS.
 
@@ -89,22 +118,22 @@ class ImageTransformer(nn.Module):
     makes its input layers, then calls `add_transformer`: optimizer states in checkpoints go by that order.
     """
 
-    def add_transformer(self, config: ImageEncoderConfig) -> None:
+    def add_transformer(self, settings: ImageTransformerSettings) -> None:
         """Adds the shared part, then draws the weights of all linear layers and norms, the input's too."""
-        dim = config.embed_dim
-        self.dropout = nn.Dropout(config.dropout)
+        dim = settings.embed_dim
+        self.dropout = nn.Dropout(settings.dropout)
         self.cls = nn.Parameter(torch.randn(dim))
         self.layers = nn.ModuleList(
             PostNormLayer(
                 dim,
-                heads=config.heads,
-                ffn_dim=config.ffn_dim,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
+                heads=settings.heads,
+                ffn_dim=settings.ffn_dim,
+                dropout=settings.dropout,
+                attention_dropout=settings.attention_dropout,
             )
-            for _ in range(config.layers)
+            for _ in range(settings.layers)
         )
-        self.projection = two_layer_mlp(dim, 2 * dim, config.output_dim)
+        self.projection = two_layer_mlp(dim, 2 * dim, settings.output_dim)
         init_like_bert(self, width=dim)
 
     def embed_tokens(self, tokens: Tensor, *, padding_mask: Tensor | None) -> Tensor:

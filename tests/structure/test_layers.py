@@ -45,7 +45,7 @@ NO_FAIRSEQ = {
 }
 NO_TORCH = {"files", "media", "manifest", "configs", "prepare"} - {"prepare.regions.backbone"}
 TORCH_ALLOWED = {"prepare.regions.backbone", "prepare.regions.efficientnet"}
-EVERYBODY = {"arrays", "device", "options", "registry"}
+EVERYBODY = {"arrays", "device", "options", "registry", "settings"}
 
 
 def within(module: str, packages: set[str]) -> bool:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_vgs import losses
-from fairseq_vgs.modules import SpeechHeadConfig, build_speech_head
+from fairseq_vgs.modules import SPEECH_HEADS
 from fairseq_vgs.modules.masked_norm import MaskedBatchNorm
+from fairseq_vgs.modules.resdavenet import ResDavenetSettings
 
 N_CHANNELS, N_FRAMES, DIM = 4, 6, 8
 N_VALID = (6, 3, 1, 5, 2, 6, 4, 3)
@@ -57,7 +58,7 @@ class HeadWithLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        config = SpeechHeadConfig(
+        config = ResDavenetSettings(
             input_dim=DIM,
             output_dim=DIM,
             bottleneck_dim=8,
@@ -68,7 +69,7 @@ class HeadWithLoss(nn.Module):
             dropout=0.0,
             attention_dropout=0.0,
         )
-        self.head = build_speech_head("resdavenet", config)
+        self.head = SPEECH_HEADS["resdavenet"](config)
 
     def forward(self, frames: Tensor, valid: Tensor, images: Tensor) -> Tensor:
         """Embeds this rank's utterances, contrasts those of all ranks."""

@@ -11,8 +11,14 @@ import torch
 from support.tiny_backbones import BACKBONES, IMAGE_SIZE, MEAN, STD, make_backbone, vision_part
 from torch import Tensor
 
-from fairseq_vgs.modules import ImageEncoderConfig, build_image_encoder
-from fairseq_vgs.modules.hugging_face import Backbone, BackboneError, backbone_size, read_backbone
+from fairseq_vgs.modules import IMAGE_ENCODERS
+from fairseq_vgs.modules.hugging_face import (
+    Backbone,
+    BackboneError,
+    HuggingFaceEncoder,
+    backbone_size,
+    read_backbone,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +41,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]
     return {kind: (root / kind, make_backbone(root / kind, kind)) for kind in BACKBONES}
 
 
-def config(folder: Path, **settings: Any) -> ImageEncoderConfig:
+def config(folder: Path, **settings: Any) -> HuggingFaceEncoder.Settings:
     sizes = {"embed_dim": 16, "layers": 1, "heads": 2, "ffn_dim": 24, "output_dim": 6, "dropout": 0.0}
     sizes |= {"attention_dropout": 0.0, "image_size": IMAGE_SIZE, "backbone": read_backbone(folder)}
-    return ImageEncoderConfig(**{**sizes, **settings})  # type: ignore[arg-type]
+    return HuggingFaceEncoder.Settings(**{**sizes, **settings})  # type: ignore[arg-type]
 
 
 def encoder(folder: Path, **settings: Any) -> Any:
     torch.manual_seed(1)
-    built: Any = build_image_encoder("hugging_face", config(folder, **settings))
+    built: Any = IMAGE_ENCODERS["hugging_face"](config(folder, **settings))
     built.load_pretrained(folder)
     return built
 
@@ -114,7 +120,7 @@ def test_stored_settings_and_weights_are_enough(
     original = encoder(made[kind][0], backbone_output=output).eval()
     settings = config(made[kind][0], backbone_output=output)
     torch.manual_seed(9)
-    again: Any = build_image_encoder("hugging_face", settings).eval()
+    again: Any = IMAGE_ENCODERS["hugging_face"](settings).eval()
     inputs = {"pictures": pictures()[1]}
     assert not torch.allclose(again(inputs), original(inputs))
     again.load_state_dict(original.state_dict(), strict=True)
@@ -260,6 +266,6 @@ def test_absent_directory_and_package_are_named(
 
 def test_no_backbone_is_refused() -> None:
     with pytest.raises(BackboneError, match="expected what read_backbone returns"):
-        build_image_encoder("hugging_face", ImageEncoderConfig())
+        IMAGE_ENCODERS["hugging_face"](HuggingFaceEncoder.Settings())
     with pytest.raises(ValueError, match="backbone_output: expected pooled or tokens, got 'cls'"):
-        ImageEncoderConfig(backbone_output="cls")
+        HuggingFaceEncoder.Settings(backbone_output="cls")

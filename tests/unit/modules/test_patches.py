@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from fairseq_vgs.modules import ImageEncoderConfig, build_image_encoder
-from fairseq_vgs.modules.patches import sincos_positions
+from fairseq_vgs.modules import IMAGE_ENCODERS
+from fairseq_vgs.modules.patches import PatchEncoder, sincos_positions
 
-TINY = ImageEncoderConfig(
+TINY = PatchEncoder.Settings(
     embed_dim=16, layers=1, heads=4, ffn_dim=24, output_dim=12, image_size=16, patch_size=4, dropout=0.0
 )
 
 
 def make_encoder() -> nn.Module:
     torch.manual_seed(0)
-    return build_image_encoder("patches", TINY).eval()
+    return IMAGE_ENCODERS["patches"](TINY).eval()
 
 
 def test_base_size() -> None:
     with torch.device("meta"):
-        encoder = build_image_encoder("patches", ImageEncoderConfig())
+        encoder = IMAGE_ENCODERS["patches"](PatchEncoder.Settings())
     d, f = 768, 3072
     embedding = (3 * 16 * 16 * d + d) + 2 * d + d
     layer = 4 * (d * d + d) + (d * f + f) + (f * d + d) + 2 * 2 * d
@@ -74,5 +74,5 @@ def test_errors() -> None:
         make_encoder()({"pictures": torch.zeros(1, 3, 16, 18)})
     with pytest.raises(ValueError, match=r"expected \[pictures, 3, height, width\], got \(1, 1, 16, 16\)"):
         make_encoder()({"pictures": torch.zeros(1, 1, 16, 16)})
-    with pytest.raises(ValueError, match="multiple of 4, got 6"):
-        build_image_encoder("patches", ImageEncoderConfig(embed_dim=6, heads=2))
+    with pytest.raises(ValueError, match="a multiple of 4 for patches, got 6"):
+        IMAGE_ENCODERS["patches"](PatchEncoder.Settings(embed_dim=6, heads=2))

@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.modules import ImageEncoderConfig, build_image_encoder
+from fairseq_vgs.modules import IMAGE_ENCODERS
+from fairseq_vgs.modules.regions import RegionEncoder
 
-TINY = ImageEncoderConfig(input_dim=10, embed_dim=16, layers=2, heads=4, ffn_dim=24, output_dim=12)
+TINY = RegionEncoder.Settings(input_dim=10, embed_dim=16, layers=2, heads=4, ffn_dim=24, output_dim=12)
 
 
 def make_encoder() -> nn.Module:
     torch.manual_seed(0)
-    return build_image_encoder("regions", TINY).eval()
+    return IMAGE_ENCODERS["regions"](TINY).eval()
 
 
 def make_regions(n_images: int, n_regions: int) -> dict[str, Tensor]:
@@ -25,7 +26,7 @@ def make_regions(n_images: int, n_regions: int) -> dict[str, Tensor]:
 def test_base_size() -> None:
     """36 regions of 2048 dimensions to 768; the number of parameters, summed by hand."""
     with torch.device("meta"):
-        encoder = build_image_encoder("regions", ImageEncoderConfig())
+        encoder = IMAGE_ENCODERS["regions"](RegionEncoder.Settings())
     d, f = 768, 3072
     embedding = (2048 * d + d) + (4 * d + d) + 2 * 2 * d + d
     layer = 4 * (d * d + d) + (d * f + f) + (f * d + d) + 2 * 2 * d
@@ -89,7 +90,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 def test_initial_weights_are_the_authors() -> None:
     torch.manual_seed(0)
-    encoder = build_image_encoder("regions", ImageEncoderConfig(layers=1))
+    encoder = IMAGE_ENCODERS["regions"](RegionEncoder.Settings(layers=1))
     linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
     assert all(linear.weight.std().item() == pytest.approx(0.02, rel=0.1) for linear in linears)
     assert all((linear.bias == 0).all() for linear in linears)

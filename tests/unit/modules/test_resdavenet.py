@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.modules import SpeechHeadConfig, build_speech_head
-from fairseq_vgs.modules.resdavenet import ResDavenet, ResidualBlock
+from fairseq_vgs.modules import SPEECH_HEADS
+from fairseq_vgs.modules.resdavenet import ResDavenet, ResDavenetSettings, ResidualBlock
 
 NORMS = pytest.mark.parametrize("norm", ["batch", "group"])
 
 
-def tiny(norm: str) -> SpeechHeadConfig:
-    return SpeechHeadConfig(input_dim=6, bottleneck_dim=8, widths=(8, 12, 12, 16), norm=norm, heads=4)
+def tiny(norm: str) -> ResDavenetSettings:
+    return ResDavenetSettings(input_dim=6, bottleneck_dim=8, widths=(8, 12, 12, 16), norm=norm, heads=4)
 
 
 def make_network(norm: str) -> ResDavenet:
@@ -83,15 +83,15 @@ def test_valid_frames_are_those_the_convolutions_make_of_each_utterance(norm: st
 
 
 def test_shortcuts_stand_where_the_shape_changes() -> None:
-    shortcuts = [block.shortcut is not None for block in ResDavenet(SpeechHeadConfig()).blocks]
+    shortcuts = [block.shortcut is not None for block in ResDavenet(ResDavenetSettings()).blocks]
     assert shortcuts == [True, False] * 4
-    strides = [block.conv1.stride[0] for block in ResDavenet(SpeechHeadConfig()).blocks]
+    strides = [block.conv1.stride[0] for block in ResDavenet(ResDavenetSettings()).blocks]
     assert strides == [2, 1] * 4
 
 
 def test_base_size() -> None:
     with torch.device("meta"):
-        head = build_speech_head("resdavenet", SpeechHeadConfig())
+        head = SPEECH_HEADS["resdavenet"](ResDavenetSettings())
     d, f, k = 768, 3072, 9
     convolutions = d * 128 + 128 + 2 * 128
     width = 128
@@ -109,7 +109,7 @@ def test_base_size() -> None:
 
 def test_initial_weights_are_the_authors() -> None:
     torch.manual_seed(0)
-    head = build_speech_head("resdavenet", SpeechHeadConfig())
+    head = SPEECH_HEADS["resdavenet"](ResDavenetSettings())
     for module in head.modules():
         if isinstance(module, nn.Conv1d):
             expected = math.sqrt(2 / (module.kernel_size[0] * module.out_channels))
@@ -120,8 +120,8 @@ def test_initial_weights_are_the_authors() -> None:
 
 
 def test_errors() -> None:
-    head = build_speech_head("resdavenet", tiny("batch"))
+    head = SPEECH_HEADS["resdavenet"](tiny("batch"))
     with pytest.raises(ValueError, match="expected the CLS vector"):
         head(torch.zeros(1, 4, 6), cls=None)
     with pytest.raises(ValueError, match=r"divisor of the last width .16., got 3"):
-        build_speech_head("resdavenet", SpeechHeadConfig(widths=(8, 16), heads=3))
+        SPEECH_HEADS["resdavenet"](ResDavenetSettings(widths=(8, 16), heads=3))

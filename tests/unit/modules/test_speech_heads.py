@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.modules import SPEECH_HEADS, SpeechHeadConfig, build_speech_head
+from fairseq_vgs.modules import SPEECH_HEADS
+from fairseq_vgs.modules.attention_pooling import AttentionPoolingHead
 
 INPUT_DIM, OUTPUT_DIM = 16, 10
 HEADS = {
@@ -20,18 +21,11 @@ every_head = pytest.mark.parametrize("name", sorted(HEADS))
 def make_head(name: str, dropout: float = 0.0) -> nn.Module:
     head, norm = HEADS[name]
     torch.manual_seed(0)
-    config = SpeechHeadConfig(
-        input_dim=INPUT_DIM,
-        output_dim=OUTPUT_DIM,
-        bottleneck_dim=16,
-        widths=(16, 16, 32, 32),
-        norm=norm,
-        heads=4,
-        ffn_dim=24,
-        dropout=dropout,
-        attention_dropout=dropout,
-    )
-    built = build_speech_head(head, config)
+    sizes = {"input_dim": INPUT_DIM, "output_dim": OUTPUT_DIM, "heads": 4}
+    sizes |= {"dropout": dropout, "attention_dropout": dropout}
+    if head == "resdavenet":
+        sizes |= {"bottleneck_dim": 16, "widths": (16, 16, 32, 32), "norm": norm, "ffn_dim": 24}
+    built = SPEECH_HEADS[head](SPEECH_HEADS[head].Settings(**sizes))
     with torch.no_grad():  # larger than initial weights, so that leaks would show
         for parameter in built.parameters():
             if parameter.dim() == 2:
@@ -174,12 +168,12 @@ def test_attention_needs_no_cls_and_heads_that_divide() -> None:
     head = make_head("attention")
     assert head(torch.randn(2, 5, INPUT_DIM)).shape == (2, OUTPUT_DIM)
     with pytest.raises(ValueError, match=r"divisor of input_dim .10., got 4"):
-        build_speech_head("attention", SpeechHeadConfig(input_dim=10, heads=4))
+        AttentionPoolingHead.Settings(input_dim=10, heads=4)
 
 
 def test_attention_base_size() -> None:
     with torch.device("meta"):
-        head = build_speech_head("attention", SpeechHeadConfig())
+        head = SPEECH_HEADS["attention"](AttentionPoolingHead.Settings())
     d = 768
     expected = 12 * d + (d * d + d) + 2 * d + (d * 2 * d + 2 * d) + (2 * d * d + d)
     assert sum(p.numel() for p in head.parameters()) == expected == 2_962_944

@@ -1,0 +1,157 @@
+"""Settings of registered entries: declared by the entry, filled in from a run's configuration, checked here.
+
+An entry of a registry declares its settings as a dataclass: its attribute ``Settings``, of which it takes an
+instance, or itself.
+
+```python
+@IMAGE_ENCODERS.register("mine")
+class MyEncoder(nn.Module):
+    @dataclass(frozen=True)
+    class Settings(ImageEncoderSettings):
+        window: int = 7
+        dropout: float = from_config("image_dropout", default=0.1)  # follows model.image_dropout
+```
+
+Where ``model.image_encoder`` chooses the entry, ``model.image_encoder_settings={window: 5}`` sets its fields.
+A field declared with `from_config` follows a key of the configuration that several entries share, or that the
+package's own ones have; the entry's settings win over it. Only the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.registry import Registry
+
+T = TypeVar("T")
+
+_CONFIG_KEY = "fairseq_vgs.config_key"
+
+
+class SettingError(ValueError):
+    """A setting has an impossible value; raised by a settings dataclass or by the entry that takes it.
+
+    Args:
+        name: The field.
+        expected: What it should be.
+        got: What it is.
+    """
+
+    def __init__(self, name: str, expected: str, got: object) -> None:
+        super().__init__(name, expected, got)
+        self.name, self.expected, self.got = name, expected, got
+
+    def __str__(self) -> str:
+        """Return ``name: expected ..., got ...``."""
+        return f"{self.name}: expected {self.expected}, got {self.got!r}"
+
+
+def from_config(key: str, *, default: Any) -> Any:
+    """Declare a field that follows a key of the same section of the configuration, unless that is null."""
+    return dataclasses.field(default=default, metadata={_CONFIG_KEY: key})
+
+
+def find_entry(registry: Registry[T], key: str, name: object) -> T:
+    """Return the entry that a configuration key names.
+
+    Raises:
+        FaultError: ``setting.choice``: there is none of that name.
+    """
+    if str(name) in registry:
+        return registry[str(name)]
+    known = f"expected one of {', '.join(sorted(registry))}"
+    step = (
+        "correct the name or, if an extension registers it, make that importable and list its module in "
+        "FAIRSEQ_VGS_EXTENSIONS"
+    )
+    raise FaultError(fault(key, known, str(name), step, code="setting.choice"))
+
+
+def build_entry(registry: Registry[Any], key: str, config: Any) -> Any:
+    """Build the entry that a configuration chooses, with the settings that it gives.
+
+    Args:
+        registry: Where the entry is registered.
+        key: ``section.option`` that names it; ``section.option_settings`` holds what it alone understands.
+        config: That section.
+
+    Raises:
+        FaultError: ``setting.choice``, ``setting.unknown`` or ``setting.value``, at the key concerned.
+    """
+    option = key.partition(".")[2]
+    entry = find_entry(registry, key, getattr(config, option))
+    declared = getattr(entry, "Settings", entry)
+    given = getattr(config, f"{option}_settings", None)
+    values, places = _gather(declared, key, config, {} if given is None else given)
+    try:
+        settings = declared(**values)
+        return settings if declared is entry else entry(settings)
+    except SettingError as error:
+        place = places.get(error.name, f"{key}_settings.{error.name}")
+        raise FaultError(_impossible(place, error.expected, error.got)) from error
+
+
+def _gather(declared: Any, key: str, config: Any, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values of a settings dataclass, and the configuration key that each comes from."""
+    fields = {field.name: field for field in dataclasses.fields(declared)}
+    if not isinstance(given, Mapping):
+        raise FaultError(_impossible(f"{key}_settings", "settings by name such as {window: 7}", given))
+    if unknown := [name for name in given if name not in fields]:
+        own = [name for name, field in fields.items() if _CONFIG_KEY not in field.metadata]
+        known = f"its settings are {', '.join(own or fields) or 'none'}"
+        raise FaultError(
+            [
+                fault(f"{key}_settings.{name}", known, name, "correct or remove it", code="setting.unknown")
+                for name in unknown
+            ]
+        )
+    hints = typing.get_type_hints(declared)
+    values, places = {}, {}
+    for name, field in fields.items():
+        shared = field.metadata.get(_CONFIG_KEY)
+        if name in given:
+            value, place = given[name], f"{key}_settings.{name}"
+        elif shared is not None and getattr(config, shared, None) is not None:
+            value, place = getattr(config, shared), f"{key.partition('.')[0]}.{shared}"
+        else:
+            continue
+        places[name] = place
+        try:
+            values[name] = _convert(value, hints[name])
+        except TypeError as error:
+            raise FaultError(_impossible(place, str(error), value)) from error
+    return values, places
+
+
+def _impossible(place: str, expected: str, got: object) -> Any:
+    return fault(place, f"expected {expected}", got, "change the setting", code="setting.value")
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Return a value from YAML as its annotation wants it; a TypeError says what was expected."""
+    if isinstance(value, enum.Enum):
+        value = str(value)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(value, next(argument for argument in arguments if argument is not type(None)))
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise TypeError(f"one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise TypeError("a list such as [1, 2]")
+        return tuple(_convert(item, arguments[0]) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind in (bool, int, float, str) and type(value) is not kind:
+        raise TypeError({bool: "true or false", int: "an integer", float: "a number", str: "text"}[kind])
+    return value

@@ -4,33 +4,29 @@ Shapes: P pairs on this rank, N pairs on all ranks, E embedding dims.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Dict, List, Optional
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import II
 from torch import Tensor
 
 from fairseq_vgs.criterions.logging import log_means, log_speed
 from fairseq_vgs.losses import (
+    LOSSES,
     ContrastiveLoss,
     contrastive_accuracy,
     embedding_spread,
     gather_ids,
     gather_with_gradient,
-    masked_margin_infonce,
     pairwise_similarity,
-    sigmoid_pairwise,
-    symmetric_infonce,
 )
+from fairseq_vgs.settings import build_entry
 
 Logs = dict[str, Any]
 
-LEARNED_SCALARS: dict[str, tuple[str, ...]] = {
-    "masked_margin": (),
-    "infonce": ("logit_scale",),
-    "sigmoid": ("logit_scale", "logit_bias"),
-}
 VGS_MEANS = {
     "vgs_loss": "vgs_loss",
     "vgs_speech_to_image_loss": "vgs_speech_to_image_loss",
@@ -43,14 +39,20 @@ VGS_MEANS = {
 
 
 @dataclass
-class VgsContrastiveConfig(FairseqDataclass):
-    """Settings of the VGS loss."""
+class VgsCriterionConfig(FairseqDataclass):
+    """Settings of both losses and of their weight; ``vgs_contrastive`` has no use for those of SSL and alpha.
 
-    vgs_loss: ChoiceEnum(["masked_margin", "infonce", "sigmoid"]) = field(  # type: ignore[valid-type]
+    Both criterions know all keys, so that a run changes from one to the other by its name alone.
+    """
+
+    vgs_loss: str = field(
         default="masked_margin",
         metadata={
             "help": "masked_margin (the paper), infonce (CLIP, learned temperature) or sigmoid (SigLIP)"
         },
+    )
+    vgs_loss_settings: Optional[Dict[str, Any]] = field(
+        default=None, metadata={"help": "settings of the VGS loss that have no key of their own, by name"}
     )
     similarity: ChoiceEnum(["dot", "cosine"]) = field(  # type: ignore[valid-type]
         default="dot", metadata={"help": "similarity of two embeddings, in training and in retrieval"}
@@ -58,20 +60,61 @@ class VgsContrastiveConfig(FairseqDataclass):
     margin: float = field(
         default=1.0, metadata={"help": "subtracted from matching pairs (masked_margin only)"}
     )
+    alpha_schedule: str = field(
+        default="constant",
+        metadata={
+            "help": "how alpha, the weight of the VGS loss, moves over updates: constant, piecewise, linear, "
+            "cosine or draw"
+        },
+    )
+    alpha_schedule_settings: Optional[Dict[str, Any]] = field(
+        default=None, metadata={"help": "settings of the schedule that have no key of their own, by name"}
+    )
+    alpha_values: List[float] = field(
+        default_factory=lambda: [0.5],
+        metadata={
+            "help": "[alpha] (constant), one per piece (piecewise), "
+            "[first, last] (linear, cosine), [p] (draw)"
+        },
+    )
+    alpha_boundaries: List[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "updates at which the pieces change (piecewise) "
+            "or the ramp starts and ends (linear, cosine)"
+        },
+    )
+    loss_weights: List[float] = field(
+        default_factory=lambda: [0.1, 1.0],
+        metadata={"help": "weights of the diversity loss and the feature penalty inside the SSL loss"},
+    )
+    skip_unweighted: bool = field(
+        default=True,
+        metadata={
+            "help": "do not compute a branch of weight zero in training; false (the authors): its loss is "
+            "logged, its weights decay and its batch norm follows the frames"
+        },
+    )
+    seed: int = II("common.seed")
 
 
-@register_criterion("vgs_contrastive", dataclass=VgsContrastiveConfig)
+@register_criterion("vgs_contrastive", dataclass=VgsCriterionConfig)
 class VgsContrastiveCriterion(FairseqCriterion):
     """Contrast the spoken captions and pictures of the global batch (Khorrami et al. 2023, L_AV)."""
 
     def __init__(
-        self, task: Any, vgs_loss: str = "masked_margin", similarity: str = "dot", margin: float = 1.0
+        self,
+        task: Any,
+        vgs_loss: str = "masked_margin",
+        vgs_loss_settings: dict[str, Any] | None = None,
+        similarity: str = "dot",
+        margin: float = 1.0,
     ) -> None:
         super().__init__(task)
-        self.vgs_loss = str(vgs_loss)
+        chosen = SimpleNamespace(vgs_loss=vgs_loss, vgs_loss_settings=vgs_loss_settings, margin=margin)
+        self.vgs_loss = build_entry(LOSSES, "criterion.vgs_loss", chosen)
         self.similarity = str(similarity)
-        self.margin = margin
-        self.learned = LEARNED_SCALARS[self.vgs_loss]
+        self.learned: tuple[str, ...] = self.vgs_loss.learned
 
     def forward(
         self,
@@ -144,12 +187,7 @@ class VgsContrastiveCriterion(FairseqCriterion):
         return parts.loss, logs
 
     def _loss(self, similarity: Tensor, ids: Tensor, net_output: dict[str, Tensor]) -> ContrastiveLoss:
-        if self.vgs_loss == "masked_margin":
-            return masked_margin_infonce(similarity, ids, margin=self.margin)
-        scale = net_output["logit_scale"]
-        if self.vgs_loss == "infonce":
-            return symmetric_infonce(similarity, ids, logit_scale=scale)
-        return sigmoid_pairwise(similarity, ids, logit_scale=scale, logit_bias=net_output["logit_bias"])
+        return self.vgs_loss(similarity, ids, **{name: net_output[name] for name in self.learned})
 
     def _where(self, sample: dict[str, Any]) -> str:
         return f"pair {sample['id'].tolist()} of the training split"

@@ -3,26 +3,25 @@
 Shapes: B utterances of which P are paired, M masked frames per utterance, K = B * M.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, List
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from fairseq.criterions import register_criterion
-from fairseq.dataclass import ChoiceEnum
-from omegaconf import II
 from torch import Tensor
 
 from fairseq_vgs.criterions.logging import log_means, log_speed
 from fairseq_vgs.criterions.vgs_contrastive import (
     VGS_MEANS,
     Logs,
-    VgsContrastiveConfig,
     VgsContrastiveCriterion,
+    VgsCriterionConfig,
     count_logs,
     silenced,
 )
-from fairseq_vgs.losses import AlphaSchedule, pairwise_similarity
+from fairseq_vgs.losses import ALPHA_SCHEDULES, pairwise_similarity
+from fairseq_vgs.settings import build_entry
 
 SSL_MEANS = {
     "ssl_loss": "ssl_loss",
@@ -39,44 +38,7 @@ CODE_MEANS = {
 }
 
 
-@dataclass
-class VgsMultitaskConfig(VgsContrastiveConfig):
-    """Settings of both losses and of their weight."""
-
-    alpha_schedule: ChoiceEnum(  # type: ignore[valid-type]
-        ["constant", "piecewise", "linear", "cosine", "draw"]
-    ) = field(
-        default="constant", metadata={"help": "how alpha, the weight of the VGS loss, moves over updates"}
-    )
-    alpha_values: List[float] = field(
-        default_factory=lambda: [0.5],
-        metadata={
-            "help": "[alpha] (constant), one per piece (piecewise), "
-            "[first, last] (linear, cosine), [p] (draw)"
-        },
-    )
-    alpha_boundaries: List[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "updates at which the pieces change (piecewise) "
-            "or the ramp starts and ends (linear, cosine)"
-        },
-    )
-    loss_weights: List[float] = field(
-        default_factory=lambda: [0.1, 1.0],
-        metadata={"help": "weights of the diversity loss and the feature penalty inside the SSL loss"},
-    )
-    skip_unweighted: bool = field(
-        default=True,
-        metadata={
-            "help": "do not compute a branch of weight zero in training; false (the authors): its loss is "
-            "logged, its weights decay and its batch norm follows the frames"
-        },
-    )
-    seed: int = II("common.seed")
-
-
-@register_criterion("vgs_multitask", dataclass=VgsMultitaskConfig)
+@register_criterion("vgs_multitask", dataclass=VgsCriterionConfig)
 class VgsMultitaskCriterion(VgsContrastiveCriterion):
     """``alpha * L_AV + (1 - alpha) * L_AUD`` (Khorrami et al. 2023, eq. 1), each a mean over its own items.
 
@@ -88,22 +50,26 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         self,
         task: Any,
         vgs_loss: str = "masked_margin",
+        vgs_loss_settings: dict[str, Any] | None = None,
         similarity: str = "dot",
         margin: float = 1.0,
         alpha_schedule: str = "constant",
+        alpha_schedule_settings: dict[str, Any] | None = None,
         alpha_values: list[float] | None = None,
         alpha_boundaries: list[int] | None = None,
         loss_weights: list[float] | None = None,
         skip_unweighted: bool = True,
         seed: int = 1,
     ) -> None:
-        super().__init__(task, vgs_loss, similarity, margin)
-        self.schedule = AlphaSchedule(
-            kind=str(alpha_schedule),
-            values=tuple([0.5] if alpha_values is None else alpha_values),
-            boundaries=tuple(alpha_boundaries or ()),
+        super().__init__(task, vgs_loss, vgs_loss_settings, similarity, margin)
+        chosen = SimpleNamespace(
+            alpha_schedule=alpha_schedule,
+            alpha_schedule_settings=alpha_schedule_settings,
+            alpha_values=alpha_values,
+            alpha_boundaries=alpha_boundaries,
             seed=seed,
         )
+        self.schedule = build_entry(ALPHA_SCHEDULES, "criterion.alpha_schedule", chosen)
         self.loss_weights = [0.1, 1.0] if loss_weights is None else list(loss_weights)
         if len(self.loss_weights) != 2:
             raise ValueError(

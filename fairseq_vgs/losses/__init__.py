@@ -2,7 +2,9 @@
 
 from fairseq_vgs.losses.alpha import ALPHA_SCHEDULES, AlphaSchedule
 from fairseq_vgs.losses.contrastive import (
+    LOSSES,
     ContrastiveLoss,
+    VgsLoss,
     contrastive_accuracy,
     masked_margin_infonce,
     sigmoid_pairwise,
@@ -15,10 +17,12 @@ from fairseq_vgs.losses.spread import embedding_spread
 
 __all__ = [
     "ALPHA_SCHEDULES",
+    "LOSSES",
     "SIMILARITIES",
     "AlphaSchedule",
     "ContrastiveLoss",
     "GradientAgreement",
+    "VgsLoss",
     "contrastive_accuracy",
     "embedding_spread",
     "gather_ids",

@@ -2,6 +2,14 @@
 
 The paper (Khorrami et al. 2023) trains with a constant alpha (0, 0.5, 1) and switches it between two runs;
 here it is configuration, per update.
+
+| schedule    | values       | boundaries    | alpha                                               |
+|-------------|--------------|---------------|-----------------------------------------------------|
+| `constant`  | (a,)         | none          | a                                                   |
+| `piecewise` | k + 1 values | k, increasing | value i before boundary i, the next from it on      |
+| `linear`    | (start, end) | (first, last) | start until `first`, end from `last`, between: line |
+| `cosine`    | (start, end) | (first, last) | the same with half a cosine wave between            |
+| `draw`      | (p,)         | none          | 1 with probability p, else 0, drawn every update    |
 """
 
 from __future__ import annotations
@@ -9,149 +17,159 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
+
+from fairseq_vgs.registry import Registry
+from fairseq_vgs.settings import SettingError, from_config
 
 __all__ = ["ALPHA_SCHEDULES", "AlphaSchedule"]
-
-SCHEDULE_KEY = "criterion.alpha_schedule"
-VALUES_KEY = "criterion.alpha_values"
-BOUNDARIES_KEY = "criterion.alpha_boundaries"
 
 
 @dataclass(frozen=True)
 class AlphaSchedule:
     """Weights of the two losses at every update: a pure function of (settings, update).
 
-    | kind        | values       | boundaries    | alpha                                               |
-    |-------------|--------------|---------------|-----------------------------------------------------|
-    | `constant`  | (a,)         | none          | a                                                   |
-    | `piecewise` | k + 1 values | k, increasing | value i before boundary i, the next from it on      |
-    | `linear`    | (start, end) | (first, last) | start until `first`, end from `last`, between: line |
-    | `cosine`    | (start, end) | (first, last) | the same with half a cosine wave between            |
-    | `draw`      | (p,)         | none          | 1 with probability p, else 0, drawn every update    |
+    Another schedule is a dataclass derived from this one, with further fields if it needs any.
 
-    Boundaries are update numbers, counted from 0.
-    A draw depends on (seed, update) only: all ranks, and a resumed run, draw the same.
+    Attributes:
+        values: weights that the schedule goes through.
+        boundaries: update numbers, counted from 0, at which something changes.
+        seed: of draws.
 
     Raises:
-        ValueError: naming the configuration key, for any setting that does not fit.
+        SettingError: a field is impossible.
     """
 
-    kind: str
-    values: tuple[float, ...]
-    boundaries: tuple[int, ...] = ()
-    seed: int = 0
+    values: tuple[float, ...] = from_config("alpha_values", default=(0.5,))
+    boundaries: tuple[int, ...] = from_config("alpha_boundaries", default=())
+    seed: int = from_config("seed", default=0)
+
+    counts: ClassVar[tuple[int, int] | None] = None
+    """Numbers of values and of boundaries that the schedule takes; None where it checks them itself."""
 
     def __post_init__(self) -> None:
-        """Validates; accepts any sequences (OmegaConf lists too) and stores tuples."""
-        if self.kind not in ALPHA_SCHEDULES:
-            known = ", ".join(sorted(ALPHA_SCHEDULES))
-            raise ValueError(f"{SCHEDULE_KEY}: expected one of {known}, got {self.kind!r}")
+        """Validate; accept any sequences and store tuples."""
         object.__setattr__(self, "values", _checked_values(self.values))
         object.__setattr__(self, "boundaries", _checked_boundaries(self.boundaries))
-        self._check_counts()
+        if self.counts is not None:
+            for name, count in zip(("values", "boundaries"), self.counts, strict=True):
+                if len(getattr(self, name)) != count:
+                    raise SettingError(name, f"{count} entries", list(getattr(self, name)))
+
+    def alpha(self, update: int) -> float:
+        """Return the weight of the VGS loss at an update, counted from 0."""
+        raise NotImplementedError
 
     def weights(self, update: int) -> tuple[float, float]:
-        """Weights (VGS, SSL) of this update; they sum to 1.
+        """Return the weights (VGS, SSL) of this update; they sum to 1.
 
         Args:
             update: number of the update, from 0.
         """
         if update < 0:
             raise ValueError(f"AlphaSchedule.weights: expected an update number >= 0, got {update}")
-        alpha = ALPHA_SCHEDULES[self.kind](self, update)
+        alpha = self.alpha(update)
         return alpha, 1.0 - alpha
 
-    def _check_counts(self) -> None:
-        n_values, n_boundaries = len(self.values), len(self.boundaries)
-        if self.kind == "piecewise":
-            if n_values != n_boundaries + 1:
-                raise ValueError(
-                    f"{VALUES_KEY}: {SCHEDULE_KEY}=piecewise expects one value more than boundaries, got "
-                    f"{n_values} values and {n_boundaries} in {BOUNDARIES_KEY}; add or remove one"
-                )
-            return
-        expected_values, expected_boundaries = (2, 2) if self.kind in ("linear", "cosine") else (1, 0)
-        for key, expected, got in (
-            (VALUES_KEY, expected_values, self.values),
-            (BOUNDARIES_KEY, expected_boundaries, self.boundaries),
-        ):
-            if len(got) != expected:
-                raise ValueError(
-                    f"{key}: {SCHEDULE_KEY}={self.kind} expects {expected} entries, got {list(got)}"
-                )
+
+ALPHA_SCHEDULES: Registry[type[AlphaSchedule]] = Registry("alpha schedule", "fairseq_vgs.losses")
 
 
-def _constant(schedule: AlphaSchedule, update: int) -> float:
-    del update
-    return schedule.values[0]
+@ALPHA_SCHEDULES.register("constant")
+class Constant(AlphaSchedule):
+    """The same at every update."""
+
+    counts = (1, 0)
+
+    def alpha(self, update: int) -> float:  # noqa: ARG002 - the same at every update
+        """Return the only value."""
+        return self.values[0]
 
 
-def _piecewise(schedule: AlphaSchedule, update: int) -> float:
-    return schedule.values[bisect_right(schedule.boundaries, update)]
+@ALPHA_SCHEDULES.register("piecewise")
+class Piecewise(AlphaSchedule):
+    """Constant between boundaries."""
+
+    def __post_init__(self) -> None:
+        """Refuse other than one value more than boundaries."""
+        super().__post_init__()
+        if len(self.values) != len(self.boundaries) + 1:
+            n_boundaries = len(self.boundaries)
+            raise SettingError("values", f"one value more than the {n_boundaries} boundaries", self.values)
+
+    def alpha(self, update: int) -> float:
+        """Return the value of the piece."""
+        return self.values[bisect_right(self.boundaries, update)]
 
 
-def _linear(schedule: AlphaSchedule, update: int) -> float:
-    return _between(schedule, _progress(schedule, update))
+@ALPHA_SCHEDULES.register("linear")
+class Linear(AlphaSchedule):
+    """A straight line between two boundaries."""
+
+    counts = (2, 2)
+
+    def alpha(self, update: int) -> float:
+        """Return the point on the line."""
+        return self._between(self._progress(update))
+
+    def _progress(self, update: int) -> float:
+        first, last = self.boundaries
+        return min(max((update - first) / (last - first), 0.0), 1.0)
+
+    def _between(self, progress: float) -> float:
+        start, end = self.values
+        return (1.0 - progress) * start + progress * end
 
 
-def _cosine(schedule: AlphaSchedule, update: int) -> float:
-    return _between(schedule, (1.0 - math.cos(math.pi * _progress(schedule, update))) / 2.0)
+@ALPHA_SCHEDULES.register("cosine")
+class Cosine(Linear):
+    """Half a cosine wave between two boundaries."""
+
+    def alpha(self, update: int) -> float:
+        """Return the point on the wave."""
+        return self._between((1.0 - math.cos(math.pi * self._progress(update))) / 2.0)
 
 
-def _draw(schedule: AlphaSchedule, update: int) -> float:
-    # Seeding with text hashes it by SHA-512: neighbouring updates are independent, every platform agrees.
-    generator = random.Random(f"alpha {schedule.seed} {update}")
-    return 1.0 if generator.random() < schedule.values[0] else 0.0
+@ALPHA_SCHEDULES.register("draw")
+class Draw(AlphaSchedule):
+    """One loss per update, drawn from (seed, update) only: all ranks, and a resumed run, draw the same."""
 
+    counts = (1, 0)
 
-def _progress(schedule: AlphaSchedule, update: int) -> float:
-    first, last = schedule.boundaries
-    return min(max((update - first) / (last - first), 0.0), 1.0)
-
-
-def _between(schedule: AlphaSchedule, progress: float) -> float:
-    start, end = schedule.values
-    return (1.0 - progress) * start + progress * end
-
-
-ALPHA_SCHEDULES: dict[str, Callable[[AlphaSchedule, int], float]] = {
-    "constant": _constant,
-    "piecewise": _piecewise,
-    "linear": _linear,
-    "cosine": _cosine,
-    "draw": _draw,
-}
+    def alpha(self, update: int) -> float:
+        """Return 1 or 0."""
+        # Seeding with text hashes it by SHA-512: neighbouring updates are independent, every platform agrees.
+        generator = random.Random(f"alpha {self.seed} {update}")
+        return 1.0 if generator.random() < self.values[0] else 0.0
 
 
 def _checked_values(values: Iterable[Any]) -> tuple[float, ...]:
     checked = []
-    for value in _entries(VALUES_KEY, values):
+    for value in _entries("values", values):
         # `not (0 <= x <= 1)` also refuses NaN.
         if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
-            raise ValueError(f"{VALUES_KEY}: expected numbers between 0 and 1, got {value!r}")
+            raise SettingError("values", "numbers between 0 and 1", value)
         checked.append(float(value))
     return tuple(checked)
 
 
 def _checked_boundaries(boundaries: Iterable[Any]) -> tuple[int, ...]:
     checked: list[int] = []
-    for boundary in _entries(BOUNDARIES_KEY, boundaries):
+    for boundary in _entries("boundaries", boundaries):
         if isinstance(boundary, bool) or not isinstance(boundary, Integral) or boundary < 0:
-            raise ValueError(f"{BOUNDARIES_KEY}: expected update numbers (integers >= 0), got {boundary!r}")
+            raise SettingError("boundaries", "update numbers (integers >= 0)", boundary)
         if checked and boundary <= checked[-1]:
-            raise ValueError(
-                f"{BOUNDARIES_KEY}: expected increasing update numbers, "
-                f"got {int(boundary)} after {checked[-1]}"
+            raise SettingError(
+                "boundaries", f"increasing update numbers, above {checked[-1]} here", int(boundary)
             )
         checked.append(int(boundary))
     return tuple(checked)
 
 
-def _entries(key: str, entries: Iterable[Any]) -> list[Any]:
+def _entries(name: str, entries: Iterable[Any]) -> list[Any]:
     if isinstance(entries, str) or not isinstance(entries, Iterable):
-        raise ValueError(f"{key}: expected a list such as [0.5], got {entries!r}")
+        raise SettingError(name, "a list such as [0.5]", entries)
     return list(entries)

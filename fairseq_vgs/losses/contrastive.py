@@ -10,16 +10,21 @@ Legend: `N` pairs of the (global) batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_vgs.losses.precision import full_precision, without_autocast
+from fairseq_vgs.losses.similarity import full_precision, without_autocast
+from fairseq_vgs.registry import Registry
+from fairseq_vgs.settings import from_config
 
 __all__ = [
+    "LOSSES",
     "ContrastiveLoss",
+    "VgsLoss",
     "contrastive_accuracy",
     "masked_margin_infonce",
     "sigmoid_pairwise",
@@ -36,6 +41,68 @@ class ContrastiveLoss(NamedTuple):
     loss: Tensor
     speech_to_image: Tensor
     image_to_speech: Tensor
+
+
+class VgsLoss(Protocol):
+    """What is registered in `LOSSES`: a dataclass whose fields are the loss's settings.
+
+    Attributes:
+        learned: which scalars of the model it takes as keywords: `logit_scale`, `logit_bias`.
+    """
+
+    learned: ClassVar[tuple[str, ...]]
+
+    def __call__(self, similarity: Tensor, image_ids: Tensor, **learned: Tensor) -> ContrastiveLoss:
+        """Compute the loss of f[N, N] similarities of speech rows and image columns, and int[N] image ids."""
+
+
+LOSSES: Registry[type[VgsLoss]] = Registry("VGS loss", "fairseq_vgs.losses")
+
+
+@LOSSES.register("masked_margin")
+@dataclass(frozen=True)
+class MaskedMargin:
+    """The paper's; see `masked_margin_infonce`.
+
+    Attributes:
+        margin: subtracted from the similarity of every true pair.
+    """
+
+    margin: float = from_config("margin", default=1.0)
+    learned: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, similarity: Tensor, image_ids: Tensor, **_: Tensor) -> ContrastiveLoss:
+        """Compute the loss."""
+        return masked_margin_infonce(similarity, image_ids, margin=self.margin)
+
+
+@LOSSES.register("infonce")
+@dataclass(frozen=True)
+class InfoNCE:
+    """With a learned temperature; see `symmetric_infonce`."""
+
+    learned: ClassVar[tuple[str, ...]] = ("logit_scale",)
+
+    def __call__(self, similarity: Tensor, image_ids: Tensor, **learned: Tensor) -> ContrastiveLoss:
+        """Compute the loss."""
+        return symmetric_infonce(similarity, image_ids, logit_scale=learned["logit_scale"])
+
+
+@LOSSES.register("sigmoid")
+@dataclass(frozen=True)
+class Sigmoid:
+    """With a learned scale and bias; see `sigmoid_pairwise`."""
+
+    learned: ClassVar[tuple[str, ...]] = ("logit_scale", "logit_bias")
+
+    def __call__(self, similarity: Tensor, image_ids: Tensor, **learned: Tensor) -> ContrastiveLoss:
+        """Compute the loss."""
+        return sigmoid_pairwise(
+            similarity,
+            image_ids,
+            logit_scale=learned["logit_scale"],
+            logit_bias=learned["logit_bias"],
+        )
 
 
 def masked_margin_infonce(similarity: Tensor, image_ids: Tensor, *, margin: float = 1.0) -> ContrastiveLoss:

@@ -1,16 +1,18 @@
-"""Similarity of every spoken caption with every image.
+"""Similarity of every spoken caption with every image, in full precision whatever surrounds it.
 
 Legend: `N` captions, `M` images, `E` embedding dimensions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_vgs.losses.precision import full_precision, without_autocast
-
-__all__ = ["SIMILARITIES", "pairwise_similarity"]
+__all__ = ["SIMILARITIES", "full_precision", "pairwise_similarity", "without_autocast"]
 
 SIMILARITIES = ("dot", "cosine")
 
@@ -44,3 +46,15 @@ def pairwise_similarity(speech: Tensor, image: Tensor, *, kind: str) -> Tensor:
         if kind == "cosine":
             speech, image = F.normalize(speech, dim=-1), F.normalize(image, dim=-1)
         return speech @ image.t()
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return `x` in float32, or unchanged where it already is float64 (gradient checks)."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+@contextmanager
+def without_autocast(x: Tensor) -> Iterator[None]:
+    """Switch autocast off on the device of `x`: inside it, matrix products of float32 stay float32."""
+    with torch.autocast(device_type=x.device.type, enabled=False):
+        yield

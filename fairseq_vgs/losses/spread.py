@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_vgs.losses.precision import full_precision
+from fairseq_vgs.losses.similarity import full_precision
 
 __all__ = ["embedding_spread"]
 

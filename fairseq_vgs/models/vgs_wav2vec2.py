@@ -190,7 +190,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     def remove_pretraining_modules(self, last_layer: int | None = None) -> None:
         """Drop what fine-tuning and feature extraction do not need, the VGS branch included."""
         super().remove_pretraining_modules(last_layer)
-        self.speech_head = self.image_encoder = None  # type: ignore[assignment]  # as fairseq drops its own
+        self.speech_head = self.image_encoder = None  # as fairseq drops its own
 
     @property
     def _vgs_is_unmasked(self) -> bool:

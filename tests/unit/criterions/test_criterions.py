@@ -6,6 +6,7 @@ from fairseq import metrics
 from support.tiny import NO_DROPOUT, tiny_model, tiny_sample
 
 from fairseq_vgs.criterions import VgsContrastiveCriterion, VgsMultitaskCriterion
+from fairseq_vgs.files.faults import FaultError
 
 
 def run(criterion, model, sample, *, train=True):
@@ -176,3 +177,29 @@ def test_meters_in_nats():
 def test_loss_weights_are_checked():
     with pytest.raises(ValueError, match=r"criterion\.loss_weights: expected two weights"):
         VgsMultitaskCriterion(None, loss_weights=[0.1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "place"),
+    [
+        ({"vgs_loss": "triplet"}, "setting.choice", "criterion.vgs_loss"),
+        ({"vgs_loss_settings": {"magrin": 1}}, "setting.unknown", "criterion.vgs_loss_settings.magrin"),
+        ({"alpha_schedule": "step"}, "setting.choice", "criterion.alpha_schedule"),
+        ({"alpha_values": [1.5]}, "setting.value", "criterion.alpha_values"),
+        ({"alpha_boundaries": [3]}, "setting.value", "criterion.alpha_boundaries"),
+        (
+            {"alpha_schedule_settings": {"values": [2.0]}},
+            "setting.value",
+            "criterion.alpha_schedule_settings.values",
+        ),
+    ],
+)
+def test_impossible_settings_are_named_by_their_keys(settings, code, place):
+    with pytest.raises(FaultError) as caught:
+        VgsMultitaskCriterion(None, **settings)
+    assert [(fault.code, fault.place) for fault in caught.value.faults] == [(code, place)]
+
+
+def test_settings_of_the_loss_win_over_the_shared_key():
+    assert VgsMultitaskCriterion(None, margin=0.5).vgs_loss.margin == 0.5
+    assert VgsMultitaskCriterion(None, margin=0.5, vgs_loss_settings={"margin": 2}).vgs_loss.margin == 2.0

@@ -3,7 +3,7 @@
 import pytest
 from support.abx_material import write_checkpoint
 
-from fairseq_vgs.criterions.vgs_multitask import VgsMultitaskConfig
+from fairseq_vgs.criterions import VgsCriterionConfig
 from fairseq_vgs.models import VgsWav2Vec2Config
 from fairseq_vgs.study.recipe import _SETTINGS, read_recipe, recipe_words, shown
 
@@ -22,7 +22,7 @@ def test_first_whole_checkpoint_is_read(tmp_path):
     assert read_recipe([tmp_path / "none"]) == {}
 
 
-@pytest.mark.parametrize("config", [VgsMultitaskConfig(), VgsWav2Vec2Config()])
+@pytest.mark.parametrize("config", [VgsCriterionConfig(), VgsWav2Vec2Config()])
 def test_the_papers_values_are_the_defaults(config):
     part = "model" if isinstance(config, VgsWav2Vec2Config) else "criterion"
     for key, papers in PAPER.items():

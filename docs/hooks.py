@@ -4,10 +4,13 @@
 - Links are written as they work in the repository. They are redirected to the page that a file has become;
   other files (configurations, pictures) are published along with the pages.
 - Each room of the package named in the navigation (``api/losses.md``) gets a page from its docstrings.
+- The page on errors ends with the codes that the package uses.
 """
 
+import ast
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,6 +26,7 @@ PAGES = {
 }
 SOURCES = {page: source for source, page in PAGES.items()}
 API_PAGE = re.compile(r"api/(?!index)(\w+)\.md")
+CODE = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
 
 
@@ -51,7 +55,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         uri = published(posixpath.normpath(posixpath.join(here, match[1])))
         return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
 
-    return LINK.sub(redirect, markdown)
+    markdown = LINK.sub(redirect, markdown)
+    return markdown + code_table() if page.file.src_uri == "errors.md" else markdown
 
 
 def api_page(room: str) -> str:
@@ -64,6 +69,32 @@ def api_page(room: str) -> str:
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         page.append(f"## {module.removeprefix(package + '.')}\n\n::: {module}")
     return "\n\n".join(page)
+
+
+def code_table() -> str:
+    """Return the codes of the package with what each of them expects."""
+    rows = sorted({row for path in (ROOT / "fairseq_vgs").rglob("*.py") for row in codes(path)})
+    return "\n".join(["\n\n## List of codes\n", "| code | expectation | in |", "|---|---|---|", *rows]) + "\n"
+
+
+def codes(path: Path) -> Iterator[str]:
+    """Yield a row for each fault that a file builds with a code."""
+    room = path.relative_to(ROOT / "fairseq_vgs").parts[0].removesuffix(".py")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        code = next((item.value for item in node.keywords if item.arg == "code"), None)
+        if isinstance(code, ast.Constant) and CODE.fullmatch(str(code.value)):
+            yield f"| `{code.value}` | {wording(node.args[1]) if len(node.args) > 1 else ''} | `{room}` |"
+
+
+def wording(node: ast.expr) -> str:
+    """Return a message as it stands in the source, with dots for the values in it."""
+    if isinstance(node, ast.Constant):
+        return str(node.value).replace("|", "\\|")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(wording(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return ""
 
 
 def source_of(page: str) -> str:

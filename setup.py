@@ -69,6 +69,9 @@ EXTRAS_REQUIRE = {
 }
 
 
+PACKAGE_DATA = ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.json", "**/splits/*/*"]
+
+
 def read_version() -> str:
     """Read ``__version__`` from the package without importing it."""
     for line in (ROOT / "fairseq_vgs" / "__init__.py").read_text(encoding="utf-8").splitlines():
@@ -94,7 +97,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_vgs", "fairseq_vgs.*"]),
     py_modules=["fairseq_vgs_compat"],
-    package_data={"fairseq_vgs": ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.json"]},
+    package_data={"fairseq_vgs": PACKAGE_DATA},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={

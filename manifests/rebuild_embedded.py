@@ -43,9 +43,10 @@ from fairseq_vgs.media.audio import (
     root_mean_square,
 )
 from fairseq_vgs.media.picture import PictureError, encode_webp, pad_to_square, pixel_hash, read_cut_out
-from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
+from fairseq_vgs.prepare.build.split import SPLITS, caption_key, connected_groups, split_by_group
 from fairseq_vgs.prepare.build.tables import CaptionedAudio, write_region_tables, write_summary, write_tables
-from fairseq_vgs.prepare.corpora.stamps import Exclusions, Stamp, caption_key, find_stamps_folder, scan_stamps
+from fairseq_vgs.prepare.corpora.tuxpaint import Stamp, find_stamps_folder, scan_stamps
+from fairseq_vgs.prepare.corpus import Exclusions
 from fairseq_vgs.prepare.regions.efficientnet import EfficientNetFeatures
 
 logger = logging.getLogger("rebuild_embedded")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.region_options import GRID_HELP, parse_grid, positive
+from fairseq_vgs.cli.region_options import GRID_HELP, parse_grid
+from fairseq_vgs.options import positive
 
 DESCRIPTION = """\
 Runs a backbone of a local Hugging Face directory over all pictures of a data folder and writes regions.npy

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.build_options import progress_bar
-from fairseq_vgs.cli.region_options import add_efficientnet_options, picture_regions, positive
+from fairseq_vgs.cli.region_options import add_efficientnet_options, picture_regions
+from fairseq_vgs.options import positive
 
 DESCRIPTION = """\
 Writes regions.npy (float16) and regions.tsv into a data folder: of the pictures in its images.tsv, else of

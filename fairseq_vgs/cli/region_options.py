@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.options import positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.regions.pictures import PictureRegions
@@ -23,14 +24,6 @@ def parse_grid(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"must be N or ROWSxCOLUMNS, such as 3 or 2x3, got {text!r}")
     return int(match[1]), int(match[2] or match[1])
-
-
-def positive(text: str) -> int:
-    """Return a whole number from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def add_efficientnet_options(parser: Any) -> None:

@@ -18,7 +18,7 @@ from fairseq_vgs.files.location import open_media, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list
 
 ROOT = Path(__file__).parents[2]
-SPLITS = ROOT / "manifests/splits"
+SPLITS = ROOT / "fairseq_vgs/prepare/corpora/splits"
 # The first picture of the published SpokenCOCO_val.json, and others of which Karpathy's split says more.
 COCO_TRAIN = "train2014/COCO_train2014_000000000009.jpg"
 COCO_RESTVAL = "val2014/COCO_val2014_000000325114.jpg"

@@ -1,4 +1,4 @@
-"""Builds a data folder from a corpus: looks at every recording and picture, converts, packs, writes tables.
+"""Build a data folder from a corpus: looks at every recording and picture, converts, packs, writes tables.
 
 The work survives interruptions (``work.py``); the folder appears under its name only when it is complete.
 """
@@ -6,33 +6,35 @@ The work survives interruptions (``work.py``); the folder appears under its name
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.faults import fault
 from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
+from fairseq_vgs.options import option, positive
 from fairseq_vgs.prepare.build.media import MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
-from fairseq_vgs.prepare.corpora.corpus import Corpus
-from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, path_problem, raise_any
+from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
 from fairseq_vgs.media.medium import (PICTURES, SPEECH, Medium, Problem)
 from fairseq_vgs.files.output import refuse_output
 from fairseq_vgs.prepare.build.tables import write_summary
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.media.recording import resampler
 from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAMES, PictureRegions
-from fairseq_vgs.prepare.corpora.stamps import Exclusions
 from fairseq_vgs.prepare.build.unused import drop_unused
 from fairseq_vgs.files.work import Finished, WorkFolder, open_work
 
 logger = logging.getLogger(__name__)
 
 AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
+DEFAULT_JOBS = min(os.cpu_count() or 1, 8)
 LEFT_OUT_PICTURE = "recording of a picture that is left out"
 
 SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
@@ -49,29 +51,44 @@ class BuildOptions:
     """How to build a folder, whatever the corpus.
 
     Attributes:
-        convert: ``auto`` leaves recordings where they are if all are 16 kHz, else writes all of them as
-            16 kHz mono FLAC under ``OUTPUT/speech``; ``always`` writes them; ``never`` makes other rates a
-            fault.
-        pack: ``zip`` or ``tar`` stores recordings and pictures in uncompressed archives; empty: as files.
-        skip_bad: leave out media that cannot be used, and count and name them; otherwise they are faults.
-        relative_root: the audio lists' root is relative, so that the folder can be moved.
-        force: replace ``output`` if the same subcommand made it.
-        jobs: number of threads; the result does not depend on it.
-        shard_bytes: size of the archives.
-        regions: compute region features of the pictures; None: none.
+        shard_bytes: Size of the archives.
+        regions: Compute region features of the pictures; None: none.
     """
 
-    convert: str = AUTO
-    pack: str = ""
-    skip_bad: bool = False
-    relative_root: bool = False
-    force: bool = False
-    jobs: int = 1
+    force: bool = option(False, help="replace OUTPUT if this command made it")
+    relative_root: bool = option(
+        False,
+        help="audio lists start from their own folder, which can then be moved; stock fairseq tasks need the "
+        "absolute path that is written otherwise",
+    )
+    jobs: int = option(
+        DEFAULT_JOBS,
+        help="threads; the result does not depend on it",
+        name="--jobs --workers",
+        metavar="N",
+        parse=positive,
+    )
+    convert: Literal["auto", "always", "never"] = option(
+        AUTO,
+        help="recordings as 16 kHz mono FLAC in OUTPUT/speech: if any has another rate, always, or never, "
+        "which makes other rates a fault",
+    )
+    pack: Literal["", "zip", "tar"] = option(
+        "",
+        help="store recordings and pictures in uncompressed archives of about 1 GiB, read at random access "
+        "(default: as files; pictures, and recordings of 16 kHz, stay where they are)",
+        choices=KINDS,
+    )
+    skip_bad: bool = option(
+        False,
+        help="leave out media that are missing or cannot be used, and name them in summary.json; otherwise "
+        "they are listed and nothing is made",
+    )
     shard_bytes: int = SHARD_BYTES
     regions: PictureRegions | None = None
 
     def __post_init__(self) -> None:
-        """Refuses unknown values."""
+        """Refuse unknown values."""
         if self.convert not in CONVERSIONS:
             expected = f"must be one of {', '.join(CONVERSIONS)}"
             raise FaultError(fault("--convert", expected, self.convert, "correct it"))
@@ -93,7 +110,7 @@ def build_folder(
     arrange: Arrange | None = None,
     finish: Finish | None = None,
 ) -> dict[str, object]:
-    """Builds a data folder and returns its summary.
+    """Build a data folder and returns its summary.
 
     Entries that are faulty or whose files are missing do not keep the other files from being looked at, so
     that one run lists everything.
@@ -149,7 +166,7 @@ def build_folder(
 
 
 def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:
-    """Yields everything that the folder is made from: roots, lists, and last the media one by one."""
+    """Yield everything that the folder is made from: roots, lists, and last the media one by one."""
     yield from (corpus.audio_root, corpus.image_root, *inputs)
     if options.regions is not None and options.regions.boxes is not None:
         yield options.regions.boxes
@@ -163,7 +180,7 @@ def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -
 def _listed_faults(
     corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], *, needs_splits: bool
 ) -> tuple[Fault, ...]:
-    """Returns what is wrong before any media are looked at; raises where none can be."""
+    """Return what is wrong before any media are looked at; raises where none can be."""
     found = list(faults)
     if corpus.captions or not faults:
         found += corpus_faults(corpus, needs_splits=needs_splits)
@@ -194,7 +211,7 @@ class _Plan:
     seen_pictures: Mapping[str, Seen]
 
     def key(self) -> dict[str, object]:
-        """Returns what finished media depend on."""
+        """Return what finished media depend on."""
         return {
             "roots": [str(root.absolute()) for root in (self.corpus.audio_root, self.corpus.image_root)],
             "converts": self.converts,
@@ -205,7 +222,7 @@ class _Plan:
 
 
 class _Steps:
-    """Counts the files of several passes as one progress."""
+    """Count the files of several passes as one progress."""
 
     def __init__(self, progress: Progress | None, *, total: int) -> None:
         self._progress = progress
@@ -213,7 +230,7 @@ class _Steps:
         self._done = 0
 
     def next(self, size: int) -> Progress:
-        """Returns the progress of the next pass, over this many files."""
+        """Return the progress of the next pass, over this many files."""
         before = self._done
         self._done += size
 
@@ -271,14 +288,14 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
 
 
 def _announce(faults: Sequence[Fault]) -> None:
-    """Says at once what will be listed after all media were looked at, which may take hours."""
+    """Say at once what will be listed after all media were looked at, which may take hours."""
     if faults:
         more = f" and {len(faults) - 1:,} more" if len(faults) > 1 else ""
         logger.warning("%s%s; looking at all other files before everything is listed", faults[0], more)
 
 
 def _as_flac(speech: Sequence[Medium]) -> list[Medium]:
-    """Names converted recordings: the ending changes, or is added to where two would become one.
+    """Name converted recordings: the ending changes, or is added to where two would become one.
 
     Which names they get does not depend on their order. A name is never that of a folder of others.
     """
@@ -327,7 +344,7 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
 
 
 def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) -> None:
-    """Raises all faults; notes media that cannot be used where those are left out."""
+    """Raise all faults; notes media that cannot be used where those are left out."""
     raise_any([*plan.faults, *([] if plan.options.skip_bad else [problem.fault() for problem in problems])])
     for problem in problems:
         exclusions.add(problem.reason, problem.medium.path)
@@ -336,7 +353,7 @@ def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) ->
 def _compute_regions(
     corpus: Corpus, built: Built, work: WorkFolder, options: BuildOptions, steps: _Steps
 ) -> dict[str, object]:
-    """Computes region features if wanted; returns what to add to the summary."""
+    """Compute region features if wanted; returns what to add to the summary."""
     if options.regions is None:
         return {}
     kept = {picture.image_id for picture in built.corpus.pictures}

@@ -1,16 +1,39 @@
-"""Divides items into train, valid and test so that nothing they have in common crosses splits."""
+"""Divide items into train, valid and test so that nothing they have in common crosses splits."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 
+from fairseq_vgs.files.faults import Fault, fault
+
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
 
 
+def share_faults(valid_share: float, test_share: float) -> list[Fault]:
+    """Return what is wrong with the shares of valid and test."""
+    shares = {"--valid-share": valid_share, "--test-share": test_share}
+    expected = "must be a share from 0 to below 1"
+    faults = [
+        fault(name, expected, share, "correct it", code="setting.value")
+        for name, share in shares.items()
+        if not 0.0 <= share < 1.0
+    ]
+    if not faults and valid_share + test_share >= 1.0:
+        expected, got = "must leave something to train, together", valid_share + test_share
+        faults.append(fault(", ".join(shares), expected, got, "lower one", code="setting.value"))
+    return faults
+
+
+def caption_key(caption: str) -> str:
+    """Return the caption without case, punctuation and extra spaces: equal keys mean the same caption."""
+    kept = "".join(character if character.isalnum() else " " for character in caption.casefold())
+    return " ".join(kept.split())
+
+
 def connected_groups(keys: Mapping[str, Sequence[Hashable]]) -> dict[str, str]:
-    """Joins items that share a key, directly or through others.
+    """Join items that share a key, directly or through others.
 
     Args:
         keys: what each item must not share across splits, such as its recording's hash and its caption.
@@ -37,7 +60,7 @@ def connected_groups(keys: Mapping[str, Sequence[Hashable]]) -> dict[str, str]:
 def split_by_group(
     groups: Mapping[str, str], *, valid_share: float, test_share: float, seed: int
 ) -> dict[str, str]:
-    """Assigns whole groups to splits, in an order that depends on the seed and the group's name only.
+    """Assign whole groups to splits, in an order that depends on the seed and the group's name only.
 
     Groups larger than a split's whole share go to train, so that one of them cannot be most of a test set.
 

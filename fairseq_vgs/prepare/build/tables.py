@@ -28,7 +28,7 @@ from fairseq_vgs.manifest import (
     write_utterances,
 )
 from fairseq_vgs.files.archives import shard_name
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus
+from fairseq_vgs.prepare.corpus import Caption, Corpus
 from fairseq_vgs.media.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.files.work import Finished

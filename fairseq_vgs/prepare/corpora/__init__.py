@@ -1,1 +1,188 @@
-"""One reader per corpus."""
+"""Corpora: one file each, which registers how the corpus is read and what can be chosen about it.
+
+A file in this folder, or an extension (see `fairseq_vgs.registry`), adds ``fairseq-vgs prepare NAME``:
+
+```python
+@CORPORA.register("mine")
+@dataclass(frozen=True)
+class Mine(CorpusReader):
+    \"\"\"My recordings, named SPEAKER_PICTURE.wav.\"\"\"
+
+    help = "my recordings and pictures"
+    examples = ("fairseq-vgs prepare mine RECORDINGS DATA",)
+    source = ("RECORDINGS", "folder of the recordings")
+
+    split: str = option("train", help="split of all recordings")
+
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        ...
+```
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.options import option
+from fairseq_vgs.prepare.corpus import Corpus, corpus_faults, raise_any
+from fairseq_vgs.registry import Registry
+
+if TYPE_CHECKING:
+    from fairseq_vgs.files.parallel import Progress
+    from fairseq_vgs.prepare.build.folder import BuildOptions
+
+NO_COPIES = ("convert", "pack", "skip_bad")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation(ABC):
+    """Base of all that makes data folders: a frozen dataclass, whose fields are options.
+
+    The docstring of a subclass is what ``--help`` says of it: a line, and a description.
+
+    Attributes:
+        examples: Commands that prepare it.
+        source: Metavar and help of the argument that names what to read.
+        has_pictures: Offer ``--regions``, the region features of its pictures.
+        without: Names of build options that it does not have.
+    """
+
+    examples: ClassVar[Sequence[str]] = ()
+    source: ClassVar[tuple[str, str]] = ("CORPUS", "folder of the corpus as it is distributed")
+    has_pictures: ClassVar[bool] = False
+    without: ClassVar[Sequence[str]] = ()
+
+    @classmethod
+    def add_source(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the argument that names the corpus; its value is called ``source``."""
+        metavar, text = cls.source
+        parser.add_argument("source", type=Path, metavar=metavar, help=text)
+
+    @abstractmethod
+    def prepare(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        options: BuildOptions | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, object]:
+        """Build a data folder and return its summary.
+
+        Args:
+            source: The corpus.
+            output: The folder to make.
+            options: How to build it.
+            progress: Called with (files done, files in all).
+
+        Raises:
+            FaultError: Faulty lists, recordings or pictures: all of them.
+        """
+
+    def settings(self) -> dict[str, object]:
+        """Return all options but paths, for the summary of a data folder."""
+        fields = dataclasses.fields(self)
+        return {field.name: getattr(self, field.name) for field in fields if "Path" not in str(field.type)}
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusReader(Preparation):
+    """Base of corpora whose recordings and pictures are there and only have to be found.
+
+    Attributes:
+        arranges: Splits or groups depend on the media, and come from ``arrange``.
+    """
+
+    arranges: ClassVar[bool] = False
+
+    @abstractmethod
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        """Read lists and look which files there are, without opening any media.
+
+        Args:
+            source: The corpus.
+            faults: Gets what is wrong with single entries; they are raised when all media were looked at.
+
+        Raises:
+            FaultError: The corpus cannot be read at all.
+        """
+
+    def read(self, source: Path) -> Corpus:
+        """Read the corpus.
+
+        Raises:
+            FaultError: All faults of its lists.
+        """
+        faults: list[Fault] = []
+        corpus = self.collect(source, faults)
+        # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
+        if corpus.captions or not faults:
+            faults.extend(corpus_faults(corpus, needs_splits=not self.arranges))
+        raise_any(dict.fromkeys(faults))
+        return corpus
+
+    def arrange(self, corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:  # noqa: ARG002
+        """Return the corpus with splits and groups, where they depend on its media.
+
+        Args:
+            corpus: Without what is left out.
+            speech: SHA-256 of every recording by its path.
+            pictures: SHA-256 of every picture by its path.
+        """
+        return corpus
+
+    def finish(self, folder: Path) -> Mapping[str, object]:  # noqa: ARG002
+        """Write further files into the data folder; return what to add to its summary."""
+        return {}
+
+    def prepare(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        options: BuildOptions | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, object]:
+        """Build a data folder and return its summary."""
+        from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
+        from fairseq_vgs.prepare.build.tables import command_line
+
+        faults: list[Fault] = []
+        corpus = self.collect(source, faults)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        settings = self.settings()
+        chosen = {name: value for name, value in settings.items() if value != defaults[name]}
+        paths = (getattr(self, name) for name in defaults)
+        return build_folder(
+            corpus,
+            output,
+            options=options or BuildOptions(),
+            faults=faults,
+            progress=progress,
+            command=command_line(corpus.name, f"{self.source[0]} OUTPUT", chosen),
+            settings=settings,
+            inputs=[source, *(path for path in paths if isinstance(path, Path))],
+            arrange=self.arrange if self.arranges else None,
+            finish=self.finish,
+        )
+
+
+def images_option(what: str, *, needed: bool = True) -> Any:
+    """Declare ``--images``; with ``needed``, it or ``--without-pictures`` must be given."""
+    text = f"folder of {what}"
+    return option(None, help=text, metavar="FOLDER", exclusive="pictures", needed=needed)
+
+
+def without_pictures_option(*, needed: bool = True) -> Any:
+    """Declare ``--without-pictures``."""
+    text = "make no table of pictures; fairseq-vgs prepare regions adds features under the same image ids"
+    return option(False, help=text, exclusive="pictures", needed=needed)
+
+
+CORPORA: Registry[type[Preparation]] = Registry("corpus", __name__)

@@ -10,17 +10,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.parallel import Progress
-from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
+from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
-from fairseq_vgs.prepare.build.tables import command_line
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, raise_or_collect
-from fairseq_vgs.prepare.corpora.published import read_corpus_lines, read_published
+from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
+from fairseq_vgs.prepare.lists import SPLIT_LISTS, read_corpus_lines, read_published
 
 logger = logging.getLogger(__name__)
 
@@ -46,114 +44,78 @@ NAMED_FAULTY = "recording named as faulty"
 _NUMBER = re.compile(r"#[0-9]{1,3}")
 
 
+@CORPORA.register("flickr8k")
 @dataclass(frozen=True)
-class Flickr8kConfig:
-    """What to make of Flickr8k Audio.
+class Flickr8k(CorpusReader):
+    """Flickr8k Audio: five spoken captions a picture.
 
-    Attributes:
-        images: folder of the pictures; None looks for it in the corpus.
-        pictures: take the pictures; without them, region features stand for them.
-        lists: folder of the published lists of pictures, where the corpus has none.
-        faulty: file that names recordings to leave out, one a line.
+    Flickr8k Audio as it is unpacked: a folder with flickr_audio (wavs, wav2capt.txt, wav2spk.txt),
+    Flickr8k_text and Flicker8k_Dataset. Splits are the published lists, which are verified; without
+    Flickr8k_text, those that come with the package are taken and the captions have no texts.
     """
 
-    images: Path | None = None
-    pictures: bool = True
-    lists: Path | None = None
-    faulty: Path | None = None
+    examples = (
+        "fairseq-vgs prepare flickr8k FLICKR8K DATA",
+        "fairseq-vgs prepare flickr8k FLICKR8K DATA --images PICTURES --skip-bad",
+        "fairseq-vgs prepare flickr8k FLICKR8K DATA --regions efficientnet",
+    )
+    source = ("FLICKR8K", "folder of flickr_audio")
+    has_pictures = True
 
-
-def prepare_flickr8k(
-    folder: Path,
-    output: Path,
-    *,
-    config: Flickr8kConfig | None = None,
-    options: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Builds a data folder of Flickr8k Audio and returns its summary.
-
-    Args:
-        folder: the folder of ``flickr_audio``, ``Flickr8k_text`` and ``Flicker8k_Dataset``.
-        output: the folder to make.
-        config: what to make of it.
-        options: how to build it.
-        progress: called with (files done, files in all).
-
-    Raises:
-        FaultError: faulty lists, recordings or pictures: all of them.
-    """
-    config = config or Flickr8kConfig()
-    faults: list[Fault] = []
-    return build_folder(
-        read_flickr8k(folder, config=config, faults=faults),
-        output,
-        options=options or BuildOptions(),
-        faults=faults,
-        progress=progress,
-        command=command_line("flickr8k", "FLICKR8K OUTPUT", {}),
-        settings={"pictures": config.pictures},
-        inputs=[path for path in (folder, config.lists, config.faulty) if path is not None],
+    images: Path | None = images_option("the pictures (default: Flicker8k_Dataset in FLICKR8K)", needed=False)
+    without_pictures: bool = without_pictures_option(needed=False)
+    lists: Path | None = option(
+        None,
+        help="the published lists of pictures, if FLICKR8K has none (default: those of the package)",
+        metavar="FOLDER",
+    )
+    faulty: Path | None = option(
+        None,
+        help="names of recordings to leave out, one a line; they are counted and named in summary.json",
+        metavar="FILE",
     )
 
-
-def read_flickr8k(
-    folder: Path, *, config: Flickr8kConfig | None = None, faults: list[Fault] | None = None
-) -> Corpus:
-    """Reads which recordings and pictures there are.
-
-    A picture's id is its file's name without ending.
-
-    Args:
-        folder: the folder of ``flickr_audio``, ``Flickr8k_text`` and ``Flicker8k_Dataset``.
-        config: what to make of it.
-        faults: gets the faults of the lists, which are raised otherwise.
-
-    Raises:
-        FaultError: all faults of the lists.
-    """
-    config = config or Flickr8kConfig()
-    audio = _find(folder, AUDIO_FOLDERS, CAPTIONS, "flickr_audio")
-    images = config.images or (_find(folder, IMAGE_FOLDERS, "", "pictures") if config.pictures else audio)
-    text = next((folder / name for name in TEXT_FOLDERS if (folder / name / TEXTS).is_file()), None)
-    split_of = _read_splits(folder, config.lists)
-    lists = _Lists()
-    faulty = set(lists.names(config.faulty)) if config.faulty else set()
-    texts = dict(lists.texts(text / TEXTS)) if text else {}
-    speakers = dict(lists.speakers(audio / SPEAKERS))
-    captions: list[Caption] = []
-    excluded: dict[str, list[str]] = {}
-    for recording, image, number, place in lists.captions(audio / CAPTIONS):
-        reason = NAMED_FAULTY if recording in faulty else IN_NO_LIST if image not in split_of else ""
-        if reason:
-            excluded.setdefault(reason, []).append(recording)
-            continue
-        captions.append(
-            Caption(
-                f"{RECORDINGS}/{recording}",
-                split_of[image],
-                image=Path(image).stem,
-                speaker=speakers.get(recording, ""),
-                text=texts.get(image + number, ""),
-                place=place,
-            )
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        """Read which recordings and pictures there are; a picture's id is its file's name without ending."""
+        audio = _find(source, AUDIO_FOLDERS, CAPTIONS, "flickr_audio")
+        images = self.images or (
+            audio if self.without_pictures else _find(source, IMAGE_FOLDERS, "", "pictures")
         )
-    corpus = Corpus(
-        "flickr8k",
-        audio_root=audio,
-        image_root=images,
-        captions=captions,
-        pictures=list(_pictures(split_of, captions)) if config.pictures else (),
-        excluded=excluded,
-        checksums=dict(LISTS.values()),
-    )
-    if captions or not lists.faults:
-        lists.faults.extend(corpus_faults(corpus, needs_splits=True))
-    raise_or_collect(lists.faults, faults)
-    if unused := sorted(faulty.difference(excluded.get(NAMED_FAULTY, ()))):
-        logger.warning("%s names recordings that the corpus does not list: %s", config.faulty, unused)
-    _log_notes(captions, has_texts=text is not None)
-    return corpus
+        text = next((source / name for name in TEXT_FOLDERS if (source / name / TEXTS).is_file()), None)
+        split_of = _read_splits(source, self.lists)
+        lists = _Lists(faults)
+        faulty = set(lists.names(self.faulty)) if self.faulty else set()
+        texts = dict(lists.texts(text / TEXTS)) if text else {}
+        speakers = dict(lists.speakers(audio / SPEAKERS))
+        captions: list[Caption] = []
+        excluded: dict[str, list[str]] = {}
+        for recording, image, number, place in lists.captions(audio / CAPTIONS):
+            reason = NAMED_FAULTY if recording in faulty else IN_NO_LIST if image not in split_of else ""
+            if reason:
+                excluded.setdefault(reason, []).append(recording)
+                continue
+            captions.append(
+                Caption(
+                    f"{RECORDINGS}/{recording}",
+                    split_of[image],
+                    image=Path(image).stem,
+                    speaker=speakers.get(recording, ""),
+                    text=texts.get(image + number, ""),
+                    place=place,
+                )
+            )
+        if unused := sorted(faulty.difference(excluded.get(NAMED_FAULTY, ()))):
+            logger.warning("%s names recordings that the corpus does not list: %s", self.faulty, unused)
+        _log_notes(captions, has_texts=text is not None)
+        return Corpus(
+            "flickr8k",
+            audio_root=audio,
+            image_root=images,
+            captions=captions,
+            pictures=() if self.without_pictures else list(_pictures(split_of, captions)),
+            excluded=excluded,
+            checksums=dict(LISTS.values()),
+        )
 
 
 def _find(folder: Path, names: tuple[str, ...], inside: str, what: str) -> Path:
@@ -169,10 +131,7 @@ def _find(folder: Path, names: tuple[str, ...], inside: str, what: str) -> Path:
 def _read_splits(folder: Path, lists: Path | None) -> dict[str, str]:
     first = LISTS[TRAIN][0]
     own = [folder / name for name in TEXT_FOLDERS if (folder / name / first).is_file()]
-    where = own[0] if own else lists
-    if where is None:
-        expected = f"must hold {first} and the like in one of {', '.join(TEXT_FOLDERS)}, got none"
-        raise FaultError(Fault(str(folder), f"{expected}; unpack Flickr8k_text, or give --lists"))
+    where = own[0] if own else lists or SPLIT_LISTS / "flickr8k"
     return {
         image: split
         for split, (name, sha256) in LISTS.items()
@@ -201,16 +160,16 @@ def _log_notes(captions: list[Caption], *, has_texts: bool) -> None:
 class _Lists:
     """The corpus' text files, and what is wrong with them."""
 
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault]
 
     def names(self, path: Path) -> Iterator[str]:
-        """Yields the names of a list; what follows ``#`` is passed over."""
+        """Yield the names of a list; what follows ``#`` is passed over."""
         for line, _ in self._lines(path):
             if name := line.partition("#")[0].strip():
                 yield name
 
     def speakers(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Yields recordings with their speakers."""
+        """Yield recordings with their speakers."""
         for line, place in self._lines(path):
             fields = line.split()
             if len(fields) == 2:
@@ -219,7 +178,7 @@ class _Lists:
                 self._fault(place, "line must be WAV SPEAKER", line)
 
     def texts(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Yields ``IMAGE#NUMBER`` with the caption."""
+        """Yield ``IMAGE#NUMBER`` with the caption."""
         for line, place in self._lines(path):
             caption, tab, text = line.partition("\t")
             if tab:
@@ -228,7 +187,7 @@ class _Lists:
                 self._fault(place, "line must be IMAGE#NUMBER, a tab and the caption", line)
 
     def captions(self, path: Path) -> Iterator[tuple[str, str, str, str]]:
-        """Yields recording, picture, number and place."""
+        """Yield recording, picture, number and place."""
         for line, place in self._lines(path):
             fields = line.split()
             if len(fields) == 3 and _NUMBER.fullmatch(fields[2]) and "/" not in fields[0]:

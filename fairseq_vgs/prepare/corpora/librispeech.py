@@ -9,17 +9,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.options import option
 from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
-from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.tables import command_line
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus
-from fairseq_vgs.prepare.corpora.corpus_check import raise_any, raise_or_collect, split_problem
+from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
+from fairseq_vgs.prepare.corpus import Caption, Corpus, raise_any, split_problem
 
 ITEM_SUFFIX = ".item"
 UNPACKED = "LibriSpeech"
@@ -35,131 +33,103 @@ _TRAIN = "train"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?([eE]-?[0-9]{1,2})?")
 
 
+@CORPORA.register("librispeech")
 @dataclass(frozen=True)
-class LibrispeechConfig:
-    """What to take.
+class LibriSpeech(CorpusReader):
+    """LibriSpeech: speech alone, with speakers and transcripts.
 
-    Attributes:
-        subsets: split of each subset that is taken; empty: all that are there, by their names.
-        abx_items: ABX item file of these recordings, to copy along.
+    LibriSpeech as it is unpacked (SUBSET/SPEAKER/CHAPTER/*.flac and *.trans.txt): audio lists with speakers
+    and transcripts. Without --subset, train-* becomes train, dev-clean valid, test-clean test, dev-other
+    valid_other and test-other test_other, as far as they are there.
     """
 
-    subsets: Mapping[str, str] = field(default_factory=dict)
-    abx_items: Path | None = None
+    examples = (
+        "fairseq-vgs prepare librispeech LibriSpeech DATA",
+        "fairseq-vgs prepare librispeech LibriSpeech DATA --subset dev-clean=valid --abx-items dev.item",
+    )
+    source = ("LIBRISPEECH", "folder of the subsets")
+
+    subset: tuple[str, ...] = option(
+        (),
+        help="take this subset, as part of this split; repeat for more",
+        metavar="SUBSET=SPLIT",
+        repeated=True,
+    )
+    abx_items: Path | None = option(
+        None, help="ABX item file of one subset, checked and copied along", metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse impossible subsets."""
+        parse_subsets(self.subset)
+
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        """Read which recordings there are, who speaks and what is said.
+
+        Utterances that only the transcripts name are listed too, so that their missing recordings are found.
+        """
+        root = source / UNPACKED if (source / UNPACKED).is_dir() else source
+        if not root.is_dir():
+            raise FaultError(Fault(str(source), "must be the folder of LibriSpeech's subsets, got none"))
+        subsets = parse_subsets(self.subset)
+        known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
+        for subset in subsets:
+            if not (root / subset).is_dir():
+                names = ", ".join(path.name for path in _folders(root)) or "none"
+                faults.append(
+                    fault(f"--subset {subset}", f"must be one of {names}", subset, "check the folder")
+                )
+        taken = {subset: split for subset, split in (subsets or known).items() if (root / subset).is_dir()}
+        if not taken and not faults:
+            expected = "must hold subsets such as train-clean-100 or dev-clean, got none"
+            faults.append(Fault(str(root), f"{expected}; check the folder, or name them with --subset"))
+        captions: list[Caption] = []
+        for subset, split in taken.items():
+            captions += _read_subset(root / subset, root, split, faults)
+        if self.abx_items is not None:
+            faults += _item_faults(
+                self.abx_items, {PurePosixPath(caption.audio).stem for caption in captions}
+            )
+        return Corpus("librispeech", audio_root=root, image_root=root, captions=captions)
+
+    def finish(self, folder: Path) -> Mapping[str, object]:
+        """Copy the item file along."""
+        if self.abx_items is None:
+            return {}
+        shutil.copyfile(self.abx_items, folder / self.abx_items.name)
+        return {"abx_items": self.abx_items.name}
 
 
 def parse_subsets(options: Iterable[str]) -> dict[str, str]:
-    """Returns the split of each subset from ``SUBSET=SPLIT`` options.
+    """Return the split of each subset from ``SUBSET=SPLIT`` options.
 
     Raises:
-        FaultError: an option says something else, or a subset is given twice.
+        FaultError: An option says something else, or a subset is given twice.
     """
     subsets: dict[str, str] = {}
     faults = []
-    for option in options:
-        subset, found, split = option.partition("=")
+    for option_ in options:
+        subset, found, split = option_.partition("=")
         if not subset or not found or split_problem(split) or subset in subsets:
             expected = "must be SUBSET=SPLIT, each subset once"
-            faults.append(fault("--subset", expected, option, "for example dev-clean=valid"))
+            step = "for example dev-clean=valid"
+            faults.append(fault("--subset", expected, option_, step, code="setting.value"))
         subsets[subset] = split
     raise_any(faults)
     return subsets
 
 
-def prepare_librispeech(
-    folder: Path,
-    output: Path,
-    *,
-    config: LibrispeechConfig | None = None,
-    options: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Builds a data folder of LibriSpeech and returns its summary.
-
-    Args:
-        folder: the folder of the subsets, or the one that it was unpacked in.
-        output: the folder to make.
-        config: what to take.
-        options: how to build it.
-        progress: called with (files done, files in all).
-
-    Raises:
-        FaultError: faulty layout, transcripts, items or recordings: all of them.
-    """
-    config = config or LibrispeechConfig()
-    faults: list[Fault] = []
-    corpus = read_librispeech(folder, subsets=config.subsets, faults=faults)
-    items = config.abx_items
-    if items is not None and items.suffix != ITEM_SUFFIX:
-        # copied under its own name, it must not take a table's place
-        expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
-        faults.append(fault(str(items), expected, items.name, "rename the file"))
-    elif items is not None:
-        faults += _item_faults(items, {PurePosixPath(caption.audio).stem for caption in corpus.captions})
-
-    def finish(data: Path) -> Mapping[str, object]:
-        if items is None:
-            return {}
-        shutil.copyfile(items, data / items.name)
-        return {"abx_items": items.name}
-
-    settings = {"subset": [f"{subset}={split}" for subset, split in config.subsets.items()]}
-    return build_folder(
-        corpus,
-        output,
-        options=options or BuildOptions(),
-        faults=faults,
-        progress=progress,
-        command=command_line("librispeech", "LIBRISPEECH OUTPUT", {}),
-        settings=settings,
-        inputs=[folder] if items is None else [folder, items],
-        finish=finish,
-    )
-
-
-def read_librispeech(
-    folder: Path, *, subsets: Mapping[str, str] | None = None, faults: list[Fault] | None = None
-) -> Corpus:
-    """Reads which recordings there are, who speaks and what is said.
-
-    Utterances that only the transcripts name are listed too, so that their missing recordings are found.
-
-    Args:
-        folder: the folder of the subsets, or the one that it was unpacked in.
-        subsets: split of each subset to take; None or empty: all that are there, by their names.
-        faults: gets the faults of layout and transcripts, which are raised otherwise.
-
-    Raises:
-        FaultError: there is no such folder, or all faults.
-    """
-    root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
-    if not root.is_dir():
-        raise FaultError(Fault(str(folder), "must be the folder of LibriSpeech's subsets, got none"))
-    known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
-    found: list[Fault] = []
-    for subset in subsets or ():
-        if not (root / subset).is_dir():
-            names = ", ".join(path.name for path in _folders(root)) or "none"
-            found.append(fault(f"--subset {subset}", f"must be one of {names}", subset, "check the folder"))
-    taken = {subset: split for subset, split in (subsets or known).items() if (root / subset).is_dir()}
-    if not taken and not found:
-        expected = "must hold subsets such as train-clean-100 or dev-clean, got none"
-        found.append(Fault(str(root), f"{expected}; check the folder, or name them with --subset"))
-    captions: list[Caption] = []
-    for subset, split in taken.items():
-        chapters = [chapter for speaker in _folders(root / subset) for chapter in _folders(speaker)]
-        before = len(captions)
-        for chapter in chapters:
-            captions.extend(_read_chapter(chapter, root, split, found))
-        if len(captions) == before and not found:
-            expected = "must hold SPEAKER/CHAPTER/*.flac, got no recording"
-            found.append(Fault(str(root / subset), f"{expected}; unpack it again"))
-    raise_or_collect(found, faults)
-    return Corpus("librispeech", audio_root=root, image_root=root, captions=captions)
+def _read_subset(folder: Path, root: Path, split: str, faults: list[Fault]) -> list[Caption]:
+    chapters = [chapter for speaker in _folders(folder) for chapter in _folders(speaker)]
+    captions = [caption for chapter in chapters for caption in _read_chapter(chapter, root, split, faults)]
+    if not captions and not faults:
+        expected = "must hold SPEAKER/CHAPTER/*.flac, got no recording"
+        faults.append(Fault(str(folder), f"{expected}; unpack it again"))
+    return captions
 
 
 def default_split(subset: str) -> str | None:
-    """Returns the split that a subset becomes by its name, or None for a folder that is no subset."""
+    """Return the split that a subset becomes by its name, or None for a folder that is no subset."""
     return _TRAIN if subset.startswith("train-") else OTHER_SPLITS.get(subset)
 
 
@@ -208,6 +178,11 @@ def _read_transcripts(path: Path, root: Path, texts: dict[str, tuple[str, str]],
 
 
 def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
+    if path.suffix != ITEM_SUFFIX:
+        # copied under its own name, it must not take a table's place
+        expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
+        yield fault(str(path), expected, path.name, "rename the file")
+        return
     lines, faults = read_lines(path)
     yield from faults
     header = ITEM_HEADER.split()

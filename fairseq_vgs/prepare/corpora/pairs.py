@@ -8,19 +8,23 @@ import os
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from fairseq_vgs.files.faults import Fault, fault
-from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.manifest.leakage import split_role
-from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
-from fairseq_vgs.prepare.build.tables import command_line
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpora.corpus_check import raise_any, raise_or_collect
-from fairseq_vgs.prepare.corpora.stamps import caption_key
-from fairseq_vgs.prepare.corpora.table import TableRow, read_table
+from fairseq_vgs.options import option
+from fairseq_vgs.prepare.build.split import (
+    SPLITS,
+    caption_key,
+    connected_groups,
+    share_faults,
+    split_by_group,
+)
+from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, raise_any
+from fairseq_vgs.prepare.lists import TableRow, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -31,151 +35,100 @@ TEXT, SPEAKER = KEEP_TOGETHER = ("text", "speaker")
 OTHER_NAMES = {"training": "train", "dev": "valid", "val": "valid", "validation": "valid", "testing": "test"}
 
 
-@dataclass(frozen=True)
-class PairsConfig:
-    """How to read the table, and how to divide it if it has no splits.
+def _column(name: str, note: str = "") -> Any:
+    text = f"header of the column of TABLE that holds the {name} (default: {name}){note}"
+    return option(name, help=text, metavar="NAME")
 
-    Attributes:
-        audio_root: folder that audio paths start from; None: the table's.
-        image_root: folder that image paths start from; None: the table's.
-        columns: name in the table of audio, image, speaker, text and split; image may be ``NONE``: recordings
-            alone.
-        valid_share: share of images for valid.
-        test_share: share of images for test.
-        keep_together: ``text``, ``speaker``: what images must not share across splits, beside copies.
-        extra_splits: names of splits in the table that do not begin as train, valid and test do.
-        seed: another seed gives another division.
+
+@CORPORA.register("pairs")
+@dataclass(frozen=True)
+class Pairs(CorpusReader):
+    """Your own recordings and pictures, listed in a CSV, TSV or JSONL file.
+
+    The table (.csv, .tsv or .jsonl) has the columns audio, image and, if you like, speaker, text and split.
+    Paths start from the table's folder and must stay below it. Without splits, images are divided; copies of
+    a picture or a recording stay in one split.
     """
 
-    audio_root: Path | None = None
-    image_root: Path | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    valid_share: float = 0.1
-    test_share: float = 0.1
-    keep_together: tuple[str, ...] = ()
-    extra_splits: tuple[str, ...] = ()
-    seed: int = 1
+    examples = (
+        "fairseq-vgs prepare pairs MINE.csv DATA",
+        "fairseq-vgs prepare pairs MINE.csv DATA --audio-root RECORDINGS --image-root PHOTOS --pack zip",
+        "fairseq-vgs prepare pairs MINE.tsv DATA --audio-column clip --regions efficientnet --grid 3",
+    )
+    source = ("TABLE", ".csv, .tsv or .jsonl file")
+    has_pictures = True
+    arranges = True
+
+    audio_root: Path | None = option(None, help="folder that audio paths start from", metavar="FOLDER")
+    image_root: Path | None = option(None, help="folder that image paths start from", metavar="FOLDER")
+    audio_column: str = _column("audio")
+    image_column: str = _column("image", "; NONE: recordings alone")
+    speaker_column: str = _column("speaker")
+    text_column: str = _column("text")
+    split_column: str = _column("split")
+    keep_together: tuple[Literal["text", "speaker"], ...] = option(
+        (), help="images whose captions share a text or a speaker stay in one split, too"
+    )
+    valid_share: float = option(0.1, help="share of images for valid", metavar="SHARE")
+    test_share: float = option(0.1, help="share of images for test", metavar="SHARE")
+    extra_split: tuple[str, ...] = option(
+        (),
+        help="a split of TABLE whose name does not begin with train, valid, dev, val or test; repeatable",
+        metavar="NAME",
+        repeated=True,
+    )
+    seed: int = option(1, help="seed of the splits", metavar="N")
 
     def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        faults = []
-        for name in ("valid_share", "test_share"):
-            share = getattr(self, name)
-            if not 0.0 <= share < 1.0:
-                option = "--" + name.replace("_", "-")
-                faults.append(fault(option, "must be a share from 0 to below 1", share, "correct it"))
-        if not faults and self.valid_share + self.test_share >= 1.0:
-            total = self.valid_share + self.test_share
-            expected = "must leave something to train, together"
-            faults.append(fault("--valid-share, --test-share", expected, total, "lower one"))
+        """Refuse impossible values."""
+        faults = share_faults(self.valid_share, self.test_share)
         if unknown := set(self.keep_together) - set(KEEP_TOGETHER):
             expected = f"must be of {', '.join(KEEP_TOGETHER)}"
-            faults.append(fault("--keep-together", expected, sorted(unknown), "correct it"))
+            got = sorted(unknown)
+            faults.append(fault("--keep-together", expected, got, "correct it", code="setting.value"))
         raise_any(faults)
 
-    def settings(self) -> dict[str, object]:
-        """Returns what differs from the defaults, without paths."""
-        default = asdict(PairsConfig())
-        chosen = {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in ("audio_root", "image_root", "columns", "extra_splits") and value != default[name]
-        }
-        columns = {f"{name}_column": value for name, value in self.columns.items() if name != value}
-        extra = {"extra_split": self.extra_splits} if self.extra_splits else {}
-        return {**columns, **extra, **chosen, "seed": self.seed}
-
-
-def prepare_pairs(
-    table: Path,
-    output: Path,
-    *,
-    config: PairsConfig | None = None,
-    options: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Builds a data folder of a user's own pairs and returns its summary.
-
-    Pictures with the same bytes become one group. Without splits in the table, images are divided so that no
-    picture and no recording, nor a copy of one, is in two splits.
-
-    Args:
-        table: ``.csv``, ``.tsv`` or ``.jsonl`` with audio, image and, if wanted, speaker, text and split.
-        output: the folder to make.
-        config: how to read and divide the table.
-        options: how to build the folder.
-        progress: called with (files done, files in all).
-
-    Raises:
-        FaultError: all faults of the table, or of its media.
-    """
-    config = config or PairsConfig()
-    faults: list[Fault] = []
-    corpus = read_pairs_table(table, config=config, faults=faults)
-
-    def arrange(usable: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:
-        grouped = group_copies(usable, pictures)
-        has_splits = any(caption.split for caption in usable.captions)
-        return grouped if has_splits else divide(grouped, speech, pictures, config=config)
-
-    settings = config.settings()
-    return build_folder(
-        corpus,
-        output,
-        options=options or BuildOptions(),
-        faults=faults,
-        progress=progress,
-        command=command_line("pairs", "TABLE OUTPUT", settings),
-        settings=settings,
-        inputs=[table],
-        arrange=arrange,
-    )
-
-
-def read_pairs_table(table: Path, *, config: PairsConfig, faults: list[Fault] | None = None) -> Corpus:
-    """Reads a user's table; captions have no split where it has none.
-
-    Args:
-        table: the table.
-        config: how to read it.
-        faults: gets the faults of lines, which are raised otherwise.
-
-    Raises:
-        FaultError: the table cannot be read, or all its faults.
-    """
-    found: list[Fault] = []
-    columns = {column: config.columns.get(column, column) for column in COLUMNS}
-    required = [column for column in REQUIRED if column != "image" or columns[column] != NO_COLUMN]
-    rows = read_table(table, columns, required=required, faults=found)
-    audio_root, image_root = (
-        (table.parent if root is None else root).absolute() for root in (config.audio_root, config.image_root)
-    )
-    captions: list[Caption] = []
-    pictures: dict[str, Picture] = {}
-    for row in rows:
-        audio = _below(audio_root, row, "audio", found)
-        image = _below(image_root, row, "image", found) if row.fields.get("image") else ""
-        if audio is None or image is None:
-            continue
-        if image:
-            pictures.setdefault(image, Picture(image, image, place=row.place))
-        captions.append(
-            Caption(
-                audio,
-                standard_split(row.fields.get("split", ""), extra=config.extra_splits),
-                image=image,
-                speaker=row.fields.get("speaker", ""),
-                text=row.fields.get("text", ""),
-                place=row.place,
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        """Read the table; captions have no split where it has none."""
+        columns = {column: getattr(self, f"{column}_column") for column in COLUMNS}
+        required = [column for column in REQUIRED if column != "image" or columns[column] != NO_COLUMN]
+        rows = read_table(source, columns, required=required, faults=faults)
+        audio_root = (self.audio_root or source.parent).absolute()
+        image_root = (self.image_root or source.parent).absolute()
+        captions: list[Caption] = []
+        pictures: dict[str, Picture] = {}
+        for row in rows:
+            audio = _below(audio_root, row, "audio", faults)
+            image = _below(image_root, row, "image", faults) if row.fields.get("image") else ""
+            if audio is None or image is None:
+                continue
+            if image:
+                pictures.setdefault(image, Picture(image, image, place=row.place))
+            captions.append(
+                Caption(
+                    audio,
+                    standard_split(row.fields.get("split", ""), extra=self.extra_split),
+                    image=image,
+                    speaker=row.fields.get("speaker", ""),
+                    text=row.fields.get("text", ""),
+                    place=row.place,
+                )
             )
-        )
-    found.extend(_split_faults(captions, extra=config.extra_splits))
-    raise_or_collect(found, faults)
-    return Corpus("pairs", audio_root, image_root, captions, tuple(pictures.values()))
+        faults += _split_faults(captions, extra=self.extra_split)
+        return Corpus("pairs", audio_root, image_root, captions, tuple(pictures.values()))
+
+    def arrange(self, corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:
+        """Group pictures with the same bytes; divide images where the table has no splits.
+
+        No picture and no recording, nor a copy of one, is then in two splits.
+        """
+        grouped = group_copies(corpus, pictures)
+        has_splits = any(caption.split for caption in corpus.captions)
+        return grouped if has_splits else divide(grouped, speech, pictures, settings=self)
 
 
 def standard_split(name: str, *, extra: Collection[str] = ()) -> str:
-    """Returns a split's name here: ``dev`` and ``val_seen`` are ``valid`` and ``valid_seen``."""
+    """Return a split's name here: ``dev`` and ``val_seen`` are ``valid`` and ``valid_seen``."""
     role = split_role(name)
     return name if name in extra else OTHER_NAMES.get(role, role) + name[len(role) :]
 
@@ -200,7 +153,7 @@ def _split_faults(captions: Sequence[Caption], *, extra: Collection[str]) -> Ite
 
 
 def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str | None:
-    """Returns a path of the table as it is below its root, or None with a fault."""
+    """Return a path of the table as it is below its root, or None with a fault."""
     entry = row.fields.get(column, "")
     path = entry
     if path.startswith("/"):
@@ -220,11 +173,11 @@ def _is_below(path: str, root: str) -> bool:
 
 
 def group_copies(corpus: Corpus, prints: Mapping[str, str]) -> Corpus:
-    """Returns the corpus with pictures of equal content in one group.
+    """Return the corpus with pictures of equal content in one group.
 
     Args:
-        corpus: any corpus.
-        prints: what identifies each picture's content, by path.
+        corpus: Any corpus.
+        prints: What identifies each picture's content, by path.
     """
     firsts: dict[str, str] = {}
     for picture in corpus.pictures:
@@ -238,15 +191,15 @@ def group_copies(corpus: Corpus, prints: Mapping[str, str]) -> Corpus:
 
 
 def divide(
-    corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str], *, config: PairsConfig
+    corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str], *, settings: Pairs
 ) -> Corpus:
-    """Returns the corpus with splits: by image, or by recording where there is none.
+    """Return the corpus with splits: by image, or by recording where there is none.
 
     Args:
-        corpus: captions without splits.
-        speech: what identifies each recording's content, by path.
-        pictures: what identifies each picture's content, by path.
-        config: shares, seed, and what to keep together.
+        corpus: Captions without splits.
+        speech: What identifies each recording's content, by path.
+        pictures: What identifies each picture's content, by path.
+        settings: Shares, seed, and what to keep together.
     """
     paths = {picture.image_id: picture.path for picture in corpus.pictures}
     keys: dict[str, list[Hashable]] = defaultdict(list)
@@ -255,17 +208,17 @@ def divide(
         keys[item].append(("recording", speech[caption.audio]))
         if caption.image:
             keys[item].append(("picture", pictures[paths[caption.image]]))
-        if TEXT in config.keep_together and caption_key(caption.text):
+        if TEXT in settings.keep_together and caption_key(caption.text):
             keys[item].append((TEXT, caption_key(caption.text)))
-        if SPEAKER in config.keep_together and caption.speaker:
+        if SPEAKER in settings.keep_together and caption.speaker:
             keys[item].append((SPEAKER, caption.speaker))
     splits = split_by_group(
         connected_groups(keys),
-        valid_share=config.valid_share,
-        test_share=config.test_share,
-        seed=config.seed,
+        valid_share=settings.valid_share,
+        test_share=settings.test_share,
+        seed=settings.seed,
     )
-    wanted = zip(SPLITS, (1.0, config.valid_share, config.test_share), strict=True)
+    wanted = zip(SPLITS, (1.0, settings.valid_share, settings.test_share), strict=True)
     for split in [name for name, share in wanted if share and name not in splits.values()]:
         logger.warning("%s is empty and left out: too few groups of pictures for its share", split)
     return replace(corpus, captions=[_with_split(caption, splits) for caption in corpus.captions])

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.parallel import Progress
-from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.build.tables import command_line
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, raise_or_collect
-from fairseq_vgs.prepare.corpora.json_entries import UNPACK_AGAIN, TextFields, read_entries
+from fairseq_vgs.options import option
+from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
+from fairseq_vgs.prepare.lists import UNPACK_AGAIN, TextFields, read_entries
 
 logger = logging.getLogger(__name__)
 
@@ -33,103 +31,69 @@ SPLIT_OF_FILE = {
 }
 
 
+@CORPORA.register("places")
 @dataclass(frozen=True)
-class PlacesConfig:
-    """What to make of Places Audio.
+class Places(CorpusReader):
+    """Places Audio Captions 400k: described pictures of places.
 
-    Attributes:
-        images: folder that the pictures' paths start from; None leaves the pictures out, for region features.
-        metadata: folder of the five JSON files; None looks for it in the corpus and beside it.
+    Places Audio Captions 400k, splits of 2020: PlacesAudio_400k_distro/wavs, and placesaudio_2020_splits
+    with train_2020.json, dev_seen_2020.json, ... The splits become train, valid_seen, valid_unseen,
+    test_seen and test_unseen; their texts are what a recogniser understood. Some recordings of the corpus
+    are empty: --skip-bad leaves them out.
     """
 
-    images: Path | None = None
-    metadata: Path | None = None
+    examples = (
+        "fairseq-vgs prepare places PlacesAudio_400k_distro DATA --images PLACES205 --skip-bad",
+        "fairseq-vgs prepare places PlacesAudio_400k_distro DATA --without-pictures --metadata SPLITS",
+    )
+    source = ("PLACES_AUDIO", "folder of wavs")
+    has_pictures = True
 
-
-def prepare_places(
-    folder: Path,
-    output: Path,
-    *,
-    config: PlacesConfig,
-    options: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Builds a data folder of Places Audio and returns its summary.
-
-    Args:
-        folder: the folder of ``wavs``, or the one that it was unpacked in.
-        output: the folder to make.
-        config: what to make of it.
-        options: how to build it.
-        progress: called with (files done, files in all).
-
-    Raises:
-        FaultError: faulty lists, recordings or pictures: all of them.
-    """
-    faults: list[Fault] = []
-    return build_folder(
-        read_places(folder, config=config, faults=faults),
-        output,
-        options=options or BuildOptions(),
-        faults=faults,
-        progress=progress,
-        command=command_line("places", "PLACES_AUDIO OUTPUT", {}),
-        settings={"pictures": config.images is not None},
-        inputs=[path for path in (folder, config.metadata) if path is not None],
+    images: Path | None = images_option("Places205's pictures, which the JSON files' paths start from")
+    without_pictures: bool = without_pictures_option()
+    metadata: Path | None = option(
+        None,
+        help="folder of the JSON files (default: metadata or placesaudio_2020_splits, in or beside it)",
+        metavar="FOLDER",
     )
 
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        """Read which recordings and pictures there are.
 
-def read_places(folder: Path, *, config: PlacesConfig, faults: list[Fault] | None = None) -> Corpus:
-    """Reads which recordings and pictures there are.
-
-    A picture's id is its path, as region features have it (``b/badlands/gsun_0123.jpg``). The files' own base
-    paths are those of the authors' machines, and passed over.
-
-    Args:
-        folder: the folder of ``wavs``, or the one that it was unpacked in.
-        config: what to make of it.
-        faults: gets the faults of the lists, which are raised otherwise.
-
-    Raises:
-        FaultError: all faults of the lists.
-    """
-    root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
-    metadata = config.metadata or find_metadata(root)
-    fields = TextFields(
-        "entry",
-        required=("wav", "uttid", "speaker", "image"),
-        filled=("wav", "uttid", "image"),
-        # What a recogniser understood; nobody wrote these captions down.
-        optional=("asr_text",),
-    )
-    captions: list[Caption] = []
-    found: list[Fault] = []
-    places: dict[str, str] = {}
-    for name, split in SPLIT_OF_FILE.items():
-        for caption, utterance in _read_file(metadata / name, split, fields, found):
-            first = places.setdefault(utterance, caption.place)
-            if first is not caption.place:
-                expected = f"uttid must appear only once (first at {first})"
-                found.append(fault(caption.place, expected, utterance, UNPACK_AGAIN))
-            captions.append(caption)
-    corpus = Corpus(
-        "places",
-        audio_root=root,
-        image_root=config.images or root,
-        captions=captions,
-        pictures=_pictures(captions) if config.images is not None else (),
-    )
-    # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
-    if captions or not found:
-        found.extend(corpus_faults(corpus, needs_splits=True))
-    raise_or_collect(found, faults)
-    if note := fields.note():
-        logger.warning("%s", note)
-    return corpus
+        A picture's id is its path, as region features have it (``b/badlands/gsun_0123.jpg``). The files' own
+        base paths are those of the authors' machines, and passed over.
+        """
+        root = source / UNPACKED if (source / UNPACKED).is_dir() else source
+        metadata = self.metadata or find_metadata(root)
+        fields = TextFields(
+            "entry",
+            required=("wav", "uttid", "speaker", "image"),
+            filled=("wav", "uttid", "image"),
+            # What a recogniser understood; nobody wrote these captions down.
+            optional=("asr_text",),
+        )
+        captions: list[Caption] = []
+        places: dict[str, str] = {}
+        for name, split in SPLIT_OF_FILE.items():
+            for caption, utterance in _read_file(metadata / name, split, fields, faults):
+                first = places.setdefault(utterance, caption.place)
+                if first is not caption.place:
+                    expected = f"uttid must appear only once (first at {first})"
+                    faults.append(fault(caption.place, expected, utterance, UNPACK_AGAIN))
+                captions.append(caption)
+        if note := fields.note():
+            logger.warning("%s", note)
+        return Corpus(
+            "places",
+            audio_root=root,
+            image_root=self.images or root,
+            captions=captions,
+            pictures=_pictures(captions) if self.images is not None else (),
+        )
 
 
 def find_metadata(root: Path) -> Path:
-    """Returns the folder of the split files, in a corpus or beside it.
+    """Return the folder of the split files, in a corpus or beside it.
 
     Raises:
         FaultError: there is none.
@@ -163,7 +127,7 @@ def _read_file(
 
 
 def _pictures(captions: list[Caption]) -> list[Picture]:
-    """Returns each picture once, where it is first described."""
+    """Return each picture once, where it is first described."""
     pictures: dict[str, Picture] = {}
     for caption in captions:
         if caption.image not in pictures:

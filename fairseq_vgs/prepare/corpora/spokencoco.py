@@ -13,16 +13,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.parallel import Progress
-from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
+from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
-from fairseq_vgs.prepare.build.tables import command_line
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.corpora.corpus_check import corpus_faults, raise_any, raise_or_collect
-from fairseq_vgs.prepare.corpora.json_entries import UNPACK_AGAIN, TextFields, read_entries
-from fairseq_vgs.prepare.corpora.published import list_hash, read_published
+from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, raise_any
+from fairseq_vgs.prepare.lists import (
+    SPLIT_LISTS,
+    UNPACK_AGAIN,
+    TextFields,
+    list_hash,
+    read_entries,
+    read_published,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,104 +51,65 @@ _KARPATHY_NAMES = {"train": TRAIN, "restval": TRAIN, "val": VALID, "test": TEST}
 _COCO_NAME = re.compile(r"COCO_(?:train|val)2014_([0-9]{12})\.jpe?g", re.IGNORECASE)
 
 
+@CORPORA.register("spokencoco")
 @dataclass(frozen=True)
-class SpokencocoConfig:
-    """What to make of SpokenCOCO.
+class SpokenCoco(CorpusReader):
+    """SpokenCOCO: five spoken captions a picture.
 
-    Attributes:
-        split: ``karpathy`` (113k/5k/5k pictures), ``paper`` (118k for train, 5k for test) or ``published``
-            (the two files: train, valid).
-        images: folder of ``train2014`` and ``val2014``; None leaves the pictures out, for region features.
-        karpathy: Karpathy's ``dataset_coco.json``, or the folder of ``karpathy_valid.txt`` and
-            ``karpathy_test.txt``.
+    SpokenCOCO as it is unpacked (SpokenCOCO_train.json, SpokenCOCO_val.json, wavs), with COCO's pictures of
+    2014. Splits: karpathy (113k pictures for train, 5k valid, 5k test); paper (Khorrami et al. 2023: the
+    files' 118k for train and 5k for test, no valid); published (the files: train, valid).
     """
 
-    split: str = KARPATHY
-    images: Path | None = None
-    karpathy: Path | None = None
+    examples = (
+        "fairseq-vgs prepare spokencoco SpokenCOCO DATA --images COCO",
+        "fairseq-vgs prepare spokencoco SpokenCOCO DATA --images COCO --split paper --pack tar",
+        "fairseq-vgs prepare spokencoco SpokenCOCO DATA --images COCO --regions efficientnet --grid 3",
+        "fairseq-vgs prepare spokencoco SpokenCOCO DATA --without-pictures --karpathy dataset_coco.json",
+    )
+    source = ("SPOKENCOCO", "folder of the JSON files")
+    has_pictures = True
+
+    images: Path | None = images_option("COCO's train2014 and val2014")
+    without_pictures: bool = without_pictures_option()
+    split: Literal["karpathy", "paper", "published"] = option(KARPATHY, help="how pictures are divided")
+    karpathy: Path | None = option(
+        None,
+        help="Karpathy's dataset_coco.json, or a folder of lists (default: those that come with the package)",
+        metavar="PATH",
+    )
 
     def __post_init__(self) -> None:
-        """Refuses unknown splits."""
+        """Refuse unknown splits."""
         if self.split not in SPLITTINGS:
             expected = f"must be one of {', '.join(SPLITTINGS)}"
-            raise FaultError(fault("--split", expected, self.split, "correct it"))
-        if self.split == KARPATHY and self.karpathy is None:
-            step = "give dataset_coco.json, or manifests/splits/spokencoco"
-            raise FaultError(fault("--karpathy", "must name the split's lists", None, step))
+            raise FaultError(fault("--split", expected, self.split, "correct it", code="setting.value"))
 
+    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
+        """Read which recordings and pictures there are.
 
-def prepare_spokencoco(
-    folder: Path,
-    output: Path,
-    *,
-    config: SpokencocoConfig,
-    options: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Builds a data folder of SpokenCOCO and returns its summary.
-
-    Args:
-        folder: the folder of the JSON files and ``wavs``, or the one that it was unpacked in.
-        output: the folder to make.
-        config: what to make of it.
-        options: how to build it.
-        progress: called with (files done, files in all).
-
-    Raises:
-        FaultError: faulty lists, recordings or pictures: all of them.
-    """
-    settings = {"split": config.split, "pictures": config.images is not None}
-    faults: list[Fault] = []
-    return build_folder(
-        read_spokencoco(folder, config=config, faults=faults),
-        output,
-        options=options or BuildOptions(),
-        faults=faults,
-        progress=progress,
-        command=command_line("spokencoco", "SPOKENCOCO OUTPUT", {"split": config.split}),
-        settings=settings,
-        inputs=[path for path in (folder, config.karpathy) if path is not None],
-    )
-
-
-def read_spokencoco(folder: Path, *, config: SpokencocoConfig, faults: list[Fault] | None = None) -> Corpus:
-    """Reads which recordings and pictures there are.
-
-    A picture's id is its file's name without ending, as region features have it
-    (``COCO_val2014_000000325114``).
-
-    Args:
-        folder: the folder of the JSON files and ``wavs``, or the one that it was unpacked in.
-        config: what to make of it.
-        faults: gets the faults of the lists, which are raised otherwise.
-
-    Raises:
-        FaultError: all faults of the lists.
-    """
-    root = folder / UNPACKED if (folder / UNPACKED).is_dir() else folder
-    checksums: dict[str, str] = {}
-    if config.split == KARPATHY and config.karpathy is not None:
-        karpathy, checksums = _read_karpathy(config.karpathy)
-        split_of: dict[str, Callable[[str], str]] = dict.fromkeys(FILES, karpathy.split_of)
-    else:
-        split_of = {name: _always(split) for name, split in SPLIT_OF_FILE[config.split].items()}
-    found = _Found()
-    for name in FILES:
-        found.read(root / name, split_of=split_of[name])
-    corpus = Corpus(
-        "spokencoco",
-        audio_root=root,
-        image_root=config.images or root,
-        captions=found.captions,
-        pictures=found.pictures if config.images is not None else (),
-        checksums=checksums,
-    )
-    # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
-    if found.captions or not found.faults:
-        found.faults.extend(corpus_faults(corpus, needs_splits=True))
-    raise_or_collect(found.faults, faults)
-    found.log_notes()
-    return corpus
+        A picture's id is its file's name without ending, as region features have it
+        (``COCO_val2014_000000325114``).
+        """
+        root = source / UNPACKED if (source / UNPACKED).is_dir() else source
+        checksums: dict[str, str] = {}
+        if self.split == KARPATHY:
+            karpathy, checksums = _read_karpathy(self.karpathy or SPLIT_LISTS / "spokencoco")
+            split_of: dict[str, Callable[[str], str]] = dict.fromkeys(FILES, karpathy.split_of)
+        else:
+            split_of = {name: _always(split) for name, split in SPLIT_OF_FILE[self.split].items()}
+        found = _Found(faults)
+        for name in FILES:
+            found.read(root / name, split_of=split_of[name])
+        found.log_notes()
+        return Corpus(
+            "spokencoco",
+            audio_root=root,
+            image_root=self.images or root,
+            captions=found.captions,
+            pictures=found.pictures if self.images is not None else (),
+            checksums=checksums,
+        )
 
 
 def _always(split: str) -> Callable[[str], str]:
@@ -158,7 +124,7 @@ class _Karpathy:
         self._complete = complete
 
     def split_of(self, image: str) -> str:
-        """Returns a picture's split.
+        """Return a picture's split.
 
         Raises:
             ValueError: it has no COCO id, or the split does not know it.
@@ -212,7 +178,14 @@ def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
         ids = sorted(image for image, its_split in split_of_id.items() if its_split == split)
         if (got := list_hash(str(image) for image in ids)) != sha256:
             expected = f"{split}: ids in ascending order must have the published SHA-256 {sha256}"
-            faults.append(fault(path.name, expected, got, "get the file again, or use manifests/splits"))
+            faults.append(
+                fault(
+                    path.name,
+                    expected,
+                    got,
+                    "get the file again, or use the lists that come with the package",
+                )
+            )
     raise_any(faults)
     return _Karpathy(split_of_id, complete=True), checksums
 
@@ -221,9 +194,9 @@ def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
 class _Found:
     """What the files list, and what is wrong with them."""
 
+    faults: list[Fault]
     captions: list[Caption] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
     _uses: Counter[int] = field(default_factory=Counter)
     _places: dict[str, str] = field(default_factory=dict)
     # Each speaker and split is one object, however often it is named.
@@ -240,7 +213,7 @@ class _Found:
     )
 
     def read(self, path: Path, *, split_of: Callable[[str], str]) -> None:
-        """Adds one file's pictures and captions."""
+        """Add one file's pictures and captions."""
         try:
             for index, entry in read_entries(path, "data"):
                 self._add(entry, f"{path.name}: data[{index}]", split_of)
@@ -248,7 +221,7 @@ class _Found:
             self.faults.extend(error.faults)
 
     def log_notes(self) -> None:
-        """Logs what is unusual but no fault."""
+        """Log what is unusual but no fault."""
         for fields in (self._picture_fields, self._caption_fields):
             if note := fields.note():
                 logger.warning("%s", note)

@@ -1,11 +1,17 @@
-"""Builds a data folder from the Tux Paint stamps: pictures with their names spoken in one language."""
+"""The Tux Paint stamps: pictures with their names spoken in one language.
+
+Layout of the unpacked package: ``<dir>/<NAME>.png`` or ``.svg``; ``NAME_desc_LL.ogg`` holds the caption
+spoken in language LL (``NAME_desc.ogg``: English); ``NAME.txt`` holds the English caption on line 1, then one
+``LL.utf8=caption`` line per language.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +33,15 @@ from fairseq_vgs.media.audio import (
 )
 from fairseq_vgs.media.picture import PictureError, can_render_svg, encode_webp, pixel_hash, read_cut_out
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.prepare.build.split import SPLITS, connected_groups, split_by_group
+from fairseq_vgs.options import option
+from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.split import (
+    SPLITS,
+    caption_key,
+    connected_groups,
+    share_faults,
+    split_by_group,
+)
 from fairseq_vgs.prepare.build.tables import (
     RELATIVE_ROOT,
     CaptionedAudio,
@@ -35,7 +49,8 @@ from fairseq_vgs.prepare.build.tables import (
     write_summary,
     write_tables,
 )
-from fairseq_vgs.prepare.corpora.stamps import Exclusions, Stamp, caption_key, find_stamps_folder, scan_stamps
+from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
+from fairseq_vgs.prepare.corpus import Exclusions, raise_any
 
 logger = logging.getLogger(__name__)
 
@@ -45,42 +60,27 @@ SPEECH_FOLDER, PICTURE_FOLDER = "speech", "pictures"
 MIN_SAMPLES = SAMPLE_RATE // 10
 # Said in the summary only: in some languages every recording is clipped.
 CLIPPED_SHARE = 0.02
+PACKAGE_FOLDER = Path("usr/share/tuxpaint/stamps")
+SYMBOLS_FOLDER = "symbols"
+ENGLISH = "en"
+PICTURE_SUFFIXES = (".png", ".svg")  # where both exist the PNG is the finished picture
+SPEECH_SUFFIXES = (".ogg", ".wav")
+LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?(@[a-z]+)?")
 
 
 @dataclass(frozen=True)
-class TuxpaintConfig:
-    """How to prepare the stamps.
+class Stamp:
+    """One picture with its caption spoken in one language.
 
-    Attributes:
-        language: language code as the package spells it.
-        max_seconds: longer recordings are left out; 0 = none is.
-        include_symbols: also take letters, digits, coins and the like.
-        valid_share: share of the pictures meant for valid.
-        test_share: the same for test.
-        seed: another seed gives another division into splits.
-        picture_size: longer side of the pictures at most, in pixels.
+    ``stamp_id`` is the picture's path below the stamps folder without suffix; ``english`` and ``text`` are
+    the caption in English and in the language of the recording (empty where the package lacks it).
     """
 
-    language: str
-    max_seconds: float = 2.5
-    include_symbols: bool = False
-    valid_share: float = 0.1
-    test_share: float = 0.1
-    seed: int = 1
-    picture_size: int = 224
-
-    def __post_init__(self) -> None:
-        """Refuses impossible values."""
-        shares = self.valid_share, self.test_share
-        if min(shares) < 0 or sum(shares) >= 1:
-            step = "leave some pictures to train"
-            raise FaultError(
-                fault("--valid-share, --test-share", "must be >= 0, below 1 in all", shares, step)
-            )
-        if self.max_seconds < 0:
-            raise FaultError(fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all"))
-        if self.picture_size < 1:
-            raise FaultError(fault("--picture-size", "must be positive", self.picture_size, "224 is usual"))
+    stamp_id: str
+    picture: Path
+    speech: Path
+    english: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -94,67 +94,86 @@ class PreparedStamp:
     is_clipped: bool
 
 
-def prepare_tuxpaint(
-    stamps_dir: Path,
-    output: Path,
-    *,
-    config: TuxpaintConfig,
-    relative_root: bool = False,
-    force: bool = False,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Builds the folder and returns its summary.
+@CORPORA.register("tuxpaint")
+@dataclass(frozen=True)
+class TuxPaint(Preparation):
+    """Pictures with their names spoken in one of 14 languages (Debian: tuxpaint-stamps-default).
 
-    Pictures that share a recording, a caption (English or in the language) or their pixels, directly or
-    through others, form a group: it lies in one split, and counts as one answer in retrieval.
-
-    Args:
-        stamps_dir: the unpacked Debian package, or the stamps folder in it.
-        output: the folder to make.
-        config: what to take.
-        relative_root: write ``.`` as the root of the audio lists, so that the folder can be moved;
-            stock fairseq tasks need the absolute path that is written otherwise.
-        force: replace ``output`` if this command made it.
-        jobs: number of threads; the result does not depend on it.
-        progress: called with (pictures done, pictures in all).
-
-    Raises:
-        FaultError: nothing usable was found, or ``output`` exists.
+    Pictures of single objects with their recorded names, split so that no recording, caption or picture is in
+    two splits. Get the corpus with:
+      apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb STAMPS
     """
-    refuse_output(output, maker=MAKER, force=force, inputs=[stamps_dir])
-    folder = find_stamps_folder(stamps_dir)
-    stamps, exclusions = scan_stamps(
-        folder, config.language, include_symbols=config.include_symbols, svg=can_render_svg()
+
+    examples = (
+        "fairseq-vgs prepare tuxpaint STAMPS DATA --language fr",
+        "fairseq-vgs prepare tuxpaint STAMPS DATA --language ru --max-seconds 0 --include-symbols",
     )
-    refuse_inputs(output, (path for stamp in stamps for path in (stamp.picture, stamp.speech)))
-    root = RELATIVE_ROOT if relative_root else output.resolve()
-    with staged_folder(output, maker=MAKER, force=force) as staging:
-        work = partial(_prepare_stamp, folder=staging, config=config)
-        prepared = []
-        for stamp, result in zip(
-            stamps, map_in_order(work, stamps, jobs=jobs, progress=progress), strict=True
-        ):
-            if isinstance(result, str):
-                exclusions.add(result, stamp.stamp_id)
-            else:
-                prepared.append(result)
-        if not prepared:
-            reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
-            raise FaultError(Fault(str(folder), f"no picture can be used; left out {reasons}"))
-        groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
-        splits = _divide(prepared, groups, config)
-        write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)
-        summary = _summarize(prepared, groups, splits, exclusions, config)
-        write_summary(staging, summary)
-    return summary
+    source = ("STAMPS", "the unpacked package")
+    without = NO_COPIES
+
+    language: str = option(help="language of the speech: ru, fr, es, pt_BR, ...", metavar="CODE")
+    max_seconds: float = option(2.5, help="leave out longer recordings; 0: none", metavar="SECONDS")
+    include_symbols: bool = option(False, help="also letters, digits, coins, signs")
+    valid_share: float = option(0.1, help="share of pictures for valid", metavar="SHARE")
+    test_share: float = option(0.1, help="share of pictures for test", metavar="SHARE")
+    seed: int = option(1, help="seed of all choices", metavar="N")
+    picture_size: int = option(224, help="longer side of the pictures at most", metavar="PIXELS")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        faults = share_faults(self.valid_share, self.test_share)
+        if self.max_seconds < 0:
+            faults.append(fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all"))
+        if self.picture_size < 1:
+            faults.append(fault("--picture-size", "must be positive", self.picture_size, "224 is usual"))
+        raise_any(faults)
+
+    def prepare(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        options: BuildOptions | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, object]:
+        """Build the folder and return its summary.
+
+        Pictures that share a recording, a caption (English or in the language) or their pixels, directly or
+        through others, form a group: it lies in one split, and counts as one answer in retrieval.
+        """
+        options = options or BuildOptions()
+        refuse_output(output, maker=MAKER, force=options.force, inputs=[source])
+        folder = find_stamps_folder(source)
+        stamps, exclusions = scan_stamps(
+            folder, self.language, include_symbols=self.include_symbols, svg=can_render_svg()
+        )
+        refuse_inputs(output, (path for stamp in stamps for path in (stamp.picture, stamp.speech)))
+        root = RELATIVE_ROOT if options.relative_root else output.resolve()
+        with staged_folder(output, maker=MAKER, force=options.force) as staging:
+            work = partial(_prepare_stamp, folder=staging, settings=self)
+            results = map_in_order(work, stamps, jobs=options.jobs, progress=progress)
+            prepared = []
+            for stamp, result in zip(stamps, results, strict=True):
+                if isinstance(result, str):
+                    exclusions.add(result, stamp.stamp_id)
+                else:
+                    prepared.append(result)
+            if not prepared:
+                reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
+                raise FaultError(Fault(str(folder), f"no picture can be used; left out {reasons}"))
+            groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
+            splits = _divide(prepared, groups, self)
+            write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)
+            summary = _summarize(prepared, groups, splits, exclusions, self)
+            write_summary(staging, summary)
+        return summary
 
 
-def _prepare_stamp(stamp: Stamp, *, folder: Path, config: TuxpaintConfig) -> PreparedStamp | str:
-    """Writes one stamp's media; returns why not where it cannot be used."""
+def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> PreparedStamp | str:
+    """Write one stamp's media; returns why not where it cannot be used."""
     try:
-        samples = _usable_speech(stamp.speech, config.max_seconds)
-        picture = read_cut_out(stamp.picture, config.picture_size)
+        samples = _usable_speech(stamp.speech, settings.max_seconds)
+        picture = read_cut_out(stamp.picture, settings.picture_size)
     except (AudioError, PictureError) as error:
         return str(error)
     limited = limit_peak(samples)
@@ -192,15 +211,15 @@ def _usable_speech(path: Path, max_seconds: float) -> Samples:
 
 
 def _divide(
-    prepared: Sequence[PreparedStamp], groups: Mapping[str, str], config: TuxpaintConfig
+    prepared: Sequence[PreparedStamp], groups: Mapping[str, str], settings: TuxPaint
 ) -> dict[str, list[CaptionedAudio]]:
     split_of = split_by_group(
-        groups, valid_share=config.valid_share, test_share=config.test_share, seed=config.seed
+        groups, valid_share=settings.valid_share, test_share=settings.test_share, seed=settings.seed
     )
     splits: dict[str, list[CaptionedAudio]] = {split: [] for split in SPLITS}
     for item in prepared:
         pair = PairRow(
-            item.audio.audio_id, item.stamp.stamp_id, speaker=config.language, text=item.stamp.text
+            item.audio.audio_id, item.stamp.stamp_id, speaker=settings.language, text=item.stamp.text
         )
         splits[split_of[item.stamp.stamp_id]].append(CaptionedAudio(item.audio, pair))
     for split, rows in splits.items():
@@ -210,7 +229,7 @@ def _divide(
 
 
 def _image_rows(prepared: Sequence[PreparedStamp], groups: Mapping[str, str]) -> list[ImageRow]:
-    """Returns the image rows; the group stands only where it says more than the picture's own id."""
+    """Return the image rows; the group stands only where it says more than the picture's own id."""
     sizes = Counter(groups.values())
     rows = []
     for item in prepared:
@@ -224,12 +243,12 @@ def _summarize(
     groups: Mapping[str, str],
     splits: Mapping[str, Sequence[CaptionedAudio]],
     exclusions: Exclusions,
-    config: TuxpaintConfig,
+    settings: TuxPaint,
 ) -> dict[str, object]:
     return {
         "corpus": MAKER,
-        "command": command_line(MAKER, "STAMPS_DIR OUTPUT", asdict(config)),
-        "settings": asdict(config),
+        "command": command_line(MAKER, "STAMPS_DIR OUTPUT", settings.settings()),
+        "settings": settings.settings(),
         "pictures": len(prepared),
         "groups": len(set(groups.values())),
         "svg_rendered": sum(item.stamp.picture.suffix == ".svg" for item in prepared),
@@ -245,3 +264,119 @@ def _summarize(
         },
         "excluded": exclusions.summary(),
     }
+
+
+def find_stamps_folder(folder: Path) -> Path:
+    """Return the stamps folder of an unpacked package, whether given itself or the package's root.
+
+    Raises:
+        FaultError: there is no such folder, or no picture in it.
+    """
+    candidate = folder / PACKAGE_FOLDER
+    found = candidate if candidate.is_dir() else folder
+    if not found.is_dir() or not any(any(found.rglob(f"*{suffix}")) for suffix in PICTURE_SUFFIXES):
+        message = (
+            "must be the unpacked package tuxpaint-stamps-default, got a folder without pictures or none; "
+            "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER"
+        )
+        raise FaultError(Fault(str(folder), message))
+    return found
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """Return the captions of a ``NAME.txt`` by language code; English under ``en``.
+
+    Raises:
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    first, *others = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+    captions = {}
+    for line in others:
+        key, separator, text = line.partition("=")
+        if separator and key.endswith(".utf8"):
+            captions[key.removesuffix(".utf8").strip()] = text.strip()
+    captions[ENGLISH] = first.strip()
+    return captions
+
+
+def _speech_ending(language: str) -> str:
+    return "_desc" if language == ENGLISH else f"_desc_{language}"
+
+
+def _existing(stem: Path, suffixes: Iterable[str]) -> Path | None:
+    candidates = (stem.with_name(stem.name + suffix) for suffix in suffixes)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def scan_stamps(
+    folder: Path, language: str, *, include_symbols: bool, svg: bool
+) -> tuple[tuple[Stamp, ...], Exclusions]:
+    """List every picture that has a recording in the language, and what was left out.
+
+    Args:
+        folder: the stamps folder itself.
+        language: language code as the package spells it, such as ``ru`` or ``pt_BR``.
+        include_symbols: also take letters, digits, coins and the like.
+        svg: whether SVG drawings can be rendered; if not they are left out.
+
+    Raises:
+        FaultError: the language code is malformed, or no picture has a recording in it.
+    """
+    if not LANGUAGE_PATTERN.fullmatch(language):
+        raise FaultError(
+            fault(
+                "--language", "must be a code such as ru or pt_BR", language, "see the package's file names"
+            )
+        )
+    exclusions = Exclusions()
+    stamps = []
+    ending = _speech_ending(language)
+    with_picture = set()
+    for stem in sorted(
+        {path.with_suffix("") for path in folder.rglob("*") if path.suffix in PICTURE_SUFFIXES}
+    ):
+        stamp_id = stem.relative_to(folder).as_posix()
+        speech = _existing(stem.with_name(stem.name + ending), SPEECH_SUFFIXES)
+        with_picture.add(speech)
+        stamp = _read_stamp(stem, stamp_id, speech, language)
+        if isinstance(stamp, str):
+            exclusions.add(stamp, stamp_id)
+        elif not include_symbols and stamp_id.split("/")[0] == SYMBOLS_FOLDER:
+            exclusions.add("symbol (letters, digits, coins, ...; taken with --include-symbols)", stamp_id)
+        elif stamp.picture.suffix == ".svg" and not svg:
+            exclusions.add("SVG drawing, and rsvg-convert is not installed", stamp_id)
+        else:
+            stamps.append(stamp)
+    for suffix in SPEECH_SUFFIXES:
+        for path in set(folder.rglob(f"*{ending}{suffix}")) - with_picture:
+            exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
+    if not stamps:
+        left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
+        message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
+        languages = ", ".join(sorted(_languages(folder))) or "none"
+        raise FaultError(Fault(str(folder), f"{message}; choose another --language (there: {languages})"))
+    return tuple(stamps), exclusions
+
+
+def _languages(folder: Path) -> set[str]:
+    """Return the languages in the names of recordings, ``NAME_desc_LL.ogg``."""
+    speech = (path.name for suffix in SPEECH_SUFFIXES for path in folder.rglob(f"*_desc_*{suffix}"))
+    return {name.partition(".")[0].rpartition("_desc_")[2] for name in speech}
+
+
+def _read_stamp(stem: Path, stamp_id: str, speech: Path | None, language: str) -> Stamp | str:
+    """Return the stamp, or the reason why there is none."""
+    picture = _existing(stem, PICTURE_SUFFIXES)
+    captions_path = stem.with_name(stem.name + ".txt")
+    if speech is None or picture is None:
+        return "no speech in this language"
+    try:
+        captions = read_captions(captions_path)
+    except FileNotFoundError:
+        return "no caption file"
+    except UnicodeDecodeError:
+        return "caption file is not UTF-8"
+    # Splits are told apart by the English caption: without one, leakage could not be ruled out.
+    if not caption_key(captions[ENGLISH]):
+        return "no English caption"
+    return Stamp(stamp_id, picture, speech, captions[ENGLISH], captions.get(language, ""))

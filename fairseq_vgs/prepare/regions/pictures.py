@@ -30,7 +30,7 @@ from fairseq_vgs.manifest import ManifestFolder, read_images, read_regions
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.media.inspection import media_digest, open_picture
 from fairseq_vgs.media.picture import WHITE, pad_to_square
-from fairseq_vgs.prepare.corpora.corpus import Picture
+from fairseq_vgs.prepare.corpus import Picture
 from fairseq_vgs.prepare.regions.boxes import FloatArray, grid_boxes, region_lines
 from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, REGIONS_HEADER, npy_header
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from fairseq_vgs.manifest import (
 from fairseq_vgs.media.audio import Samples, encode_flac
 from fairseq_vgs.media.picture import encode_webp
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
 from fairseq_vgs.prepare.build.tables import (
     RELATIVE_ROOT,
@@ -66,34 +68,30 @@ POOLING_NOTE = (
 FEATURE_NOTE = "A region's features are those of the object's own picture in the source, not of the scene."
 
 
+def _count(default: int, what: str) -> Any:
+    return option(default, help=what, metavar="N")
+
+
 @dataclass(frozen=True)
 class ScenesConfig:
-    """What scenes to compose.
+    """What scenes to compose; the same seed gives the same folder."""
 
-    Attributes:
-        objects: number of different objects.
-        max_object_seconds: objects whose recorded name is longer are not used; 0 = all may be.
-        train_scenes: scenes in train; a scene is one picture.
-        valid_scenes: scenes in valid.
-        test_scenes: scenes in test.
-        captions: spoken captions of each scene.
-        pictures_per_scene: fewest and most objects in a scene.
-        canvas_size: width and height of a scene in pixels.
-        seed: the same seed gives the same folder.
-    """
-
-    objects: int = 60
-    max_object_seconds: float = 1.5
-    train_scenes: int = 1500
-    valid_scenes: int = 100
-    test_scenes: int = 200
-    captions: int = 2
-    pictures_per_scene: tuple[int, int] = (2, 4)
-    canvas_size: int = 224
-    seed: int = 1
+    objects: int = _count(60, "different objects")
+    train_scenes: int = _count(1500, "scenes in train")
+    valid_scenes: int = _count(100, "scenes in valid")
+    test_scenes: int = _count(200, "scenes in test")
+    captions: int = _count(2, "spoken captions of each scene")
+    pictures_per_scene: tuple[int, int] = option(
+        (2, 4), help="objects in a scene", metavar=("FEWEST", "MOST")
+    )
+    max_object_seconds: float = option(
+        1.5, help="pass over objects with a longer recorded name; 0: none", metavar="SECONDS"
+    )
+    canvas_size: int = option(224, help="width and height of a scene", metavar="PIXELS")
+    seed: int = option(1, help="seed of all choices", metavar="N")
 
     def __post_init__(self) -> None:
-        """Refuses impossible values."""
+        """Refuse impossible values."""
         fewest, most = self.pictures_per_scene
         if not 1 <= fewest <= most <= MAX_PICTURES:
             expected = f"must be two rising numbers from 1 to {MAX_PICTURES}"
@@ -150,7 +148,7 @@ def prepare_scenes(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Builds the folder and returns its summary.
+    """Build the folder and returns its summary.
 
     Args:
         output: the folder to make.
@@ -192,7 +190,7 @@ def prepare_scenes(
 
 
 def _source_paths(source: Path) -> Iterator[Path]:
-    """Yields what the source consists of: itself, its tables, its recordings and pictures."""
+    """Yield what the source consists of: itself, its tables, its recordings and pictures."""
     yield source
     yield from source.glob("*.tsv")
     files = ManifestFolder(source)
@@ -205,7 +203,7 @@ def _source_paths(source: Path) -> Iterator[Path]:
 
 
 class _Renderer:
-    """Renders scenes; may be used from several threads at once."""
+    """Render scenes; may be used from several threads at once."""
 
     def __init__(self, source: SceneSource, folder: Path, config: ScenesConfig) -> None:
         self.source = source
@@ -214,7 +212,7 @@ class _Renderer:
         self.name_at_speed = lru_cache(maxsize=CACHED_NAMES)(partial(_name_at_speed, source))
 
     def render(self, order: _Order) -> _Scene:
-        """Writes picture and captions of one scene."""
+        """Write picture and captions of one scene."""
         config = self.config
         image_id = f"{order.split}_{order.index:05d}"
         generator = scene_generator(config.seed, order.split, order.index, PICTURE_STREAM)

@@ -17,13 +17,12 @@ from support.corpus_trees import (
     write_spokencoco,
 )
 
-from fairseq_vgs.cli import prepare_corpora as module
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.manifest import ManifestFolder, read_pairs
 from fairseq_vgs.prepare.corpora.spokencoco import SPLITTINGS
 
 
-def test_spokencoco_takes_the_lists_of_the_checkout(
+def test_spokencoco_takes_the_lists_of_the_package(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = [coco_entry(COCO_TRAIN, captions=1), coco_entry(COCO_TEST, first=1, captions=1)]
@@ -96,11 +95,3 @@ def test_help_names_splits_and_gives_examples(corpus: str, capsys: pytest.Captur
     assert f"examples:\n  fairseq-vgs prepare {corpus} " in text
     if corpus == "spokencoco":
         assert all(f"{split} (" in text for split in SPLITTINGS)
-
-
-def test_lists_are_those_of_the_checkout_or_of_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert (module._split_lists("flickr8k") / "Flickr_8k.devImages.txt").is_file()
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages/fairseq_vgs/cli/x.py"))
-    assert module._split_lists("flickr8k") == Path("manifests/splits/flickr8k")

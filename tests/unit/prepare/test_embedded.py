@@ -18,7 +18,7 @@ from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.media.ogg import iterate_pages
-from fairseq_vgs.prepare.corpora.stamps import caption_key
+from fairseq_vgs.prepare.build.split import caption_key
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
 EMBEDDED = MANIFESTS / "embedded"

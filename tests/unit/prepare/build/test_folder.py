@@ -23,7 +23,7 @@ from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.prepare.build import media as build_media
 from fairseq_vgs.prepare.build import unused
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
-from fairseq_vgs.prepare.corpora.corpus import Caption, Corpus, Picture
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
 from fairseq_vgs.prepare.regions.pictures import PictureRegions
 
 N_IMAGES = 3

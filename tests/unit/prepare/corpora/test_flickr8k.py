@@ -9,12 +9,12 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
-from fairseq_vgs.prepare.corpora.flickr8k import LISTS, Flickr8kConfig, prepare_flickr8k, read_flickr8k
+from fairseq_vgs.prepare.corpora.flickr8k import LISTS, Flickr8k
 
 TRAIN, VALID, TEST = (flickr_images(split, 1) for split in ("train", "dev", "test"))
 IMAGES = [*TRAIN, *VALID, *TEST]
 UNLISTED = "1000000000_0123456789.jpg"
-NO_PICTURES = Flickr8kConfig(pictures=False)
+NO_PICTURES = Flickr8k(without_pictures=True)
 
 
 def stem(image: str) -> str:
@@ -28,7 +28,7 @@ def append(path: Path, text: str) -> None:
 
 def test_lists_say_split_speaker_and_text(tmp_path: Path) -> None:
     write_flickr8k(tmp_path, IMAGES)
-    corpus = read_flickr8k(tmp_path, config=NO_PICTURES)
+    corpus = NO_PICTURES.read(tmp_path)
     assert [caption.split for caption in corpus.captions] == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
     caption = corpus.captions[3]
     assert caption.audio == f"wavs/{stem(VALID[0])}_1.wav"
@@ -49,7 +49,7 @@ def test_the_usual_ways_to_unpack_it_are_found(tmp_path: Path, audio: str, image
         (tmp_path / "in" / audio).mkdir(parents=True, exist_ok=True)
         for path in (tmp_path / "moved").iterdir():
             path.rename(tmp_path / "in" / audio / path.name)
-    corpus = read_flickr8k(tmp_path / "in")
+    corpus = Flickr8k().read(tmp_path / "in")
     assert corpus.audio_root == tmp_path / "in" / audio
     assert corpus.image_root == tmp_path / "in" / images
     assert [(picture.image_id, picture.path) for picture in corpus.pictures] == [
@@ -63,7 +63,7 @@ def test_recordings_of_no_split_and_those_named_faulty_are_counted(
     write_flickr8k(tmp_path / "in", [*IMAGES, UNLISTED])
     names = tmp_path / "faulty.txt"
     names.write_text(f"# no speech\n{stem(TEST[0])}_1.wav  # silent\n\nstranger_0.wav\n")
-    corpus = read_flickr8k(tmp_path / "in", config=Flickr8kConfig(pictures=False, faulty=names))
+    corpus = Flickr8k(without_pictures=True, faulty=names).read(tmp_path / "in")
     assert dict(corpus.excluded) == {
         "recording named as faulty": [f"{stem(TEST[0])}_1.wav"],
         "recording of a picture that is in no published list": [
@@ -75,11 +75,12 @@ def test_recordings_of_no_split_and_those_named_faulty_are_counted(
     assert "names recordings that the corpus does not list: ['stranger_0.wav']" in caplog.text
 
 
-def test_without_text_the_lists_come_from_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_text_the_lists_come_with_the_package_or_from_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_flickr8k(tmp_path, IMAGES, text=False)
-    with pytest.raises(FaultError, match=r"must hold Flickr_8k.trainImages.txt and the like"):
-        read_flickr8k(tmp_path, config=NO_PICTURES)
-    corpus = read_flickr8k(tmp_path, config=Flickr8kConfig(pictures=False, lists=SPLITS / "flickr8k"))
+    corpus = Flickr8k(without_pictures=True, lists=SPLITS / "flickr8k").read(tmp_path)
+    assert NO_PICTURES.read(tmp_path) == corpus
     assert [caption.split for caption in corpus.captions] == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
     assert {caption.text for caption in corpus.captions} == {""}
     assert "no Flickr8k.token.txt: the captions' texts stay empty" in caplog.text
@@ -89,7 +90,7 @@ def test_a_list_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None
     write_flickr8k(tmp_path, IMAGES)
     append(tmp_path / "Flickr8k_text/Flickr_8k.devImages.txt", f"{UNLISTED}\n")
     with pytest.raises(FaultError, match=r"devImages.txt: must be the published list of SHA-256 18ba829f"):
-        read_flickr8k(tmp_path, config=NO_PICTURES)
+        NO_PICTURES.read(tmp_path)
 
 
 def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
     append(audio / "wav2spk.txt", "a.wav\n")
     append(tmp_path / "Flickr8k_text/Flickr8k.token.txt", f"{image}#9 no tab\n")
     with pytest.raises(FaultError) as caught:
-        read_flickr8k(tmp_path, config=NO_PICTURES)
+        NO_PICTURES.read(tmp_path)
     assert [(item.place, item.message.split(",")[0].split(" (")[0]) for item in caught.value.faults] == [
         ("Flickr8k.token.txt:8", "line must be IMAGE#NUMBER"),
         ("wav2spk.txt:7", "line must be WAV SPEAKER"),
@@ -118,7 +119,7 @@ def test_recordings_without_speaker_or_text_are_noted(
     write_flickr8k(tmp_path, IMAGES)
     for path in (tmp_path / "flickr_audio/wav2spk.txt", tmp_path / "Flickr8k_text/Flickr8k.token.txt"):
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
-    corpus = read_flickr8k(tmp_path, config=NO_PICTURES)
+    corpus = NO_PICTURES.read(tmp_path)
     assert [bool(caption.text) for caption in corpus.captions] == [True] * 4 + [False] * 2
     assert "2 recordings have no text in Flickr8k.token.txt" in caplog.text
     assert "2 recordings have no speaker in wav2spk.txt" in caplog.text
@@ -126,13 +127,13 @@ def test_recordings_without_speaker_or_text_are_noted(
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FaultError, match=r"must hold the folder of the flickr_audio with wav2capt.txt as"):
-        read_flickr8k(tmp_path)
+        Flickr8k().read(tmp_path)
     write_flickr8k(tmp_path, IMAGES)
     with pytest.raises(FaultError, match=r"must hold the folder of the pictures as one of Flicker8k"):
-        read_flickr8k(tmp_path)
+        Flickr8k().read(tmp_path)
     (tmp_path / "flickr_audio/wav2spk.txt").unlink()
     with pytest.raises(FaultError, match=r"wav2spk.txt: must be a file of the corpus, got none"):
-        read_flickr8k(tmp_path, config=NO_PICTURES)
+        NO_PICTURES.read(tmp_path)
 
 
 def test_a_tree_becomes_a_sound_folder(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_tree_becomes_a_sound_folder(tmp_path: Path) -> None:
     # Corpora are often linked into place.
     (root / "flickr_audio/wavs").rename(tmp_path / "elsewhere")
     (root / "flickr_audio/wavs").symlink_to(tmp_path / "elsewhere")
-    summary = prepare_flickr8k(root, tmp_path / "out", options=BuildOptions(convert="always"))
+    summary = Flickr8k().prepare(root, tmp_path / "out", options=BuildOptions(convert="always"))
     assert check_folder(tmp_path / "out") == []
     files = ManifestFolder(tmp_path / "out")
     assert files.splits() == ["train", "valid", "test"]
@@ -161,7 +162,7 @@ def test_faulty_media_are_listed_together(tmp_path: Path) -> None:
     lie_about_length(wavs / f"{stem(TRAIN[0])}_0.wav")
     (wavs / f"{stem(TEST[0])}_0.wav").write_bytes(b"RIFF")
     with pytest.raises(FaultError) as caught:
-        prepare_flickr8k(root, tmp_path / "out")
+        Flickr8k().prepare(root, tmp_path / "out")
     assert {item.place.split(":")[0] for item in caught.value.faults} == {"wav2capt.txt"}
     assert len(caught.value.faults) == 2
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from fairseq_vgs.evaluation.metrics.lexical import folds
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import read_utterances
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.corpora.lextest import prepare_lextest, read_lextest
+from fairseq_vgs.prepare.corpora.lextest import Lextest
 
 CDI = [
     f"{word}_{speaker}{style}" for word in ("TV_", "all_gone", "ball") for speaker in "AB" for style in "qs"
@@ -28,7 +28,7 @@ def make(folder: Path, names: list[str]) -> Path:
 
 def test_cdi_is_resampled_and_its_folds_are_speakers_and_styles(tmp_path: Path) -> None:
     make(tmp_path / "CDI_lextest/CDI_synth", CDI)
-    summary = prepare_lextest(tmp_path / "CDI_lextest", tmp_path / "out")
+    summary = Lextest().prepare(tmp_path / "CDI_lextest", tmp_path / "out")
     assert summary["files"]["converted"] == 12
     assert check_folder(tmp_path / "out") == []
     recordings, words = open_words(tmp_path / "out", "test")
@@ -42,7 +42,7 @@ def test_cdi_is_resampled_and_its_folds_are_speakers_and_styles(tmp_path: Path) 
 
 
 def test_coco_keeps_the_order_of_the_names(tmp_path: Path) -> None:
-    found = read_lextest(make(tmp_path, COCO)).captions
+    found = Lextest().read(make(tmp_path, COCO)).captions
     assert [(row.audio, row.text, row.speaker) for row in found[:4]] == [
         ("bear_1.wav", "bear", ""),
         ("bear_10.wav", "bear", ""),
@@ -55,7 +55,7 @@ def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
     make(tmp_path, [*COCO, "noise", "__1"])
     (tmp_path / "zebra_2.wav").unlink()
     with pytest.raises(FaultError) as caught:
-        read_lextest(tmp_path)
+        Lextest().read(tmp_path)
     messages = [f"{Path(item.place).name} {item.message}" for item in caught.value.faults]
     name = "name must be WORD_NUMBER.wav or, speaker and style, such as WORD_Aq.wav"
     word = "word must be recorded 3 times, as others are"
@@ -67,4 +67,4 @@ def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         FaultError, match="must be a folder of WORD_TOKEN.wav, or hold CDI_synth or COCO_synth"
     ):
-        read_lextest(tmp_path / "none")
+        Lextest().read(tmp_path / "none")

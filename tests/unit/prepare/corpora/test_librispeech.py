@@ -10,12 +10,7 @@ from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_utterance
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
 from fairseq_vgs.prepare.build.folder import BuildOptions
-from fairseq_vgs.prepare.corpora.librispeech import (
-    LibrispeechConfig,
-    parse_subsets,
-    prepare_librispeech,
-    read_librispeech,
-)
+from fairseq_vgs.prepare.corpora.librispeech import LibriSpeech, parse_subsets
 
 SUBSETS = ("train-clean-100", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other")
 
@@ -43,7 +38,7 @@ def splits(output: Path) -> list[str]:
 
 def test_subsets_become_splits(tmp_path: Path) -> None:
     make_librispeech(tmp_path)
-    summary = prepare_librispeech(tmp_path, tmp_path / "out")
+    summary = LibriSpeech().prepare(tmp_path, tmp_path / "out")
     assert splits(tmp_path / "out") == ["train", "valid", "test", "test_other", "valid_other"]
     assert summary["splits"]["train"]["recordings"] == 8
     assert summary["speakers"] == 6
@@ -57,10 +52,10 @@ def test_subsets_become_splits(tmp_path: Path) -> None:
 
 def test_chosen_subsets_alone_are_taken(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path)
-    config = LibrispeechConfig(subsets={"dev-other": "valid", "train-clean-100": "train_small"})
-    summary = prepare_librispeech(root, tmp_path / "out", config=config)
+    config = LibriSpeech(subset=("dev-other=valid", "train-clean-100=train_small"))
+    summary = config.prepare(root, tmp_path / "out")
     assert splits(tmp_path / "out") == ["valid", "train_small"]
-    assert summary["settings"]["subset"] == ["dev-other=valid", "train-clean-100=train_small"]
+    assert summary["settings"]["subset"] == ("dev-other=valid", "train-clean-100=train_small")
 
 
 def test_odd_trees_are_read(tmp_path: Path) -> None:
@@ -73,13 +68,13 @@ def test_odd_trees_are_read(tmp_path: Path) -> None:
     write(root / "dev-clean/.DS_Store", b"junk")
     (root / "dev-clean/100").rename(tmp_path / "elsewhere")
     (root / "dev-clean/100").symlink_to(tmp_path / "elsewhere")
-    captions = read_librispeech(root).captions
+    captions = LibriSpeech().read(root).captions
     assert [(Path(caption.audio).name, caption.text) for caption in captions[:3]] == [
         ("100-2-0000.FLAC", "HE SAID 0"),
         ("100-2-0001.flac", "HE SAID 1"),
         ("100-2-0009.flac", ""),
     ]
-    summary = prepare_librispeech(root, tmp_path / "out")
+    summary = LibriSpeech().prepare(root, tmp_path / "out")
     assert (summary["splits"]["valid"]["recordings"], summary["splits"]["valid"]["with_text"]) == (5, 4)
     assert check_folder(tmp_path / "out") == []
 
@@ -90,7 +85,7 @@ def test_a_transcript_without_its_recording_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(
         FaultError, match=r"^dev-clean/100/3/100-3.trans.txt:2: .*100-3-0001.flac.*no such file"
     ):
-        prepare_librispeech(root, tmp_path / "out")
+        LibriSpeech().prepare(root, tmp_path / "out")
 
 
 def test_all_faulty_transcripts_are_listed(tmp_path: Path) -> None:
@@ -98,7 +93,7 @@ def test_all_faulty_transcripts_are_listed(tmp_path: Path) -> None:
     path = root / "dev-clean/100/2/100-2.trans.txt"
     path.write_bytes(path.read_bytes() + b"100-2-0001 AGAIN\n\n999-2-0000 OTHER\n\xff\n")
     with pytest.raises(FaultError) as caught:
-        read_librispeech(root)
+        LibriSpeech().read(root)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert sorted(line.split(": ")[1][:20] for line in lines if "UTF-8" not in line) == [
@@ -116,7 +111,9 @@ def test_unknown_subsets_and_folders_are_refused(tmp_path: Path, subset: str, me
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FaultError, match=message):
-        read_librispeech(root if subset else tmp_path / "empty", subsets={subset: "valid"} if subset else {})
+        LibriSpeech(subset=(f"{subset}=valid",) if subset else ()).read(
+            root if subset else tmp_path / "empty"
+        )
 
 
 @pytest.mark.parametrize("option", ["dev-clean", "=valid", "dev-clean=", "dev-clean=a b", "dev-clean=images"])
@@ -129,8 +126,8 @@ def test_subset_options_are_checked(option: str) -> None:
 def test_items_are_copied_along(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     items = write(tmp_path / "dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
-    config = LibrispeechConfig(abx_items=items)
-    summary = prepare_librispeech(root, tmp_path / "out", config=config)
+    config = LibriSpeech(abx_items=items)
+    summary = config.prepare(root, tmp_path / "out")
     assert summary["abx_items"] == "dev.item"
     assert (tmp_path / "out/dev.item").read_bytes() == items.read_bytes()
 
@@ -139,20 +136,15 @@ def test_items_do_not_take_a_tables_place(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     items = write(tmp_path / "images.tsv", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
     with pytest.raises(FaultError, match=r"--abx-items: name must end in \.item, got 'images\.tsv'"):
-        prepare_librispeech(root, tmp_path / "out", config=LibrispeechConfig(abx_items=items))
+        LibriSpeech(abx_items=items).prepare(root, tmp_path / "out")
 
 
 def test_force_deletes_no_items_inside_the_output(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
-    prepare_librispeech(root, tmp_path / "out")
+    LibriSpeech().prepare(root, tmp_path / "out")
     items = write(tmp_path / "out/dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
     with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
-        prepare_librispeech(
-            root,
-            tmp_path / "out",
-            config=LibrispeechConfig(abx_items=items),
-            options=BuildOptions(force=True),
-        )
+        LibriSpeech(abx_items=items).prepare(root, tmp_path / "out", options=BuildOptions(force=True))
     assert items.is_file()
 
 
@@ -167,6 +159,6 @@ def test_all_faulty_items_are_listed(tmp_path: Path) -> None:
     ]
     items = write(tmp_path / "dev.item", "\n".join([ITEM_HEADER, *lines]).encode())
     with pytest.raises(FaultError) as caught:
-        prepare_librispeech(root, tmp_path / "out", config=LibrispeechConfig(abx_items=items))
+        LibriSpeech(abx_items=items).prepare(root, tmp_path / "out")
     assert [fault.place for fault in caught.value.faults] == [f"dev.item:{number}" for number in (3, 4, 5, 6)]
     assert not (tmp_path / "out").exists()

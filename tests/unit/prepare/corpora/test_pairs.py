@@ -12,7 +12,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
-from fairseq_vgs.prepare.corpora.pairs import PairsConfig, prepare_pairs, read_pairs_table, standard_split
+from fairseq_vgs.prepare.corpora.pairs import Pairs, standard_split
 from fairseq_vgs.prepare.regions.pictures import PictureRegions
 
 N_IMAGES = 10
@@ -30,7 +30,7 @@ def make_table(folder: Path, *, columns: str = "audio,image,speaker,text", extra
 
 def prepare(table: Path, output: Path, **settings: object) -> dict[str, set[str]]:
     """Prepare a table; return the images of every split."""
-    prepare_pairs(table, output, config=PairsConfig(**settings))
+    Pairs(**settings).prepare(table, output)
     return images_of(output)
 
 
@@ -88,9 +88,9 @@ def test_a_recording_in_two_wrappings_stays_in_one_split(tmp_path: Path) -> None
         write(tmp_path / f"{number}.png", picture(number, kind="PNG"))
         lines.append(f"{name},{number}.png")
     (tmp_path / "mine.csv").write_text("\n".join(lines), "utf-8")
-    config = PairsConfig(valid_share=0.3, test_share=0.3)
+    config = Pairs(valid_share=0.3, test_share=0.3)
     options = BuildOptions(convert="always")
-    prepare_pairs(tmp_path / "mine.csv", tmp_path / "out", config=config, options=options)
+    config.prepare(tmp_path / "mine.csv", tmp_path / "out", options=options)
     images = images_of(tmp_path / "out")
     assert len(images) == 3
     for found in images.values():
@@ -105,7 +105,7 @@ def test_recordings_alone(tmp_path: Path) -> None:
     table.write_text("\n".join(lines), "utf-8")
     with pytest.raises(FaultError, match=r"--image-column \(NONE: recordings alone\)"):
         prepare(table, tmp_path / "out")
-    prepare_pairs(table, tmp_path / "out", config=PairsConfig(columns={"image": "NONE"}))
+    Pairs(image_column="NONE").prepare(table, tmp_path / "out")
     assert (tmp_path / "out/train.tsv").exists() and not list((tmp_path / "out").glob("*pairs*"))
     assert check_folder(tmp_path / "out") == []
 
@@ -136,7 +136,7 @@ def test_splits_of_the_table_are_taken(tmp_path: Path) -> None:
     names = ["train", "dev", "test_seen"]
     with_splits = [f"{lines[0]},part", *(f"{line},{names[i // 2 % 3]}" for i, line in enumerate(lines[1:]))]
     table.write_text("\n".join(with_splits), "utf-8")
-    images = prepare(table, tmp_path / "out", columns={"split": "part"})
+    images = prepare(table, tmp_path / "out", split_column="part")
     assert {split: len(found) for split, found in images.items()} == {"train": 4, "valid": 3, "test_seen": 3}
 
 
@@ -161,14 +161,14 @@ def test_a_misspelt_split_is_a_fault_that_names_the_nearest(tmp_path: Path) -> N
     rows = ["audio,image,split", "a.wav,,trian", "b.wav,,trian", "c.wav,,train", "d.wav,,Test", "e.wav,,qq"]
     table = write(tmp_path / "t.csv", "\n".join(rows).encode())
     with pytest.raises(FaultError) as caught:
-        read_pairs_table(table, config=PairsConfig())
+        Pairs().read(table)
     trian, test, qq = map(str, caught.value.faults)
     assert trian.startswith("t.csv:2: split must be train, valid, test, or begin so, as in test_seen (2 li")
     assert "got 'trian'; did you mean 'train'? Correct it, or allow it with --extra-split trian" in trian
     assert test.startswith("t.csv:5: ")
     assert "did you mean 'test'" in test
     assert qq.endswith("got 'qq'; correct it, or allow it with --extra-split qq")
-    corpus = read_pairs_table(table, config=PairsConfig(extra_splits=("trian", "Test", "qq")))
+    corpus = Pairs(extra_split=("trian", "Test", "qq")).read(table)
     assert [caption.split for caption in corpus.captions] == ["trian", "trian", "train", "Test", "qq"]
 
 
@@ -186,7 +186,7 @@ def test_faulty_lines_do_not_hide_each_other_nor_faulty_media(tmp_path: Path) ->
     ]
     table = write(tmp_path / "t.csv", "\n".join(rows).encode())
     with pytest.raises(FaultError) as caught:
-        prepare_pairs(table, tmp_path / "out")
+        Pairs().prepare(table, tmp_path / "out")
     assert [(item.place, item.message.partition(", got")[0]) for item in caught.value.faults] == [
         ("t.csv:4", "line must have the header's 3 fields"),
         ("t.csv:5", f"audio must be a file below {tmp_path.name}/"),
@@ -203,7 +203,7 @@ def test_captions_may_lack_pictures_and_texts(tmp_path: Path) -> None:
     write(tmp_path / "b.wav", encode(speech(2)))
     write(tmp_path / "p.png", picture(1))
     table = write(tmp_path / "t.tsv", b"image\taudio\np.png\ta.wav\n\tb.wav\n")
-    prepare_pairs(table, tmp_path / "out", config=PairsConfig(valid_share=0, test_share=0))
+    Pairs(valid_share=0, test_share=0).prepare(table, tmp_path / "out")
     assert len(read_pairs(tmp_path / "out/train.pairs.tsv")) == 1
     assert check_folder(tmp_path / "out") == []
 
@@ -215,8 +215,8 @@ def test_paths_may_be_absolute_or_roundabout_below_the_roots(tmp_path: Path) -> 
     write(tmp_path / "data/p.png", picture(1))
     rows = [f"{tmp_path}/data/audio/x/a.wav,./p.png", "y/../b.wav,p.png"]
     table = write(tmp_path / "t.csv", "\n".join(["audio,image", *rows]).encode())
-    config = PairsConfig(audio_root=tmp_path / "linked/audio", image_root=tmp_path / "linked")
-    corpus = read_pairs_table(table, config=config)
+    config = Pairs(audio_root=tmp_path / "linked/audio", image_root=tmp_path / "linked")
+    corpus = config.read(table)
     assert [caption.audio for caption in corpus.captions] == ["x/a.wav", "b.wav"]
     assert [item.image_id for item in corpus.pictures] == ["p.png"]
 
@@ -226,7 +226,7 @@ def test_all_paths_that_leave_the_roots_are_faults(tmp_path: Path) -> None:
     rows = ["audio,image", *(f"{path},p.png" for path in paths), "a.wav,../p.png"]
     table = write(tmp_path / "data/t.csv", "\n".join(rows).encode())
     with pytest.raises(FaultError) as caught:
-        read_pairs_table(table, config=PairsConfig())
+        Pairs().read(table)
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [f"t.csv:{number}" for number in range(2, 10)]
     assert "audio must be a file below data/, got '../a.wav'" in lines[0]
@@ -254,14 +254,12 @@ def test_a_recording_stands_once(tmp_path: Path) -> None:
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(FaultError, match="--(valid|test|keep)"):
-        PairsConfig(**settings)
+        Pairs(**settings)
 
 
 def test_the_summary_holds_settings_but_no_paths(tmp_path: Path) -> None:
-    config = PairsConfig(audio_root=tmp_path, seed=3, keep_together=("text",))
-    summary = prepare_pairs(
-        make_table(tmp_path), tmp_path / "out", config=config, options=BuildOptions(pack="zip")
-    )
+    config = Pairs(audio_root=tmp_path, seed=3, keep_together=("text",))
+    summary = config.prepare(make_table(tmp_path), tmp_path / "out", options=BuildOptions(pack="zip"))
     assert summary["settings"]["seed"] == 3
     assert summary["command"] == "fairseq-vgs prepare pairs TABLE OUTPUT --keep-together text --seed 3"
     assert str(tmp_path) not in (tmp_path / "out/summary.json").read_text("utf-8")
@@ -272,7 +270,7 @@ def test_the_summary_holds_settings_but_no_paths(tmp_path: Path) -> None:
 )
 def test_force_deletes_no_source_inside_the_output(tmp_path: Path, what: str) -> None:
     table, output = make_table(tmp_path), tmp_path / "out"
-    prepare_pairs(table, output)
+    Pairs().prepare(table, output)
     roots = {"audio_root": tmp_path, "image_root": tmp_path}
     network: Any = None  # never asked
     regions = None
@@ -293,5 +291,5 @@ def test_force_deletes_no_source_inside_the_output(tmp_path: Path, what: str) ->
     before = sorted(tmp_path.rglob("*"))
     options = BuildOptions(force=True, regions=regions)
     with pytest.raises(FaultError, match="out: is, or holds, what the new folder would be made from"):
-        prepare_pairs(table, output, config=PairsConfig(**roots), options=options)
+        Pairs(**roots).prepare(table, output, options=options)
     assert sorted(tmp_path.rglob("*")) == before

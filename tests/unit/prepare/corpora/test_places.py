@@ -10,16 +10,16 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
-from fairseq_vgs.prepare.corpora.places import PlacesConfig, prepare_places, read_places
+from fairseq_vgs.prepare.corpora.places import Places
 
-NO_PICTURES = PlacesConfig()
+NO_PICTURES = Places()
 SPLITS = ["train", "valid_seen", "valid_unseen", "test_seen", "test_unseen"]
 
 
 def test_files_say_split_speaker_and_text(tmp_path: Path) -> None:
     write_places(tmp_path, train=[described_place(1), described_place(2, asr_text="une île")])
     (tmp_path / "images").mkdir()
-    corpus = read_places(tmp_path, config=PlacesConfig(images=tmp_path / "images"))
+    corpus = Places(images=tmp_path / "images").read(tmp_path)
     assert [caption.split for caption in corpus.captions] == ["train", *SPLITS]
     caption = corpus.captions[1]
     assert (caption.audio, caption.speaker, caption.text) == ("wavs/2/utterance_2.wav", "A1BC2", "une île")
@@ -36,7 +36,7 @@ def test_the_files_are_found_in_the_corpus_and_beside_it(tmp_path: Path, name: s
     (root / name).mkdir(exist_ok=True)
     for path in (root / "metadata").iterdir():
         path.rename(root / name / path.name)
-    corpus = read_places(tmp_path / "in", config=NO_PICTURES)
+    corpus = NO_PICTURES.read(tmp_path / "in")
     assert (corpus.audio_root, corpus.pictures) == (root, ())
     assert len(corpus.captions) == 5
 
@@ -44,7 +44,7 @@ def test_the_files_are_found_in_the_corpus_and_beside_it(tmp_path: Path, name: s
 def test_a_picture_that_several_describe_is_listed_once(tmp_path: Path) -> None:
     image = "c/canyon/one.JPG"
     write_places(tmp_path, train=[described_place(number, image) for number in range(3)])
-    corpus = read_places(tmp_path, config=PlacesConfig(images=tmp_path))
+    corpus = Places(images=tmp_path).read(tmp_path)
     assert [picture.path for picture in corpus.pictures].count(image) == 1
     assert [caption.image for caption in corpus.captions].count(image) == 3
 
@@ -62,7 +62,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "metadata/test_seen_2020.json").unlink()
     (tmp_path / "metadata/dev_seen_2020.json").write_text('{"data": [')
     with pytest.raises(FaultError) as caught:
-        read_places(tmp_path, config=NO_PICTURES)
+        NO_PICTURES.read(tmp_path)
     lines = [str(item) for item in caught.value.faults]
     expected = [
         "train_2020.json: data[2]: uttid must appear only once (first at train_2020.json: data[0]), got",
@@ -70,7 +70,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
         "train_2020.json: data[3]: entry must have the field 'image'",
         "train_2020.json: data[4]: wav must be text that is not empty, got None",
         "train_2020.json: data[5]: entry must be an object, got []",
-        "dev_seen_2020.json: character 11: data[0] must be JSON",
+        "dev_seen_2020.json: character 11: must be JSON",
         f"{tmp_path}/metadata/test_seen_2020.json: file is missing",
         "train_2020.json: data[1]: audio path must stay below the root, without '..', got 'wavs/../../x.wav'",
     ]
@@ -79,7 +79,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
 
 def test_files_that_are_nowhere_are_named(tmp_path: Path) -> None:
     with pytest.raises(FaultError, match=r"must have train_2020.json and the like in one of metadata,"):
-        read_places(tmp_path, config=NO_PICTURES)
+        NO_PICTURES.read(tmp_path)
 
 
 def test_unknown_fields_are_noted_and_a_text_may_be_missing(
@@ -88,7 +88,7 @@ def test_unknown_fields_are_noted_and_a_text_may_be_missing(
     entry = described_place(1, alignment=[[0, 1, "there"]])
     del entry["asr_text"]
     write_places(tmp_path, train=[entry])
-    assert read_places(tmp_path, config=NO_PICTURES).captions[0].text == ""
+    assert NO_PICTURES.read(tmp_path).captions[0].text == ""
     assert [record.message for record in caplog.records] == [
         "entry: unknown fields were passed over: 'alignment' (1)"
     ]
@@ -99,9 +99,7 @@ def test_a_tree_becomes_a_sound_folder_without_its_empty_recordings(tmp_path: Pa
     empty = described_place(2)["wav"]
     (root / empty).write_bytes(b"")
     options = BuildOptions(skip_bad=True)
-    summary = prepare_places(
-        root, tmp_path / "out", config=PlacesConfig(images=root / "images"), options=options
-    )
+    summary = Places(images=root / "images").prepare(root, tmp_path / "out", options=options)
     assert check_folder(tmp_path / "out") == []
     files = ManifestFolder(tmp_path / "out")
     assert sorted(files.splits()) == sorted(SPLITS)

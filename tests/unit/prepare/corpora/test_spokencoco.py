@@ -22,20 +22,15 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.folder import BuildOptions
-from fairseq_vgs.prepare.corpora.spokencoco import (
-    KARPATHY_LISTS,
-    SpokencocoConfig,
-    prepare_spokencoco,
-    read_spokencoco,
-)
+from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS, SpokenCoco
 
 LISTS = SPLITS / "spokencoco"
 TRAIN = [coco_entry(COCO_TRAIN, file="train"), coco_entry(COCO_TEST, first=5, file="train")]
 VAL = [coco_entry(COCO_RESTVAL, first=10), coco_entry(COCO_VALID, first=15)]
 
 
-def config(folder: Path, split: str = "karpathy", **more: Any) -> SpokencocoConfig:
-    return SpokencocoConfig(split=split, **{"images": folder, "karpathy": LISTS} | more)
+def config(folder: Path, split: str = "karpathy", **more: Any) -> SpokenCoco:
+    return SpokenCoco(split=split, **{"images": folder, "karpathy": LISTS} | more)
 
 
 @pytest.mark.parametrize(
@@ -48,14 +43,14 @@ def config(folder: Path, split: str = "karpathy", **more: Any) -> SpokencocoConf
 )
 def test_splits_by_name(tmp_path: Path, split: str, expected: list[str]) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
-    corpus = read_spokencoco(tmp_path, config=config(tmp_path, split))
+    corpus = config(tmp_path, split).read(tmp_path)
     assert [caption.split for caption in corpus.captions] == [name for name in expected for _ in range(5)]
     assert dict(corpus.checksums) == (dict(KARPATHY_LISTS.values()) if split == "karpathy" else {})
 
 
 def test_captions_are_as_the_files_have_them(tmp_path: Path) -> None:
     write_spokencoco(tmp_path / "my corpora/SpokenCOCO", TRAIN, VAL)
-    corpus = read_spokencoco(tmp_path / "my corpora", config=config(tmp_path))
+    corpus = config(tmp_path).read(tmp_path / "my corpora")
     assert (corpus.name, corpus.audio_root) == ("spokencoco", tmp_path / "my corpora/SpokenCOCO")
     entry, caption = VAL[0]["captions"][3], corpus.captions[13]
     assert (caption.audio, caption.speaker, caption.text) == (entry["wav"], entry["speaker"], entry["text"])
@@ -69,7 +64,7 @@ def test_captions_are_as_the_files_have_them(tmp_path: Path) -> None:
 
 def test_without_pictures_the_captions_keep_the_ids_that_region_features_have(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
-    corpus = read_spokencoco(tmp_path, config=config(tmp_path, images=None))
+    corpus = config(tmp_path, images=None).read(tmp_path)
     assert corpus.pictures == ()
     assert {caption.image for caption in corpus.captions} >= {"COCO_val2014_000000391895"}
 
@@ -95,8 +90,8 @@ def dataset_coco(tmp_path: Path, **other_splits: str) -> Path:
 
 def test_karpathys_own_file_gives_the_same_splits(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
-    by_lists = read_spokencoco(tmp_path, config=config(tmp_path))
-    by_file = read_spokencoco(tmp_path, config=config(tmp_path, karpathy=dataset_coco(tmp_path)))
+    by_lists = config(tmp_path).read(tmp_path)
+    by_file = config(tmp_path, karpathy=dataset_coco(tmp_path)).read(tmp_path)
     assert by_file == by_lists
 
 
@@ -104,17 +99,17 @@ def test_karpathys_file_with_other_splits_is_refused(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
     path = dataset_coco(tmp_path, COCO_val2014_000000391895="train")
     with pytest.raises(FaultError, match=r"test: ids in ascending order must have the published SHA-256"):
-        read_spokencoco(tmp_path, config=config(tmp_path, karpathy=path))
+        config(tmp_path, karpathy=path).read(tmp_path)
     path = dataset_coco(tmp_path, COCO_val2014_000000391895="testing")
     with pytest.raises(FaultError, match=r"dataset_coco.json: images\[\d+\]: must have one of COCO's"):
-        read_spokencoco(tmp_path, config=config(tmp_path, karpathy=path))
+        config(tmp_path, karpathy=path).read(tmp_path)
 
 
 def test_a_picture_that_karpathys_file_does_not_know_is_a_fault(tmp_path: Path) -> None:
     stranger = coco_entry("train2014/COCO_train2014_000000000025.jpg", first=30)
     write_spokencoco(tmp_path, [*TRAIN, stranger], VAL)
     with pytest.raises(FaultError, match=r"train.json: data\[2\]: image must be in Karpathy's split, got"):
-        read_spokencoco(tmp_path, config=config(tmp_path, karpathy=dataset_coco(tmp_path)))
+        config(tmp_path, karpathy=dataset_coco(tmp_path)).read(tmp_path)
 
 
 def changed(change: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any]]:
@@ -164,7 +159,7 @@ def changed(change: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any
 def test_every_fault_has_its_place(tmp_path: Path, change: Any, messages: list[str]) -> None:
     write_spokencoco(tmp_path, TRAIN, changed(change))
     with pytest.raises(FaultError) as caught:
-        read_spokencoco(tmp_path, config=config(tmp_path))
+        config(tmp_path).read(tmp_path)
     assert len(caught.value.faults) == len(messages)
     for item, message in zip(caught.value.faults, messages, strict=True):
         assert str(item).startswith(f"SpokenCOCO_val.json: {message}")
@@ -174,7 +169,7 @@ def test_a_missing_file_is_one_fault_beside_those_of_the_other(tmp_path: Path) -
     write_spokencoco(tmp_path, TRAIN, changed(lambda val: val[0].pop("image")))
     (tmp_path / "SpokenCOCO_train.json").unlink()
     with pytest.raises(FaultError) as caught:
-        read_spokencoco(tmp_path, config=config(tmp_path))
+        config(tmp_path).read(tmp_path)
     assert [item.message.split(";")[0] for item in caught.value.faults] == [
         "file is missing",
         "picture must have the field 'image'",
@@ -186,7 +181,7 @@ def test_unknown_fields_and_other_counts_are_noted_once(
 ) -> None:
     few = {"image": COCO_VALID, "captions": [spoken(COCO_VALID, number=15, parse_tree="( a )")]}
     write_spokencoco(tmp_path, [TRAIN[0] | {"reassign_id": 3}, TRAIN[1]], [VAL[0], few])
-    corpus = read_spokencoco(tmp_path, config=config(tmp_path))
+    corpus = config(tmp_path).read(tmp_path)
     assert len(corpus.captions) == 16
     assert [record.message for record in caplog.records] == [
         "picture: unknown fields were passed over: 'reassign_id' (1)",
@@ -195,18 +190,16 @@ def test_unknown_fields_and_other_counts_are_noted_once(
     ]
 
 
-def test_settings_that_say_nothing_are_refused() -> None:
+def test_unknown_splits_are_refused() -> None:
     with pytest.raises(FaultError, match="--split: must be one of karpathy, paper, published, got 'x'"):
-        SpokencocoConfig(split="x")
-    with pytest.raises(FaultError, match="--karpathy: must name the split's lists"):
-        SpokencocoConfig(split="karpathy")
+        SpokenCoco(split="x")
 
 
 def test_a_tree_becomes_a_sound_folder(tmp_path: Path) -> None:
     train = [coco_entry(COCO_TRAIN, captions=2, file="train"), coco_entry(COCO_TEST, first=2, captions=1)]
     val = [coco_entry(COCO_RESTVAL, first=5, captions=1), coco_entry(COCO_VALID, first=7, captions=1)]
     root = write_spokencoco(tmp_path / "Déjà vu/SpokenCOCO", train, val, media=True)
-    summary = prepare_spokencoco(root, tmp_path / "out", config=config(root), options=BuildOptions(jobs=2))
+    summary = config(root).prepare(root, tmp_path / "out", options=BuildOptions(jobs=2))
     assert check_folder(tmp_path / "out") == []
     files = ManifestFolder(tmp_path / "out")
     pairs = {split: read_pairs(files.pairs(split)) for split in files.splits()}
@@ -229,12 +222,10 @@ def test_recordings_whose_header_lies_are_all_named_or_left_out(tmp_path: Path) 
     for name in bad:
         lie_about_length(root / name)
     with pytest.raises(FaultError) as caught:
-        prepare_spokencoco(root, tmp_path / "out", config=config(root, "paper"))
+        config(root, "paper").prepare(root, tmp_path / "out")
     assert len(caught.value.faults) == 2
     assert "data[0].captions[1]" in str(caught.value)
     assert not (tmp_path / "out").exists()
-    summary = prepare_spokencoco(
-        root, tmp_path / "out", config=config(root, "paper"), options=BuildOptions(skip_bad=True)
-    )
+    summary = config(root, "paper").prepare(root, tmp_path / "out", options=BuildOptions(skip_bad=True))
     assert sorted(name for item in summary["excluded"].values() for name in item["items"]) == sorted(bad)
     assert check_folder(tmp_path / "out") == []

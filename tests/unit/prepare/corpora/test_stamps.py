@@ -6,7 +6,8 @@ import pytest
 from support.tiny_stamps import make_stamps, write_stamp
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.prepare.corpora.stamps import caption_key, find_stamps_folder, read_captions, scan_stamps
+from fairseq_vgs.prepare.build.split import caption_key
+from fairseq_vgs.prepare.corpora.tuxpaint import find_stamps_folder, read_captions, scan_stamps
 
 
 def scan(folder: Path, language: str = "ru", *, include_symbols: bool = False, svg: bool = True):

@@ -13,10 +13,11 @@ from support.tiny_stamps import RATE, folder_content, make_stamps, tone, write_p
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
+from fairseq_vgs.prepare.build.folder import BuildOptions
 from fairseq_vgs.prepare.corpora import tuxpaint as module
-from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
+from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 
-CONFIG = TuxpaintConfig(language="ru", valid_share=0.2, test_share=0.2)
+CONFIG = TuxPaint(language="ru", valid_share=0.2, test_share=0.2)
 
 
 def groups_by_split(folder: Path) -> dict[str, set[str]]:
@@ -30,7 +31,7 @@ def groups_by_split(folder: Path) -> dict[str, set[str]]:
 
 def test_a_tree_becomes_a_sound_folder(tmp_path: Path) -> None:
     make_stamps(tmp_path / "in")
-    summary = prepare_tuxpaint(tmp_path / "in", tmp_path / "out", config=CONFIG, jobs=2)
+    summary = CONFIG.prepare(tmp_path / "in", tmp_path / "out", options=BuildOptions(jobs=2))
     assert check_folder(tmp_path / "out") == []
     files = ManifestFolder(tmp_path / "out")
     assert {split: len(read_pairs(files.pairs(split))) for split in files.splits()} == {
@@ -50,7 +51,7 @@ def test_a_tree_becomes_a_sound_folder(tmp_path: Path) -> None:
 
 def test_media_are_16_khz_mono_flac_and_pictures_on_white(tmp_path: Path) -> None:
     make_stamps(tmp_path / "in", 3)
-    prepare_tuxpaint(tmp_path / "in", tmp_path / "out", config=CONFIG)
+    CONFIG.prepare(tmp_path / "in", tmp_path / "out")
     files = ManifestFolder(tmp_path / "out")
     audio = read_audio_list(files.audio_list("train"))
     assert files.audio_list("train").read_text("utf-8").splitlines()[0] == str(tmp_path / "out")
@@ -65,9 +66,7 @@ def test_media_are_16_khz_mono_flac_and_pictures_on_white(tmp_path: Path) -> Non
 
 def test_pairs_hold_language_and_caption(tmp_path: Path) -> None:
     write_stamp(tmp_path / "in", "apple", number=1, text="Ёлка «А»")
-    prepare_tuxpaint(
-        tmp_path / "in", tmp_path / "out", config=TuxpaintConfig("ru", valid_share=0, test_share=0)
-    )
+    TuxPaint("ru", valid_share=0, test_share=0).prepare(tmp_path / "in", tmp_path / "out")
     (pair,) = read_pairs(tmp_path / "out/train.pairs.tsv")
     assert (pair.audio_id, pair.image_id, pair.speaker, pair.text) == (
         "speech/apple.flac",
@@ -81,7 +80,7 @@ def test_pairs_hold_language_and_caption(tmp_path: Path) -> None:
 def test_result_does_not_depend_on_jobs_or_place(tmp_path: Path) -> None:
     make_stamps(tmp_path / "in")
     for name, jobs in (("one", 1), ("other", 3)):
-        prepare_tuxpaint(tmp_path / "in", tmp_path / name, config=CONFIG, relative_root=True, jobs=jobs)
+        CONFIG.prepare(tmp_path / "in", tmp_path / name, options=BuildOptions(jobs=jobs, relative_root=True))
     assert folder_content(tmp_path / "one") == folder_content(tmp_path / "other")
     shutil.move(tmp_path / "one", tmp_path / "moved")
     assert check_folder(tmp_path / "moved") == []
@@ -104,7 +103,7 @@ def test_what_is_shared_makes_a_group_of_one_split(tmp_path: Path, shared: str) 
             write_stamp(
                 folder, str(second.relative_to(folder)), number=number + 10, english=english, text=text
             )
-    summary = prepare_tuxpaint(folder, tmp_path / "out", config=CONFIG)
+    summary = CONFIG.prepare(folder, tmp_path / "out")
     assert (summary["pictures"], summary["groups"]) == (20, 10)
     assert check_folder(tmp_path / "out") == []
     groups = groups_by_split(tmp_path / "out")
@@ -125,7 +124,7 @@ def test_everything_left_out_is_in_the_summary(tmp_path: Path) -> None:
     write_stamp(folder, "white", number=15)
     Image.new("RGB", (9, 9), (255, 255, 255)).save(folder / "white.png")
     write_picture(folder / "mute.png", seed=16)
-    summary = prepare_tuxpaint(folder, tmp_path / "out", config=CONFIG)
+    summary = CONFIG.prepare(folder, tmp_path / "out")
     assert {reason: value["items"] for reason, value in summary["excluded"].items()} == {
         "speech longer than 2.5 s": ["long"],
         "speech shorter than 0.1 s": ["short"],
@@ -142,15 +141,15 @@ def test_everything_left_out_is_in_the_summary(tmp_path: Path) -> None:
 
 def test_zero_takes_any_length(tmp_path: Path) -> None:
     write_stamp(tmp_path / "in", "long", number=10, samples=tone(300, seconds=3))
-    config = TuxpaintConfig("ru", max_seconds=0, valid_share=0, test_share=0)
-    assert prepare_tuxpaint(tmp_path / "in", tmp_path / "out", config=config)["pictures"] == 1
+    config = TuxPaint("ru", max_seconds=0, valid_share=0, test_share=0)
+    assert config.prepare(tmp_path / "in", tmp_path / "out")["pictures"] == 1
 
 
 def test_missing_caption_line_is_kept_without_text_and_counted(tmp_path: Path) -> None:
     folder = make_stamps(tmp_path / "in", 4)
     for name in ("animals/thing_00", "food/fruit/thing_01"):
         (folder / f"{name}.txt").write_text(f"The {name}\n")
-    summary = prepare_tuxpaint(folder, tmp_path / "out", config=CONFIG)
+    summary = CONFIG.prepare(folder, tmp_path / "out")
     assert summary["without_text"] == ["animals/thing_00", "food/fruit/thing_01"]
     # an empty text is no text in common
     assert summary["groups"] == 4
@@ -160,7 +159,7 @@ def test_missing_caption_line_is_kept_without_text_and_counted(tmp_path: Path) -
 def test_clipped_recordings_are_counted_and_kept(tmp_path: Path) -> None:
     folder = make_stamps(tmp_path / "in", 3)
     write_stamp(folder, "loud", number=9, samples=np.sign(tone(300)))
-    summary = prepare_tuxpaint(folder, tmp_path / "out", config=CONFIG)
+    summary = CONFIG.prepare(folder, tmp_path / "out")
     assert (summary["pictures"], summary["clipped_recordings"]) == (4, 1)
 
 
@@ -170,14 +169,14 @@ def test_without_the_svg_renderer_drawings_are_counted(
     folder = make_stamps(tmp_path / "in", 3)
     (folder / "animals/thing_00.png").rename(folder / "animals/thing_00.svg")
     monkeypatch.setattr(module, "can_render_svg", lambda: False)
-    summary = prepare_tuxpaint(folder, tmp_path / "out", config=CONFIG)
+    summary = CONFIG.prepare(folder, tmp_path / "out")
     assert summary["excluded"]["SVG drawing, and rsvg-convert is not installed"]["count"] == 1
 
 
 def test_nothing_usable_is_an_error_that_says_why(tmp_path: Path) -> None:
     write_stamp(tmp_path / "in", "silent", number=1, samples=np.zeros(RATE))
     with pytest.raises(FaultError, match="no picture can be used; left out 1: silent speech"):
-        prepare_tuxpaint(tmp_path / "in", tmp_path / "out", config=CONFIG)
+        CONFIG.prepare(tmp_path / "in", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -189,7 +188,7 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_tuxpaint(tmp_path / "in", tmp_path / "out", config=CONFIG, progress=interrupt, jobs=2)
+        CONFIG.prepare(tmp_path / "in", tmp_path / "out", progress=interrupt, options=BuildOptions(jobs=2))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -204,14 +203,14 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
 )
 def test_impossible_settings_are_refused(settings: dict[str, float], option: str) -> None:
     with pytest.raises(FaultError, match=option):
-        TuxpaintConfig("ru", **settings)
+        TuxPaint("ru", **settings)
 
 
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_force_deletes_no_stamps_inside_the_output(tmp_path: Path, is_linked: bool) -> None:
     make_stamps(tmp_path / "in", 4)
     output = tmp_path / "out"
-    prepare_tuxpaint(tmp_path / "in", output, config=TuxpaintConfig("ru"))
+    TuxPaint("ru").prepare(tmp_path / "in", output)
     (tmp_path / "in").rename(output / "in")
     stamps = output / "in"
     if is_linked:
@@ -222,5 +221,5 @@ def test_force_deletes_no_stamps_inside_the_output(tmp_path: Path, is_linked: bo
             link.symlink_to(path)
     before = folder_content(output)
     with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
-        prepare_tuxpaint(stamps, output, config=TuxpaintConfig("ru"), force=True)
+        TuxPaint("ru").prepare(stamps, output, options=BuildOptions(force=True))
     assert folder_content(output) == before

@@ -14,7 +14,7 @@ from support.tiny_stamps import folder_content, make_stamps
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
+from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
 
 EMBEDDED = Path(__file__).parents[4] / "manifests" / "embedded"
@@ -179,8 +179,8 @@ def test_objects_that_only_held_out_scenes_show_are_named(
 
 def test_a_source_without_features_gives_pictures_only(tmp_path: Path) -> None:
     make_stamps(tmp_path / "stamps", 6)
-    tuxpaint = TuxpaintConfig("ru", valid_share=0.2, test_share=0.2)
-    prepare_tuxpaint(tmp_path / "stamps", tmp_path / "source", config=tuxpaint)
+    tuxpaint = TuxPaint("ru", valid_share=0.2, test_share=0.2)
+    tuxpaint.prepare(tmp_path / "stamps", tmp_path / "source")
     config = ScenesConfig(objects=6, train_scenes=8, valid_scenes=2, test_scenes=2)
     prepare_scenes(tmp_path / "data", tmp_path / "source", config=config)
     assert check_folder(tmp_path / "data") == []

@@ -12,10 +12,10 @@ from support.tiny_stamps import make_stamps, tone, write_stamp
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import AudioRow, PairRow, RegionRow, read_images, write_audio_list, write_pairs
 from fairseq_vgs.prepare.build.tables import write_region_tables
-from fairseq_vgs.prepare.corpora.tuxpaint import TuxpaintConfig, prepare_tuxpaint
+from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 from fairseq_vgs.prepare.scenes.source import TARGET_RMS, fade_ends, load_source, trim_silence
 
-CONFIG = TuxpaintConfig("ru", valid_share=0.2, test_share=0.2)
+CONFIG = TuxPaint("ru", valid_share=0.2, test_share=0.2)
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
     folder = make_stamps(tmp_path / "stamps", 10)
     write_stamp(folder, "twin", number=50, english="Thing number 3.", text="Предмет 3.")
     write_stamp(folder, "slow", number=60, samples=tone(300, seconds=2))
-    prepare_tuxpaint(folder, tmp_path / "source", config=CONFIG)
+    CONFIG.prepare(folder, tmp_path / "source")
     return tmp_path / "source"
 
 

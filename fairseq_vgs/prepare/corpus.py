@@ -1,40 +1,105 @@
-"""What can be wrong with a corpus' names before any media are looked at."""
+"""Corpora as their lists describe them: recordings, pictures, what was left out, and what can be wrong."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import split_entry
-from fairseq_vgs.prepare.corpora.corpus import Corpus
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 RESERVED_SPLITS = ("images", "regions")
 RESERVED_ENDINGS = (".pairs", ".utterances")
 
 
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One recording of a corpus.
+
+    Attributes:
+        audio: POSIX path below ``Corpus.audio_root``, once in the corpus; also the id in the audio list (with
+            another ending where the recording is converted).
+        split: ``train``, ``valid``, ``test`` or a further name such as ``test_seen``.
+        image: Id of the picture it describes; empty for speech alone.
+        speaker: Who speaks; may be empty.
+        text: What is said; may be empty.
+        place: Where the corpus lists it, for messages: ``SpokenCOCO_train.json: data[17].captions[2]``.
+    """
+
+    audio: str
+    split: str
+    image: str = ""
+    speaker: str = ""
+    text: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a corpus: id, POSIX path below ``Corpus.image_root``, group of equals, where listed."""
+
+    image_id: str
+    path: str
+    group: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as its lists describe it.
+
+    Attributes:
+        name: ``spokencoco``, ``librispeech``, ...
+        audio_root: Folder that the captions' paths start from.
+        image_root: Folder that the pictures' paths start from.
+        captions: The recordings, in the order of the audio lists to be.
+        pictures: Empty where there are none, or where region features stand for them.
+        excluded: Reason -> names that the reader left out, such as recordings known to be faulty.
+        checksums: Published lists that were verified: name -> SHA-256.
+    """
+
+    name: str
+    audio_root: Path
+    image_root: Path
+    captions: Sequence[Caption]
+    pictures: Sequence[Picture] = ()
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Exclusions:
+    """What was left out, by reason."""
+
+    by_reason: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, item: str) -> None:
+        """Note one excluded item."""
+        self.by_reason.setdefault(reason, []).append(item)
+
+    def summary(self) -> dict[str, dict[str, object]]:
+        """Return count and sorted items of every reason, for ``summary.json``."""
+        return {
+            reason: {"count": len(items), "items": sorted(items)}
+            for reason, items in sorted(self.by_reason.items())
+        }
+
+
 def raise_any(faults: Iterable[Fault]) -> None:
-    """Raises ``FaultError`` with all faults, if there are any."""
+    """Raise ``FaultError`` with all faults, if there are any."""
     if found := list(faults):
         raise FaultError(found)
 
 
-def raise_or_collect(found: Iterable[Fault], faults: list[Fault] | None) -> None:
-    """Raises ``FaultError`` with all faults, or adds them to a list that goes on to ``build_folder``."""
-    if faults is None:
-        raise_any(found)
-    else:
-        faults.extend(found)
-
-
 def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
-    """Yields everything that the tables of a data folder could not hold, or not tell apart.
+    """Yield everything that the tables of a data folder could not hold, or not tell apart.
 
     Args:
-        corpus: what a reader found.
-        needs_splits: every recording must have a split.
+        corpus: What a reader found.
+        needs_splits: Every recording must have a split.
     """
     yield from _root_faults(corpus)
     if not corpus.captions:
@@ -71,7 +136,7 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
 
 
 def split_problem(split: str) -> str | None:
-    """Returns why a split cannot have this name, or None."""
+    """Return why a split cannot have this name, or None."""
     if SPLIT_NAME.fullmatch(split) is None:
         return "must be a name of letters, digits, '_', '-' and '.'"
     if split in RESERVED_SPLITS or split.endswith(RESERVED_ENDINGS):
@@ -89,7 +154,7 @@ def _root_faults(corpus: Corpus) -> Iterator[Fault]:
 
 
 class _Names:
-    """Finds names that are used twice."""
+    """Find names that are used twice."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -121,7 +186,7 @@ def _encoding_problem(text: str) -> str | None:
 
 
 def path_problem(path: str) -> str | None:
-    """Returns why a table cannot hold this path below a root, or None."""
+    """Return why a table cannot hold this path below a root, or None."""
     if problem := _text_problem(path):
         return problem
     try:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.prepare.corpora.table import read_table
+from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.prepare.corpus import raise_any
+from fairseq_vgs.prepare.lists import TableRow, read_table
 
 COLUMNS = {"audio": "audio", "image": "Bild", "text": "text"}
 ROWS = [
@@ -14,10 +15,17 @@ ROWS = [
 ]
 
 
+def read_rows(path: Path) -> list[TableRow]:
+    faults: list[Fault] = []
+    rows = read_table(path, COLUMNS, required=("audio", "image"), faults=faults)
+    raise_any(faults)
+    return rows
+
+
 def read(folder: Path, name: str, content: str | bytes) -> list[dict[str, str]]:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return [dict(row.fields) for row in read_table(path, COLUMNS, required=("audio", "image"))]
+    return [dict(row.fields) for row in read_rows(path)]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +48,7 @@ def test_every_kind_gives_the_same_rows(tmp_path: Path, name: str, content: str)
 def test_rows_know_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('audio,Bild,text\na,1,"two\nlines"\n\nb,2,\n')
-    places = [row.place for row in read_table(path, COLUMNS, required=("audio",))]
+    places = [row.place for row in read_table(path, COLUMNS, required=("audio",), faults=[])]
     assert places == ["t.csv:3", "t.csv:5"]
 
 
@@ -83,4 +91,4 @@ def test_all_faults_are_listed(tmp_path: Path, name: str, content: str | bytes, 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(FaultError, match="none.csv: cannot be read"):
-        read_table(tmp_path / "none.csv", COLUMNS, required=())
+        read_table(tmp_path / "none.csv", COLUMNS, required=(), faults=[])

@@ -7,27 +7,26 @@ import pytest
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.corpora.flickr8k import LISTS
-from fairseq_vgs.prepare.corpora.published import list_hash, read_corpus_lines, read_published
 from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS
+from fairseq_vgs.prepare.lists import SPLIT_LISTS, list_hash, read_corpus_lines, read_published
 
-SPLITS = Path(__file__).parents[4] / "manifests/splits"
 PUBLISHED = [("flickr8k", *item) for item in LISTS.values()] + [
     ("spokencoco", *item) for item in KARPATHY_LISTS.values()
 ]
 
 
 @pytest.mark.parametrize(("corpus", "name", "sha256"), PUBLISHED)
-def test_lists_of_the_checkout_are_the_published_ones(corpus: str, name: str, sha256: str) -> None:
-    path = SPLITS / corpus / name
+def test_lists_of_the_package_are_the_published_ones(corpus: str, name: str, sha256: str) -> None:
+    path = SPLIT_LISTS / corpus / name
     names = read_published(path, sha256)
     assert len(set(names)) == len(names) == (6000 if "train" in name else 5000 if "karp" in name else 1000)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    assert f"{sha256}  {name}" in (SPLITS / corpus / "SHA256SUMS").read_text().splitlines()
+    assert f"{sha256}  {name}" in (SPLIT_LISTS / corpus / "SHA256SUMS").read_text().splitlines()
 
 
 @pytest.mark.parametrize("corpus", ["flickr8k", "spokencoco"])
 def test_no_picture_is_in_two_splits(corpus: str) -> None:
-    names = [line for path in (SPLITS / corpus).glob("*.txt") for line in path.read_text().splitlines()]
+    names = [line for path in (SPLIT_LISTS / corpus).glob("*.txt") for line in path.read_text().splitlines()]
     assert len(names) == len(set(names))
 
 

@@ -1,0 +1,62 @@
+"""Scenes of several objects, composed from a data folder of single ones; see `fairseq_vgs.prepare.scenes`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
+from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
+
+EMBEDDED = Path("manifests", "embedded")
+
+
+@CORPORA.register("scenes")
+@dataclass(frozen=True)
+class Scenes(ScenesConfig, Preparation):
+    """Scenes of several objects with spoken captions, composed from single named objects.
+
+    Scenes of several pictures on white, captioned by the objects' recorded names in varying order and speed.
+    No set of objects occurs twice; test scenes are unseen combinations. The same seed gives the same folder.
+    """
+
+    examples = (
+        "fairseq-vgs prepare scenes DATA",
+        "fairseq-vgs prepare scenes DATA --source OBJECTS --objects 300 --max-object-seconds 0",
+    )
+    without = NO_COPIES
+
+    @classmethod
+    def add_source(cls, parser: argparse.ArgumentParser) -> None:
+        """Add ``--source``, which may be left out."""
+        text = "data folder of single objects (default: the embedded set)"
+        parser.add_argument("--source", type=Path, default=embedded_set(), metavar="FOLDER", help=text)
+
+    def prepare(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        options: BuildOptions | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, object]:
+        """Compose the scenes and return their summary."""
+        options = options or BuildOptions()
+        return prepare_scenes(
+            output,
+            source,
+            config=self,
+            relative_root=options.relative_root,
+            force=options.force,
+            jobs=options.jobs,
+            progress=progress,
+        )
+
+
+def embedded_set() -> Path:
+    """Return the embedded set of this package's checkout, or else of the working directory."""
+    beside_package = Path(__file__).resolve().parents[3] / EMBEDDED
+    return beside_package if beside_package.is_dir() else EMBEDDED

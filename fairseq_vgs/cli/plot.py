@@ -1,16 +1,22 @@
-"""Draw plots from result files; each PNG comes with a CSV of exactly what was drawn."""
+"""Draw plots from result files: PNG, PDF or SVG, each with a CSV of exactly what was drawn."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairseq_vgs.report.plots import Figure
 
 NAME = "plot"
 HELP = "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer"
 EXAMPLES = {
-    "training": ("outputs/my_run/history.jsonl outputs/training.png",),
+    "training": (
+        "outputs/my_run/history.jsonl outputs/training.png",
+        "outputs/my_run/history.jsonl outputs/training.pdf",
+    ),
     "recall": (
         "outputs/run_a/history.jsonl outputs/run_b/history.jsonl outputs/recall.png",
         "RUN1/history.jsonl RUN2/history.jsonl outputs/recall.png --titles VGS VGS+ --force",
@@ -58,18 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the plot; print the paths of what was written."""
-    from fairseq_vgs.files.faults import FaultError, fault
+    from fairseq_vgs.report.plots import require_suffix, write_figure
 
-    if args.output.suffix.lower() != ".png":
-        raise FaultError(fault("OUTPUT", "must end in .png", str(args.output), "only PNG is written"))
-    draw = {
-        "training": _plot_training,
-        "recall": _plot_recall,
-        "probes": _plot_probes,
-        "abx": _plot_layers,
-        "lexical": _plot_layers,
+    require_suffix(args.output)
+    make = {
+        "training": _training_figure,
+        "recall": _recall_figure,
+        "probes": _probe_figure,
+        "abx": _layer_figure,
+        "lexical": _layer_figure,
     }[args.plot]
-    table = draw(args)
+    table = write_figure(make(args), args.output, force=args.force)
     print(args.output)
     print(table)
     return 0
@@ -98,53 +103,55 @@ def _epilog(*names: str) -> str:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "output", type=Path, metavar="OUTPUT.png", help="the picture; OUTPUT.csv comes beside it"
+        "output",
+        type=Path,
+        metavar="OUTPUT",
+        help="picture that ends in .png, .pdf or .svg; a .csv of the same name holds what is drawn",
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
 
 
-def _plot_training(args: argparse.Namespace) -> Path:
-    from fairseq_vgs.report.plots import plot_training
-    from fairseq_vgs.report.training_log import read_training_log
+def _training_figure(args: argparse.Namespace) -> Figure:
+    from fairseq_vgs.report.figures import training_figure
+    from fairseq_vgs.report.run_logs import read_training_log
 
     log = read_training_log(args.log)
-    table = plot_training(log, args.output, force=args.force)
     if log.n_rewinds:
         print(
             f"note: the run was resumed {log.n_rewinds} times; repeated updates count once", file=sys.stderr
         )
-    return table
+    return training_figure(log)
 
 
-def _plot_probes(args: argparse.Namespace) -> Path:
-    from fairseq_vgs.report.probe_log import read_probes
-    from fairseq_vgs.report.probe_plot import plot_probes
+def _probe_figure(args: argparse.Namespace) -> Figure:
+    from fairseq_vgs.report.figures import probe_figure
+    from fairseq_vgs.report.run_logs import read_probes
 
-    return plot_probes(read_probes(args.log), args.output, force=args.force)
+    return probe_figure(read_probes(args.log))
 
 
-def _plot_recall(args: argparse.Namespace) -> Path:
+def _recall_figure(args: argparse.Namespace) -> Figure:
     from fairseq_vgs.evaluation.compare_places import short_titles
     from fairseq_vgs.files.faults import FaultError, fault
-    from fairseq_vgs.report.plots import plot_recall
-    from fairseq_vgs.report.training_log import read_training_log
+    from fairseq_vgs.report.figures import recall_figure
+    from fairseq_vgs.report.run_logs import read_training_log
 
     titles = args.titles or short_titles(args.log)
     if len(titles) != len(args.log) or len(set(titles)) != len(titles):
         expected = f"must be {len(args.log)} different ones, one for each log"
-        raise FaultError(fault("--titles", expected, titles, "give every log once and a title for each"))
-    logs = {title: read_training_log(log) for title, log in zip(titles, args.log, strict=True)}
-    return plot_recall(logs, args.output, force=args.force)
+        step = "give every log once and a title for each"
+        raise FaultError(fault("--titles", expected, titles, step, code="plot.titles"))
+    return recall_figure({title: read_training_log(log) for title, log in zip(titles, args.log, strict=True)})
 
 
-def _plot_layers(args: argparse.Namespace) -> Path:
+def _layer_figure(args: argparse.Namespace) -> Figure:
     from fairseq_vgs.evaluation.compare_places import short_titles
     from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
-    from fairseq_vgs.report.layer_plot import plot_layers
+    from fairseq_vgs.report.figures import layer_figure
 
-    titles = short_titles(args.results)
-    results = {
-        title: read_metrics(path / METRICS_NAME, kind=args.plot)
-        for title, path in zip(titles, args.results, strict=True)
-    }
-    return plot_layers(results, args.output, force=args.force)
+    return layer_figure(
+        {
+            title: read_metrics(path / METRICS_NAME, kind=args.plot)
+            for title, path in zip(short_titles(args.results), args.results, strict=True)
+        }
+    )

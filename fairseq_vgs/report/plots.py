@@ -1,260 +1,335 @@
-"""Plots drawn from result files only: a PNG, and beside it a CSV of exactly what was drawn."""
+"""The one way to draw: figures described as data, written as PNG, PDF or SVG with a CSV of what was drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from xml.etree import ElementTree as ET
 
-from fairseq_vgs.evaluation.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.output import refuse_existing
-from fairseq_vgs.report.training_log import TRAIN, Curve, TrainingLog, TrainingLogError
 
-# Okabe and Ito's colours: told apart with any kind of colour vision.
+# Okabe and Ito's colours, told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_LOSSES = {
-    "loss": "total",
-    "vgs_loss": "VGS",
-    "ssl_loss": "SSL",
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#737373"
+METADATA: Mapping[str, Mapping[str, str | None]] = {
+    ".png": {"Software": "fairseq_vgs"},
+    ".pdf": {"Creator": "fairseq_vgs", "CreationDate": None},
+    ".svg": {"Creator": "fairseq_vgs", "Date": None},
 }
-_COMPARED_CUTOFFS = (1, 10)
-_DIRECTIONS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
+"""Formats by suffix; no dates, so that the same values give the same file."""
+
+_DPI = 130
+_MOST_MARKERS = 40
+_LABELS_PER_ROW = 7
+_SVG = "http://www.w3.org/2000/svg"
+_REFERENCE = re.compile(r"(^|url\()#")
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a panel; a chance level is a dashed line across it."""
+    """A line, a row of points, or, without ``x``, a level across the panel.
+
+    Attributes:
+        label: Name in the CSV, and in the legend unless ``legend`` says otherwise.
+        y: Values.
+        x: Positions; None for a level.
+        colour: Any colour that matplotlib knows.
+        style: ``-``, ``--``, ``:``, ``o`` (points) or an empty string (in the CSV only).
+        width: Width of the line in points.
+        alpha: Opacity.
+        band: Lower and upper bounds, drawn as a shaded area.
+        legend: Text in the legend; empty for none.
+        names: What the CSV calls the positions.
+        cells: Further cells of the CSV, such as the seed.
+        css_class: Class of the line in an inline SVG.
+        tips: What an inline SVG shows where the pointer rests on a point.
+    """
 
     label: str
-    curve: Curve
-    colour: str
-    dashed: bool = False
-    chance: float | None = None
+    y: Sequence[float] | Any
+    x: Sequence[float] | Any = None
+    colour: Any = GREY
+    style: str = "-"
+    width: float = 1.5
+    alpha: float = 1.0
+    band: tuple[Sequence[float], Sequence[float]] | None = None
+    legend: str | None = None
+    names: Sequence[str] = ()
+    cells: Mapping[str, Any] = field(default_factory=dict)
+    css_class: str = ""
+    tips: Sequence[str] = ()
+
+    @property
+    def legend_text(self) -> str:
+        """Text in the legend; empty for none."""
+        drawn = self.label if self.legend is None else self.legend
+        return drawn if self.style else ""
 
 
 @dataclass
 class Panel:
-    """One set of axes with its lines."""
+    """One set of axes.
+
+    Attributes:
+        title: Title above the axes.
+        unit: Label of the vertical axis.
+        series: What is drawn.
+        limits: Range of the vertical axis; NaN leaves an end to the values.
+        is_logarithmic: Whether the vertical axis is.
+        boundary: Where a vertical line marks a second phase.
+    """
 
     title: str
     unit: str
     series: list[Series] = field(default_factory=list)
     limits: tuple[float, float] | None = None
-    logarithmic: bool = False
+    is_logarithmic: bool = False
+    boundary: float | None = None
 
 
-def plot_training(log: TrainingLog, output: Path, *, force: bool = False) -> Path:
-    """Draw losses, recalls (with chance) and alpha over updates; write the PNG and ``<name>.csv``.
+@dataclass(frozen=True)
+class Figure:
+    """Panels in a grid.
+
+    Attributes:
+        panels: At least one.
+        columns: Header of each CSV column -> panel, series, x, value, low, high, unit or a key of
+            `Series.cells`.
+        x_label: Label of the horizontal axes.
+        ticks: Names of the positions 0, 1, ...; numbers if empty.
+        legend: ``panel`` (below each), ``figure`` (one above all, which then share their axes) or ``direct``
+            (levels are named where they are drawn; lines are not).
+        panel_inches: Width and height of a panel.
+        name: Name of the file, for a set of figures.
+        title: What is shown, for a caption.
+        note: How to read it.
+    """
+
+    panels: Sequence[Panel]
+    columns: Mapping[str, str]
+    x_label: str = "update"
+    ticks: Sequence[str] = ()
+    legend: str = "panel"
+    panel_inches: tuple[float, float] = (5.2, 4.2)
+    name: str = ""
+    title: str = ""
+    note: str = ""
+
+
+def write_figure(figure: Figure, output: Path, *, force: bool = False) -> Path:
+    """Draw a figure; write it in the format of the file's suffix, and ``<name>.csv`` next to it.
 
     Args:
-        log: curves of a run.
-        output: the PNG.
-        force: replace existing files.
+        figure: What to draw.
+        output: File that ends in .png, .pdf or .svg.
+        force: Replace existing files.
 
     Returns:
-        Path of the CSV: columns panel, series, update, value, unit.
+        Path of the CSV, which holds exactly what was drawn.
 
     Raises:
-        TrainingLogError: the log has none of the curves.
-        FileExistsError: a file exists and ``force`` is off.
+        FaultError: ``plot.suffix`` for another format.
+        OutputExistsError: A file exists and ``force`` is off.
     """
-    panels = training_panels(log)
-    if not panels:
-        raise TrainingLogError(
-            "log: must hold losses or recalls over updates, got none; train with common.log_format=json"
-        )
-    return write_plot(panels, output, force=force)
-
-
-def plot_recall(logs: Mapping[str, TrainingLog], output: Path, *, force: bool = False) -> Path:
-    """Draw R@1 and R@10 of several runs over updates, a line for each; files as `plot_training` writes them.
-
-    Args:
-        logs: curves of each run by its title.
-        output: the PNG.
-        force: replace existing files.
-
-    Raises:
-        TrainingLogError: a log has no recalls.
-        FileExistsError: a file exists and ``force`` is off.
-    """
-    return write_plot(recall_panels(logs), output, force=force)
-
-
-def write_plot(panels: Sequence[Panel], output: Path, *, force: bool = False) -> Path:
-    """Draw panels; write the PNG and, beside it, ``<name>.csv``, as `plot_training` says.
-
-    Raises:
-        FileExistsError: a file exists and ``force`` is off.
-    """
-    table = output.with_suffix(".csv")
+    suffix, table = require_suffix(output), output.with_suffix(".csv")
     refuse_existing(output, table, force=force)
-    rows: list[tuple[str | int | float, ...]] = [
-        (panel.title, series.label, int(update), float(value), panel.unit)
-        for panel in panels
-        for series in panel.series
-        for update, value in zip(series.curve.updates, series.curve.values, strict=True)
-    ]
-    rows += [
-        (panel.title, f"{series.label} (chance)", "", series.chance, panel.unit)
-        for panel in panels
-        for series in panel.series
-        if series.chance is not None
-    ]
-    write_table(table, ("panel", "series", "update", "value", "unit"), rows, force=force)
-    figure = _draw(panels)
+    write_table(table, list(figure.columns), table_rows(figure), force=force)
     with atomic_write(output, force=force, mode="wb") as file:
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": "fairseq_vgs"})
+        _save(figure, file, suffix)
     return table
 
 
-def training_panels(log: TrainingLog) -> list[Panel]:
-    """Choose what a training plot shows; panels without curves are left out."""
-    panels = [
-        _loss_panel(log),
-        *(_recall_panel(log, direction) for direction in _DIRECTIONS),
-        _alpha_panel(log),
-    ]
-    return [panel for panel in panels if panel.series]
-
-
-def recall_panels(logs: Mapping[str, TrainingLog]) -> list[Panel]:
-    """Choose what `plot_recall` shows: a panel for each direction and cutoff.
+def require_suffix(output: Path) -> str:
+    """Return the suffix of a plot's file.
 
     Raises:
-        TrainingLogError: a log has no recalls.
+        FaultError: ``plot.suffix`` if no format is named by it.
     """
-    panels, drawn = [], set()
-    for direction, name in _DIRECTIONS.items():
-        for k in _COMPARED_CUTOFFS:
-            panel = Panel(f"{name}, R@{k}", "recall, %", limits=(0.0, 100.0))
-            for colour, (title, log) in zip(cycle(COLOURS), logs.items(), strict=False):
-                series = _recall_series(log, direction, k, title=title, colour=colour)
-                panel.series += series
-                drawn.update([title] if series else [])
-            panels.append(panel)
-    for title in logs:
-        if title not in drawn:
-            raise TrainingLogError(
-                f"{title}: log must hold recalls over updates, got none; validate in training, or give its "
-                "history.jsonl"
-            )
-    return [panel for panel in panels if panel.series]
+    suffix = output.suffix.lower()
+    if suffix not in METADATA:
+        expected = f"must end in {', '.join(METADATA)}"
+        raise FaultError(
+            fault("OUTPUT", expected, str(output), "choose a format by its suffix", code="plot.suffix")
+        )
+    return suffix
 
 
-def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float | None:
-    """Return chance R@k in percent from the pool sizes in the log; None if they were not logged.
+def table_rows(figure: Figure) -> Iterator[list[Any]]:
+    """Yield the rows of a figure's CSV."""
+    for panel in figure.panels:
+        for series in panel.series:
+            for index, value in enumerate(series.y):
+                cells = {"panel": panel.title, "series": series.label, "unit": panel.unit, **series.cells}
+                if series.names:
+                    cells["x"] = series.names[index]
+                elif series.x is not None:
+                    cells["x"] = int(series.x[index])
+                if series.band is not None:
+                    cells["low"], cells["high"] = (float(bound[index]) for bound in series.band)
+                cells["value"] = float(value)
+                yield [cells.get(name, "") for name in figure.columns.values()]
 
-    The log knows means only, so every image is taken to have the same number of captions, and no copies.
+
+def inline_svg(figure: Figure, *, name: str, title: str) -> str:
+    """Draw a figure as an SVG element for a page; lines carry their class and points their tips.
+
+    Args:
+        figure: What to draw.
+        name: Unique in the page; begins every id of the element.
+        title: What a screen reader says.
     """
-    images, captions = log.last(part, "retrieval_images"), log.last(part, "retrieval_captions")
-    if not images or not captions:
-        return None
-    if direction == "speech_to_image":
-        return 100.0 * chance_hit_probability(round(images), 1, k)
-    return 100.0 * chance_hit_probability(round(captions), max(1, round(captions / images)), k)
+    file = io.BytesIO()
+    _save(figure, file, ".svg")
+    ET.register_namespace("", _SVG)
+    root = ET.fromstring(file.getvalue())
+    for parent in root.iter():
+        for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
+            parent.remove(child)
+    series = {line.css_class: line for panel in figure.panels for line in panel.series if line.css_class}
+    for element in root.iter():
+        drawn = series.get(element.get("id", ""))
+        if drawn is not None:
+            del element.attrib["id"]
+            element.set("class", f"s {drawn.css_class}")
+            for point, tip in zip(element.iter(f"{{{_SVG}}}use"), drawn.tips, strict=False):
+                ET.SubElement(point, f"{{{_SVG}}}title").text = tip
+        for key, value in element.attrib.items():
+            element.set(key, f"{name}-{value}" if key == "id" else _REFERENCE.sub(rf"\1#{name}-", value))
+    root.attrib.pop("width")
+    root.attrib.pop("height")
+    root.set("role", "img")
+    root.set("aria-label", title)
+    return ET.tostring(root, encoding="unicode")
 
 
-def _loss_panel(log: TrainingLog) -> Panel:
-    panel = Panel("Loss", "nats per item")
-    for colour, (name, label) in zip(COLOURS, _LOSSES.items(), strict=False):
-        for part in (TRAIN, *log.validation_parts):
-            curve = log.curve(part, name)
-            if curve is not None:
-                panel.series.append(Series(f"{label}, {part}", curve, colour, dashed=part != TRAIN))
-    return panel
-
-
-def _recall_series(log: TrainingLog, direction: str, k: int, *, title: str, colour: str) -> list[Series]:
-    """Return a run's curve on each validation subset; subsets are named where there are several."""
-    found = {part: log.curve(part, f"{direction}_r{k}") for part in log.validation_parts}
-    return [
-        Series(
-            title if len(found) == 1 else f"{title}, {part}",
-            curve,
-            colour,
-            dashed=number > 0,
-            chance=recall_chance(log, part, direction, k),
-        )
-        for number, (part, curve) in enumerate(found.items())
-        if curve is not None
-    ]
-
-
-def _recall_panel(log: TrainingLog, direction: str) -> Panel:
-    panel = Panel(f"Retrieval, {_DIRECTIONS[direction]}", "recall, %", limits=(0.0, 100.0))
-    for part in log.validation_parts:
-        for colour, k in zip(COLOURS, RECALL_CUTOFFS, strict=False):
-            curve = log.curve(part, f"{direction}_r{k}")
-            if curve is not None:
-                chance = recall_chance(log, part, direction, k)
-                panel.series.append(Series(f"R@{k}, {part}", curve, colour, chance=chance))
-    if panel.series and (images := log.last(log.validation_parts[0], "retrieval_images")):
-        captions = log.last(log.validation_parts[0], "retrieval_captions")
-        panel.title += f" ({images:g} images, {captions:g} captions)"
-    return panel
-
-
-def _alpha_panel(log: TrainingLog) -> Panel:
-    curve = log.curve(TRAIN, "alpha")
-    series = (
-        [Series("alpha", curve, COLOURS[0])]
-        if curve is not None and len(set(curve.values.tolist())) > 1
-        else []
-    )
-    return Panel("Weight of the VGS loss", "alpha", series, limits=(0.0, 1.0))
-
-
-def _draw(panels: Sequence[Panel]) -> Any:
-    figure_class, canvas_class = matplotlib_classes()
-    columns = 2 if len(panels) == 4 else min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = figure_class(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
-    canvas_class(figure)
-    for index, panel in enumerate(panels):
-        _draw_panel(figure.add_subplot(rows, columns, index + 1), panel)
-    return figure
-
-
-def _draw_panel(axes: Any, panel: Panel) -> None:
-    for series in panel.series:
-        marker = "o" if len(series.curve.updates) <= 40 else None
-        axes.plot(
-            series.curve.updates,
-            series.curve.values,
-            "--" if series.dashed else "-",
-            color=series.colour,
-            marker=marker,
-            markersize=3,
-            label=series.label,
-        )
-        if series.chance is not None:
-            axes.axhline(series.chance, color=series.colour, linestyle=":", linewidth=1.2)
-    if any(series.chance is not None for series in panel.series):
-        axes.plot([], [], ":", color="0.4", label="chance (same colour)")
-    axes.set_title(panel.title, fontsize=10)
-    axes.set_xlabel("update")
-    axes.set_ylabel(panel.unit)
-    if panel.limits:
-        low, high = panel.limits
-        margin = 0.03 * (high - low)
-        axes.set_ylim(low - margin, high + margin)
-    if panel.logarithmic:
-        axes.set_yscale("log")
-    axes.set_xlim(left=0)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, frameon=False)
-
-
-def matplotlib_classes() -> tuple[Any, Any]:
-    """Import matplotlib without pyplot: no display, and no state shared with a caller's figures."""
+def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib import rc_context
     except (ImportError, OSError, RuntimeError) as error:
         raise ImportError(f"plots need matplotlib ({error}); pip install matplotlib") from error
-    return Figure, FigureCanvasAgg
+    fonts = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
+    with rc_context(fonts):
+        _draw(figure).savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
+
+
+def _draw(figure: Figure) -> Any:
+    from matplotlib.figure import Figure as Drawing  # without pyplot: no display, no state shared
+
+    n_columns = 2 if len(figure.panels) == 4 and figure.legend == "panel" else min(3, len(figure.panels))
+    n_rows = -(-len(figure.panels) // n_columns)
+    width, height = figure.panel_inches
+    drawing = Drawing(figsize=(width * n_columns, height * n_rows), layout="constrained")
+    is_shared = figure.legend == "figure"
+    grid = drawing.subplots(n_rows, n_columns, sharex=is_shared, sharey=is_shared, squeeze=False)
+    legend: dict[str, Any] = {}
+    for index, axes in enumerate(grid.flat):
+        if index >= len(figure.panels):
+            axes.set_visible(False)
+            continue
+        panel, entries = figure.panels[index], legend if is_shared else {}
+        _draw_panel(axes, panel, figure, entries)
+        if is_shared and index + n_columns >= len(figure.panels):  # lowest of its column in a ragged grid
+            axes.tick_params(labelbottom=True)
+        elif not is_shared:
+            axes.set(xlabel=figure.x_label, ylabel=panel.unit)
+        if figure.legend == "panel":
+            axes.legend(
+                entries.values(), entries, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15),
+                ncols=3, frameon=False,
+            )  # fmt: skip
+    if is_shared:
+        drawing.supxlabel(figure.x_label, fontsize=10)
+        drawing.supylabel(figure.panels[0].unit, fontsize=10)
+        n_labels = min(len(legend), _LABELS_PER_ROW)
+        drawing.legend(
+            legend.values(), legend, loc="outside upper center", ncols=n_labels, frameon=False, fontsize=9
+        )
+    return drawing
+
+
+def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any]) -> None:
+    """Draw one panel; ``legend`` collects what it names, lines before levels."""
+    levels = [series for series in panel.series if series.x is None]
+    lines = [series for series in panel.series if series.x is not None]
+    drawn = [(series, _draw_line(axes, series)) for series in lines]
+    drawn += [(series, _draw_level(axes, series)) for series in levels]
+    if panel.boundary is not None:
+        axes.axvline(panel.boundary, color="0.6", linewidth=1.0)
+    axes.set_title(panel.title, fontsize=10)
+    axes.tick_params(labelsize=9)
+    axes.grid(visible=True, alpha=0.25)
+    if panel.is_logarithmic:
+        axes.set_yscale("log")
+    if figure.ticks:
+        axes.set_xticks(range(len(figure.ticks)), figure.ticks)
+    elif lines:
+        axes.set_xlim(left=0)
+    _set_limits(axes, panel)
+    if figure.legend == "direct":
+        _name_levels(axes, levels)
+    for series, handle in drawn:
+        if series.legend_text:
+            legend.setdefault(series.legend_text, handle)
+
+
+def _draw_line(axes: Any, series: Series) -> Any:
+    is_line, size = series.style != "o", 3
+    marker = "" if is_line and len(series.x) > _MOST_MARKERS else "o"
+    if series.tips:
+        marker, size = "o", 7
+    elif series.width < 1 or not series.style:  # thin lines stay thin
+        marker = ""
+    (line,) = axes.plot(
+        series.x,
+        series.y,
+        linestyle=(series.style or "none") if is_line else "none",
+        marker=marker,
+        markersize=size,
+        color=series.colour,
+        linewidth=series.width,
+        alpha=series.alpha,
+        gid=series.css_class or None,
+        clip_on=not series.tips,
+    )
+    if series.band is not None:
+        axes.fill_between(series.x, *series.band, color=series.colour, alpha=0.15, linewidth=0)
+    return line
+
+
+def _draw_level(axes: Any, series: Series) -> Any:
+    line = axes.axhline(
+        series.y[0], color=series.colour, linestyle=series.style, linewidth=series.width, alpha=series.alpha
+    )
+    if series.band is not None:
+        axes.axhspan(series.band[0][0], series.band[1][0], color=series.colour, alpha=0.15, linewidth=0)
+    return line
+
+
+def _set_limits(axes: Any, panel: Panel) -> None:
+    if panel.limits is None:
+        return
+    low, high = panel.limits
+    margin = 0.03 * (high - low) if high == high and low == low else 0.0
+    axes.set_ylim(None if low != low else low - margin, None if high != high else high + margin)
+
+
+def _name_levels(axes: Any, levels: Sequence[Series]) -> None:
+    """Write the levels' names at the right, above their lines."""
+    for level in levels:
+        axes.annotate(
+            level.label,
+            (1.0, level.y[0]),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            color="0.35",
+        )

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.evaluation.run_figures import ABX_KEYS, read_figures
-from fairseq_vgs.report.probe_log import ProbeRecord, read_probes
-from fairseq_vgs.report.training_log import TRAIN, TrainingLog, read_training_log
+from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.layout import RunFolder, StudyFolder
 from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of, run_name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS
-from fairseq_vgs.report.training_log import Curve
+from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.results import Point, StudyResults
 from fairseq_vgs.study.settings import BASES
 

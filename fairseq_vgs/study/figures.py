@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.report.training_log import Curve
+from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.curves import (
     SeedCurves,
     abx,

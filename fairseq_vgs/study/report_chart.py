@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from fairseq_vgs.report.training_log import Curve
+from fairseq_vgs.report.run_logs import Curve
 
 _WIDTH, _HEIGHT = 560, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 22, 40

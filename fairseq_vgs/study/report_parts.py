@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.report.training_log import Curve
+from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.curves import (
     abx_levels,
     boundary,

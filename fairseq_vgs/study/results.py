@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.evaluation.results import ResultsError
-from fairseq_vgs.report.probe_log import ProbeRecord
+from fairseq_vgs.report.run_logs import ProbeRecord
 from fairseq_vgs.study.settings import StudySettings
 
 Arrays = dict[str, npt.NDArray[np.generic]]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.train import CHECKOUT, EMBEDDED, environment, history, train, train_command
 
-from fairseq_vgs.report.probe_log import read_probes
+from fairseq_vgs.report.run_logs import read_probes
 
 RECALLS = {f"{direction}_r{k}" for direction in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)}
 

@@ -8,7 +8,7 @@ from support.tiny import NO_DROPOUT
 from support.train import CHECKOUT, environment, history, train, train_command
 
 from fairseq_vgs.models.settings import autocast_enabled
-from fairseq_vgs.report.probe_log import read_probes
+from fairseq_vgs.report.run_logs import read_probes
 
 
 def free_port():

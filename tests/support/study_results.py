@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_vgs.report.probe_log import ProbeRecord
+from fairseq_vgs.report.run_logs import ProbeRecord
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
 from fairseq_vgs.study.settings import BASES, SCENARIOS, StudySettings, phases_of
 

@@ -24,7 +24,7 @@ from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.media.audio import AudioError
-from fairseq_vgs.report.training_log import TrainingLogError
+from fairseq_vgs.report.run_logs import TrainingLogError
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +166,7 @@ FREE_SPACE = "free space, raise the limit or choose another place, then run the 
         (RuntimeError("a\nb"), "RuntimeError: a b (run again as fairseq-vgs --debug ... for the traceback)"),
         (CheckpointError("a.pt: is none; train one"), "a.pt: is none; train one"),
         (ResultsError("b.json: is none; evaluate"), "b.json: is none; evaluate"),
-        (TrainingLogError("c.log: is none; train"), "c.log: is none; train"),
+        (TrainingLogError(Fault("c.log", "is none; train")), "c.log: is none; train"),
         (AudioError("unreadable speech"), "unreadable speech"),
         (ValueError("x"), "ValueError: x (run again as fairseq-vgs --debug ... for the traceback)"),
         (

@@ -27,6 +27,13 @@ def test_picture_and_table_are_written_and_named(log, tmp_path, capsys):
     assert output.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("suffix", "start"), [(".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_suffix_chooses_the_format(log, tmp_path, suffix, start):
+    output = tmp_path / f"training{suffix}"
+    assert main(["plot", "training", str(log), str(output)]) == 0
+    assert output.read_bytes().startswith(start)
+
+
 def test_recall_of_several_runs(tmp_path, capsys):
     logs = [str(tmp_path / name / "history.jsonl") for name in ("a", "b")]
     for path in logs:
@@ -47,7 +54,7 @@ def test_probes(tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(output), str(output.with_suffix(".csv"))]
     assert output.read_bytes().startswith(b"\x89PNG")
     assert main(["plot", "probes", str(tmp_path / "absent.jsonl"), str(tmp_path / "x.png")]) == 1
-    assert "absent.jsonl: probes must be readable" in capsys.readouterr().err
+    assert "absent.jsonl: log must be readable" in capsys.readouterr().err
 
 
 def test_refusals(log, tmp_path, capsys):
@@ -56,9 +63,9 @@ def test_refusals(log, tmp_path, capsys):
     assert main(["plot", "training", str(log), str(output)]) == 1
     assert "--force" in capsys.readouterr().err
     assert main(["plot", "training", str(log), str(output), "--force"]) == 0
-    assert main(["plot", "training", str(log), str(tmp_path / "training.pdf")]) == 1
+    assert main(["plot", "training", str(log), str(tmp_path / "training.jpg")]) == 1
     error = capsys.readouterr().err
-    assert "must end in .png" in error
+    assert "must end in .png, .pdf, .svg" in error
     assert "--debug" not in error
     assert main(["plot", "training", str(tmp_path / "absent.jsonl"), str(tmp_path / "x.png")]) == 1
     assert "absent.jsonl: log must be readable" in capsys.readouterr().err

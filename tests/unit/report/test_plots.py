@@ -1,97 +1,96 @@
-"""Plots: what is drawn is in the CSV, chance included."""
+"""The plot engine: formats, the CSV of what is drawn, files that exist, SVG for pages."""
 
 from __future__ import annotations
 
 import csv
+import re
+from xml.etree import ElementTree as ET
 
 import pytest
 from PIL import Image
 
-from fairseq_vgs.report import plots
-from fairseq_vgs.report.training_log import TrainingLog, TrainingLogError, parse_training_log
+from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.report.plots import Figure, Panel, Series, inline_svg, write_figure
+
+HOSTILE = "<script>alert('&')</script>"
 
 
-@pytest.fixture
-def log():
-    lines = []
-    for update in (10, 20, 30):
-        alpha = update / 30
-        lines.append(
-            f'{{"loss": {40 / update}, "vgs_loss": 1, "ssl_loss": 2, "alpha": {alpha}, '
-            f'"num_updates": {update}}}'
-        )
-        recalls = ", ".join(
-            f'"valid_{direction}_r{k}": {update + k}'
-            for direction in ("speech_to_image", "image_to_speech")
-            for k in (1, 5, 10)
-        )
-        pool = '"valid_retrieval_images": 50, "valid_retrieval_captions": 150'
-        lines.append(f'{{"valid_loss": 3, {recalls}, {pool}, "valid_num_updates": {update}}}')
-    return parse_training_log(lines)
+def figure(**changes):
+    line = Series(
+        "line",
+        [1.0, 3.0],
+        [0, 10],
+        "#0072B2",
+        css_class="s-line",
+        tips=[HOSTILE, "second"],
+        cells={"seed": 1},
+    )
+    level = Series("chance", [2.0], style=":", legend="chance (dotted)")
+    hidden = Series("hidden", [5.0], [10], style="", band=([4.0], [6.0]))
+    panel = Panel("one", "%", [line, level, hidden], limits=(0.0, float("nan")), boundary=5)
+    columns = {name: name for name in ("panel", "series", "seed", "x", "value", "low", "unit")}
+    return Figure([panel, Panel("two", "%", [level])], columns, **changes)
 
 
-def test_png_and_csv_hold_the_curves(log, tmp_path):
-    table = plots.plot_training(log, tmp_path / "training.png")
-    with Image.open(tmp_path / "training.png") as picture:
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml"), (".PNG", b"\x89PNG")]
+)
+@pytest.mark.parametrize("legend", ["panel", "figure", "direct"])
+def test_suffix_chooses_the_format(tmp_path, suffix, start, legend):
+    output = tmp_path / f"plot{suffix}"
+    table = write_figure(figure(legend=legend), output)
+    assert output.read_bytes().startswith(start)
+    before = output.read_bytes()
+    assert write_figure(figure(legend=legend), output, force=True) == table == tmp_path / "plot.csv"
+    assert output.read_bytes() == before  # no dates or random ids
+
+
+def test_csv_holds_exactly_what_was_drawn(tmp_path):
+    with write_figure(figure(), tmp_path / "plot.svg").open(encoding="utf-8", newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert rows == [
+        ("one", "line", "1", "0", "1.0", "", "%"),
+        ("one", "line", "1", "10", "3.0", "", "%"),
+        ("one", "chance", "", "", "2.0", "", "%"),
+        ("one", "hidden", "", "10", "5.0", "4.0", "%"),
+        ("two", "chance", "", "", "2.0", "", "%"),
+    ]
+
+
+def test_panels_are_drawn_side_by_side(tmp_path):
+    write_figure(figure(), tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as picture:
         assert picture.width > 1000
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    losses = [(row["update"], row["value"]) for row in rows if row["series"] == "total, train"]
-    assert losses == [("10", "4.0"), ("20", "2.0"), ("30", repr(40 / 30))]
-    recalls = {row["series"] for row in rows if row["panel"].startswith("Retrieval, image → speech")}
-    assert {"R@1, valid", "R@10, valid", "R@10, valid (chance)"} <= recalls
-    assert {row["unit"] for row in rows} == {"nats per item", "recall, %", "alpha"}
+        assert len(picture.convert("L").getcolors()) > 20
 
 
-def test_recall_of_several_runs(log, tmp_path):
-    other = parse_training_log(['{"valid_speech_to_image_r1": 7, "valid_num_updates": 5}'])
-    table = plots.plot_recall({"VGS": log, "VGS+": other}, tmp_path / "recall.png")
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["panel"] for row in rows} == {
-        f"{direction}, R@{k}" for direction in ("speech → image", "image → speech") for k in (1, 10)
-    }
-    first = [row for row in rows if row["panel"] == "speech → image, R@1"]
-    assert [(row["series"], row["update"], float(row["value"])) for row in first] == [
-        ("VGS", "10", 11.0),
-        ("VGS", "20", 21.0),
-        ("VGS", "30", 31.0),
-        ("VGS+", "5", 7.0),
-        ("VGS (chance)", "", pytest.approx(2.0)),
-    ]
-    silent = parse_training_log(['{"loss": 1, "num_updates": 1}'])
-    with pytest.raises(TrainingLogError, match="silent: log must hold recalls"):
-        plots.plot_recall({"silent+": log, "silent": silent}, tmp_path / "other.png")
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(FaultError) as found:
+        write_figure(figure(), tmp_path / "plot.jpg")
+    assert found.value.codes == ("plot.suffix",)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_chance_comes_from_the_pool_in_the_log(log):
-    assert plots.recall_chance(log, "valid", "speech_to_image", 5) == pytest.approx(10.0)
-    chance = plots.recall_chance(log, "valid", "image_to_speech", 5)
-    assert 9.0 < chance < 10.0
-    assert plots.recall_chance(TrainingLog({}), "valid", "speech_to_image", 5) is None
+def test_existing_files_are_kept(tmp_path):
+    (tmp_path / "plot.csv").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"plot\.csv"):
+        write_figure(figure(), tmp_path / "plot.png")
+    assert (tmp_path / "plot.csv").read_text() == "mine"
+    assert not (tmp_path / "plot.png").exists()
+    write_figure(figure(), tmp_path / "plot.png", force=True)
 
 
-def test_panels_name_pool_and_leave_out_what_is_missing(log):
-    titles = [panel.title for panel in plots.training_panels(log)]
-    assert titles == [
-        "Loss",
-        "Retrieval, speech → image (50 images, 150 captions)",
-        "Retrieval, image → speech (50 images, 150 captions)",
-        "Weight of the VGS loss",
-    ]
-    short = parse_training_log(['{"loss": 1, "alpha": 0.5, "num_updates": 1}'])
-    assert [panel.title for panel in plots.training_panels(short)] == ["Loss"]
-
-
-def test_existing_files_are_kept(log, tmp_path):
-    (tmp_path / "training.csv").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"training\.csv"):
-        plots.plot_training(log, tmp_path / "training.png")
-    assert (tmp_path / "training.csv").read_text() == "mine"
-    assert not (tmp_path / "training.png").exists()
-    plots.plot_training(log, tmp_path / "training.png", force=True)
-
-
-def test_nothing_to_draw(tmp_path):
-    with pytest.raises(TrainingLogError, match="losses or recalls"):
-        plots.plot_training(TrainingLog({}), tmp_path / "training.png")
+def test_inline_svg_has_classes_tips_and_ids_of_its_own():
+    text = inline_svg(figure(legend="direct"), name="chart-1", title=f"a {HOSTILE}")
+    assert text.startswith("<svg ")
+    assert "<script" not in text
+    root = ET.fromstring(text)
+    assert root.get("aria-label") == f"a {HOSTILE}"
+    (group,) = [element for element in root.iter() if element.get("class") == "s s-line"]
+    assert [title.text for title in group.iter("{http://www.w3.org/2000/svg}title")] == [HOSTILE, "second"]
+    names = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("chart-1-") for name in names)
+    references = re.findall(r'(?:href="|url\()#([\w.-]+)', text)
+    assert references
+    assert set(references) <= set(names)

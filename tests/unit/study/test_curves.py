@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.study_results import study_results, without
 
-from fairseq_vgs.report.training_log import Curve
+from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.curves import (
     SeedCurves,
     abx_levels,

@@ -14,7 +14,7 @@ from support.tiny_folder import make_folder, make_task
 from torch import nn
 
 from fairseq_vgs.criterions import VgsContrastiveCriterion, VgsMultitaskCriterion
-from fairseq_vgs.report.probe_log import read_probes
+from fairseq_vgs.report.run_logs import read_probes
 from fairseq_vgs.tasks.probe_measures import (
     detached_copy,
     gradient_agreements,

@@ -1,18 +1,19 @@
-"""Reading the curves out of a run's log.
+"""Read the curves and the cooperation probes from the logs of a run.
 
-Three kinds of lines are read: the task's own history (``tasks.history``: one JSON line per update, the best
-source), fairseq's JSON (``common.log_format=json``; also with a logger's prefix in front, as in
-``hydra_train.log``), and fairseq's plain text (what a run without a terminal writes by default; mostly one
-point per epoch).
+`read_training_log` understands three kinds of lines: the task's own history (``history.jsonl``, one JSON line
+per update, the best source), fairseq's JSON (``common.log_format=json``, also with a logger's prefix in front
+as in ``hydra_train.log``) and fairseq's plain text (what a run without a terminal writes by default, mostly
+one point per epoch). `read_probes` reads ``probes.jsonl``, one JSON line per probe.
 
-fairseq adds a file handler with every epoch, so a log holds each line several times; and a resumed run
-continues the same file from an earlier update. Both are undone here: when the updates go back, what was
+fairseq adds a file handler with every epoch, so a log may hold each line several times, and a resumed run
+continues the same file from an earlier update. Both are undone here: when the updates go back, whatever was
 logged beyond that point is dropped.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fairseq_vgs.arrays import F64, I64
+from fairseq_vgs.files.faults import FaultError, fault
 
 TRAIN = "train"
 _EPOCH_SUMMARY = "train_epoch"
-_NOT_VALUES = ("num_updates", "epoch", "update", "split")
+_NOT_VALUES = ("num_updates", "epoch", "update")
+_PROBE_COLUMNS = ("gradient_cosine", "gradient_norm_ssl", "gradient_norm_vgs", "cka")
 
 _TEXT_EPOCH = re.compile(
     r"epoch \d+ \| (?:valid on '(?P<subset>[^']+)' subset \| )?(?P<stats>.*\bnum_updates \d+.*)"
@@ -33,16 +37,16 @@ _TEXT_INNER = re.compile(r"epoch \d+:\s+\d+ / \d+ (?P<stats>\S+=.*)")
 _ASSIGNMENT = re.compile(r"(\w+)=([^,\s]+)")
 
 
-class TrainingLogError(ValueError):
-    """A log cannot be read or holds nothing to draw."""
+class TrainingLogError(FaultError):
+    """A log cannot be read, or holds nothing to draw."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over updates: int64[n] ascending, f64[n]."""
+    """Values over ascending updates."""
 
-    updates: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
+    updates: I64
+    values: F64
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,16 @@ class TrainingLog:
     """Curves by part of the run and name.
 
     Attributes:
-        curves: part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) ->
+        curves: Part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) ->
             curve.
-        n_rewinds: how often the updates went back: a resumed or restarted run.
+        n_rewinds: How often the updates went back because the run was resumed or restarted.
     """
 
     curves: Mapping[str, Mapping[str, Curve]]
     n_rewinds: int = 0
 
     def curve(self, part: str, name: str) -> Curve | None:
-        """Return one curve, None if the log has none."""
+        """Return one curve; None if the log does not have it."""
         return self.curves.get(part, {}).get(name)
 
     def last(self, part: str, name: str) -> float | None:
@@ -97,30 +101,81 @@ class _Points:
                     del points[late]
 
 
+@dataclass(frozen=True)
+class ProbeRecord:
+    """One cooperation probe; values by layer, NaN where there is none.
+
+    Attributes:
+        update: Number of updates done.
+        gradient_cosine: Cosine between the gradients of the SSL and the VGS loss, by group of shared
+            parameters: ``extractor``, ``input``, ``layer_1``.., and ``shared``, all of them together.
+        gradient_norm_ssl: Length of the SSL loss's gradient, nats per unit of the parameters.
+        gradient_norm_vgs: Length of the VGS loss's gradient.
+        cka: Linear CKA between the frames at the start of the phase and now, by ``extractor``, ``layer_1``..;
+            empty for a run that began without probes.
+    """
+
+    update: int
+    gradient_cosine: Mapping[str, float]
+    gradient_norm_ssl: Mapping[str, float]
+    gradient_norm_vgs: Mapping[str, float]
+    cka: Mapping[str, float]
+
+
 def read_training_log(path: Path) -> TrainingLog:
     """Read a run's log.
 
     Raises:
-        TrainingLogError: the file is missing or holds no logged update.
+        TrainingLogError: ``log.unreadable``, or ``log.empty`` if the file holds no logged update.
     """
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            log = parse_training_log(file)
-    except OSError as error:
-        raise TrainingLogError(
-            f"{path}: log must be readable, got {error.strerror}; check the path"
-        ) from error
+    log = parse_training_log(_lines(path))
     if not any(log.curves.values()):
-        raise TrainingLogError(
-            f"{path}: log must hold at least one logged update, got none; "
+        step = (
             "give the history file of the run, or train with common.log_format=json "
             "common.log_file=train.jsonl"
+        )
+        raise TrainingLogError(
+            fault(str(path), "log must hold at least one logged update", "none", step, code="log.empty")
         )
     return log
 
 
+def read_probes(path: Path) -> list[ProbeRecord]:
+    """Read a run's probes in the order of updates; lines that a kill cut off are skipped.
+
+    Raises:
+        TrainingLogError: ``log.unreadable``, or ``log.empty`` if the file holds no probe.
+    """
+    records: list[ProbeRecord] = []
+    for line in _lines(path):
+        record = _probe(line)
+        if record is not None:
+            records = [*(old for old in records if old.update < record.update), record]
+    if not records:
+        raise TrainingLogError(
+            fault(
+                str(path),
+                "log must hold at least one probe",
+                "none",
+                "train with task.probe_interval=N",
+                code="log.empty",
+            )
+        )
+    return records
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            yield from file
+    except OSError as error:
+        raise TrainingLogError(
+            fault(str(path), "log must be readable", error.strerror, "check the path", code="log.unreadable")
+        ) from error
+
+
 def parse_training_log(lines: Iterable[str]) -> TrainingLog:
-    """Read a log's lines; what is not a log record is passed over."""
+    """Read the lines of a log; lines that are no log records are skipped."""
     points = _Points()
     for part, update, values in _without_repeats(lines):
         points.add(part, update, values)
@@ -157,9 +212,7 @@ def _json_record(line: str) -> tuple[str, int, dict[str, float]] | None:
         return None
     if not isinstance(stats, dict):
         return None
-    if (
-        "split" in stats and "update" in stats
-    ):  # the task's history; a number that was not finite is null there
+    if "split" in stats and "update" in stats:  # the task's history, where null stands for NaN
         numbers = {name: float("nan") if value is None else value for name, value in stats.items()}
         return _record(str(stats["split"]), {**numbers, "num_updates": stats["update"]})
     if "num_updates" in stats:
@@ -188,11 +241,7 @@ def _record(part: str, stats: Mapping[str, Any]) -> tuple[str, int, dict[str, fl
     update = _number(stats.get("num_updates"))
     if update is None or not update.is_integer():
         return None
-    numbers = {
-        name: _number(value)
-        for name, value in stats.items()
-        if name not in ("num_updates", "epoch", "update")
-    }
+    numbers = {name: _number(value) for name, value in stats.items() if name not in _NOT_VALUES}
     return part, int(update), {name: value for name, value in numbers.items() if value is not None}
 
 
@@ -210,3 +259,20 @@ def _curve(points: Mapping[int, float]) -> Curve:
     return Curve(
         np.array(updates, dtype=np.int64), np.array([points[update] for update in updates], dtype=np.float64)
     )
+
+
+def _probe(line: str) -> ProbeRecord | None:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("update"), int):
+        return None
+    return ProbeRecord(values["update"], *(_by_layer(values.get(column)) for column in _PROBE_COLUMNS))
+
+
+def _by_layer(values: Any) -> dict[str, float]:
+    if not isinstance(values, dict):
+        return {}
+    numbers = {name: math.nan if value is None else value for name, value in values.items()}
+    return {name: float(value) for name, value in numbers.items() if isinstance(value, int | float)}

@@ -1,15 +1,16 @@
-"""fairseq's logs: JSON and text, repeated lines, resumed runs, foreign lines."""
+"""fairseq's logs: JSON and text, repeated lines, resumed runs, foreign lines; and probes."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 
 import numpy as np
 import pytest
 from fairseq.logging import progress_bar as fairseq_bars
 
-from fairseq_vgs.report import training_log
+from fairseq_vgs.report import run_logs
 from fairseq_vgs.tasks.history import TrainingHistory
 
 
@@ -31,7 +32,7 @@ def _curve(log, part, name):
 
 
 def test_json_lines_become_curves():
-    log = training_log.parse_training_log(
+    log = run_logs.parse_training_log(
         [
             _inner(10, loss=5.5, vgs_loss=3, alpha=0.5),
             _inner(20, loss=4.5, vgs_loss=2, alpha=0.5),
@@ -48,7 +49,7 @@ def test_json_lines_become_curves():
 
 
 def test_repeats_are_read_once_and_resumed_runs_replace_what_they_redo():
-    log = training_log.parse_training_log(
+    log = run_logs.parse_training_log(
         [
             *[_inner(10, loss=5)] * 3,
             _inner(20, loss=4),
@@ -66,7 +67,7 @@ def test_repeats_are_read_once_and_resumed_runs_replace_what_they_redo():
 
 
 def test_other_lines_are_passed_over():
-    log = training_log.parse_training_log(
+    log = run_logs.parse_training_log(
         [
             "[2025-01-01 10:00:00,000][fairseq_cli.train][INFO] - {'model': 1}\n",
             "[2025-01-01 10:00:00,000][train_inner][INFO] - " + _inner(10, loss=1.5),
@@ -89,14 +90,14 @@ def test_history_of_the_task(tmp_path):
     history.append("valid", 2, {"speech_to_image_r1": 10.0, "num_updates": 2})
     history.append("train", 2, {"loss": 4.0})  # resumed
     history.append("valid", 2, {"speech_to_image_r1": 11.0})
-    log = training_log.read_training_log(tmp_path / "history.jsonl")
+    log = run_logs.read_training_log(tmp_path / "history.jsonl")
     assert _curve(log, "train", "loss") == [(1, 5.0), (2, 4.0)]
     assert _curve(log, "valid", "speech_to_image_r1") == [(2, 11.0)]
     assert log.curve("train", "split") is None
 
 
 def test_text_log():
-    log = training_log.parse_training_log(
+    log = run_logs.parse_training_log(
         [
             "epoch 001:     10 / 50 loss=6.1, alpha=0.5, wps=1,200, num_updates=10, lr=0.0001\n",
             "epoch 001 | valid on 'valid' subset | loss 5.1 | speech_to_image_r1 2.5 | num_updates 50",
@@ -128,13 +129,69 @@ def test_what_fairseq_itself_writes_is_read(tmp_path, log_format):
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(level)
-    log = training_log.read_training_log(path)
+    log = run_logs.read_training_log(path)
     assert _curve(log, "train", "loss") == [(update, 10.0 - update) for update in range(1, 9)]
 
 
 def test_logs_without_updates_are_refused(tmp_path):
     (tmp_path / "train.jsonl").write_text("nothing here\n")
-    with pytest.raises(training_log.TrainingLogError, match=r"at least one logged update.*log_format=json"):
-        training_log.read_training_log(tmp_path / "train.jsonl")
-    with pytest.raises(training_log.TrainingLogError, match="must be readable"):
-        training_log.read_training_log(tmp_path / "absent.jsonl")
+    for name, code in (("train.jsonl", "log.empty"), ("absent.jsonl", "log.unreadable")):
+        with pytest.raises(run_logs.TrainingLogError) as found:
+            run_logs.read_training_log(tmp_path / name)
+        assert found.value.codes == (code,)
+        assert found.value.faults[0].place == str(tmp_path / name)
+
+
+def probe(update, cosine=0.5):
+    return json.dumps({
+        "update": update,
+        "gradient_cosine": {"layer_1": cosine},
+        "gradient_norm_ssl": {"layer_1": 2},
+        "gradient_norm_vgs": {"layer_1": 0.0},
+        "cka": {},
+    })  # fmt: skip
+
+
+def read_lines(tmp_path, *lines):
+    (tmp_path / "probes.jsonl").write_text("\n".join(lines) + "\n")
+    return run_logs.read_probes(tmp_path / "probes.jsonl")
+
+
+def test_numbers_and_null(tmp_path):
+    first, second = read_lines(tmp_path, probe(0), probe(10, cosine=None))
+    assert (first.update, first.gradient_cosine, first.gradient_norm_ssl) == (
+        0,
+        {"layer_1": 0.5},
+        {"layer_1": 2.0},
+    )
+    assert math.isnan(second.gradient_cosine["layer_1"])
+    assert second.cka == {}
+
+
+def test_the_later_record_of_an_update_counts(tmp_path):
+    records = read_lines(tmp_path, probe(0), probe(10), probe(20, 0.1), probe(20, 0.2), probe(30))
+    assert [(r.update, r.gradient_cosine["layer_1"]) for r in records] == [
+        (0, 0.5),
+        (10, 0.5),
+        (20, 0.2),
+        (30, 0.5),
+    ]
+
+
+def test_what_lies_beyond_the_point_of_resumption_counts_no_more(tmp_path):
+    assert [r.update for r in read_lines(tmp_path, probe(0), probe(10), probe(20), probe(10))] == [0, 10]
+
+
+def test_cut_and_foreign_lines_are_passed_over(tmp_path):
+    lines = [probe(0), '{"update": 10, "gra', "", "[1]", '{"split": "train"}', probe(20)]
+    assert [r.update for r in read_lines(tmp_path, *lines)] == [0, 20]
+
+
+def test_logs_without_probes_are_refused(tmp_path):
+    with pytest.raises(run_logs.TrainingLogError) as found:
+        run_logs.read_probes(tmp_path / "absent.jsonl")
+    assert found.value.codes == ("log.unreadable",)
+    with pytest.raises(run_logs.TrainingLogError) as found:
+        read_lines(tmp_path, "{}")
+    assert found.value.codes == ("log.empty",)
+    assert found.value.faults[0].place.endswith("probes.jsonl")

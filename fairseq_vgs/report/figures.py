@@ -1,0 +1,273 @@
+"""The figures of ``fairseq-vgs plot``: which values of result files are drawn, and where.
+
+Each function returns a `plots.Figure`, which `plots.write_figure` draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from fairseq_vgs.evaluation import abx_results, lexical_words
+from fairseq_vgs.evaluation.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
+from fairseq_vgs.evaluation.results import Metric, ResultsError
+from fairseq_vgs.files.faults import fault
+from fairseq_vgs.report.plots import COLOURS, ORANGE, Figure, Panel, Series
+from fairseq_vgs.report.run_logs import TRAIN, Curve, ProbeRecord, TrainingLog, TrainingLogError
+
+_RUN_COLUMNS = {name: name for name in ("panel", "series", "update", "value", "unit")} | {"update": "x"}
+_LOSSES = {"loss": "total", "vgs_loss": "VGS", "ssl_loss": "SSL"}
+_COMPARED_CUTOFFS = (1, 10)
+_DIRECTIONS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
+_PERCENT = (0.0, 100.0)
+_SHADES = ((68, 1, 84), (49, 104, 142), (94, 201, 98))  # dark to light: told apart by lightness alone
+_ALL_LAYERS = "shared"
+_MEASURES = {
+    abx_results.KIND: ("error", "phone ABX error, % (95 % interval)"),
+    lexical_words.KIND: ("recall", "recall of words, % (95 % interval)"),
+}
+
+
+def training_figure(log: TrainingLog) -> Figure:
+    """Show losses, recalls (with chance) and alpha over updates; panels without curves are left out.
+
+    Raises:
+        TrainingLogError: ``log.empty`` if the log has none of the curves.
+    """
+    panels = [
+        _loss_panel(log),
+        *(_recall_panel(log, direction) for direction in _DIRECTIONS),
+        _alpha_panel(log),
+    ]
+    kept = [panel for panel in panels if panel.series]
+    if not kept:
+        raise _empty("log", "losses or recalls over updates", "train with common.log_format=json")
+    return Figure(kept, _RUN_COLUMNS)
+
+
+def recall_figure(logs: Mapping[str, TrainingLog]) -> Figure:
+    """Show R@1 and R@10 of several runs over updates: a panel per direction and cutoff, a line per run.
+
+    Args:
+        logs: Curves of each run by its title.
+
+    Raises:
+        TrainingLogError: ``log.empty`` if a log has no recalls.
+    """
+    panels, drawn = [], set()
+    for direction, name in _DIRECTIONS.items():
+        for k in _COMPARED_CUTOFFS:
+            panel = Panel(f"{name}, R@{k}", "recall, %", limits=_PERCENT)
+            for colour, (title, log) in zip(cycle(COLOURS), logs.items(), strict=False):
+                series = _recall_series(log, direction, k, title=title, colour=colour)
+                panel.series += series
+                drawn.update([title] if series else [])
+            panels.append(panel)
+    for title in logs:
+        if title not in drawn:
+            step = "validate in training, or give its history.jsonl"
+            raise _empty(title, "recalls over updates", step)
+    return Figure([panel for panel in panels if panel.series], _RUN_COLUMNS)
+
+
+def probe_figure(records: Sequence[ProbeRecord]) -> Figure:
+    """Show gradient cosine, CKA and gradient lengths of every layer over updates.
+
+    Args:
+        records: Probes of a run, in the order of updates.
+
+    Raises:
+        TrainingLogError: ``log.empty`` if there are no probes.
+    """
+    cosine = Panel("Cosine of SSL and VGS gradients", "cosine")
+    cka = Panel("Similarity to the start of the phase", "linear CKA")
+    length = "nats per unit of parameters"
+    panels = {
+        "gradient_cosine": cosine,
+        "cka": cka,
+        "gradient_norm_ssl": Panel("Length of the SSL gradient", length, is_logarithmic=True),
+        "gradient_norm_vgs": Panel("Length of the VGS gradient", length, is_logarithmic=True),
+    }
+    for column, panel in panels.items():
+        panel.series += _layer_lines([(record.update, attrgetter(column)(record)) for record in records])
+    largest = max((abs(value) for value in _finite(cosine)), default=1.0)
+    cosine.limits = (-largest, largest)  # zero in the middle: cosines are often small
+    cka.limits = (math.floor(10 * min(_finite(cka), default=0.0)) / 10, 1.0)
+    kept = [panel for panel in panels.values() if panel.series]
+    if not kept:
+        raise _empty("probes", "layers", "train with task.probe_interval=N (updates)")
+    return Figure(kept, _RUN_COLUMNS)
+
+
+def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Show the value of every layer with its interval, and chance.
+
+    Models with one layer, such as MFCC, are lines across.
+
+    Args:
+        results: Title -> content of a metrics.json of ``evaluate abx`` or ``evaluate lexical``.
+
+    Raises:
+        ResultsError: Results of another kind, on other items or words, or under other conditions than the
+            first.
+    """
+    first_title, first = next(iter(results.items()))
+    for title, content in results.items():
+        if _subject(content) != _subject(first):
+            raise ResultsError(
+                f"{title}: kind, items and conditions must be those of {first_title}, got others; plot them "
+                "separately"
+            )
+    models = [
+        (title, name, {layer: Metric.from_json(data) for layer, data in model["metrics"].items()})
+        for title, content in results.items()
+        for name, model in content["models"].items()
+    ]
+    measure, label = _MEASURES[first["kind"]]
+    panel = Panel(_title(first), label, limits=(0.0, math.nan))
+    layers: list[str] = []
+    for colour, (title, name, metrics) in zip(cycle(COLOURS), models, strict=False):
+        values = [metric.value for metric in metrics.values()]
+        is_level = len(values) == 1
+        layers = layers or ([] if is_level else list(metrics))
+        series = Series(
+            name,
+            [value.value for value in values],
+            None if is_level else range(len(values)),
+            colour,
+            style="--" if is_level else "-",
+            band=([value.low for value in values], [value.high for value in values]),
+            legend=f"{title}: {name}" if len(results) > 1 else name,
+            names=list(metrics),
+            cells={"results": title, "unit": next(iter(metrics.values())).unit},
+        )
+        panel.series.append(series)
+    chance = next(iter(models[0][2].values())).chance
+    if chance is not None:
+        panel.series.append(Series("chance", [chance], style=":", cells={"unit": "%"}))
+    columns = {"results": "results", "model": "series", "layer": "x", measure: "value"}
+    return Figure(
+        [panel],
+        columns | {name: name for name in ("low", "high", "unit")},
+        x_label="transformer layer (0: its input)",
+        ticks=[layer.removeprefix("layer_") for layer in layers],
+        panel_inches=(6.4, 4.8),
+    )
+
+
+def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float | None:
+    """Return chance R@k in percent from the pool sizes in the log; None if they were not logged.
+
+    The log knows means only, so every image is taken to have the same number of captions, and no copies.
+    """
+    images, captions = log.last(part, "retrieval_images"), log.last(part, "retrieval_captions")
+    if not images or not captions:
+        return None
+    if direction == "speech_to_image":
+        return 100.0 * chance_hit_probability(round(images), 1, k)
+    return 100.0 * chance_hit_probability(round(captions), max(1, round(captions / images)), k)
+
+
+def layer_shade(index: int, n_layers: int) -> str:
+    """Return the colour of a layer: dark for the first one, light for the last."""
+    share = index / max(1, n_layers - 1)
+    levels = (round(float(np.interp(share, (0.0, 0.5, 1.0), stops))) for stops in zip(*_SHADES, strict=True))
+    return "#" + "".join(f"{level:02x}" for level in levels)
+
+
+def _empty(place: str, expected: str, next_step: str) -> TrainingLogError:
+    return TrainingLogError(fault(place, f"log must hold {expected}", "none", next_step, code="log.empty"))
+
+
+def _line(label: str, curve: Curve, colour: str, *, is_dashed: bool = False) -> Series:
+    return Series(label, curve.values, curve.updates, colour, style="--" if is_dashed else "-")
+
+
+def _loss_panel(log: TrainingLog) -> Panel:
+    panel = Panel("Loss", "nats per item")
+    for colour, (name, label) in zip(COLOURS, _LOSSES.items(), strict=False):
+        for part in (TRAIN, *log.validation_parts):
+            curve = log.curve(part, name)
+            if curve is not None:
+                panel.series.append(_line(f"{label}, {part}", curve, colour, is_dashed=part != TRAIN))
+    return panel
+
+
+def _recall_panel(log: TrainingLog, direction: str) -> Panel:
+    panel = Panel(f"Retrieval, {_DIRECTIONS[direction]}", "recall, %", limits=_PERCENT)
+    for part in log.validation_parts:
+        for colour, k in zip(COLOURS, RECALL_CUTOFFS, strict=False):
+            curve = log.curve(part, f"{direction}_r{k}")
+            if curve is not None:
+                panel.series.append(_line(f"R@{k}, {part}", curve, colour))
+                panel.series += _chance_level(log, part, direction, k, panel.series[-1])
+    if panel.series and (images := log.last(log.validation_parts[0], "retrieval_images")):
+        captions = log.last(log.validation_parts[0], "retrieval_captions")
+        panel.title += f" ({images:g} images, {captions:g} captions)"
+    return panel
+
+
+def _recall_series(log: TrainingLog, direction: str, k: int, *, title: str, colour: str) -> list[Series]:
+    """Draw a run's curve on each validation subset; subsets are named where there are several."""
+    found = {part: log.curve(part, f"{direction}_r{k}") for part in log.validation_parts}
+    drawn: list[Series] = []
+    for number, (part, curve) in enumerate(found.items()):
+        if curve is not None:
+            label = title if len(found) == 1 else f"{title}, {part}"
+            line = _line(label, curve, colour, is_dashed=number > 0)
+            drawn += [line, *_chance_level(log, part, direction, k, line)]
+    return drawn
+
+
+def _chance_level(log: TrainingLog, part: str, direction: str, k: int, line: Series) -> list[Series]:
+    chance = recall_chance(log, part, direction, k)
+    if chance is None:
+        return []
+    legend = "chance (same colour)"
+    return [Series(f"{line.label} (chance)", [chance], None, line.colour, ":", width=1.2, legend=legend)]
+
+
+def _alpha_panel(log: TrainingLog) -> Panel:
+    panel, curve = Panel("Weight of the VGS loss", "alpha", limits=(0.0, 1.0)), log.curve(TRAIN, "alpha")
+    if curve is not None and len(set(curve.values.tolist())) > 1:
+        panel.series.append(_line("alpha", curve, COLOURS[0]))
+    return panel
+
+
+def _finite(panel: Panel) -> list[float]:
+    return [float(value) for series in panel.series for value in series.y if math.isfinite(value)]
+
+
+def _layer_lines(values: Sequence[tuple[int, Mapping[str, float]]]) -> list[Series]:
+    """Draw a line per layer, from dark (extractor) to light (last layer)."""
+    names = list(dict.fromkeys(name for _, probe in values for name in probe))
+    layers = [name for name in names if name != _ALL_LAYERS]
+    series = []
+    for name in names:
+        known = [(update, probe[name]) for update, probe in values if name in probe]
+        curve = Curve(np.array([update for update, _ in known]), np.array([value for _, value in known]))
+        is_all = name == _ALL_LAYERS
+        colour = ORANGE if is_all else layer_shade(layers.index(name), len(layers))
+        series.append(_line(name.replace("_", " "), curve, colour, is_dashed=is_all))
+    return series
+
+
+def _subject(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two results must have in common to share a plot."""
+    if content["kind"] == abx_results.KIND:
+        return {name: content[name] for name in ("kind", "items", "condition")}
+    subject = {name: content.get(name) for name in ("kind", "split", "compared")}
+    return {**subject, **content["provenance"]["manifest"]}
+
+
+def _title(content: Mapping[str, Any]) -> str:
+    if content["kind"] == abx_results.KIND:
+        condition = content["condition"]
+        return f"{content['items']['file']}: {condition['speaker']} speaker, {condition['context']} context"
+    counts = content["counts"]
+    return f"split {content['split']}: {counts['tokens']} recordings of {counts['words']} words"

@@ -1,40 +1,36 @@
 """A page to look at and listen to: queries with the answers that a model ranks highest.
 
 Everything lies in one folder (``index.html`` and ``media/``) and works from there, without a server or a
-network. With a model at hand, spoken queries come with heat maps: see `occlusion`.
+network. Given the model, spoken queries come with heat maps (`features.occlusion`).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import F32, F64, I64
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.evaluation.retrieval_figures import percentage
 from fairseq_vgs.evaluation.retrieval_results import RetrievalResults, read_retrieval
 from fairseq_vgs.features.heat_map import HeatMap
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import PairRow
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
-from fairseq_vgs.report.gallery_heat import HeatFigure, draw_cells, peak_heat
+from fairseq_vgs.report.gallery_heat import NOTE, HeatFigure, draw_cells, draw_loudness, peak_heat
 from fairseq_vgs.report.gallery_media import FOLDER_NAME, MediaFolder
-from fairseq_vgs.report.gallery_page import Answer, Card, GalleryPage, SummaryRow, render_page
-
-logger = logging.getLogger(__name__)
+from fairseq_vgs.report.page import render_page
 
 PAGE_NAME = "index.html"
 N_ANSWERS = 5
-
-FloatArray = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,63 @@ class HeatMaps(Protocol):
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A clip or a picture on the page.
+
+    Attributes:
+        address: Of the file, relative to the page; None if there is none to show.
+        label: The caption's text, or an id.
+        has_text: Whether the label is what is said.
+        speaker: Empty if unknown.
+        is_hit: Whether it is a correct answer.
+        rank: Place in the list; 0 for a query.
+        score: Similarity to the query.
+        is_below: Whether it is shown for being correct, below the best answers.
+    """
+
+    address: str | None
+    label: str
+    has_text: bool = False
+    speaker: str = ""
+    is_hit: bool = False
+    rank: float = 0.0
+    score: float = math.nan
+    is_below: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A query with its best answers, and a correct one if none of these is.
+
+    Attributes:
+        query: Clip or picture.
+        rank: Of the best correct answer; ties count half.
+        n_gallery: How many items are ranked.
+        is_worst: Chosen for its rank rather than drawn.
+        answers: Best first.
+        heats: Heat maps of a spoken query with the first picture and with the correct one.
+    """
+
+    query: Answer
+    rank: float
+    n_gallery: int
+    is_worst: bool
+    answers: Sequence[Answer]
+    heats: Sequence[HeatFigure] = ()
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Speech or images: vectors, groups of items that answer each other, and how an item is shown."""
+
+    vectors: F32
+    groups: I64
+    show: Callable[[int], Answer]
+
+
+@dataclass(frozen=True)
 class _Source:
-    """The manifest's side of a gallery: where media lie, and what is said about captions."""
+    """The data folder's side of a gallery: where media lie, and what is said about captions."""
 
     audio_root: Path
     image_root: Path
@@ -96,29 +147,33 @@ def build_gallery(
         FileExistsError: there is a gallery and ``force`` is off.
     """
     page_path = output / PAGE_NAME
-    if page_path.exists() and not force:
-        raise FileExistsError(f"{page_path}: already exists; pass --force to replace it")
+    refuse_existing(page_path, force=force)
     results = read_retrieval(results_folder)
     source = _open_source(data_folder, results, results_folder)
     media = MediaFolder(output / FOLDER_NAME)
-    speech_choices = choose_queries(results.ranks.speech_to_image, n_queries, seed=seed)
-    image_choices = choose_queries(results.ranks.image_to_speech, n_queries, seed=seed)
-    page = GalleryPage(
+    cards = {
+        direction: _cards(results, source, media, direction, n_queries, seed, heat_maps)
+        for direction in DIRECTIONS
+    }
+    page = render_page(
+        "gallery.html.j2",
         metrics=results.metrics,
         summary=summary_rows(results.metrics),
-        speech_cards=_speech_cards(results, source, media, speech_choices, heat_maps),
-        image_cards=_image_cards(results, source, media, image_choices),
+        cutoffs=RECALL_CUTOFFS,
+        cards=cards,
+        n_answers=N_ANSWERS,
         plot=media.add_plot(plot) if plot is not None else None,
         seed=seed,
+        heat_note=NOTE,
         n_unreadable_pictures=media.n_unreadable_pictures,
     )
     with atomic_write(page_path, force=force) as file:
-        file.write(render_page(page))
+        file.write(page)
     media.remove_stale()
     return page_path
 
 
-def choose_queries(ranks: FloatArray, n_queries: int, *, seed: int) -> list[Choice]:
+def choose_queries(ranks: F64, n_queries: int, *, seed: int) -> list[Choice]:
     """Choose a seeded draw of queries, and for a quarter (at least one) the worst ranks, if any query failed.
 
     Args:
@@ -135,24 +190,23 @@ def choose_queries(ranks: FloatArray, n_queries: int, *, seed: int) -> list[Choi
     return [Choice(int(index), False) for index in drawn] + [Choice(int(index), True) for index in worst]
 
 
-def summary_rows(metrics: Mapping[str, object]) -> list[SummaryRow]:
-    """Rows of the summary table: every model, then chance, in both directions."""
+def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[str]]]]:
+    """List the rows of the summary table by direction: title and cells of every model, then of chance."""
     models = metrics.get("models")
     if not isinstance(models, Mapping) or not models:
         raise ResultsError("metrics.json: must hold models; run fairseq-vgs evaluate retrieval again")
-    rows = []
+    summary = {}
     for direction in DIRECTIONS:
-        chance: list[str] = []
+        rows, chance = [], list[str]()
         for name, model in models.items():
             found = {key: Metric.from_json(value) for key, value in model["metrics"].items()}
             recalls = [found[f"{direction}_r{k}"] for k in RECALL_CUTOFFS]
-            cells = [percentage(metric) for metric in recalls]
-            cells.append(f"{found[f'{direction}_median_rank'].value.value:g}")
+            rank = found[f"{direction}_median_rank"]
             title = f"{name} ({model['n_updates']} updates)" if model["trained"] else name
-            rows.append(SummaryRow(direction, title, cells))
-            chance = [f"{m.chance:.1f}" for m in recalls] + [f"{found[f'{direction}_median_rank'].chance:g}"]
-        rows.append(SummaryRow(direction, "chance", chance))
-    return rows
+            rows.append((title, [*map(percentage, recalls), f"{rank.value.value:g}"]))
+            chance = [*(f"{recall.chance:.1f}" for recall in recalls), f"{rank.chance:g}"]
+        summary[direction] = [*rows, ("chance", chance)]
+    return summary
 
 
 def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) -> _Source:
@@ -171,131 +225,77 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
     return _Source(audio.root, images.root, paths, pairs)
 
 
-def _speech_cards(
+def _cards(
     results: RetrievalResults,
     source: _Source,
     media: MediaFolder,
-    choices: list[Choice],
+    direction: str,
+    n_queries: int,
+    seed: int,
     heat_maps: HeatMaps | None,
 ) -> list[Card]:
-    items, cards = results.items, []
-    chosen = [choice.index for choice in choices]
-    best = top_items(items.speech[chosen], items.images, n_top=N_ANSWERS, similarity=items.similarity)
-    for row, choice in enumerate(choices):
-        group = items.pool.speech_groups[choice.index]
-        answers = [
-            _picture(
-                results,
-                source,
-                media,
-                int(image),
-                is_hit=items.pool.image_groups[image] == group,
-                score=score,
-            )
-            for image, score in zip(best.index[row], best.score[row].tolist(), strict=True)
-        ]
-        correct = None
-        if not any(answer.is_hit for answer in answers):
-            positive = items.pool.image_groups == group
-            number, score = _best_positive(
-                items.speech[choice.index], items.images, positive, items.similarity
-            )
-            correct = _picture(results, source, media, number, is_hit=True, score=score)
-        query = _caption(results, source, media, choice.index)
-        rank = float(results.ranks.speech_to_image[choice.index])
-        shown = [*enumerate(answers, start=1), *([(rank, correct)] if correct else [])]
-        chosen_answers = [shown[0], *[item for item in shown[1:] if item[1].is_hit][:1]]
-        heats = _heat_figures(items.audio_ids[choice.index], chosen_answers, media, heat_maps)
-        cards.append(Card(query, rank, len(items.image_ids), choice.is_worst, answers, correct, heats))
+    """Make the cards of one direction; ``heat_maps`` counts for spoken queries."""
+    items, pool = results.items, results.items.pool
+
+    def caption(number: int) -> Answer:
+        pair = source.pairs[items.audio_ids[number]]
+        address = media.add_audio(source.audio_root, pair.audio_id)
+        return Answer(address, pair.text or pair.audio_id, bool(pair.text), pair.speaker)
+
+    def picture(number: int) -> Answer:
+        image_id = items.image_ids[number]
+        return Answer(media.add_picture(source.image_root, source.image_paths[image_id]), image_id)
+
+    speech = _Side(items.speech, pool.speech_groups, caption)
+    images = _Side(items.images, pool.image_groups, picture)
+    is_spoken = direction == "speech_to_image"
+    queries, gallery = (speech, images) if is_spoken else (images, speech)
+    ranks: F64 = getattr(results.ranks, direction)
+    cards = []
+    for choice in choose_queries(ranks, n_queries, seed=seed):
+        rank = float(ranks[choice.index])
+        answers = _answers(queries, gallery, choice.index, rank, items.similarity)
+        heats: list[HeatFigure] = []
+        if is_spoken and heat_maps is not None:
+            heats = _heat_figures(items.audio_ids[choice.index], answers, media, heat_maps)
+        query = queries.show(choice.index)
+        cards.append(Card(query, rank, len(gallery.vectors), choice.is_worst, answers, heats))
     return cards
+
+
+def _answers(queries: _Side, gallery: _Side, query: int, rank: float, similarity: str) -> list[Answer]:
+    """List the best answers, and below them the correct one whose rank counts if none of them is correct."""
+    vector, is_right = queries.vectors[[query]], gallery.groups == queries.groups[query]
+    best = top_items(vector, gallery.vectors, n_top=N_ANSWERS, similarity=similarity)
+    answers = [
+        replace(gallery.show(int(item)), is_hit=bool(is_right[item]), rank=place, score=float(score))
+        for place, (item, score) in enumerate(zip(best.index[0], best.score[0], strict=True), start=1)
+    ]
+    if not any(answer.is_hit for answer in answers):
+        own = np.flatnonzero(is_right)
+        best = top_items(vector, gallery.vectors[own], n_top=1, similarity=similarity)
+        correct = gallery.show(int(own[best.index[0, 0]]))
+        score = float(best.score[0, 0])
+        answers.append(replace(correct, is_hit=True, rank=rank, score=score, is_below=True))
+    return answers
 
 
 def _heat_figures(
-    audio_id: str, answers: list[tuple[float, Answer]], media: MediaFolder, heat_maps: HeatMaps | None
+    audio_id: str, answers: Sequence[Answer], media: MediaFolder, heat_maps: HeatMaps
 ) -> list[HeatFigure]:
-    """Draw a caption's heat maps, all with one scale of colours."""
-    if heat_maps is None:
-        return []
-    heats = [heat_maps.heat_map(audio_id, answer.label) for _, answer in answers]
+    """Draw a caption's heat maps with the first picture and the correct one, on one scale of colours."""
+    shown = [answers[0], *[answer for answer in answers[1:] if answer.is_hit][:1]]
+    heats = [heat_maps.heat_map(audio_id, answer.label) for answer in shown]
     peak = peak_heat(heats)
     return [
         HeatFigure(
-            f"Rank {rank:g}, {'✓ correct' if answer.is_hit else 'wrong'}",
+            f"Rank {answer.rank:g}, {'✓ correct' if answer.is_hit else 'wrong'}",
             answer.is_hit,
             answer.address,
             media.add_heat_map(draw_cells(heat, peak)),
+            media.add_heat_map(draw_loudness(heat)),
             heat,
             peak,
         )
-        for (rank, answer), heat in zip(answers, heats, strict=True)
+        for answer, heat in zip(shown, heats, strict=True)
     ]
-
-
-def _image_cards(
-    results: RetrievalResults, source: _Source, media: MediaFolder, choices: list[Choice]
-) -> list[Card]:
-    items, cards = results.items, []
-    chosen = [choice.index for choice in choices]
-    best = top_items(items.images[chosen], items.speech, n_top=N_ANSWERS, similarity=items.similarity)
-    for row, choice in enumerate(choices):
-        group = items.pool.image_groups[choice.index]
-        answers = [
-            _caption(
-                results,
-                source,
-                media,
-                int(caption),
-                is_hit=items.pool.speech_groups[caption] == group,
-                score=score,
-            )
-            for caption, score in zip(best.index[row], best.score[row].tolist(), strict=True)
-        ]
-        correct = None
-        if not any(answer.is_hit for answer in answers):
-            positive = items.pool.speech_groups == group
-            number, score = _best_positive(
-                items.images[choice.index], items.speech, positive, items.similarity
-            )
-            correct = _caption(results, source, media, number, is_hit=True, score=score)
-        query = _picture(results, source, media, choice.index)
-        rank = float(results.ranks.image_to_speech[choice.index])
-        cards.append(Card(query, rank, len(items.audio_ids), choice.is_worst, answers, correct))
-    return cards
-
-
-def _best_positive(
-    query: Vectors, gallery: Vectors, positive: npt.NDArray[np.bool_], similarity: str
-) -> tuple[int, float]:
-    """Return number and score of the correct answer whose rank counts: the best-scoring one."""
-    own = np.flatnonzero(positive)
-    best = top_items(query[None, :], gallery[own], n_top=1, similarity=similarity)
-    return int(own[best.index[0, 0]]), float(best.score[0, 0])
-
-
-def _caption(
-    results: RetrievalResults,
-    source: _Source,
-    media: MediaFolder,
-    number: int,
-    *,
-    is_hit: bool = False,
-    score: float | None = None,
-) -> Answer:
-    audio_id = results.items.audio_ids[number]
-    pair = source.pairs[audio_id]
-    address = media.add_audio(source.audio_root, audio_id)
-    return Answer(address, pair.text or audio_id, bool(pair.text), pair.speaker, bool(is_hit), score)
-
-
-def _picture(
-    results: RetrievalResults,
-    source: _Source,
-    media: MediaFolder,
-    number: int,
-    *,
-    is_hit: bool = False,
-    score: float | None = None,
-) -> Answer:
-    image_id = results.items.image_ids[number]
-    address = media.add_picture(source.image_root, source.image_paths[image_id])
-    return Answer(address, image_id, False, "", bool(is_hit), score)

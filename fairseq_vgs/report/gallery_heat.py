@@ -1,6 +1,7 @@
-"""The gallery's heat maps: a picture with its regions, beside them region by moment, with a playback cursor.
+"""The gallery's heat maps: a picture with its regions, next to them region by moment.
 
-Drawn without a script; the page's one script (``gallery.js``) moves the cursor and lights the boxes.
+The page needs no script to show them; its one script (``gallery.js``) moves the playback cursor and lights
+the boxes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from PIL import Image
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 
@@ -24,7 +25,8 @@ NOTE = (
     f"moment (silence for {1000 * SILENCED_SECONDS:g} ms around it), and both. Play the caption: boxes light "
     "up with the moment; click a map to go there."
 )
-_MATCH, _MISMATCH = (213, 94, 0), (0, 114, 178)  # Okabe and Ito's vermilion and blue
+_MATCH, _MISMATCH, _LOUD = (213, 94, 0), (0, 114, 178), (128, 137, 147)
+_LOUDNESS_PIXELS = 32
 _ROW_PIXELS, _MAP_PIXELS = (9, 40), 300
 _TICK_SECONDS = 0.5
 _MAX_TICKS = 10
@@ -35,20 +37,71 @@ class HeatFigure:
     """One picture's heat map on the page.
 
     Attributes:
-        title: what the picture is, such as "rank 1, wrong".
-        is_hit: a correct answer.
-        picture: address; None if it cannot be shown.
-        cells: address of the PNG of `draw_cells`.
-        heat: the values.
-        peak: the similarity that is drawn in full colour, the same for all maps of a caption.
+        title: What the picture is, such as "Rank 1, wrong".
+        is_hit: Whether it is a correct answer.
+        picture: Address; None if it cannot be shown.
+        cells: Address of the PNG of `draw_cells`.
+        loudness: Address of the PNG of `draw_loudness`.
+        heat: The values.
+        peak: Similarity that is drawn in full colour, the same for all maps of a caption.
     """
 
     title: str
     is_hit: bool
     picture: str | None
     cells: str
+    loudness: str
     heat: HeatMap
     peak: float
+
+    hop_seconds = HOP_SECONDS
+
+    @property
+    def is_cropped(self) -> bool:
+        """Whether only the square in the middle of the picture was used."""
+        return self.heat.is_cropped
+
+    @property
+    def shares(self) -> str:
+        """Heat in parts of the peak as JSON: a list of moments per region."""
+        return json.dumps(np.round(_shares(self.heat, self.peak), 2).tolist())
+
+    @property
+    def boxes(self) -> list[str]:
+        """Style of every region's box."""
+        return [
+            f"left: {x0:.1f}%; top: {y0:.1f}%; width: {x1 - x0:.1f}%; height: {y1 - y0:.1f}%"
+            for x0, y0, x1, y1 in 100 * self.heat.boxes.astype(float)
+        ]
+
+    @property
+    def row_pixels(self) -> int:
+        """Height of a region's row."""
+        fewest, most = _ROW_PIXELS
+        return min(most, max(fewest, _MAP_PIXELS // len(self.heat.boxes)))
+
+    @property
+    def loudness_width(self) -> str:
+        """Width of the loudness on the time axis of the map."""
+        n_frames = self.heat.seconds * SAMPLE_RATE / FRAME_STRIDE
+        return f"{100 * len(self.heat.loudness) / n_frames:.2f}%"
+
+    @property
+    def ticks(self) -> list[tuple[str, str]]:
+        """Places and texts of the time axis; none at the very end, where it would hang over."""
+        seconds = self.heat.seconds
+        step = _TICK_SECONDS * max(1, int(np.ceil(seconds / _TICK_SECONDS / _MAX_TICKS)))
+        times = np.arange(0.0, seconds - step / 2, step)
+        return [(f"{100 * time / seconds:.2f}%", f"{time:g} s") for time in times]
+
+    @property
+    def description(self) -> str:
+        """Where each region's heat is highest, in words."""
+        peaks = [
+            f"region {number} at {(int(row.argmax()) + 0.5) * HOP_SECONDS:.2f} s"
+            for number, row in enumerate(self.heat.values, start=1)
+        ]
+        return f"Heat map of {len(peaks)} regions over {self.heat.seconds:.1f} s, highest: {', '.join(peaks)}"
 
 
 def peak_heat(maps: Sequence[HeatMap]) -> float:
@@ -58,69 +111,25 @@ def peak_heat(maps: Sequence[HeatMap]) -> float:
 
 def draw_cells(heat: HeatMap, peak: float) -> bytes:
     """Draw one pixel per region and moment: a PNG, transparent where the heat is 0."""
-    share = np.clip(heat.values / (peak or 1.0), -1.0, 1.0)
-    pixels = np.empty((*share.shape, 4), dtype=np.uint8)
-    pixels[..., :3] = np.where((share > 0)[..., None], _MATCH, _MISMATCH)
-    pixels[..., 3] = np.round(255 * np.abs(share))
+    share = _shares(heat, peak)
+    colours = np.where((share > 0)[..., None], _MATCH, _MISMATCH)
+    return _png(colours, 255 * np.abs(share))
+
+
+def draw_loudness(heat: HeatMap) -> bytes:
+    """Draw the loudness as a filled curve: a PNG, one column per frame."""
+    height = np.arange(_LOUDNESS_PIXELS, 0, -1)[:, None] - 0.5
+    inside = np.clip(heat.loudness * _LOUDNESS_PIXELS - height + 0.5, 0.0, 1.0)
+    return _png(np.broadcast_to(_LOUD, (*inside.shape, 3)), 160 * inside)
+
+
+def _shares(heat: HeatMap, peak: float) -> F32:
+    shares: F32 = np.clip(heat.values / (peak or 1.0), -1.0, 1.0)
+    return shares
+
+
+def _png(colours: np.ndarray, alpha: np.ndarray) -> bytes:
+    pixels = np.concatenate([colours, np.round(alpha)[..., None]], axis=-1).astype(np.uint8)
     output = io.BytesIO()
     Image.fromarray(pixels).save(output, format="PNG")
     return output.getvalue()
-
-
-def render_heat(figure: HeatFigure) -> str:
-    """Return the figure's HTML."""
-    heat, n_regions = figure.heat, len(figure.heat.boxes)
-    fewest, most = _ROW_PIXELS
-    row = min(most, max(fewest, _MAP_PIXELS // n_regions))
-    shares = np.round(np.clip(heat.values / (figure.peak or 1.0), -1.0, 1.0), 2).tolist()
-    labels = "".join(f"<span>{number}</span>" for number in range(1, n_regions + 1))
-    picture = (
-        f'<img src="{escape(figure.picture)}" alt="">' if figure.picture else '<span class="absent"></span>'
-    )
-    state = "hit" if figure.is_hit else "wrong"
-    shape = " square" if heat.is_cropped else ""
-    return f"""<figure class="heat {state}" data-hop="{HOP_SECONDS:g}" data-shares="{json.dumps(shares)}">
-<div class="regions{shape}">{picture}{_boxes(heat)}</div>
-<div class="plane">
-{_loudness(heat)}
-<div class="labels" style="grid-auto-rows: {row}px" aria-hidden="true">{labels}</div>
-<div class="map" style="height: {row * n_regions}px">
-<img src="{escape(figure.cells)}" alt="{escape(_spoken(heat))}"><span class="cursor"></span></div>
-<div class="ticks" aria-hidden="true">{_ticks(heat.seconds)}</div>
-</div>
-<figcaption>{escape(figure.title)}; full colour: {figure.peak:.2g} of similarity</figcaption>
-</figure>"""
-
-
-def _boxes(heat: HeatMap) -> str:
-    spans = []
-    for number, (x0, y0, x1, y1) in enumerate(100 * heat.boxes.astype(float), start=1):
-        place = f"left: {x0:.1f}%; top: {y0:.1f}%; width: {x1 - x0:.1f}%; height: {y1 - y0:.1f}%"
-        spans.append(f'<span class="box" style="{place}"><b>{number}</b></span>')
-    return "".join(spans)
-
-
-def _loudness(heat: HeatMap) -> str:
-    """Draw the loudness above the map, on the map's time axis."""
-    level = heat.loudness
-    points = "".join(f"L{index} {1 - value:.2f}" for index, value in enumerate(level))
-    width = heat.seconds * SAMPLE_RATE / FRAME_STRIDE
-    return (
-        f'<svg class="loudness" viewBox="0 0 {width:g} 1" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="M0 1{points}L{len(level)} 1Z"/></svg>'
-    )
-
-
-def _ticks(seconds: float) -> str:
-    step = _TICK_SECONDS * max(1, int(np.ceil(seconds / _TICK_SECONDS / _MAX_TICKS)))
-    times = np.arange(0.0, seconds - step / 2, step)  # a label at the very end would hang over
-    return "".join(f'<span style="left: {100 * time / seconds:.2f}%">{time:g} s</span>' for time in times)
-
-
-def _spoken(heat: HeatMap) -> str:
-    """Say in words where each region's heat is highest."""
-    peaks = [
-        f"region {number} at {(int(row.argmax()) + 0.5) * HOP_SECONDS:.2f} s"
-        for number, row in enumerate(heat.values, start=1)
-    ]
-    return f"Heat map of {len(peaks)} regions over {heat.seconds:.1f} s, highest: {', '.join(peaks)}"

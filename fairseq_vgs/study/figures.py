@@ -1,193 +1,367 @@
-"""A study's figures: which lines of a study are drawn where, one small panel per scenario."""
+"""A study's figures: which of its curves are drawn where, one small panel per scenario.
+
+Thin lines are seeds, thick ones their mean; a vertical line is the start of a second phase. Dotted lines are
+chance, dashed grey ones the untrained model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS
+from fairseq_vgs.report.figures import layer_shade
+from fairseq_vgs.report.plots import BLUE, GREY, ORANGE, Figure, Panel, Series
 from fairseq_vgs.report.run_logs import Curve
-from fairseq_vgs.study.curves import (
-    SeedCurves,
-    abx,
-    abx_levels,
-    boundary,
-    logged_curves,
-    loss,
-    point_curves,
-    probe_curves,
-    recall_at_10,
-    retrieval,
-    untrained_mean,
-)
-from fairseq_vgs.study.figure_drawing import GREY, Figure, Level, Lines, StudyPanel
 from fairseq_vgs.study.results import Point, StudyResults
-from fairseq_vgs.study.settings import scenario_title
+from fairseq_vgs.study.settings import BASES, scenario_title
 
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
-_LOSSES = {"vgs_loss": ("VGS loss", _BLUE), "ssl_loss": ("SSL loss", _ORANGE)}
+# Tol's "muted" colours: nine that are told apart with any kind of colour vision.
+SCENARIO_COLOURS = (
+    "#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77", "#AA4499", "#44AA99", "#882255", "#999933",
+)  # fmt: skip
+
+_COLUMNS = {name: name for name in ("panel", "series", "seed", "x", "value")}
+_LOSSES = {"vgs_loss": ("VGS loss", BLUE), "ssl_loss": ("SSL loss", ORANGE)}
 _DIRECTION_LINES = {
-    "speech_to_image": ("speech → image", _BLUE),
-    "image_to_speech": ("image → speech", _ORANGE),
+    "speech_to_image": ("speech → image", BLUE),
+    "image_to_speech": ("image → speech", ORANGE),
 }
+_PROBES = {
+    "gradient_cosine": (
+        "Cosine between the gradients of the two losses",
+        "Above 0 both losses pull a layer the same way, below 0 against each other.",
+        "cosine",
+        (-1.0, 1.0),
+    ),
+    "cka": (
+        "Similarity of each layer to the start of its phase",
+        "Linear CKA of frames, 1 at the start of a phase; the lower, the further a layer has moved.",
+        "linear CKA",
+        (0.0, 1.0),
+    ),
+}
+_N_LOGGED = 100  # points over a scenario's whole length; what is logged more often is averaged
+
+
+@dataclass(frozen=True)
+class SeedCurves:
+    """One quantity of one scenario, by seed; seeds without it are left out."""
+
+    seeds: Mapping[int, Curve]
+
+    @property
+    def mean(self) -> Curve | None:
+        """The mean over the seeds that have come furthest, at the updates they share; None without a seed.
+
+        A seed that is still being trained does not cut the mean short, nor does its end make a step in it.
+        """
+        if not self.seeds:
+            return None
+        furthest = max(curve.updates[-1] for curve in self.seeds.values())
+        whole = [curve for curve in self.seeds.values() if curve.updates[-1] == furthest]
+        shared = [update for update in whole[0].updates if all(update in curve.updates for curve in whole)]
+        values = [curve.values[np.isin(curve.updates, shared)] for curve in whole]
+        return Curve(np.array(shared, dtype=np.int64), np.mean(values, axis=0))
+
+
+def point_curves(
+    results: StudyResults, scenario: str, value: Callable[[Point], float], *, from_untrained: bool = True
+) -> SeedCurves:
+    """Collect a value of a scenario's checkpoints over updates.
+
+    Args:
+        results: The study's results.
+        scenario: Name of the scenario.
+        value: Reads the value of a checkpoint; NaN where it was not measured.
+        from_untrained: Begin with the untrained model at update 0.
+    """
+    found = {}
+    for seed in results.settings.seeds:
+        points = {
+            point.update: point
+            for point in results.points
+            if (point.scenario, point.seed) == (scenario, seed)
+        }
+        if points and from_untrained and seed in results.untrained:
+            points[0] = results.untrained[seed]
+        curve = _curve((update, value(points[update])) for update in sorted(points))
+        if curve is not None:
+            found[seed] = curve
+    return SeedCurves(found)
+
+
+def logged_curves(results: StudyResults, scenario: str, loss: str) -> SeedCurves:
+    """Collect a training loss of a scenario; neighbouring updates are averaged where there are many."""
+    found = {}
+    for seed in results.settings.seeds:
+        training = results.training.get((scenario, seed))
+        if training is None or loss not in training.losses:
+            continue
+        updates, values = training.losses[loss]
+        kept = ~np.isnan(values)
+        if kept.any():
+            width = -(-results.settings.updates_of(scenario) // _N_LOGGED)
+            _, part = np.unique((updates[kept] - 1) // width, return_inverse=True)
+            means = np.bincount(part, weights=values[kept]) / np.bincount(part)
+            ends = np.flatnonzero(np.diff(part, append=-1))
+            found[seed] = Curve(updates[kept][ends], means)
+    return SeedCurves(found)
+
+
+def probe_curves(
+    results: StudyResults, scenario: str, column: str, *, is_second: bool = False
+) -> dict[str, SeedCurves]:
+    """Collect a column of `ProbeRecord` of one phase of a scenario by layer, in the order of the records.
+
+    The second phase's own record at its start, which drift is measured from, is told from the last one of the
+    first phase by coming after it.
+    """
+    by_layer: dict[str, dict[int, Curve]] = {}
+    start = boundary(results, scenario)
+    for seed in results.settings.seeds:
+        training = results.training.get((scenario, seed))
+        records: dict[int, Mapping[str, float]] = {}
+        latest = -1
+        for probe in training.probes if training else ():
+            is_later = start is not None and (probe.update > start or latest == probe.update == start)
+            latest = probe.update
+            if is_later == is_second:
+                records[probe.update] = getattr(probe, column)
+        for layer in dict.fromkeys(name for values in records.values() for name in values):
+            curve = _curve((update, values.get(layer, math.nan)) for update, values in records.items())
+            if curve is not None:
+                by_layer.setdefault(layer, {})[seed] = curve
+    return {layer: SeedCurves(seeds) for layer, seeds in by_layer.items()}
+
+
+def loss(name: str) -> Callable[[Point], float]:
+    """Return what reads a validation loss of a checkpoint, nats per item; NaN if it was not measured."""
+    return lambda point: point.losses.get(name, math.nan)
+
+
+def retrieval(name: str) -> Callable[[Point], float]:
+    """Return what reads a retrieval measure of a checkpoint; NaN if it was not measured."""
+    return lambda point: point.retrieval.get(name, math.nan)
+
+
+def abx(layer: str) -> Callable[[Point], float]:
+    """Return what reads a layer's ABX error of a checkpoint, percent; NaN if it was not measured."""
+    return lambda point: point.abx.get(layer, math.nan)
+
+
+def best_abx(point: Point) -> float:
+    """Return the ABX error of the best layer, percent; NaN if it was not measured."""
+    return point.best_abx
+
+
+def recall_at_10(point: Point) -> float:
+    """Return R@10 averaged over both directions, percent; NaN if it was not measured."""
+    return sum(point.retrieval.get(f"{way}_r10", math.nan) for way in DIRECTIONS) / len(DIRECTIONS)
+
+
+def untrained_mean(results: StudyResults, value: Callable[[Point], float]) -> float | None:
+    """Average a value of the untrained models over seeds; None where it was not measured."""
+    values = [value(point) for point in results.untrained.values()]
+    kept = [number for number in values if not math.isnan(number)]
+    return sum(kept) / len(kept) if kept else None
+
+
+def boundary(results: StudyResults, scenario: str) -> int | None:
+    """Return the update at which the second phase begins; None for a base."""
+    return None if scenario in BASES else results.settings.first_updates
+
+
+def _curve(pairs: Iterable[tuple[int, float]]) -> Curve | None:
+    kept = [(update, value) for update, value in pairs if not math.isnan(value)]
+    if not kept:
+        return None
+    updates, values = zip(*kept, strict=True)
+    return Curve(np.array(updates, dtype=np.int64), np.array(values, dtype=np.float64))
 
 
 def study_figures(results: StudyResults) -> list[Figure]:
-    """Make all figures for which there are data."""
+    """Make all figures for which there are values."""
     figures = [
         _losses(results),
         _retrieval(results),
         _abx(results),
         _abx_by_layer(results),
-        *_probes(results),
+        *(_probes(results, column) for column in _PROBES),
     ]
-    return [figure for figure in figures if figure.has_data]
+    has_lines = [any(line.x is not None for panel in f.panels for line in panel.series) for f in figures]
+    return [figure for figure, has_line in zip(figures, has_lines, strict=True) if has_line]
+
+
+def scenario_charts(results: StudyResults) -> Iterator[Figure]:
+    """Make the page's charts: the mean of every scenario in one panel; only those that have lines.
+
+    A scheduled scenario begins where it leaves its base run.
+    """
+    chances = [results.chance[key] for way in DIRECTIONS if (key := f"{way}_r10") in results.chance]
+    chance = [_level("chance", sum(chances) / 2)] if len(chances) == 2 else []
+    phones = [replace(level, style="--") for level in _phone_levels(results)]
+    kinds: tuple[tuple[str, Callable[[Point], float], list[Series], tuple[float, float] | None, int], ...] = (
+        ("R@10, mean of both directions, %", recall_at_10, chance, (0.0, 100.0), 1),
+        ("Phone ABX error within speaker, best layer, %", best_abx, phones, None, 1),
+        ("VGS loss on the validation split, nats per item", loss("vgs_loss"), [], None, 2),
+        ("SSL loss on the validation split, nats per item", loss("ssl_loss"), [], None, 2),
+    )
+    for title, value, levels, limits, decimals in kinds:
+        lines = []
+        for scenario, colour in zip(results.settings.scenarios, SCENARIO_COLOURS, strict=False):
+            mean = point_curves(results, scenario, value).mean
+            kept = None if mean is None else mean.updates >= (boundary(results, scenario) or 0)
+            if mean is not None and kept is not None and kept.any():
+                lines.append(_chart_line(scenario, mean.updates[kept], mean.values[kept], colour, decimals))
+        if lines:
+            panel = Panel("", "", [*lines, *levels], limits)
+            yield Figure([panel], _COLUMNS, legend="direct", panel_inches=(5.6, 3.3), title=title)
+
+
+def _chart_line(scenario: str, updates: Any, values: Any, colour: str, decimals: int) -> Series:
+    title = scenario_title(scenario)
+    pairs = zip(updates.tolist(), values.tolist(), strict=True)
+    tips = [f"{title}, update {update}: {value:.{decimals}f}" for update, value in pairs]
+    return Series(title, values, updates, colour, width=2.0, css_class=f"s-{scenario}", tips=tips)
 
 
 def _losses(results: StudyResults) -> Figure:
     panels = []
     for scenario in results.settings.scenarios:
-        lines = []
+        lines: list[Series] = []
         for name, (label, colour) in _LOSSES.items():
-            lines.append(Lines(f"{label}, training", colour, logged_curves(results, scenario, name)))
+            lines += _lines(f"{label}, training", colour, logged_curves(results, scenario, name))
             valid = point_curves(results, scenario, loss(name))
-            lines.append(Lines(f"{label}, validation", colour, valid, marks=True))
-        panels.append(_panel(results, scenario, lines))
-    return Figure(
-        "losses",
-        "Losses over updates",
-        "Lines: training, speech masked. Dots: validation split.",
-        "update",
-        "nats per item",
-        panels,
-    )
+            lines += _lines(f"{label}, validation", colour, valid, are_marks=True)
+        panels.append(_panel(results, scenario, "nats per item", lines))
+    note = "Lines: training, speech masked. Dots: validation split."
+    return _figure("losses", "Losses over updates", note, panels)
 
 
 def _retrieval(results: StudyResults) -> Figure:
     panels = []
+    untrained = _untrained_level(results, recall_at_10)
     for scenario in results.settings.scenarios:
         lines, levels = [], []
         for way, (label, colour) in _DIRECTION_LINES.items():
             key = f"{way}_r10"
-            curves = point_curves(results, scenario, retrieval(key))
-            lines.append(Lines(label, colour, curves))
+            lines += _lines(label, colour, point_curves(results, scenario, retrieval(key)))
             if key in results.chance:
-                levels.append(Level(f"chance, {label}", results.chance[key], colour))
-        levels += _untrained_level(results, recall_at_10)
-        panels.append(_panel(results, scenario, lines, levels))
-    return Figure(
-        "retrieval", "R@10 over updates", "Test split.", "update", "R@10, %", panels, limits=(0.0, 100.0)
-    )
+                levels.append(_level(f"chance, {label}", results.chance[key], colour))
+        panels.append(_panel(results, scenario, "R@10, %", [*lines, *levels, *untrained], (0.0, 100.0)))
+    return _figure("retrieval", "R@10 over updates", "Test split.", panels)
 
 
 def _abx(results: StudyResults) -> Figure:
-    levels = [*_abx_levels(results), *_untrained_level(results, lambda point: point.best_abx)]
     layers = list(dict.fromkeys(layer for point in results.points for layer in point.abx))
-    colours = _shades(layers)
+    colours = _layer_colours(layers)
     panels = []
     for scenario in results.settings.scenarios:
-        lines = [
-            Lines(
-                layer.replace("_", " "),
-                colours[layer],
-                point_curves(results, scenario, abx(layer)),
-                thin=True,
-            )
-            for layer in layers
-        ]
-        best = point_curves(results, scenario, lambda point: point.best_abx)
-        panels.append(_panel(results, scenario, [Lines("best layer", _BLUE, best), *lines], levels))
-    return Figure(
-        "abx",
-        "Phone ABX error over updates",
+        lines = _lines("best layer", BLUE, point_curves(results, scenario, best_abx))
+        for layer in layers:
+            curves = point_curves(results, scenario, abx(layer))
+            lines += _lines(layer.replace("_", " "), colours[layer], curves, are_thin=True)
+        panels.append(_panel(results, scenario, "ABX error, %", [*lines, *_phone_levels(results)]))
+    note = (
         "Within speaker. The best layer is that of each checkpoint and seed; of single layers the means are "
-        "drawn.",
-        "update",
-        "ABX error, %",
-        panels,
+        "drawn."
     )
+    return _figure("abx", "Phone ABX error over updates", note, panels)
 
 
 def _abx_by_layer(results: StudyResults) -> Figure:
     finals = {scenario: results.finals(scenario) for scenario in results.settings.scenarios}
     points = [point for found in finals.values() for point in found.values()]
     layers = list(dict.fromkeys(layer for point in points for layer in point.abx))
-    untrained = Lines("untrained", GREY, _layer_curves(results.untrained, layers))
-    panels = [
-        StudyPanel(
-            scenario_title(scenario),
-            [untrained, Lines("end of training", _BLUE, _layer_curves(found, layers))],
-            _abx_levels(results),
-        )
-        for scenario, found in finals.items()
-    ]
+    ticks = [layer.removeprefix("layer_") for layer in layers]
+    panels = []
+    for scenario, found in finals.items():
+        lines = _lines("untrained", GREY, _by_layer(results.untrained, layers))
+        lines += _lines("end of training", BLUE, _by_layer(found, layers))
+        named = [replace(line, names=[ticks[x] for x in line.x]) for line in lines]
+        levels = [level for level in _phone_levels(results) if level.label != "untrained"]
+        panels.append(Panel(scenario_title(scenario), "ABX error, %", [*named, *levels]))
+    title = "Phone ABX error by layer at the end of training"
+    note = "Within speaker; only seeds that have finished."
+    figure = _figure("abx_by_layer", title, note, panels if points else [])
+    return replace(figure, x_label="layer", ticks=ticks)
+
+
+def _probes(results: StudyResults, column: str) -> Figure:
+    title, note, unit, limits = _PROBES[column]
+    panels = []
+    for scenario in results.settings.scenarios:
+        phases = [probe_curves(results, scenario, column, is_second=second) for second in (False, True)]
+        colours = _layer_colours(list({**phases[0], **phases[1]}))
+        # two lines per layer, since drift starts again with a phase
+        lines = [
+            line
+            for found in phases
+            for layer, curves in found.items()
+            for line in _lines(layer.replace("_", " "), colours[layer], curves)
+        ]
+        if lines:
+            panels.append(_panel(results, scenario, unit, lines, limits))
+    return _figure(column, title, note, panels)
+
+
+def _figure(name: str, title: str, note: str, panels: list[Panel]) -> Figure:
+    width = 10.0 / max(1, min(3, len(panels)))
     return Figure(
-        "abx_by_layer",
-        "Phone ABX error by layer at the end of training",
-        "Within speaker; only seeds that have finished.",
-        "layer",
-        "ABX error, %",
-        panels if points else (),
-        ticks=[layer.removeprefix("layer_") for layer in layers],
+        panels, _COLUMNS, legend="figure", panel_inches=(width, 2.7), name=name, title=title, note=note
     )
-
-
-def _probes(results: StudyResults) -> Iterator[Figure]:
-    kinds = (
-        (
-            "gradient_cosine",
-            "Cosine between the gradients of the two losses",
-            "Above 0 both losses pull a layer the same way, below 0 against each other.",
-            (-1.0, 1.0),
-        ),
-        (
-            "cka",
-            "Similarity of each layer to the start of its phase",
-            "Linear CKA of frames, 1 at the start of a phase; the lower, the further a layer has moved.",
-            (0.0, 1.0),
-        ),
-    )
-    for name, title, note, limits in kinds:
-        panels = []
-        for scenario in results.settings.scenarios:
-            phases = [probe_curves(results, scenario, name, second=second) for second in (False, True)]
-            colours = _shades(list({**phases[0], **phases[1]}))
-            # two lines per layer, since drift begins anew with a phase
-            lines = [
-                Lines(layer.replace("_", " "), colours[layer], curves)
-                for found in phases
-                for layer, curves in found.items()
-            ]
-            if lines:
-                panels.append(_panel(results, scenario, lines))
-        yield Figure(
-            name,
-            title,
-            note,
-            "update",
-            {"cka": "linear CKA", "gradient_cosine": "cosine"}[name],
-            panels,
-            limits=limits,
-        )
 
 
 def _panel(
-    results: StudyResults, scenario: str, lines: list[Lines], levels: Sequence[Level] = ()
-) -> StudyPanel:
-    return StudyPanel(scenario_title(scenario), lines, list(levels), boundary(results, scenario))
+    results: StudyResults,
+    scenario: str,
+    unit: str,
+    series: list[Series],
+    limits: tuple[float, float] | None = None,
+) -> Panel:
+    return Panel(scenario_title(scenario), unit, series, limits, boundary=boundary(results, scenario))
 
 
-def _abx_levels(results: StudyResults) -> list[Level]:
-    return [Level(name, value, GREY if name == "chance" else _ORANGE) for name, value in abx_levels(results)]
+def _lines(
+    label: str, colour: str, curves: SeedCurves, *, are_marks: bool = False, are_thin: bool = False
+) -> list[Series]:
+    """Draw a line per seed and the mean; marks and thin lines are drawn for the mean alone."""
+    mean = curves.mean
+    if mean is None:
+        return []
+    has_seeds = len(curves.seeds) > 1 and not (are_marks or are_thin)
+    seeds = [
+        Series(label, curve.values, curve.updates, colour, "-" if has_seeds else "", width=0.7, alpha=0.45,
+               legend="", cells={"seed": seed})
+        for seed, curve in curves.seeds.items()
+    ]  # fmt: skip
+    style, width = "o" if are_marks else "-", 0.9 if are_thin else 1.8
+    return [*seeds, Series(label, mean.values, mean.updates, colour, style, width, cells={"seed": "mean"})]
 
 
-def _untrained_level(results: StudyResults, value: Callable[[Point], float]) -> list[Level]:
+def _level(label: str, value: float, colour: str = GREY, style: str = ":") -> Series:
+    return Series(label, [value], None, colour, style, width=1.1)
+
+
+def _phone_levels(results: StudyResults) -> list[Series]:
+    """Draw what ABX errors are compared with: baselines by name, chance and the untrained model."""
+    levels = [_level(name.upper(), value, ORANGE) for name, value in sorted(results.baselines.items())]
+    if "abx" in results.chance:
+        levels.append(_level("chance", results.chance["abx"]))
+    return [*levels, *_untrained_level(results, best_abx)]
+
+
+def _untrained_level(results: StudyResults, value: Callable[[Point], float]) -> list[Series]:
     mean = untrained_mean(results, value)
-    return [] if mean is None else [Level("untrained", mean, style="--")]
+    return [] if mean is None else [_level("untrained", mean, style="--")]
 
 
-def _layer_curves(points: Mapping[int, Point], layers: Sequence[str]) -> SeedCurves:
+def _by_layer(points: Mapping[int, Point], layers: Sequence[str]) -> SeedCurves:
     found = {}
     for seed, point in points.items():
         positions = [index for index, layer in enumerate(layers) if layer in point.abx]
@@ -197,16 +371,9 @@ def _layer_curves(points: Mapping[int, Point], layers: Sequence[str]) -> SeedCur
     return SeedCurves(found)
 
 
-def _shades(layers: Sequence[str]) -> dict[str, Any]:
-    """Colour layers from dark to light in their order; what is no single layer is grey."""
-    from matplotlib import colormaps
-
+def _layer_colours(layers: Sequence[str]) -> dict[str, str]:
+    """Colour layers from dark to light in their order; groups of layers are set apart."""
     single = [layer for layer in layers if layer.startswith("layer_")]
-    scale = colormaps["viridis"](np.linspace(0.0, 0.9, max(len(single), 1)))
-    colours: dict[str, Any] = dict.fromkeys(layers, GREY)
-    colours.update({layer: tuple(colour) for layer, colour in zip(single, scale, strict=False)})
-    if "shared" in colours:
-        colours["shared"] = _ORANGE
-    if "extractor" in colours:
-        colours["extractor"] = "#CC79A7"
-    return colours
+    shades = {layer: layer_shade(index, len(single)) for index, layer in enumerate(single)}
+    groups = {"shared": ORANGE, "extractor": "#CC79A7"}
+    return {layer: shades.get(layer, groups.get(layer, GREY)) for layer in layers}

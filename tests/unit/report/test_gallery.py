@@ -183,10 +183,11 @@ def test_heat_maps_of_the_first_and_of_the_correct_picture(heated):
 
 def test_heat_maps_are_pictures_of_one_pixel_per_region_and_moment(heated):
     path = heated[0]
-    (cells,) = (path.parent / "media").glob("heat-*.png")  # all are alike here, and stored once
-    with Image.open(cells) as picture:
-        pixels = np.asarray(picture)
+    drawn = [np.asarray(Image.open(file)) for file in (path.parent / "media").glob("heat-*.png")]
+    loudness, pixels = sorted(drawn, key=len, reverse=True)  # all are alike here, and stored once
     assert pixels.shape == (N_REGIONS, N_MOMENTS, 4)
+    assert loudness.shape[1] == 25
+    assert (np.diff(loudness[..., 3].sum(axis=0, dtype=int)) >= 0).all()  # louder towards the end
     hot, cold = pixels[1, 2].astype(int), pixels[1, 0].astype(int)
     assert hot[3] == 255
     assert cold[3] == 64
@@ -200,7 +201,7 @@ def test_the_only_script_is_the_packages_own(heated):
     page = _Page(text)
     assert len(page.all("script")) == 1
     script = text.partition("<script>")[2].partition("</script>")[0]
-    own = resources.files("fairseq_vgs.evaluation").joinpath("gallery.js").read_text(encoding="utf-8")
+    own = resources.files("fairseq_vgs.report").joinpath("templates/gallery.js").read_text(encoding="utf-8")
     assert script.strip() == own.strip()
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert all(image.get("alt") is not None for image in page.all("img"))

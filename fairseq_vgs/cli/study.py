@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.study.begun import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.collect import collect
     from fairseq_vgs.study.layout import StudyFolder
+    from fairseq_vgs.study.page import write_all
     from fairseq_vgs.study.plan import plan_runs
-    from fairseq_vgs.study.report import write_all
     from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
     from fairseq_vgs.study.settings import read_settings, require_files
 

@@ -21,8 +21,12 @@ def text_table(rows: Rows) -> str:
 
 
 def markdown_table(rows: Rows) -> str:
-    """Write a Markdown table; nothing in a cell is markup, or ends it."""
-    return _render([[markdown_text(cell) for cell in row] for row in rows], "pipe", ["left", "right"])
+    """Write a Markdown table; nothing in a cell is markup or ends it, and line breaks are kept."""
+    return _render(
+        [["<br>".join(map(markdown_text, cell.split("\n"))) for cell in row] for row in rows],
+        "pipe",
+        ["left", "right"],
+    )
 
 
 def markdown_text(text: str) -> str:

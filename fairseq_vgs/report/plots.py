@@ -273,6 +273,7 @@ def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any])
         axes.set_xlim(left=0)
     _set_limits(axes, panel)
     if figure.legend == "direct":
+        axes.margins(y=0.1)
         _name_levels(axes, levels)
     for series, handle in drawn:
         if series.legend_text:
@@ -332,4 +333,5 @@ def _name_levels(axes: Any, levels: Sequence[Series]) -> None:
             ha="right",
             fontsize=9,
             color="0.35",
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
         )

@@ -204,10 +204,9 @@ def scenario_charts(results: StudyResults) -> Iterator[Figure]:
     """
     chances = [results.chance[key] for way in DIRECTIONS if (key := f"{way}_r10") in results.chance]
     chance = [_level("chance", sum(chances) / 2)] if len(chances) == 2 else []
-    phones = [replace(level, style="--") for level in _phone_levels(results)]
     kinds: tuple[tuple[str, Callable[[Point], float], list[Series], tuple[float, float] | None, int], ...] = (
         ("R@10, mean of both directions, %", recall_at_10, chance, (0.0, 100.0), 1),
-        ("Phone ABX error within speaker, best layer, %", best_abx, phones, None, 1),
+        ("Phone ABX error within speaker, best layer, %", best_abx, phone_levels(results), None, 1),
         ("VGS loss on the validation split, nats per item", loss("vgs_loss"), [], None, 2),
         ("SSL loss on the validation split, nats per item", loss("ssl_loss"), [], None, 2),
     )
@@ -266,7 +265,7 @@ def _abx(results: StudyResults) -> Figure:
         for layer in layers:
             curves = point_curves(results, scenario, abx(layer))
             lines += _lines(layer.replace("_", " "), colours[layer], curves, are_thin=True)
-        panels.append(_panel(results, scenario, "ABX error, %", [*lines, *_phone_levels(results)]))
+        panels.append(_panel(results, scenario, "ABX error, %", [*lines, *phone_levels(results)]))
     note = (
         "Within speaker. The best layer is that of each checkpoint and seed; of single layers the means are "
         "drawn."
@@ -284,7 +283,7 @@ def _abx_by_layer(results: StudyResults) -> Figure:
         lines = _lines("untrained", GREY, _by_layer(results.untrained, layers))
         lines += _lines("end of training", BLUE, _by_layer(found, layers))
         named = [replace(line, names=[ticks[x] for x in line.x]) for line in lines]
-        levels = [level for level in _phone_levels(results) if level.label != "untrained"]
+        levels = [level for level in phone_levels(results) if level.label != "untrained"]
         panels.append(Panel(scenario_title(scenario), "ABX error, %", [*named, *levels]))
     title = "Phone ABX error by layer at the end of training"
     note = "Within speaker; only seeds that have finished."
@@ -348,7 +347,7 @@ def _level(label: str, value: float, colour: str = GREY, style: str = ":") -> Se
     return Series(label, [value], None, colour, style, width=1.1)
 
 
-def _phone_levels(results: StudyResults) -> list[Series]:
+def phone_levels(results: StudyResults) -> list[Series]:
     """Draw what ABX errors are compared with: baselines by name, chance and the untrained model."""
     levels = [_level(name.upper(), value, ORANGE) for name, value in sorted(results.baselines.items())]
     if "abx" in results.chance:

@@ -64,6 +64,11 @@ class Measure:
     lower_is_better: bool = False
 
     @property
+    def heading(self) -> str:
+        """Title with the unit, for the head of a column."""
+        return f"{self.title}, {self.unit}"
+
+    @property
     def difference_unit(self) -> str:
         """Unit of a difference of two values."""
         return "percentage points" if self.unit == "%" else self.unit

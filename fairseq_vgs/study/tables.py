@@ -13,6 +13,7 @@ from typing import Any
 
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.evaluation.run_figures import ABX_KEYS
+from fairseq_vgs.files.text_tables import latex_table, markdown_table
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate
@@ -108,6 +109,11 @@ class Table:
         ]
         return (min if measure.lower_is_better else max)(values, default=None)
 
+    def is_best(self, row: Row, measure: Measure) -> bool:
+        """Whether a scenario's mean is the best one."""
+        found = row.estimates.get(measure.name)
+        return row.is_scenario and found is not None and found.value == self.best(measure)
+
 
 def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
     """Make the paper's Table I: retrieval in both directions, then the untrained model and chance."""
@@ -167,38 +173,24 @@ def csv_rows(
 
 
 def markdown(table: Table) -> str:
-    """Write a table with its note in Markdown."""
-    heads = ["", *(f"{measure.title}, {measure.unit}" for measure in table.measures), "seeds"]
-    lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
-    for row in table.rows:
-        cells = []
-        for measure in table.measures:
-            seeds = row.seeds_cell(measure)
-            cells.append(f"{row.cell(measure)}<br><sub>{seeds}</sub>" if seeds else row.cell(measure))
-        lines.append(_line([row.title, *cells, row.seeds_text]))
-    return "\n".join([*lines, "", table.note]) + "\n"
+    """Write a table with its note in Markdown; seeds' values stand below their mean."""
+    rows = [
+        [
+            row.title,
+            *("\n".join(filter(None, (row.cell(m), row.seeds_cell(m)))) for m in table.measures),
+            row.seeds_text,
+        ]
+        for row in table.rows
+    ]
+    heads = ["", *(measure.heading for measure in table.measures), "seeds"]
+    return f"{markdown_table([heads, *rows])}\n\n{table.note}\n"
 
 
 def latex(table: Table) -> str:
     """Write a table's means and intervals, which may be lopsided at 0 and 100 %, for LaTeX (booktabs)."""
-    heads = [measure.title.replace("→", r"$\rightarrow$") + r", \%" for measure in table.measures]
-    lines = [
-        r"\begin{tabular}{l" + "r" * len(heads) + "}",
-        r"\toprule",
-        " & ".join(["", *heads]) + r" \\",
-        r"\midrule",
-    ]
-    for row in table.rows:
-        cells = []
-        for measure in table.measures:
-            found, constant = row.estimates.get(measure.name), row.constants.get(measure.name)
-            if found is not None:
-                low, high = plain(found.low, measure), plain(found.high, measure)
-                cells.append(f"${plain(found.value, measure)}$ [${low}$, ${high}$]")
-            else:
-                cells.append("--" if constant is None else f"${plain(constant, measure)}$")
-        lines.append(" & ".join([row.title, *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    rows = [[row.title, *(row.cell(measure) for measure in table.measures)] for row in table.rows]
+    heads = ["", *(measure.heading for measure in table.measures)]
+    return latex_table([heads, *rows]).replace(NOTHING, "--") + "\n"
 
 
 def point_rows(results: StudyResults) -> list[list[Any]]:
@@ -272,7 +264,3 @@ def _chance(results: StudyResults, measures: Sequence[Measure]) -> Row:
         if len(parts) == len(measure.parts):
             constants[measure.name] = sum(parts) / len(parts)
     return Row("chance", "chance", constants=constants)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

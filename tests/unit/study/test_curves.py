@@ -9,12 +9,12 @@ import pytest
 from support.study_results import study_results, without
 
 from fairseq_vgs.report.run_logs import Curve
-from fairseq_vgs.study.curves import (
+from fairseq_vgs.study.figures import (
     SeedCurves,
-    abx_levels,
     boundary,
     logged_curves,
     loss,
+    phone_levels,
     point_curves,
     probe_curves,
     recall_at_10,
@@ -78,13 +78,13 @@ def test_probes_by_layer(results):
     record = results.training["vgs_plus", 2].probes[3]
     assert found["layer_2"].seeds[2].values[3] == record.gradient_cosine["layer_2"]
     assert probe_curves(results, "vgs", "cka") == {}
-    assert probe_curves(results, "vgs_plus", "cka", second=True) == {}
+    assert probe_curves(results, "vgs_plus", "cka", is_second=True) == {}
 
 
 def test_probes_of_a_second_phase_begin_with_its_own_start(tmp_path):
     results = study_results(tmp_path, seeds=(1,), scenarios=("vgs_plus_then_vgs",))
     first, second = (
-        probe_curves(results, "vgs_plus_then_vgs", "cka", second=second)["layer_1"].seeds[1]
+        probe_curves(results, "vgs_plus_then_vgs", "cka", is_second=second)["layer_1"].seeds[1]
         for second in (False, True)
     )
     assert first.updates.tolist() == [0, 40, 80]
@@ -100,8 +100,9 @@ def test_boundary(results):
 
 def test_levels_of_phone_discrimination(tmp_path):
     results = study_results(tmp_path, seeds=(1, 2), scenarios=("vgs",), evaluate_every=280, probes=False)
-    assert abx_levels(results) == [("MFCC", 7.2), ("chance", 50.0)]
-    assert abx_levels(replace(results, baselines={}, chance={})) == []
+    levels = {level.label: level.y[0] for level in phone_levels(results)}
+    assert (levels["MFCC"], levels["chance"]) == (7.2, 50.0)
+    assert [level.label for level in phone_levels(replace(results, baselines={}, chance={}))] == ["untrained"]
     both = [results.untrained[seed].best_abx for seed in (1, 2)]
     assert untrained_mean(results, lambda point: point.best_abx) == pytest.approx(sum(both) / 2)
     half = {**results.untrained, 2: replace(results.untrained[2], abx={})}

@@ -9,9 +9,8 @@ from PIL import Image
 from support.study_results import study_results, without
 
 from fairseq_vgs.evaluation.results import read_table
-from fairseq_vgs.study.curves import recall_at_10
-from fairseq_vgs.study.figure_drawing import write_figure
-from fairseq_vgs.study.figures import study_figures
+from fairseq_vgs.report.plots import write_figure
+from fairseq_vgs.study.figures import recall_at_10, study_figures
 
 SCENARIOS = ("w2v2", "vgs_plus", "w2v2_then_vgs")
 
@@ -32,10 +31,11 @@ def test_figures_and_their_panels(results):
         assert [panel.title for panel in found[name].panels] == ["W2V2", "VGS+", "(W2V2, VGS)"]
     assert [panel.title for panel in found["cka"].panels] == ["VGS+"]
     assert [panel.boundary for panel in found["retrieval"].panels] == [None, None, 80]
-    levels = {level.label: level.value for level in found["abx"].panels[0].levels}
+    levels = {level.label: level.y[0] for level in found["abx"].panels[0].series if level.x is None}
     untrained = sum(point.best_abx for point in results.untrained.values()) / 2
     assert levels == {"MFCC": 7.2, "chance": 50.0, "untrained": pytest.approx(untrained)}
-    assert {level.value for level in found["retrieval"].panels[0].levels if "chance" in level.label} == {25.0}
+    chances = [level.y for level in found["retrieval"].panels[0].series if "chance" in level.label]
+    assert chances == [[25.0], [25.0]]
 
 
 def test_no_figure_without_data(tmp_path, results):
@@ -46,7 +46,11 @@ def test_no_figure_without_data(tmp_path, results):
 def test_unfinished_scenario_keeps_its_panel(results):
     half = without(without(results, "vgs_plus", 1), "vgs_plus", 2)
     panels = by_name(half)["retrieval"].panels
-    assert [bool(panel.lines[0].curves.seeds) for panel in panels] == [True, False, True]
+    assert [any(line.cells.get("seed") == "mean" for line in panel.series) for panel in panels] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_png_and_csv_of_what_was_drawn(results, tmp_path):
@@ -79,6 +83,6 @@ def test_older_files_are_replaced(results, tmp_path):
     figure = by_name(results)["cka"]
     for name in ("cka.png", "cka.csv"):
         (tmp_path / name).write_text("old")
-    write_figure(figure, tmp_path / "cka.png")
+    write_figure(figure, tmp_path / "cka.png", force=True)
     assert (tmp_path / "cka.png").read_bytes().startswith(b"\x89PNG")
     assert len(read_table(tmp_path / "cka.csv")) > 10

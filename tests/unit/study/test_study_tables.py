@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -63,14 +64,18 @@ def test_abx_table_has_best_layers_baselines_and_chance(results, sampler):
     assert table.best(PHONES[0]) == min(row.estimates["abx"].value for row in table.rows[:3])
 
 
+def unpadded(text):
+    return re.sub(" +", " ", text)
+
+
 def test_unfinished_scenarios_are_dashes(results, sampler):
     half = without(without(results, "vgs", 2, beyond=240), "w2v2", 1)
     nothing = without(half, "w2v2", 2, beyond=40)
     table = retrieval_table(nothing, sampler)
     assert [row.seeds_text for row in table.rows] == ["0 of 2", "1 of 2", "2", "2", ""]
     assert all(table.rows[0].cell(measure) == NOTHING for measure in table.measures)
-    assert f"| W2V2 | {NOTHING} | {NOTHING} | {NOTHING} | {NOTHING} | 0 of 2 |" in markdown(table)
-    assert "W2V2 & -- & -- & -- & --" in latex(table)
+    assert f"| W2V2 | {NOTHING} | {NOTHING} | {NOTHING} | {NOTHING} | 0 of 2 |" in unpadded(markdown(table))
+    assert "W2V2 & -- & -- & -- & --" in unpadded(latex(table))
     words = "Where there is one seed, the variation between seeds is not in the interval."
     assert words in table.note
     assert words not in retrieval_table(results, sampler).note
@@ -109,8 +114,8 @@ def test_latex_intervals_are_brackets_since_they_may_be_lopsided(results, sample
     row = table.rows[1]
     at_the_top = replace(row.estimates["speech_to_image_r1"], value=100.0, low=98.8, high=100.0)
     estimates = {**row.estimates, "speech_to_image_r1": at_the_top}
-    text = latex(replace(table, rows=(replace(row, estimates=estimates),)))
-    assert "VGS & $100.0$ [$98.8$, $100.0$] & " in text
+    text = unpadded(latex(replace(table, rows=(replace(row, estimates=estimates),))))
+    assert "VGS & 100.0 [98.8, 100.0] & " in text
     assert "pm" not in text
 
 

@@ -21,6 +21,7 @@ FAIRSEQ_REQUIRES = [
 
 INSTALL_REQUIRES = [
     *FAIRSEQ_REQUIRES,
+    "jinja2>=3.1",
     "matplotlib>=3.8",
     "numpy>=1.26",
     "pillow>=10",
@@ -69,7 +70,7 @@ EXTRAS_REQUIRE = {
 }
 
 
-PACKAGE_DATA = ["py.typed", "**/*.html", "**/*.css", "**/*.js", "**/*.json", "**/splits/*/*"]
+PACKAGE_DATA = ["py.typed", "**/*.j2", "**/*.css", "**/*.js", "**/*.json", "**/splits/*/*"]
 
 
 def read_version() -> str:

@@ -214,8 +214,8 @@ def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
         from matplotlib import rc_context
     except (ImportError, OSError, RuntimeError) as error:
         raise ImportError(f"plots need matplotlib ({error}); pip install matplotlib") from error
-    fonts = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
-    with rc_context(fonts):
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
+    with rc_context(settings):
         _draw(figure).savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
 
 

@@ -282,7 +282,7 @@ def _abx_by_layer(results: StudyResults) -> Figure:
     for scenario, found in finals.items():
         lines = _lines("untrained", GREY, _by_layer(results.untrained, layers))
         lines += _lines("end of training", BLUE, _by_layer(found, layers))
-        named = [replace(line, names=[ticks[x] for x in line.x]) for line in lines]
+        named = [replace(line, names=[ticks[int(x)] for x in line.x]) for line in lines]
         levels = [level for level in phone_levels(results) if level.label != "untrained"]
         panels.append(Panel(scenario_title(scenario), "ABX error, %", [*named, *levels]))
     title = "Phone ABX error by layer at the end of training"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.study import report
+from fairseq_vgs.study import page
 from fairseq_vgs.study.begun import mark, measured_on, run_identity
 from fairseq_vgs.study.launch import training_command
 from fairseq_vgs.study.layout import StudyFolder
@@ -110,5 +110,5 @@ def test_report_only_accepts_a_moved_study_without_its_data(study, monkeypatch):
     path, folder = study
     begin(folder, path)
     moved = folder.path.rename(folder.path.with_name("moved"))
-    monkeypatch.setattr(report, "write_all", lambda results, where: where / "report.html")
+    monkeypatch.setattr(page, "write_all", lambda results, where: where / "report.html")
     assert main(["study", str(path), "--output", str(moved), "--report-only"]) == 0

@@ -46,11 +46,8 @@ def test_no_figure_without_data(tmp_path, results):
 def test_unfinished_scenario_keeps_its_panel(results):
     half = without(without(results, "vgs_plus", 1), "vgs_plus", 2)
     panels = by_name(half)["retrieval"].panels
-    assert [any(line.cells.get("seed") == "mean" for line in panel.series) for panel in panels] == [
-        True,
-        False,
-        True,
-    ]
+    has_lines = [any(line.x is not None for line in panel.series) for panel in panels]
+    assert has_lines == [True, False, True]
 
 
 def test_png_and_csv_of_what_was_drawn(results, tmp_path):

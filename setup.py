@@ -62,6 +62,7 @@ EXTRAS_REQUIRE = {
         "pytest-xdist>=3.6",
         "ruff>=0.6",
         "safetensors>=0.4",
+        "selenium>=4.25",
         "sentencepiece>=0.2",
         "setuptools",
         "transformers>=5",

@@ -28,7 +28,7 @@ from PIL import Image
 
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.waveform import load_waveform
-from fairseq_vgs.files.archives import KINDS, ShardWriter
+from fairseq_vgs.files.archives import KINDS, pack_files
 from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.media.rates import SAMPLE_RATE
 
@@ -136,12 +136,15 @@ def _write_plain(folder: Path, contents: list[bytes]) -> list[MediaLocation]:
 
 
 def _pack(folder: Path, contents: list[bytes], kind: str) -> list[MediaLocation]:
-    with ShardWriter(folder, "media", pack=kind) as shards:
-        entries = [shards.add(f"{number}", content) for number, content in enumerate(contents)]
-        return [
-            _register(resolve(folder, f"{shards.name(entry.shard)}:{entry.offset}:{entry.length}"), content)
-            for entry, content in zip(entries, contents, strict=True)
-        ]
+    names = [f"{number}" for number in range(len(contents))]
+    folder.mkdir(parents=True)
+    for name, content in zip(names, contents, strict=True):
+        (folder / name).write_bytes(content)
+    entries = pack_files(folder, names, "media", pack=kind)
+    return [
+        _register(resolve(folder, entries[name]), content)
+        for name, content in zip(names, contents, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fairseq_vgs.options import add_options, read_options
 from fairseq_vgs.prepare.build.folder import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, Preparation
 
+MAX_DEFAULT_JOBS = 8
 NAME = "prepare"
 HELP = "build a data folder from a corpus"
 EPILOG = """\
@@ -75,7 +77,8 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
         add_region_options(parser)
     parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(prepare=_prepare, preparation=preparation)
+    jobs = min(os.cpu_count() or 1, MAX_DEFAULT_JOBS)
+    parser.set_defaults(prepare=_prepare, preparation=preparation, jobs=jobs)
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:

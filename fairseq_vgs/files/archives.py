@@ -1,29 +1,31 @@
-"""Writes archives that are read at random access: stored zips and plain tars whose entries are byte ranges.
+"""Archives that are read at random access: stored zips and plain tars whose entries are byte ranges.
 
-An archive grows entry by entry, so that a corpus of any size passes through in bounded memory; one whose
-writing was interrupted is cut after the last entry known to be whole and continued there.
+Files are packed in a last pass, when all of them are there; an interrupted pass is taken up again, and gives
+the same bytes.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import IO, BinaryIO
+from typing import BinaryIO
+
+from fairseq_vgs.files.atomic import atomic_write
 
 # The earliest time a zip can hold. A fixed one makes the archive a function of its content alone.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-LOCAL_HEADER_BYTES = 30
-END_OF_TAR = 2 * tarfile.BLOCKSIZE
 UNIX = 3
 FILE_MODE = 0o100644
 ZIP, TAR = KINDS = ("zip", "tar")
 SHARD_BYTES = 1 << 30
+# Of a zip's local header: what its fixed part ends with, the lengths of name and extra field.
+_LOCAL_HEADER = struct.Struct("<26xHH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,203 +37,173 @@ class StoredEntry:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShardEntry(StoredEntry):
-    """An entry of one of several archives: the archive's number, and the CRC-32 of the content."""
-
-    shard: int
-    crc: int
-
-
 def build_stored_zip(entries: Iterable[tuple[str, bytes]]) -> tuple[bytes, tuple[StoredEntry, ...]]:
-    """Returns an uncompressed zip of the (name, content) entries, in their order, and where each lies in it.
+    """Return an uncompressed zip of the (name, content) entries, in their order, and where each lies in it.
 
     Raises:
-        ValueError: two entries have the same name, or a name is not plain ASCII.
+        ValueError: Two entries have the same name, or a name is not plain ASCII.
     """
+    contents: dict[str, bytes] = {}
+    for name, content in entries:
+        if name in contents or not name.isascii():
+            raise ValueError(f"{name!r}: expected an ASCII entry name used once; rename the entry")
+        contents[name] = content
     buffer = io.BytesIO()
-    places: dict[str, StoredEntry] = {}
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    write_archive(buffer, contents.items(), pack=ZIP)
+    return buffer.getvalue(), tuple(list_entries(buffer, pack=ZIP))
+
+
+def write_archive(file: BinaryIO, entries: Iterable[tuple[str, bytes]], *, pack: str) -> None:
+    """Write the (name, content) entries as an uncompressed archive, a function of them alone."""
+    if pack == ZIP:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in entries:
+                info = zipfile.ZipInfo(name, TIMESTAMP)
+                info.create_system = UNIX
+                info.external_attr = FILE_MODE << 16
+                archive.writestr(info, content)
+        return
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive_:
         for name, content in entries:
-            if name in places or not name.isascii():
-                raise ValueError(f"{name!r}: expected an ASCII entry name used once; rename the entry")
-            archive.writestr(_zip_info(name), content)
-            places[name] = StoredEntry(name, buffer.tell() - len(content), len(content))
-    return buffer.getvalue(), tuple(places.values())
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = FILE_MODE & 0o777
+            archive_.addfile(member, io.BytesIO(content))
 
 
-def _zip_info(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, TIMESTAMP)
-    info.create_system = UNIX
-    info.external_attr = FILE_MODE << 16
-    return info
+def list_entries(file: BinaryIO, *, pack: str) -> list[StoredEntry]:
+    """Return where the entries of an uncompressed archive lie, in their order."""
+    file.seek(0)
+    if pack == TAR:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            return [StoredEntry(member.name, member.offset_data, member.size) for member in archive]
+    with zipfile.ZipFile(file) as archive_:
+        return [
+            StoredEntry(info.filename, _content_offset(file, info.header_offset), info.file_size)
+            for info in archive_.infolist()
+        ]
 
 
-class ShardWriter:
-    """Appends entries to archives ``STEM-00000.zip``, ``STEM-00001.zip``, ... of about equal size.
+def _content_offset(file: BinaryIO, header: int) -> int:
+    file.seek(header)
+    return header + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
+
+
+def packed_sizes(folder: Path, stem: str, *, pack: str) -> dict[str, int]:
+    """Return the length of every file that an interrupted `pack_files` has packed already."""
+    return {
+        entry.name: entry.length for path in _archives(folder, stem, pack) for entry in _listed(path, pack)
+    }
+
+
+def pack_files(
+    folder: Path, names: Sequence[str], stem: str, *, pack: str, limit: int = SHARD_BYTES
+) -> dict[str, str]:
+    """Move files of a folder into archives ``STEM-00000.zip``, ``STEM-00001.zip``, ... in it.
+
+    A file is removed when its archive is complete, so that one archive is the most that is there twice. If
+    the pass is interrupted, the next one keeps the archives that are as they would be now and unpacks the
+    others; a file beside the archives counts in place of what they hold under its name.
 
     Args:
-        folder: where the archives are.
-        stem: what their names begin with.
+        folder: Where the files are.
+        names: Their names below the folder, in the order of the archives; others are left alone, or out.
+        stem: What the archives' names begin with.
         pack: ``zip`` or ``tar``.
-        limit: an archive takes no further entry once it has this many bytes.
-        written: entries of an earlier, interrupted run; what stands behind them is cut off.
-        first: number of the first archive where no entries are written; later ones are removed.
+        limit: An archive takes no further file once it holds this many bytes.
+
+    Returns:
+        The archive entry of every file, ``ARCHIVE:OFFSET:LENGTH``.
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        stem: str,
-        *,
-        pack: str,
-        limit: int = SHARD_BYTES,
-        written: Sequence[ShardEntry] = (),
-        first: int = 0,
-    ) -> None:
-        if pack not in KINDS:
-            raise ValueError(f"pack: expected one of {', '.join(KINDS)}, got {pack!r}")
-        self._folder = folder
-        self._stem = stem
-        self._pack = pack
-        self._limit = limit
-        self._number = max((entry.shard for entry in written), default=first)
-        self._archive: _Zip | _Tar | None = None
-        for path in folder.glob(f"{stem}-*.{pack}"):
-            own = self.name(self._number)
-            if path.name > own or (path.name == own and not written):
-                path.unlink()
-        last = [entry for entry in written if entry.shard == self._number]
-        if last:
-            self._open(last)
-
-    def name(self, shard: int) -> str:
-        """Returns the file name of an archive."""
-        return shard_name(self._stem, shard, pack=self._pack)
-
-    def add(self, name: str, content: bytes) -> ShardEntry:
-        """Appends an entry; when this returns, the operating system has all of it."""
-        if self._archive is not None and self._archive.file.tell() >= self._limit:
-            self.close()
-            self._number += 1
-        archive = self._archive or self._open(())
-        archive.add(name, content)
-        archive.file.flush()
-        return ShardEntry(name, archive.offset, len(content), self._number, zlib.crc32(content))
-
-    def close(self) -> None:
-        """Completes the last archive."""
-        if self._archive is not None:
-            self._archive.close()
-            self._archive.file.close()
-            self._archive = None
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self, entries: Sequence[ShardEntry]) -> _Zip | _Tar:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / self.name(self._number)
-        file = path.open("r+b" if entries else "w+b")
-        archive = _Zip(file, entries) if self._pack == ZIP else _Tar(file, entries)
-        self._archive = archive
-        return archive
+    if pack not in KINDS:
+        raise ValueError(f"pack: expected one of {', '.join(KINDS)}, got {pack!r}")
+    sizes = packed_sizes(folder, stem, pack=pack)
+    sizes |= {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
+    plan = {
+        folder / f"{stem}-{number:05d}.{pack}": members
+        for number, members in enumerate(_shards([(name, sizes[name]) for name in names], limit))
+    }
+    kept = _keep_finished(plan, sizes, pack)
+    for path in _archives(folder, stem, pack):
+        if path not in kept:
+            _unpack(path, frozenset(names), pack)
+    for path, members in plan.items():
+        if path not in kept:
+            contents = ((name, (folder / name).read_bytes()) for name in members)
+            with atomic_write(path, mode="wb", force=True, partial=True) as file:
+                write_archive(file, contents, pack=pack)
+            for name in members:
+                (folder / name).unlink()
+    remove_empty_folders(folder)
+    return {
+        entry.name: f"{path.name}:{entry.offset}:{entry.length}"
+        for path in plan
+        for entry in _listed(path, pack)
+    }
 
 
-def shard_name(stem: str, shard: int, *, pack: str) -> str:
-    """Returns the file name of an archive."""
-    return f"{stem}-{shard:05d}.{pack}"
+def remove_empty_folders(folder: Path) -> None:
+    """Remove the folders below a folder that hold nothing, and then itself if it holds nothing."""
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:  # what lies in a folder comes before it
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
 
 
-def whole_entries(folder: Path, entries: Iterable[ShardEntry], stem: str, *, pack: str) -> list[ShardEntry]:
-    """Returns the entries of an interrupted run whose archive is long enough to hold them."""
-    sizes: dict[int, int] = {}
-    whole = []
-    for entry in entries:
-        if entry.shard not in sizes:
-            path = folder / shard_name(stem, entry.shard, pack=pack)
-            sizes[entry.shard] = path.stat().st_size if path.is_file() else 0
-        if entry.offset + entry.length <= sizes[entry.shard]:
-            whole.append(entry)
-    return whole
+def _shards(sizes: Iterable[tuple[str, int]], limit: int) -> Iterator[list[str]]:
+    members: list[str] = []
+    length = 0
+    for name, size in sizes:
+        if length >= limit:
+            yield members
+            members, length = [], 0
+        members.append(name)
+        length += size
+    if members:
+        yield members
 
 
-def is_exact(path: Path, entries: Sequence[ShardEntry], *, pack: str) -> bool:
-    """Says whether a complete archive holds these entries, in any order, and not a byte of others."""
-    end = 0
-    for entry in sorted(entries, key=lambda entry: entry.offset):
-        is_tar = pack == TAR
-        header = len(_tar_header(entry.name, entry.length)) if is_tar else _zip_header_bytes(entry.name)
-        if entry.offset - header != end:
-            return False
-        end = entry.offset + entry.length
-        end = _padded(end) if is_tar else end
-    if pack == TAR:
-        return path.stat().st_size == end + END_OF_TAR
-    with zipfile.ZipFile(path) as archive:
-        return archive.start_dir == end and len(archive.filelist) == len(entries)
+def _keep_finished(plan: dict[Path, list[str]], sizes: dict[str, int], pack: str) -> set[Path]:
+    """Return the archives, from the first one on, that hold just what they shall."""
+    kept: set[Path] = set()
+    for path, members in plan.items():
+        wanted = [(name, sizes[name]) for name in members]
+        found = [(entry.name, entry.length) for entry in _listed(path, pack)] if path.is_file() else []
+        if found != wanted or any((path.parent / name).is_file() for name in members):
+            break
+        kept.add(path)
+    return kept
 
 
-class _Zip:
-    """A zip that is appended to; its directory, at the end, is written anew each time."""
-
-    def __init__(self, file: BinaryIO | IO[bytes], entries: Sequence[ShardEntry]) -> None:
-        self.file = file
-        self.offset = 0
-        file.seek(max((entry.offset + entry.length for entry in entries), default=0))
-        file.truncate()
-        # In this mode zipfile begins at the file's position, and takes what we know of the part before it.
-        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
-        for entry in entries:
-            info = _zip_info(entry.name)
-            info.CRC = entry.crc
-            info.file_size = info.compress_size = entry.length
-            info.header_offset = entry.offset - _zip_header_bytes(entry.name)
-            self._zip.filelist.append(info)
-            self._zip.NameToInfo[info.filename] = info
-
-    def add(self, name: str, content: bytes) -> None:
-        self._zip.writestr(_zip_info(name), content)
-        self.offset = self.file.tell() - len(content)
-
-    def close(self) -> None:
-        self._zip.close()
+def _unpack(path: Path, names: Collection[str], pack: str) -> None:
+    with path.open("rb") as file:
+        for entry in list_entries(file, pack=pack):
+            target = path.parent / entry.name
+            if entry.name in names and not target.is_file():
+                file.seek(entry.offset)
+                write_whole(target, file.read(entry.length))
+    path.unlink()
 
 
-class _Tar:
-    """A tar that is appended to: header, content, padding."""
-
-    def __init__(self, file: BinaryIO | IO[bytes], entries: Sequence[ShardEntry]) -> None:
-        self.file = file
-        self.offset = 0
-        file.seek(max((_padded(entry.offset + entry.length) for entry in entries), default=0))
-        file.truncate()
-
-    def add(self, name: str, content: bytes) -> None:
-        self.file.write(_tar_header(name, len(content)))
-        self.offset = self.file.tell()
-        self.file.write(content)
-        self.file.write(bytes(_padded(len(content)) - len(content)))
-
-    def close(self) -> None:
-        self.file.write(bytes(END_OF_TAR))
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears with all of its content; not flushed to disk, as one of very many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{next(_NUMBERS)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def _zip_header_bytes(name: str) -> int:
-    return LOCAL_HEADER_BYTES + len(name.encode())
+# Distinct for the threads of a process; only one process works in a folder.
+_NUMBERS = count()
 
 
-def _tar_header(name: str, length: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size = length
-    info.mode = FILE_MODE & 0o777
-    return info.tobuf(tarfile.PAX_FORMAT)
+def _archives(folder: Path, stem: str, pack: str) -> list[Path]:
+    return sorted(folder.glob(f"{stem}-[0-9][0-9][0-9][0-9][0-9].{pack}"))
 
 
-def _padded(length: int) -> int:
-    return -(-length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+def _listed(path: Path, pack: str) -> list[StoredEntry]:
+    with path.open("rb") as file:
+        return list_entries(file, pack=pack)

@@ -1,27 +1,33 @@
-"""Work that survives an interruption: a hidden folder beside the output, and a journal of what is finished.
+"""Work that survives an interruption: what it depends on is recorded, and what is finished is not done again.
 
-``.OUTPUT.work/journal.jsonl`` gets a line for every finished file, after what belongs to it was written;
-``.OUTPUT.work/data`` becomes the output. A killed run leaves both, and the next one goes on from there.
+`open_work` gives a hidden folder beside an output: ``.OUTPUT.work/journal.jsonl`` gets a line for every
+finished piece, after what belongs to it was written, and ``.OUTPUT.work/data`` becomes the output. A killed
+run leaves both, and the next one with the same settings goes on from there. Work that is continued in the
+output itself, such as a folder of features, keeps its settings in a file of the folder and compares them with
+`differences`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from fairseq_vgs.files.archives import ShardEntry
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.atomic import lock
 from fairseq_vgs.files.output import put_in_place, refuse_output
 
-VERSION = 2
+logger = logging.getLogger(__name__)
+
+VERSION = 3
 JOURNAL, DATA = "journal.jsonl", "data"
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,121 +39,90 @@ class Stamp:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """Returns the stamp of a file."""
+        """Return the stamp of a file."""
         return cls(status.st_size, status.st_mtime_ns)
 
 
-# That of no file.
-NO_STAMP = Stamp(-1, -1)
+def differences(before: object, now: Mapping[str, object], *, passed_over: Collection[str] = ()) -> str:
+    """Say in one line in which settings two runs differ; empty where they agree.
 
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One finished file.
-
-    Attributes:
-        kind: ``speech`` or ``pictures``.
-        path: the file, below the corpus' root.
-        stamp: of the file when it was read.
-        sha256: of the bytes that a data folder uses: the converted ones where it was converted.
-        measures: length in samples; or width and height in pixels.
-        length: bytes of what was written for it; 0 where the file itself is used.
-        shard: number of the archive that holds it, -1 for none.
-        offset: where in the archive.
-        crc: CRC-32 of the content in the archive.
-        target: its name in the data folder; where it stays in place, its path.
+    Args:
+        before: Settings by name, as they were recorded; anything else differs in all.
+        now: Settings by name.
+        passed_over: Names that may differ.
     """
-
-    kind: str
-    path: str
-    stamp: Stamp
-    sha256: str
-    measures: tuple[int, ...]
-    length: int = 0
-    shard: int = -1
-    offset: int = 0
-    crc: int = 0
-    target: str = ""
-
-    def entry(self) -> ShardEntry:
-        """Returns where the archive holds it."""
-        return ShardEntry(self.target, self.offset, self.length, self.shard, self.crc)
+    known: Mapping[str, object] = before if isinstance(before, Mapping) else {}
+    plain: Mapping[str, object] = json.loads(json.dumps(now))
+    names = sorted({*known, *plain}.difference(passed_over))
+    return "; ".join(
+        f"{name}: {known.get(name, 'not recorded')} before, {plain.get(name, 'nothing')} now"
+        for name in names
+        if known.get(name) != plain.get(name)
+    )
 
 
 class WorkFolder:
-    """The hidden folder of one output; made by ``open_work``.
+    """The hidden folder of one output; made by `open_work`.
 
     Attributes:
-        data: what becomes the output.
-        finished: what earlier runs finished, by kind and path, and this one adds to.
+        data: What becomes the output.
+        finished: Records, plain data, of what earlier runs finished, by name; this one adds to them.
     """
 
-    def __init__(self, path: Path, journal: TextIO, finished: dict[tuple[str, str], Finished]) -> None:
+    def __init__(self, path: Path, journal: TextIO, finished: dict[str, Record]) -> None:
         self.path = path
         self.data = path / DATA
         self.finished = finished
         self._journal = journal
 
-    def add(self, item: Finished) -> None:
-        """Notes a finished file; from here on it need not be worked on again."""
-        self.finished[item.kind, item.path] = item
-        self._journal.write(json.dumps(asdict(item)) + "\n")
-        self._journal.flush()
+    def add(self, name: str, record: Record) -> None:
+        """Note a finished piece; from here on it need not be worked on again."""
+        self.finished[name] = record
+        self._write(name, record)
 
-    def forget(self, item: Finished) -> None:
-        """Notes that what was written for a file may be written over; no later run takes it for finished."""
-        self.add(replace(item, stamp=NO_STAMP))
+    def forget(self, name: str) -> None:
+        """Note that what was written for a piece may be written over; no later run takes it for finished."""
+        if self.finished.pop(name, None) is not None:
+            self._write(name, None)
 
     def clear(self, *, keep: Collection[str]) -> None:
-        """Removes from ``data`` what a run that stopped near its end left there, except these names."""
+        """Remove from ``data`` what a run that stopped near its end left there, except these names."""
         for path in self.data.iterdir():
             if path.name not in keep:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def publish(self, output: Path, *, maker: str, force: bool) -> None:
-        """Makes ``data`` the output and removes the rest."""
+        """Make ``data`` the output and remove the rest."""
         put_in_place(self.data, output, maker=maker, force=force)
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def _write(self, name: str, record: Record | None) -> None:
+        self._journal.write(json.dumps([name, record]) + "\n")
+        self._journal.flush()
+
 
 @contextmanager
-def open_work(output: Path, key: Mapping[str, object], *, maker: str, force: bool) -> Iterator[WorkFolder]:
-    """Opens the work folder of an output, with what an earlier run finished if it ran with the same key.
+def open_work(
+    output: Path, settings: Mapping[str, object], *, maker: str, force: bool
+) -> Iterator[WorkFolder]:
+    """Open the work folder of an output, with what an earlier run finished if its settings were the same.
 
     Args:
-        output: the folder to be made.
-        key: everything that the finished files depend on, such as the rate they are converted to.
-        maker: the subcommand of ``prepare`` that makes the output.
-        force: the output may exist, if the same subcommand made it.
+        output: The folder to be made.
+        settings: Everything that the finished pieces depend on, such as the rate they are converted to.
+        maker: The subcommand of ``prepare`` that makes the output.
+        force: The output may exist, if the same subcommand made it.
 
     Raises:
-        FaultError: the output must not be written, or another run is preparing it.
+        FaultError: The output must not be written, or another run is working on it.
     """
     output = output.absolute()
     refuse_output(output, maker=maker, force=force)
     path = output.parent / f".{output.name}.work"
     (path / DATA).mkdir(parents=True, exist_ok=True)
     with (path / JOURNAL).open("a+", encoding="ascii", errors="replace", newline="\n") as journal:
-        _lock(journal, output)
-        journal.seek(0)
-        header = json.dumps({"version": VERSION, **key}, sort_keys=True)
-        lines = iter(journal)
-        finished = {}
-        if next(lines, "") == header + "\n":
-            end = len(header) + 1
-            for line in lines:
-                item = _parse(line)
-                if item is None:  # the line that a killed run was writing, and nothing behind it
-                    break
-                finished[item.kind, item.path] = item
-                end += len(line)
-            os.ftruncate(journal.fileno(), end)
-        else:
-            os.ftruncate(journal.fileno(), 0)
-            shutil.rmtree(path / DATA)
-            (path / DATA).mkdir()
-            journal.write(header + "\n")
-            journal.flush()
+        lock(journal, path / JOURNAL, place=output, doing="preparing this folder")
+        finished = _go_on(path, journal, {"version": VERSION, **settings})
         try:
             yield WorkFolder(path, journal, finished)
         finally:
@@ -155,21 +130,37 @@ def open_work(output: Path, key: Mapping[str, object], *, maker: str, force: boo
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _parse(line: str) -> Finished | None:
+def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[str, Record]:
+    """Return what is finished by a journal; begin it again where it was made with other settings."""
+    journal.seek(0)
+    header = next(journal, "")
+    finished: dict[str, Record] = {}
+    if header and not (different := differences(_parse(header), settings)):
+        end = len(header)
+        for line in journal:
+            item = _parse(line)
+            if not isinstance(item, list) or len(item) != 2 or not isinstance(item[1], dict | None):
+                break  # the line that a killed run was writing, and nothing behind it
+            name, record = item
+            if record is None:
+                finished.pop(name, None)
+            else:
+                finished[name] = record
+            end += len(line)
+        os.ftruncate(journal.fileno(), end)
+        return finished
+    if header:
+        logger.warning("%s: begun with other settings (%s); starting again", path, different)
+    os.ftruncate(journal.fileno(), 0)
+    shutil.rmtree(path / DATA)
+    (path / DATA).mkdir()
+    journal.write(json.dumps(settings, sort_keys=True) + "\n")
+    journal.flush()
+    return finished
+
+
+def _parse(line: str) -> Any:
     try:
-        fields = json.loads(line)
-        stamp, measures = Stamp(**fields.pop("stamp")), tuple(fields.pop("measures"))
-        return Finished(stamp=stamp, measures=measures, **fields) if line.endswith("\n") else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return json.loads(line) if line.endswith("\n") else None
+    except (ValueError, RecursionError):
         return None
-
-
-def _lock(journal: TextIO, output: Path) -> None:
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        step = "wait for it, or choose another output folder"
-        raise FaultError(Fault(str(output), f"another run is preparing this folder; {step}")) from None
-    except OSError:
-        # Some network file systems have no locks; two runs on one output are then the user's care.
-        pass

@@ -6,7 +6,6 @@ The work survives interruptions (``work.py``); the folder appears under its name
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.faults import fault
 from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
 from fairseq_vgs.options import option, positive
-from fairseq_vgs.prepare.build.media import MediaBuilder, Seen, survey
+from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
 from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
 from fairseq_vgs.media.medium import (PICTURES, SPEECH, Medium, Problem)
@@ -28,13 +27,11 @@ from fairseq_vgs.prepare.build.tables import write_summary
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.media.recording import resampler
 from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAMES, PictureRegions
-from fairseq_vgs.prepare.build.unused import drop_unused
-from fairseq_vgs.files.work import Finished, WorkFolder, open_work
+from fairseq_vgs.files.work import WorkFolder, open_work
 
 logger = logging.getLogger(__name__)
 
 AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
-DEFAULT_JOBS = min(os.cpu_count() or 1, 8)
 LEFT_OUT_PICTURE = "recording of a picture that is left out"
 
 SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
@@ -62,8 +59,8 @@ class BuildOptions:
         "absolute path that is written otherwise",
     )
     jobs: int = option(
-        DEFAULT_JOBS,
-        help="threads; the result does not depend on it",
+        1,
+        help="threads; the result does not depend on it (default: as many as CPUs, at most 8)",
         name="--jobs --workers",
         metavar="N",
         parse=positive,
@@ -334,9 +331,12 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
     used_pictures = {picture.path: pictures[picture.path] for picture in usable.pictures}
     return Built(
         usable,
-        {medium.path: medium.target for medium in plan.speech},
-        drop_unused(work, SPEECH, used_speech, pack=options.pack, shard_bytes=options.shard_bytes),
-        drop_unused(work, PICTURES, used_pictures, pack=options.pack, shard_bytes=options.shard_bytes),
+        used_speech,
+        used_pictures,
+        entries={
+            kind: builder.store(kind, used.values())
+            for kind, used in ((SPEECH, used_speech), (PICTURES, used_pictures))
+        },
         converts=plan.converts,
         pack=options.pack,
         n_reused=builder.n_reused,

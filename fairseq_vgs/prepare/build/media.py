@@ -1,21 +1,20 @@
-"""Works through the media of a corpus: measures, converts and packs them, each only once."""
+"""Work through the media of a corpus: measure, convert and pack them, each only once."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.files.archives import ShardEntry, ShardWriter, whole_entries
-from fairseq_vgs.media.medium import (SPEECH, Medium, MediumError, Problem, measure_picture)
+from fairseq_vgs.files.archives import pack_files, packed_sizes, remove_empty_folders, write_whole
 from fairseq_vgs.files.parallel import Progress, map_in_order
+from fairseq_vgs.files.work import Stamp, WorkFolder
+from fairseq_vgs.media.medium import SPEECH, Medium, MediumError, Problem, measure_picture
+from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.recording import decode, header_rate, to_flac
-from fairseq_vgs.files.work import (NO_STAMP, Finished, Stamp, WorkFolder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +25,45 @@ class Seen:
     rate: int | None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A finished file; with the bytes to store in an archive, if it goes there."""
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One finished file.
 
-    finished: Finished
-    content: bytes | None
+    Attributes:
+        kind: ``speech`` or ``pictures``.
+        path: The file, below the corpus' root.
+        stamp: Of the file when it was read.
+        sha256: Of the bytes that a data folder uses: the converted ones where it was converted.
+        measures: Length in samples; or width and height in pixels.
+        target: Its name in the data folder; where it stays in place, its path.
+        length: Bytes of what was written for it; 0 where the file itself is used.
+    """
+
+    kind: str
+    path: str
+    stamp: Stamp
+    sha256: str
+    measures: tuple[int, ...]
+    target: str
+    length: int
+
+    @classmethod
+    def parse(cls, record: dict[str, Any]) -> Finished:
+        """Read a line of the journal."""
+        return cls(**{**record, "stamp": Stamp(**record["stamp"]), "measures": tuple(record["measures"])})
 
 
 def survey(
     root: Path, media: Sequence[Medium], *, rates: bool, jobs: int, progress: Progress | None
 ) -> tuple[dict[str, Seen], list[Problem]]:
-    """Looks at every file without decoding it; returns what there is, and what is missing.
+    """Look at every file without decoding it; return what there is, and what is missing.
 
     Args:
-        root: folder that the media's paths start from.
-        media: the files.
-        rates: read the sample rates in the headers.
-        jobs: number of threads.
-        progress: called with (files seen, files in all).
+        root: Folder that the media's paths start from.
+        media: The files.
+        rates: Read the sample rates in the headers.
+        jobs: Number of threads.
+        progress: Called with (files seen, files in all).
     """
 
     def look(medium: Medium) -> Seen | Problem:
@@ -72,11 +91,11 @@ class MediaBuilder:
     """Measures, converts and packs; keeps what earlier runs finished.
 
     Args:
-        work: the work folder.
-        converts: write recordings as 16 kHz mono FLAC.
+        work: The work folder; what is written lies in ``data/speech`` and ``data/pictures``.
+        converts: Write recordings as 16 kHz mono FLAC.
         pack: ``zip``, ``tar``, or empty to leave media as files.
-        shard_bytes: size of the archives.
-        jobs: number of threads.
+        shard_bytes: Size of the archives.
+        jobs: Number of threads.
     """
 
     def __init__(self, work: WorkFolder, *, converts: bool, pack: str, shard_bytes: int, jobs: int) -> None:
@@ -96,50 +115,69 @@ class MediaBuilder:
         seen: Mapping[str, Seen],
         progress: Progress | None,
     ) -> tuple[dict[str, Finished], list[Problem]]:
-        """Works through all media of one kind, in their order.
+        """Work through all media of one kind, in their order.
 
         Args:
             kind: ``speech`` or ``pictures``.
-            root: folder that the media's paths start from.
-            media: the files.
-            seen: what ``survey`` saw of each.
-            progress: called with (files done, files in all), counting what earlier runs finished.
+            root: Folder that the media's paths start from.
+            media: The files.
+            seen: What ``survey`` saw of each.
+            progress: Called with (files done, files in all), counting what earlier runs finished.
 
         Returns:
             What is finished, by path, and what cannot be used.
         """
-        shards, done = self._reusable(kind, media, seen)
+        done = self._reusable(kind, media, seen)
         self.n_reused += len(done)
         left = [medium for medium in media if medium.path not in done]
         n_done = len(done)
         problems = []
+        for medium in left:  # others now get its name, or it gets another content
+            self._work.forget(_name(kind, medium.target))
 
         def advance(count: int, _: int) -> None:
             if progress is not None:
                 progress(n_done + count, len(media))
 
-        def finish(medium: Medium) -> Outcome | Problem:
+        def finish(medium: Medium) -> Finished | Problem:
             try:
                 return self._finish(medium, root, seen[medium.path].stamp)
             except MediumError as error:
                 return Problem(medium, error.reason, str(error))
 
         advance(0, 0)
-        with shards or nullcontext():
-            for outcome in map_in_order(finish, left, jobs=self._jobs, progress=advance):
-                if isinstance(outcome, Problem):
-                    problems.append(outcome)
-                    continue
-                finished = outcome.finished
-                if shards is not None and outcome.content is not None:
-                    entry = shards.add(finished.target, outcome.content)
-                    finished = replace(finished, shard=entry.shard, offset=entry.offset, crc=entry.crc)
-                self._work.add(finished)
-                done[finished.path] = finished
+        for outcome in map_in_order(finish, left, jobs=self._jobs, progress=advance):
+            if isinstance(outcome, Problem):
+                problems.append(outcome)
+                continue
+            self._work.add(_name(kind, outcome.target), asdict(outcome))
+            done[outcome.path] = outcome
         return done, problems
 
-    def _finish(self, medium: Medium, root: Path, stamp: Stamp) -> Outcome:
-        """Reads one file to its end; writes what replaces it, unless that goes into an archive."""
+    def store(self, kind: str, used: Collection[Finished]) -> dict[str, str]:
+        """Remove all media of a kind that are not used, and pack the others if they are to be packed.
+
+        Earlier, interrupted runs may have written recordings that the user has since withdrawn, and those of
+        a picture that is left out are written before the picture is looked at.
+
+        Returns:
+            The archive entry of each, by the name it has in the data folder; none where media are files.
+        """
+        folder = self._work.data / kind
+        names = [item.target for item in used if item.length]
+        if not folder.is_dir():
+            return {}
+        kept = {folder / name for name in names}
+        for path in folder.rglob("*"):
+            if path not in kept and path.suffix != f".{self._pack}" and not path.is_dir():
+                path.unlink()
+        if self._pack:
+            return pack_files(folder, names, kind, pack=self._pack, limit=self._shard_bytes)
+        remove_empty_folders(folder)
+        return {}
+
+    def _finish(self, medium: Medium, root: Path, stamp: Stamp) -> Finished:
+        """Read one file to its end; write what stands for it in the data folder, if it does not stay."""
         try:
             content = (root / medium.path).read_bytes()
         except OSError as error:
@@ -151,8 +189,6 @@ class MediaBuilder:
         elif self._converts:
             stored, n_samples = to_flac(decode(content))
             measures = (n_samples,)
-            if not self._pack:
-                _write(self._work.data / SPEECH / medium.target, stored)
         else:
             sound = decode(content)
             if sound.rate != SAMPLE_RATE:
@@ -160,54 +196,32 @@ class MediaBuilder:
                     "another sample rate than 16 kHz", f"{sound.rate} Hz; --convert auto or always resamples"
                 )
             measures = (len(sound.samples),)
+        if stored is not None:
+            write_whole(self._work.data / medium.kind / medium.target, stored)
         length = 0 if stored is None else len(stored)
         # of what is converted, not of its source: the same recording may come in two wrappings
         sha256 = hashlib.sha256(content if stored is None else stored).hexdigest()
-        finished = Finished(medium.kind, medium.path, stamp, sha256, measures, length, target=medium.target)
-        return Outcome(finished, stored if self._pack else None)
+        return Finished(medium.kind, medium.path, stamp, sha256, measures, medium.target, length)
 
     def _reusable(
         self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]
-    ) -> tuple[ShardWriter | None, dict[str, Finished]]:
-        """Returns what earlier runs finished of files that are still the same, and where to go on packing."""
-        known = []
-        for medium in media:
-            finished = self._work.finished.get((kind, medium.path))
-            if (
-                finished is not None
-                and finished.stamp == seen[medium.path].stamp
-                and finished.target == medium.target
-            ):
-                known.append(finished)
+    ) -> dict[str, Finished]:
+        """Return what earlier runs finished of files that are still the same."""
         folder = self._work.data / kind
-        if not self._pack and kind == SPEECH and self._converts:
-            known = [item for item in known if _size(folder / item.target) == item.length]
-        whole: list[ShardEntry] = []
-        if self._pack:
-            whole = whole_entries(folder, [item.entry() for item in known], kind, pack=self._pack)
-            kept = {(entry.shard, entry.offset) for entry in whole}
-            known = [item for item in known if (item.shard, item.offset) in kept]
-        done = {item.path: item for item in known}
-        for item in list(self._work.finished.values()):
-            if item.kind == kind and item.path not in done and item.stamp != NO_STAMP:
-                # Other files now get its name, or its place in an archive.
-                self._work.forget(item)
-        if not self._pack:
-            return None, done
-        return ShardWriter(folder, kind, pack=self._pack, limit=self._shard_bytes, written=whole), done
+        packed = packed_sizes(folder, kind, pack=self._pack) if self._pack else {}
+        done = {}
+        for medium in media:
+            record = self._work.finished.get(_name(kind, medium.target))
+            finished = Finished.parse(record) if record else None
+            if finished is None or (finished.path, finished.stamp) != (medium.path, seen[medium.path].stamp):
+                continue
+            path = folder / finished.target
+            length = path.stat().st_size if path.is_file() else packed.get(finished.target, -1)
+            if finished.length in (0, length):
+                done[medium.path] = finished
+        return done
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1
-
-
-def _write(path: Path, content: bytes) -> None:
-    # Not flushed to disk one by one, as atomic_write would: whether all of it is there is seen by its size.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _name(kind: str, target: str) -> str:
+    """Return the name of a file in the journal: that of its place in the data folder, which it has alone."""
+    return f"{kind}/{target}"

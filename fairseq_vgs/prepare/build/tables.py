@@ -27,11 +27,11 @@ from fairseq_vgs.manifest import (
     write_regions,
     write_utterances,
 )
-from fairseq_vgs.files.archives import shard_name
+from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.prepare.corpus import Caption, Corpus
 from fairseq_vgs.media.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.split import SPLITS
-from fairseq_vgs.files.work import Finished
+from fairseq_vgs.prepare.build.media import Finished
 
 SECONDS_PER_HOUR = 3600
 RELATIVE_ROOT = "."
@@ -45,18 +45,18 @@ class Built:
 
     Attributes:
         corpus: without what was left out.
-        targets: name of each recording in the data folder, by path in the corpus.
         speech: finished recordings, by path.
         pictures: finished pictures, by path.
+        entries: archive entries of what is packed, by kind and by name in the data folder.
         converts: recordings were written as FLAC.
         pack: ``zip``, ``tar`` or empty.
         n_reused: files that an earlier run had finished.
     """
 
     corpus: Corpus
-    targets: Mapping[str, str]
     speech: Mapping[str, Finished]
     pictures: Mapping[str, Finished]
+    entries: Mapping[str, Mapping[str, str]]
     converts: bool
     pack: str
     n_reused: int
@@ -64,22 +64,19 @@ class Built:
     def audio_row(self, caption: Caption) -> AudioRow:
         """Returns the row of a recording in its audio list."""
         finished = self.speech[caption.audio]
-        entry = self._entry(finished) if self.pack else self.targets[caption.audio]
-        return AudioRow(entry, finished.measures[0])
+        return AudioRow(self._entry(finished), finished.measures[0])
 
     def image_rows(self) -> list[ImageRow]:
         """Returns the image table."""
         rows = []
         for picture in self.corpus.pictures:
             finished = self.pictures[picture.path]
-            path = self._entry(finished) if self.pack else picture.path
             width, height = finished.measures
-            rows.append(ImageRow(picture.image_id, path, width, height, picture.group))
+            rows.append(ImageRow(picture.image_id, self._entry(finished), width, height, picture.group))
         return rows
 
     def _entry(self, finished: Finished) -> str:
-        name = shard_name(finished.kind, finished.shard, pack=self.pack)
-        return f"{name}:{finished.offset}:{finished.length}"
+        return self.entries[finished.kind].get(finished.target, finished.target)
 
 
 def by_split(captions: Iterable[Caption]) -> dict[str, list[Caption]]:
@@ -182,8 +179,8 @@ def _lengths(built: Built) -> dict[str, object]:
 
 
 def _n_archives(built: Built) -> int:
-    media = (*built.speech.values(), *built.pictures.values())
-    return len({(item.kind, item.shard) for item in media if item.shard >= 0})
+    entries = (entry for found in built.entries.values() for entry in found.values())
+    return len({split_entry(entry)[0] for entry in entries})
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.files.archives import ShardEntry, ShardWriter, shard_name, whole_entries
+from fairseq_vgs.files import archives
+from fairseq_vgs.files.archives import pack_files, packed_sizes
 from fairseq_vgs.files.location import read_bytes, resolve
 
 CONTENTS = {f"папка {i}/a{i}.flac": bytes([i]) * (700 + i) for i in range(12)} | {"x" * 150 + ".wav": b"long"}
 PACKS = ["zip", "tar"]
 
 
-def pack_all(folder: Path, pack: str, *, limit: int = 3000) -> list[ShardEntry]:
-    with ShardWriter(folder, "speech", pack=pack, limit=limit) as shards:
-        return [shards.add(name, content) for name, content in CONTENTS.items()]
+def write_all(folder: Path, contents: dict[str, bytes] = CONTENTS) -> None:
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
-def read(folder: Path, pack: str, entry: ShardEntry) -> bytes:
-    name = shard_name("speech", entry.shard, pack=pack)
-    return read_bytes(resolve(folder, f"{name}:{entry.offset}:{entry.length}"))
+def pack_all(folder: Path, pack: str, *, limit: int = 2500) -> dict[str, str]:
+    write_all(folder)
+    return pack_files(folder, list(CONTENTS), "speech", pack=pack, limit=limit)
 
 
 def all_bytes(folder: Path) -> dict[str, bytes]:
@@ -30,9 +32,9 @@ def all_bytes(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("pack", PACKS)
 def test_every_entry_is_read_at_its_place(tmp_path: Path, pack: str) -> None:
     entries = pack_all(tmp_path, pack)
-    assert {entry.name: read(tmp_path, pack, entry) for entry in entries} == CONTENTS
-    assert {entry.shard for entry in entries} == set(range(len(list(tmp_path.iterdir()))))
-    assert entries[-1].shard > 1
+    assert {name: read_bytes(resolve(tmp_path, entry)) for name, entry in entries.items()} == CONTENTS
+    names = {entry.partition(":")[0] for entry in entries.values()}
+    assert names == {path.name for path in tmp_path.iterdir()} == {f"speech-0000{i}.{pack}" for i in range(4)}
 
 
 @pytest.mark.parametrize("pack", PACKS)
@@ -52,41 +54,50 @@ def test_others_read_them_too(tmp_path: Path, pack: str) -> None:
 
 
 @pytest.mark.parametrize("pack", PACKS)
-@pytest.mark.parametrize("n_done", [0, 1, 4, 5, 12])
-@pytest.mark.parametrize("torn", [b"", b"half an entry" * 9])
+@pytest.mark.parametrize(
+    ("step", "calls"), [*(("write_archive", n) for n in range(1, 5)), *(("unlink", n) for n in (1, 3, 7, 13))]
+)
 def test_interrupted_packing_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, pack: str, n_done: int, torn: bytes
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str, step: str, calls: int
 ) -> None:
-    pack_all(tmp_path / "whole", pack)
-    writer = ShardWriter(tmp_path / "killed", "speech", pack=pack, limit=3000)
-    items = list(CONTENTS.items())
-    done = [writer.add(*item) for item in items[:n_done]]
-    if done:  # killed: never closed, and an entry was under way
-        with (tmp_path / "killed" / writer.name(done[-1].shard)).open("ab") as file:
-            file.write(torn)
-    assert whole_entries(tmp_path / "killed", done, "speech", pack=pack) == done
-    with ShardWriter(tmp_path / "killed", "speech", pack=pack, limit=3000, written=done) as shards:
-        for item in items[n_done:]:
-            shards.add(*item)
+    reference = pack_all(tmp_path / "whole", pack)
+    left = calls
+    holder = archives if step == "write_archive" else Path
+    original = getattr(holder, step)
+
+    def killed(*arguments: object, **settings: object) -> object:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        return original(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack_all(tmp_path / "killed", pack)
+    sizes = {name: len(content) for name, content in CONTENTS.items()}
+    packed = packed_sizes(tmp_path / "killed", "speech", pack=pack)
+    loose = {name for name in CONTENTS if (tmp_path / "killed" / name).is_file()}
+    assert packed.items() <= sizes.items()
+    assert loose | packed.keys() == CONTENTS.keys()
+    assert pack_files(tmp_path / "killed", list(CONTENTS), "speech", pack=pack, limit=2500) == reference
     assert all_bytes(tmp_path / "killed") == all_bytes(tmp_path / "whole")
 
 
-def test_entries_that_an_archive_is_too_short_for_are_not_whole(tmp_path: Path) -> None:
-    entries = pack_all(tmp_path, "tar", limit=1 << 20)
-    path = tmp_path / "speech-00000.tar"
-    path.write_bytes(path.read_bytes()[: entries[5].offset + 10])
-    assert whole_entries(tmp_path, entries, "speech", pack="tar") == entries[:5]
-    path.unlink()
-    assert whole_entries(tmp_path, entries, "speech", pack="tar") == []
-
-
-def test_archives_of_an_earlier_run_that_hold_nothing_whole_are_removed(tmp_path: Path) -> None:
-    pack_all(tmp_path, "zip")
-    with ShardWriter(tmp_path, "speech", pack="zip") as shards:
-        shards.add("a", b"1")
-    assert [path.name for path in tmp_path.iterdir()] == ["speech-00000.zip"]
+@pytest.mark.parametrize("pack", PACKS)
+def test_what_has_changed_or_gone_is_replaced_in_the_archives(tmp_path: Path, pack: str) -> None:
+    pack_all(tmp_path / "data", pack)
+    names = [name for name in CONTENTS if "папка 3" not in name]
+    changed = next(name for name in CONTENTS if "папка 5" in name)
+    write_all(tmp_path / "data", {changed: b"new"})
+    pack_files(tmp_path / "data", names, "speech", pack=pack, limit=2500)
+    contents = {name: CONTENTS[name] for name in names} | {changed: b"new"}
+    write_all(tmp_path / "reference", contents)
+    pack_files(tmp_path / "reference", names, "speech", pack=pack, limit=2500)
+    assert all_bytes(tmp_path / "data") == all_bytes(tmp_path / "reference")
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected one of zip, tar, got 'rar'"):
-        ShardWriter(tmp_path, "speech", pack="rar")
+        pack_files(tmp_path, [], "speech", pack="rar")

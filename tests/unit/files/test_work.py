@@ -5,18 +5,22 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.work import Finished, Stamp, open_work
+from fairseq_vgs.files.work import Record, differences, open_work
 
-ITEMS = [Finished("speech", f"ж {i}.wav", Stamp(5, i), "0" * 64, (100 + i,), 40) for i in range(4)]
+ITEMS: dict[str, Record] = {f"ж {i}.wav": {"length": 100 + i, "sha256": "0" * 64} for i in range(4)}
 KEY = {"pack": "", "converts": True}
 
 
-def interrupted_run(output: Path, items: list[Finished]) -> Path:
+def first(count: int) -> dict[str, Record]:
+    return dict([*ITEMS.items()][:count])
+
+
+def interrupted_run(output: Path, items: dict[str, Record]) -> Path:
     def run() -> None:
         with open_work(output, KEY, maker="mine", force=False) as work:
-            for item in items:
-                (work.data / f"{item.measures[0]}").write_text("x")
-                work.add(item)
+            for name, record in items.items():
+                (work.data / f"{record['length']}").write_text("x")
+                work.add(name, record)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -24,9 +28,9 @@ def interrupted_run(output: Path, items: list[Finished]) -> Path:
     return output.parent / f".{output.name}.work"
 
 
-def found(output: Path, key: dict[str, object] | None = None) -> list[Finished]:
+def found(output: Path, key: dict[str, object] | None = None) -> dict[str, Record]:
     with open_work(output, key or KEY, maker="mine", force=False) as work:
-        return list(work.finished.values())
+        return dict(work.finished)
 
 
 def test_finished_work_is_found_again(tmp_path: Path) -> None:
@@ -38,21 +42,22 @@ def test_finished_work_is_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", ['{"kind": "speech", "path"', "{}\n", "null\n", "ж"])
 def test_a_torn_line_is_dropped_and_written_over(tmp_path: Path, torn: str) -> None:
-    journal = interrupted_run(tmp_path / "out", ITEMS[:2]) / "journal.jsonl"
+    journal = interrupted_run(tmp_path / "out", first(2)) / "journal.jsonl"
     with journal.open("a", encoding="utf-8") as file:
         file.write(torn)
-    interrupted_run(tmp_path / "out", ITEMS[2:3])
-    assert found(tmp_path / "out") == ITEMS[:3]
+    interrupted_run(tmp_path / "out", dict([*ITEMS.items()][2:3]))
+    assert found(tmp_path / "out") == first(3)
 
 
-def test_other_settings_begin_anew(tmp_path: Path) -> None:
+def test_other_settings_begin_anew_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     interrupted_run(tmp_path / "out", ITEMS)
-    assert found(tmp_path / "out", {**KEY, "pack": "zip"}) == []
+    assert found(tmp_path / "out", {**KEY, "pack": "zip"}) == {}
+    assert "begun with other settings (pack:  before, zip now); starting again" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_stays_where_nothing_was_finished(tmp_path: Path) -> None:
-    interrupted_run(tmp_path / "deep/out", [])
+    interrupted_run(tmp_path / "deep/out", {})
     assert list((tmp_path / "deep").iterdir()) == []
 
 
@@ -66,13 +71,13 @@ def test_publishing_leaves_the_output_alone(tmp_path: Path) -> None:
 
 def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
     with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
-        work.add(ITEMS[0])
+        work.add(*next(iter(ITEMS.items())))
         with (
             pytest.raises(FaultError, match="another run is preparing this folder"),
             open_work(tmp_path / "out", KEY, maker="mine", force=False),
         ):
             pass
-    assert found(tmp_path / "out") == ITEMS[:1]
+    assert found(tmp_path / "out") == first(1)
 
 
 def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
@@ -84,3 +89,35 @@ def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_an_older_version_began_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = interrupted_run(tmp_path / "out", ITEMS) / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text(lines[0].replace('"version": 3', '"version": 2') + "".join(lines[1:]))
+    assert found(tmp_path / "out") == {}
+    assert "(version: 2 before, 3 now)" in caplog.text
+
+
+def test_a_forgotten_piece_is_not_finished(tmp_path: Path) -> None:
+    def run() -> None:
+        with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
+            for name, record in ITEMS.items():
+                work.add(name, record)
+            work.forget(next(iter(ITEMS)))
+            work.forget("never there")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert found(tmp_path / "out") == dict([*ITEMS.items()][1:])
+
+
+def test_differences_are_one_line() -> None:
+    before = {"rate": 16000, "parts": ["a", "b"], "gone": 1, "where": "here"}
+    now = {"rate": 8000, "parts": ("a", "b"), "new": None, "where": "there"}
+    assert differences(before, now, passed_over=("where",)) == (
+        "gone: 1 before, nothing now; rate: 16000 before, 8000 now"
+    )
+    assert differences(before, before) == ""
+    assert differences("rubbish", {"rate": 1}) == "rate: not recorded before, 1 now"

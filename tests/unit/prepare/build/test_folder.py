@@ -15,13 +15,13 @@ from PIL import Image
 from support.tiny_speech import encode, picture, speech, with_data_length, write
 from support.tiny_stamps import folder_content
 
+from fairseq_vgs.files import archives
 from fairseq_vgs.manifest import (read_audio_list, read_images, read_pairs, read_utterances)
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.prepare.build import media as build_media
-from fairseq_vgs.prepare.build import unused
 from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
 from fairseq_vgs.prepare.regions.pictures import PictureRegions
@@ -288,10 +288,8 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def bytes_below(folder: Path) -> int:
-    """Count the bytes of all files without their ends: there may be an archive more."""
-    ends = {".zip": 22, ".tar": 1024}
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return sum(path.stat().st_size - ends.get(path.suffix, 0) for path in files)
+    """Count the bytes of all files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def stopped(corpus: Corpus, output: Path, **options: Any) -> None:
@@ -375,7 +373,7 @@ def test_pictures_that_were_withdrawn_are_not_in_the_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("pack", ["zip", "tar"])
-def test_a_run_that_ends_while_archives_are_copied_loses_nothing(
+def test_a_run_that_ends_after_packing_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str
 ) -> None:
     corpus = make_corpus(tmp_path)
@@ -384,11 +382,11 @@ def test_a_run_that_ends_while_archives_are_copied_loses_nothing(
     left = replace(corpus, captions=corpus.captions[1:])
     build(left, tmp_path / "reference", **options)
 
-    def interrupt(folder: Path, names: set[str]) -> None:
+    def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(unused, "_keep_only", interrupt)
+        patch.setattr(archives, "remove_empty_folders", interrupt)
         with pytest.raises(KeyboardInterrupt):
             build(left, tmp_path / "out", **options)
     calls = count_calls(monkeypatch, "decode")

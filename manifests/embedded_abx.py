@@ -10,7 +10,8 @@ from pathlib import Path
 from fairseq_vgs.files.archives import build_stored_zip
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest import AudioRow, write_audio_list
-from fairseq_vgs.media.audio import decoded_length, encode_vorbis, limit_peak, read_mono, resample
+from fairseq_vgs.media.encode import encode_vorbis, limit_peak, resample
+from fairseq_vgs.media.sound import decode, inspect
 from fairseq_vgs.prepare.alignments.items import Speakers, make_items, seconds, write_items
 from fairseq_vgs.prepare.alignments.read import Alignment, read_alignments
 
@@ -50,13 +51,13 @@ def encode_utterances(
     """
     entries = []
     for number, utterance in enumerate(utterances):
-        samples, rate = read_mono(voice / "wav" / f"{utterance.name}.wav")
-        if utterance.alignment.phones[-1].offset * rate > len(samples):
+        sound = decode(voice / "wav" / f"{utterance.name}.wav")
+        if utterance.alignment.phones[-1].offset * sound.rate > len(sound.samples):
             raise ValueError(
                 f"{utterance.name}: expected speech up to {utterance.alignment.phones[-1].offset} s, got less"
             )
         content = encode_vorbis(
-            limit_peak(resample(samples, rate)), quality=quality, serial=FIRST_SERIAL + number
+            limit_peak(resample(sound.samples, sound.rate)), quality=quality, serial=FIRST_SERIAL + number
         )
         entries.append((f"{utterance.name}.ogg", content))
     return entries
@@ -72,7 +73,8 @@ def write_abx(package: Path, output: Path, *, quality: float) -> tuple[list[str]
         file.write(content)
     ids = [f"{ARCHIVE}:{place.offset}:{place.length}" for place in places]
     rows = [
-        AudioRow(audio_id, decoded_length(media)) for audio_id, (_, media) in zip(ids, entries, strict=True)
+        AudioRow(audio_id, inspect(media).n_samples)
+        for audio_id, (_, media) in zip(ids, entries, strict=True)
     ]
     write_audio_list(output / "test.tsv", rows, root=".", force=True)
     with atomic_write(output / "utterances.tsv", force=True) as file:

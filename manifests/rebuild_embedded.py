@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -30,19 +29,18 @@ from PIL import Image, features
 from fairseq_vgs.files.archives import build_stored_zip
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
-from fairseq_vgs.media.audio import (
-    AudioError,
-    Samples,
+from fairseq_vgs.media.cut_out import read_cut_out
+from fairseq_vgs.media.encode import (
     clipped_share,
     content_hash,
-    decoded_length,
     encode_vorbis,
     limit_peak,
-    read_mono,
     resample,
     root_mean_square,
 )
-from fairseq_vgs.media.picture import PictureError, encode_webp, pad_to_square, pixel_hash, read_cut_out
+from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.pictures import encode_webp, pad_to_square, pixel_hash, read_picture
+from fairseq_vgs.media.sound import Samples, decode, inspect
 from fairseq_vgs.prepare.build.split import SPLITS, caption_key, connected_groups, split_by_group
 from fairseq_vgs.prepare.build.tables import CaptionedAudio, write_region_tables, write_summary, write_tables
 from fairseq_vgs.prepare.corpora.tuxpaint import Stamp, find_stamps_folder, scan_stamps
@@ -90,28 +88,34 @@ class EmbeddedObject:
     keys: tuple[tuple[str, str], ...]
 
 
+class UnusableSpeechError(ValueError):
+    """A recording decodes but is of no use here; the text says why in a few words."""
+
+
 def usable_speech(stamp: Stamp) -> Samples:
     """Returns the recording at 16 kHz.
 
     Raises:
-        AudioError: it is unreadable, too long, too quiet or clipped.
+        MediumError: it cannot be decoded.
+        UnusableSpeechError: it is too long, too quiet or clipped.
     """
-    samples, rate = read_mono(stamp.speech)
+    sound = decode(stamp.speech)
+    samples, rate = sound.samples, sound.rate
     if len(samples) > MAX_SECONDS * rate:
-        raise AudioError(f"speech longer than {MAX_SECONDS} s")
+        raise UnusableSpeechError(f"speech longer than {MAX_SECONDS} s")
     if root_mean_square(samples) < MIN_RMS:
-        raise AudioError("speech too quiet")
+        raise UnusableSpeechError("speech too quiet")
     if clipped_share(samples) > MAX_CLIPPED_SHARE:
-        raise AudioError("clipped speech")
+        raise UnusableSpeechError("clipped speech")
     return limit_peak(resample(samples, rate))
 
 
 def encode_object(stamp: Stamp, serial: int) -> EmbeddedObject:
-    """Reads and encodes one stamp; raises AudioError or PictureError where it cannot be used."""
+    """Reads and encodes one stamp; raises an error where it cannot be used."""
     samples = usable_speech(stamp)
     webp = encode_webp(read_cut_out(stamp.picture, PICTURE_SIZE))
     # Features are taken from what is shipped, so that anybody can recompute them.
-    picture = Image.open(io.BytesIO(webp)).convert("RGB")
+    picture = read_picture(webp)
     vorbis = encode_vorbis(samples, quality=VORBIS_QUALITY, serial=serial)
     keys = (
         ("recording", content_hash(samples)),
@@ -119,7 +123,7 @@ def encode_object(stamp: Stamp, serial: int) -> EmbeddedObject:
         ("English caption", caption_key(stamp.english)),
         ("Russian caption", caption_key(stamp.text)),
     )
-    return EmbeddedObject(stamp, picture, webp, vorbis, decoded_length(vorbis), keys)
+    return EmbeddedObject(stamp, picture, webp, vorbis, inspect(vorbis).n_samples, keys)
 
 
 def select_objects(stamps: Sequence[Stamp], exclusions: Exclusions) -> list[EmbeddedObject]:
@@ -135,8 +139,9 @@ def select_objects(stamps: Sequence[Stamp], exclusions: Exclusions) -> list[Embe
             continue
         try:
             candidate = encode_object(stamp, serial=len(objects))
-        except (AudioError, PictureError) as error:
-            exclusions.add(str(error), stamp.stamp_id)
+        except (MediumError, UnusableSpeechError) as error:
+            reason = error.reason if isinstance(error, MediumError) else str(error)
+            exclusions.add(reason, stamp.stamp_id)
             continue
         shared = [kind for kind, value in candidate.keys if (kind, value) in taken]
         if shared:

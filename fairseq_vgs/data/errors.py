@@ -21,3 +21,9 @@ class BadItemError(FaultError):
             place, _, message = line.partition(": ")
             faults = Fault(place, message)
         super().__init__(faults)
+
+
+def bad_item(error: FaultError) -> BadItemError:
+    """Return the error of a medium as one that ``task.skip_bad`` skips, which it also says."""
+    step = "or skip it with task.skip_bad=true"
+    return BadItemError(Fault(item.place, f"{item.message}, {step}", item.code) for item in error.faults)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.bad_items import BadItems, log_skipped
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
@@ -27,7 +28,7 @@ from fairseq_vgs.data.regions import RegionStore
 from fairseq_vgs.data.seeding import Stream, generator
 from fairseq_vgs.data.tables import AudioTable, SplitTable
 from fairseq_vgs.data.unpaired import UnpairedPlan, plan_unpaired
-from fairseq_vgs.data.waveform import FloatArray, load_waveform, normalize_waveform
+from fairseq_vgs.data.waveform import load_waveform, normalize_waveform
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
 
@@ -245,7 +246,7 @@ class VgsDataset(FairseqDataset):
     def _load_pair(self, index: int) -> PairItem:
         table, options = self.table, self.options
         audio_row, image_row = int(table.audio_row[index]), int(table.image_row[index])
-        waveform: FloatArray | IntArray
+        waveform: F32 | IntArray
         if self._tokens is not None:
             waveform = self._tokens[index]
         else:
@@ -257,7 +258,7 @@ class VgsDataset(FairseqDataset):
         picture = self._load_picture(image_row, index)
         return PairItem(index, waveform, mask, image_row, group, picture=picture)
 
-    def _load_picture(self, image_row: int, index: int) -> FloatArray:
+    def _load_picture(self, image_row: int, index: int) -> F32:
         options, variation = self.options, None
         if options.training and options.augmentation is not None:
             draws = generator(options.seed, self.epoch, index=index, stream=Stream.PICTURE)
@@ -282,7 +283,7 @@ class VgsDataset(FairseqDataset):
 
     def _load_speech(
         self, audio: AudioTable, row: int, *, index: int, max_samples: int, random_crop: bool | None = None
-    ) -> FloatArray:
+    ) -> F32:
         options = self.options
         n_samples = int(audio.n_samples[row])
         n_wanted, start = min(n_samples, max_samples), 0
@@ -294,7 +295,7 @@ class VgsDataset(FairseqDataset):
         )
         return normalize_waveform(waveform) if options.normalize else waveform
 
-    def _draw_mask(self, waveform: FloatArray | IntArray, index: int) -> BoolArray | None:
+    def _draw_mask(self, waveform: F32 | IntArray, index: int) -> BoolArray | None:
         options = self.options
         if options.mask is None:
             return None

@@ -26,7 +26,7 @@ from fairseq_vgs.files.tables import line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.tables import scan_regions
-from fairseq_vgs.media.inspection import open_features
+from fairseq_vgs.media.region_features import open_features
 
 _FIRST_LINE = 2  # of the rows of regions.tsv, below the header
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import soundfile
-
 from fairseq_vgs.features.recordings import NAMES_TABLE, Recording, open_recordings
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, check_present, resolve
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
+from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.sound import inspect
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 
@@ -122,12 +122,13 @@ def _whole_name(recording: Recording) -> str:
 
 
 def _file_recordings(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Recording]]:
-    recordings, faults = [], []
+    recordings: list[tuple[str, Recording]] = []
+    faults: list[Fault] = []
     for name, path in files:
         try:
-            n_samples = int(soundfile.info(str(path)).frames)
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
-            faults.append(Fault(str(path), f"cannot be read as audio ({error}); check or remove the file"))
+            n_samples = inspect(path, place=str(path)).n_samples
+        except MediumError as error:
+            faults += error.faults
             continue
         recordings.append((name, Recording(str(path), MediaLocation(path, None, None), n_samples, str(path))))
     if faults:

@@ -29,7 +29,9 @@ from fairseq_vgs.manifest.tables import (
     scan_regions,
     scan_utterances,
 )
-from fairseq_vgs.media.inspection import audio_problems, non_finite_rows, open_features, picture_problems
+from fairseq_vgs.media.pictures import picture_faults
+from fairseq_vgs.media.region_features import non_finite_rows, open_features
+from fairseq_vgs.media.sound import sound_faults
 
 
 @dataclass
@@ -189,7 +191,7 @@ def _check_audio(tables: _Tables, media: MediaCheck) -> dict[str, list[str | Non
         split: media.run(
             table,
             entry=lambda row: row.audio_id,
-            problems=lambda data, row: audio_problems(data, n_samples=row.n_samples),
+            problems=lambda data, row, place: sound_faults(data, place=place, n_samples=row.n_samples),
         )
         for split, table in tables.audio.items()
     }
@@ -201,7 +203,9 @@ def _check_pictures(images: Table[ImageRow] | None, media: MediaCheck) -> dict[s
     prints = media.run(
         images,
         entry=lambda row: row.path,
-        problems=lambda data, row: picture_problems(data, width=row.width, height=row.height),
+        problems=lambda data, row, place: picture_faults(
+            data, place=place, width=row.width, height=row.height
+        ),
     )
     return {
         row.image_id: print_ for row, print_ in zip(images.rows, prints, strict=True) if print_ is not None

@@ -33,14 +33,18 @@ class MediaCheck:
         self._progress = progress
 
     def run(
-        self, table: Table[Row], *, entry: Callable[[Row], str], problems: Callable[[bytes, Row], list[str]]
+        self,
+        table: Table[Row],
+        *,
+        entry: Callable[[Row], str],
+        problems: Callable[[bytes, Row, str], list[Fault]],
     ) -> list[str | None]:
         """Check the media of one table.
 
         Args:
             table: The table; paths start from its root.
             entry: Gives the path or archive entry of a row, empty where there is no medium.
-            problems: Gives what is wrong with a row's bytes, one message each.
+            problems: Gives what is wrong with a row's bytes, at a place.
 
         Returns:
             For each row what identifies its content, None where there is nothing: the SHA-256 of the
@@ -74,7 +78,11 @@ class MediaCheck:
         return prints
 
     def _check_one(
-        self, place: str, location: MediaLocation, row: Row, problems: Callable[[bytes, Row], list[str]]
+        self,
+        place: str,
+        location: MediaLocation,
+        row: Row,
+        problems: Callable[[bytes, Row, str], list[Fault]],
     ) -> str | None:
         try:
             if not self._read_media:
@@ -82,9 +90,9 @@ class MediaCheck:
                 return f"at {os.path.normpath(location.path)}:{location.offset}:{location.length}"
             data = read_bytes(location)
         except FaultError as error:
-            self.faults.extend(Fault(place, str(item)) for item in error.faults)
+            self.faults.extend(Fault(place, str(item), item.code) for item in error.faults)
             return None
-        self.faults.extend(Fault(place, problem) for problem in problems(data, row))
+        self.faults.extend(problems(data, row, place))
         # All empty files are alike, which says nothing about where they come from.
         return hashlib.sha256(data).hexdigest() if data else None
 

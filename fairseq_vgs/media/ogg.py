@@ -1,19 +1,37 @@
-"""Gives Ogg streams a chosen serial number, so that encoding the same samples twice gives the same bytes.
+"""Pages of Ogg files: found, checked, and given a chosen serial number.
 
-libsndfile draws the serial number of every Ogg stream at random. It stands in each page's header, which
-a checksum covers (RFC 3533, section 6): both are rewritten here, the audio itself is untouched.
+libsndfile draws the serial number of every Ogg stream at random. It stands in each page's header, which a
+checksum covers (RFC 3533, section 6): `set_serial` rewrites both, so that encoding the same samples twice
+gives the same bytes; the audio itself stays untouched.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 PAGE_MAGIC = b"OggS"
-HEADER_BYTES = 27
-SERIAL_OFFSET = 14
-CHECKSUM_OFFSET = 22
-CRC_POLYNOMIAL = 0x04C11DB7
+BEGINS, ENDS = 2, 4
+"""Flags of a stream's first and last page."""
+
+_HEADER_BYTES = 27
+_FLAGS_OFFSET, _SERIAL_OFFSET, _CHECKSUM_OFFSET = 5, 14, 22
+_CRC_POLYNOMIAL = 0x04C11DB7
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page: its bytes' range in the file, and its flags."""
+
+    start: int
+    end: int
+    flags: int
+
+    @property
+    def begins(self) -> bool:
+        """Whether a stream begins here."""
+        return bool(self.flags & BEGINS)
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -21,53 +39,57 @@ def _crc_table() -> tuple[int, ...]:
     for byte in range(256):
         value = byte << 24
         for _ in range(8):
-            value = (value << 1) ^ (CRC_POLYNOMIAL if value & 0x80000000 else 0)
+            value = (value << 1) ^ (_CRC_POLYNOMIAL if value & 0x80000000 else 0)
         table.append(value & 0xFFFFFFFF)
     return tuple(table)
 
 
-CRC_TABLE = _crc_table()
+_CRC_TABLE = _crc_table()
 
 
 def page_checksum(page: bytes) -> int:
-    """Returns the Ogg checksum of a page whose own checksum field holds zeros.
+    """Return the Ogg checksum of a page whose own checksum field holds zeros.
 
     Not zlib's CRC-32: the same polynomial, but neither reflected nor inverted.
     """
     value = 0
     for byte in page:
-        value = ((value << 8) & 0xFFFFFFFF) ^ CRC_TABLE[(value >> 24) ^ byte]
+        value = ((value << 8) & 0xFFFFFFFF) ^ _CRC_TABLE[(value >> 24) ^ byte]
     return value
 
 
-def iterate_pages(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yields the (start, end) byte range of every page of an Ogg file.
-
-    Raises:
-        ValueError: the bytes are not a sequence of whole Ogg pages.
-    """
+def read_pages(data: bytes) -> Iterator[Page]:
+    """Yield the whole pages from the start of a file on, up to the first bytes that are none."""
     start = 0
-    while start < len(data):
-        header_end = start + HEADER_BYTES
-        if data[start : start + 4] != PAGE_MAGIC or header_end > len(data):
-            raise ValueError(f"byte {start}: expected an Ogg page, got {data[start : start + 4]!r}")
-        n_segments = data[header_end - 1]
-        segments = data[header_end : header_end + n_segments]
-        end = header_end + n_segments + sum(segments)
-        if len(segments) < n_segments or end > len(data):
-            raise ValueError(
-                f"byte {start}: expected an Ogg page of {end - start} bytes, got the end of the data"
-            )
-        yield start, end
+    while data.startswith(PAGE_MAGIC, start) and start + _HEADER_BYTES <= len(data):
+        body = start + _HEADER_BYTES + data[start + _HEADER_BYTES - 1]
+        end = body + sum(data[start + _HEADER_BYTES : body])
+        if body > len(data) or end > len(data):
+            return
+        yield Page(start, end, data[start + _FLAGS_OFFSET])
         start = end
 
 
+def iterate_pages(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the (start, end) byte range of every page of an Ogg file.
+
+    Raises:
+        ValueError: The bytes are not a sequence of whole Ogg pages.
+    """
+    end = 0
+    for page in read_pages(data):
+        yield page.start, page.end
+        end = page.end
+    if end < len(data):
+        raise ValueError(f"byte {end}: expected an Ogg page, got {data[end : end + 4]!r} and no whole one")
+
+
 def set_serial(data: bytes, serial: int) -> bytes:
-    """Returns the Ogg file with this serial number on every page and matching checksums."""
+    """Return the Ogg file with this serial number on every page and matching checksums."""
     output = bytearray(data)
     for start, end in iterate_pages(data):
-        struct.pack_into("<I", output, start + SERIAL_OFFSET, serial)
-        struct.pack_into("<I", output, start + CHECKSUM_OFFSET, 0)
+        struct.pack_into("<I", output, start + _SERIAL_OFFSET, serial)
+        struct.pack_into("<I", output, start + _CHECKSUM_OFFSET, 0)
         checksum = page_checksum(bytes(output[start:end]))
-        struct.pack_into("<I", output, start + CHECKSUM_OFFSET, checksum)
+        struct.pack_into("<I", output, start + _CHECKSUM_OFFSET, checksum)
     return bytes(output)

@@ -6,7 +6,6 @@ the boxes.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
+from fairseq_vgs.media.pictures import encode_png
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 
 NOTE = (
@@ -130,6 +130,4 @@ def _shares(heat: HeatMap, peak: float) -> F32:
 
 def _png(colours: np.ndarray, alpha: np.ndarray) -> bytes:
     pixels = np.concatenate([colours, np.round(alpha)[..., None]], axis=-1).astype(np.uint8)
-    output = io.BytesIO()
-    Image.fromarray(pixels).save(output, format="PNG")
-    return output.getvalue()
+    return encode_png(Image.fromarray(pixels))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import read_bytes, resolve
-from fairseq_vgs.media.inspection import open_picture
+from fairseq_vgs.media.cut_out import fit_inside
+from fairseq_vgs.media.encode import encode_wav
+from fairseq_vgs.media.pictures import encode_jpeg, open_picture
+from fairseq_vgs.media.sound import decode
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class MediaFolder:
         """
         try:
             return self._once(f"picture {entry}", lambda: self._copy_picture(root, entry)) or None
-        except (FaultError, OSError, SyntaxError, ValueError) as error:
+        except FaultError as error:
             logger.warning("picture %s cannot be shown: %s", entry, error)
             self.n_unreadable_pictures += 1
             self._written[f"picture {entry}"] = ""
@@ -86,16 +86,16 @@ class MediaFolder:
         content = read_bytes(resolve(root, entry))
         suffix = _audio_suffix(content)
         if suffix is None:
-            content, suffix = _as_wav(content, entry), "wav"
+            content, suffix = encode_wav(decode(content, place=entry)), "wav"
         return self._write("caption", suffix, content)
 
     def _copy_picture(self, root: Path, entry: str) -> str:
         content = read_bytes(resolve(root, entry))
-        with open_picture(io.BytesIO(content)) as picture:
-            suffix = _SHOWN_FORMATS.get(picture.format or "")
-            picture.load()  # finds truncated files
+        with open_picture(content, place=entry) as picture:
+            suffix = _SHOWN_FORMATS.get(picture.format) if picture.is_plain else None
+            pixels = picture.rgb()  # finds truncated files
             if suffix is None or len(content) > MAX_PICTURE_BYTES:
-                content, suffix = _smaller(picture)
+                content, suffix = encode_jpeg(fit_inside(pixels, MAX_PICTURE_PIXELS)), "jpg"
         return self._write("picture", suffix, content)
 
     def _write(self, kind: str, suffix: str, content: bytes) -> str:
@@ -116,25 +116,3 @@ def _audio_suffix(content: bytes) -> str | None:
     if content[:3] == b"ID3" or (len(content) > 1 and content[0] == 0xFF and content[1] & 0xE6 == 0xE2):
         return "mp3"
     return None
-
-
-def _as_wav(content: bytes, entry: str) -> bytes:
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"{entry}: clip must decode as audio, got {error}; run fairseq-vgs check") from error
-    output = io.BytesIO()
-    soundfile.write(output, samples, rate, format="WAV", subtype="PCM_16")
-    return output.getvalue()
-
-
-def _smaller(picture: Image.Image) -> tuple[bytes, str]:
-    picture.thumbnail((MAX_PICTURE_PIXELS, MAX_PICTURE_PIXELS))
-    output = io.BytesIO()
-    if picture.has_transparency_data:
-        picture.convert("RGBA").save(output, format="PNG", optimize=True)
-        return output.getvalue(), "png"
-    picture.convert("RGB").save(output, format="JPEG", quality=88)
-    return output.getvalue(), "jpg"

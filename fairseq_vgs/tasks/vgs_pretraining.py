@@ -18,8 +18,8 @@ from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.media.inspection import open_features
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.media.region_features import open_features
 from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
 from fairseq_vgs.tasks.dataset_options import dataset_options
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank

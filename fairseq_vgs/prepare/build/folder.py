@@ -21,11 +21,11 @@ from fairseq_vgs.options import option, positive
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
 from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
-from fairseq_vgs.media.medium import (PICTURES, SPEECH, Medium, Problem)
+from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, Problem
 from fairseq_vgs.files.output import refuse_output
 from fairseq_vgs.prepare.build.tables import write_summary
 from fairseq_vgs.files.parallel import Progress
-from fairseq_vgs.media.recording import resampler
+from fairseq_vgs.media.encode import resampler
 from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAMES, PictureRegions
 from fairseq_vgs.files.work import WorkFolder, open_work
 

@@ -12,9 +12,13 @@ from typing import Any
 from fairseq_vgs.files.archives import pack_files, packed_sizes, remove_empty_folders, write_whole
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.files.work import Stamp, WorkFolder
-from fairseq_vgs.media.medium import SPEECH, Medium, MediumError, Problem, measure_picture
+from fairseq_vgs.media.content import read_content
+from fairseq_vgs.media.encode import to_flac
+from fairseq_vgs.media.errors import MediumError, refuse_sound
+from fairseq_vgs.media.pictures import inspect_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.media.recording import decode, header_rate, to_flac
+from fairseq_vgs.media.sound import decode, header_rate
+from fairseq_vgs.prepare.build.medium import SPEECH, Medium, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ class MediaBuilder:
             try:
                 return self._finish(medium, root, seen[medium.path].stamp)
             except MediumError as error:
-                return Problem(medium, error.reason, str(error))
+                return Problem(medium, error.reason, error.detail, error.code)
 
         advance(0, 0)
         for outcome in map_in_order(finish, left, jobs=self._jobs, progress=advance):
@@ -178,23 +182,20 @@ class MediaBuilder:
 
     def _finish(self, medium: Medium, root: Path, stamp: Stamp) -> Finished:
         """Read one file to its end; write what stands for it in the data folder, if it does not stay."""
-        try:
-            content = (root / medium.path).read_bytes()
-        except OSError as error:
-            raise MediumError("unreadable file", error.strerror or type(error).__name__) from error
+        content = read_content(root / medium.path, medium.path)
         measures: tuple[int, ...]
         stored: bytes | None = content if self._pack else None
         if medium.kind != SPEECH:
-            measures = measure_picture(content)
+            picture = inspect_picture(content, place=medium.path)
+            measures = (picture.width, picture.height)
         elif self._converts:
-            stored, n_samples = to_flac(decode(content))
+            stored, n_samples = to_flac(decode(content, place=medium.path), place=medium.path)
             measures = (n_samples,)
         else:
-            sound = decode(content)
+            sound = decode(content, place=medium.path)
             if sound.rate != SAMPLE_RATE:
-                raise MediumError(
-                    "another sample rate than 16 kHz", f"{sound.rate} Hz; --convert auto or always resamples"
-                )
+                got = f"{sound.rate} Hz; --convert auto or always resamples"
+                raise refuse_sound(medium.path, "sound.sample_rate", got)
             measures = (len(sound.samples),)
         if stored is not None:
             write_whole(self._work.data / medium.kind / medium.target, stored)

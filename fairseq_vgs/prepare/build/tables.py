@@ -29,7 +29,7 @@ from fairseq_vgs.manifest import (
 )
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.prepare.corpus import Caption, Corpus
-from fairseq_vgs.media.medium import PICTURES, SPEECH
+from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.prepare.build.media import Finished
 

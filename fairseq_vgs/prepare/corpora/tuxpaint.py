@@ -19,20 +19,20 @@ from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.output import refuse_inputs, refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
-from fairseq_vgs.media.audio import (
+from fairseq_vgs.media.cut_out import can_render_svg, read_cut_out
+from fairseq_vgs.media.encode import (
     SILENCE_RMS,
-    AudioError,
-    Samples,
     clipped_share,
     content_hash,
     encode_flac,
     limit_peak,
-    read_mono,
     resample,
     root_mean_square,
 )
-from fairseq_vgs.media.picture import PictureError, can_render_svg, encode_webp, pixel_hash, read_cut_out
+from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.pictures import encode_webp, pixel_hash
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.media.sound import Samples, decode
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.folder import BuildOptions
 from fairseq_vgs.prepare.build.split import (
@@ -174,7 +174,9 @@ def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> Prepare
     try:
         samples = _usable_speech(stamp.speech, settings.max_seconds)
         picture = read_cut_out(stamp.picture, settings.picture_size)
-    except (AudioError, PictureError) as error:
+    except MediumError as error:
+        return error.reason
+    except UnusableSpeechError as error:
         return str(error)
     limited = limit_peak(samples)
     speech_path = f"{SPEECH_FOLDER}/{stamp.stamp_id}.flac"
@@ -198,15 +200,19 @@ def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> Prepare
     )
 
 
+class UnusableSpeechError(ValueError):
+    """A recording decodes but is of no use here; the text says why in a few words."""
+
+
 def _usable_speech(path: Path, max_seconds: float) -> Samples:
-    samples, rate = read_mono(path)
-    if max_seconds and len(samples) > max_seconds * rate:
-        raise AudioError(f"speech longer than {max_seconds:g} s")
-    if root_mean_square(samples) < SILENCE_RMS:
-        raise AudioError("silent speech")
-    resampled = resample(samples, rate)
+    sound = decode(path)
+    if max_seconds and len(sound.samples) > max_seconds * sound.rate:
+        raise UnusableSpeechError(f"speech longer than {max_seconds:g} s")
+    if root_mean_square(sound.samples) < SILENCE_RMS:
+        raise UnusableSpeechError("silent speech")
+    resampled = resample(sound.samples, sound.rate)
     if len(resampled) < MIN_SAMPLES:
-        raise AudioError(f"speech shorter than {MIN_SAMPLES / SAMPLE_RATE:g} s")
+        raise UnusableSpeechError(f"speech shorter than {MIN_SAMPLES / SAMPLE_RATE:g} s")
     return resampled
 
 

@@ -28,13 +28,12 @@ from tqdm import tqdm
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.location import resolve
+from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.manifest.tables import read_images, write_regions
-from fairseq_vgs.media.inspection import media_digest
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
 
 PARTIAL_FEATURES, PARTIAL_STATE = ".image-features.partial.npy", ".image-features.partial.json"

@@ -23,13 +23,13 @@ from PIL import Image
 from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.columns import identifier, share
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.location import open_media, resolve
+from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.files.tables import TableFormat, parse_header, parse_rows, read_lines
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_regions
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
-from fairseq_vgs.media.inspection import media_digest, open_picture
-from fairseq_vgs.media.picture import WHITE, pad_to_square
+from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.pictures import pad_to_square, read_picture
 from fairseq_vgs.prepare.corpus import Picture
 from fairseq_vgs.prepare.regions.boxes import FloatArray, grid_boxes, region_lines
 from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, REGIONS_HEADER, npy_header
@@ -291,12 +291,9 @@ def _read_inputs(
 ) -> list[NDArray[np.uint8]] | Fault:
     """Returns the network's inputs of a picture's regions that are not there yet."""
     try:
-        with open_media(resolve(root, work.path)) as file, open_picture(file) as opened:
-            picture = _opaque(opened)
-    except FaultError as error:
-        return Fault(work.place, str(error))
-    except Exception as error:  # noqa: BLE001 - broken pictures make Pillow's decoders raise nearly anything
-        return fault(work.place, "picture must decode", f"{type(error).__name__}: {error}", "replace it")
+        picture = read_picture(resolve(root, work.path), place=work.place)
+    except MediumError as error:
+        return error.faults[0]
     size = np.array([picture.width, picture.height] * 2)
     inputs = []
     for box in work.boxes[max(0, n_kept - work.first) :]:
@@ -306,15 +303,6 @@ def _read_inputs(
         crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
         inputs.append(extractor.network_input(pad_to_square(crop)))
     return inputs
-
-
-def _opaque(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    on_white = Image.new("RGB", picture.size, WHITE)
-    with_alpha = picture.convert("RGBA")
-    on_white.paste(with_alpha, mask=with_alpha.getchannel("A"))
-    return on_white
 
 
 def _compute(

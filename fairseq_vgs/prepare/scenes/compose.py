@@ -28,9 +28,10 @@ from fairseq_vgs.manifest import (
     read_audio_list,
     read_images,
 )
-from fairseq_vgs.media.audio import Samples, encode_flac
-from fairseq_vgs.media.picture import encode_webp
+from fairseq_vgs.media.encode import encode_flac
+from fairseq_vgs.media.pictures import encode_webp
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.media.sound import Samples
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
 from fairseq_vgs.prepare.build.tables import (

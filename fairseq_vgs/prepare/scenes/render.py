@@ -12,11 +12,11 @@ from itertools import permutations
 
 import numpy as np
 from PIL import Image
-from scipy.signal import resample_poly
 
-from fairseq_vgs.media.audio import Samples, limit_peak
-from fairseq_vgs.media.picture import WHITE
+from fairseq_vgs.media.encode import limit_peak, resample
+from fairseq_vgs.media.pictures import WHITE
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.media.sound import Samples
 
 MAX_SIDE_SHARE = 0.5
 MIN_SIDE_SHARE_OF_MAX = 0.6
@@ -113,10 +113,7 @@ def draw_orders(n_objects: int, n_captions: int, generator: np.random.Generator)
 
 def change_speed(samples: Samples, percent: int) -> Samples:
     """Plays the recording at ``percent`` of its speed; its pitch changes along."""
-    if percent == 100:
-        return samples
-    divisor = math.gcd(100, percent)
-    return np.asarray(resample_poly(samples, 100 // divisor, percent // divisor), dtype=np.float64)
+    return resample(samples, percent, 100)
 
 
 def draw_seconds(bounds: tuple[float, float], generator: np.random.Generator) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.location import open_media, resolve
+from fairseq_vgs.files.location import resolve
 from fairseq_vgs.manifest import (
     ImageRow,
     ManifestFolder,
@@ -22,9 +22,10 @@ from fairseq_vgs.manifest import (
     read_pairs,
     read_regions,
 )
-from fairseq_vgs.media.audio import AudioError, Samples, read_mono, root_mean_square
-from fairseq_vgs.media.inspection import open_picture
+from fairseq_vgs.media.encode import root_mean_square
+from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.media.sound import Samples, decode
 
 # Level of every recorded name, about -23 dB of full scale: loudness must not tell objects apart.
 TARGET_RMS = 0.07
@@ -150,15 +151,9 @@ def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str
     if feature_rows and image.image_id not in feature_rows:
         step = "run fairseq-vgs check on the source"
         raise FaultError(fault("regions.tsv", "must hold a region of every image", image.image_id, step))
-    try:
-        with open_media(resolve(image_root, image.path)) as file:
-            picture = open_picture(file).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        step = "replace or remove it"
-        raise FaultError(fault(image.path, "picture must decode", str(error), step)) from error
     return SceneObject(
         object_id=image.group_id,
-        picture=picture,
+        picture=read_picture(resolve(image_root, image.path), place=image.path),
         speech=_load_speech(candidate),
         text=pair.text.rstrip(FINAL_PUNCTUATION),
         speaker=pair.speaker,
@@ -168,18 +163,9 @@ def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str
 
 def _load_speech(candidate: _Candidate) -> Samples:
     audio_id = candidate.pair.audio_id
-    with open_media(resolve(candidate.speech_root, audio_id)) as file:
-        try:
-            samples, rate = read_mono(file)
-        except AudioError as error:
-            raise FaultError(fault(audio_id, "audio must be usable", str(error), "remove it")) from error
-    if rate != SAMPLE_RATE:
-        expected = f"sample rate must be {SAMPLE_RATE} Hz"
-        raise FaultError(fault(audio_id, expected, rate, "prepare the source again"))
-    trimmed = trim_silence(samples)
+    location = resolve(candidate.speech_root, audio_id)
+    trimmed = trim_silence(decode(location, place=audio_id, rate=SAMPLE_RATE).samples)
     level = root_mean_square(trimmed)
-    if level == 0:
-        raise FaultError(fault(audio_id, "audio must not be silent", "silence", "remove it"))
     return fade_ends(trimmed * (TARGET_RMS / level))
 
 

@@ -23,7 +23,7 @@ from fairseq_vgs.cli import check, main
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError
-from fairseq_vgs.media.audio import AudioError
+from fairseq_vgs.media.errors import refuse_sound
 from fairseq_vgs.report.run_logs import TrainingLogError
 
 
@@ -167,7 +167,7 @@ FREE_SPACE = "free space, raise the limit or choose another place, then run the 
         (CheckpointError("a.pt: is none; train one"), "a.pt: is none; train one"),
         (ResultsError("b.json: is none; evaluate"), "b.json: is none; evaluate"),
         (TrainingLogError(Fault("c.log", "is none; train")), "c.log: is none; train"),
-        (AudioError("unreadable speech"), "unreadable speech"),
+        (refuse_sound("a.wav", "sound.silent", "x"), "a.wav: audio must not be silent, got x; remove it"),
         (ValueError("x"), "ValueError: x (run again as fairseq-vgs --debug ... for the traceback)"),
         (
             OSError(errno.ENOSPC, "No space left on device", "a.npy"),

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairseq_vgs.data import pictures
 from fairseq_vgs.data.augmentation import Augmentation, Variation
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.media import pictures
 
 PLACE = "images.tsv:4 (a.png)"
 
@@ -78,13 +78,16 @@ def test_bad_pictures_are_named_with_their_line(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "half.png").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     (tmp_path / "empty.jpg").write_bytes(b"")
-    for path in ("text.png", "half.png", "empty.jpg", "absent.png"):
-        with pytest.raises(BadItemError, match="does not decode as a picture") as caught:
+    codes = {"text.png": "picture.unreadable", "half.png": "picture.unreadable", "empty.jpg": "file.empty"}
+    for path, code in {**codes, "absent.png": "file.unreadable"}.items():
+        with pytest.raises(BadItemError) as caught:
             load(tmp_path / path)
-        assert str(caught.value).startswith(PLACE + ": ")
+        assert [(item.place, item.code) for item in caught.value.faults] == [(PLACE, code)]
+        assert "task.skip_bad=true" in str(caught.value)
     monkeypatch.setattr(pictures, "MAX_PIXELS", 8000)
-    with pytest.raises(BadItemError, match=r"at most 8000 pixels, got '90x90'"):
+    with pytest.raises(BadItemError, match=r"90 x 90 .* 8,000") as caught:
         load(good)
+    assert caught.value.codes == ("picture.too_large",)
 
 
 def gradient(width, height):

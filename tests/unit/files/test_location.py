@@ -10,6 +10,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import (
     MediaLocation,
     check_present,
+    media_digest,
     open_media,
     read_bytes,
     resolve,
@@ -123,3 +124,20 @@ def test_an_unreadable_file_is_an_error_of_ours(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(FaultError, match=r"a\.wav: cannot be read \(Permission denied\)"):
         read_bytes(resolve(tmp_path, "a.wav"))
+
+
+def test_a_digest_of_files_changes_with_them(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"12")
+    (tmp_path / "b.zip").write_bytes(b"123456")
+    entries = ["a.png", "b.zip:0:2", "b.zip:2:2", "missing.png", ""]
+    found = [media_digest(tmp_path, entries), media_digest(tmp_path, reversed(entries))]
+    assert media_digest(tmp_path, entries) == found[0]
+    for name in ("a.png", "b.zip"):
+        os.utime(tmp_path / name, ns=(0, 1_000))
+        found.append(media_digest(tmp_path, entries))
+    (tmp_path / "a.png").write_bytes(b"123")
+    os.utime(tmp_path / "a.png", ns=(0, 1_000))
+    found.append(media_digest(tmp_path, entries))
+    (tmp_path / "missing.png").touch()
+    found.append(media_digest(tmp_path, entries))
+    assert len(set(found)) == len(found)

@@ -114,7 +114,7 @@ def break_wave(make: Callable[[Any], bytes]) -> Callable[[Any, Any], None]:
 
 
 BROKEN_WAVES = {
-    "audio must not be empty, got 0 bytes": break_wave(lambda tools: b""),
+    "file must not be empty, got 0 bytes": break_wave(lambda tools: b""),
     "audio must be readable, got ": break_wave(lambda tools: b"noise"),
     "sample rate must be 16000 Hz, got 8000 Hz": break_wave(
         lambda tools: tools.wave(tools.noise(9), rate=8000)

@@ -14,7 +14,11 @@ def run(
     table = Table("t.tsv", tuple(entries), tuple(range(2, 2 + len(entries))), root=root)
     add = None if progress is None else lambda done, total: progress.append((done, total))
     media = MediaCheck(read_media=read_media, total=len(entries), progress=add)
-    prints = media.run(table, entry=str, problems=lambda data, row: [f"{row}: bad"] if data == b"bad" else [])
+
+    def problems(data: bytes, row: str, place: str) -> list[Fault]:
+        return [Fault(place, f"{row}: bad", "thing.bad")] if data == b"bad" else []
+
+    prints = media.run(table, entry=str, problems=problems)
     return prints, media.faults
 
 
@@ -24,7 +28,7 @@ def test_problems_get_their_line_and_content_its_hash(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"")
     prints, faults = run(tmp_path, ["a", "b", "c"])
     assert prints == [hashlib.sha256(b"good").hexdigest(), hashlib.sha256(b"bad").hexdigest(), None]
-    assert faults == [Fault("t.tsv:3", "b: bad")]
+    assert faults == [Fault("t.tsv:3", "b: bad", "thing.bad")]
 
 
 def test_missing_files_get_a_line_each_but_a_missing_archive_one(tmp_path: Path) -> None:

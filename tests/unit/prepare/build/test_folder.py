@@ -639,7 +639,7 @@ def test_a_rerun_says_what_was_finished(
 ) -> None:
     corpus = make_corpus(tmp_path)
     with monkeypatch.context() as patch:
-        count_calls(patch, "measure_picture", fail_at=2)
+        count_calls(patch, "inspect_picture", fail_at=2)
         with pytest.raises(KeyboardInterrupt):
             build(corpus, tmp_path / "out")
     with caplog.at_level(logging.INFO):

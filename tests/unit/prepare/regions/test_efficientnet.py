@@ -12,8 +12,8 @@ from PIL import Image
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import open_media, resolve
 from fairseq_vgs.manifest import read_images
-from fairseq_vgs.media.inspection import open_features
-from fairseq_vgs.media.picture import pad_to_square
+from fairseq_vgs.media.pictures import pad_to_square
+from fairseq_vgs.media.region_features import open_features
 from fairseq_vgs.prepare.regions import efficientnet as module
 from fairseq_vgs.prepare.regions.efficientnet import EfficientNetFeatures
 

@@ -1,0 +1,338 @@
+"""What sound files say of their own length, and whether that is true.
+
+libsndfile believes headers: it stops where a WAV's ``data`` chunk or an MP3's estimate ends, reads only the
+first of chained Ogg streams, and refuses FLAC of unknown length. Here the bytes are looked at and, where a
+header guesses, corrected in a copy, so that libsndfile reads every recording to its end.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fairseq_vgs.media.errors import refuse_sound
+from fairseq_vgs.media.ogg import ENDS, Page, read_pages
+
+LengthFrom = Literal["header", "frames", "pages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A recording as libsndfile reads it whole.
+
+    Attributes:
+        pieces: Files to decode one after another; more than one for chained Ogg streams.
+        length_from: ``header`` where it can be believed, ``frames`` or ``pages`` where these were counted.
+        n_samples: Counted by this module; None where libsndfile knows.
+        can_seek: Whether libsndfile finds a sample without decoding what is before it, exactly.
+    """
+
+    pieces: tuple[bytes, ...]
+    length_from: LengthFrom = "header"
+    n_samples: int | None = None
+    can_seek: bool = True
+
+
+def look_into(content: bytes, place: str) -> Container:
+    """Return a recording's pieces, lengths in their headers corrected.
+
+    Raises:
+        SoundError: The recording is cut short, or its header lies about its length.
+    """
+    content = without_id3(content)
+    if content.startswith(_RIFF):
+        if found := wrong_wav_length(content):
+            raise refuse_sound(place, "sound.length", found)
+        return Container((content,), n_samples=_adpcm_length(content))
+    if content.startswith(b"fLaC"):
+        return _look_into_flac(content)
+    if content.startswith(b"OggS"):
+        return _look_into_ogg(content, place)
+    if content.startswith(b"ID3") or _mp3_frame(content, 0) is not None:
+        return _look_into_mp3(content, place)
+    return Container((content,))
+
+
+# ID3 ------------------------------------------------------------------------------------------------------
+
+_ID3_BYTES = 10
+_BEHIND_ID3 = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"RF64", b"riff", b".snd", b"caff")
+
+
+def without_id3(content: bytes) -> bytes:
+    """Return a recording without the ID3v2 tags in front of it; MP3, which they belong to, keeps them."""
+    start = _id3_end(content)
+    return content[start:] if start and content.startswith(_BEHIND_ID3, start) else content
+
+
+def _id3_end(content: bytes) -> int:
+    start = 0
+    while content.startswith(b"ID3", start) and len(content) >= start + _ID3_BYTES:
+        sizes = content[start + 6 : start + _ID3_BYTES]  # 7 bits each
+        start += _ID3_BYTES + (sizes[0] << 21 | sizes[1] << 14 | sizes[2] << 7 | sizes[3])
+    return start
+
+
+# WAV ------------------------------------------------------------------------------------------------------
+
+_RIFF, _WAVE = b"RIFF", b"WAVE"
+_FIRST_CHUNK = 12
+_CHUNK_HEADER = struct.Struct("<4sI")
+# Programs that write to a pipe cannot know the length and put a number near these limits there.
+_UNKNOWN_LENGTHS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
+# Behind the last chunk, taggers write ID3 tags, and transfers as text add line ends. No sound is so short.
+_TAGS, _MAX_TAIL_BYTES = (b"TAG", b"ID3"), 1 << 10
+_PADDING = b"\0 \t\r\n\v\f\x1a"
+_ADPCM = (0x0002, 0x0011)  # Microsoft's and IMA's
+
+
+def wrong_wav_length(content: bytes) -> str | None:
+    """Return what is wrong with the length in a WAV's header, or None; other formats pass."""
+    if not content.startswith(_RIFF) or content[8:12] != _WAVE:
+        return None
+    for name, start, length in _wav_chunks(content):
+        if name == b"data":
+            return _wrong_data(content, start, length)
+    return None
+
+
+def _wav_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, first byte and length of every chunk, as the header has them."""
+    start = _FIRST_CHUNK
+    while start + _CHUNK_HEADER.size <= len(content):
+        name, length = _CHUNK_HEADER.unpack_from(content, start)
+        start += _CHUNK_HEADER.size
+        yield name, start, length
+        start += length + length % 2
+
+
+def _wrong_data(content: bytes, start: int, length: int) -> str | None:
+    held = len(content) - start
+    if any(length in unknown for unknown in _UNKNOWN_LENGTHS):
+        return None
+    if length > held:
+        return f"a header that says {length} bytes of sound where the file holds {held}"
+    if not _is_chunks(content, start + length + length % 2):
+        return f"a header that says {length} bytes of sound where {held - length} unknown ones follow"
+    return None
+
+
+def _is_chunks(content: bytes, start: int) -> bool:
+    """Say whether nothing but whole chunks, then padding or a tag, stands from here on."""
+    while start + _CHUNK_HEADER.size <= len(content):
+        name, length = _CHUNK_HEADER.unpack_from(content, start)
+        end = start + _CHUNK_HEADER.size + length
+        if end > len(content) or not (name.isascii() and name.decode("ascii").isprintable()):
+            return _is_harmless(content[start:])
+        start = end + length % 2
+    return _is_harmless(content[start:])
+
+
+def _is_harmless(tail: bytes) -> bool:
+    if len(tail) >= _MAX_TAIL_BYTES:
+        return not any(tail)
+    rest = tail.lstrip(_PADDING)
+    return not rest or rest.startswith(_TAGS)
+
+
+def _adpcm_length(content: bytes) -> int | None:
+    """Return the samples that a ``fact`` chunk counts: the last block of ADPCM is filled up with padding."""
+    kind = 0
+    for name, start, length in _wav_chunks(content):
+        if name == b"fmt " and length >= 2:
+            kind = int.from_bytes(content[start : start + 2], "little")
+            if kind not in _ADPCM:
+                return None
+        elif name == b"fact" and length >= 4 and kind:
+            return int.from_bytes(content[start : start + 4], "little") or None
+    return None
+
+
+# FLAC -----------------------------------------------------------------------------------------------------
+
+_N_SAMPLES = slice(18, 26)  # the last 36 of these 64 bits
+_LENGTH_BITS = (1 << 36) - 1
+_FLAC_BLOCKS = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
+
+
+def _look_into_flac(content: bytes) -> Container:
+    fields = int.from_bytes(content[_N_SAMPLES], "big")
+    if fields & _LENGTH_BITS:
+        return Container((content,))
+    n_samples = _flac_length(content)
+    if not 0 < n_samples <= _LENGTH_BITS:
+        return Container((content,))
+    header = (fields | n_samples).to_bytes(8, "big")
+    return Container((content[:18] + header + content[26:],), "frames")
+
+
+def _flac_length(content: bytes) -> int:
+    """Return the number of samples up to the end of the last frame; 0 where no frame is found."""
+    block = int.from_bytes(content[8:10], "big")
+    end = len(content)
+    while (start := max(content.rfind(b"\xff\xf8", 42, end), content.rfind(b"\xff\xf9", 42, end))) >= 0:
+        if found := _flac_frame(content[start : start + 16]):
+            number, size = found
+            return number + size if content[start + 1] & 1 else number * block + size
+        end = start + 1
+    return 0
+
+
+def _flac_frame(header: bytes) -> tuple[int, int] | None:
+    """Return number (of the frame, or of its first sample) and samples of a frame; None if this is none."""
+    if len(header) < 6 or header[3] & 1:
+        return None
+    ones = 8 - (header[4] ^ 0xFF).bit_length()  # UTF-8's way of writing numbers
+    if ones in (1, 8):
+        return None
+    number, at = header[4] & (0x7F >> ones), 5
+    for byte in header[at : at + max(0, ones - 1)]:
+        number, at = number << 6 | byte & 0x3F, at + 1
+    block_code, rate_code = header[2] >> 4, header[2] & 15
+    n_bytes = {6: 1, 7: 2}.get(block_code, 0)
+    size = _FLAC_BLOCKS.get(block_code, 0)
+    if n_bytes:
+        size = int.from_bytes(header[at : at + n_bytes], "big") + 1
+    at += n_bytes + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if not size or at >= len(header) or _crc8(header[:at]) != header[at]:
+        return None
+    return number, size
+
+
+def _crc8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ (0x07 if value & 0x80 else 0)) & 0xFF
+    return value
+
+
+# Ogg ------------------------------------------------------------------------------------------------------
+
+
+def _look_into_ogg(content: bytes, place: str) -> Container:
+    """Split chained streams, and see that the last page of each says that it is the last."""
+    streams: list[list[Page]] = []
+    end = 0
+    for page in read_pages(content):
+        if page.begins and (not streams or not streams[-1][-1].begins):
+            streams.append([])
+        if not streams:
+            return Container((content,))
+        streams[-1].append(page)
+        end = page.end
+    if not streams or len(streams[0]) == 1:
+        return Container((content,))  # libsndfile says what this is
+    for pages in streams:
+        if not any(page.flags & ENDS for page in pages[-2:]):
+            raise refuse_sound(place, "sound.cut", "an Ogg stream without its last page")
+    if content.startswith(b"OggS", end):
+        raise refuse_sound(place, "sound.cut", "an Ogg page that is not whole")
+    if len(streams) == 1:
+        return Container((content,), "pages")
+    pieces = tuple(content[pages[0].start : pages[-1].end] for pages in streams)
+    return Container(pieces, "pages", can_seek=False)
+
+
+# MP3 ------------------------------------------------------------------------------------------------------
+
+_MP3_KBPS = {  # Layer III; MPEG 1, and its extensions to lower rates
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+_MAX_MP3_JUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Mp3Frame:
+    version: int
+    rate: int
+    n_channels: int
+    length: int
+
+    def goes_with(self, other: _Mp3Frame | None) -> bool:
+        return other is not None and (self.version, self.rate) == (other.version, other.rate)
+
+    @property
+    def info(self) -> int:
+        """Where an information frame has its name."""
+        return 4 + ((32, 17) if self.version == 3 else (17, 9))[self.n_channels == 1]
+
+
+def _mp3_frame(content: bytes, at: int) -> _Mp3Frame | None:
+    """Return the Layer III frame at a position, None if there is none."""
+    if at + 4 > len(content) or content[at] != 0xFF or content[at + 1] & 0xE6 != 0xE2:
+        return None
+    version, third = content[at + 1] >> 3 & 3, content[at + 2]
+    bit_rate, rate = third >> 4, third >> 2 & 3
+    if version == 1 or rate == 3 or bit_rate in (0, 15):
+        return None
+    hertz = _MP3_RATES[version][rate]
+    bits = 1000 * _MP3_KBPS[3 if version == 3 else 2][bit_rate]
+    length = (144 if version == 3 else 72) * bits // hertz + (third >> 1 & 1)
+    return _Mp3Frame(version, hertz, 1 if content[at + 3] >> 6 == 3 else 2, length)
+
+
+def _look_into_mp3(content: bytes, place: str) -> Container:
+    start = _next_mp3_frame(content, _id3_end(content), None)
+    first = None if start is None else _mp3_frame(content, start)
+    if start is None or first is None:
+        return Container((content,))
+    n_frames = _count_mp3_frames(content, start, first, place)
+    name = content[start + first.info : start + first.info + 4]
+    if name in (b"Xing", b"Info") and content[start + first.info + 7] & 1:
+        at = start + first.info + 8
+        promised = int.from_bytes(content[at : at + 4], "big")
+        if promised > n_frames - 1:
+            found = f"a header that says {promised} frames where the file holds {n_frames - 1}"
+            raise refuse_sound(place, "sound.cut", found)
+        # The rest of the information frame stays: it says what the encoder put before and behind the sound.
+        fixed = content[start:at] + (n_frames - 1).to_bytes(4, "big") + content[at + 4 :]
+        return Container((fixed,), "frames", can_seek=False)
+    if name in (b"Xing", b"Info") or content[start + 36 : start + 40] == b"VBRI":
+        start, n_frames = start + first.length, n_frames - 1
+    return Container(
+        (_xing_frame(content[start : start + 4], n_frames) + content[start:],), "frames", can_seek=False
+    )
+
+
+def _next_mp3_frame(content: bytes, start: int, like: _Mp3Frame | None) -> int | None:
+    """Return where the next two frames that follow one another begin; None where none do soon."""
+    end = min(len(content), start + _MAX_MP3_JUNK)
+    while (at := content.find(b"\xff", start, end)) >= 0:
+        frame = _mp3_frame(content, at)
+        if frame is not None and (like is None or like.goes_with(frame)):
+            behind = at + frame.length
+            if behind == len(content) or frame.goes_with(_mp3_frame(content, behind)):
+                return at
+        start = at + 1
+    return None
+
+
+def _count_mp3_frames(content: bytes, start: int, first: _Mp3Frame, place: str) -> int:
+    n_frames, at = 0, start
+    while True:
+        frame = _mp3_frame(content, at)
+        if frame is None or not first.goes_with(frame):
+            found = _next_mp3_frame(content, at, first)
+            if found is None:
+                return n_frames
+            at = found
+        elif at + frame.length > len(content):
+            raise refuse_sound(place, "sound.cut", "an MP3 frame that is not whole")
+        else:
+            n_frames, at = n_frames + 1, at + frame.length
+
+
+def _xing_frame(header: bytes, n_frames: int) -> bytes:
+    """Return an information frame that says how many frames follow."""
+    version = header[1] >> 3 & 3
+    # Without checksum and padding, at 64 kbit/s, which has room enough.
+    new = bytes([0xFF, header[1] | 1, (5 if version == 3 else 8) << 4 | header[2] & 0x0C, header[3]])
+    frame = _mp3_frame(new, 0)
+    length, info = (frame.length, frame.info) if frame else (0, 0)
+    return (new.ljust(info, b"\0") + b"Xing" + struct.pack(">II", 1, n_frames)).ljust(length, b"\0")

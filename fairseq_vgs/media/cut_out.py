@@ -1,0 +1,81 @@
+"""Cut-out pictures (PNG, SVG), put on white.
+
+Pictures with transparency are composited on white once, here: a reader that knows nothing of alpha then
+sees the object as intended, and not the arbitrary colours that lie under transparent pixels.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fairseq_vgs.media.content import Source
+from fairseq_vgs.media.errors import refuse_picture
+from fairseq_vgs.media.pictures import WHITE, open_picture
+
+VISIBLE_ALPHA = 8
+"""Fainter than this (of 255), shadows and compression noise do not count as part of the object."""
+
+MIN_VISIBLE_SHARE = 0.01
+"""A picture shows nothing where fewer of its pixels than this share are darker than ``NEARLY_WHITE``."""
+
+NEARLY_WHITE = 245
+RSVG_CONVERT = "rsvg-convert"
+RSVG_TIMEOUT_SECONDS = 60
+
+
+def can_render_svg() -> bool:
+    """Say whether librsvg's command line renderer is installed."""
+    return shutil.which(RSVG_CONVERT) is not None
+
+
+def read_cut_out(path: Path, size: int) -> Image.Image:
+    """Return a picture (PNG, SVG) on white, cropped to what is visible, its longer side at most ``size`` px.
+
+    Small pictures are not enlarged; SVG drawings are rendered at the wanted size.
+
+    Raises:
+        MediumError: The picture does not decode, or shows nothing on white.
+    """
+    # Rendered larger than needed: what is cropped away must not cost resolution.
+    source: Source = _render_svg(path, 2 * size) if path.suffix == ".svg" else path
+    with open_picture(source, place=str(path)) as opened:
+        picture = opened.rgba()
+    box = picture.getchannel("A").point(lambda alpha: 255 if alpha > VISIBLE_ALPHA else 0).getbbox()
+    if box is None:
+        raise refuse_picture(str(path), "picture.invisible", "nothing that is opaque")
+    picture = picture.crop(box)
+    on_white = Image.new("RGB", picture.size, WHITE)
+    on_white.paste(picture, mask=picture.getchannel("A"))
+    if visible_share(on_white) < MIN_VISIBLE_SHARE:
+        raise refuse_picture(str(path), "picture.invisible", "hardly any pixel that is not white")
+    return fit_inside(on_white, size)
+
+
+def visible_share(picture: Image.Image) -> float:
+    """Return the share of pixels that differ from white in at least one colour."""
+    return float((np.asarray(picture.convert("RGB")).min(axis=2) < NEARLY_WHITE).mean())
+
+
+def fit_inside(picture: Image.Image, size: int) -> Image.Image:
+    """Scale the picture down so that its longer side is at most ``size`` px."""
+    scale = size / max(picture.size)
+    if scale >= 1:
+        return picture
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _render_svg(path: Path, size: int) -> bytes:
+    command = [RSVG_CONVERT, "--keep-aspect-ratio", "--width", str(size), "--height", str(size), str(path)]
+    try:
+        result = subprocess.run(command, capture_output=True, check=True, timeout=RSVG_TIMEOUT_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise refuse_picture(
+            str(path), "picture.unreadable", f"{type(error).__name__} of {RSVG_CONVERT}"
+        ) from error
+    return result.stdout

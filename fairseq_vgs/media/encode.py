@@ -1,0 +1,145 @@
+"""Write sound: resampling, levels, FLAC, Vorbis and WAV. Samples are float64[S], mono, full scale = 1."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import cache
+from math import gcd
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+import soundfile
+from scipy.signal import resample_poly
+
+from fairseq_vgs.media.errors import refuse_sound
+from fairseq_vgs.media.ogg import set_serial
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.media.sound import SILENCE_AMPLITUDE, Samples, Sound
+
+I16 = npt.NDArray[np.int16]
+
+PEAK_LIMIT = 0.95
+"""Just below full scale: lossy encoders may overshoot the peak they were given."""
+
+SILENCE_RMS = 1e-3
+"""Quieter than this (about -60 dB of full scale) nobody hears speech."""
+
+CLIPPED_LEVEL = 0.995
+FULL_SCALE = 32768.0
+
+
+def resample(samples: Samples, rate: int, target_rate: int = SAMPLE_RATE) -> Samples:
+    """Return the recording at another sample rate (in Hz), band-limited by a polyphase filter."""
+    if rate == target_rate:
+        return samples
+    divisor = gcd(rate, target_rate)
+    return np.asarray(resample_poly(samples, target_rate // divisor, rate // divisor), dtype=np.float64)
+
+
+def limit_peak(samples: Samples) -> Samples:
+    """Scale the recording down, as a whole, where its peak is above ``PEAK_LIMIT``."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    return samples * (PEAK_LIMIT / peak) if peak > PEAK_LIMIT else samples
+
+
+def root_mean_square(samples: Samples) -> float:
+    """Return the level of a recording; 0 for an empty one."""
+    return float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
+
+
+def clipped_share(samples: Samples) -> float:
+    """Return the share of samples at or beyond full scale."""
+    return float(np.mean(np.abs(samples) >= CLIPPED_LEVEL)) if len(samples) else 0.0
+
+
+def to_int16(samples: Samples) -> I16:
+    """Round to 16 bits.
+
+    All encoders here are fed integers: differences in the last bits of floating point between two CPUs
+    then vanish before they can change an encoded byte.
+    """
+    return np.clip(np.rint(samples * 32767.0), -32768, 32767).astype(np.int16)
+
+
+def content_hash(samples: Samples) -> str:
+    """Return the SHA-256 of the recording as 16-bit samples, whatever file it came from."""
+    return hashlib.sha256(to_int16(samples).tobytes()).hexdigest()
+
+
+def encode_flac(samples: Samples | I16) -> bytes:
+    """Return a mono 16-bit FLAC file at ``SAMPLE_RATE``; 16-bit samples are kept as they are."""
+    kept = samples.dtype == np.int16
+    integers = samples.astype(np.int16) if kept else to_int16(samples.astype(np.float64))
+    return _encode(integers, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+
+
+def encode_wav(sound: Sound) -> bytes:
+    """Return a mono 16-bit WAV file at the recording's own rate."""
+    return _encode(_to_integers(sound.samples), sound.rate, format="WAV", subtype="PCM_16")
+
+
+def encode_vorbis(samples: Samples, *, quality: float, serial: int) -> bytes:
+    """Return a mono Ogg Vorbis file at ``SAMPLE_RATE``.
+
+    Args:
+        samples: the recording, not above full scale.
+        quality: 0 (smallest) to 1 (best); 0.4 is what oggenc calls q4.
+        serial: serial number of the stream, in place of libsndfile's random one.
+    """
+    settings = {"format": "OGG", "subtype": "VORBIS", "compression_level": 1.0 - quality}
+    return set_serial(_encode(to_int16(samples), SAMPLE_RATE, **settings), serial)
+
+
+def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
+    """Return a recording as 16 kHz mono 16-bit FLAC, and its length in samples.
+
+    Sound of 16 bits at 16 kHz is kept bit by bit. What would exceed full scale is scaled down as a whole.
+
+    Raises:
+        SoundError: Nothing audible is left of it.
+    """
+    samples = sound.samples if sound.rate == SAMPLE_RATE else _resample(sound)
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak > 1.0:
+        samples = samples / peak
+    integers = _to_integers(samples)
+    silent_range = round(2 * SILENCE_AMPLITUDE * FULL_SCALE)
+    if len(integers) == 0 or int(integers.max()) - int(integers.min()) <= silent_range:
+        raise refuse_sound(place, "sound.silent", "nothing audible at 16 kHz and 16 bits")
+    return encode_flac(integers), len(integers)
+
+
+def resampler() -> str:
+    """Return name and version of what resamples here: soxr where it is installed, else scipy."""
+    soxr = _soxr()
+    return f"soxr {soxr.__version__}" if soxr else f"scipy {scipy.__version__}"
+
+
+def _encode(samples: I16, rate: int, **settings: Any) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, **settings)
+    return buffer.getvalue()
+
+
+def _to_integers(samples: Samples) -> I16:
+    # 32768, by which libsndfile divides, and not 32767: 16-bit sound then comes back unchanged.
+    return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype(np.int16)
+
+
+def _resample(sound: Sound) -> Samples:
+    if soxr := _soxr():
+        return np.asarray(soxr.resample(sound.samples, sound.rate, SAMPLE_RATE), dtype=np.float64)
+    return resample(sound.samples, sound.rate)
+
+
+@cache
+def _soxr() -> Any:
+    """Return the module, or None where it is not installed."""
+    try:
+        import soxr
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return soxr

@@ -1,0 +1,280 @@
+"""Decode pictures: the one way, whoever asks and wherever the bytes are.
+
+Pictures come upright, as RGB, on white: turned as the camera says, 16-bit grey scaled to 8 bits, transparent
+parts white, of animations the first frame. What has no defined brightness (floats, 32 bits, LAB) is refused.
+Pictures are untrusted: only decoders that start no other program (as EPS would) are used, and sizes are
+looked at before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fairseq_vgs.files.faults import Fault, shown
+from fairseq_vgs.media.content import Source, place_of, read_content
+from fairseq_vgs.media.errors import MediumError, media_fault, refuse_picture
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+WHITE = (255, 255, 255)
+
+MAX_PIXELS = 89_478_485
+"""Larger pictures are refused before they are decoded (Pillow's own limit: 256 MB as RGB)."""
+
+_ORIENTATION = 0x0112  # of EXIF
+_SIDEWAYS = (5, 6, 7, 8)  # its values that exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
+_UNDEFINED = ("F", "I", "LAB", "HSV")  # 32 bits, or colours that Pillow does not turn into RGB as meant
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """What a picture is.
+
+    Attributes:
+        width: Pixels as stored, which is how tables have them.
+        height: Pixels as stored.
+        upright: Width and height once it is turned.
+        is_animated: Whether there are more frames than the first, which is the one that is used.
+    """
+
+    width: int
+    height: int
+    upright: tuple[int, int]
+    is_animated: bool
+
+
+class Picture:
+    """An opened picture, decoded when its pixels are asked for; see `open_picture`.
+
+    Attributes:
+        width: Pixels, once it is turned.
+        height: Pixels, once it is turned.
+        stored: Width and height before.
+        format: Pillow's name of the format, such as ``PNG``.
+    """
+
+    def __init__(self, image: Image.Image, place: str) -> None:
+        self._image, self._place = image, place
+        self.format = image.format or ""
+        self.stored = image.size
+        if self.format == "TIFF":  # Pillow turns these itself, while decoding
+            image.load()
+            self._orientation = 1
+        else:
+            self._orientation = _orientation(image)
+        turned = self._orientation in _SIDEWAYS
+        self.width, self.height = image.size[::-1] if turned else image.size
+        self._mode = image.mode  # as stored
+
+    @property
+    def is_animated(self) -> bool:
+        """Whether there are more frames than the first, which is the one that is used."""
+        with named_errors(self._place):
+            return bool(getattr(self._image, "is_animated", False))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its bytes show the same to any program: upright, 8 bits, opaque, one frame."""
+        is_common = self._mode in ("RGB", "L", "P") and not self._image.has_transparency_data
+        return is_common and self._orientation == 1 and not self.is_animated
+
+    def rgb(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """Decode, turn, and put on white.
+
+        Args:
+            at_least: Width and height that suffice; JPEGs are then decoded at a fraction of their size.
+
+        Raises:
+            PictureError: It does not decode, or its brightness has no defined meaning.
+        """
+        with named_errors(self._place):
+            if at_least is not None:
+                sideways = self._orientation in _SIDEWAYS
+                self._image.draft("RGB", at_least[::-1] if sideways else at_least)
+            return _opaque(self._decode())
+
+    def rgba(self) -> Image.Image:
+        """As `rgb`, with transparent parts as they are."""
+        with named_errors(self._place):
+            return self._decode().convert("RGBA")
+
+    def _decode(self) -> Image.Image:
+        self._image.load()
+        turn = _TURNS.get(self._orientation)
+        upright = self._image if turn is None else self._image.transpose(turn)
+        return _eight_bits(upright, self._image, self._place)
+
+
+@contextmanager
+def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
+    """Give a picture, which is decoded only when asked.
+
+    Args:
+        source: Its bytes, a file, or a slice of an archive.
+        place: File and line for errors.
+
+    Raises:
+        MediumError: It cannot be read, is of none of ``FORMATS``, or has more than ``MAX_PIXELS`` pixels.
+    """
+    content = read_content(source, place)
+    place = place_of(source, place)
+    with named_errors(place):
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(place, f"{image.width} x {image.height}")
+        with named_errors(place):
+            picture = Picture(image, place)
+        yield picture
+
+
+def read_picture(source: Source, *, place: str = "") -> Image.Image:
+    """Return a picture upright, as RGB on white.
+
+    Raises:
+        MediumError: It cannot be used.
+    """
+    with open_picture(source, place=place) as picture:
+        return picture.rgb()
+
+
+def inspect_picture(source: Source, *, place: str = "") -> PictureInfo:
+    """Return a picture's sizes, having decoded it to its end.
+
+    Raises:
+        MediumError: It cannot be used.
+    """
+    with open_picture(source, place=place) as picture:
+        is_animated = picture.is_animated
+        picture.rgb()
+        return PictureInfo(*picture.stored, (picture.width, picture.height), is_animated)
+
+
+def picture_faults(source: Source, *, place: str, width: int, height: int) -> list[Fault]:
+    """Return all that is wrong with a picture of a data folder; what passes, training reads.
+
+    Args:
+        source: Its bytes, a file, or a slice of an archive.
+        place: File and line for errors.
+        width: Its width in the table, in pixels as stored (before it is turned).
+        height: Its height.
+    """
+    try:
+        found = inspect_picture(source, place=place)
+    except MediumError as error:
+        return list(error.faults)
+    if (found.width, found.height) != (width, height):
+        expected = f"width and height must be the picture's {found.width} x {found.height}"
+        return [media_fault(place, "picture.size", f"{width} x {height}", expected=expected)]
+    return []
+
+
+def pad_to_square(picture: Image.Image) -> Image.Image:
+    """Centre the picture on a white square as wide as its longer side."""
+    side = max(picture.size)
+    square = Image.new("RGB", (side, side), WHITE)
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square
+
+
+def encode_webp(picture: Image.Image, *, method: int = 4) -> bytes:
+    """Return a lossy WebP file; a lower method is quicker and gives slightly larger files."""
+    return _encode(picture, "WEBP", quality=90, method=method)
+
+
+def encode_jpeg(picture: Image.Image) -> bytes:
+    """Return a JPEG file."""
+    return _encode(picture, "JPEG", quality=88)
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """Return a PNG file."""
+    return _encode(picture, "PNG")
+
+
+def pixel_hash(picture: Image.Image) -> str:
+    """Return the SHA-256 of size and pixels, whatever file they came from."""
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+def _encode(picture: Image.Image, kind: str, **settings: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the tag's value, whatever else stands in EXIF; 1 (upright) where there is none."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow's readers of EXIF raise nearly anything
+        return 1
+    return value if isinstance(value, int) and value in _TURNS else 1
+
+
+def _eight_bits(image: Image.Image, opened: Image.Image, place: str) -> Image.Image:
+    """Scale 16-bit grey to 8 bits; Pillow would clip it. Refuse what has no defined brightness."""
+    if image.mode in _UNDEFINED and not _is_grey_of_16_bits(opened):
+        raise refuse_picture(place, "picture.mode", f"pixels of Pillow's mode {image.mode}")
+    if not image.mode.startswith("I"):
+        return image
+    tags = getattr(opened, "tag_v2", {})
+    if tags and tuple(tags.get(_BITS_PER_SAMPLE, ())) != (16,):
+        raise refuse_picture(place, "picture.mode", f"{tags.get(_BITS_PER_SAMPLE)} bits")
+    steps = np.asarray(image)
+    grey = (steps >> 8).astype(np.uint8)
+    if tags and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    transparent = opened.info.get("transparency")
+    if isinstance(transparent, int):
+        grey = np.where(steps == transparent, np.uint8(255), grey)
+    return Image.fromarray(grey)
+
+
+def _is_grey_of_16_bits(image: Image.Image) -> bool:
+    """Say whether mode ``I`` means 16 bits, as it does for PNG and PPM."""
+    return image.mode == "I" and image.format in ("PNG", "PPM")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    with_alpha = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", with_alpha.size, (*WHITE, 255)), with_alpha).convert("RGB")
+
+
+@contextmanager
+def named_errors(place: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into errors of the picture at ``place``."""
+    try:
+        yield
+    except MediumError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise _too_large(place, "more") from error
+    except UnidentifiedImageError as error:
+        got = f"no picture of a format that is read ({', '.join(FORMATS)})"
+        raise refuse_picture(place, "picture.unreadable", got) from error
+    except Exception as error:  # broken pictures make Pillow's decoders raise nearly anything
+        got = shown(f"{type(error).__name__}: {error}")
+        raise refuse_picture(place, "picture.unreadable", got) from error
+
+
+def _too_large(place: str, size: str) -> MediumError:
+    return refuse_picture(place, "picture.too_large", f"{size} pixels where {MAX_PIXELS:,} are the limit")

@@ -1,0 +1,47 @@
+"""Region features as training reads them: a memory map of numbers, never a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.files.faults import shown
+
+_BLOCK_VALUES = 1 << 22
+
+
+def open_features(path: Path) -> npt.NDArray[np.float16]:
+    """Return region features as a read-only memory map, float16 [n_rows, D].
+
+    Raises:
+        ValueError: The file is missing, does not load without pickle, is cut short or holds something else.
+    """
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError("file is missing; build it with fairseq-vgs prepare") from None
+    except Exception as error:
+        # numpy's header reader passes on whatever its tokenizer raises.
+        raise ValueError(
+            f"must be a whole .npy file of numbers, got {shown(str(error))}; rebuild it"
+        ) from error
+    if not isinstance(features, np.ndarray):
+        features.close()
+        raise ValueError("must be one .npy array, got an archive of several; rebuild it")
+    if features.dtype != np.float16 or features.ndim != 2 or features.size == 0:
+        got = f"{features.dtype} {list(features.shape)}"
+        raise ValueError(f"must be float16 [n_rows, D], got {got}; rebuild it")
+    return features
+
+
+def non_finite_rows(features: npt.NDArray[Any]) -> list[int]:
+    """Return the rows of features [n_rows, D] that hold NaN or infinity; reads a block of rows at a time."""
+    step = max(1, _BLOCK_VALUES // features.shape[1])
+    rows: list[int] = []
+    for start in range(0, len(features), step):
+        bad = ~np.isfinite(features[start : start + step]).all(axis=1)
+        rows.extend((start + np.flatnonzero(bad)).tolist())
+    return rows

@@ -1,0 +1,364 @@
+"""Decode recordings: the one way, whoever asks and wherever the bytes are.
+
+Everything is read as bytes, looked into by `fairseq_vgs.media.containers`, and decoded by libsndfile from
+memory, so that a file, an archive's slice and bytes give equal samples. A header is only a promise: whoever
+decodes a whole recording learns whether it was kept.
+
+Shapes: S samples, C channels. Channels are averaged. Full scale is 1.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from fairseq_vgs.arrays import F32
+from fairseq_vgs.files.faults import Fault, shown
+from fairseq_vgs.media.containers import Container, LengthFrom, look_into
+from fairseq_vgs.media.content import Source, place_of, read_content
+from fairseq_vgs.media.errors import MediumError, SoundError, media_fault, refuse_sound
+from fairseq_vgs.media.rates import SAMPLE_RATE
+
+Samples = npt.NDArray[np.float64]
+
+SILENCE_AMPLITUDE = 2.0**-16
+"""Half the distance between a silent clip's extremes: half a step of 16-bit sound."""
+
+MAX_SAMPLES = 3600 * SAMPLE_RATE
+"""One hour at 16 kHz, 0.5 GB when decoded: a small file may hold days of silence."""
+
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+MAX_CHANNELS = 64
+
+_BLOCK_VALUES = 1 << 18
+_UNKNOWN_LENGTH = (1 << 63) - 1  # libsndfile's
+_WAV_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+_LIBSNDFILE_ERRORS = (OSError, RuntimeError, ValueError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class SoundInfo:
+    """What a recording is, without its samples.
+
+    Attributes:
+        rate: Samples per second.
+        channels: C.
+        n_samples: S, per channel.
+        length_from: How S was established: the ``header`` says so, or ``frames`` or ``pages`` were counted.
+    """
+
+    rate: int
+    channels: int
+    n_samples: int
+    length_from: LengthFrom
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A decoded recording: samples [S], averaged over channels, and its rate in Hz."""
+
+    samples: Samples
+    rate: int
+
+
+def inspect(source: Source, *, place: str = "") -> SoundInfo:
+    """Return rate, channels and length of a recording, without decoding it.
+
+    Raises:
+        MediumError: It cannot be read, is cut short, or is beyond limits.
+    """
+    with _opened(source, place) as reader:
+        return reader.info
+
+
+def header_rate(path: Path) -> int | None:
+    """Return the sample rate in a file's header, in Hz, or None; reads little of the file."""
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            return int(file.samplerate)
+    except _LIBSNDFILE_ERRORS:
+        return None
+
+
+def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound:
+    """Decode a recording to its end: float64[S].
+
+    Args:
+        source: Its bytes, a file, or a slice of an archive.
+        place: File and line for errors.
+        rate: Refuse recordings of another rate.
+
+    Raises:
+        MediumError: It is unreadable, empty, cut, silent, longer than ``MAX_SAMPLES``, of another length than
+            its header says, or holds NaN or infinite samples.
+    """
+    with _opened(source, place) as reader:
+        if rate is not None:
+            reader.check_rate(rate)
+        samples = reader.read_all()
+        reader.check_length(len(samples))
+        reader.check_samples(samples, is_whole=True)
+        return Sound(samples, reader.info.rate)
+
+
+def decode_part(
+    source: Source, *, n_samples: int, place: str = "", start: int = 0, n_wanted: int | None = None
+) -> F32:
+    """Decode a recording at 16 kHz, or a part of it, whose length is known: float32[S].
+
+    Rate and length are checked for the whole recording; NaN for the part, since only that is decoded. A part
+    may be silent, as pauses are; a whole recording may not. The samples are those of `decode`.
+
+    Args:
+        source: Its bytes, a file, or a slice of an archive.
+        n_samples: Its length as listed.
+        place: File and line for errors.
+        start: First sample wanted.
+        n_wanted: Number of samples wanted; None for all up to the end.
+
+    Raises:
+        MediumError: As `decode`; or the rate is not 16 kHz, or the length is not that listed.
+    """
+    n_wanted = n_samples - start if n_wanted is None else n_wanted
+    with _opened(source, place) as reader:
+        info = reader.info
+        if info.n_samples == 0:
+            raise refuse_sound(reader.place, "sound.empty", "0 samples")
+        reader.check_rate(SAMPLE_RATE)
+        if info.n_samples != n_samples:
+            raise SoundError(_other_length(reader.place, info.n_samples, n_samples))
+        samples = reader.read_part(start, n_wanted)
+        if len(samples) != n_wanted:
+            got = f"{len(samples)} of the samples {start} to {start + n_wanted}"
+            raise refuse_sound(reader.place, "sound.cut", got)
+        reader.check_samples(samples, is_whole=n_wanted == n_samples)
+        return samples
+
+
+def sound_faults(source: Source, *, place: str, n_samples: int) -> list[Fault]:
+    """Return all that is wrong with a recording of a data folder; what passes, `decode_part` reads.
+
+    Args:
+        source: Its bytes, a file, or a slice of an archive.
+        place: File and line for errors.
+        n_samples: Its length as listed.
+    """
+    faults: list[Fault] = []
+    try:
+        with _opened(source, place) as reader:
+            info = reader.info
+            if info.rate != SAMPLE_RATE:
+                faults.append(media_fault(place, "sound.sample_rate", f"{info.rate} Hz"))
+            if info.n_samples == 0:
+                return [*faults, media_fault(place, "sound.empty", "0 samples")]
+            if info.n_samples != n_samples:
+                faults.append(_other_length(place, info.n_samples, n_samples))
+                if info.n_samples > n_samples:  # a small file may decode to hours of sound
+                    return faults
+            samples = reader.read_part(0, info.n_samples)
+            reader.check_length(len(samples))
+            reader.check_samples(samples, is_whole=True)
+    except MediumError as error:
+        faults += error.faults
+    return faults
+
+
+class _Reader:
+    """A recording opened for decoding; see ``_opened``."""
+
+    def __init__(self, place: str, container: Container, files: list[Any]) -> None:
+        self.place = place
+        self._files = files
+        self._can_seek = container.can_seek
+        self._file_lengths = [int(file.frames) for file in files]
+        n_samples = sum(self._file_lengths)
+        if container.n_samples is not None:
+            n_samples = min(n_samples, container.n_samples)
+        self.info = SoundInfo(
+            int(files[0].samplerate), int(files[0].channels), n_samples, container.length_from
+        )
+        self._check_limits()
+
+    def check_rate(self, rate: int) -> None:
+        """Refuse another rate."""
+        if self.info.rate != rate:
+            raise refuse_sound(self.place, "sound.sample_rate", f"{self.info.rate} Hz")
+
+    def check_length(self, n_decoded: int) -> None:
+        """Refuse a recording whose header says another length than was decoded."""
+        promised = self.info.n_samples
+        if n_decoded != promised:
+            got = f"a header that says {promised} samples where {n_decoded} can be decoded"
+            raise refuse_sound(self.place, "sound.length", got)
+        if n_decoded == 0:
+            raise refuse_sound(self.place, "sound.empty", "0 samples")
+
+    def check_samples(self, samples: npt.NDArray[np.floating[Any]], *, is_whole: bool) -> None:
+        """Refuse NaN, infinity, and recordings that are wholly silent."""
+        low, high = float(samples.min(initial=np.inf)), float(samples.max(initial=-np.inf))
+        if not np.isfinite(low + high) and len(samples):
+            n_bad = int(np.count_nonzero(~np.isfinite(samples)))
+            raise refuse_sound(self.place, "sound.not_finite", f"{n_bad} that are NaN or infinite")
+        if is_whole and (high - low) / 2 <= SILENCE_AMPLITUDE:
+            got = f"an amplitude of {(high - low) / 2:.2g} of full scale"
+            code = "sound.channels_cancel" if self._has_loud_channel() else "sound.silent"
+            raise refuse_sound(self.place, code, got)
+
+    def read_all(self) -> Samples:
+        """Decode to the end, in blocks: float64[S]; refuse what is too long, by its header or in truth."""
+        blocks: list[Samples] = []
+        n_read, promised = 0, self.info.n_samples
+        try:
+            for block in self._blocks("float64"):
+                if max(n_read := n_read + len(block), promised) > MAX_SAMPLES:
+                    break
+                blocks.append(_mono(block, np.float64))
+            else:
+                return np.concatenate(blocks)[:promised] if blocks else np.empty(0)
+        except MemoryError as error:
+            raise refuse_sound(
+                self.place, "sound.too_long", "more than this machine's memory holds"
+            ) from error
+        raise refuse_sound(self.place, "sound.too_long", f"more than {_LIMIT}")
+
+    def read_part(self, start: int, n_wanted: int) -> F32:
+        """Decode a part: float32[S], fewer samples where the recording ends."""
+        if self._can_seek:
+            file = self._files[0]
+            if start:
+                file.seek(start)
+            return _mono(_read(file, n_wanted, "float32"), np.float32)
+        blocks: list[F32] = []
+        n_read, end = 0, start + n_wanted
+        for block in self._blocks("float32"):
+            blocks.append(_mono(block, np.float32))
+            if (n_read := n_read + len(block)) >= end:
+                break
+        return np.concatenate(blocks)[start:end] if blocks else np.empty(0, np.float32)
+
+    def _blocks(self, dtype: str) -> Iterator[npt.NDArray[Any]]:
+        """Yield [n, C] from the first sample to the last that can be decoded."""
+        size = max(1, _BLOCK_VALUES // self.info.channels)
+        for file in self._files:
+            while len(block := _read(file, size, dtype)):
+                yield block
+
+    def _has_loud_channel(self) -> bool:
+        if self.info.channels == 1:
+            return False
+        for file in self._files:
+            file.seek(0)
+        return any(
+            float(np.ptp(block, axis=0).max()) > 2 * SILENCE_AMPLITUDE for block in self._blocks("float32")
+        )
+
+    def _check_limits(self) -> None:
+        rate, channels, n_samples = self.info.rate, self.info.channels, self.info.n_samples
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise refuse_sound(self.place, "sound.rate_limits", f"{rate:,} Hz")
+        if channels > MAX_CHANNELS:
+            raise refuse_sound(self.place, "sound.channels", f"{channels:,}")
+        if any((file.samplerate, file.channels) != (rate, channels) for file in self._files):
+            raise refuse_sound(self.place, "sound.chained", "streams that differ")
+        resampled = n_samples * SAMPLE_RATE // rate
+        if max(n_samples, resampled) > MAX_SAMPLES and n_samples < _UNKNOWN_LENGTH:
+            raise refuse_sound(self.place, "sound.too_long", f"more than {_LIMIT}")
+
+
+class _PlainWav:
+    """A WAV of 16 bits with a short header, which numpy reads in a fraction of libsndfile's time."""
+
+    subtype = "PCM_16"
+
+    def __init__(self, steps: npt.NDArray[np.int16]) -> None:
+        self._steps, self._at = steps, 0
+        self.samplerate, self.frames, self.channels = SAMPLE_RATE, len(steps), steps.shape[1]
+
+    def seek(self, start: int) -> None:
+        self._at = start
+
+    def read(self, count: int, **_: object) -> npt.NDArray[np.int16]:
+        self._at = (start := self._at) + count
+        return self._steps[start : self._at]
+
+
+@contextmanager
+def _opened(source: Source, place: str) -> Iterator[_Reader]:
+    content = read_content(source, place)
+    place = place_of(source, place)
+    if (steps := _plain_wav(content)) is not None:
+        yield _Reader(place, Container(()), [_PlainWav(steps)])
+        return
+    container = look_into(content, place)
+    with ExitStack() as stack:
+        try:
+            files = [_open_piece(piece, stack) for piece in container.pieces]
+            yield _Reader(place, container, files)
+        except MediumError:
+            raise
+        except _LIBSNDFILE_ERRORS as error:  # soundfile's own derive from RuntimeError
+            got = shown(str(getattr(error, "error_string", error)))
+            raise refuse_sound(place, "sound.unreadable", got) from error
+
+
+def _open_piece(content: bytes, stack: ExitStack) -> soundfile.SoundFile:
+    if not hasattr(os, "memfd_create"):
+        return stack.enter_context(soundfile.SoundFile(io.BytesIO(content)))
+    # A file without a name: unlike bytes, libsndfile reads it without calling Python for every few of them.
+    descriptor = os.memfd_create("sound")
+    stack.callback(os.close, descriptor)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return stack.enter_context(soundfile.SoundFile(descriptor, closefd=False))
+
+
+def _plain_wav(content: bytes) -> npt.NDArray[np.int16] | None:
+    """Return int16[S, C] of a WAV of 16 bits, our rate and nothing but header and samples, else None."""
+    if len(content) < _WAV_HEADER.size:
+        return None
+    riff, n_rest, wave, n_format, kind, n_channels, rate, _, n_frame, n_bits, data, n_data = (
+        _WAV_HEADER.unpack_from(content)
+    )
+    expected = (b"RIFF", b"WAVEfmt ", 16, 1, SAMPLE_RATE, 16, b"data")
+    if (riff, wave, n_format, kind, rate, n_bits, data) != expected:
+        return None
+    if n_rest != len(content) - 8 or n_data != len(content) - _WAV_HEADER.size:
+        return None
+    if not n_channels or n_frame != 2 * n_channels or n_data % n_frame:
+        return None
+    return np.frombuffer(content, dtype="<i2", offset=_WAV_HEADER.size).reshape(-1, n_channels)
+
+
+def _read(file: Any, count: int, dtype: str) -> npt.NDArray[Any]:
+    """Return the next [n, C]; 16 bits are read as such: libsndfile converts them block by block."""
+    if file.subtype != "PCM_16":
+        return file.read(count, dtype=dtype, always_2d=True)
+    steps = file.read(count, dtype="int16", always_2d=True)
+    kind = np.dtype(dtype).type
+    return np.multiply(steps, kind(2**-15), dtype=dtype)
+
+
+def _mono(block: npt.NDArray[Any], dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
+    # Averaged in float64, whatever is wanted: float32 is then the rounded float64, to the last bit.
+    mean = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64)
+    return mean.astype(dtype, copy=False)
+
+
+def _other_length(place: str, found: int, listed: int) -> Fault:
+    expected = f"n_samples must be the audio's {found} samples"
+    return media_fault(place, "sound.n_samples", str(listed), expected=expected)
+
+
+_LIMIT = f"{MAX_SAMPLES:,} samples ({MAX_SAMPLES / SAMPLE_RATE / 3600:g} h at 16 kHz)"

@@ -8,13 +8,14 @@ from hydra import compose, initialize_config_dir
 from support.documents import DOCUMENTS, commands, named
 from support.source_files import CHECKOUT
 
-RUNS = [
-    (named(path), shlex.join(words)) for path in DOCUMENTS for words in commands(path, "fairseq-hydra-train")
-]
+# command -> the last document that has it
+RUNS = {
+    shlex.join(words): named(path) for path in DOCUMENTS for words in commands(path, "fairseq-hydra-train")
+}
 
 
-@pytest.mark.parametrize(("document", "command"), RUNS)
-def test_training_commands_compose(document, command):
+@pytest.mark.parametrize(("command", "document"), RUNS.items())
+def test_training_commands_compose(command, document):
     words = [word for word in shlex.split(command) if not word.startswith("--cfg") and word != "job"]
     folder, primary = words[words.index("--config-dir") + 1], words[words.index("--config-name") + 1]
     overrides = [word for word in words[4:] if not word.startswith("hydra.")]

@@ -46,3 +46,9 @@ def test_reference_has_every_room():
     navigation = (CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8")
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - NOT_IN_THE_REFERENCE
     assert {room for room in rooms if f"api/{room}.md" not in navigation} == set()
+
+
+def test_navigation_has_every_page():
+    navigation = (CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {path.name for path in (CHECKOUT / "docs").glob("*.md")}
+    assert {page for page in pages if f": {page}\n" not in navigation} == set()

@@ -102,9 +102,8 @@ def extract_features(
         batch_seconds: most speech in a batch, padding included; a longer utterance is a batch of its own.
 
     Raises:
-        FaultError: speech or pictures that cannot be used.
+        FaultError: speech or pictures that cannot be used, or the folder holds something else.
         CheckpointError: the model lacks a part or a layer, or gives numbers that are not finite.
-        FeatureStoreError: the folder holds something else.
     """
     start = time.perf_counter()
     extractor = parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"]))

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.files.atomic import atomic_write, write_array
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.provenance import versions
+from fairseq_vgs.files.work import refuse_other_settings
 
 FORMATS = ("npy", "safetensors")
 METADATA_NAME = "metadata.json"
@@ -27,10 +29,6 @@ SCHEMA_VERSION = 1
 Kind = Literal["speech", "images"]
 Origin = list[str | int]
 """What tells one state of an utterance's or image's files from another; plain data."""
-
-
-class FeatureStoreError(ValueError):
-    """A folder of features cannot be written or continued."""
 
 
 class FeatureStore:
@@ -43,7 +41,7 @@ class FeatureStore:
         description: further plain data for ``metadata.json``, and, as text, for safetensors files.
 
     Raises:
-        FeatureStoreError: the folder holds something else, or a package is missing.
+        FaultError: the folder holds something else, or a package is missing.
     """
 
     def __init__(
@@ -55,7 +53,8 @@ class FeatureStore:
         description: Mapping[str, Any],
     ) -> None:
         if file_format not in FORMATS:
-            raise FeatureStoreError(f"format: must be one of {', '.join(FORMATS)}, got {file_format!r}")
+            expected = f"must be one of {', '.join(FORMATS)}"
+            raise FaultError(fault("format", expected, file_format, "choose one", code="setting.value"))
         if file_format == "safetensors":
             _import_safetensors()
         self.folder = folder
@@ -127,9 +126,8 @@ class FeatureStore:
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError, AttributeError, OSError) as error:
-            raise FeatureStoreError(
-                f"{path}: must say what features were made from, got {error!r}; remove it to make all anew"
-            ) from error
+            expected, step = "must say what features were made from", "remove it to make all of them again"
+            raise FaultError(fault(str(path), expected, error, step, code="features.sources")) from error
 
     def _paths(self, kind: Kind, name: str, keys: Collection[str]) -> dict[str, Path]:
         # Names may hold dots, so that endings are appended, never exchanged.
@@ -149,25 +147,21 @@ class FeatureStore:
             before = json.loads(path.read_text(encoding="utf-8"))["settings"]
         except FileNotFoundError:
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise FeatureStoreError(
-                    f"{self.folder}: must be a new or empty folder, or one with {METADATA_NAME}; {step}"
-                ) from None
+                message = f"must be a new or empty folder, or one with {METADATA_NAME}; {step}"
+                raise FaultError(Fault(str(self.folder), message, "features.folder")) from None
             return
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise FeatureStoreError(f"{path}: must describe features, got {error!r}; {step}") from error
-        now = json.loads(json.dumps(self._content["settings"]))
-        if before != now:
-            keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-            differences = ", ".join(f"{key} {before.get(key)!r} instead of {now.get(key)!r}" for key in keys)
-            raise FeatureStoreError(f"{self.folder}: holds features made otherwise ({differences}); {step}")
+            raise FaultError(
+                fault(str(path), "must describe features", error, step, code="features.metadata")
+            ) from error
+        refuse_other_settings(self.folder, before, self._content["settings"], step=step)
 
 
 def _import_safetensors() -> Any:
     try:
         import safetensors.numpy
     except (ImportError, OSError, RuntimeError) as error:
-        raise FeatureStoreError(
-            f"format: safetensors needs the package safetensors, got {error}; install it with "
-            "pip install 'fairseq_vgs[interop]', or choose npy"
-        ) from error
+        expected = "safetensors needs the package safetensors"
+        step = "pip install 'fairseq_vgs[interop]', or choose npy"
+        raise FaultError(fault("format", expected, error, step, code="package.missing")) from error
     return safetensors.numpy

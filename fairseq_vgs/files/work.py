@@ -3,8 +3,8 @@
 `open_work` gives a hidden folder beside an output: ``.OUTPUT.work/journal.jsonl`` gets a line for every
 finished piece, after what belongs to it was written, and ``.OUTPUT.work/data`` becomes the output. A killed
 run leaves both, and the next one with the same settings goes on from there. Work that is continued in the
-output itself, such as a folder of features, keeps its settings in a file of the folder and compares them with
-`differences`.
+output itself, such as a folder of features, keeps its settings in a file of the folder, and is held against
+them by `refuse_other_settings`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fairseq_vgs.files.atomic import lock
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.output import put_in_place, refuse_output
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,24 @@ def differences(before: object, now: Mapping[str, object], *, passed_over: Colle
         for name in names
         if known.get(name) != plain.get(name)
     )
+
+
+def refuse_other_settings(place: Path, before: object, now: Mapping[str, object], *, step: str) -> None:
+    """Refuse to go on with work that was begun with other settings.
+
+    Args:
+        place: The folder of the work.
+        before: Its settings by name, as they were recorded.
+        now: Settings by name.
+        step: What can be done about it.
+
+    Raises:
+        FaultError: They differ; one line says in what.
+    """
+    if different := differences(before, now):
+        raise FaultError(
+            Fault(str(place), f"begun with other settings ({different}); {step}", "work.settings")
+        )
 
 
 class WorkFolder:

@@ -12,6 +12,7 @@ from typing import Any
 from fairseq_vgs.evaluation.results import manifest_hashes
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.files.work import differences
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.layout import StudyFolder
 from fairseq_vgs.study.plan import PhaseRun
@@ -147,19 +148,10 @@ def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[str
 
 
 def _differences(before: Any, now: Mapping[str, str]) -> str:
-    """Say what differs; files that are not there now are not held against those that were.
-
-    Args:
-        before: settings by name; something else was written by an older version, and differs in all.
-        now: settings by name.
-    """
+    """Say what differs; files that are not there now are not held against those that were."""
     known: Mapping[str, str] = before if isinstance(before, dict) else {}
     gone = {key for key in known if key.startswith(_HASH) and key not in now}
-    return "; ".join(
-        f"{key}: {known.get(key, 'not recorded')} before, {now.get(key, 'nothing')} now"
-        for key in sorted({*known, *now} - _MAY_DIFFER - gone)
-        if known.get(key) != now.get(key)
-    )
+    return differences(known, now, passed_over=_MAY_DIFFER | gone)
 
 
 def _named(hashes: Mapping[str, str]) -> dict[str, str]:

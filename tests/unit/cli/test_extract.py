@@ -41,7 +41,7 @@ def test_summary_and_files(tmp_path, capsys):
     assert np.load(output / "layer_2/r0.npy").shape == (49, 24)
     # other weights are other features
     assert main([*command, "--untrained", "1"]) == 1
-    assert "holds features made otherwise" in capsys.readouterr().err
+    assert "begun with other settings (trained: " in capsys.readouterr().err
 
 
 def test_safetensors_are_described(tmp_path, capsys):

@@ -23,7 +23,6 @@ from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.features.extract import extract_features
 from fairseq_vgs.features.layers import encode_layers
 from fairseq_vgs.features.source import open_source
-from fairseq_vgs.features.store import FeatureStoreError
 from fairseq_vgs.files.faults import FaultError
 
 LENGTHS = {"test": [9600, 6000, 7321, 12000]}
@@ -163,7 +162,7 @@ def test_what_has_changed_is_made_anew(checkpoint, tmp_path, monkeypatch, file_f
     found = extract_features(checkpoint, open_source([folder]), output, **options)
     assert (found.n_kept, found.n_changed) == (0, 2)
     (output / "sources.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(FeatureStoreError, match=r"sources\.json: must say what features were made from"):
+    with pytest.raises(FaultError, match=r"sources\.json: must say what features were made from"):
         extract_features(checkpoint, open_source([folder]), output, **options)
     (output / "sources.json").unlink()
     (folder / "a.wav").unlink()
@@ -194,13 +193,13 @@ def test_changed_regions_and_archives_are_read_anew(checkpoint, tmp_path):
 def test_a_folder_of_other_features_is_refused(data, checkpoint, tmp_path):
     source = open_source([data.path])
     extract_features(checkpoint, source, tmp_path / "out", parts=["speech"])
-    with pytest.raises(FeatureStoreError, match=r"layers \[\] instead of \['layer_1'\]"):
+    with pytest.raises(FaultError, match=r"layers: \[\] before, \['layer_1'\] now"):
         extract_features(checkpoint, source, tmp_path / "out", parts=["layers"], layers=[1])
-    with pytest.raises(FeatureStoreError, match="precision 'fp32' instead of 'bf16'"):
+    with pytest.raises(FaultError, match="precision: fp32 before, bf16 now"):
         extract_features(checkpoint, source, tmp_path / "out", parts=["speech"], bf16=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").touch()
-    with pytest.raises(FeatureStoreError, match="mine: must be a new or empty folder"):
+    with pytest.raises(FaultError, match="mine: must be a new or empty folder"):
         extract_features(checkpoint, source, tmp_path / "mine")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.work import Record, differences, open_work
+from fairseq_vgs.files.work import Record, differences, open_work, refuse_other_settings
 
 ITEMS: dict[str, Record] = {f"ж {i}.wav": {"length": 100 + i, "sha256": "0" * 64} for i in range(4)}
 KEY = {"pack": "", "converts": True}
@@ -111,6 +111,13 @@ def test_a_forgotten_piece_is_not_finished(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run()
     assert found(tmp_path / "out") == dict([*ITEMS.items()][1:])
+
+
+def test_work_with_other_settings_is_refused(tmp_path: Path) -> None:
+    refuse_other_settings(tmp_path, {"rate": 1}, {"rate": 1}, step="remove it")
+    with pytest.raises(FaultError, match="rate: 1 before, 2 now") as caught:
+        refuse_other_settings(tmp_path, {"rate": 1}, {"rate": 2}, step="remove it")
+    assert [(item.place, item.code) for item in caught.value.faults] == [(str(tmp_path), "work.settings")]
 
 
 def test_differences_are_one_line() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fairseq_vgs.cli.evaluate_run import positive
 
 if TYPE_CHECKING:
-    from fairseq_vgs.study.layout import StudyFolder
+    from fairseq_vgs.study.plan import StudyFolder
     from fairseq_vgs.study.settings import StudySettings
 
 NAME = "study"
@@ -67,9 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.study.begun import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.collect import collect
-    from fairseq_vgs.study.layout import StudyFolder
     from fairseq_vgs.study.page import write_all
-    from fairseq_vgs.study.plan import plan_runs
+    from fairseq_vgs.study.plan import StudyFolder, plan_runs
     from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
     from fairseq_vgs.study.settings import read_settings, require_files
 

@@ -1,4 +1,4 @@
 """Scenarios x seeds, trained with ``fairseq-hydra-train``, evaluated over training, compared on one page.
 
-``settings -> plan -> runner (launch, progress) -> collect -> results -> tables, figures, verdicts -> report``
+``settings -> plan -> runner (launch) -> collect -> results -> tables, figures, verdicts -> page``
 """

@@ -14,8 +14,7 @@ from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.files.work import differences
 from fairseq_vgs.study import launch
-from fairseq_vgs.study.layout import StudyFolder
-from fairseq_vgs.study.plan import PhaseRun
+from fairseq_vgs.study.plan import PhaseRun, StudyFolder
 from fairseq_vgs.study.settings import StudySettings
 
 # where a study lies, on what it runs, and how far its runs go; "start" says which checkpoint it starts from

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from fairseq_vgs.evaluation.run_figures import ABX_KEYS, read_figures
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.begun import StudyError
-from fairseq_vgs.study.layout import RunFolder, StudyFolder
-from fairseq_vgs.study.plan import PhaseRun, plan_runs, points_of, run_name
+from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
 from fairseq_vgs.study.recipe import read_recipe
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
 from fairseq_vgs.study.settings import BASES, StudySettings, phases_of

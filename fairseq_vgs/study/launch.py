@@ -24,8 +24,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import fairseq_vgs
-from fairseq_vgs.study.layout import RunFolder
-from fairseq_vgs.study.plan import PhaseRun
+from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 
 PACKAGE = Path(fairseq_vgs.__file__).resolve().parent

@@ -16,7 +16,7 @@ from support.train import CHECKOUT, EMBEDDED, environment
 
 from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.manifest import read_audio_list, write_audio_list
-from fairseq_vgs.study.layout import StudyFolder
+from fairseq_vgs.study.plan import StudyFolder
 
 ABX = EMBEDDED / "abx"
 STUDY = """

@@ -8,7 +8,7 @@ import pytest
 from fairseq_vgs.evaluation.run_figures import SCHEMA_VERSION
 from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.collect import collect
-from fairseq_vgs.study.layout import StudyFolder
+from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.settings import StudySettings
 
 

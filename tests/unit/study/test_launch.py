@@ -5,8 +5,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fairseq_vgs.study.launch import command_identity, evaluation_command, training_command
-from fairseq_vgs.study.layout import RunFolder
-from fairseq_vgs.study.plan import PhaseRun
+from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 
 RUN = PhaseRun("w2v2_then_vgs-seed3", "w2v2_then_vgs", 3, 50, 50, start="w2v2-seed3", start_update=20)

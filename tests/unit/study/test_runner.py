@@ -14,7 +14,7 @@ import torch
 
 from fairseq_vgs.checkpoints.runs import keep_epoch_checkpoints
 from fairseq_vgs.study import launch, runner
-from fairseq_vgs.study.layout import StudyFolder
+from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.runner import Slot, StudyError, StudyRunner
 from fairseq_vgs.study.settings import StudySettings
 

@@ -5,8 +5,8 @@ import json
 import logging
 import os
 
-from fairseq_vgs.study import progress
-from fairseq_vgs.study.progress import Progress, RunState, read_position
+from fairseq_vgs.study import runner
+from fairseq_vgs.study.runner import Progress, RunState, read_position
 
 
 class Terminal(io.StringIO):
@@ -16,8 +16,8 @@ class Terminal(io.StringIO):
 
 def test_lines_do_not_wrap_on_a_narrow_terminal(monkeypatch):
     terminal = Terminal()
-    monkeypatch.setattr(progress.sys, "stderr", terminal)
-    monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: os.terminal_size((40, 24)))
+    monkeypatch.setattr(runner.sys, "stderr", terminal)
+    monkeypatch.setattr(runner.shutil, "get_terminal_size", lambda: os.terminal_size((40, 24)))
     state = RunState("w2v2_then_vgs_plus-seed1", "train", 320, 640, "SSL 2.910 VGS 1.100")
     with Progress(total_updates=100, done_updates=0, n_slots=2) as shown:
         shown.show(10, [state, None])
@@ -28,8 +28,8 @@ def test_lines_do_not_wrap_on_a_narrow_terminal(monkeypatch):
 
 def test_time_left_follows_from_the_updates_of_this_start(monkeypatch, caplog):
     now = 1000.0
-    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(runner.sys, "stderr", io.StringIO())
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now)
     caplog.set_level(logging.INFO)
     with Progress(total_updates=100, done_updates=40, n_slots=1) as shown:
         shown.show(30, [RunState("vgs-seed1", "train", 10, 70, "VGS 1.100")])

@@ -39,7 +39,7 @@ _PUBLIC = {
 
 _allow_fairseq_import()
 
-if "torch" not in sys.modules:  # which reads it when it is loaded; why: see tasks.host_threads
+if "torch" not in sys.modules:  # which reads it when it is loaded; why: see tasks.host
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from fairseq_vgs.compat.registration import register, register_with_fairseq  # noqa: E402

@@ -29,7 +29,7 @@ examples:
   fairseq-vgs study my_study.yaml --dry-run
 """
 # weights and Adam's two moments in fp32
-DISK = "and up to 3 more per run, with the optimiser's state: 12 bytes a parameter, 2.2 GB with model=base"
+DISK = "and up to 3 more per run, with the optimiser's state: 12 bytes a parameter, 2.2 GB with model=paper"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.losses import linear_cka
 from fairseq_vgs.tasks.history import JsonLines, finite_or_none, is_first_rank
 from fairseq_vgs.tasks.probe_measures import detached_copy, gradient_agreements, layer_frames, probe_batch
-from fairseq_vgs.tasks.random_numbers import separate_random_numbers
+from fairseq_vgs.tasks.updates import separate_random_numbers
 
 logger = logging.getLogger(__name__)
 

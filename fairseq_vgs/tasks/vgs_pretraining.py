@@ -20,18 +20,23 @@ from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.region_features import open_features
-from fairseq_vgs.tasks.data_workers import answer_dataloader_question, without_cycle
-from fairseq_vgs.tasks.dataset_options import dataset_options
+from fairseq_vgs.tasks.encoders import PictureConfig, build_with_backbone, load_units, name_units
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
-from fairseq_vgs.tasks.host_memory import keep_freed_memory
-from fairseq_vgs.tasks.host_threads import warn_of_spinning_threads
-from fairseq_vgs.tasks.image_settings import PictureConfig, build_with_backbone
-from fairseq_vgs.tasks.launch_directory import make_paths_absolute
+from fairseq_vgs.tasks.host import (
+    answer_dataloader_question,
+    keep_freed_memory,
+    warn_of_spinning_threads,
+    without_cycle,
+)
 from fairseq_vgs.tasks.probing import CooperationProbes
-from fairseq_vgs.tasks.random_numbers import separate_random_numbers
-from fairseq_vgs.tasks.setting_checks import check_config, missing_files
-from fairseq_vgs.tasks.text_units import load_units, name_units
-from fairseq_vgs.tasks.unused_gradients import drop_gradients
+from fairseq_vgs.tasks.settings import (
+    check_config,
+    dataset_options,
+    follow_image_encoder,
+    make_paths_absolute,
+    missing_files,
+)
+from fairseq_vgs.tasks.updates import drop_gradients, separate_random_numbers
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
 
 logger = logging.getLogger(__name__)
@@ -72,8 +77,11 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
         default=None,
         metadata={"help": "SentencePiece model (caption_input=text); null: text/spm.model in task.data"},
     )
-    image_input: ChoiceEnum(["regions", "pictures"]) = field(  # type: ignore[valid-type]
-        default="regions", metadata={"help": "regions (features and boxes) or pictures (raw)"}
+    image_input: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "regions (features and boxes) or pictures (raw); null: what model.image_encoder reads"
+        },
     )
     image_size: Optional[int] = field(
         default=224, metadata={"help": "height and width of raw pictures, pixels; null: as the backbone's"}
@@ -146,8 +154,9 @@ class VgsPretrainingTask(FairseqTask):
         """Build the task. Checkpoints are loaded through this too, without their data: see `build_criterion`.
 
         Raises:
-            ValueError: An impossible setting.
+            FaultError: An impossible setting.
         """
+        follow_image_encoder(cfg)
         check_config(cfg)
         make_paths_absolute(cfg, ("data", "unpaired_data", "text_units"))
         answer_dataloader_question(cfg)

@@ -56,8 +56,8 @@ def test_scenario_sets_alpha(primary, alpha):
 
 
 @pytest.mark.parametrize("run_config", ["gpu_1", "gpu_4"])
-def test_base_model_on_gpus(run_config):
-    cfg = composed("vgs_plus", "model=base", f"run_config={run_config}", "task.data=somewhere")
+def test_the_papers_model_on_gpus(run_config):
+    cfg = composed("vgs_plus", "model=paper", f"run_config={run_config}", "task.data=somewhere")
     assert cfg.model.encoder_layers == 12
     assert cfg.model.autocast == "bf16"
     assert cfg.optimization.clip_norm == 1.0
@@ -85,10 +85,35 @@ def test_finetuning_is_fairseqs_own():
     assert cfg.optimization.max_update > 1
 
 
-def test_pictures_model_is_the_base_model_with_a_backbone():
+def test_base_is_the_former_name_of_the_papers_size():
+    assert composed("vgs_plus", "model=base") == composed("vgs_plus", "model=paper")
+
+
+def test_contrastive_criterion_knows_all_keys():
+    cfg = composed("vgs", "criterion._name=vgs_contrastive").criterion
+    assert cfg._name == "vgs_contrastive"
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.image_encoder_settings={window: 7}", "+model.image_encoder_settings.window=7"],
+)
+def test_settings_of_an_entry_from_outside_on_the_command_line(override):
+    assert composed("vgs_plus", override).model.image_encoder_settings.window == 7
+
+
+def test_model_groups_list_only_what_differs_from_the_defaults():
+    base = OmegaConf.load(EXAMPLES / "base.yaml")
+    for path in (EXAMPLES / "model").glob("*.yaml"):
+        for section, values in OmegaConf.to_container(OmegaConf.load(path)).items():
+            defaults = OmegaConf.to_container(base[section])
+            assert not {key for key, value in values.items() if defaults[key] == value}, path
+
+
+def test_pictures_model_is_the_papers_with_a_backbone():
     cfg = composed("vgs_plus", "model=pictures", "model.image_backbone=somewhere", "task.data=elsewhere")
-    base = composed("vgs_plus", "model=base", "task.data=elsewhere")
-    assert cfg.task.image_size is None and cfg.task.image_input == "pictures" and not cfg.task.image_flip
+    base = composed("vgs_plus", "model=paper", "task.data=elsewhere")
+    assert cfg.task.image_size is None and cfg.task.image_input is None and not cfg.task.image_flip
     assert cfg.model.image_encoder == "hugging_face"
     changed = {key for key in cfg.model if cfg.model[key] != base.model[key]}
     assert changed == {
@@ -125,6 +150,6 @@ def test_one_run_variant_needs_the_update_at_which_alpha_jumps():
 
 def test_paper_length():
     """70 epochs of floor(592,187 / 64) updates, a tenth of them to warm up."""
-    cfg = composed("vgs_plus", "model=base", "run_config=gpu_1", "task.data=somewhere")
+    cfg = composed("vgs_plus", "model=paper", "run_config=gpu_1", "task.data=somewhere")
     assert cfg.optimization.max_update == 70 * (592_187 // 64)
     assert cfg.lr_scheduler.warmup_updates == 7 * (592_187 // 64)

@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from fairseq_vgs.tasks.host_memory import keep_freed_memory
+from fairseq_vgs.tasks.host import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
@@ -36,7 +36,7 @@ def test_large_blocks_are_reused():
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
-    from fairseq_vgs.tasks import host_memory
+    from fairseq_vgs.tasks import host
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert host_memory.keep_freed_memory() is False
+    assert host.keep_freed_memory() is False

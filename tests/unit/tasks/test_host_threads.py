@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from fairseq_vgs.tasks.host_threads import warn_of_spinning_threads
+from fairseq_vgs.tasks.host import warn_of_spinning_threads
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from fairseq_vgs.tasks.launch_directory import make_paths_absolute, resolve_from_launch
+from fairseq_vgs.tasks.settings import make_paths_absolute, resolve_from_launch
 
 
 def test_absolute_paths_stay(tmp_path):

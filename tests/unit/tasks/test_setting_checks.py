@@ -3,7 +3,7 @@ import logging
 import pytest
 from support.tiny_folder import task_config
 
-from fairseq_vgs.tasks.setting_checks import check_config
+from fairseq_vgs.tasks.settings import check_config
 
 
 @pytest.mark.parametrize(

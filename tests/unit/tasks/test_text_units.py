@@ -14,7 +14,7 @@ from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.models.vgs_text import VgsTextModel
 from fairseq_vgs.prepare.text import TextConfig, prepare_text
-from fairseq_vgs.tasks.setting_checks import check_config, missing_files
+from fairseq_vgs.tasks.settings import check_config, missing_files
 
 TEXT = {"caption_encoder": "text", "text_vocabulary": None, "text_units_sha256": None}
 

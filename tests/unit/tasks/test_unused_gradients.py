@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairseq_vgs.tasks.unused_gradients import drop_gradients
+from fairseq_vgs.tasks.updates import drop_gradients
 
 
 def parameters(n):

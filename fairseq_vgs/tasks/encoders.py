@@ -1,4 +1,4 @@
-"""Settings of raw pictures, and those of the model that follow from a backbone's directory."""
+"""What encoders and data ask of each other: pictures for a backbone, units for text."""
 
 import logging
 from collections.abc import Callable
@@ -8,12 +8,15 @@ from typing import Any
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import open_dict
 
+from fairseq_vgs.data.captions import TextUnits, units_file
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.hugging_face import backbone_size, read_backbone
-from fairseq_vgs.tasks.launch_directory import resolve_from_launch
+from fairseq_vgs.settings import find_entry
+from fairseq_vgs.tasks.settings import resolve_from_launch
 
 logger = logging.getLogger(__name__)
-
-_OF_PICTURES = ("patches", "hugging_face")
 
 
 @dataclass
@@ -56,13 +59,20 @@ def build_with_backbone(
         from_checkpoint: A checkpoint is loaded; directories stay unread.
 
     Raises:
-        ValueError: The directory cannot be used, or the task gives no pictures.
+        FaultError: The task does not give what the encoder reads.
+        ValueError: The directory cannot be used.
     """
     encoder = getattr(model_cfg, "image_encoder", None)
-    if encoder in _OF_PICTURES and str(task_cfg.image_input) != "pictures":
-        raise ValueError(
-            f"task.image_input: expected pictures for model.image_encoder={encoder}, got "
-            f"{task_cfg.image_input}; set task.image_input=pictures"
+    reads = None if encoder is None else find_entry(IMAGE_ENCODERS, "model.image_encoder", encoder).reads
+    if reads is not None and reads != str(task_cfg.image_input):
+        raise FaultError(
+            fault(
+                "task.image_input",
+                f"expected {reads} for model.image_encoder={encoder}",
+                str(task_cfg.image_input),
+                "leave it null, and it follows the encoder",
+                code="setting.value",
+            )
         )
     path = getattr(model_cfg, "image_backbone", None)
     if encoder != "hugging_face" or path is None or from_checkpoint:
@@ -82,3 +92,38 @@ def build_with_backbone(
     model = build(model_cfg, from_checkpoint)
     model.image_encoder.load_pretrained(folder)
     return model
+
+
+def load_units(cfg: Any, folder: ManifestFolder) -> TextUnits | None:
+    """Load the units that a task's settings name; None where captions are speech. Raises FaultError."""
+    if str(cfg.caption_input) != "text":
+        return None
+    return TextUnits(units_file(folder, cfg.text_units))
+
+
+def name_units(model_cfg: Any, cfg: Any, folder: ManifestFolder) -> None:
+    """Write into the settings of a model of text which units it learns from; compare those that are set.
+
+    Args:
+        model_cfg: The model's settings.
+        cfg: The task's settings.
+        folder: The manifest folder.
+
+    Raises:
+        FaultError: The units are needed, and cannot be read.
+        ValueError: The model's settings are those of other units.
+    """
+    if str(getattr(model_cfg, "caption_encoder", "speech")) != "text":
+        return
+    path = units_file(folder, cfg.text_units)
+    if model_cfg.text_vocabulary and model_cfg.text_units_sha256 and not path.is_file():
+        return  # a checkpoint without its data
+    units = TextUnits(path)
+    for key, value in (("text_vocabulary", len(units)), ("text_units_sha256", units.sha256)):
+        if getattr(model_cfg, key) is None:
+            setattr(model_cfg, key, value)
+        elif getattr(model_cfg, key) != value:
+            raise ValueError(
+                f"model.{key}: expected {value}, that of {path}, got {getattr(model_cfg, key)!r}; leave it "
+                "null, or name the checkpoint's units with task.text_units"
+            )

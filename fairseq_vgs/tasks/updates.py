@@ -1,11 +1,24 @@
-"""Leaving parameters alone whose branch an update did not compute."""
+"""What an update needs besides fairseq's: other random numbers, and no step for what was not computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+from fairseq import utils
+from fairseq.data import data_utils
 from torch import nn
+
+
+@contextmanager
+def separate_random_numbers(seed: int) -> Iterator[None]:
+    """Draw from generators seeded within the block; torch's and NumPy's own ones are as before after."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices), data_utils.numpy_seed(seed):
+        utils.set_torch_seed(seed)
+        yield
 
 
 def drop_gradients(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:

@@ -1,17 +1,26 @@
-"""Refusing impossible settings of the task, by name, and missing files."""
+"""The task's settings: refuse impossible ones, fill in paths and what follows from others."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.captions import units_file
-from fairseq_vgs.data.masking import MIN_FRAMES
-from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.data.masking import MIN_FRAMES, MaskOptions
+from fairseq_vgs.data.paired_dataset import VgsDatasetOptions
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
+from fairseq_vgs.settings import find_entry
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +29,7 @@ def check_config(cfg: Any) -> None:
     """Refuse impossible settings.
 
     Raises:
-        ValueError: With the setting's name, the expectation and the value.
+        FaultError: ``setting.value``, at the setting.
     """
     layers = parse_conv_layers(cfg.conv_feature_layers)
     for key in ("max_seconds", "valid_max_seconds"):
@@ -29,7 +38,10 @@ def check_config(cfg: Any) -> None:
         _expect(enough, key, f"at least {MIN_FRAMES} frames of model.conv_feature_layers", seconds)
     _expect(str(cfg.crop) in ("start", "random"), "crop", "start or random", cfg.crop)
     _expect(
-        str(cfg.image_input) in ("regions", "pictures"), "image_input", "regions or pictures", cfg.image_input
+        cfg.image_input in (None, "regions", "pictures"),
+        "image_input",
+        "regions or pictures",
+        cfg.image_input,
     )
     _expect(str(cfg.similarity) in ("dot", "cosine"), "similarity", "dot or cosine", cfg.similarity)
     _expect(str(cfg.image_fit) in ("squeeze", "crop"), "image_fit", "squeeze or crop", cfg.image_fit)
@@ -96,4 +108,98 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
 
 def _expect(condition: bool, key: str, expected: str, got: object) -> None:
     if not condition:
-        raise ValueError(f"task.{key}: expected {expected}, got {got!r}; change the setting")
+        raise FaultError(
+            fault(f"task.{key}", f"expected {expected}", got, "change the setting", code="setting.value")
+        )
+
+
+def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:
+    """Say how a split's items are made and batched."""
+    seconds = cfg.max_seconds if training else cfg.valid_max_seconds
+    mask = MaskOptions(
+        prob=cfg.mask_prob,
+        length=cfg.mask_length,
+        no_overlap=cfg.no_mask_overlap,
+        min_space=cfg.mask_min_space,
+        dropout=cfg.mask_dropout,
+    )
+    augmentation = Augmentation(cfg.image_crop_scale, cfg.image_flip, cfg.image_jitter)
+    return VgsDatasetOptions(
+        layers=parse_conv_layers(cfg.conv_feature_layers),
+        max_samples=round(seconds * SAMPLE_RATE),
+        pad_to_max=cfg.pad_to_max,
+        random_crop=training and str(cfg.crop) == "random",
+        normalize=cfg.normalize,
+        mask=mask if mask.prob > 0 else None,
+        image_size=cfg.image_size or VgsDatasetOptions.image_size,  # null: no pictures
+        image_fit=str(cfg.image_fit),
+        augmentation=augmentation if training and augmentation != Augmentation() else None,
+        seed=cfg.seed,
+        training=training,
+        length_noise=cfg.length_noise,
+        unpaired_ratio=cfg.unpaired_ratio,
+        skip_bad=cfg.skip_bad,
+    )
+
+
+def resolve_from_launch(path: str | Path) -> Path:
+    """Resolve a path against the directory that the command was started in.
+
+    Hydra knows it in the process that it started. In the ranks that fairseq spawns, the shell's ``PWD`` still
+    tells it. A path that exists in none of these places is resolved against the first of them.
+    """
+    path = Path(path).expanduser()
+    if path.is_absolute():
+        return path
+    candidates = [folder / path for folder in _launch_directories()]
+    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+
+
+def make_paths_absolute(cfg: Any, keys: Iterable[str]) -> None:
+    """Resolve a task's paths, in the run's configuration too, where fairseq looks up ``task.data``.
+
+    Args:
+        cfg: The task's configuration; where fairseq made it, its parent is the run's.
+        keys: The settings that hold paths; those that are not set stay so.
+    """
+    for key in keys:
+        if getattr(cfg, key) is not None:
+            _write(cfg, key, str(resolve_from_launch(getattr(cfg, key))))
+
+
+def follow_image_encoder(cfg: Any) -> None:
+    """Fill in ``task.image_input``, unless it is set: what ``model.image_encoder`` reads.
+
+    It is written into the run's configuration too, so that checkpoints hold it.
+
+    Raises:
+        FaultError: ``setting.choice``: there is no such encoder.
+    """
+    if cfg.image_input is None:
+        run_cfg = _run_config(cfg)
+        name = None if run_cfg is None else OmegaConf.select(run_cfg, "model.image_encoder")
+        _write(cfg, "image_input", find_entry(IMAGE_ENCODERS, "model.image_encoder", name or "regions").reads)
+
+
+def _write(cfg: Any, key: str, value: Any) -> None:
+    setattr(cfg, key, value)
+    run_cfg = _run_config(cfg)
+    if run_cfg is not None and isinstance(run_cfg.get("task"), DictConfig):
+        with open_dict(run_cfg.task):  # which need not list what follows from other settings
+            run_cfg.task[key] = value
+
+
+def _run_config(cfg: Any) -> DictConfig | None:
+    """Return the configuration of the run, of which a task's is a section; None where there is none."""
+    parent = cfg._get_parent() if isinstance(cfg, DictConfig) else None
+    return parent if isinstance(parent, DictConfig) else None
+
+
+def _launch_directories() -> list[Path]:
+    directories = []
+    if HydraConfig.initialized():
+        directories.append(Path(HydraConfig.get().runtime.cwd))
+    if os.environ.get("PWD"):
+        directories.append(Path(os.environ["PWD"]))
+    directories.append(Path.cwd())
+    return directories

@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fairseq_vgs.options import add_options, option
 
 if TYPE_CHECKING:
     from fairseq_vgs.manifest.check import CheckReport
 
-NAME = "check"
-HELP = "list all faults of a manifest folder"
 SCHEMA_VERSION = 1
 EPILOG = """\
 examples:
@@ -25,16 +26,21 @@ examples:
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to check, and how deeply."""
+
+    data: Path = option(help="the manifest folder, as in task.data", positional=True)
+    json: bool = option(False, help="print one JSON object instead of lines")
+    read_media: bool = option(
+        True, name="--no-media", help="do not open audio, pictures and features; only see that they exist"
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("data", type=Path, metavar="DATA", help="the manifest folder, as in task.data")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
-    parser.add_argument(
-        "--no-media",
-        action="store_true",
-        help="do not open audio, pictures and features; only see that they exist",
-    )
+    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        report = inspect_folder(args.data, read_media=not args.no_media, progress=progress)
+        report = inspect_folder(args.data, read_media=args.read_media, progress=progress)
     if args.json:
         print(json.dumps(_as_json(args.data, report), ensure_ascii=False, indent=2))
     else:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from fairseq_vgs.device import device_option, resolve_device
+from fairseq_vgs.options import add_options, option, positive_number, read_options
 
 if TYPE_CHECKING:
     from fairseq_vgs.features.extract import Extraction
 
-NAME = "extract"
-HELP = "write layers and embeddings of a model as files"
 EPILOG = """\
 examples:
   fairseq-vgs extract RUN/checkpoints/checkpoint_best.pt DATA --split test --output outputs/features
@@ -31,50 +33,37 @@ Frame rate and layers stand in OUTPUT/metadata.json and in the safetensors files
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to extract, from which model, to where."""
+
+    checkpoint: Path = option(help="of this plugin, or fairseq's own wav2vec2", positional=True)
+    sources: tuple[Path, ...] = option(
+        help="a manifest folder, a folder of audio, or files", positional=True, metavar="SOURCE"
+    )
+    output: Path = option(help="folder of the features", metavar="DIR")
+    split: str = option("test", help="of a manifest folder")
+    parts: tuple[Literal["layers", "speech", "images"], ...] | None = option(
+        None,
+        help="layers, speech embeddings, image embeddings (default: all that model and source offer)",
+    )
+    layers: tuple[int, ...] | None = option(
+        None, help="only these, 0 being the input of the first (default: all)", metavar="N"
+    )
+    format: Literal["npy", "safetensors"] = option("npy", help="of the files")
+    untrained: int | None = option(None, help="draw the weights anew: the untrained baseline", metavar="SEED")
+    device: str = device_option()
+    bf16: bool = option(False, help="run the model in bf16; files stay fp32")
+    batch_seconds: float = option(
+        60.0, help="most speech in a batch, padding included", metavar="S", parse=positive_number
+    )
+    json: bool = option(False, help="print the summary as JSON")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="of this plugin, or fairseq's own wav2vec2"
-    )
-    parser.add_argument(
-        "sources",
-        type=Path,
-        nargs="+",
-        metavar="SOURCE",
-        help="a manifest folder, a folder of audio, or files",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the features")
-    parser.add_argument("--split", default="test", help="of a manifest folder (default: %(default)s)")
-    parser.add_argument(
-        "--parts",
-        nargs="+",
-        choices=("layers", "speech", "images"),
-        help="layers, speech embeddings, image embeddings (default: all that model and source offer)",
-    )
-    parser.add_argument(
-        "--layers",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="only these, 0 being the input of the first (default: all)",
-    )
-    parser.add_argument(
-        "--format", choices=("npy", "safetensors"), default="npy", help="of the files (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--untrained", type=int, metavar="SEED", help="draw the weights anew: the untrained baseline"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
-    parser.add_argument("--bf16", action="store_true", help="run the model in bf16; files stay fp32")
-    parser.add_argument(
-        "--batch-seconds",
-        type=_positive,
-        default=60.0,
-        metavar="S",
-        help="most speech in a batch, padding included (default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,28 +74,30 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.features.extract import extract_features
     from fairseq_vgs.features.source import open_source
 
-    source = open_source(args.sources, split=args.split)
-    checkpoint = load_checkpoint(args.checkpoint, untrained_seed=args.untrained, allow_stock=True)
+    options = read_options(args, Options)
+    device = resolve_device(options.device)
+    source = open_source(options.sources, split=options.split)
+    checkpoint = load_checkpoint(options.checkpoint, untrained_seed=options.untrained, allow_stock=True)
     found = extract_features(
         checkpoint,
         source,
-        args.output,
-        file_format=args.format,
-        parts=args.parts,
-        layers=args.layers,
-        device=args.device,
-        bf16=args.bf16,
-        batch_seconds=args.batch_seconds,
+        options.output,
+        file_format=options.format,
+        parts=options.parts,
+        layers=options.layers,
+        device=device,
+        bf16=options.bf16,
+        batch_seconds=options.batch_seconds,
     )
-    if args.json:
-        print(json.dumps({**dataclasses.asdict(found), "output": str(args.output)}, indent=2))
+    if options.json:
+        print(json.dumps({**dataclasses.asdict(found), "output": str(options.output)}, indent=2))
         return 0
     print(f"{found.n_utterances} utterances and {found.n_images} images in {found.seconds:.1f} s")
     if found.n_kept:
         print(f"{found.n_kept} of them were there already")
     if found.n_changed:
         print(f"{found.n_changed} of them were made anew: their files have changed, or were not noted")
-    print(_describe(args.output, found, file_format=args.format))
+    print(_describe(options.output, found, file_format=options.format))
     return 0
 
 
@@ -132,10 +123,3 @@ def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
         f"print({{part: array.shape for part, array in load_file({name}).items()}})",
     }[file_format]
     return f"{text}\nlook into one: {shlex.join(['python', '-c', look])}"
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fairseq_vgs.device import device_option, resolve_device
+from fairseq_vgs.options import add_options, option, positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.features.occlusion import Occlusion
 
-NAME = "gallery"
-HELP = "make an HTML page to listen to queries and look at answers"
 DEFAULT_PLOT = "training.png"
 EPILOG = """\
 examples:
@@ -29,38 +31,28 @@ heat maps need the checkpoint, named in RESULTS or by --checkpoint; about a seco
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to show, and where."""
+
+    results: Path = option(help="folder of fairseq-vgs evaluate retrieval", positional=True)
+    data: Path = option(help="the manifest folder that was evaluated", positional=True)
+    output: Path = option(help="folder of the page; open OUTPUT/index.html", positional=True)
+    queries: int = option(12, help="queries per direction", metavar="N", parse=positive)
+    seed: int = option(1, help="of the drawing of queries")
+    plot: Path | None = option(
+        None, help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it is there)", metavar="PNG"
+    )
+    checkpoint: Path | None = option(None, help="for heat maps (default: as named in RESULTS)")
+    heat_maps: bool = option(True, help="leave them out", name="--no-heat-maps")
+    device: str = device_option()
+    force: bool = option(False, help="replace an existing page")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument(
-        "results", type=Path, metavar="RESULTS", help="folder of fairseq-vgs evaluate retrieval"
-    )
-    parser.add_argument("data", type=Path, metavar="DATA", help="the manifest folder that was evaluated")
-    parser.add_argument(
-        "output", type=Path, metavar="OUTPUT", help="folder of the page; open OUTPUT/index.html"
-    )
-    parser.add_argument(
-        "--queries",
-        type=_positive_integer,
-        default=12,
-        metavar="N",
-        help="queries per direction (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, help="of the drawing of queries (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--plot",
-        type=Path,
-        metavar="PNG",
-        help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it is there)",
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="CHECKPOINT", help="for heat maps (default: as named in RESULTS)"
-    )
-    parser.add_argument("--no-heat-maps", action="store_true", help="leave them out")
-    parser.add_argument("--device", default="cpu", help="of heat maps: cpu, cuda, ... (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace an existing page")
+    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         n_queries=args.queries,
         seed=args.seed,
         plot=plot,
-        heat_maps=None if args.no_heat_maps else _open_model(args),
+        heat_maps=_open_model(args) if args.heat_maps else None,
         force=args.force,
     )
     print(page)
@@ -114,11 +106,4 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
         print("note: no heat maps on the page; the model reads text, not speech", file=sys.stderr)
         return None
     split = open_split(args.data, str(metrics["split"]), config=checkpoint.config)
-    return Occlusion(checkpoint, split, device=args.device)
-
-
-def _positive_integer(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
-    return value
+    return Occlusion(checkpoint, split, device=resolve_device(args.device))

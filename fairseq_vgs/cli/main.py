@@ -1,12 +1,13 @@
 """``fairseq-vgs``: parsing, logging, and errors as readable lines with exit codes.
 
-Every subcommand is a module of this package with ``NAME``, ``HELP``, ``add_arguments(parser)`` and
-``run(args) -> int``; what it needs beyond the standard library it imports inside ``run``.
+Every subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``. Only the
+chosen one is imported, and what it needs beyond its options it imports inside ``run``, so that help is quick.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import keyword
 import logging
@@ -18,12 +19,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import Any
 
 from fairseq_vgs import __version__
-from fairseq_vgs.files.atomic import FULL_DISK
+from fairseq_vgs.cli.parser import Parser
 
-SUBCOMMANDS = ("check", "prepare", "evaluate", "extract", "compare", "plot", "gallery", "import", "study")
+SUBCOMMANDS = {
+    "check": "list all faults of a manifest folder",
+    "prepare": "build a data folder from a corpus",
+    "evaluate": "measure what a trained model has learned",
+    "extract": "write layers and embeddings of a model as files",
+    "compare": "put the results of several runs side by side",
+    "plot": "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer",
+    "gallery": "make an HTML page to listen to queries and look at answers",
+    "import": "convert a checkpoint of other code",
+    "study": "train scenarios x seeds, and compare them in tables, curves and verdicts",
+}
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
@@ -45,16 +55,6 @@ exit status: 0 done, 1 data or run error, 2 wrong usage
 
 class TerminatedError(KeyboardInterrupt):
     """SIGTERM has come: as after Ctrl-C, what was begun is cleaned up."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Takes options by their whole names alone, and so do the parsers of all subcommands.
-
-    A beginning that is unique today, as in ``--skip``, may mean another option tomorrow.
-    """
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **settings})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,24 +96,23 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fairseq-vgs",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for name in SUBCOMMANDS:
-        module = load_subcommand(name)
-        subparser = subparsers.add_parser(
-            module.NAME,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        # Also here, where one adds it after an error; absent, it leaves the global one as it is.
-        subparser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+    for name, summary in SUBCOMMANDS.items():
+        subparsers.add_parser(name, help=summary, fill=functools.partial(_fill, name))
     return parser
+
+
+def _fill(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a subcommand to its parser."""
+    module = load_subcommand(name)
+    parser.description = module.__doc__
+    # Also here, where one adds it after an error; absent, it leaves the global one as it is.
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
 
 
 def load_subcommand(name: str) -> ModuleType:
@@ -146,6 +145,8 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
+    from fairseq_vgs.files.atomic import FULL_DISK
+
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f"{error.filename}: " if error.filename else ""
         step = "free space, raise the limit or choose another place, then run the same command again"
@@ -161,7 +162,6 @@ def _describe(error: Exception) -> str:
 
 
 def _log_to_stderr(*, debug: bool) -> None:
-    # Does nothing where fairseq, when imported, has set up logging to stderr already.
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     logging.getLogger("fairseq_vgs").setLevel(logging.DEBUG if debug else logging.INFO)
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairseq_vgs.cli.evaluate_run import positive
+from fairseq_vgs.options import add_options, option, positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.study.plan import StudyFolder
     from fairseq_vgs.study.settings import StudySettings
 
-NAME = "study"
-HELP = "train scenarios x seeds, and compare them in tables, curves and verdicts"
 DESCRIPTION = """\
 Runs the scenarios of a study file with every seed, each phase a plain fairseq-hydra-train, and evaluates the
 saved checkpoints. Safe to stop or kill at any moment: the same command goes on where it was. Afterwards (or
@@ -32,31 +31,46 @@ examples:
 DISK = "and up to 3 more per run, with the optimiser's state: 12 bytes a parameter, 2.2 GB with model=paper"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
-    parser.add_argument("--quick", action="store_true", help="the smaller study under the file's key quick")
-    parser.add_argument(
-        "--output",
-        type=Path,
+def _gpus(text: str) -> list[str]:
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(numbers):
+        raise argparse.ArgumentTypeError(f"must be numbers of GPUs such as 0,1, got {text!r}")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which study, where, and how much of it."""
+
+    study: Path = option(help="the study file", positional=True, metavar="STUDY.yaml")
+    quick: bool = option(False, help="the smaller study under the file's key quick")
+    output: Path | None = option(
+        None,
         metavar="DIR",
         help="folder of everything (default: outputs/NAME of the study file, with --quick NAME_quick)",
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--processes", type=positive, metavar="N", help="CPU processes at a time (default: one per core)"
+    processes: int | None = option(
+        None,
+        metavar="N",
+        help="CPU processes at a time (default: one per core)",
+        parse=positive,
+        exclusive="where",
     )
-    where.add_argument(
-        "--gpus", type=_gpus, metavar="LIST", help="GPUs to use, one run at a time on each, such as 0,1"
+    gpus: list[str] | None = option(
+        None,
+        metavar="LIST",
+        help="GPUs to use, one run at a time on each, such as 0,1",
+        parse=_gpus,
+        exclusive="where",
     )
-    parser.add_argument(
-        "--report-only", action="store_true", help="write tables, curves and the page; run nothing"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the runs and their commands; run nothing"
-    )
+    report_only: bool = option(False, help="write tables, curves and the page; run nothing")
+    dry_run: bool = option(False, help="print the runs and their commands; run nothing")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,10 +134,3 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -
     n_checkpoints = sum(len(points_of(planned, settings)) for planned in runs)
     print(f"# {n_checkpoints} checkpoints stay on disk, {DISK}")
     return 0
-
-
-def _gpus(text: str) -> list[str]:
-    numbers = [part.strip() for part in text.split(",")]
-    if not all(numbers):
-        raise argparse.ArgumentTypeError(f"must be numbers of GPUs such as 0,1, got {text!r}")
-    return numbers

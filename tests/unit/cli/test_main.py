@@ -50,8 +50,7 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
 @pytest.mark.parametrize("name", main.SUBCOMMANDS)
 def test_every_subcommand_has_the_same_shape(name: str) -> None:
     module = main.load_subcommand(name)
-    assert name == module.NAME
-    assert module.HELP
+    assert main.SUBCOMMANDS[name]
     assert module.__doc__
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
@@ -77,8 +76,9 @@ def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]
     assert f"usage: fairseq-vgs {name} " in capsys.readouterr().out
 
 
-def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def leaves(parser: Any) -> Iterator[Any]:
     """Yield the parsers of commands that have no further subcommands."""
+    parser.complete()
     kinds = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for child in (child for kind in kinds for child in kind.choices.values()):
         yield from leaves(child)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.tiny_speech import encode, speech, write
@@ -137,8 +138,9 @@ def test_help_names_all_options(corpus: list[str], capsys: pytest.CaptureFixture
     assert ("--seed" in capsys.readouterr().out) == bool(corpus)
 
 
-def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def commands(parser: Any) -> Iterator[Any]:
     """Yield the parsers of all commands that have no further ones."""
+    parser.complete()
     nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not nested:
         yield parser

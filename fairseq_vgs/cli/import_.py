@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairseq_vgs.options import add_options, option, read_options
+from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.options import option, read_options
 
 if TYPE_CHECKING:
     from fairseq_vgs.checkpoints.imports.model_group import ImportedModel
@@ -84,14 +85,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
     sources = parser.add_subparsers(title="sources", metavar="SOURCE", required=True)
-    summary = "FaST-VGS, FaST-VGS+ and VGS+ (best_bundle.pth)"
-    fast_vgs = sources.add_parser("fast-vgs", help=summary, description=FAST_VGS_DESCRIPTION, epilog=EPILOG)
-    add_options(fast_vgs, FastVgs)
-    fast_vgs.set_defaults(run_source=run_fast_vgs)
-    summary = "wav2vec 2.0 of fairseq or Hugging Face, as a start for training"
-    wav2vec2 = sources.add_parser("wav2vec2", help=summary, description=WAV2VEC2_DESCRIPTION, epilog=EPILOG)
-    add_options(wav2vec2, Wav2Vec2)
-    wav2vec2.set_defaults(run_source=run_wav2vec2)
+    add_command(
+        sources,
+        "fast-vgs",
+        "FaST-VGS, FaST-VGS+ and VGS+ (best_bundle.pth)",
+        FastVgs,
+        description=FAST_VGS_DESCRIPTION,
+        examples=EPILOG,
+        run_source=run_fast_vgs,
+    )
+    add_command(
+        sources,
+        "wav2vec2",
+        "wav2vec 2.0 of fairseq or Hugging Face, as a start for training",
+        Wav2Vec2,
+        description=WAV2VEC2_DESCRIPTION,
+        examples=EPILOG,
+        run_source=run_wav2vec2,
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -39,7 +39,6 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 FAULTS_AT_A_GLANCE = 10
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
-DEBUG_HELP = "log more, and show the whole traceback of an error"
 DESCRIPTION = (
     "Visually grounded speech with fairseq: data, evaluation, plots. Training is fairseq-hydra-train."
 )
@@ -97,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=EPILOG,
     )
-    parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
+    parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for name, summary in SUBCOMMANDS.items():
@@ -109,8 +108,6 @@ def _fill(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a subcommand to its parser."""
     module = load_subcommand(name)
     parser.description = module.__doc__
-    # Also here, where one adds it after an error; absent, it leaves the global one as it is.
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
     module.add_arguments(parser)
     parser.set_defaults(run=module.run)
 

@@ -6,6 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from fairseq_vgs.options import add_options
+
+DEBUG_HELP = "log more, and show the whole traceback of an error"
+
 
 class Parser(argparse.ArgumentParser):
     """Takes options by their whole names alone, and gets its arguments when it is used.
@@ -23,6 +27,8 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         defaults = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*args, **{**defaults, **settings})
+        # Of every command, where one adds it after an error; absent, it leaves what stood before it.
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
         self._fill = fill
 
     def complete(self) -> None:
@@ -40,3 +46,32 @@ class Parser(argparse.ArgumentParser):
         """Return the help text."""
         self.complete()
         return super().format_help()
+
+
+def add_command(
+    subparsers: Any,
+    name: str,
+    summary: str,
+    *options: type[Any],
+    description: str = "",
+    examples: str = "",
+    **defaults: Any,
+) -> argparse.ArgumentParser:
+    """Add a nested command.
+
+    Args:
+        subparsers: What ``add_subparsers`` returned.
+        name: Of the command.
+        summary: One line about it, for the list of commands.
+        options: Dataclasses whose fields are its options.
+        description: At the top of its help; the summary by default.
+        examples: At the end of its help.
+        defaults: More values for the parsed arguments, such as what to run.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.", epilog=examples
+    )
+    for settings in options:
+        add_options(parser, settings)
+    parser.set_defaults(**defaults)
+    return parser

@@ -6,7 +6,6 @@ The folder appears only when it is complete; --force replaces an older one that 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 import json
 import os
@@ -14,19 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.build_options import progress_bar, summary_table
+from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.cli.prepare_image_features import add_image_features
 from fairseq_vgs.cli.prepare_items import add_items
 from fairseq_vgs.cli.prepare_regions import add_regions
 from fairseq_vgs.cli.prepare_text import add_text
-from fairseq_vgs.cli.region_options import add_region_options, optional_picture_regions
+from fairseq_vgs.cli.summaries import progress_bar, summary_table
 from fairseq_vgs.options import add_options, read_options
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, Preparation
+from fairseq_vgs.prepare.regions.options import RegionOptions
 
 MAX_DEFAULT_JOBS = 8
-NAME = "prepare"
-HELP = "build a data folder from a corpus"
 EPILOG = """\
 examples:
   fairseq-vgs prepare scenes DATA                          scenes from the embedded set
@@ -62,27 +60,28 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None:
     first, _, description = inspect.cleandoc(preparation.__doc__ or name).partition("\n")
-    parser = corpora.add_parser(
+    parser = add_command(
+        corpora,
         name,
-        help=first.removesuffix("."),
+        first.removesuffix("."),
         description=description.strip() or first,
-        epilog="\n  ".join(["examples:", *preparation.examples]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples="\n  ".join(["examples:", *preparation.examples]),
+        prepare=_prepare,
+        preparation=preparation,
+        jobs=min(os.cpu_count() or 1, MAX_DEFAULT_JOBS),
     )
     preparation.add_source(parser)
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="data folder to make")
     add_options(parser, BuildOptions, leave_out=preparation.without)
     add_options(parser, preparation)
     if preparation.has_pictures:
-        add_region_options(parser)
+        add_options(parser.add_argument_group("region features of the pictures"), RegionOptions)
     parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    jobs = min(os.cpu_count() or 1, MAX_DEFAULT_JOBS)
-    parser.set_defaults(prepare=_prepare, preparation=preparation, jobs=jobs)
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:
     preparation = read_options(args, args.preparation)
-    options = dataclasses.replace(read_options(args, BuildOptions), regions=optional_picture_regions(args))
+    regions = read_options(args, RegionOptions).open_if_wanted()
+    options = read_options(args, BuildOptions, regions=regions)
     with progress_bar("files") as progress:
         return preparation.prepare(args.source, args.output, options=options, progress=progress)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.region_options import GRID_HELP, parse_grid
-from fairseq_vgs.options import positive
+from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.device import device_option, resolve_device
+from fairseq_vgs.options import option, positive
+from fairseq_vgs.prepare.regions.options import GRID_HELP, Grid, parse_grid
 
 DESCRIPTION = """\
 Runs a backbone of a local Hugging Face directory over all pictures of a data folder and writes regions.npy
@@ -25,53 +28,46 @@ examples:
 DEFAULT_MAX_REGIONS = 36
 
 
+def _grid(text: str) -> Grid | int:
+    return 0 if text == "0" else parse_grid(text)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which backbone, and what it sees."""
+
+    output: Path = option(help="data folder whose pictures to read", positional=True, metavar="DATA")
+    backbone: Path = option(
+        help="local Hugging Face directory of the backbone: config.json and weights", metavar="DIR"
+    )
+    grid: Grid | int = option(
+        0,
+        help=f"{GRID_HELP}, means of the backbone's tokens; 0: one region, its pooled output",
+        metavar="N",
+        parse=_grid,
+    )
+    image_size: int | None = option(
+        None, help="of the square (default: the backbone's)", metavar="PIXELS", parse=positive
+    )
+    batch_size: int = option(32, help="pictures at once", metavar="N", parse=positive)
+    device: str = device_option()
+    jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
+    force: bool = option(False, help="replace regions that are there")
+    json: bool = option(False, help="print the counts as JSON")
+
+
 def add_image_features(corpora: Any) -> None:
     """Add ``prepare image-features``."""
-    parser = corpora.add_parser(
+    add_command(
+        corpora,
         "image-features",
-        help="features of a frozen image backbone, for all pictures of a data folder",
+        "features of a frozen image backbone, for all pictures of a data folder",
+        Options,
         description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EPILOG,
+        prepare=_prepare_image_features,
+        table=_table,
     )
-    parser.add_argument("output", type=Path, metavar="DATA", help="data folder whose pictures to read")
-    parser.add_argument(
-        "--backbone",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="local Hugging Face directory of the backbone: config.json and weights",
-    )
-    parser.add_argument(
-        "--grid",
-        type=_grid,
-        default=0,
-        metavar="N",
-        help=f"{GRID_HELP}, means of the backbone's tokens; 0: one region, its pooled output "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--image-size", type=positive, metavar="PIXELS", help="of the square (default: the backbone's)"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=32,
-        metavar="N",
-        help="pictures at once (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
-    parser.add_argument(
-        "--jobs", type=positive, default=2, metavar="N", help="threads that decode (default: %(default)s)"
-    )
-    parser.add_argument("--force", action="store_true", help="replace regions that are there")
-    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(prepare=_prepare_image_features, table=_table)
-
-
-def _grid(text: str) -> tuple[int, int] | int:
-    return 0 if text == "0" else parse_grid(text)
 
 
 def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:
@@ -83,7 +79,7 @@ def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:
         grid=args.grid,
         image_size=args.image_size,
         batch_size=args.batch_size,
-        device=args.device,
+        device=resolve_device(args.device),
         jobs=args.jobs,
         force=args.force,
     )

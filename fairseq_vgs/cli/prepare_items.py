@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.options import option
 
 DESCRIPTION = """\
 Makes a ZeroSpeech ABX item file from phone alignments: .lab (festvox), .TextGrid (Praat, Montreal Forced
@@ -22,59 +26,58 @@ examples:
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """Which alignments, who speaks in them, and what an item is."""
+
+    alignments: tuple[Path, ...] = option(
+        help="alignment files, or folders to search for them", positional=True, metavar="ALIGNMENTS"
+    )
+    output: Path = option(help="item file to write", positional=True)
+    unit: Literal["triphone", "phoneme"] = option("triphone", help="a phone with its neighbours, or alone")
+    speaker: str | None = option(
+        None, help="the speaker of all recordings", metavar="NAME", exclusive="speaker", needed=True
+    )
+    speaker_before: str | None = option(
+        None,
+        help="the speaker is what stands before TEXT in a recording's name; '-' for LibriSpeech",
+        metavar="TEXT",
+        exclusive="speaker",
+    )
+    speaker_folder: bool = option(
+        False,
+        help="the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them",
+        exclusive="speaker",
+    )
+    speakers: Path | None = option(
+        None,
+        help="table with the columns file, speaker and, where alignments say otherwise than file, audio_id",
+        metavar="TABLE",
+        exclusive="speaker",
+    )
+    pauses: tuple[str, ...] | None = option(
+        None,
+        help="labels of what is no phone (default: none, #, h#, pau, sil, sp, spn, ssil, <eps>, <sil>)",
+        metavar="LABEL",
+    )
+    strip_stress: bool = option(False, help="AH0 and AH1 are the same phone AH")
+    tier: str | None = option(None, help="tier of the TextGrids (default: the one of phones)", metavar="NAME")
+    force: bool = option(False, help="replace OUTPUT")
+    json: bool = option(False, help="print the counts as JSON")
+
+
 def add_items(corpora: Any) -> None:
     """Add ``prepare items``."""
-    parser = corpora.add_parser(
+    add_command(
+        corpora,
         "items",
-        help="ABX items from phone alignments (.lab, TextGrid, flite, LibriSpeech alignments)",
+        "ABX items from phone alignments (.lab, TextGrid, flite, LibriSpeech alignments)",
+        Options,
         description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EPILOG,
+        prepare=_prepare_items,
+        table=_table,
     )
-    parser.add_argument(
-        "alignments",
-        type=Path,
-        nargs="+",
-        metavar="ALIGNMENTS",
-        help="alignment files, or folders to search for them",
-    )
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="item file to write")
-    parser.add_argument(
-        "--unit",
-        choices=("triphone", "phoneme"),
-        default="triphone",
-        help="a phone with its neighbours, or alone (default: %(default)s)",
-    )
-    speaker = parser.add_mutually_exclusive_group(required=True)
-    speaker.add_argument("--speaker", metavar="NAME", help="the speaker of all recordings")
-    speaker.add_argument(
-        "--speaker-before",
-        metavar="TEXT",
-        help="the speaker is what stands before TEXT in a recording's name; '-' for LibriSpeech",
-    )
-    speaker.add_argument(
-        "--speaker-folder",
-        action="store_true",
-        help="the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them",
-    )
-    speaker.add_argument(
-        "--speakers",
-        type=Path,
-        metavar="TABLE",
-        help="table with the columns file, speaker and, where alignments say otherwise than file, audio_id",
-    )
-    parser.add_argument(
-        "--pauses",
-        nargs="+",
-        metavar="LABEL",
-        help="labels of what is no phone (default: none, #, h#, pau, sil, sp, spn, ssil, <eps>, <sil>)",
-    )
-    parser.add_argument("--strip-stress", action="store_true", help="AH0 and AH1 are the same phone AH")
-    parser.add_argument("--tier", metavar="NAME", help="tier of the TextGrids (default: the one of phones)")
-    parser.add_argument("--force", action="store_true", help="replace OUTPUT")
-    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(prepare=_prepare_items, table=_table)
 
 
 def _prepare_items(args: argparse.Namespace) -> dict[str, object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from fairseq_vgs.cli.build_options import progress_bar
-from fairseq_vgs.cli.region_options import add_efficientnet_options, picture_regions
-from fairseq_vgs.options import positive
+from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.cli.summaries import progress_bar
+from fairseq_vgs.options import option, positive, read_options
+from fairseq_vgs.prepare.regions.options import EfficientNetOptions
 
 DESCRIPTION = """\
 Writes regions.npy (float16) and regions.tsv into a data folder: of the pictures in its images.tsv, else of
@@ -33,93 +35,80 @@ EFFICIENTNET = (
 )
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where regions go."""
+
+    output: Path = option(
+        help="data folder to add the regions to; a folder that does not exist is made, of regions alone",
+        positional=True,
+        metavar="DATA",
+    )
+    force: bool = option(False, help="replace the regions that DATA has")
+    json: bool = option(False, help="print the counts as JSON")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which pictures get regions."""
+
+    match: Literal["exact", "name", "stem"] = option(
+        "exact",
+        help="image ids agree if all of them does, what follows the last slash, or that without its ending",
+    )
+    skip_missing: bool = option(
+        False, help="count pictures of DATA that have no regions, instead of refusing"
+    )
+    skip_bad: bool = option(False, help="leave out and name pictures whose record is faulty")
+
+
+@dataclass(frozen=True)
+class LxmertFiles:
+    """Files of LXMERT."""
+
+    files: tuple[Path, ...] = option(help="one or several files", positional=True, metavar="TSV")
+
+
+@dataclass(frozen=True)
+class FastVgsFiles:
+    """Files of FaST-VGS."""
+
+    files: tuple[Path, ...] = option(help="one or several files", positional=True, metavar="HDF5")
+    index: tuple[Path, ...] = option(
+        (),
+        help="image id -> position, one for each file in the same order (default: the ids in the files)",
+        metavar="JSON",
+    )
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """How pictures are decoded."""
+
+    jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
+
+
 def add_regions(corpora: Any) -> None:
     """Add ``prepare regions``."""
-    parser = corpora.add_parser(
-        "regions",
-        help="region features: from LXMERT, from FaST-VGS, or computed from pictures",
-        description=DESCRIPTION,
-        epilog=f"examples:\n{LXMERT_EXAMPLES}{FAST_VGS_EXAMPLES}{EFFICIENTNET_EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    examples = LXMERT_EXAMPLES + FAST_VGS_EXAMPLES + EFFICIENTNET_EXAMPLES
+    summary = "region features: from LXMERT, from FaST-VGS, or computed from pictures"
+    parser = add_command(
+        corpora, "regions", summary, description=DESCRIPTION, examples=f"examples:\n{examples}"
     )
     sources = parser.add_subparsers(title="sources", metavar="SOURCE", required=True)
-    _add_lxmert(sources)
-    _add_fast_vgs(sources)
-    _add_efficientnet(sources)
-
-
-def _add_lxmert(sources: Any) -> None:
-    parser = _source(sources, "lxmert", LXMERT, LXMERT_EXAMPLES)
-    parser.add_argument("files", type=Path, nargs="+", metavar="TSV", help="one or several files")
-    _add_output(parser)
-    _add_choice_of_images(parser)
-    parser.set_defaults(prepare=_prepare_lxmert)
-
-
-def _add_fast_vgs(sources: Any) -> None:
-    parser = _source(sources, "fast-vgs", FAST_VGS, FAST_VGS_EXAMPLES)
-    parser.add_argument("files", type=Path, nargs="+", metavar="HDF5", help="one or several files")
-    _add_output(parser)
-    parser.add_argument(
-        "--index",
-        type=Path,
-        nargs="+",
-        default=(),
-        metavar="JSON",
-        help="image id -> position, one for each file in the same order (default: the ids in the files)",
-    )
-    _add_choice_of_images(parser)
-    parser.set_defaults(prepare=_prepare_fast_vgs)
-
-
-def _add_efficientnet(sources: Any) -> None:
-    parser = _source(sources, "efficientnet", EFFICIENTNET, EFFICIENTNET_EXAMPLES)
-    _add_output(parser, "data folder, whose images.tsv names the pictures")
-    add_efficientnet_options(parser)
-    parser.add_argument(
-        "--jobs", type=positive, default=2, metavar="N", help="threads that decode (default: %(default)s)"
-    )
-    parser.set_defaults(prepare=_prepare_efficientnet)
-
-
-def _source(sources: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = sources.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
-
-
-def _add_output(
-    parser: argparse.ArgumentParser,
-    what: str = "data folder to add the regions to; a folder that does not exist is made, of regions alone",
-) -> None:
-    parser.add_argument("output", type=Path, metavar="DATA", help=what)
-    parser.add_argument("--force", action="store_true", help="replace the regions that DATA has")
-    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(table=_table)
-
-
-def _add_choice_of_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--match",
-        choices=("exact", "name", "stem"),
-        default="exact",
-        help="image ids agree if all of them does, what follows the last slash, or that without its ending "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--skip-missing",
-        action="store_true",
-        help="count pictures of DATA that have no regions, instead of refusing",
-    )
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out and name pictures whose record is faulty"
-    )
+    for name, text, options, lines, prepare in (
+        ("lxmert", LXMERT, (LxmertFiles, Output, Choice), LXMERT_EXAMPLES, _prepare_lxmert),
+        ("fast-vgs", FAST_VGS, (FastVgsFiles, Output, Choice), FAST_VGS_EXAMPLES, _prepare_fast_vgs),
+        (
+            "efficientnet",
+            EFFICIENTNET,
+            (Output, EfficientNetOptions, Jobs),
+            EFFICIENTNET_EXAMPLES,
+            _prepare_efficientnet,
+        ),
+    ):
+        examples = f"examples:\n{lines}"
+        add_command(sources, name, text, *options, examples=examples, prepare=prepare, table=_table)
 
 
 def _prepare_lxmert(args: argparse.Namespace) -> dict[str, object]:
@@ -152,7 +141,7 @@ def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, o
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
     from fairseq_vgs.prepare.regions.pictures import prepare_picture_regions
 
-    regions = picture_regions(args)
+    regions = read_options(args, EfficientNetOptions).open()
     with progress_bar("regions (pictures)") as progress:
         return prepare_picture_regions(
             args.output,

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.options import option, read_options
+from fairseq_vgs.prepare.text import TextConfig, prepare_text
 
 DESCRIPTION = """\
 Trains SentencePiece units on the texts of the training split (SPLIT.pairs.tsv, SPLIT.utterances.tsv) and
@@ -21,69 +26,34 @@ examples:
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """Where texts and units are."""
+
+    data: Path = option(help="data folder with texts", positional=True)
+    output: Path | None = option(None, help="folder to make (default: DATA/text)", positional=True)
+    force: bool = option(False, help="replace OUTPUT if this command made it")
+    json: bool = option(False, help="print the whole summary as JSON")
+
+
 def add_text(corpora: Any) -> None:
     """Add ``prepare text``."""
-    parser = corpora.add_parser(
+    add_command(
+        corpora,
         "text",
-        help="SentencePiece units of the captions' texts, and fairseq's label files",
+        "SentencePiece units of the captions' texts, and fairseq's label files",
+        Options,
+        TextConfig,
         description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EPILOG,
+        prepare=_prepare_text,
+        table=_table,
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="data folder with texts")
-    parser.add_argument(
-        "output", type=Path, nargs="?", metavar="OUTPUT", help="folder to make (default: DATA/text)"
-    )
-    parser.add_argument(
-        "--unit-type",
-        choices=("char", "unigram", "bpe"),
-        default="char",
-        help="characters, or pieces of words by a unigram model or byte-pair encoding (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--vocabulary-size",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="units, the unknown one included; characters: at most (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--character-coverage",
-        type=float,
-        default=1.0,
-        metavar="SHARE",
-        help="share of the texts' characters that get units; 0.9995 for large sets (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--normalization",
-        choices=("nmt_nfkc_cf", "nmt_nfkc", "nfkc_cf", "nfkc", "identity"),
-        default="nmt_nfkc_cf",
-        help="SentencePiece's rule; those with cf fold case (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--train-split",
-        default="train",
-        metavar="SPLIT",
-        help="train units on this split (default: %(default)s)",
-    )
-    parser.add_argument("--force", action="store_true", help="replace OUTPUT if this command made it")
-    parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(prepare=_prepare_text, table=_table)
 
 
 def _prepare_text(args: argparse.Namespace) -> dict[str, Any]:
-    from fairseq_vgs.prepare.text import TextConfig, prepare_text
-
     args.output = args.output or args.data / "text"
-    config = TextConfig(
-        unit_type=args.unit_type,
-        vocabulary_size=args.vocabulary_size,
-        character_coverage=args.character_coverage,
-        normalization=args.normalization,
-        train_split=args.train_split,
-    )
-    return prepare_text(args.data, args.output, config=config, force=args.force)
+    return prepare_text(args.data, args.output, config=read_options(args, TextConfig), force=args.force)
 
 
 def _table(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError, fault
@@ -22,35 +22,35 @@ from fairseq_vgs.manifest import (
     write_audio_list,
 )
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.tables import command_line, write_summary
 
 MAKER = "text"
 UNITS_NAME = "spm.model"
 LABELS = "ltr"
-UNIT_TYPES = ("char", "unigram", "bpe")
-NORMALIZATIONS = ("nmt_nfkc_cf", "nmt_nfkc", "nfkc_cf", "nfkc", "identity")
 WITHOUT_TEXT = "utterances without text"
 _MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """How units are trained.
+    """How units are trained."""
 
-    Attributes:
-        unit_type: ``char``, ``unigram`` or ``bpe``.
-        vocabulary_size: Units, the unknown one included; ``char`` takes as many characters as there are, at
-            most this many.
-        character_coverage: Share of the texts' characters that get units, the frequent ones first.
-        normalization: SentencePiece's rule; ``nmt_nfkc_cf`` unifies Unicode's forms and folds case.
-        train_split: The units come from this split's texts alone.
-    """
-
-    unit_type: str = "char"
-    vocabulary_size: int = 1000
-    character_coverage: float = 1.0
-    normalization: str = NORMALIZATIONS[0]
-    train_split: str = "train"
+    unit_type: Literal["char", "unigram", "bpe"] = option(
+        "char", help="characters, or pieces of words by a unigram model or byte-pair encoding"
+    )
+    vocabulary_size: int = option(
+        1000, help="units, the unknown one included; characters: at most", metavar="N"
+    )
+    character_coverage: float = option(
+        1.0,
+        help="share of the texts' characters that get units, the frequent ones first; 0.9995 for large sets",
+        metavar="SHARE",
+    )
+    normalization: Literal["nmt_nfkc_cf", "nmt_nfkc", "nfkc_cf", "nfkc", "identity"] = option(
+        "nmt_nfkc_cf", help="SentencePiece's rule; those with cf fold case, the others keep it"
+    )
+    train_split: str = option("train", help="train units on this split", metavar="SPLIT")
 
 
 def prepare_text(

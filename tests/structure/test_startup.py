@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("fairseq", "matplotlib", "omegaconf", "pandas", "scipy", "soundfile", "torch", "transformers")
+HEAVY = ("fairseq", "matplotlib", "omegaconf", "pandas", "pyarrow", "scipy", "torch", "transformers")
 CODE = """
 import argparse, sys
 from fairseq_vgs.cli import main

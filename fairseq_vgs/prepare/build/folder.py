@@ -18,6 +18,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.faults import fault
 from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
 from fairseq_vgs.options import option, positive
+from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, NEVER, BuildOptions
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
 from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
@@ -31,7 +32,6 @@ from fairseq_vgs.files.work import WorkFolder, open_work
 
 logger = logging.getLogger(__name__)
 
-AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
 LEFT_OUT_PICTURE = "recording of a picture that is left out"
 
 SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
@@ -41,57 +41,6 @@ SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
 Arrange = Callable[[Corpus, Mapping[str, str], Mapping[str, str]], Corpus]
 # Writes more files into the folder before it gets its name; returns what to add to the summary.
 Finish = Callable[[Path], Mapping[str, object]]
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How to build a folder, whatever the corpus.
-
-    Attributes:
-        shard_bytes: Size of the archives.
-        regions: Compute region features of the pictures; None: none.
-    """
-
-    force: bool = option(False, help="replace OUTPUT if this command made it")
-    relative_root: bool = option(
-        False,
-        help="audio lists start from their own folder, which can then be moved; stock fairseq tasks need the "
-        "absolute path that is written otherwise",
-    )
-    jobs: int = option(
-        1,
-        help="threads; the result does not depend on it (default: as many as CPUs, at most 8)",
-        name="--jobs --workers",
-        metavar="N",
-        parse=positive,
-    )
-    convert: Literal["auto", "always", "never"] = option(
-        AUTO,
-        help="recordings as 16 kHz mono FLAC in OUTPUT/speech: if any has another rate, always, or never, "
-        "which makes other rates a fault",
-    )
-    pack: Literal["", "zip", "tar"] = option(
-        "",
-        help="store recordings and pictures in uncompressed archives of about 1 GiB, read at random access "
-        "(default: as files; pictures, and recordings of 16 kHz, stay where they are)",
-        choices=KINDS,
-    )
-    skip_bad: bool = option(
-        False,
-        help="leave out media that are missing or cannot be used, and name them in summary.json; otherwise "
-        "they are listed and nothing is made",
-    )
-    shard_bytes: int = SHARD_BYTES
-    regions: PictureRegions | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse unknown values."""
-        if self.convert not in CONVERSIONS:
-            expected = f"must be one of {', '.join(CONVERSIONS)}"
-            raise FaultError(fault("--convert", expected, self.convert, "correct it"))
-        if self.pack not in ("", *KINDS):
-            expected = f"must be one of {', '.join(KINDS)}"
-            raise FaultError(fault("--pack", expected, self.pack, "correct it"))
 
 
 def build_folder(

@@ -204,9 +204,7 @@ class MediaBuilder:
         sha256 = hashlib.sha256(content if stored is None else stored).hexdigest()
         return Finished(medium.kind, medium.path, stamp, sha256, measures, medium.target, length)
 
-    def _reusable(
-        self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]
-    ) -> dict[str, Finished]:
+    def _reusable(self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]) -> dict[str, Finished]:
         """Return what earlier runs finished of files that are still the same."""
         folder = self._work.data / kind
         packed = packed_sizes(folder, kind, pack=self._pack) if self._pack else {}

@@ -35,7 +35,7 @@ from fairseq_vgs.registry import Registry
 
 if TYPE_CHECKING:
     from fairseq_vgs.files.parallel import Progress
-    from fairseq_vgs.prepare.build.folder import BuildOptions
+    from fairseq_vgs.prepare.build.options import BuildOptions
 
 NO_COPIES = ("convert", "pack", "skip_bad")
 
@@ -150,7 +150,8 @@ class CorpusReader(Preparation):
         progress: Progress | None = None,
     ) -> dict[str, object]:
         """Build a data folder and return its summary."""
-        from fairseq_vgs.prepare.build.folder import BuildOptions, build_folder
+        from fairseq_vgs.prepare.build.folder import build_folder
+        from fairseq_vgs.prepare.build.options import BuildOptions
         from fairseq_vgs.prepare.build.tables import command_line
 
         faults: list[Fault] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_vgs.files.parallel import Progress
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
 from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
 

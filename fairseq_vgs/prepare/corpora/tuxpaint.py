@@ -34,7 +34,7 @@ from fairseq_vgs.media.pictures import encode_webp, pixel_hash
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import Samples, decode
 from fairseq_vgs.options import option
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.build.split import (
     SPLITS,
     caption_key,

@@ -8,7 +8,7 @@ from support.corpus_trees import SPLITS, flickr_images, lie_about_length, write_
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.flickr8k import LISTS, Flickr8k
 
 TRAIN, VALID, TEST = (flickr_images(split, 1) for split in ("train", "dev", "test"))

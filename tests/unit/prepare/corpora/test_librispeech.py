@@ -9,7 +9,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_utterances
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.librispeech import LibriSpeech, parse_subsets
 
 SUBSETS = ("train-clean-100", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other")

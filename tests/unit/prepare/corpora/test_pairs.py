@@ -11,7 +11,7 @@ from support.tiny_speech import encode, picture, speech, write
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.pairs import Pairs, standard_split
 from fairseq_vgs.prepare.regions.pictures import PictureRegions
 

@@ -9,7 +9,7 @@ from support.corpus_trees import described_place, write_places
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.places import Places
 
 NO_PICTURES = Places()

@@ -21,7 +21,7 @@ from support.corpus_trees import (
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS, SpokenCoco
 
 LISTS = SPLITS / "spokencoco"

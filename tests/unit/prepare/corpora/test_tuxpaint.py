@@ -13,7 +13,7 @@ from support.tiny_stamps import RATE, folder_content, make_stamps, tone, write_p
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.build.folder import BuildOptions
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import tuxpaint as module
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 

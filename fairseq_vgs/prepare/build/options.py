@@ -1,0 +1,66 @@
+"""How to build a folder: the options of all commands that do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.options import option, positive
+
+if TYPE_CHECKING:
+    from fairseq_vgs.prepare.regions.pictures import PictureRegions
+
+AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build a folder, whatever the corpus.
+
+    Attributes:
+        shard_bytes: Size of the archives.
+        regions: Compute region features of the pictures; None: none.
+    """
+
+    force: bool = option(False, help="replace OUTPUT if this command made it")
+    relative_root: bool = option(
+        False,
+        help="audio lists start from their own folder, which can then be moved; stock fairseq tasks need the "
+        "absolute path that is written otherwise",
+    )
+    jobs: int = option(
+        1,
+        help="threads; the result does not depend on it (default: as many as CPUs, at most 8)",
+        name="--jobs --workers",
+        metavar="N",
+        parse=positive,
+    )
+    convert: Literal["auto", "always", "never"] = option(
+        AUTO,
+        help="recordings as 16 kHz mono FLAC in OUTPUT/speech: if any has another rate, always, or never, "
+        "which makes other rates a fault",
+    )
+    pack: Literal["", "zip", "tar"] = option(
+        "",
+        help="store recordings and pictures in uncompressed archives of about 1 GiB, read at random access "
+        "(default: as files; pictures, and recordings of 16 kHz, stay where they are)",
+        choices=KINDS,
+    )
+    skip_bad: bool = option(
+        False,
+        help="leave out media that are missing or cannot be used, and name them in summary.json; otherwise "
+        "they are listed and nothing is made",
+    )
+    shard_bytes: int = SHARD_BYTES
+    regions: PictureRegions | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse unknown values."""
+        if self.convert not in CONVERSIONS:
+            expected = f"must be one of {', '.join(CONVERSIONS)}"
+            raise FaultError(fault("--convert", expected, self.convert, "correct it", code="setting.value"))
+        if self.pack not in ("", *KINDS):
+            expected = f"must be one of {', '.join(KINDS)}"
+            raise FaultError(fault("--pack", expected, self.pack, "correct it", code="setting.value"))

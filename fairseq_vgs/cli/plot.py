@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
     from fairseq_vgs.report.plots import Figure
 
-NAME = "plot"
-HELP = "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer"
 EXAMPLES = {
     "training": (
         "outputs/my_run/history.jsonl outputs/training.png",
@@ -36,30 +39,48 @@ Probes are written by runs with task.probe_interval=N.
 _NOTES = {"training": LOGS, "recall": LOGS, "probes": PROBES}
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where the plot goes."""
+
+    output: Path = option(
+        help="picture that ends in .png, .pdf or .svg; a .csv of the same name holds what is drawn",
+        positional=True,
+    )
+    force: bool = option(False, help="replace existing files")
+
+
+@dataclass(frozen=True)
+class Log:
+    """One run's log."""
+
+    log: Path = option(help="the run's history.jsonl, or of probes its probes.jsonl", positional=True)
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Several runs' logs."""
+
+    log: tuple[Path, ...] = option(help="logs of the runs", positional=True)
+    titles: tuple[str, ...] | None = option(None, help="one for each log", metavar="TITLE")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of evaluations by layer."""
+
+    results: tuple[Path, ...] = option(
+        help="folder of fairseq-vgs evaluate abx, or evaluate lexical", positional=True
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = _epilog(*EXAMPLES) + LOGS + PROBES
     kinds = parser.add_subparsers(title="plots", metavar="PLOT", dest="plot", required=True)
-    _add_kind(kinds, "training", "losses, recalls (with chance) and alpha over updates", log="log of the run")
-    _add_kind(
-        kinds,
-        "probes",
-        "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)",
-        log="the run's probes.jsonl",
-    )
-    recall = _kind_parser(kinds, "recall", "recall of several runs over updates, with chance")
-    recall.add_argument("log", type=Path, nargs="+", metavar="LOG", help="logs of the runs")
-    recall.add_argument("--titles", nargs="+", metavar="TITLE", help="one for each log")
-    _add_output(recall)
-    for name, summary in (
-        ("abx", "phone ABX error of every layer, with chance"),
-        ("lexical", "recall of words of every layer, with chance"),
-    ):
-        layers = _kind_parser(kinds, name, summary)
-        layers.add_argument(
-            "results", type=Path, nargs="+", metavar="RESULTS", help=f"folder of fairseq-vgs evaluate {name}"
-        )
-        _add_output(layers)
+    for name, (summary, options, make) in PLOTS.items():
+        examples = _epilog(name) + _NOTES.get(name, "")
+        add_command(kinds, name, summary, options, Output, examples=examples, make=make)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,48 +88,15 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.report.plots import require_suffix, write_figure
 
     require_suffix(args.output)
-    make = {
-        "training": _training_figure,
-        "recall": _recall_figure,
-        "probes": _probe_figure,
-        "abx": _layer_figure,
-        "lexical": _layer_figure,
-    }[args.plot]
-    table = write_figure(make(args), args.output, force=args.force)
+    table = write_figure(args.make(args), args.output, force=args.force)
     print(args.output)
     print(table)
     return 0
 
 
-def _add_kind(kinds: Any, name: str, summary: str, *, log: str) -> None:
-    parser = _kind_parser(kinds, name, summary)
-    parser.add_argument("log", type=Path, metavar="LOG", help=log)
-    _add_output(parser)
-
-
-def _kind_parser(kinds: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = kinds.add_parser(
-        name,
-        help=summary,
-        epilog=_epilog(name) + _NOTES.get(name, ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
-
-
 def _epilog(*names: str) -> str:
     lines = [f"  fairseq-vgs plot {name} {arguments}" for name in names for arguments in EXAMPLES[name]]
     return "\n".join(["examples:", *lines, ""])
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "output",
-        type=Path,
-        metavar="OUTPUT",
-        help="picture that ends in .png, .pdf or .svg; a .csv of the same name holds what is drawn",
-    )
-    parser.add_argument("--force", action="store_true", help="replace existing files")
 
 
 def _training_figure(args: argparse.Namespace) -> Figure:
@@ -155,3 +143,16 @@ def _layer_figure(args: argparse.Namespace) -> Figure:
             for title, path in zip(short_titles(args.results), args.results, strict=True)
         }
     )
+
+
+PLOTS: dict[str, tuple[str, type[Any], Callable[[argparse.Namespace], Figure]]] = {
+    "training": ("losses, recalls (with chance) and alpha over updates", Log, _training_figure),
+    "probes": (
+        "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)",
+        Log,
+        _probe_figure,
+    ),
+    "recall": ("recall of several runs over updates, with chance", Logs, _recall_figure),
+    "abx": ("phone ABX error of every layer, with chance", Results, _layer_figure),
+    "lexical": ("recall of words of every layer, with chance", Results, _layer_figure),
+}

@@ -68,7 +68,6 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
         examples="\n  ".join(["examples:", *preparation.examples]),
         prepare=_prepare,
         preparation=preparation,
-        jobs=min(os.cpu_count() or 1, MAX_DEFAULT_JOBS),
     )
     preparation.add_source(parser)
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="data folder to make")
@@ -77,6 +76,7 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
     if preparation.has_pictures:
         add_options(parser.add_argument_group("region features of the pictures"), RegionOptions)
     parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
+    parser.set_defaults(jobs=min(os.cpu_count() or 1, MAX_DEFAULT_JOBS))
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:

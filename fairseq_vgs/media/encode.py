@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 import soundfile
-from scipy.signal import resample_poly
 
 from fairseq_vgs.media.errors import refuse_sound
 from fairseq_vgs.media.ogg import set_serial
@@ -35,6 +33,8 @@ def resample(samples: Samples, rate: int, target_rate: int = SAMPLE_RATE) -> Sam
     """Return the recording at another sample rate (in Hz), band-limited by a polyphase filter."""
     if rate == target_rate:
         return samples
+    from scipy.signal import resample_poly  # slow to import
+
     divisor = gcd(rate, target_rate)
     return np.asarray(resample_poly(samples, target_rate // divisor, rate // divisor), dtype=np.float64)
 
@@ -114,6 +114,8 @@ def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
 
 def resampler() -> str:
     """Return name and version of what resamples here: soxr where it is installed, else scipy."""
+    import scipy
+
     soxr = _soxr()
     return f"soxr {soxr.__version__}" if soxr else f"scipy {scipy.__version__}"
 

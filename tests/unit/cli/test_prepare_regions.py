@@ -99,9 +99,7 @@ def test_efficientnet(
     assert main([*command, "--grid", "2"]) == 0
     assert capsys.readouterr().out == "4 regions of 1 images, 1280 dims\n"
     assert main([*command, "--device", "cuda:99"]) == 1
-    assert capsys.readouterr().err == (
-        "--device: must run the network, got 'invalid device ordinal'; name another --device\n"
-    )
+    assert capsys.readouterr().err.startswith("--device: must be a device of this machine")
 
 
 def make_trees(folder: Path) -> dict[str, list[str]]:

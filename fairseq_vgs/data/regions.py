@@ -17,12 +17,11 @@ from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.regular_tables import (
     FloatArray,
     IntArray,
-    IrregularTableError,
     RegionColumns,
     read_region_columns,
 )
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.tables import line_number
+from fairseq_vgs.files.tables import IrregularTableError, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.tables import scan_regions

@@ -6,29 +6,23 @@ left to the line by line reader, which names every one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
-from fairseq_vgs.files.columns import parse_all
-from fairseq_vgs.files.tables import TableFormat, parse_header
+from fairseq_vgs.files.tables import IrregularTableError, column_chunks, read_header, read_root
 from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS, REGIONS
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
-_CHUNK_BYTES = 1 << 20
 _IMAGE_ROOT_MARK = "#root\t"
-
-
-class IrregularTableError(ValueError):
-    """There is something to say about a table, which this reader does not do."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +80,8 @@ def read_audio_columns(path: Path) -> AudioColumns:
     """Read an audio list. Raises IrregularTableError, OSError."""
     paths, lengths, hashes = StringPacker(), [], []
     with path.open("rb") as file:
-        root = _root(file, path, mark="")
-        for ids, n_samples in _chunks(file, AUDIO, order=(0, 1)):
+        root = read_root(file, path, mark="")
+        for ids, n_samples in column_chunks(file, AUDIO, order=(0, 1)):
             paths.extend(ids)
             lengths.append(np.array(n_samples, dtype=np.int64))
             hashes.append(_hashes(ids))
@@ -104,8 +98,8 @@ def read_image_columns(path: Path) -> ImageColumns:
     numbers: dict[str, int] = {}
     n_rows = 0
     with path.open("rb") as file:
-        root = _root(file, path, mark=_IMAGE_ROOT_MARK)
-        for ids, found, _, _, group in _chunks(file, IMAGES, order=_header(file, IMAGES)):
+        root = read_root(file, path, mark=_IMAGE_ROOT_MARK)
+        for ids, found, _, _, group in column_chunks(file, IMAGES, order=read_header(file, IMAGES)):
             paths.extend(found)
             index.update(zip(ids, range(n_rows, n_rows + len(ids)), strict=True))
             n_rows += len(ids)
@@ -124,7 +118,7 @@ def read_pair_columns(
     order = np.argsort(audio.hashes)
     hashes = audio.hashes[order]
     with path.open("rb") as file:
-        for ids, image_ids, _, text in _chunks(file, PAIRS, order=_header(file, PAIRS)):
+        for ids, image_ids, _, text in column_chunks(file, PAIRS, order=read_header(file, PAIRS)):
             audio_rows.append(order[_positions(_hashes(ids), hashes)])
             if not audio.paths.same_at(audio_rows[-1], PackedStrings(ids)):
                 raise IrregularTableError
@@ -141,7 +135,7 @@ def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionCol
     """Read a region table and join it by id. Raises as ``read_pair_columns``."""
     image_rows, feature_rows, boxes = [], [], []
     with path.open("rb") as file:
-        for ids, rows, *edges in _chunks(file, REGIONS, order=_header(file, REGIONS)):
+        for ids, rows, *edges in column_chunks(file, REGIONS, order=read_header(file, REGIONS)):
             image_rows.append(_image_rows(ids, image_index))
             feature_rows.append(np.array(rows, dtype=np.int64))
             box = np.array(edges).T  # compared before they are rounded
@@ -155,54 +149,6 @@ def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionCol
     ):
         raise IrregularTableError
     return columns
-
-
-def _root(file: BinaryIO, path: Path, *, mark: str) -> Path:
-    line = _text(file.readline()).removesuffix("\n")
-    text = line.removeprefix(mark)
-    if not line.startswith(mark) or not text or text != text.strip() or "\t" in text:
-        raise IrregularTableError
-    return path.parent.absolute() / text
-
-
-def _header(file: BinaryIO, table: TableFormat[Any]) -> Sequence[int]:
-    order, faults = parse_header(_text(file.readline()).removesuffix("\n"), table, place="")
-    if faults:
-        raise IrregularTableError
-    return order
-
-
-def _chunks(
-    file: BinaryIO, table: TableFormat[Any], *, order: Sequence[int]
-) -> Iterator[list[Sequence[Any]]]:
-    """Yield the values of some rows at a time, checked, one sequence per column of the format."""
-    n_columns, n_chunks = len(table.columns), 0
-    separators = np.frombuffer(b"\t" * (n_columns - 1) + b"\n", dtype=np.uint8)
-    while raw := file.read(_CHUNK_BYTES) + file.readline():
-        n_chunks += 1
-        raw = raw if raw.endswith(b"\n") else raw + b"\n"
-        characters = np.frombuffer(raw, dtype=np.uint8)
-        found = characters[(characters == separators[0]) | (characters == separators[-1])]
-        if len(found) % n_columns or (found.reshape(-1, n_columns) != separators).any():
-            raise IrregularTableError
-        fields = _text(raw)[:-1].replace("\n", "\t").split("\t")
-        try:
-            columns = zip(table.columns, order, strict=True)
-            yield [parse_all(column, tuple(fields[position::n_columns])) for column, position in columns]
-        except ValueError as error:
-            raise IrregularTableError from error
-    if not n_chunks:
-        raise IrregularTableError
-
-
-def _text(raw: bytes) -> str:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise IrregularTableError from error
-    if "\r" in text or "\0" in text or text.startswith("\ufeff"):
-        raise IrregularTableError
-    return text
 
 
 def _hashes(strings: Sequence[str]) -> IntArray:

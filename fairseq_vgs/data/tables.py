@@ -19,14 +19,13 @@ from fairseq_vgs.data.masking import MIN_FRAMES
 from fairseq_vgs.data.packed_strings import PackedStrings
 from fairseq_vgs.data.regular_tables import (
     AudioColumns,
-    IrregularTableError,
     read_audio_columns,
     read_image_columns,
     read_pair_columns,
 )
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, resolve
-from fairseq_vgs.files.tables import Table, line_number
+from fairseq_vgs.files.tables import IrregularTableError, Table, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
 from fairseq_vgs.manifest.tables import scan_audio_list, scan_images, scan_pairs

@@ -6,18 +6,21 @@ Lines end with LF; CRLF is read as well. Nothing is quoted: a field is whatever 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
-from fairseq_vgs.files.columns import Column
+import numpy as np
+
+from fairseq_vgs.files.columns import Column, parse_all
 from fairseq_vgs.files.faults import Fault, FaultError, fault, shown
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
+CHUNK_BYTES = 1 << 20
 NOT_SPLITS = frozenset({"images", "regions"})
 CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
 
@@ -185,6 +188,75 @@ def parse_rows(
             )
         )
     return Table(name, tuple(rows), tuple(numbers), tuple(faults), root, doubtful=frozenset(doubtful))
+
+
+class IrregularTableError(ValueError):
+    """There is something to say about a table, which reading by columns does not do."""
+
+
+def read_root(file: BinaryIO, path: Path, *, mark: str) -> Path:
+    """Read the root folder on line 1, behind a mark. Raises IrregularTableError."""
+    line = _text(file.readline()).removesuffix("\n")
+    text = line.removeprefix(mark)
+    if not line.startswith(mark) or not text or text != text.strip() or "\t" in text:
+        raise IrregularTableError
+    return path.parent.absolute() / text
+
+
+def read_header(file: BinaryIO, table: TableFormat[Any]) -> Sequence[int]:
+    """Read the header. Raises IrregularTableError.
+
+    Returns:
+        The position of each of the format's columns.
+    """
+    order, faults = parse_header(_text(file.readline()).removesuffix("\n"), table, place="")
+    if faults:
+        raise IrregularTableError
+    return order
+
+
+def column_chunks(
+    file: BinaryIO, table: TableFormat[Any], *, order: Sequence[int]
+) -> Iterator[list[Sequence[Any]]]:
+    """Yield the values of some rows at a time, checked, one sequence per column of the format.
+
+    A million rows take a few seconds and no more memory than some thousands.
+
+    Args:
+        file: At the first row.
+        table: The format.
+        order: Position of each of its columns within a line.
+
+    Raises:
+        IrregularTableError: There is anything to say about the table; read it by `parse_rows` then.
+    """
+    n_columns, n_chunks = len(table.columns), 0
+    separators = np.frombuffer(b"\t" * (n_columns - 1) + b"\n", dtype=np.uint8)
+    while raw := file.read(CHUNK_BYTES) + file.readline():
+        n_chunks += 1
+        raw = raw if raw.endswith(b"\n") else raw + b"\n"
+        characters = np.frombuffer(raw, dtype=np.uint8)
+        found = characters[(characters == separators[0]) | (characters == separators[-1])]
+        if len(found) % n_columns or (found.reshape(-1, n_columns) != separators).any():
+            raise IrregularTableError
+        fields = _text(raw)[:-1].replace("\n", "\t").split("\t")
+        try:
+            columns = zip(table.columns, order, strict=True)
+            yield [parse_all(column, tuple(fields[position::n_columns])) for column, position in columns]
+        except ValueError as error:
+            raise IrregularTableError from error
+    if not n_chunks:
+        raise IrregularTableError
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise IrregularTableError from error
+    if "\r" in text or "\0" in text or text.startswith("\ufeff"):
+        raise IrregularTableError
+    return text
 
 
 def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, start: int) -> list[str]:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.files.tables import line_number
+from fairseq_vgs.files.user_tables import read_table
 from fairseq_vgs.prepare.alignments.read import Alignment, Phone, find_alignments, read_alignments
 
 ITEM_HEADER = "#file onset offset #phone prev-phone next-phone speaker"
@@ -151,25 +152,16 @@ def read_speakers(path: Path) -> Speakers:
     Raises:
         FaultError: every faulty line.
     """
-    lines, faults = read_lines(path)
-    header = (lines[0] or "").split("\t")
-    if not {"file", "speaker"} <= set(header):
-        place = f"{path.name}:1"
-        raise FaultError(fault(place, "header must name file and speaker", lines[0], "add the columns"))
+    faults: list[Fault] = []
+    columns = {name: name for name in ("file", "speaker", "audio_id")}
     table: dict[str, tuple[str, str]] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if line is None:
-            continue
-        fields = line.split("\t")
-        place = f"{path.name}:{number}"
-        if len(fields) != len(header):
-            faults.append(fault(place, f"line must have {len(header)} fields", line, "correct the line"))
-            continue
-        row = dict(zip(header, fields, strict=True))
-        recording = row.get("audio_id", row["file"])
+    for row in read_table(path, columns, required=("file", "speaker"), faults=faults):
+        recording = row.fields.get("audio_id", row.fields["file"])
         if recording in table:
-            faults.append(fault(place, "recording must be listed once", recording, "remove one of the two"))
-        table[recording] = row["file"], row["speaker"]
+            step = "remove one of the two"
+            faults.append(fault(row.place, "recording must be listed once", recording, step))
+        table[recording] = row.fields["file"], row.fields["speaker"]
+    faults.sort(key=line_number)
     if faults:
         raise FaultError(faults)
     return Speakers(table=table)

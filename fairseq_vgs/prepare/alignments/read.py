@@ -20,6 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.user_tables import read_table as read_user_table
 from fairseq_vgs.prepare.alignments.textgrid import TextGridError, read_tiers
 
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
@@ -251,28 +252,20 @@ def read_condensed(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_table(path: Path, tier: str | None = None) -> Entries:
-    """Reads a table of all recordings' phones, such as the embedded set's ``alignments.tsv``."""
+    """Read a table of all recordings' phones, such as the embedded set's ``alignments.tsv``."""
     del tier
-    lines = path.read_text(encoding="utf-8").splitlines()
-    header = lines[0].split("\t") if lines else []
-    if not set(TABLE_COLUMNS) <= set(header):
-        expected = f"header must name {', '.join(TABLE_COLUMNS)}"
-        yield fault(f"{path.name}:1", expected, "\t".join(header), "add the columns")
-        return
-    order = [header.index(name) for name in TABLE_COLUMNS]
+    faults: list[Fault] = []
+    columns = dict(zip(TABLE_COLUMNS, TABLE_COLUMNS, strict=True))
     recordings: dict[str, list[Phone]] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        fields = line.split("\t")
-        if len(fields) != len(header):
-            yield fault(f"{path.name}:{number}", f"line must have {len(header)} fields", line, _CORRECT)
-            continue
-        audio_id, onset, offset, label = (fields[index] for index in order)
-        times = parse_seconds(onset), parse_seconds(offset)
-        if times[0] is None or times[1] is None:
+    for row in read_user_table(path, columns, required=TABLE_COLUMNS, faults=faults):
+        audio_id, *seconds, label = (row.fields[name] for name in TABLE_COLUMNS)
+        onset, offset = map(parse_seconds, seconds)
+        if onset is None or offset is None:
             expected = "onset and offset must be seconds, 0 or more"
-            yield fault(f"{path.name}:{number}", expected, f"{onset} {offset}", _CORRECT)
+            faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT))
             continue
-        recordings.setdefault(audio_id, []).append(Phone(times[0], times[1], label, number))
+        recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, row.line))
+    yield from faults
     for audio_id, phones in recordings.items():
         yield Alignment(audio_id, path.name, tuple(phones))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.user_tables import TableRow, read_table
 from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import (
@@ -24,7 +25,6 @@ from fairseq_vgs.prepare.build.split import (
 )
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, raise_any
-from fairseq_vgs.prepare.lists import TableRow, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,9 @@ class Pairs(CorpusReader):
         """Read the table; captions have no split where it has none."""
         columns = {column: getattr(self, f"{column}_column") for column in COLUMNS}
         required = [column for column in REQUIRED if column != "image" or columns[column] != NO_COLUMN]
-        rows = read_table(source, columns, required=required, faults=faults)
+        hints = {column: f"rename a column, or name it with --{column}-column" for column in COLUMNS}
+        hints["image"] += f" ({NO_COLUMN}: recordings alone)"
+        rows = read_table(source, columns, required=required, faults=faults, hints=hints)
         audio_root = (self.audio_root or source.parent).absolute()
         image_root = (self.image_root or source.parent).absolute()
         captions: list[Caption] = []

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_vgs.data import regions as module
-from fairseq_vgs.data import regular_tables
 from fairseq_vgs.data.errors import BadItemError
 from fairseq_vgs.data.regions import load_regions
+from fairseq_vgs.files import tables as file_tables
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, write_regions
 from fairseq_vgs.manifest.schema import RegionRow
@@ -113,10 +113,10 @@ def test_columns_are_read_as_lines_are(folder, lines, header, end, chunk, skip_b
     separator = end if end == "\r\n" else "\n"
     folder.regions.write_bytes((separator.join(rows) + end).encode())
     found = []
-    for replaced in ({"_CHUNK_BYTES": chunk}, {"read_region_columns": refuse}):
+    for replaced in ({"CHUNK_BYTES": chunk}, {"read_region_columns": refuse}):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in replaced.items():
-                patch.setattr(module if hasattr(module, name) else regular_tables, name, value)
+                patch.setattr(module if hasattr(module, name) else file_tables, name, value)
             found.append(outcome(folder, skip_bad=skip_bad))
     assert found[0] == found[1]
 
@@ -129,7 +129,7 @@ def folder(tmp_path_factory):
 
 
 def refuse(*args):
-    raise regular_tables.IrregularTableError
+    raise file_tables.IrregularTableError
 
 
 def outcome(folder, *, skip_bad):

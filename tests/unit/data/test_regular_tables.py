@@ -6,8 +6,9 @@ from support.tiny_folder import LAYERS, make_folder
 
 from fairseq_vgs.data import tables
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
-from fairseq_vgs.data.regular_tables import IrregularTableError, read_audio_columns, read_image_columns
+from fairseq_vgs.data.regular_tables import read_audio_columns, read_image_columns
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.tables import IrregularTableError
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
@@ -54,7 +55,7 @@ def same(one, other):
 @pytest.mark.parametrize("make_text", [str, shuffled, other_columns])
 @pytest.mark.parametrize("chunk", [1, 60, 1 << 20])
 def test_regular_tables_are_read_alike(folder, monkeypatch, make_text, chunk):
-    monkeypatch.setattr("fairseq_vgs.data.regular_tables._CHUNK_BYTES", chunk)
+    monkeypatch.setattr("fairseq_vgs.files.tables.CHUNK_BYTES", chunk)
     change(folder.pairs("valid"), make_text)
     fast = tables._load_regular(folder, "valid", with_texts=True)
     same(fast, tables._load_by_line(folder, "valid", skip_bad=False, with_texts=True))

@@ -109,7 +109,7 @@ def test_speakers(tmp_path: Path) -> None:
         read_speakers(table)
     assert [item.place for item in caught.value.faults] == ["t.tsv:3", "t.tsv:4"]
     table.write_text("file\tname\nu\tbob\n")
-    with pytest.raises(FaultError, match=r"t\.tsv:1: header must name file and speaker"):
+    with pytest.raises(FaultError, match=r"t\.tsv:1: header must have a column 'speaker'"):
         read_speakers(table)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.user_tables import TableRow, read_table
 from fairseq_vgs.prepare.corpus import raise_any
-from fairseq_vgs.prepare.lists import TableRow, read_table
 
 COLUMNS = {"audio": "audio", "image": "Bild", "text": "text"}
 ROWS = [
@@ -67,7 +67,7 @@ def test_numbers_are_text_in_json(tmp_path: Path) -> None:
         ("t.csv", "audio,Bild\n", ["t.csv: must list at least one recording"]),
         ("t.csv", "", ["t.csv:1: header must", "t.csv:1: header must"]),
         ("t.csv", b"audio,Bild\nx,1\n\xff,2\n", ["t.csv:3: must be UTF-8 text"]),
-        ("t.xlsx", "", ["table must end in .csv, .tsv, .jsonl"]),
+        ("t.xlsx", "", ["table must end in .csv, .tsv, .txt, .jsonl"]),
         (
             "t.jsonl",
             '{"audio": "a"}\n[1]\n{"audio"\n{"audio": ["a"], "Bild": "1"}\n',

@@ -1,0 +1,168 @@
+"""Tables that users made: CSV, TSV or JSONL, with columns in any order and among others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_vgs.files.faults import Fault, FaultError, fault
+
+MAX_FIELD_CHARACTERS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """The wanted fields of one row, stripped, and where it stands."""
+
+    fields: Mapping[str, str]
+    file: str
+    line: int
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages."""
+        return f"{self.file}:{self.line}"
+
+
+def read_table(
+    path: Path,
+    columns: Mapping[str, str],
+    *,
+    required: Sequence[str],
+    faults: list[Fault],
+    hints: Mapping[str, str] | None = None,
+) -> list[TableRow]:
+    """Read the wanted columns of a table; others are passed over.
+
+    ``.csv`` is what spreadsheets write (commas, or semicolons where the header has no comma; quotes),
+    ``.tsv`` and ``.txt`` have plain fields between tabs, without quotes, and ``.jsonl`` an object per line.
+
+    Args:
+        path: The table, UTF-8.
+        columns: Name in the table of every wanted column.
+        required: The columns that must be there; others are empty if they are not.
+        faults: Gets the faults of lines.
+        hints: What can be done where a required column is missing.
+
+    Raises:
+        FaultError: The table cannot be read.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        expected = f"table must end in {', '.join(_READERS)}"
+        raise FaultError(fault(str(path), expected, path.name, "rename or convert it", code="table.kind"))
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        unread = Fault(str(path), f"cannot be read ({error.strerror}); check the path", "file.read")
+        raise FaultError(unread) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        message = "must be UTF-8 text; save the table as UTF-8"
+        raise FaultError(Fault(f"{path.name}:{line}", message, "file.encoding")) from error
+    rows = list(reader(text, _Wanted(path.name, columns, required, hints or {}, faults)))
+    if not rows and not faults:
+        message = "must list at least one recording, got none; check the table"
+        faults.append(Fault(path.name, message, "table.empty"))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What to read of a table, and what is wrong with it."""
+
+    name: str
+    columns: Mapping[str, str]
+    required: Sequence[str]
+    hints: Mapping[str, str]
+    faults: list[Fault]
+
+    def fault(self, line: int, expected: str, got: object, step: str = "correct the line") -> None:
+        """Note a fault of a line."""
+        self.faults.append(fault(f"{self.name}:{line}", expected, got, step, code="table.line"))
+
+
+def _read_csv(text: str, wanted: _Wanted) -> Iterator[TableRow]:
+    header = text.partition("\n")[0]
+    delimiter = ";" if ";" in header and "," not in header else ","
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        yield from _headed(((lines.line_num, fields) for fields in lines), wanted)
+    except csv.Error as error:
+        wanted.fault(lines.line_num, "must be CSV", str(error), "correct the quotes")
+
+
+def _read_tsv(text: str, wanted: _Wanted) -> Iterator[TableRow]:
+    lines = enumerate(text.removesuffix("\n").split("\n"), start=1)
+    yield from _headed(((number, line.removesuffix("\r").split("\t")) for number, line in lines), wanted)
+
+
+def _headed(lines: Iterator[tuple[int, list[str]]], wanted: _Wanted) -> Iterator[TableRow]:
+    _, names = next(lines, (1, []))
+    header = [field.strip() for field in names]
+    positions = {column: header.index(name) for column, name in wanted.columns.items() if name in header}
+    if faults := list(_header_faults(header, wanted)):
+        wanted.faults.extend(faults)
+        return
+    for number, fields in lines:
+        if fields in ([], [""]):
+            continue
+        if len(fields) != len(header):
+            wanted.fault(number, f"line must have the header's {len(header)} fields", len(fields))
+            continue
+        yield TableRow({name: fields[at].strip() for name, at in positions.items()}, wanted.name, number)
+
+
+def _header_faults(header: Sequence[str], wanted: _Wanted) -> Iterator[Fault]:
+    place = f"{wanted.name}:1"
+    for column in wanted.required:
+        if (name := wanted.columns[column]) not in header:
+            step, got = wanted.hints.get(column, "add the column"), ", ".join(header)
+            yield fault(place, f"header must have a column {name!r}", got, step, code="table.column")
+    for name in sorted({name for name in header if header.count(name) > 1} & set(wanted.columns.values())):
+        message = f"header has the column {name!r} more than once; keep one of them"
+        yield Fault(place, message, "table.column")
+
+
+def _read_jsonl(text: str, wanted: _Wanted) -> Iterator[TableRow]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            wanted.fault(number, "line must be JSON", str(error))
+            continue
+        if not isinstance(content, dict):
+            wanted.fault(number, "line must be a JSON object", content)
+            continue
+        columns = wanted.columns
+        found = {column: content[name] for column, name in columns.items() if content.get(name) is not None}
+        missing = [columns[column] for column in wanted.required if column not in found]
+        wrong = [columns[column] for column, value in found.items() if not _is_text(value)]
+        for field in missing:
+            message = f"object must have {field!r}; add it, or name another field"
+            wanted.faults.append(Fault(f"{wanted.name}:{number}", message, "table.line"))
+        for field in wrong:
+            wanted.fault(number, f"{field!r} must be text", content[field])
+        if not missing and not wrong:
+            fields = {column: str(value).strip() for column, value in found.items()}
+            yield TableRow(fields, wanted.name, number)
+
+
+def _is_text(value: object) -> bool:
+    # Speakers are often numbers.
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+_READERS: dict[str, Callable[[str, _Wanted], Iterator[TableRow]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".txt": _read_tsv,
+    ".jsonl": _read_jsonl,
+}

@@ -27,7 +27,8 @@ from fairseq_vgs.files.output import refuse_output
 from fairseq_vgs.prepare.build.tables import write_summary
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.media.encode import resampler
-from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAMES, PictureRegions
+from fairseq_vgs.prepare.regions.pictures import PictureRegions
+from fairseq_vgs.prepare.regions.store import PARTIAL_NAMES
 from fairseq_vgs.files.work import WorkFolder, open_work
 
 logger = logging.getLogger(__name__)

@@ -7,41 +7,35 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.data.pictures import load_picture
-from fairseq_vgs.files.atomic import atomic_write, lock
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
-from fairseq_vgs.manifest.tables import read_images, write_regions
+from fairseq_vgs.manifest.tables import read_images
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
+from fairseq_vgs.prepare.regions.store import F16, FeatureStore, open_store, refuse_regions
+from fairseq_vgs.prepare.regions.writer import grid_boxes, region_lines
 
-PARTIAL_FEATURES, PARTIAL_STATE = ".image-features.partial.npy", ".image-features.partial.json"
 MADE_BY_FEATURES = "fairseq-vgs prepare image-features"
 _FIRST_LINE = 3  # of the rows of images.tsv
 _AHEAD = 2  # batches that are decoded while one is computed
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -97,9 +91,7 @@ def cache_image_features(
         BackboneError: the directory cannot be used.
     """
     manifest = ManifestFolder(folder)
-    there = [path for path in (manifest.regions, manifest.region_features) if os.path.lexists(path)]
-    if there and not force:
-        raise FaultError([Fault(str(path), "already exists; pass --force to replace it") for path in there])
+    refuse_regions(folder, force=force)
     summary = read_summary(folder)
     table = read_images(manifest.images)
     rows_columns = (grid, grid) if isinstance(grid, int) else grid
@@ -110,11 +102,11 @@ def cache_image_features(
     backbone.eval().requires_grad_(False).to(device)
     size = image_size or backbone.size
 
-    def load(row: int) -> FloatArray:
+    def load(row: int) -> F32:
         place = f"{manifest.images.name}:{row + _FIRST_LINE} ({table.rows[row].path})"
         return load_picture(resolve(table.root, table.rows[row].path), place=place, image_size=size)
 
-    def embed(pictures: list[FloatArray]) -> npt.NDArray[np.float16]:
+    def embed(pictures: list[F32]) -> F16:
         with torch.no_grad():
             pooled, tokens = backbone(torch.from_numpy(np.stack(pictures)).to(device))
             found = _cells(tokens, rows_columns) if grid else pooled.unsqueeze(1)
@@ -130,11 +122,15 @@ def cache_image_features(
         "image_size": size,
     }
     began = time.monotonic()
-    with _open_store(folder, key, n_images=len(table.rows), n_regions=n_regions) as store:
-        n_kept = store.n_done
-        _fill(store, _loaded(load, range(n_kept, len(table.rows)), batch_size=batch_size, jobs=jobs), embed)
-        dims = store.finish(manifest.region_features)
-    write_regions(manifest.regions, _regions([row.image_id for row in table.rows], rows_columns), force=True)
+    n_images = len(table.rows)
+    with open_store(folder, key, n_rows=n_images * n_regions) as store:
+        n_kept = store.n_done // n_regions
+        batches = _loaded(load, range(n_kept, n_images), batch_size=batch_size, jobs=jobs)
+        _fill(store, batches, embed, n_images=n_images, n_regions=n_regions)
+        dims = store.dim
+        boxes = grid_boxes(*(max(1, count) for count in rows_columns))
+        rows = enumerate(table.rows)
+        store.publish((region_lines(row.image_id, n * n_regions, boxes) for n, row in rows), force=True)
     known = {
         "format": "hugging-face",
         "backbone": backbone_folder.resolve().name,
@@ -152,103 +148,31 @@ def cache_image_features(
     return CachedFeatures(len(table.rows), n_regions, dims, n_kept, time.monotonic() - began)
 
 
-class _Store:
-    """Features as they come, float16 [I * R, C] on disk, and how many are there; see ``_open_store``."""
-
-    def __init__(
-        self, folder: Path, key: dict[str, Any], file: BinaryIO, *, n_images: int, n_regions: int
-    ) -> None:
-        self._file = file
-        self.path, self._state = folder / PARTIAL_FEATURES, folder / PARTIAL_STATE
-        self._key, self._shape = key, (n_images, n_regions)
-        self.n_images = n_images
-        self._features: np.memmap[tuple[int, ...], np.dtype[np.float16]] | None = None
-        self.n_done = self._continue()
-
-    def add(self, features: npt.NDArray[np.float16]) -> None:
-        """Append the features of some pictures, [P, R, C]."""
-        n_images, n_regions = self._shape
-        if self._features is None:
-            self._features = np.lib.format.open_memmap(
-                self.path, mode="w+", dtype=np.float16, shape=(n_images * n_regions, features.shape[2])
-            )
-            # Writing to a map where the disk is full would kill the process.
-            os.posix_fallocate(self._file.fileno(), 0, self.path.stat().st_size)
-        first = self.n_done * n_regions
-        self._features[first : first + len(features) * n_regions] = features.reshape(-1, features.shape[2])
-        self._features.flush()
-        self.n_done += len(features)
-        with atomic_write(self._state, force=True) as file:
-            json.dump({"of": self._key, "images": self.n_done}, file)
-
-    def finish(self, path: Path) -> int:
-        """Give the file its name; return C."""
-        if self._features is None:
-            raise FaultError(Fault(str(path), "images.tsv must have pictures, got none; add them"))
-        dims = int(self._features.shape[1])
-        self._features = None
-        self.path.replace(path)
-        self._state.unlink(missing_ok=True)
-        return dims
-
-    def _continue(self) -> int:
-        """Take up what an interrupted run of the same command has left; return its number of pictures."""
-        try:
-            state = json.loads(self._state.read_text(encoding="utf-8"))
-            if state["of"] != self._key:
-                return 0
-            n_done = int(state["images"])
-            features = np.lib.format.open_memmap(self.path, mode="r+")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return 0
-        if features.ndim != 2 or len(features) != math.prod(self._shape) or not 0 < n_done <= self._shape[0]:
-            return 0
-        self._features = features
-        return n_done
-
-
-@contextmanager
-def _open_store(folder: Path, key: dict[str, Any], *, n_images: int, n_regions: int) -> Iterator[_Store]:
-    """Gives the store of a folder, which no other run can have meanwhile."""
-    path = folder / PARTIAL_FEATURES
-    path.touch()
-    # Not for appending: some file systems could not be asked for the space then.
-    with path.open("r+b") as file:
-        lock(file, path, place=folder, doing="computing regions of this folder")
-        store = _Store(folder, key, file, n_images=n_images, n_regions=n_regions)
-        try:
-            yield store
-        except BaseException:
-            if not store.n_done:
-                path.unlink(missing_ok=True)
-            raise
-
-
 def _fill(
-    store: _Store,
-    batches: Iterator[list[FloatArray]],
-    embed: Callable[[list[FloatArray]], npt.NDArray[np.float16]],
+    store: FeatureStore,
+    batches: Iterator[list[F32]],
+    embed: Callable[[list[F32]], F16],
+    *,
+    n_images: int,
+    n_regions: int,
 ) -> None:
-    bar = tqdm(
-        total=store.n_images, initial=store.n_done, desc="image features", file=sys.stderr, disable=None
-    )
+    """Append the features [P, R, C] of batch after batch."""
+    done = store.n_done // n_regions
+    bar = tqdm(total=n_images, initial=done, desc="image features", file=sys.stderr, disable=None)
     with bar:
         for pictures in batches:
             features = embed(pictures)
-            for number in np.flatnonzero(~np.isfinite(features).all(axis=(1, 2))).tolist():
-                place = f"images.tsv:{store.n_done + number + _FIRST_LINE}"
-                step = "use another backbone"
-                raise FaultError(fault(place, "features must be within float16", "NaN or infinity", step))
-            store.add(features)
+            store.append(
+                features.reshape(-1, features.shape[2]),
+                lambda row: f"images.tsv:{row // n_regions + _FIRST_LINE}",
+            )
             bar.update(len(pictures))
 
 
-def _loaded(
-    load: Callable[[int], FloatArray], rows: range, *, batch_size: int, jobs: int
-) -> Iterator[list[FloatArray]]:
+def _loaded(load: Callable[[int], F32], rows: range, *, batch_size: int, jobs: int) -> Iterator[list[F32]]:
     """Yield pictures in batches; the next ones are decoded meanwhile."""
     with ThreadPoolExecutor(jobs) as pool:
-        waiting: deque[list[Future[FloatArray]]] = deque()
+        waiting: deque[list[Future[F32]]] = deque()
         try:
             for start in range(0, len(rows), batch_size):
                 waiting.append([pool.submit(load, row) for row in rows[start : start + batch_size]])
@@ -271,16 +195,6 @@ def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         expected = f"must be at most {side}, the backbone's own cells in a row"
         raise FaultError(fault("--grid", expected, max(grid), "lower it"))
     return F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
-
-
-def _regions(image_ids: list[str], grid: tuple[int, int]) -> Iterator[RegionRow]:
-    """Yield the boxes of all pictures in the order of the features: row by row."""
-    rows, columns = (max(1, count) for count in grid)
-    for number, image_id in enumerate(image_ids):
-        for cell in range(rows * columns):
-            row, column = divmod(cell, columns)
-            box = (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
-            yield RegionRow(image_id, number * rows * columns + cell, *box)
 
 
 def _weighs(path: Path) -> bool:

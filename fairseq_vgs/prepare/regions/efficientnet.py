@@ -41,7 +41,7 @@ class EfficientNetFeatures:
         self._network: Any = None
 
     def describe(self) -> Mapping[str, object]:
-        """Returns what the features depend on."""
+        """Return what the features depend on."""
         return {
             "format": "efficientnet",
             "network": "efficientnet-lite0",
@@ -50,12 +50,12 @@ class EfficientNetFeatures:
         }
 
     def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
-        """Returns a square picture as the network takes it, uint8[3, 224, 224]."""
+        """Return a square picture as the network takes it, uint8[3, 224, 224]."""
         resized = square.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
         return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
     def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Returns the features of inputs uint8[B, 3, 224, 224], float16[B, 1280].
+        """Return the features of inputs uint8[B, 3, 224, 224], float16[B, 1280].
 
         Raises:
             FaultError: The packages are missing, or the weights are other ones.
@@ -70,7 +70,7 @@ class EfficientNetFeatures:
 
 
 def load_network() -> Any:
-    """Returns the network, ready for inference.
+    """Return the network, ready for inference.
 
     Raises:
         FaultError: The packages are missing, or the weights file is not the known one.

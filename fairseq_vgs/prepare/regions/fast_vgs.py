@@ -61,11 +61,11 @@ class FastVgsSource:
             raise FaultError(faults)
 
     def describe(self) -> Mapping[str, object]:
-        """Returns format, names and sizes in bytes."""
+        """Return format, names and sizes in bytes."""
         return {"format": "fast-vgs", "files": {path.name: path.stat().st_size for path in self._paths}}
 
     def read(self, keep: Keep, progress: Progress | None = None) -> Iterator[ImageRegions | BadRegions]:
-        """Yields wanted pictures in the files' order, so that disks read on. Progress is in pictures."""
+        """Yield wanted pictures in the files' order, so that disks read on. Progress is in pictures."""
         total = sum(map(len, self._ids))
         done = 0
         for path, ids in zip(self._paths, self._ids, strict=True):
@@ -94,7 +94,7 @@ def _open(path: Path) -> Any:
 
 
 def _check_layout(path: Path, file: Any) -> int:
-    """Returns the number of pictures; raises FaultError naming all arrays that are not as they should."""
+    """Return the number of pictures; raises FaultError naming all arrays that are not as they should."""
     import h5py
 
     step = "give files in the layout of FaST-VGS"
@@ -123,7 +123,7 @@ def _check_layout(path: Path, file: Any) -> int:
 
 
 def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
-    """Yields arrays that would not fit into memory; the limits leave room for what anybody publishes."""
+    """Yield arrays that would not fit into memory; the limits leave room for what anybody publishes."""
     if len(file[_IDS]) > MAX_IMAGES:
         yield fault(path.name, f"must hold at most {MAX_IMAGES} pictures", len(file[_IDS]), step)
     for name in (_IDS, *_AXES):
@@ -161,7 +161,7 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
 
 
 def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
-    """Returns the id at each position, having compared the index with the file's own ids."""
+    """Return the id at each position, having compared the index with the file's own ids."""
     stored = list(_stored_ids(path, array))
     limit = array.dtype.itemsize if array.dtype.kind == "S" else None
     faults = []

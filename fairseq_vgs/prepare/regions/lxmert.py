@@ -54,11 +54,11 @@ class LxmertSource:
             raise FaultError(Fault(str(path), "file is missing; check the path") for path in missing)
 
     def describe(self) -> Mapping[str, object]:
-        """Returns format, names and sizes in bytes."""
+        """Return format, names and sizes in bytes."""
         return {"format": "lxmert", "files": {path.name: path.stat().st_size for path in self._paths}}
 
     def read(self, keep: Keep, progress: Progress | None = None) -> Iterator[ImageRegions | BadRegions]:
-        """Yields wanted pictures; holds one line at a time. Progress is in bytes."""
+        """Yield wanted pictures; holds one line at a time. Progress is in bytes."""
         total = sum(path.stat().st_size for path in self._paths)
         done = 0
         for path in self._paths:

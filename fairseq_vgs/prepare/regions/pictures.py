@@ -7,20 +7,18 @@ since this package works without torch. R regions in all, D dims.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from bisect import bisect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.files.columns import identifier, share
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import media_digest, resolve
@@ -31,11 +29,9 @@ from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import pad_to_square, read_picture
 from fairseq_vgs.prepare.corpus import Picture
-from fairseq_vgs.prepare.regions.boxes import FloatArray, grid_boxes, region_lines
-from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, REGIONS_HEADER, npy_header
+from fairseq_vgs.prepare.regions.store import F16, open_store, refuse_regions
+from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, grid_boxes, region_lines
 
-PARTIAL_NAME = ".regions.partial"
-PARTIAL_NAMES = (PARTIAL_NAME, str(Path(PARTIAL_NAME).with_suffix(".json")))
 EDGE_PIXELS = 0.01
 
 
@@ -45,15 +41,15 @@ class Extractor(Protocol):
     dim: int
 
     def describe(self) -> Mapping[str, object]:
-        """Returns what the features depend on."""
+        """Return what the features depend on."""
         ...
 
     def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
-        """Returns a square picture as the network takes it; called on several threads."""
+        """Return a square picture as the network takes it; called on several threads."""
         ...
 
     def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Returns the features of a batch of inputs, float16[B, D]."""
+        """Return the features of a batch of inputs, float16[B, D]."""
         ...
 
 
@@ -99,7 +95,7 @@ class PictureRegions:
     batch_size: int = 16
 
     def faults(self, pictures: Sequence[Picture]) -> Iterator[Fault]:
-        """Yields what is wrong with the boxes of these pictures, before anything is computed."""
+        """Yield what is wrong with the boxes of these pictures, before anything is computed."""
         if self.boxes is not None:
             try:
                 boxes = _read_boxes(self.boxes)
@@ -112,7 +108,7 @@ class PictureRegions:
     def compute(
         self, folder: Path, *, left_out: Collection[str], jobs: int, progress: Progress | None
     ) -> dict[str, object]:
-        """Writes the regions into a folder with ``images.tsv``; returns what ``summary.json`` says."""
+        """Write the regions into a folder with ``images.tsv``; returns what ``summary.json`` says."""
         return prepare_picture_regions(
             folder,
             self.extractor,
@@ -134,7 +130,7 @@ class _Work:
     path: str
     place: str
     first: int
-    boxes: FloatArray
+    boxes: F32
 
 
 def prepare_picture_regions(
@@ -149,7 +145,7 @@ def prepare_picture_regions(
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Writes the region features of all pictures of ``images.tsv``; goes on where an earlier call stopped.
+    """Write the region features of all pictures of ``images.tsv``; goes on where an earlier call stopped.
 
     Args:
         folder: The data folder.
@@ -166,13 +162,11 @@ def prepare_picture_regions(
         What ``summary.json`` says under ``regions``.
 
     Raises:
-        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder.
-        FileExistsError: There are regions and ``force`` is off.
+        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder, regions
+            that are there while ``force`` is off.
     """
     names = ManifestFolder(folder)
-    for path in (names.regions, names.region_features):
-        if os.path.lexists(path) and not force:
-            raise FileExistsError(f"{path}: already exists; pass --force to replace it")
+    refuse_regions(folder, force=force)
     summary = read_summary(folder)
     images = read_images(names.images)
     if boxes is None:
@@ -181,18 +175,19 @@ def prepare_picture_regions(
         boxes_of = {name: found for name, found in _read_boxes(boxes).items() if name not in left_out}
     plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
     n_rows = sum(len(work.boxes) for work in plan)
-    key = _key(plan, images.root, extractor)
-    with _open_partial(folder / PARTIAL_NAME, key, npy_header(n_rows, extractor.dim)) as file:
-        n_kept = _rows_done(file, n_rows, extractor.dim)
+    with open_store(folder, _settings(plan, images.root, extractor), n_rows=n_rows) as store:
+        n_kept = store.n_done
         todo = [work for work in plan if work.first + len(work.boxes) > n_kept]
         read = partial(_read_inputs, images.root, extractor, n_kept)
-        _compute(map_in_order(read, todo, jobs=jobs, progress=progress), extractor, file, batch_size)
-        os.fsync(file.fileno())
-        with atomic_write(names.regions, force=force) as table:
-            table.write(REGIONS_HEADER)
-            table.writelines(region_lines(work.image_id, work.first, work.boxes) for work in plan)
-        (folder / PARTIAL_NAME).replace(names.region_features)
-    _key_path(folder / PARTIAL_NAME).unlink()
+        firsts = [work.first for work in plan]
+        _compute(
+            map_in_order(read, todo, jobs=jobs, progress=progress),
+            extractor,
+            lambda features: store.append(features, lambda row: plan[bisect(firsts, row) - 1].place),
+            batch_size,
+        )
+        lines = (region_lines(work.image_id, work.first, work.boxes) for work in plan)
+        store.publish(lines, force=force)
     where = {"boxes": boxes.name} if boxes is not None else {"grid": list(grid)}
     counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
     regions = {**extractor.describe(), **where, **counts}
@@ -200,7 +195,7 @@ def prepare_picture_regions(
     return regions
 
 
-def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) -> list[_Work]:
+def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> list[_Work]:
     plan = []
     placed = [(image_id, f"images.tsv:{line}") for line, (image_id, _) in enumerate(images, start=3)]
     faults = list(_box_faults(placed, boxes))
@@ -218,8 +213,8 @@ def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) ->
     return plan
 
 
-def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArray]) -> Iterator[Fault]:
-    """Yields pictures, given with their places, without boxes, and boxes without pictures."""
+def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> Iterator[Fault]:
+    """Yield pictures, given with their places, without boxes, and boxes without pictures."""
     known = {image_id for image_id, _ in images}
     for name in boxes:
         if name not in known:
@@ -229,7 +224,7 @@ def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, FloatArra
             yield fault(place, "image must have a box in the table of boxes", image_id, "add one")
 
 
-def _read_boxes(path: Path) -> dict[str, FloatArray]:
+def _read_boxes(path: Path) -> dict[str, F32]:
     lines, faults = read_lines(path)
     rows: Sequence[BoxRow] = ()
     if lines[0] is not None and "feature_row" in lines[0].split("\t"):
@@ -247,8 +242,8 @@ def _read_boxes(path: Path) -> dict[str, FloatArray]:
     return {name: np.array(boxes, dtype=np.float32) for name, boxes in found.items()}
 
 
-def _key(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, object]:
-    """Returns what the features depend on; what another run began with another key is of no use."""
+def _settings(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, object]:
+    """Return what the features depend on."""
     digest = hashlib.sha256(str(root).encode("utf-8", "surrogateescape"))
     for work in plan:
         digest.update(f"{work.image_id}\0{work.path}\0".encode("utf-8", "surrogateescape"))
@@ -257,39 +252,10 @@ def _key(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, o
     return {**extractor.describe(), "plan_sha256": digest.hexdigest(), "pictures_sha256": pictures}
 
 
-def _key_path(partial: Path) -> Path:
-    return partial.with_suffix(".json")
-
-
-@contextmanager
-def _open_partial(path: Path, key: Mapping[str, object], header: bytes) -> Iterator[BinaryIO]:
-    """Gives the features as far as they are; an interruption leaves them for the next call."""
-    with path.open("a+b") as file:
-        lock(file, path, place=path.parent, doing="computing regions of this folder")
-        key_path = _key_path(path)
-        text = json.dumps(key, sort_keys=True)
-        file.seek(0)
-        is_same = key_path.is_file() and key_path.read_text(encoding="utf-8") == text
-        if not is_same or file.read(len(header)) != header:
-            file.truncate(0)
-            file.write(header)
-            with atomic_write(key_path, force=True) as key_file:
-                key_file.write(text)
-        yield file
-
-
-def _rows_done(file: BinaryIO, n_rows: int, dim: int) -> int:
-    n_header, row_bytes = len(npy_header(n_rows, dim)), 2 * dim
-    n_done = min((file.seek(0, os.SEEK_END) - n_header) // row_bytes, n_rows)
-    # A row of which only a part was written is computed again.
-    file.truncate(n_header + n_done * row_bytes)
-    return n_done
-
-
 def _read_inputs(
     root: Path, extractor: Extractor, n_kept: int, work: _Work
 ) -> list[NDArray[np.uint8]] | Fault:
-    """Returns the network's inputs of a picture's regions that are not there yet."""
+    """Return the network's inputs of a picture's regions that are not there yet."""
     try:
         picture = read_picture(resolve(root, work.path), place=work.place)
     except MediumError as error:
@@ -308,9 +274,10 @@ def _read_inputs(
 def _compute(
     pictures: Iterator[list[NDArray[np.uint8]] | Fault],
     extractor: Extractor,
-    file: BinaryIO,
+    append: Callable[[F16], None],
     batch_size: int,
 ) -> None:
+    """Show the network batch after batch; where pictures do not decode, find all of these first."""
     faults: list[Fault] = []
     waiting: list[NDArray[np.uint8]] = []
     for found in pictures:
@@ -319,17 +286,9 @@ def _compute(
         elif not faults:
             waiting += found
             while len(waiting) >= batch_size:
-                _append(file, extractor(np.stack(waiting[:batch_size])))
+                append(extractor(np.stack(waiting[:batch_size])))
                 del waiting[:batch_size]
     if faults:
         raise FaultError(faults)
     if waiting:
-        _append(file, extractor(np.stack(waiting)))
-
-
-def _append(file: BinaryIO, features: NDArray[np.float16]) -> None:
-    if not np.isfinite(features).all():
-        what = "must give finite features that float16 can hold, got NaN or infinity; choose another one"
-        raise FaultError(Fault("the network", what))
-    file.write(features.astype("<f2", copy=False).tobytes())
-    file.flush()
+        append(extractor(np.stack(waiting)))

@@ -64,7 +64,7 @@ class RegionFaultError(ValueError):
         self._parts = (expected, got, next_step)
 
     def at(self, place: str) -> Fault:
-        """Returns the fault at a place."""
+        """Return the fault at a place."""
         expected, got, next_step = self._parts
         return fault(place, expected, got, next_step)
 
@@ -73,7 +73,7 @@ class RegionSource(Protocol):
     """Region features of many pictures in somebody's format."""
 
     def read(self, keep: Keep, progress: Progress | None) -> Iterator[ImageRegions | BadRegions]:
-        """Yields the wanted pictures in the source's order, and what is wrong with others.
+        """Yield the wanted pictures in the source's order, and what is wrong with others.
 
         Args:
             keep: Says which pictures are wanted; others are not decoded.
@@ -82,12 +82,12 @@ class RegionSource(Protocol):
         ...
 
     def describe(self) -> Mapping[str, object]:
-        """Returns what ``summary.json`` says of the source."""
+        """Return what ``summary.json`` says of the source."""
         ...
 
 
 def surest_first(confidences: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Returns the order of regions by falling confidence, in which FaST-VGS takes the first of them.
+    """Return the order of regions by falling confidence, in which FaST-VGS takes the first of them.
 
     Raises:
         RegionFaultError: A confidence is NaN.

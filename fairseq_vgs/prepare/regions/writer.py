@@ -1,6 +1,6 @@
-"""Writes ``regions.npy`` and ``regions.tsv`` picture by picture, in the memory of one picture.
+"""Write ``regions.npy`` and ``regions.tsv`` picture by picture, in the memory of one picture.
 
-Shapes: R regions of a picture, D dims of a feature.
+Shapes: R regions of a picture, D dims of a feature. A box is x0, y0, x1, y1 from the upper left corner.
 """
 
 from __future__ import annotations
@@ -15,16 +15,73 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.manifest import ManifestFolder, RegionRow
-from fairseq_vgs.prepare.regions.boxes import boxes_in_parts, region_lines
 from fairseq_vgs.prepare.regions.source import CHECK_SOURCE, ImageRegions
 
 MADE_BY_REGIONS = "fairseq-vgs prepare regions"
 REGIONS_HEADER = "\t".join(RegionRow.__slots__) + "\n"
 # From here on, float16 has its full precision; below, errors are at most half of its smallest number.
 MIN_NORMAL = 2.0**-14
+
+
+# Detectors compute in float32 at another scale: what is outside by less is no fault of theirs.
+ROUNDING_PIXELS = 0.01
+
+
+@dataclass(frozen=True)
+class PartBoxes:
+    """Boxes in parts of the picture, as ``regions.tsv`` holds them.
+
+    Attributes:
+        boxes: float32[R, 4] in [0, 1].
+        usable: bool[R], false for boxes of no area within the picture.
+        n_clipped: Boxes that stood out of the picture by more than ``ROUNDING_PIXELS``.
+        overhang: By how many pixels the worst one stood out; 0 where none did.
+    """
+
+    boxes: F32
+    usable: NDArray[np.bool_]
+    n_clipped: int
+    overhang: float
+
+
+def boxes_in_parts(boxes: F32, *, width: int, height: int) -> PartBoxes:
+    """Divide boxes by the picture's size and clips them to it.
+
+    Args:
+        boxes: float32[R, 4] in pixels, finite.
+        width: The picture's, in pixels.
+        height: The picture's, in pixels.
+    """
+    size = np.array([width, height, width, height], dtype=np.float32)
+    outside = np.maximum(np.maximum(-boxes, boxes - size), 0).max(axis=1, initial=0)
+    # float32 by float32, as FaST-VGS does it: the same numbers enter the same model.
+    parts: F32 = np.clip(boxes / size, 0, 1).astype(np.float32)
+    usable = (parts[:, 0] < parts[:, 2]) & (parts[:, 1] < parts[:, 3])
+    clipped = outside > ROUNDING_PIXELS
+    overhang = float(outside.max(initial=0)) if clipped.any() else 0.0
+    return PartBoxes(parts, usable, int(np.count_nonzero(clipped)), overhang)
+
+
+def region_lines(image_id: str, first_row: int, boxes: F32) -> str:
+    """Return the lines of ``regions.tsv`` of a picture whose features stand one below the other.
+
+    Nine digits are enough to give every float32 back exactly.
+    """
+    return "".join(
+        f"{image_id}\t{row}\t{x0:.9g}\t{y0:.9g}\t{x1:.9g}\t{y1:.9g}\n"
+        for row, (x0, y0, x1, y1) in enumerate(boxes.tolist(), start=first_row)
+    )
+
+
+def grid_boxes(rows: int, columns: int) -> F32:
+    """Return the boxes of a grid over the whole picture in reading order, float32[rows * columns, 4]."""
+    across, down = np.arange(columns + 1) / columns, np.arange(rows + 1) / rows
+    boxes = [(across[x], down[y], across[x + 1], down[y + 1]) for y in range(rows) for x in range(columns)]
+    return np.array(boxes, dtype=np.float32)
 
 
 @dataclass
@@ -42,8 +99,8 @@ class ConversionError:
     relative: float = 0.0
     largest: float = 0.0
 
-    def convert(self, features: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Returns the features as float16, having measured the difference; overflows become infinite."""
+    def convert(self, features: F32) -> NDArray[np.float16]:
+        """Return the features as float16, having measured the difference; overflows become infinite."""
         with np.errstate(over="ignore"):
             half = features.astype(np.float16)
         size = np.abs(features)
@@ -59,7 +116,7 @@ class ConversionError:
 
 
 def npy_header(n_rows: int, dim: int) -> bytes:
-    """Returns the head of a float16 .npy file; its length depends on ``dim`` only, so it can be rewritten."""
+    """Return the head of a float16 .npy file; its length depends on ``dim`` only, so it can be rewritten."""
     buffer = io.BytesIO()
     shape = {"descr": "<f2", "fortran_order": False, "shape": (n_rows, dim)}
     np.lib.format.write_array_header_1_0(buffer, shape)
@@ -67,7 +124,7 @@ def npy_header(n_rows: int, dim: int) -> bytes:
 
 
 class RegionWriter:
-    """Takes pictures one by one; see ``open_region_writer``.
+    """Take pictures one by one; see ``open_region_writer``.
 
     Attributes:
         n_images: Pictures written.
@@ -88,7 +145,7 @@ class RegionWriter:
         table.write(REGIONS_HEADER)
 
     def add(self, image: ImageRegions) -> Fault | None:
-        """Writes a picture's regions; if they cannot be used, writes nothing and returns why."""
+        """Write a picture's regions; if they cannot be used, writes nothing and returns why."""
         found = self._problem(image)
         if found is not None:
             return found
@@ -114,7 +171,7 @@ class RegionWriter:
         return None
 
     def finish(self) -> None:
-        """Writes the number of rows into the head of the features."""
+        """Write the number of rows into the head of the features."""
         self._features.seek(0)
         self._features.write(npy_header(self.n_rows, self.dim))
 
@@ -133,7 +190,7 @@ class RegionWriter:
 
 @contextmanager
 def open_region_writer(folder: Path, *, force: bool) -> Iterator[RegionWriter]:
-    """Gives a writer; both files appear when the block ends, neither if it raises.
+    """Give a writer; both files appear when the block ends, neither if it raises.
 
     A killed run leaves ``partial_path`` of them, which the next one overwrites.
 

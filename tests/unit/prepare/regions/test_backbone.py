@@ -21,7 +21,8 @@ from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.manifest.tables import read_images, read_regions
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
 from fairseq_vgs.prepare.regions import backbone as backbone_features
-from fairseq_vgs.prepare.regions.backbone import PARTIAL_FEATURES, PARTIAL_STATE, cache_image_features
+from fairseq_vgs.prepare.regions.backbone import cache_image_features
+from fairseq_vgs.prepare.regions.store import PARTIAL_FEATURES, PARTIAL_STATE
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_two_runs_do_not_mix(folder, tmp_path):
 
 
 def test_the_disk_is_asked_for_all_features_at_once(tmp_path):
-    """Where it is full, this is an error; later, writing to a memory map would end the process."""
+    """Where it is full, this is an error; later, it would end a run in its middle."""
     folder = make_folder(tmp_path / "many", n_images=40)
     interrupt_after_four(folder, directory(tmp_path), grid=4)
     status = (folder.path / PARTIAL_FEATURES).stat()
@@ -193,7 +194,7 @@ def test_what_another_command_left_is_not_taken(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(backbone_features.F, "adaptive_avg_pool2d", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         cache_image_features(folder.path, path, grid=2, force=True)
-    (folder.path / PARTIAL_STATE).write_text('{"of": {"grid": 2}, "images": 3}')
+    (folder.path / PARTIAL_STATE).write_text('{"of": {"grid": 2}, "rows": 3}')
     np.save(folder.path / PARTIAL_FEATURES, np.zeros((7, 16), dtype=np.float16))
     assert cache_image_features(folder.path, path, force=True).images_kept == 0
     assert np.load(folder.region_features).any(axis=1).all()

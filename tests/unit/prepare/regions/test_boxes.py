@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fairseq_vgs.files.tables import parse_rows
 from fairseq_vgs.manifest.tables import REGIONS
-from fairseq_vgs.prepare.regions.boxes import ROUNDING_PIXELS, boxes_in_parts, grid_boxes, region_lines
+from fairseq_vgs.prepare.regions.writer import ROUNDING_PIXELS, boxes_in_parts, grid_boxes, region_lines
 
 pixels = st.floats(-3000, 3000, width=32)
 pictures = st.tuples(st.integers(1, 2000), st.integers(1, 2000))

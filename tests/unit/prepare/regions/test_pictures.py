@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
-from fairseq_vgs.prepare.regions.pictures import PARTIAL_NAME, prepare_picture_regions
+from fairseq_vgs.media.pictures import inspect_picture
+from fairseq_vgs.prepare.regions.pictures import prepare_picture_regions
+from fairseq_vgs.prepare.regions.store import PARTIAL_FEATURES, open_store
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -132,8 +135,9 @@ def test_an_interrupted_run_is_continued(tmp_path: Path, n_torn: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         prepare_picture_regions(tmp_path, MeanColour(stop_after=3), grid=(1, 2), batch_size=1)
     assert not (tmp_path / "regions.npy").exists()
-    partial = tmp_path / PARTIAL_NAME
-    partial.write_bytes(partial.read_bytes()[: -n_torn or None])
+    partial = tmp_path / PARTIAL_FEATURES
+    if n_torn:  # three rows of six, of 8 bytes each
+        partial.write_bytes(partial.read_bytes()[: -3 * 8 - n_torn])
     network = MeanColour()
     summary = prepare_picture_regions(tmp_path, network, grid=(1, 2), batch_size=2)
     n_kept = 2 if n_torn else 3
@@ -166,7 +170,7 @@ def test_work_on_pictures_that_changed_is_not_used(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_mix(tmp_path: Path) -> None:
     make_pictures(tmp_path)
-    with (tmp_path / PARTIAL_NAME).open("ab") as other:
+    with (tmp_path / PARTIAL_FEATURES).open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(FaultError, match="another run is computing regions of this folder"):
             prepare_picture_regions(tmp_path, MeanColour())
@@ -190,8 +194,12 @@ def test_pictures_are_needed_and_regions_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(FaultError, match="images.tsv:3: path must name a picture"):
         prepare_picture_regions(tmp_path, MeanColour())
     (tmp_path / "regions.tsv").write_text("mine")
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FaultError, match="--force") as caught:
         prepare_picture_regions(tmp_path, MeanColour())
+    assert (caught.value.codes, caught.value.faults[0].place) == (
+        ("output.exists",),
+        str(tmp_path / "regions.tsv"),
+    )
 
 
 def test_features_that_are_no_numbers(tmp_path: Path) -> None:
@@ -200,5 +208,60 @@ def test_features_that_are_no_numbers(tmp_path: Path) -> None:
             return np.full(batch.shape, np.inf, np.float16)
 
     make_pictures(tmp_path)
-    with pytest.raises(FaultError, match="must give finite features"):
+    with pytest.raises(FaultError) as caught:
         prepare_picture_regions(tmp_path, Broken())
+    assert (caught.value.codes, caught.value.faults[0].place) == (("regions.not_finite",), "images.tsv:3")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_no_pictures_no_regions(tmp_path: Path) -> None:
+    with pytest.raises(FaultError) as caught, open_store(tmp_path, {}, n_rows=0):
+        pass
+    assert caught.value.codes == ("table.empty",)
+
+
+def same_pictures() -> dict[str, bytes]:
+    """Return one picture, as a camera, a scanner and a painter may store it."""
+    grey = np.random.default_rng(0).integers(0, 256, (4, 6), dtype=np.uint8)
+    upright = Image.fromarray(grey)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    opaque = upright.convert("RGBA")
+    files = {
+        "plain.png": (upright, {}),
+        "deep.png": (Image.fromarray(grey.astype(np.uint16) * 257), {}),
+        "deep.tif": (Image.fromarray(grey.astype(np.uint16) * 257), {}),
+        "turned.png": (upright.transpose(Image.Transpose.ROTATE_90), {"exif": turned}),
+        "turned.tif": (upright.transpose(Image.Transpose.ROTATE_90), {"tiffinfo": {0x0112: 6}}),
+        "alpha.webp": (opaque, {"lossless": True}),
+        "colours.bmp": (upright.convert("RGB"), {}),
+    }
+    contents = {}
+    for name, (picture, settings) in files.items():
+        buffer = io.BytesIO()
+        kind = {"tif": "TIFF"}.get(name[-3:], name.rpartition(".")[2].upper())
+        picture.save(buffer, kind, **settings)  # type: ignore[arg-type]
+        contents[name] = buffer.getvalue()
+    return contents
+
+
+class Pixels(MeanColour):
+    """A network whose features are the pixels of a cell of 3 x 2."""
+
+    dim = 27
+
+    def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(square.convert("RGB")).reshape(-1)
+
+
+def test_regions_are_those_of_the_upright_picture_however_it_is_stored(tmp_path: Path) -> None:
+    contents = same_pictures()
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    sizes = {name: inspect_picture(content) for name, content in contents.items()}
+    rows = [ImageRow(name, name, info.width, info.height) for name, info in sizes.items()]
+    write_images(tmp_path / "images.tsv", rows)
+    prepare_picture_regions(tmp_path, Pixels(), grid=(2, 2))
+    features = np.load(tmp_path / "regions.npy").reshape(len(rows), 4, 27)
+    for found in features[1:]:
+        np.testing.assert_array_equal(found, features[0])

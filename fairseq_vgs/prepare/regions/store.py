@@ -1,0 +1,153 @@
+"""Features on their way: computed row by row into a hidden file, from which an interrupted run goes on.
+
+Shapes: N rows in all, n of a batch, D dims of a feature.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.work import differences
+from fairseq_vgs.manifest import ManifestFolder
+from fairseq_vgs.prepare.regions.writer import REGIONS_HEADER, npy_header
+
+logger = logging.getLogger(__name__)
+
+PARTIAL_FEATURES, PARTIAL_STATE = ".regions.partial", ".regions.json"
+PARTIAL_NAMES = (PARTIAL_FEATURES, PARTIAL_STATE)
+
+_OLD_PARTIAL_NAMES = (".image-features.partial.npy", ".image-features.partial.json")  # of before 0.1.0
+
+F16 = npt.NDArray[np.float16]
+
+
+def refuse_regions(folder: Path, *, force: bool) -> None:
+    """See that a folder has no regions, unless they may be replaced.
+
+    Raises:
+        FaultError: It has.
+    """
+    names = ManifestFolder(folder)
+    there = [path for path in (names.regions, names.region_features) if os.path.lexists(path)]
+    if there and not force:
+        step = "already exists; pass --force to replace it"
+        raise FaultError([Fault(str(path), step, "output.exists") for path in there])
+
+
+class FeatureStore:
+    """The features of a folder's regions, as far as they are; see `open_store`.
+
+    Attributes:
+        n_done: Rows that are there.
+        dim: D; 0 before the first row.
+    """
+
+    def __init__(self, folder: Path, file: BinaryIO, settings: Mapping[str, object], n_rows: int) -> None:
+        self._folder, self._file, self._settings = folder, file, settings
+        self._n_rows = n_rows
+        self.n_done, self.dim = self._go_on()
+
+    def append(self, features: F16, place: Callable[[int], str]) -> None:
+        """Write further rows, [n, D].
+
+        Args:
+            features: The rows.
+            place: Gives file and line of a row, by its number in all.
+
+        Raises:
+            FaultError: A feature is NaN, infinite, or beyond float16.
+        """
+        for number in np.flatnonzero(~np.isfinite(features).all(axis=1))[:1].tolist():
+            expected, got = "features must be finite and within float16", "NaN or infinity"
+            where = place(self.n_done + number)
+            raise FaultError(fault(where, expected, got, "use another network", code="regions.not_finite"))
+        if not self.dim:
+            self.dim = int(features.shape[1])
+            header = npy_header(self._n_rows, self.dim)
+            self._file.truncate(0)
+            # All the space at once: a full disk shows before the work, not in its middle.
+            os.posix_fallocate(self._file.fileno(), 0, len(header) + 2 * self.dim * self._n_rows)
+            self._file.seek(0)
+            self._file.write(header)
+        self._file.seek(self._end(self.n_done))
+        self._file.write(features.astype("<f2", copy=False).tobytes())
+        self._file.flush()
+        self.n_done += len(features)
+        with atomic_write(self._folder / PARTIAL_STATE, force=True) as file:
+            json.dump({"of": self._settings, "rows": self.n_done}, file)
+
+    def publish(self, lines: Iterable[str], *, force: bool) -> None:
+        """Give the features their name, and write their table beside them."""
+        names = ManifestFolder(self._folder)
+        os.fsync(self._file.fileno())
+        with atomic_write(names.regions, force=force) as table:
+            table.write(REGIONS_HEADER)
+            table.writelines(lines)
+        (self._folder / PARTIAL_FEATURES).replace(names.region_features)
+        for name in (PARTIAL_STATE, *_OLD_PARTIAL_NAMES):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _end(self, n_rows: int) -> int:
+        """Return where so many rows end."""
+        return len(npy_header(self._n_rows, self.dim)) + 2 * self.dim * n_rows
+
+    def _go_on(self) -> tuple[int, int]:
+        """Take up what an interrupted run with the same settings left; return its rows and their dims."""
+        try:
+            state: Any = json.loads((self._folder / PARTIAL_STATE).read_text(encoding="utf-8"))
+            different = differences(state["of"], self._settings)
+            n_done = int(state["rows"])
+            np.lib.format.read_magic(self._file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(self._file)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, EOFError):
+            return 0, 0
+        if different:
+            logger.warning("%s: begun with other settings; starting again", self._folder / PARTIAL_FEATURES)
+            return 0, 0
+        if dtype != np.float16 or len(shape) != 2 or shape[0] != self._n_rows or n_done < 1:
+            return 0, 0
+        self.dim = int(shape[1])
+        size = self._file.seek(0, os.SEEK_END)
+        whole = (size - self._end(0)) // (2 * self.dim) if self.dim else 0
+        return max(0, min(n_done, whole, self._n_rows)), self.dim if whole > 0 else 0
+
+
+@contextmanager
+def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> Iterator[FeatureStore]:
+    """Give the store of a folder, which no other run can have meanwhile; an interruption leaves it there.
+
+    Args:
+        folder: The data folder.
+        settings: Everything the features depend on.
+        n_rows: N.
+
+    Raises:
+        FaultError: There is nothing to compute, or another run is computing regions of this folder.
+    """
+    if not n_rows:
+        expected = "must have pictures, to compute regions from"
+        raise FaultError(fault("images.tsv", expected, "none", "add them", code="table.empty"))
+    path = folder / PARTIAL_FEATURES
+    path.touch()
+    # Not for appending: some file systems could not be asked for the space then.
+    with path.open("r+b") as file:
+        lock(file, path, place=folder, doing="computing regions of this folder")
+        store = FeatureStore(folder, file, settings, n_rows)
+        try:
+            yield store
+        except BaseException:
+            if not store.n_done:
+                for name in PARTIAL_NAMES:
+                    (folder / name).unlink(missing_ok=True)
+            raise

@@ -49,8 +49,8 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
     """Refuse an output whose replacement would delete what it is made from.
 
     Args:
-        folder: the output; nothing is looked at where it does not exist.
-        inputs: files and folders, compared as they are written and as links lead.
+        folder: The output; nothing is looked at where it does not exist.
+        inputs: Files and folders, compared as they are written and as links lead.
     """
     try:
         own = folder.stat()
@@ -81,10 +81,10 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
     """Refuse a folder that must not be written; call it before all other work.
 
     Args:
-        folder: the folder to be.
-        maker: the subcommand of ``prepare`` that makes it, which alone may replace it.
-        force: replace an older folder of the same subcommand.
-        inputs: what it is made from, which must not lie in it, with ``force`` or without.
+        folder: The folder to be.
+        maker: The subcommand of ``prepare`` that makes it, which alone may replace it.
+        force: Replace an older folder of the same subcommand.
+        inputs: What it is made from, which must not lie in it, with ``force`` or without.
     """
     refuse_inputs(folder, inputs)
     if not os.path.lexists(folder) or (
@@ -104,7 +104,7 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
     If the block raises or is interrupted, the sibling is removed and an older folder stays as it was.
 
     Raises:
-        FaultError: the folder exists and ``force`` is off, or another command made it.
+        FaultError: The folder exists and ``force`` is off, or another command made it.
     """
     # Absolute, since "." has no name and the working directory may change.
     folder = folder.absolute()
@@ -124,13 +124,13 @@ def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> Non
     """Give a complete folder its name; an older one is removed only when the new one stands there.
 
     Args:
-        staging: the folder, on the same file system.
-        folder: its name and place to be, absolute.
-        maker: the subcommand of ``prepare`` that made it.
-        force: replace an older folder of the same subcommand.
+        staging: The folder, on the same file system.
+        folder: Its name and place to be, absolute.
+        maker: The subcommand of ``prepare`` that made it.
+        force: Replace an older folder of the same subcommand.
 
     Raises:
-        FaultError: the folder exists and ``force`` is off, or another command made it.
+        FaultError: The folder exists and ``force`` is off, or another command made it.
     """
     refuse_output(folder, maker=maker, force=force)
     retired = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.old"

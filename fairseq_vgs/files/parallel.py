@@ -1,4 +1,4 @@
-"""Runs independent pieces of work on threads, in order."""
+"""Run independent pieces of work on threads, in order."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ AHEAD_PER_JOB = 16
 def map_in_order(
     work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int, progress: Progress | None = None
 ) -> Iterator[Result]:
-    """Yields ``work(item)`` of every item, in their order whatever the number of jobs.
+    """Yield ``work(item)`` of every item, in their order whatever the number of jobs.
 
     Threads rather than processes: decoding, resampling and encoding leave Python's lock, and a thread starts
     at once. After an error or an interruption no further item is begun.
 
     Args:
-        work: called once per item; must not depend on the other calls.
-        items: what to work on; at most ``AHEAD_PER_JOB * jobs`` of them are ahead of what was yielded.
-        jobs: number of threads.
-        progress: called with (items done, items in all).
+        work: Called once per item; must not depend on the other calls.
+        items: What to work on; at most ``AHEAD_PER_JOB * jobs`` of them are ahead of what was yielded.
+        jobs: Number of threads.
+        progress: Called with (items done, items in all).
     """
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:

@@ -56,17 +56,17 @@ class TextConfig:
 def prepare_text(
     data: Path, output: Path | None = None, *, config: TextConfig | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Trains units and writes what fairseq's task ``audio_finetuning`` reads.
+    """Train units and write what fairseq's task ``audio_finetuning`` reads.
 
     The folder holds ``spm.model``, ``dict.ltr.txt``, and for every split with a table of pairs or utterances
     ``SPLIT.tsv`` (those that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by
     line). The same texts and settings give the same bytes.
 
     Args:
-        data: manifest folder with texts in its tables of pairs or of utterances without pictures.
-        output: folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for units.
-        config: settings of the units.
-        force: replace ``output`` if this command made it.
+        data: Manifest folder with texts in its tables of pairs or of utterances without pictures.
+        output: Folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for units.
+        config: Settings of the units.
+        force: Replace ``output`` if this command made it.
 
     Returns:
         The summary that is also written.
@@ -117,7 +117,7 @@ def prepare_text(
 
 
 def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
-    """Trains SentencePiece units and returns the model file's bytes.
+    """Train SentencePiece units and return the model file's bytes.
 
     Raises:
         FaultError: SentencePiece cannot make such units of these texts, or is not installed.
@@ -161,7 +161,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
 def _read_texts(
     folder: ManifestFolder, train_split: str
 ) -> tuple[dict[str, AudioList], dict[str, list[tuple[AudioRow, str]]]]:
-    """Returns the audio list of every split with pairs or transcripts, and each utterance with its text."""
+    """Return the audio list of every split with pairs or transcripts, and each utterance with its text."""
     lists: dict[str, AudioList] = {}
     texts: dict[str, list[tuple[AudioRow, str]]] = {}
     faults: list[Fault] = []
@@ -206,7 +206,7 @@ def _encoder(model: bytes) -> Callable[[str], list[str]]:
 
 
 def _units(model: bytes) -> list[str]:
-    """Returns the units without the unknown one, in the model's order."""
+    """Return the units without the unknown one, in the model's order."""
     processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
     numbers = range(processor.get_piece_size())
     return [processor.id_to_piece(i) for i in numbers if not processor.is_unknown(i)]
@@ -225,7 +225,7 @@ def _write_split(
 
 
 def _write_dictionary(folder: Path, model: bytes, counts: Mapping[str, int]) -> None:
-    """Writes fairseq's dictionary: a unit and its count in the training split per line."""
+    """Write fairseq's dictionary: a unit and its count in the training split per line."""
     with atomic_write(folder / f"dict.{LABELS}.txt") as file:
         file.writelines(f"{unit} {counts.get(unit, 0)}\n" for unit in _units(model))
 

@@ -1,4 +1,4 @@
-"""Makes ZeroSpeech ABX item files from phone alignments.
+"""Make ZeroSpeech ABX item files from phone alignments.
 
 A *triphone* item is a phone with both its neighbours, from the first one's onset to the last one's offset; a
 *phoneme* item is the phone alone, its neighbours being named only (ZeroSpeech 2015/17 and 2021).
@@ -32,10 +32,10 @@ class Speakers:
     """Who speaks in a recording, and what item files call it.
 
     Attributes:
-        everyone: the speaker of all recordings.
-        table: file name and speaker by recording; or
-        separator: the speaker is what stands before it in a recording's name, as in LibriSpeech (``-``); or
-        folders: the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them.
+        everyone: The speaker of all recordings.
+        table: File name and speaker by recording; or
+        separator: The speaker is what stands before it in a recording's name, as in LibriSpeech (``-``); or
+        folders: The speaker is the folder of the alignment, as the Montreal Forced Aligner writes them.
     """
 
     everyone: str | None = None
@@ -44,7 +44,7 @@ class Speakers:
     folders: bool = False
 
     def find(self, alignment: Alignment) -> tuple[str, str] | None:
-        """Returns the recording's file name and speaker, or None where they are not known."""
+        """Return the recording's file name and speaker, or None where they are not known."""
         recording = alignment.recording
         if self.table is not None:
             return self.table.get(recording)
@@ -61,11 +61,11 @@ class Items:
     """The lines of an item file, and what is not among them.
 
     Attributes:
-        lines: items without their header.
-        n_phones: phones that are no pauses.
-        faulty: how many phones, or pairs of neighbours, are wrong in which way.
-        places: where the first of them are.
-        left_out: how many items are not made for each reason.
+        lines: Items without their header.
+        n_phones: Phones that are no pauses.
+        faulty: How many phones, or pairs of neighbours, are wrong in which way.
+        places: Where the first of them are.
+        left_out: How many items are not made for each reason.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -75,14 +75,14 @@ class Items:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def note(self, reason: str, place: str) -> None:
-        """Counts a faulty phone."""
+        """Count a faulty phone."""
         self.faulty[reason] += 1
         if self.faulty[reason] <= MAX_PLACES:
             self.places.setdefault(reason, []).append(place)
 
 
 def seconds(value: Decimal) -> str:
-    """Writes a time without trailing zeros, never in exponent form."""
+    """Write a time without trailing zeros, never in exponent form."""
     # Praat knows a time of -0.
     return format(value.normalize(), "f") if value else "0"
 
@@ -95,21 +95,21 @@ def make_items(
     pauses: Collection[str] = PAUSES,
     strip_stress: bool = False,
 ) -> Items:
-    """Makes the items of all recordings.
+    """Make the items of all recordings.
 
     Left out and counted are items with a phone of no duration in them, or with neighbours that overlap, and
     triphones across a gap. A pause, a gap and the recording's ends are no context of a triphone; phonemes
     have ``SIL`` there.
 
     Args:
-        alignments: as read.
-        speakers: who speaks.
+        alignments: As read.
+        speakers: Who speaks.
         unit: ``triphone`` or ``phoneme``.
-        pauses: labels of what is no phone, in lower case; any case is meant.
-        strip_stress: take digits from the ends of labels (``AH0``).
+        pauses: Labels of what is no phone, in lower case; any case is meant.
+        strip_stress: Take digits from the ends of labels (``AH0``).
 
     Raises:
-        FaultError: every recording whose speaker is not known, or no item at all.
+        FaultError: Every recording whose speaker is not known, or no item at all.
     """
     items = Items()
     faults = []
@@ -138,19 +138,19 @@ def make_items(
 
 
 def write_items(path: Path, items: Items, *, force: bool = False) -> int:
-    """Writes the item file; returns the number of items."""
+    """Write the item file; return the number of items."""
     with atomic_write(path, force=force) as file:
         file.write("\n".join([ITEM_HEADER, *items.lines]) + "\n")
     return len(items.lines)
 
 
 def read_speakers(path: Path) -> Speakers:
-    """Reads a table with the columns ``file`` and ``speaker``, such as the embedded set's ``utterances.tsv``.
+    """Read a table with the columns ``file`` and ``speaker``, such as the embedded set's ``utterances.tsv``.
 
     Where there is a column ``audio_id``, that is what the alignments call a recording.
 
     Raises:
-        FaultError: every faulty line.
+        FaultError: Every faulty line.
     """
     faults: list[Fault] = []
     columns = {name: name for name in ("file", "speaker", "audio_id")}
@@ -178,21 +178,21 @@ def prepare_items(
     tier: str | None = None,
     force: bool = False,
 ) -> dict[str, object]:
-    """Makes an item file from alignment files; returns counts.
+    """Make an item file from alignment files; return counts.
 
     Args:
-        sources: alignment files, or folders with them.
-        output: the item file.
-        speakers: who speaks.
+        sources: Alignment files, or folders with them.
+        output: The item file.
+        speakers: Who speaks.
         unit: ``triphone`` or ``phoneme``.
-        pauses: labels of what is no phone.
-        strip_stress: take digits from the ends of labels.
-        tier: of TextGrids.
-        force: replace an existing file.
+        pauses: Labels of what is no phone.
+        strip_stress: Take digits from the ends of labels.
+        tier: Of TextGrids.
+        force: Replace an existing file.
 
     Raises:
-        FaultError: all that is wrong with the alignments; nothing is written then.
-        FileExistsError: the item file exists and ``force`` is off.
+        FaultError: All that is wrong with the alignments; nothing is written then.
+        FileExistsError: The item file exists and ``force`` is off.
     """
     alignments = read_alignments(find_alignments(sources), tier=tier)
     items = make_items(alignments, speakers, unit=unit, pauses=pauses, strip_stress=strip_stress)
@@ -246,7 +246,7 @@ def _note_faulty(items: Items, phones: Sequence[_Phone], source: str) -> None:
 def _windows(
     items: Items, phones: Sequence[_Phone], unit: str
 ) -> Iterator[tuple[Decimal, Decimal, tuple[str, str, str]]]:
-    """Yields onset, offset and labels (phone, before, after) of each item; counts those left out."""
+    """Yield onset, offset and labels (phone, before, after) of each item; count those left out."""
     for before, phone, after in zip((None, *phones), phones, (*phones[1:], None), strict=False):
         labels = [None if each is None else each.label for each in (before, phone, after)]
         joints = [before and _joint(before, phone), after and _joint(phone, after)]

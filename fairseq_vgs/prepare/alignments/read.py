@@ -1,4 +1,4 @@
-"""Reads phone alignments: which stretches of a recording are which phones, in the formats of the aligners.
+"""Read phone alignments: which stretches of a recording are which phones, in the formats of the aligners.
 
 | ending | format | recordings in a file |
 |---|---|---|
@@ -35,10 +35,10 @@ class Phone:
     """One phone of an alignment.
 
     Attributes:
-        onset: seconds.
-        offset: seconds.
-        label: its name; empty or a pause's name where nothing is said.
-        line: where it stands in its file.
+        onset: Seconds.
+        offset: Seconds.
+        label: Its name; empty or a pause's name where nothing is said.
+        line: Where it stands in its file.
     """
 
     onset: Decimal
@@ -52,10 +52,10 @@ class Alignment:
     """The phones of one recording, in the order they stand in the file.
 
     Attributes:
-        recording: the recording's name: its id in the file, or else the file's name without ending.
-        source: name of the file, for reports.
-        phones: what is said, pauses included.
-        folder: name of the file's folder, which is the speaker where the Montreal Forced Aligner wrote it.
+        recording: The recording's name: its id in the file, or else the file's name without ending.
+        source: Name of the file, for reports.
+        phones: What is said, pauses included.
+        folder: Name of the file's folder, which is the speaker where the Montreal Forced Aligner wrote it.
     """
 
     recording: str
@@ -69,17 +69,17 @@ Reader = Callable[[Path, "str | None"], Entries]
 
 
 def parse_seconds(text: str) -> Decimal | None:
-    """Returns a time of plain digits, or None where the text is none."""
+    """Return a time of plain digits, or None where the text is none."""
     return Decimal(text) if _SECONDS.fullmatch(text) else None
 
 
 def find_alignments(sources: Sequence[Path]) -> list[Path]:
-    """Lists the alignment files: those given, and those anywhere in given folders, sorted by path.
+    """List the alignment files: those given, and those anywhere in given folders, sorted by path.
 
     Tables (``.tsv``) are not looked for in folders, where other tables may be.
 
     Raises:
-        FaultError: a source is missing, has an unknown ending, or a folder holds no alignment.
+        FaultError: A source is missing, has an unknown ending, or a folder holds no alignment.
     """
     found: list[Path] = []
     faults = []
@@ -105,16 +105,16 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
 
 
 def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[Alignment]:
-    """Reads alignment files, each by its ending.
+    """Read alignment files, each by its ending.
 
     Phones of no duration and overlapping ones are no faults here; who makes items counts them.
 
     Args:
-        paths: the files.
-        tier: name of the TextGrids' tier; without it the one whose name says that it holds phones.
+        paths: The files.
+        tier: Name of the TextGrids' tier; without it the one whose name says that it holds phones.
 
     Raises:
-        FaultError: every fault of every file: what cannot be read, times that are no times or fall, labels
+        FaultError: Every fault of every file: what cannot be read, times that are no times or fall, labels
             with blanks, a recording that is aligned twice.
     """
     alignments: dict[str, Alignment] = {}
@@ -144,7 +144,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
 
 
 def read_lab(path: Path, tier: str | None = None) -> Entries:
-    """Reads xwaves labels, as festvox voices have them; what follows a semicolon is passed over."""
+    """Read xwaves labels, as festvox voices have them; what follows a semicolon is passed over."""
     del tier
     lines = path.read_text(encoding="utf-8").splitlines()
     if "#" not in lines:
@@ -167,11 +167,11 @@ def read_lab(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_textgrid(path: Path, tier: str | None = None) -> Entries:
-    """Reads one tier of a TextGrid.
+    """Read one tier of a TextGrid.
 
     Args:
-        path: the file.
-        tier: its name; without it, the only one called ``phones`` or alike, or ending so (``anna - phones``).
+        path: The file.
+        tier: Its name; without it, the only one called ``phones`` or alike, or ending so (``anna - phones``).
     """
     try:
         tiers = read_tiers(path)
@@ -205,7 +205,7 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_flite(path: Path, tier: str | None = None) -> Entries:
-    """Reads what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``."""
+    """Read what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``."""
     del tier
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
@@ -232,7 +232,7 @@ def read_flite(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_condensed(path: Path, tier: str | None = None) -> Entries:
-    """Reads condensed LibriSpeech alignments, whose tokens are words: ``ID ",GO,," "0.490,0.890,1.27"``."""
+    """Read condensed LibriSpeech alignments, whose tokens are words: ``ID ",GO,," "0.490,0.890,1.27"``."""
     del tier
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         match = _CONDENSED.fullmatch(line.strip())

@@ -1,4 +1,4 @@
-"""Reads Praat's TextGrids, long and short text, from what the two have in common.
+"""Read Praat's TextGrids, long and short text, from what the two have in common.
 
 Praat itself takes quoted strings, free-standing numbers and ``<flags>`` in their order and passes over all
 other words, so that the long format is the short one with explanations between the values (Praat manual,
@@ -66,34 +66,34 @@ class _Tokens:
                 yield flag, line
 
     def next(self, expected: str) -> tuple[str | Decimal, int]:
-        """Returns the next value and its line."""
+        """Return the next value and its line."""
         value = next(self._values, None)
         if value is None:
             raise TextGridError(0, expected, "the file's end")
         return value
 
     def end(self, expected: str) -> None:
-        """Sees that there are no more values."""
+        """See that there are no more values."""
         rest = next(self._values, None)
         if rest is not None:
             raise TextGridError(rest[1], expected, str(rest[0]))
 
     def string(self, expected: str) -> tuple[str, int]:
-        """Returns the next value, which must be a string."""
+        """Return the next value, which must be a string."""
         value, line = self.next(expected)
         if not isinstance(value, str):
             raise TextGridError(line, expected, str(value))
         return value, line
 
     def number(self, expected: str) -> tuple[Decimal, int]:
-        """Returns the next value, which must be a number."""
+        """Return the next value, which must be a number."""
         value, line = self.next(expected)
         if not isinstance(value, Decimal):
             raise TextGridError(line, expected, value)
         return value, line
 
     def count(self, expected: str) -> int:
-        """Returns the next value, which must be a number of things."""
+        """Return the next value, which must be a number of things."""
         value, line = self.number(expected)
         if value < 0 or value != value.to_integral_value():
             raise TextGridError(line, expected, str(value))
@@ -101,14 +101,14 @@ class _Tokens:
 
 
 def read_tiers(path: Path) -> list[tuple[str, tuple[Interval, ...]]]:
-    """Reads the names and intervals of the tiers of intervals; tiers of points are passed over.
+    """Read the names and intervals of the tiers of intervals; tiers of points are passed over.
 
     Args:
         path: UTF-8, or UTF-16 with its mark, as Praat writes it.
 
     Raises:
-        TextGridError: at the first thing that is out of its place, or Praat's binary format.
-        UnicodeError: no text.
+        TextGridError: At the first thing that is out of its place, or Praat's binary format.
+        UnicodeError: No text.
     """
     return list(_read_tiers(_Tokens(_decode(path.read_bytes()))))
 

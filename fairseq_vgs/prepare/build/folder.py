@@ -63,20 +63,20 @@ def build_folder(
     that one run lists everything.
 
     Args:
-        corpus: what a reader found.
-        output: the folder to make.
-        options: how to build it.
-        faults: of the corpus' lists, as its reader found them.
-        progress: called with (files done, files in all); files are looked at once and worked on once, and
+        corpus: What a reader found.
+        output: The folder to make.
+        options: How to build it.
+        faults: Of the corpus' lists, as its reader found them.
+        progress: Called with (files done, files in all); files are looked at once and worked on once, and
             pictures once more where their regions are computed.
-        command: for the summary.
-        settings: of the corpus' own options, for the summary.
-        inputs: lists and folders that the corpus was read from, beside its roots.
-        arrange: gives splits and groups that depend on the media.
-        finish: adds further files to the folder.
+        command: For the summary.
+        settings: Of the corpus' own options, for the summary.
+        inputs: Lists and folders that the corpus was read from, beside its roots.
+        arrange: Gives splits and groups that depend on the media.
+        finish: Adds further files to the folder.
 
     Raises:
-        FaultError: all faults of the corpus' lists and names, of missing media and of media that cannot
+        FaultError: All faults of the corpus' lists and names, of missing media and of media that cannot
             be used. ``output`` is then not made, and finished work is kept for the next run.
     """
     maker = corpus.name
@@ -303,7 +303,7 @@ def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) ->
 def _compute_regions(
     corpus: Corpus, built: Built, work: WorkFolder, options: BuildOptions, steps: _Steps
 ) -> dict[str, object]:
-    """Compute region features if wanted; returns what to add to the summary."""
+    """Compute region features if wanted; return what to add to the summary."""
     if options.regions is None:
         return {}
     kept = {picture.image_id for picture in built.corpus.pictures}

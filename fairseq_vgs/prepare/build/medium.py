@@ -16,9 +16,9 @@ class Medium:
 
     Attributes:
         kind: ``speech`` or ``pictures``.
-        path: below the corpus' root.
-        target: its name in the data folder, if it gets one.
-        place: where the corpus lists it.
+        path: Below the corpus' root.
+        target: Its name in the data folder, if it gets one.
+        place: Where the corpus lists it.
     """
 
     kind: str

@@ -36,7 +36,7 @@ def connected_groups(keys: Mapping[str, Sequence[Hashable]]) -> dict[str, str]:
     """Join items that share a key, directly or through others.
 
     Args:
-        keys: what each item must not share across splits, such as its recording's hash and its caption.
+        keys: What each item must not share across splits, such as its recording's hash and its caption.
 
     Returns:
         The group of each item, named after the group's smallest item.
@@ -65,10 +65,10 @@ def split_by_group(
     Groups larger than a split's whole share go to train, so that one of them cannot be most of a test set.
 
     Args:
-        groups: the group of each item.
-        valid_share: share of all items meant for valid; at least one group if positive.
-        test_share: the same for test.
-        seed: another seed gives another division.
+        groups: The group of each item.
+        valid_share: Share of all items meant for valid; at least one group if positive.
+        test_share: The same for test.
+        seed: Another seed gives another division.
 
     Returns:
         The split of each item.

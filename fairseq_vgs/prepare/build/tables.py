@@ -44,13 +44,13 @@ class Built:
     """A corpus whose media are finished.
 
     Attributes:
-        corpus: without what was left out.
-        speech: finished recordings, by path.
-        pictures: finished pictures, by path.
-        entries: archive entries of what is packed, by kind and by name in the data folder.
-        converts: recordings were written as FLAC.
+        corpus: Without what was left out.
+        speech: Finished recordings, by path.
+        pictures: Finished pictures, by path.
+        entries: Archive entries of what is packed, by kind and by name in the data folder.
+        converts: Recordings were written as FLAC.
         pack: ``zip``, ``tar`` or empty.
-        n_reused: files that an earlier run had finished.
+        n_reused: Files that an earlier run had finished.
     """
 
     corpus: Corpus
@@ -62,12 +62,12 @@ class Built:
     n_reused: int
 
     def audio_row(self, caption: Caption) -> AudioRow:
-        """Returns the row of a recording in its audio list."""
+        """Return the row of a recording in its audio list."""
         finished = self.speech[caption.audio]
         return AudioRow(self._entry(finished), finished.measures[0])
 
     def image_rows(self) -> list[ImageRow]:
-        """Returns the image table."""
+        """Return the image table."""
         rows = []
         for picture in self.corpus.pictures:
             finished = self.pictures[picture.path]
@@ -80,7 +80,7 @@ class Built:
 
 
 def by_split(captions: Iterable[Caption]) -> dict[str, list[Caption]]:
-    """Returns the captions of each split: train, valid, test, then others as they come."""
+    """Return the captions of each split: train, valid, test, then others as they come."""
     found: dict[str, list[Caption]] = defaultdict(list)
     for caption in captions:
         found[caption.split].append(caption)
@@ -89,7 +89,7 @@ def by_split(captions: Iterable[Caption]) -> dict[str, list[Caption]]:
 
 
 def write_folder(folder: Path, output: Path, built: Built, *, relative_root: bool) -> None:
-    """Writes all tables into a folder that will be ``output``."""
+    """Write all tables into a folder that will be ``output``."""
     names, corpus = ManifestFolder(folder), built.corpus
     root: Path | str = corpus.audio_root.absolute()
     if built.pack or built.converts:
@@ -118,12 +118,12 @@ def write_folder(folder: Path, output: Path, built: Built, *, relative_root: boo
 
 
 def _one_line(text: str) -> str:
-    """Returns a text that fits a table: published captions hold line ends here and there."""
+    """Return a text that fits a table: published captions hold line ends here and there."""
     return text.strip() if text.isprintable() else " ".join(text.replace("\0", " ").split())
 
 
 def summarize(built: Built) -> dict[str, object]:
-    """Returns counts, hours, speakers, captions per image and lengths, of all and of every split."""
+    """Return counts, hours, speakers, captions per image and lengths, of all and of every split."""
     splits = by_split(built.corpus.captions)
     return {
         "files": {
@@ -202,11 +202,11 @@ def write_tables(
     """Write audio lists, pair tables and the image table.
 
     Args:
-        folder: where the tables go.
-        splits: rows of each split, in their order.
-        images: pictures of all splits; their root is the folder itself.
-        root: first line of the audio lists. Stock fairseq takes a relative one from the working directory.
-        force: replace existing tables.
+        folder: Where the tables go.
+        splits: Rows of each split, in their order.
+        images: Pictures of all splits; their root is the folder itself.
+        root: First line of the audio lists. Stock fairseq takes a relative one from the working directory.
+        force: Replace existing tables.
     """
     names = ManifestFolder(folder)
     for split, rows in splits.items():

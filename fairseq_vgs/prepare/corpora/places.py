@@ -96,7 +96,7 @@ def find_metadata(root: Path) -> Path:
     """Return the folder of the split files, in a corpus or beside it.
 
     Raises:
-        FaultError: there is none.
+        FaultError: There is none.
     """
     folders = [root / name for name in METADATA_FOLDERS]
     for folder in folders:

@@ -127,7 +127,7 @@ class _Karpathy:
         """Return a picture's split.
 
         Raises:
-            ValueError: it has no COCO id, or the split does not know it.
+            ValueError: It has no COCO id, or the split does not know it.
         """
         match = _COCO_NAME.fullmatch(PurePosixPath(image).name)
         if match is None:

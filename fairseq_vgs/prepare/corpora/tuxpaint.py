@@ -170,7 +170,7 @@ class TuxPaint(Preparation):
 
 
 def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> PreparedStamp | str:
-    """Write one stamp's media; returns why not where it cannot be used."""
+    """Write one stamp's media; return why not where it cannot be used."""
     try:
         samples = _usable_speech(stamp.speech, settings.max_seconds)
         picture = read_cut_out(stamp.picture, settings.picture_size)
@@ -276,7 +276,7 @@ def find_stamps_folder(folder: Path) -> Path:
     """Return the stamps folder of an unpacked package, whether given itself or the package's root.
 
     Raises:
-        FaultError: there is no such folder, or no picture in it.
+        FaultError: There is no such folder, or no picture in it.
     """
     candidate = folder / PACKAGE_FOLDER
     found = candidate if candidate.is_dir() else folder
@@ -293,7 +293,7 @@ def read_captions(path: Path) -> dict[str, str]:
     """Return the captions of a ``NAME.txt`` by language code; English under ``en``.
 
     Raises:
-        UnicodeDecodeError: the file is not UTF-8.
+        UnicodeDecodeError: The file is not UTF-8.
     """
     first, *others = path.read_text(encoding="utf-8-sig").splitlines() or [""]
     captions = {}
@@ -320,13 +320,13 @@ def scan_stamps(
     """List every picture that has a recording in the language, and what was left out.
 
     Args:
-        folder: the stamps folder itself.
-        language: language code as the package spells it, such as ``ru`` or ``pt_BR``.
-        include_symbols: also take letters, digits, coins and the like.
-        svg: whether SVG drawings can be rendered; if not they are left out.
+        folder: The stamps folder itself.
+        language: Language code as the package spells it, such as ``ru`` or ``pt_BR``.
+        include_symbols: Also take letters, digits, coins and the like.
+        svg: Whether SVG drawings can be rendered; if not they are left out.
 
     Raises:
-        FaultError: the language code is malformed, or no picture has a recording in it.
+        FaultError: The language code is malformed, or no picture has a recording in it.
     """
     if not LANGUAGE_PATTERN.fullmatch(language):
         raise FaultError(

@@ -1,4 +1,4 @@
-"""Composes scenes of several objects with spoken captions from a folder of single, named objects.
+"""Compose scenes of several objects with spoken captions from a folder of single, named objects.
 
 Each scene is a list of regions (features and boxes), as in Khorrami et al. 2023, and a rendered picture.
 Objects are shared by all splits, their combinations are not: held-out scenes ask for recombining known words.
@@ -152,17 +152,17 @@ def prepare_scenes(
     """Build the folder and returns its summary.
 
     Args:
-        output: the folder to make.
-        source: a data folder of single objects, such as the embedded set.
-        config: what to compose.
-        relative_root: write ``.`` as the root of the audio lists, so that the folder can be moved;
+        output: The folder to make.
+        source: A data folder of single objects, such as the embedded set.
+        config: What to compose.
+        relative_root: Write ``.`` as the root of the audio lists, so that the folder can be moved;
             stock fairseq tasks need the absolute path that is written otherwise.
-        force: replace ``output`` if this command made it.
-        jobs: number of threads; the result does not depend on it.
-        progress: called with (scenes done, scenes in all).
+        force: Replace ``output`` if this command made it.
+        jobs: Number of threads; the result does not depend on it.
+        progress: Called with (scenes done, scenes in all).
 
     Raises:
-        FaultError: the source is faulty or too small, or ``output`` exists.
+        FaultError: The source is faulty or too small, or ``output`` exists.
     """
     refuse_output(output, maker=MAKER, force=force, inputs=_source_paths(source))
     loaded = load_source(

@@ -1,4 +1,4 @@
-"""Decides which objects stand in which scene: no combination of objects occurs twice in all splits."""
+"""Decide which objects stand in which scene: no combination of objects occurs twice in all splits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_DRAWS = 50
 
 
 def scene_generator(seed: int, split: str, index: int, *stream: int) -> np.random.Generator:
-    """Returns the random numbers of one purpose of one scene, independent of all other scenes."""
+    """Return the random numbers of one purpose of one scene, independent of all other scenes."""
     return np.random.default_rng([seed, SPLIT_NUMBERS[split], index, *stream])
 
 
 def check_capacity(n_objects: int, sizes: Sequence[int], n_scenes: int) -> None:
-    """Raises ``FaultError`` where there are fewer combinations of objects than scenes."""
+    """Raise ``FaultError`` where there are fewer combinations of objects than scenes."""
     capacity = sum(math.comb(n_objects, size) for size in sizes)
     if n_scenes > capacity:
         raise FaultError(
@@ -44,22 +44,22 @@ def check_capacity(n_objects: int, sizes: Sequence[int], n_scenes: int) -> None:
 def plan_scenes(
     n_objects: int, sizes: Sequence[int], n_scenes: Mapping[str, int], *, seed: int
 ) -> dict[str, tuple[Combination, ...]]:
-    """Draws the objects of every scene.
+    """Draw the objects of every scene.
 
     The number of objects in a scene is uniform over the sizes that still have free combinations; the
     combination is uniform over the free ones of that size.
 
     Args:
-        n_objects: objects are numbered from 0 to ``n_objects - 1``.
-        sizes: numbers of objects a scene may have, rising.
-        n_scenes: number of scenes in each split.
-        seed: the same seed gives the same scenes.
+        n_objects: Objects are numbered from 0 to ``n_objects - 1``.
+        sizes: Numbers of objects a scene may have, rising.
+        n_scenes: Number of scenes in each split.
+        seed: The same seed gives the same scenes.
 
     Returns:
         For each split its combinations: rising object numbers, none twice, in no two splits.
 
     Raises:
-        FaultError: there are fewer combinations than scenes.
+        FaultError: There are fewer combinations than scenes.
     """
     check_capacity(n_objects, sizes, sum(n_scenes.values()))
     taken: dict[int, set[Combination]] = {size: set() for size in sizes}

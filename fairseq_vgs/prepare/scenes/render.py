@@ -1,4 +1,4 @@
-"""Renders one scene: pictures placed on a white canvas, and their recorded names joined to captions.
+"""Render one scene: pictures placed on a white canvas, and their recorded names joined to captions.
 
 Pixels are counted from the canvas's upper left corner; times are in samples at 16 kHz.
 """
@@ -40,7 +40,7 @@ class PixelBox:
     lower: int
 
     def relative_to(self, canvas_size: int) -> tuple[float, float, float, float]:
-        """Returns x0, y0, x1, y1 in [0, 1]."""
+        """Return x0, y0, x1, y1 in [0, 1]."""
         edges = (self.left, self.upper, self.right, self.lower)
         x0, y0, x1, y1 = (edge / canvas_size for edge in edges)
         return x0, y0, x1, y1
@@ -49,7 +49,7 @@ class PixelBox:
 def draw_sizes(
     shapes: Sequence[tuple[int, int]], canvas_size: int, generator: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Draws how large each picture becomes: (width, height) of the same proportions as its shape."""
+    """Draw how large each picture becomes: (width, height) of the same proportions as its shape."""
     per_row = math.ceil(math.sqrt(len(shapes)))
     largest = min(int(MAX_SIDE_SHARE * canvas_size), canvas_size // per_row) - GAP_PIXELS
     smallest = max(1, round(MIN_SIDE_SHARE_OF_MAX * largest))
@@ -64,7 +64,7 @@ def draw_sizes(
 def place_boxes(
     sizes: Sequence[tuple[int, int]], canvas_size: int, generator: np.random.Generator
 ) -> list[PixelBox]:
-    """Draws positions so that no two pictures overlap or touch.
+    """Draw positions so that no two pictures overlap or touch.
 
     Whole layouts are drawn until one fits; if none does, each picture gets a cell of a grid of its own.
     """
@@ -95,7 +95,7 @@ def _grid_corners(extents: np.ndarray, canvas_size: int, generator: np.random.Ge
 def compose_picture(
     pictures: Sequence[Image.Image], canvas_size: int, generator: np.random.Generator
 ) -> tuple[Image.Image, list[PixelBox]]:
-    """Returns the canvas, RGB and square, and where each picture stands on it."""
+    """Return the canvas, RGB and square, and where each picture stands on it."""
     sizes = draw_sizes([picture.size for picture in pictures], canvas_size, generator)
     boxes = place_boxes(sizes, canvas_size, generator)
     canvas = Image.new("RGB", (canvas_size, canvas_size), WHITE)
@@ -105,7 +105,7 @@ def compose_picture(
 
 
 def draw_orders(n_objects: int, n_captions: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
-    """Draws the order of the objects in each caption; no order repeats before all were used."""
+    """Draw the order of the objects in each caption; no order repeats before all were used."""
     orders = list(permutations(range(n_objects)))
     shuffled = generator.permutation(len(orders))
     return [orders[int(shuffled[number % len(orders)])] for number in range(n_captions)]
@@ -117,19 +117,19 @@ def change_speed(samples: Samples, percent: int) -> Samples:
 
 
 def draw_seconds(bounds: tuple[float, float], generator: np.random.Generator) -> int:
-    """Draws a duration, uniform between bounds in seconds, in samples."""
+    """Draw a duration, uniform between bounds in seconds, in samples."""
     return round(generator.uniform(*bounds) * SAMPLE_RATE)
 
 
 def compose_caption(
     names: Sequence[int], name_at_speed: NameAtSpeed, generator: np.random.Generator
 ) -> Samples:
-    """Joins recorded names with pauses of varying length, all at one speed of 90 to 110 %.
+    """Join recorded names with pauses of varying length, all at one speed of 90 to 110 %.
 
     Args:
-        names: numbers of the names, in spoken order.
-        name_at_speed: gives the recording of a name at a speed in percent.
-        generator: draws speed and pauses.
+        names: Numbers of the names, in spoken order.
+        name_at_speed: Gives the recording of a name at a speed in percent.
+        generator: Draws speed and pauses.
     """
     percent = int(generator.integers(SPEED_PERCENT[0], SPEED_PERCENT[1] + 1))
     parts = [np.zeros(draw_seconds(EDGE_SECONDS, generator))]

@@ -1,4 +1,4 @@
-"""Loads the objects that scenes are composed of: pictures with a recorded name each."""
+"""Load the objects that scenes are composed of: pictures with a recorded name each."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
     recording. Which are chosen depends on the seed and their ids only.
 
     Args:
-        folder: the data folder.
-        n_objects: how many objects to choose.
-        max_seconds: objects with a longer recording are passed over; 0 = none is.
-        seed: another seed gives other objects.
+        folder: The data folder.
+        n_objects: How many objects to choose.
+        max_seconds: Objects with a longer recording are passed over; 0 = none is.
+        seed: Another seed gives other objects.
 
     Raises:
-        FaultError: the folder is no data folder, a medium in it is faulty, or it has too few objects.
+        FaultError: The folder is no data folder, a medium in it is faulty, or it has too few objects.
     """
     files = ManifestFolder(folder)
     splits = tuple(files.splits())
@@ -137,7 +137,7 @@ def _candidates(files: ManifestFolder, splits: tuple[str, ...]) -> dict[str, _Ca
 
 
 def _feature_rows(files: ManifestFolder) -> dict[str, int]:
-    """Returns the feature row of each image's largest region."""
+    """Return the feature row of each image's largest region."""
     largest: dict[str, tuple[float, int]] = {}
     for region in read_regions(files.regions):
         area = (region.x1 - region.x0) * (region.y1 - region.y0)

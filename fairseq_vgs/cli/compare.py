@@ -1,20 +1,19 @@
 """Put the results of several runs side by side, with paired differences from the first.
 
-RESULTS are folders of fairseq-vgs evaluate retrieval, abx or lexical, all of one kind, or folders with
-several of these in them; or RUN folders after fairseq-vgs evaluate run, or single checkpoints' files
-(RUN/evaluation/N.json). The table goes to stdout.
+RESULTS are folders of fairseq-vgs evaluate retrieval, abx, lexical or any other evaluation, all of one kind,
+or folders with several of these in them; or RUN folders after fairseq-vgs evaluate run, or single
+checkpoints of them (RUN/evaluation/N). The table goes to stdout.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.options import add_options, option, read_options
 
-NAME = "compare"
-HELP = "put the results of several runs side by side"
 EPILOG = """\
 examples:
   fairseq-vgs compare outputs/results/vgs outputs/results/vgs_plus
@@ -23,53 +22,55 @@ examples:
   fairseq-vgs compare a_abx_within_within b_abx_within_within --json | jq .differences
 
 Of one RUN all checkpoints are compared, of several the last that all of them have; --updates chooses others.
-Differences are computed item by item (queries, ABX cells or phone pairs, words), on the same resampled
-images, phones or words. Recalls of evaluate retrieval --folds are compared where the pools are the same.
-Runs on other data (hashes of the manifest, split, ABX items and conditions) are refused.
+Differences are computed item by item (queries, phone pairs, words), on the same resampled images, phones or
+words. Recalls of evaluate retrieval --folds are compared where the pools are the same. Runs on other data
+(hashes of the data folder, split, ABX items and conditions) are refused.
 """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of ``compare``."""
+
+    results: tuple[Path, ...] = option(help="folders of evaluations", metavar="RESULTS", positional=True)
+    titles: tuple[str, ...] | None = option(
+        None, metavar="TITLE", help="one for each (default: in what the paths differ)"
+    )
+    updates: tuple[int, ...] | None = option(
+        None, metavar="N", help="these checkpoints of folders of evaluate run"
+    )
+    output: Path | None = option(None, metavar="DIR", help="also write Markdown, LaTeX, CSV and JSON here")
+    allow_different_data: bool = option(
+        False, help="print runs on other data side by side, without differences"
+    )
+    json: bool = option(False, help="print comparison.json instead of the table")
+    seed: int = option(1, help="of resampling")
+    force: bool = option(False, help="replace existing files")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of evaluations")
-    parser.add_argument(
-        "--titles", nargs="+", metavar="TITLE", help="one for each (default: in what the paths differ)"
-    )
-    parser.add_argument(
-        "--updates", type=int, nargs="+", metavar="N", help="these checkpoints of folders of evaluate run"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="also write Markdown, LaTeX, CSV and JSON here"
-    )
-    parser.add_argument(
-        "--allow-different-data",
-        action="store_true",
-        help="print runs on other data side by side, without differences",
-    )
-    parser.add_argument("--json", action="store_true", help="print comparison.json instead of the table")
-    parser.add_argument("--seed", type=int, default=1, help="of resampling (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_options(parser, Settings)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and write the files that were asked for."""
-    from fairseq_vgs.evaluation import compare, compare_places
+    from fairseq_vgs.evaluation import compare
     from fairseq_vgs.evaluation.results import as_written
-    from fairseq_vgs.report import comparison as compare_tables
+    from fairseq_vgs.files.output import refuse_existing
+    from fairseq_vgs.report import comparison as tables
 
-    if args.output:
-        refuse_existing(*(args.output / name for name in compare_tables.FILE_NAMES), force=args.force)
-    results = compare_places.find_results(args.results, updates=args.updates)
-    runs = compare.read_runs(results, titles=args.titles)
-    comparison = compare.compare_runs(runs, seed=args.seed, allow_different_data=args.allow_different_data)
-    content = compare_tables.as_json(comparison, command=args.command, seed=args.seed)
-    if args.output:
-        compare_tables.write_comparison(args.output, comparison, content=content, force=args.force)
-    if args.json:
-        print(as_written(content))
-    else:
-        print(compare_tables.as_text(comparison))
-    if args.output:
-        print(f"results: {args.output}", file=sys.stderr)
+    settings = read_options(args, Settings)
+    if settings.output:
+        refuse_existing(*(settings.output / name for name in tables.FILE_NAMES), force=settings.force)
+    results = compare.find_results(settings.results, updates=settings.updates)
+    runs = compare.read_runs(results, titles=settings.titles)
+    found = compare.compare_runs(runs, seed=settings.seed, allow_different_data=settings.allow_different_data)
+    content = tables.as_json(found, command=args.command, seed=settings.seed)
+    if settings.output:
+        tables.write_comparison(settings.output, found, content=content, force=settings.force)
+    print(as_written(content) if settings.json else tables.as_text(found))
+    if settings.output:
+        print(f"results: {settings.output}", file=sys.stderr)
     return 0

@@ -1,113 +1,135 @@
 """Measure what a trained model has learned.
 
-The results table goes to stdout; metrics.json, one CSV row per query and the embeddings go to the output
-folder.
+The results table goes to stdout; metrics.json and the values of every item go to the output folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import shlex
 import sys
-import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from fairseq_vgs.cli.evaluate_abx import add_abx_arguments
-from fairseq_vgs.cli.evaluate_lexical import add_lexical_arguments
-from fairseq_vgs.cli.evaluate_run import add_run_arguments
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.device import device_option
+from fairseq_vgs.evaluation.evaluator import (
+    EVALUATORS,
+    MFCC,
+    NO_BASELINE,
+    UNTRAINED,
+    CommonSettings,
+    Evaluator,
+    chosen_baselines,
+)
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.options import add_options, option, positive, read_options
 
-if TYPE_CHECKING:
-    from fairseq_vgs.checkpoints.load import Checkpoint
-    from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
-    from fairseq_vgs.evaluation.results import Metric
-    from fairseq_vgs.evaluation.retrieval_figures import Pool
-    from fairseq_vgs.evaluation.retrieval_pools import ImagePools
-    from fairseq_vgs.features.embeddings import Embeddings, EvaluationSplit
-
-NAME = "evaluate"
-HELP = "measure what a trained model has learned"
-EPILOG = """\
+RUN_DESCRIPTION = """\
+Retrieval and, with --abx, phone discrimination of every saved checkpoint of a run; --also adds any other
+evaluation. Beside the checkpoints stand the same model with fresh weights, MFCC, and chance. One results
+folder per checkpoint and evaluation; what is there already is kept, and refused if it was made from something
+else (another split, other items, ...). A table goes to stdout; fairseq-vgs compare adds paired differences.
+Of layers the table has the best output of a transformer layer (layer_1 on; evaluate abx measures their common
+input, layer_0, as well), chosen on these very items: it is the best of several numbers, and a little better
+than the same layer would be on other items.
+Train with checkpoint.save_interval_updates=N checkpoint.keep_interval_updates=-1.
+"""
+RUN_EPILOG = """\
 examples:
-  fairseq-vgs evaluate retrieval RUN/checkpoints/checkpoint_best.pt DATA
-  fairseq-vgs evaluate abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
-  fairseq-vgs evaluate lexical RUN/checkpoints/checkpoint_best.pt WORDS
-  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx
+  fairseq-vgs evaluate run outputs/my_run DATA
+  fairseq-vgs evaluate run outputs/my_run DATA --abx manifests/embedded/abx --every 100
+  fairseq-vgs evaluate run RUN DATA --abx DEV_CLEAN --items triphone.item --abx-speakers within across
+  fairseq-vgs evaluate run RUN DATA --also "lexical WORDS"
 """
-RETRIEVAL_EPILOG = """\
-examples:
-  fairseq-vgs evaluate retrieval RUN/checkpoints/checkpoint_best.pt DATA
-  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --split valid --output outputs/results/valid
-  fairseq-vgs evaluate retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
-"""
-RETRIEVAL_DESCRIPTION = """\
-Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken
-captions (a hit if any of its captions is within the top k). Beside the model stand the same model with fresh
-weights, and chance. Intervals are 95 %, over resampled pictures. Speech is unmasked, and cut where the run's
-validation cut it.
-"""
-COLLAPSED_SPREAD = 0.01
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Places:
+    """Options of every evaluation of one checkpoint, beside those of the evaluator."""
+
+    checkpoint: Path = option(
+        help="written by fairseq-hydra-train, or fairseq's own wav2vec2 where layers are enough",
+        metavar="CHECKPOINT",
+        positional=True,
+    )
+    output: Path | None = option(
+        None, metavar="DIR", help="folder for the results (default: beside CHECKPOINT, CHECKPOINT_NAME_...)"
+    )
+    json: bool = option(False, help="print metrics.json instead of the table")
+    force: bool = option(False, help="replace existing results")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Options of ``evaluate run``."""
+
+    run_folder: Path = option(help="run folder, with checkpoints/ in it", metavar="RUN", positional=True)
+    data: Path = option(help="the data folder, as in task.data", metavar="DATA", positional=True)
+    split: str = option("test", help="split of DATA")
+    every: int = option(
+        1, parse=positive, metavar="N", help="only checkpoints after a multiple of N updates (default: all)"
+    )
+    output: Path | None = option(None, metavar="DIR", help="default: RUN/evaluation")
+    abx: Path | None = option(None, metavar="DIR", help="folder of recordings and ABX items")
+    items: str | None = option(
+        None,
+        name="--items --abx-items",
+        metavar="NAME",
+        help="item file in the folder of --abx (default: the only one)",
+    )
+    abx_speakers: tuple[Literal["within", "across"], ...] = option(
+        ("within",),
+        metavar="MODE",
+        choices=("within", "across"),
+        help="compare phones of one speaker (within), of two (across), or both",
+    )
+    also: tuple[str, ...] = option(
+        (),
+        repeated=True,
+        metavar="'NAME DATA ...'",
+        help="another evaluation with its arguments but for the checkpoint, in quotes; may be repeated",
+    )
+    baseline: tuple[str, ...] = option(
+        (),
+        repeated=True,
+        choices=(UNTRAINED, MFCC, NO_BASELINE),
+        help="also measure the model with fresh weights, as update 0, or MFCC; may be repeated "
+        "(default: both)",
+    )
+    seed: int = option(1, name="--seed --untrained-seed", help="of the untrained weights")
+    device: str = device_option()
+    force: bool = option(False, help="replace results that were made from something else; keep others")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
+    """Add this subcommand's arguments: a command for each evaluator, and ``run``."""
     kinds = parser.add_subparsers(title="evaluations", metavar="EVALUATION", dest="evaluation", required=True)
-    retrieval = kinds.add_parser(
-        "retrieval",
-        help="recall of pictures by speech and of speech by pictures",
-        description=RETRIEVAL_DESCRIPTION,
-        epilog=RETRIEVAL_EPILOG,
+    examples = []
+    for name, found in EVALUATORS.items():
+        evaluator = found()
+        lines = [f"  fairseq-vgs evaluate {line}" for line in _examples(evaluator)[0]]
+        examples += lines[:1]
+        own = kinds.add_parser(
+            name,
+            help=evaluator.summary,
+            description=evaluator.description or evaluator.summary,
+            epilog="\n".join(["examples:", *lines, "", _examples(evaluator)[1]]) if lines else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_evaluator(own, evaluator)
+        own.set_defaults(run_evaluation=_evaluate, usage_error=own.error)
+    run_parser = kinds.add_parser(
+        "run",
+        help="retrieval, phone ABX and more of every checkpoint of a run",
+        description=RUN_DESCRIPTION,
+        epilog=RUN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    retrieval.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="written by fairseq-hydra-train"
-    )
-    retrieval.add_argument("data", type=Path, metavar="DATA", help="the manifest folder, as in task.data")
-    retrieval.add_argument("--split", default="test", help="split of DATA (default: %(default)s)")
-    retrieval.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for the results (default: beside CHECKPOINT, NAME_retrieval_SPLIT)",
-    )
-    retrieval.add_argument(
-        "--baseline",
-        choices=("untrained", "none"),
-        default="untrained",
-        help="also evaluate the same model with fresh weights (default: %(default)s)",
-    )
-    retrieval.add_argument(
-        "--folds",
-        type=int,
-        metavar="N",
-        help="also recalls within N disjoint pools of images, such as 5 of 1k images of a 5k split; dealt at "
-        "random, while the customary folds of COCO are consecutive blocks of its images",
-    )
-    retrieval.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
-    retrieval.add_argument(
-        "--seed",
-        type=int,
-        default=1,
-        help="of resampling, folds and the untrained weights (default: %(default)s)",
-    )
-    retrieval.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
-    retrieval.add_argument(
-        "--batch-seconds",
-        type=_positive_number,
-        default=120.0,
-        metavar="S",
-        help="most speech in a batch, padding included (default: %(default)g)",
-    )
-    retrieval.add_argument("--force", action="store_true", help="replace existing results")
-    retrieval.set_defaults(run_evaluation=run_retrieval)
-    add_abx_arguments(kinds)
-    add_lexical_arguments(kinds)
-    add_run_arguments(kinds)
+    add_options(run_parser, RunSettings)
+    run_parser.set_defaults(run_evaluation=_evaluate_run, usage_error=run_parser.error)
+    examples.append("  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx")
+    parser.epilog = "\n".join(["examples:", *examples, ""])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -119,188 +141,143 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def run_retrieval(args: argparse.Namespace) -> int:
-    """Evaluate retrieval, write the results folder and print the table."""
-    from fairseq_vgs.checkpoints import load as checkpoints
-    from fairseq_vgs.evaluation import results, retrieval_results
-    from fairseq_vgs.evaluation import retrieval_figures as report
-    from fairseq_vgs.evaluation.retrieval_pools import deal_images
-    from fairseq_vgs.features import embeddings as extraction
-    from fairseq_vgs.files import provenance
-
-    output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}_retrieval_{args.split}")
-    refuse_existing(*(output / name for name in retrieval_results.FILE_NAMES), force=args.force)
-    start = time.perf_counter()
-    trained = checkpoints.load_checkpoint(args.checkpoint)
-    split = extraction.open_split(args.data, args.split, config=trained.config)
-    pool = report.Pool(split.speech_groups, split.image_groups)
-    pools = None if args.folds is None else deal_images(pool, args.folds, seed=args.seed)
-    models = {"trained": trained}
-    if args.baseline == "untrained":
-        models["untrained"] = checkpoints.load_checkpoint(args.checkpoint, untrained_seed=args.seed)
-    embeddings, ranks, figures = {}, {}, {}
-    for name, checkpoint in models.items():
-        embeddings[name] = _embed(checkpoint, split, args, title=name)
-        ranks[name] = _rank(embeddings[name], pool, similarity=trained.similarity)
-        figures[name] = report.retrieval_metrics(ranks[name], pool, seed=args.seed)
-    content: dict[str, Any] = {
-        "data": str(args.data),
-        "split": args.split,
-        "similarity": trained.similarity,
-        "pool": {
-            **pool.as_json(),
-            "max_seconds": split.max_seconds,
-            "captions_cut": split.n_cut,
-            "captions_skipped": split.n_skipped,
-        },
-        "checkpoint": {"path": str(args.checkpoint), "sha256": provenance.sha256_file(args.checkpoint)},
-        "models": {
-            name: _model_json(models[name], embeddings[name], figures[name], pool=pool) for name in models
-        },
-        "differences": {
-            f"trained minus {name}": _as_json(
-                report.rank_differences(ranks["trained"], ranks[name], pool, seed=args.seed)
-            )
-            for name in models
-            if name != "trained"
-        },
-        "provenance": results.provenance(
-            command=args.command,
-            seed=args.seed,
-            folder=args.data,
-            split=args.split,
-        ).as_json(),
-        "cost": {
-            "seconds": round(time.perf_counter() - start, 2),
-            "peak_memory_mb": provenance.peak_memory_mb(),
-        },
-    }
-    within: dict[str, Mapping[str, Metric]] = {}
-    baselines = {name: found for name, found in ranks.items() if name != "trained"}
-    if pools is not None:
-        content["folds"], within, baselines["fold"] = _measure_folds(
-            embeddings, pools, seed=args.seed, similarity=trained.similarity
+def _add_evaluator(parser: argparse.ArgumentParser, evaluator: Evaluator, *, alone: bool = True) -> None:
+    """Add the options of an evaluator and, of one checkpoint alone, those of places and baselines."""
+    if alone:
+        add_options(parser, Places)
+    left_out = () if alone else ("seed", "device")
+    add_options(parser, evaluator.Settings, leave_out=left_out)
+    if alone:
+        parser.add_argument(
+            "--baseline",
+            choices=(*evaluator.baselines, NO_BASELINE),
+            action="append",
+            default=[],
+            help=f"also evaluate {' or '.join(_BASELINE_WORDS[name] for name in evaluator.baselines)}; may "
+            "be repeated (default: all of these)",
         )
-    items = retrieval_results.RetrievalItems(
-        audio_ids=split.audio_ids,
-        image_ids=split.image_ids,
-        caption_image=split.caption_image,
-        pool=pool,
-        speech=embeddings["trained"].speech,
-        images=embeddings["trained"].images,
-        similarity=trained.similarity,
+
+
+_BASELINE_WORDS = {UNTRAINED: "the same model with fresh weights", MFCC: "MFCC"}
+
+
+def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
+    """Return the example lines, and the text after them."""
+    lines, _, rest = evaluator.examples.partition("\n\n")
+    return [line for line in lines.splitlines() if line], rest
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    """Evaluate one checkpoint, write the results folder and print the table."""
+    from fairseq_vgs.evaluation.evaluate import evaluate
+    from fairseq_vgs.evaluation.results import as_written
+
+    evaluator = EVALUATORS[args.evaluation]()
+    places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
+    baselines = _baselines(evaluator, args)
+    name = f"{places.checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
+    output = places.output or places.checkpoint.with_name(name)
+    result = evaluate(
+        evaluator,
+        places.checkpoint,
+        settings,
+        output,
+        baselines=baselines,
+        command=args.command,
+        force=places.force,
     )
-    written = retrieval_results.write_retrieval(
-        output, metrics=content, items=items, ranks=ranks["trained"], baselines=baselines, force=args.force
-    )
-    if args.json:
-        print(written)
+    if places.json:
+        print(as_written(result.content))
     else:
-        _print(content, figures, args, trained=trained, within=within)
+        print("\n".join(evaluator.describe(result.content)))
+        print(f"\n{evaluator.table(result)}")
+        if result.content["notes"]:
+            print("\n" + "\n".join(f"note: {note}" for note in result.content["notes"]))
     print(f"results: {output}", file=sys.stderr)
     return 0
 
 
-def _measure_folds(
-    embeddings: Mapping[str, Embeddings], pools: ImagePools, *, seed: int, similarity: str
-) -> tuple[dict[str, Any], dict[str, Mapping[str, Metric]], RetrievalRanks]:
-    """Return the part of metrics.json, its figures by model, and the trained model's ranks within pools."""
-    from fairseq_vgs.evaluation.retrieval_pools import pooled_metrics, pooled_ranks, pools_json
-
-    ranks = {
-        name: pooled_ranks(found.speech, found.images, pools, similarity=similarity)
-        for name, found in embeddings.items()
-    }
-    figures: dict[str, Mapping[str, Metric]] = {
-        name: pooled_metrics(found, pools, seed=seed) for name, found in ranks.items()
-    }
-    models = {name: {"metrics": _as_json(found)} for name, found in figures.items()}
-    return {**pools_json(pools, seed=seed), "models": models}, figures, ranks["trained"]
+def _baselines(evaluator: Evaluator, args: argparse.Namespace) -> tuple[str, ...]:
+    try:
+        return chosen_baselines(evaluator, args.baseline or ())
+    except FaultError as error:
+        args.usage_error(str(error))
+        raise
 
 
-def _embed(
-    checkpoint: Checkpoint, split: EvaluationSplit, args: argparse.Namespace, *, title: str
-) -> Embeddings:
-    from fairseq_vgs.features.embeddings import embed_split
+def _evaluate_run(args: argparse.Namespace) -> int:
+    """Evaluate the checkpoints of a run and print a line for each."""
+    from tqdm import tqdm
 
-    return embed_split(
-        checkpoint.model, split, device=args.device, batch_seconds=args.batch_seconds, title=title
+    from fairseq_vgs.evaluation.over_training import evaluate_run, notes_of, score_rows
+    from fairseq_vgs.files.text_tables import text_table
+
+    settings = read_options(args, RunSettings)
+    output = settings.output or settings.run_folder / "evaluation"
+    baselines = _baselines(EVALUATORS["abx"](), args)
+    steps = evaluate_run(
+        settings.run_folder,
+        _evaluations(settings),
+        output,
+        every=settings.every,
+        baselines=baselines,
+        untrained_seed=settings.seed,
+        command=args.command,
+        force=settings.force,
     )
+    measured = {}
+    with tqdm(unit="checkpoint", file=sys.stderr, disable=None) as bar:
+        for updates, results, total in steps:
+            measured[updates] = results
+            bar.total = total
+            bar.update()
+    for result in list(measured.values())[-1].values():
+        evaluator = EVALUATORS[result.kind]()
+        layered = ", of the best transformer layer's output (layer_1 on), chosen on these items"
+        print(evaluator.describe(result.content)[0] + (layered if evaluator.layered else ""))
+    print(f"\n{text_table(score_rows(measured))}")
+    if notes := notes_of(measured):
+        print("\n" + "\n".join(f"note: {note}" for note in notes))
+    print(f"results: {output}", file=sys.stderr)
+    return 0
 
 
-def _rank(embeddings: Embeddings, pool: Pool, *, similarity: str) -> RetrievalRanks:
-    from fairseq_vgs.evaluation.metrics.retrieval import retrieval_ranks
+def _evaluations(settings: RunSettings) -> list[Any]:
+    """List what is measured of every checkpoint: retrieval, ABX and what ``--also`` names.
 
-    return retrieval_ranks(
-        embeddings.speech,
-        embeddings.images,
-        speech_groups=pool.speech_groups,
-        image_groups=pool.image_groups,
-        similarity=similarity,
-    )
+    Raises:
+        FaultError: ``setting.value``, an evaluation is unknown or named twice.
+    """
+    from fairseq_vgs.evaluation.over_training import Evaluation
 
-
-def _model_json(
-    checkpoint: Checkpoint, embeddings: Embeddings, metrics: Mapping[str, Metric], *, pool: Pool
-) -> dict[str, Any]:
-    import torch
-
-    from fairseq_vgs.losses import embedding_spread
-
-    spreads: dict[str, float | None] = {}
-    for name, vectors, groups in (
-        ("speech_spread", embeddings.speech, pool.speech_groups),
-        ("image_spread", embeddings.images, pool.image_groups),
-    ):
-        # One picture, or the captions of one, may well lie at one point.
-        several = len(set(groups.tolist())) > 1
-        spreads[name] = spread = float(embedding_spread(torch.from_numpy(vectors))) if several else None
-        if checkpoint.trained and spread is not None and spread < COLLAPSED_SPREAD:
-            logger.warning(
-                "%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread
-            )
-    return {
-        "n_updates": checkpoint.n_updates,
-        "trained": checkpoint.trained,
-        "metrics": _as_json(metrics),
-        **spreads,
-        "seconds": round(embeddings.seconds, 3),
-        "seconds_per_caption": round(embeddings.seconds_per_caption, 6),
-        "padding_share": round(embeddings.padding_share, 4),
-    }
+    whole = {"data": settings.data, "split": settings.split}
+    chosen: list[tuple[str, dict[str, Any]]] = [("retrieval", whole)]
+    if settings.abx is not None:
+        chosen += [
+            ("abx", {"data": settings.abx, "items": settings.items, "speaker": speaker})
+            for speaker in dict.fromkeys(settings.abx_speakers)
+        ]
+    found = [
+        Evaluation(evaluator := EVALUATORS[name](), evaluator.Settings(**given, device=settings.device))
+        for name, given in chosen
+    ]
+    found += [_also(text, device=settings.device) for text in settings.also]
+    keys = [one.key for one in found]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        expected = "must name every evaluation once"
+        raise FaultError(fault("--also", expected, ", ".join(twice), "leave one out", code="setting.value"))
+    return found
 
 
-def _as_json(metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    return {name: metric.as_json() for name, metric in metrics.items()}
+def _also(text: str, *, device: str) -> Any:
+    from fairseq_vgs.evaluation.over_training import Evaluation
 
-
-def _print(
-    content: Mapping[str, Any],
-    figures: Mapping[str, Mapping[str, Metric]],
-    args: argparse.Namespace,
-    *,
-    trained: Checkpoint,
-    within: Mapping[str, Mapping[str, Metric]],
-) -> None:
-    from fairseq_vgs.evaluation import retrieval_pools
-    from fairseq_vgs.evaluation.retrieval_figures import format_table
-
-    pool = content["pool"]
-    titles = {
-        "trained": f"trained ({trained.n_updates} updates)",
-        "untrained": f"untrained (seed {args.seed})",
-    }
-    print(f"retrieval on split {args.split}: {pool['captions']} captions of {pool['images']} images")
-    print(f"  speech -> image: {pool['speech_to_image']}")
-    print(f"  image -> speech: {pool['image_to_speech']}\n")
-    print(format_table({titles[name]: metrics for name, metrics in figures.items()}))
-    if within:
-        print(f"\nwithin {retrieval_pools.describe(content['folds'])}\n")
-        print(retrieval_pools.format_table({titles[name]: metrics for name, metrics in within.items()}))
-
-
-def _positive_number(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
+    name, *arguments = shlex.split(text) or [""]
+    if name not in EVALUATORS:
+        expected = f"must begin with one of {', '.join(EVALUATORS)}"
+        raise FaultError(fault("--also", expected, text, "correct the name", code="setting.value"))
+    evaluator = EVALUATORS[name]()
+    parser = argparse.ArgumentParser(prog=f"--also {name}", allow_abbrev=False, exit_on_error=False)
+    _add_evaluator(parser, evaluator, alone=False)
+    settings: CommonSettings = read_options(parser.parse_args(arguments), evaluator.Settings, device=device)
+    return Evaluation(evaluator, settings)

@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _open_model(args: argparse.Namespace) -> Occlusion | None:
     """Open what computes heat maps; None, with a note, if the evaluated checkpoint is gone."""
+    from fairseq_vgs.evaluation.evaluators.retrieval import KIND
     from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, read_metrics
-    from fairseq_vgs.evaluation.retrieval_results import KIND
     from fairseq_vgs.files.provenance import sha256_file
 
     metrics = read_metrics(args.results / METRICS_NAME, kind=KIND)
@@ -89,10 +89,13 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
     found = sha256_file(path) if path.is_file() else None
     if found != metrics["checkpoint"]["sha256"]:
         state = "is another" if found else "is missing"
-        problem = f"{path}: must be the checkpoint of {args.results}, {state}"
+        problem = f"must be the checkpoint of {args.results}, {state}"
         if args.checkpoint:
-            raise ResultsError(f"{problem}; give the evaluated one, or --no-heat-maps")
-        print(f"note: no heat maps on the page; {problem}; give it with --checkpoint", file=sys.stderr)
+            message = f"{problem}; give the evaluated one, or --no-heat-maps"
+            raise ResultsError.at(path, message, "results.checkpoint")
+        print(
+            f"note: no heat maps on the page; {path}: {problem}; give it with --checkpoint", file=sys.stderr
+        )
         return None
     from fairseq_vgs.compat.availability import require_fairseq
 

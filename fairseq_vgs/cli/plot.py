@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Results:
     """Results of evaluations by layer."""
 
     results: tuple[Path, ...] = option(
-        help="folder of fairseq-vgs evaluate abx, or evaluate lexical", positional=True
+        help="results folder of fairseq-vgs evaluate and this evaluation", positional=True
     )
 
 
@@ -78,7 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = _epilog(*EXAMPLES) + LOGS + PROBES
     kinds = parser.add_subparsers(title="plots", metavar="PLOT", dest="plot", required=True)
-    for name, (summary, options, make) in PLOTS.items():
+    layered = {name: found() for name, found in EVALUATORS.items() if found.layered}
+    plots = PLOTS | {
+        name: (f"{evaluator.axis or name} of every layer, with chance", Results, _layer_figure)
+        for name, evaluator in layered.items()
+    }
+    for name, (summary, options, make) in plots.items():
         examples = _epilog(name) + _NOTES.get(name, "")
         add_command(kinds, name, summary, options, Output, examples=examples, make=make)
 
@@ -95,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _epilog(*names: str) -> str:
-    lines = [f"  fairseq-vgs plot {name} {arguments}" for name in names for arguments in EXAMPLES[name]]
+    examples = ((name, EXAMPLES.get(name, ("RESULTS outputs/layers.png",))) for name in names)
+    lines = [f"  fairseq-vgs plot {name} {arguments}" for name, found in examples for arguments in found]
     return "\n".join(["examples:", *lines, ""])
 
 
@@ -119,7 +126,7 @@ def _probe_figure(args: argparse.Namespace) -> Figure:
 
 
 def _recall_figure(args: argparse.Namespace) -> Figure:
-    from fairseq_vgs.evaluation.compare_places import short_titles
+    from fairseq_vgs.evaluation.compare import short_titles
     from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.report.figures import recall_figure
     from fairseq_vgs.report.run_logs import read_training_log
@@ -133,7 +140,7 @@ def _recall_figure(args: argparse.Namespace) -> Figure:
 
 
 def _layer_figure(args: argparse.Namespace) -> Figure:
-    from fairseq_vgs.evaluation.compare_places import short_titles
+    from fairseq_vgs.evaluation.compare import short_titles
     from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
     from fairseq_vgs.report.figures import layer_figure
 
@@ -153,6 +160,4 @@ PLOTS: dict[str, tuple[str, type[Any], Callable[[argparse.Namespace], Figure]]] 
         _probe_figure,
     ),
     "recall": ("recall of several runs over updates, with chance", Logs, _recall_figure),
-    "abx": ("phone ABX error of every layer, with chance", Results, _layer_figure),
-    "lexical": ("recall of words of every layer, with chance", Results, _layer_figure),
 }

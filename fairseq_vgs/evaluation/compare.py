@@ -1,44 +1,35 @@
 """Results of several runs side by side, with paired differences from the first run.
 
-A run is a results folder of one evaluation, or one checkpoint of ``fairseq-vgs evaluate run``.
-
-Differences need the same items: one manifest, one split, one ABX condition. They are computed from the
-per-item tables (ranks of queries, errors of ABX cells, recalls of words), all of them on the same resampled
-images, phones or words.
-
-Shapes: ``Q`` queries, ``C`` ABX cells.
+A run is a results folder of one evaluation, or one checkpoint of ``fairseq-vgs evaluate run`` with all of its
+evaluations. Differences need the same items: one data folder, one split, one condition. They are computed
+item by item, all of them on the same resampled images, phones or words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from fairseq_vgs.evaluation import (
-    abx_results,
-    compare_places,
-    lexical_words,
-    retrieval_pools,
-    retrieval_results,
-    run_figures,
+from fairseq_vgs.evaluation.evaluator import EVALUATORS, TRAINED
+from fairseq_vgs.evaluation.over_training import checkpoints_in, read_checkpoint
+from fairseq_vgs.evaluation.results import (
+    METRICS_NAME,
+    Metric,
+    Result,
+    ResultsError,
+    differences,
+    read_result,
 )
-from fairseq_vgs.evaluation import retrieval_figures as report
-from fairseq_vgs.evaluation.metrics import bootstrap, retrieval
-from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, read_metrics, read_table
 
-KINDS = (retrieval_results.KIND, abx_results.KIND, lexical_words.KIND, run_figures.KIND)
-WITHIN = ", within "
-"""Between a measure and the pools of ``evaluate retrieval --folds``; other pools are another measure."""
-_SEED = 1  # of the intervals of checkpoints, whose files hold none; differences have their own
-EVALUATED = "trained"
-"""Name in metrics.json of the model that was evaluated; all others are baselines."""
-
-FloatArray = npt.NDArray[np.float64]
+EVALUATED = TRAINED
+"""Name of the model that was evaluated, whatever it is; all others are baselines."""
+RUN_KIND = "run"
+EVALUATION_FOLDER = "evaluation"
+"""Where ``fairseq-vgs evaluate run RUN`` writes by default, within RUN."""
 
 
 @dataclass(frozen=True)
@@ -46,44 +37,66 @@ class Run:
     """One results folder, or one checkpoint of ``evaluate run``.
 
     Attributes:
-        title: for tables.
-        folder: where it is; of a checkpoint its JSON file.
-        content: its metrics.json, or what stands for it.
-        models: name of a model -> measure -> figure; `EVALUATED` first.
-        notes: what is missing from it, or not on the same items; one line each.
+        title: For tables.
+        folder: Where it is; of a checkpoint ``OUTPUT/UPDATES``.
+        results: Name of an evaluation -> its result.
+        baselines: The same of update 0, where results are of a checkpoint.
+        is_checkpoint: Whether it is one of ``evaluate run``.
+        notes: What is missing from it, or not on the same items; one line each.
     """
 
     title: str
     folder: Path
-    content: Mapping[str, Any]
-    models: Mapping[str, Mapping[str, Metric]]
+    results: Mapping[str, Result]
+    baselines: Mapping[str, Result]
+    is_checkpoint: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`."""
-        return str(self.content["kind"])
+        """Name of the evaluation, or `RUN_KIND`."""
+        return RUN_KIND if self.is_checkpoint else next(iter(self.results.values())).kind
 
-    @property
-    def file(self) -> Path:
-        """The file that was read."""
-        return self.folder if self.kind == run_figures.KIND else self.folder / METRICS_NAME
+    @cached_property
+    def models(self) -> dict[str, dict[str, Metric]]:
+        """Name of a model -> measure -> number; `EVALUATED` first."""
+        models: dict[str, dict[str, Metric]] = {EVALUATED: {}}
+        for key, result in self.results.items():
+            for name, metrics in result.models.items():
+                self._add(models, EVALUATED if name == result.evaluated else name, key, metrics)
+        for key, result in self.baselines.items():
+            for name, metrics in result.models.items():
+                self._add(models, name, key, metrics)
+        return models
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """What was measured, by what must be equal for two runs to be comparable."""
-        if self.kind == run_figures.KIND:
-            return dict(self.content["data"])
-        found = {"split": self.content["split"]}
-        hashes = self.content["provenance"]["manifest"]
-        if self.kind == abx_results.KIND:
-            found.update(self.content["condition"], items=self.content["items"]["sha256"])
-            counts = self.content["models"][EVALUATED]["counts"]
-            if counts["subsampled"]:
-                found["seed"] = self.content["provenance"]["seed"]  # it draws the tokens
-        if self.kind == lexical_words.KIND:
-            found["compared"] = self.content.get("compared", lexical_words.MEANS)
-        return {**found, **hashes}
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Measure -> its name in tables."""
+        return {
+            self.measure(key, metric): EVALUATORS[result.kind]().title(
+                metric, result.content, alone=not self.is_checkpoint
+            )
+            for found in (self.results, self.baselines)
+            for key, result in found.items()
+            for metrics in result.models.values()
+            for metric in metrics
+        }
+
+    @cached_property
+    def data(self) -> dict[str, dict[str, Any]]:
+        """Name of an evaluation -> what must be equal for two runs to be comparable."""
+        return {
+            key: EVALUATORS[result.kind]().identity(result.content) for key, result in self.results.items()
+        }
+
+    def measure(self, key: str, metric: str) -> str:
+        """Name a metric among those of all evaluations of a checkpoint."""
+        return f"{key}_{metric}" if self.is_checkpoint and EVALUATORS[_kind(self, key)].layered else metric
+
+    def _add(
+        self, models: dict[str, dict[str, Metric]], name: str, key: str, metrics: Mapping[str, Metric]
+    ) -> None:
+        models.setdefault(name, {}).update({self.measure(key, n): metric for n, metric in metrics.items()})
 
 
 @dataclass(frozen=True)
@@ -91,9 +104,9 @@ class Comparison:
     """Runs on one table.
 
     Attributes:
-        runs: in the order given; the first is what the others are compared with.
-        differences: title of a run -> measure -> its value minus the first's.
-        notes: of the runs, and why there are no differences, or not all of them; one line each.
+        runs: In the order given; the first is what the others are compared with.
+        differences: Title of a run -> measure -> its value minus the first's.
+        notes: Of the runs, and why there are no differences, or not all of them; one line each.
     """
 
     runs: tuple[Run, ...]
@@ -102,30 +115,32 @@ class Comparison:
 
 
 def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -> tuple[Run, ...]:
-    """Read the figures of results folders.
+    """Read the numbers of results folders.
 
     Args:
-        folders: written by ``fairseq-vgs evaluate retrieval``, ``abx`` or ``lexical``, or single checkpoints'
-            files of ``evaluate run``, as `compare_places.find_results` finds them; all of one kind.
-        titles: one per folder; by default what distinguishes the paths.
+        folders: Results folders, or checkpoints of ``evaluate run``, as `find_results` finds them; all of one
+            kind.
+        titles: One per folder; by default what distinguishes the paths.
 
     Raises:
-        ResultsError: a folder without results, results of several kinds, or titles that do not fit.
+        ResultsError: A folder without results, results of several kinds, or titles that do not fit.
     """
-    names = compare_places.short_titles(folders) if titles is None else list(titles)
+    names = short_titles(folders) if titles is None else list(titles)
     if len(names) != len(folders) or len(set(names)) != len(names):
-        raise ResultsError(
-            f"titles: must be {len(folders)} different ones, one for each of "
+        raise ResultsError.at(
+            "titles",
+            f"must be {len(folders)} different ones, one for each of "
             f"{', '.join(str(folder) for folder in folders)}, got {names}; give every folder once and a "
-            "title for each"
+            "title for each",
+            "setting.value",
         )
     runs = tuple(_read_run(folder, title) for folder, title in zip(folders, names, strict=True))
     for run in runs[1:]:
         if run.kind != runs[0].kind:
-            raise ResultsError(
-                f"{run.folder}: kind must be {runs[0].kind!r} as in {runs[0].folder}, got {run.kind!r}; "
-                "compare them apart"
+            message = (
+                f"kind must be {runs[0].kind!r} as in {runs[0].folder}, got {run.kind!r}; compare them apart"
             )
+            raise ResultsError.at(run.folder, message, "results.kind")
     return runs
 
 
@@ -133,213 +148,244 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
     """Compute the differences of all runs from the first.
 
     Args:
-        runs: of `read_runs`.
-        seed: of the resampling.
-        allow_different_data: no differences, instead of an error, where runs were measured on other data.
+        runs: Of `read_runs`.
+        seed: Of the resampling.
+        allow_different_data: No differences, instead of an error, where runs were measured on other data.
 
     Raises:
-        ResultsError: runs measured on other data, or a broken table.
+        ResultsError: Runs measured on other data, or broken items.
     """
+    first = runs[0]
     notes = list(dict.fromkeys(f"{run.title}: {note}" for run in runs for note in run.notes))
-    lacking = {(title, name) for run in runs[1:] for name, title in _lacking_abx(run, runs[0]).items()}
-    notes += [
-        f"{title}: no {name}; fairseq-vgs evaluate run --abx adds it" for title, name in sorted(lacking)
-    ]
-    unlike = {run.title: _unlike(run, runs[0]) for run in runs[1:]}
+    lacking = {
+        f"{side.title}: no {key}; fairseq-vgs evaluate run adds it"
+        for run in runs[1:]
+        for side, other in ((run, first), (first, run))
+        for key in other.results.keys() - side.results.keys()
+    }
+    notes += sorted(lacking)
+    unlike = {run.title: _unlike(run, first) for run in runs[1:]}
     different = [f"{title} ({', '.join(names)})" for title, names in unlike.items() if names]
     if different and not allow_different_data:
-        raise ResultsError(
-            f"{METRICS_NAME}: data must be those of {runs[0].title}, got others in {'; '.join(different)}; "
-            "evaluate on the same data, or pass --allow-different-data for a table without differences"
+        raise ResultsError.at(
+            METRICS_NAME,
+            f"data must be those of {first.title}, got others in {'; '.join(different)}; evaluate on the "
+            "same data, or pass --allow-different-data for a table without differences",
+            "results.other_data",
         )
     if different:
-        note = f"measured on other data than {runs[0].title}: {'; '.join(different)}; so no differences"
+        note = f"measured on other data than {first.title}: {'; '.join(different)}; so no differences"
         return Comparison(tuple(runs), {}, (*notes, note))
-    compute = {
-        retrieval_results.KIND: _rank_differences,
-        abx_results.KIND: _cell_differences,
-        lexical_words.KIND: _word_differences,
-        run_figures.KIND: _checkpoint_differences,
-    }[runs[0].kind]
-    differences = {}
+    found: dict[str, dict[str, Metric]] = {}
     for run in runs[1:]:
-        missing = [path.name for side in (run, runs[0]) for path in _tables(side) if not path.is_file()]
-        found = None if missing else compute(run, runs[0], seed=seed)
-        if found is None:
-            reason = f"{missing[0]} is missing" if missing else f"other items than {runs[0].title}"
-            notes.append(f"no differences for {run.title}: {reason}")
+        try:
+            gains = _differences(run, first, seed=seed)
+        except ResultsError as error:
+            if error.codes != ("results.items_missing",):
+                raise
+            notes.append(f"no differences for {run.title}: {error}")
+            continue
+        if gains:
+            found[run.title] = gains
         else:
-            differences[run.title] = found
-    return Comparison(tuple(runs), differences, tuple(notes))
+            notes.append(f"no differences for {run.title}: other items than {first.title}")
+    return Comparison(tuple(runs), found, tuple(notes))
+
+
+def find_results(places: Sequence[Path], *, updates: Collection[int] | None = None) -> list[Path]:
+    """Find the results that were given: results folders, and checkpoints of ``evaluate run``.
+
+    A place is a results folder (or its metrics.json), a folder with several such folders in it, or a folder
+    of ``evaluate run``, the run folder around it, or one of its checkpoints. Of a run come the checkpoints
+    after ``updates``; else, if it is the only place, all but the untrained one; else the last that all of
+    them have.
+
+    Args:
+        places: As given, in their order.
+        updates: Of the checkpoints of ``evaluate run``.
+
+    Raises:
+        ResultsError: A place without results, or runs without such checkpoints.
+    """
+    found: list[list[Path] | dict[int, Path]] = [_results_in(place) for place in places]
+    runs = {place: part for place, part in zip(places, found, strict=True) if isinstance(part, dict)}
+    if updates is not None and not runs:
+        given = ", ".join(str(place) for place in places)
+        message = f"must be given with folders of fairseq-vgs evaluate run, got {given}; leave it out"
+        raise ResultsError.at("--updates", message, "setting.value")
+    chosen = _chosen_updates(runs, alone=len(places) == 1) if updates is None else sorted(set(updates))
+    for place, part in runs.items():
+        missing = [number for number in chosen if number not in part]
+        if missing:
+            message = (
+                f"must hold a checkpoint after {missing[0]} updates, got {_numbers(part)}; choose others "
+                "with --updates, or evaluate it"
+            )
+            raise ResultsError.at(place, message, "results.updates")
+    return [
+        path
+        for part in found
+        for path in ([part[number] for number in chosen] if isinstance(part, dict) else part)
+    ]
+
+
+def short_titles(paths: Sequence[Path]) -> list[str]:
+    """Name results by the part of their paths in which they differ; checkpoints by their updates as well.
+
+    Different paths have different titles.
+    """
+    folders = [path.parent if path.name.isdecimal() else path for path in paths]
+    distinct = list(dict.fromkeys(folders))
+    parts = [folder.parts or (str(folder),) for folder in distinct]
+    shortest = min(len(part) for part in parts)
+    start = min(_n_shared(parts), shortest - 1)
+    end = min(_n_shared([part[::-1] for part in parts]), shortest - start - 1)
+    names = {
+        folder: str(Path(*part[start : len(part) - end]))
+        for folder, part in zip(distinct, parts, strict=True)
+    }
+    titles = []
+    for path, folder in zip(paths, folders, strict=True):
+        update = f"update {path.name}" if path.name.isdecimal() else ""
+        name = names[folder] if len(distinct) > 1 or not update else ""
+        titles.append(", ".join(part for part in (name, update) if part))
+    return titles
 
 
 def _read_run(folder: Path, title: str) -> Run:
-    if folder.suffix == ".json":
+    if not (folder / METRICS_NAME).is_file() and folder.name.isdecimal():
         return _read_checkpoint(folder, title)
-    path = folder / METRICS_NAME
-    content = read_metrics(path, kind=None)
-    if content.get("kind") not in KINDS:
-        raise ResultsError(
-            f"{path}: kind must be one of {', '.join(KINDS)}, got {content.get('kind')!r}; give the "
-            "right folder"
-        )
-    try:
-        models = {
-            name: {**_metrics(model), **_fold_metrics(content, name)}
-            for name, model in content["models"].items()
-        }
-        notes = tuple(str(note) for note in content.get("notes", ()))
-        run = Run(title, folder, content, {EVALUATED: models.pop(EVALUATED), **models}, notes)
-        _ = run.data
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ResultsError(
-            f"{path}: must be what fairseq-vgs evaluate {content['kind']} wrote, got {error!r}; run it again"
-        ) from error
+    result = read_result(folder)
+    _known(result)
+    if result.evaluated != EVALUATED:
+        message = f"must hold the model {EVALUATED!r}, got {result.evaluated!r}; run it again"
+        raise ResultsError.at(result.path, message)
+    run = Run(
+        title, folder, {result.kind: result}, {}, notes=tuple(map(str, result.content.get("notes", ())))
+    )
+    _tried(run)
     return run
 
 
-def _read_checkpoint(path: Path, title: str) -> Run:
+def _read_checkpoint(stem: Path, title: str) -> Run:
     """Read one checkpoint of ``evaluate run``; baselines are those of the same folder and data."""
-    found = run_figures.read_checkpoint(path)
-    fresh = path.with_name("0.json")
-    try:
-        models = {EVALUATED: found.metrics(seed=_SEED)}
-        data = _measured_on(found.figures)
-        notes: tuple[str, ...] = ()
-        if fresh.is_file():
-            untrained = run_figures.read_checkpoint(fresh)
-            if different := _different(_measured_on(untrained.figures), data):
-                notes = (f"no baselines: {fresh} was measured on other data ({', '.join(different)})",)
-            else:
-                models |= {"untrained": untrained.metrics(seed=_SEED)} if found.updates else {}
-                models |= untrained.baseline_metrics()
-        own = found.figures
-        content = {
-            "kind": run_figures.KIND,
-            "updates": found.updates,
-            "split": own["retrieval"]["split"],
-            "pool": own["retrieval"]["pool"],
-            "abx": [key for key in run_figures.ABX_KEYS.values() if key in own],
-            "checkpoint": own["made_from"]["checkpoint"],
-            "data": data,
+    results = read_checkpoint(stem)
+    if not results:
+        message = "must be a checkpoint's results; run fairseq-vgs evaluate run first"
+        raise ResultsError.at(stem, message, "file.missing")
+    for result in results.values():
+        _known(result)
+    alone = Run(title, stem, results, {}, is_checkpoint=True)
+    _tried(alone)
+    fresh = stem.with_name("0")
+    notes = [str(note) for result in results.values() for note in result.content.get("notes", ())]
+    baselines = {}
+    if fresh != stem and (untrained := read_checkpoint(fresh)):
+        beside = Run(title, fresh, untrained, {}, is_checkpoint=True)
+        _tried(beside)
+        different = _unlike(alone, beside)
+        baselines = {
+            key: result for key, result in untrained.items() if key in results and key not in different
         }
-        return Run(title, path, content, models, notes)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ResultsError(
-            f"{path}: must be what fairseq-vgs evaluate run wrote, got {error!r}; remove it, and run it again"
-        ) from error
+        notes += [str(note) for result in baselines.values() for note in result.content.get("notes", ())]
+        if different:
+            notes.append(f"no baselines: {fresh} was measured on other data ({', '.join(different)})")
+    return Run(title, stem, results, baselines, True, tuple(notes))
 
 
-def _measured_on(figures: Mapping[str, Any]) -> dict[str, Any]:
-    sources = {name: value for name, value in figures["made_from"].items() if name != "checkpoint"}
-    return {"split": figures["retrieval"]["split"], **sources.pop("data"), **sources}
+def _known(result: Result) -> None:
+    if result.kind not in EVALUATORS:
+        message = f"kind must be one of {', '.join(EVALUATORS)}, got {result.kind!r}; give the right folder"
+        raise ResultsError.at(result.path, message, "results.kind")
 
 
-def _metrics(model: Mapping[str, Any]) -> dict[str, Metric]:
-    return {measure: Metric.from_json(data) for measure, data in model["metrics"].items()}
+def _tried(run: Run) -> None:
+    """Read all that a comparison needs of metrics.json."""
+    for result in run.results.values():
+        try:
+            evaluator = EVALUATORS[result.kind]()
+            _ = evaluator.identity(result.content), evaluator.describe(result.content), run.models, run.titles
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            command = f"fairseq-vgs evaluate {RUN_KIND if run.is_checkpoint else result.kind}"
+            message = f"must be what {command} wrote, got {error!r}; run it again"
+            raise ResultsError.at(result.path, message) from error
 
 
-def _fold_metrics(content: Mapping[str, Any], model: str) -> dict[str, Metric]:
-    pools = _pools(content)
-    if pools is None:
-        return {}
-    return {f"{name}{pools}": metric for name, metric in _metrics(content["folds"]["models"][model]).items()}
-
-
-def _pools(content: Mapping[str, Any]) -> str | None:
-    """Name the pools of ``--folds``, such that runs with other pools do not share a row; None without."""
-    if "folds" not in content:
-        return None
-    return f"{WITHIN}{retrieval_pools.describe(content['folds'])} (seed {content['folds']['seed']})"
+def _kind(run: Run, key: str) -> str:
+    return (run.results.get(key) or run.baselines[key]).kind
 
 
 def _unlike(run: Run, first: Run) -> list[str]:
-    return [name for name in _different(run.data, first.data) if name not in _lacking_abx(run, first)]
-
-
-def _lacking_abx(run: Run, first: Run) -> dict[str, str]:
-    """Name the ABX measures that only one of two runs of ``evaluate run`` has, and which run lacks them."""
-    if run.kind != run_figures.KIND:
-        return {}
-    lacking = {}
-    for name in run_figures.ABX_KEYS.values():
-        without = [side.title for side in (run, first) if side.data.get(name) is None]
-        if len(without) == 1:
-            lacking[name] = without[0]
-    return lacking
+    """Name what two runs were measured on, where it differs; of checkpoints, the evaluations."""
+    both = [key for key in run.data if key in first.data]
+    if run.is_checkpoint:
+        return [key for key in both if _different(run.data[key], first.data[key])]
+    return [name for key in both for name in _different(run.data[key], first.data[key])]
 
 
 def _different(data: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
     return [name for name in dict.fromkeys([*first, *data]) if first.get(name) != data.get(name)]
 
 
-def _tables(run: Run) -> tuple[Path, ...]:
-    names: tuple[str, ...] = {
-        retrieval_results.KIND: (retrieval_results.SPEECH_TABLE, retrieval_results.IMAGE_TABLE),
-        abx_results.KIND: (abx_results.cell_table_name(EVALUATED),),
-        lexical_words.KIND: (lexical_words.WORDS_NAME,),
-        run_figures.KIND: (),  # a checkpoint's arrays were needed for its figures
-    }[run.kind]
-    return tuple(run.folder / name for name in names)
-
-
-def _rank_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    differences, within = {}, {}
-    pools = _pools(run.content)
-    for direction, table, first_table in zip(retrieval.DIRECTIONS, _tables(run), _tables(first), strict=True):
-        queries, ranks, groups = _read_ranks(table)
-        others = _read_ranks(first_table)
-        if queries != others[0] or not np.array_equal(groups, others[2]):
-            return None
-        for name, metric in report.query_differences(ranks, others[1], groups, seed=seed).items():
-            differences[f"{direction}_{name}"] = metric
-        if pools is None or pools != _pools(first.content):
+def _differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric]:
+    found = {}
+    for key, result in run.results.items():
+        other = first.results.get(key)
+        if other is None:
             continue
-        own, other = (_read_ranks(path, column="fold_rank")[1] for path in (table, first_table))
-        for k in retrieval.RECALL_CUTOFFS:
-            hits, other_hits = (np.where(found <= k, 100.0, 0.0) for found in (own, other))
-            interval = bootstrap.paired_difference(hits, other_hits, groups, seed=seed)
-            within[f"{direction}_r{k}{pools}"] = Metric(interval, len(own), None, "percentage points")
-    return {**differences, **within}
+        metrics = result.models[result.evaluated]
+        own, theirs = (side.items[side.evaluated] for side in (result, other))
+        gains = differences(own, theirs, metrics, seed=seed) or {}
+        found.update({run.measure(key, name): metric for name, metric in gains.items()})
+    return found
 
 
-def _read_ranks(path: Path, *, column: str = "rank") -> tuple[list[str], FloatArray, npt.NDArray[np.int64]]:
-    """Return the queries, f64[Q] their ranks and int64[Q] their groups; distractors are left out."""
-    rows = read_table(path)
-    try:
-        name = "audio_id" if "audio_id" in rows[0] else "image_id"
-        rows = [row for row in rows if row["rank"]]
-        ranks = np.array([float(row[column]) for row in rows], dtype=np.float64)
-        groups = np.array([int(row["group"]) for row in rows], dtype=np.int64)
-        return [row[name] for row in rows], ranks, groups
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ResultsError(
-            f"{path}: must be the table that fairseq-vgs evaluate retrieval wrote, got {error!r}; run "
-            "it again"
-        ) from error
+def _n_shared(parts: Sequence[Sequence[str]]) -> int:
+    return sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False)))
 
 
-def _word_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    (table,), (first_table,) = _tables(run), _tables(first)
-    words, recalls = lexical_words.read_words(table, EVALUATED)
-    other_words, others = lexical_words.read_words(first_table, EVALUATED)
-    return lexical_words.word_differences(recalls, others, seed=seed) if words == other_words else None
-
-
-def _checkpoint_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    own, other = (run_figures.read_checkpoint(side.folder) for side in (run, first))
-    return run_figures.differences(own, other, seed=seed)
-
-
-def _cell_differences(run: Run, first: Run, *, seed: int) -> dict[str, Metric] | None:
-    (table,), (first_table,) = _tables(run), _tables(first)
-    cells, errors = abx_results.read_cells(table)
-    other_cells, other_errors = abx_results.read_cells(first_table)
-    if not abx_results.same_cells(cells, other_cells):
-        return None
-    differences = {}
-    for layer in (layer for layer in errors if layer in other_errors):
-        differences[layer] = abx_results.paired_difference(
-            cells, errors[layer], other_cells, other_errors[layer], seed=seed
+def _results_in(place: Path) -> list[Path] | dict[int, Path]:
+    """Return results, or of a folder of ``evaluate run`` its checkpoints by updates."""
+    if place.name == METRICS_NAME and place.is_file():
+        return [place.parent]
+    if (place / METRICS_NAME).is_file():
+        return [place]
+    stem = place.with_suffix("") if place.suffix == ".json" else place
+    if stem.name.isdecimal() and stem in checkpoints_in(stem.parent).values():
+        return [stem]
+    checkpoints = checkpoints_in(place) or checkpoints_in(place / EVALUATION_FOLDER)
+    if checkpoints:
+        return checkpoints
+    within = sorted(path.parent for path in place.glob(f"*/{METRICS_NAME}"))
+    if not within:
+        state = "got nothing of these" if place.exists() else "got no such file or folder"
+        message = (
+            f"must be results: a folder with {METRICS_NAME}, or with such folders in it, or the run folder "
+            f"or {EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; run fairseq-vgs "
+            "evaluate first"
         )
-    return differences
+        raise ResultsError.at(place, message, "file.missing")
+    return within
+
+
+def _chosen_updates(runs: dict[Path, dict[int, Path]], *, alone: bool) -> list[int]:
+    if not runs:
+        return []
+    if alone:
+        (only,) = runs.values()
+        return [number for number in only if number] or list(only)
+    common = set.intersection(*(set(part) for part in runs.values()))
+    # Models before training differ in nothing but chance, and every run has one.
+    if not common or (common == {0} and any(max(part) for part in runs.values())):
+        having = "; ".join(f"{place}: {_numbers(part)}" for place, part in runs.items())
+        last = " ".join(str(part[max(part)]) for part in runs.values())
+        message = (
+            f"runs must have a checkpoint after the same number of updates, got {having}; evaluate others, "
+            f"or compare the last of each: fairseq-vgs compare {last}"
+        )
+        raise ResultsError.at("fairseq-vgs compare", message, "results.updates")
+    return [max(common)]
+
+
+def _numbers(checkpoints: dict[int, Path]) -> str:
+    return ", ".join(str(number) for number in checkpoints)

@@ -1,262 +1,327 @@
-"""Every saved checkpoint of a run, measured in one go: retrieval and phone ABX over training.
+"""Every saved checkpoint of a run, measured by several evaluators: learning as a curve.
 
-One pair of files per checkpoint, named by its updates; an interrupted evaluation goes on where it was.
-Figures that were made from something else (``made_from``) are replaced on demand only:
-
-```
-<updates>.json   figures, pool sizes, what was left out, hashes
-<updates>.npz    per-item arrays, so that intervals and paired differences can be computed later
-```
-
-The arrays (``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs, ``P`` phones):
-
-```
-speech_to_image_ranks  f64[C]    rank of the right picture, ties counted half
-speech_groups          i64[C]    image group of every caption
-image_to_speech_ranks  f64[I]    rank of the best right caption
-image_groups           i64[I]    image group of every picture that has a caption
-abx_layers             str[L]    "layer_1", ...: outputs of the transformer layers
-abx_errors             f64[L, O] error of every ordered phone pair, 0..1
-abx_phones             i64[O, 2] numbers of the pair's two phones
-abx_phone_names        str[P]    the phones, by number
-```
-
-With ABX across speakers, figures have ``abx_across`` beside ``abx``, arrays ``abx_across_layers`` and so on.
+``OUTPUT/UPDATES/EVALUATION`` is a results folder (`results`) without tables. Update 0 is the same model with
+fresh weights, beside which MFCC stand. An interrupted evaluation goes on with what is missing. Results that
+were made from something else (another checkpoint, other data, items or conditions) are replaced on demand
+only; what is not asked for stays.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from fairseq_vgs.checkpoints.load import Checkpoint, load_checkpoint, read_config, section
-from fairseq_vgs.checkpoints.runs import checkpoints_of
-from fairseq_vgs.evaluation import abx_results
-from fairseq_vgs.evaluation.metrics import retrieval
-from fairseq_vgs.evaluation.metrics.abx import AbxResult, abx_scores, pair_errors, read_items
-from fairseq_vgs.evaluation.metrics.abx.plan import require_speakers
-from fairseq_vgs.evaluation.metrics.phone_bootstrap import numbered_phones
-from fairseq_vgs.evaluation.results import ALWAYS, manifest_hashes
-from fairseq_vgs.evaluation.retrieval_figures import Pool, chance_figures
-from fairseq_vgs.evaluation.run_figures import ABX_KEYS, SCHEMA_VERSION, Arrays, read_figures
-from fairseq_vgs.features import embeddings as extraction
-from fairseq_vgs.features.layers import MFCC_FRAME_RATE, layer_features, mfcc_features
-from fairseq_vgs.features.recordings import NAMES_TABLE, open_recordings
-from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.provenance import machine, sha256_file, versions
-
-logger = logging.getLogger(__name__)
+from fairseq_vgs.device import resolve_device
+from fairseq_vgs.evaluation.evaluate import measure
+from fairseq_vgs.evaluation.evaluator import (
+    EVALUATORS,
+    MFCC,
+    UNTRAINED,
+    CommonSettings,
+    Evaluator,
+    Model,
+    open_models,
+    untrained_model,
+)
+from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Result, read_result
+from fairseq_vgs.evaluation.version_1 import read_version_1
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.files.output import OutputExistsError
+from fairseq_vgs.files.provenance import sha256_file
 
 # On these sections depend fresh weights, how speech is cut, and how embeddings are compared.
 _SETTINGS = ("task", "criterion", "model")
 _HASH_LENGTH, _HASH_LETTERS = 64, 12  # of SHA-256 in hexadecimal, and what is shown of it
 
-# ZeroSpeech's draws.
-_ABX_PROTOCOL: Mapping[str, Any] = {
-    "context": "within",
-    "distance": "angular",
-    "max_size_group": 10,
-    "max_x_across": 5,
-    "seed": 1,
-}
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of every checkpoint.
+
+    Attributes:
+        evaluator: What measures.
+        settings: Its options.
+    """
+
+    evaluator: Evaluator
+    settings: CommonSettings
+
+    @property
+    def key(self) -> str:
+        """Name of its folder: that of the evaluator, and what distinguishes it from others by the same."""
+        return "_".join(part for part in (self.evaluator.name, self.settings.variant) if part)
+
+    @cached_property
+    def sources(self) -> dict[str, Any]:
+        """What numbers depend on besides the checkpoint, as it is read back."""
+        return dict(json.loads(json.dumps(self.evaluator.sources(self.settings))))
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """On what the checkpoints of a run are measured.
+class _Task:
+    """A checkpoint, or update 0."""
 
-    Attributes:
-        data: manifest folder of the retrieval.
-        split: split of it.
-        abx: folder with the recordings of the ABX items; None: no ABX.
-        abx_items: item file in ``abx``.
-        device: where models run.
-    """
+    updates: int
+    path: Path
+    untrained_seed: int | None
+    baselines: tuple[str, ...]
 
-    data: Path
-    split: str = "test"
-    abx: Path | None = None
-    abx_items: str = "triphone.item"
-    abx_speakers: tuple[str, ...] = ("within",)
-    device: str = "cpu"
+
+Results = dict[str, Result]
 
 
 def evaluate_run(
     run: Path,
-    measurement: Measurement,
+    evaluations: Sequence[Evaluation],
     output: Path,
     *,
     every: int,
-    untrained_seed: int | None = None,
+    baselines: Collection[str] = (),
+    untrained_seed: int = 1,
+    command: str = "",
     force: bool = False,
-) -> Iterator[tuple[int, dict[str, Any], int]]:
-    """Measure the checkpoints of a run that have no figures in ``output`` yet.
+) -> Iterator[tuple[int, Results, int]]:
+    """Measure the checkpoints of a run that have no results in ``output`` yet.
 
-    What was made from the same checkpoint, data and protocol is kept.
+    What was made from the same checkpoint, data and conditions is kept.
 
     Args:
-        run: run folder of fairseq-hydra-train.
-        measurement: on what.
-        output: folder of the figures.
-        every: updates between the checkpoints that are measured.
-        untrained_seed: also measure, as update 0, the same model with weights drawn from this seed, and MFCC.
-        force: make figures from something else anew, instead of refusing.
+        run: Run folder of fairseq-hydra-train.
+        evaluations: What to measure; their keys differ.
+        output: Folder of the results.
+        every: Updates between the checkpoints that are measured.
+        baselines: "untrained": also measure, as update 0, the same model with fresh weights; "mfcc": beside
+            it, where an evaluator can.
+        untrained_seed: Of the fresh weights.
+        command: What the user typed, for the record.
+        force: Replace results from something else, instead of refusing.
 
     Yields:
-        (updates, figures, checkpoints in all) of each, as soon as it is measured.
+        (updates, results by key, number of checkpoints) of each, as soon as it is measured.
 
     Raises:
-        CheckpointError, FaultError, AbxError: a checkpoint or data that cannot be used, or ABX items that
-            cannot be compared across speakers.
-        FileExistsError: figures in ``output`` were made from something else; nothing is measured then.
+        CheckpointError, FaultError, AbxError: A checkpoint or data cannot be used.
+        OutputExistsError: Results in ``output`` were made from something else; nothing is measured then.
     """
-    if measurement.abx is not None:
-        path = measurement.abx / measurement.abx_items
-        require_speakers(read_items(path), measurement.abx_speakers, place=str(path))
-    found = checkpoints_of(run, every=every)
-    tasks: list[tuple[int, Path]] = list(found.items())
-    if untrained_seed is not None:
-        tasks.insert(0, (0, tasks[0][1]))
-    sources = _sources(measurement)
-    seeds = {updates: None if updates else untrained_seed for updates, _ in tasks}
-    made_from = {
-        updates: {"checkpoint": _checkpoint_source(path, untrained_seed=seeds[updates]), **sources}
-        for updates, path in tasks
+    tasks = _tasks(run, every=every, baselines=baselines, seed=untrained_seed)
+    evaluations = [
+        replace(one, settings=replace(one.settings, device=resolve_device(one.settings.device)))
+        for one in evaluations
+    ]
+    checkpoints = {task.updates: _checkpoint_source(task) for task in tasks}
+    there = {task.updates: read_checkpoint(output / str(task.updates)) for task in tasks}
+    wanted = {
+        task.updates: {
+            one.key: {"checkpoint": checkpoints[task.updates], **one.sources} for one in evaluations
+        }
+        for task in tasks
     }
-    there = {updates: read_figures(output / f"{updates}.json") for updates, _ in tasks}
-    if not force:
-        _refuse_other_sources(output, there, made_from)
-    for updates, path in tasks:
-        figures = there[updates]
-        if figures is None or figures.get("made_from") != made_from[updates]:
-            figures, arrays = measure(load_checkpoint(path, untrained_seed=seeds[updates]), measurement)
-            if updates == 0 and measurement.abx is not None and "within" in measurement.abx_speakers:
-                error, counts = _mfcc(measurement)
-                figures |= {"baselines": {"mfcc": error}, "baseline_counts": {"mfcc": counts}}
-            figures |= {"made_from": made_from[updates], "versions": versions(), "machine": machine()}
-            _write(output / str(updates), figures, arrays)
-        yield updates, figures, len(tasks)
+    stale = list(_stale(there, wanted, checkpoints))
+    if stale and not force:
+        _refuse(stale, len(there))
+    for updates, key, _ in stale:
+        there[updates].pop(key).path.unlink(missing_ok=True)
+    for task in tasks:
+        found = there[task.updates]
+        missing = [one for one in evaluations if not _is_measured(found.get(one.key), one, task)]
+        models = _Models(task)
+        for one in missing:
+            found[one.key] = measure(
+                one.evaluator,
+                models.of(one),
+                one.settings,
+                output / str(task.updates) / one.key,
+                made_from=wanted[task.updates][one.key],
+                checkpoint=task.path,
+                command=command,
+            )
+        yield task.updates, {one.key: found[one.key] for one in evaluations}, len(tasks)
 
 
-def measure(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str, Any], Arrays]:
-    """Measure one model: figures as plain data, and the per-item arrays behind them."""
-    figures: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    figures["retrieval"], arrays = _retrieval(checkpoint, measurement)
-    if measurement.abx is not None:
-        folder = measurement.abx
-        features = layer_features(checkpoint, open_recordings(folder), device=measurement.device)
+def read_checkpoint(stem: Path) -> Results:
+    """Read the results of one checkpoint, retrieval first: none, if it has not been measured.
 
-        # layer_0 is what a layer is given, not what one made of it: it is no candidate for the best layer.
-        def transformer_layers(name: str) -> dict[str, Tensor]:
-            return {layer: frames for layer, frames in features(name).items() if layer != "layer_0"}
+    Args:
+        stem: ``OUTPUT/UPDATES``: a folder or, as version 0.1.0 wrote them, ``UPDATES.json`` and ``.npz``.
 
-        items = read_items(folder / measurement.abx_items)
-        for speaker in measurement.abx_speakers:  # features anew: those of a whole corpus are not kept
-            protocol = {"speaker": speaker, **_ABX_PROTOCOL}
-            found = abx_scores(transformer_layers, items, device=measurement.device, **protocol)
-            key = ABX_KEYS[speaker]
-            figures[key], abx_arrays = _abx(found, protocol)
-            arrays |= {f"{key}_{name}": array for name, array in abx_arrays.items()}
-    return figures, arrays
+    Raises:
+        ResultsError: A file is broken.
+    """
+    old = stem.with_name(f"{stem.name}.json")
+    found = read_version_1(old) if old.is_file() else {}
+    found |= {path.parent.name: read_result(path) for path in sorted(stem.glob(f"*/{METRICS_NAME}"))}
+    return dict(sorted(found.items(), key=lambda entry: (entry[0] != "retrieval", entry[0])))
 
 
-def _retrieval(checkpoint: Checkpoint, measurement: Measurement) -> tuple[dict[str, Any], Arrays]:
-    split = extraction.open_split(measurement.data, measurement.split, config=checkpoint.config)
-    embeddings = extraction.embed_split(checkpoint.model, split, device=measurement.device)
-    pool = Pool(split.speech_groups, split.image_groups)
-    ranks = retrieval.retrieval_ranks(
-        embeddings.speech,
-        embeddings.images,
-        speech_groups=pool.speech_groups,
-        image_groups=pool.image_groups,
-        similarity=checkpoint.similarity,
-    )
-    figures: dict[str, Any] = {"split": measurement.split, "pool": pool.as_json(), **retrieval.recalls(ranks)}
-    arrays: Arrays = {}
-    for direction, side in zip(retrieval.DIRECTIONS, ("speech", "image"), strict=True):
-        found = ranks.direction(direction)
-        found = found[np.isfinite(found)]
-        figures[f"{direction}_mrr"] = retrieval.mean_reciprocal_rank(found)
-        figures[f"{direction}_median_rank"] = retrieval.median_rank(found)
-        arrays[f"{direction}_ranks"] = found
-        arrays[f"{side}_groups"] = pool.sides(direction)[0]
-    figures["chance"] = chance_figures(pool)
-    certain = [name for name in retrieval.recalls(ranks) if figures["chance"][name] >= 100.0]
-    if certain:
-        figures["notes"] = dict.fromkeys(certain, ALWAYS)
-    return figures, arrays
+def checkpoints_in(folder: Path) -> dict[int, Path]:
+    """Find what `read_checkpoint` reads: updates -> ``folder/UPDATES``; 0 is the model with fresh weights."""
+    stems = {path.parent.parent for path in folder.glob(f"*/*/{METRICS_NAME}")}
+    stems |= {path.with_suffix("") for path in folder.glob("*.json")}
+    return dict(sorted((int(stem.name), stem) for stem in stems if stem.name.isdecimal()))
 
 
-def _abx(found: Mapping[str, AbxResult], protocol: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
-    first = next(iter(found.values()))
-    names, phones = numbered_phones(first.cells.pairs)
-    figures = {
-        "error": {layer: 100.0 * result.error for layer, result in found.items()},
-        "chance": abx_results.CHANCE,
-        "protocol": protocol,
-        "counts": asdict(first.counts),
+def score_rows(measured: Mapping[int, Results]) -> list[list[str]]:
+    """Lay out a table: a row per checkpoint, then MFCC and chance; of layers the best one.
+
+    Args:
+        measured: Updates -> results, as `evaluate_run` yields them.
+    """
+    last = list(measured.values())[-1]
+    rows: dict[str, list[str]] = {"update": []}
+    rows |= {_row_title(updates, found): [] for updates, found in measured.items()}
+    others = {
+        name: model["title"]
+        for found in measured.values()
+        for r in found.values()
+        for name, model in list(r.content["models"].items())[1:]
     }
-    arrays: Arrays = {
-        "layers": np.array(list(found)),
-        "errors": np.stack([pair_errors(first.cells, result.cell_errors) for result in found.values()]),
-        "phones": phones,
-        "phone_names": np.array(names),
-    }
-    return figures, arrays
+    rows |= {title: [] for title in (*others.values(), "chance")}
+    for key, result in last.items():
+        evaluator = EVALUATORS[result.kind]()
+        columns = evaluator.columns(result.content)
+        heads = [evaluator.heading(result.content), "best layer"] if evaluator.layered else columns.values()
+        rows["update"] += heads
+        for updates, found in measured.items():
+            rows[_row_title(updates, found)] += _cells(found[key], found[key].evaluated, columns, evaluator)
+        for name, title in others.items():
+            holder = next((f[key] for f in measured.values() if name in f[key].models), None)
+            blank = ["-"] * len(list(heads))
+            rows[title] += blank if holder is None else _cells(holder, name, columns, evaluator)
+        metrics = result.models[result.evaluated]
+        if evaluator.layered:
+            rows["chance"] += [f"{next(iter(metrics.values())).chance:.2f}", ""]
+        else:
+            rows["chance"] += [f"{metrics[name].chance:.1f}" for name in columns]
+    return [[title, *cells] for title, cells in rows.items()]
 
 
-def _sources(measurement: Measurement) -> dict[str, Any]:
-    """Return what figures depend on besides the checkpoint: hashes by file name, and the ABX protocol."""
-    sources: dict[str, Any] = {"data": manifest_hashes(measurement.data, measurement.split)}
-    if measurement.abx is not None:
-        items = measurement.abx / measurement.abx_items
-        recordings = manifest_hashes(measurement.abx, "test")
-        if (names := measurement.abx / NAMES_TABLE).is_file():
-            recordings[names.name] = sha256_file(names)
-        for speaker in measurement.abx_speakers:
-            sources[ABX_KEYS[speaker]] = {
-                "protocol": {"speaker": speaker, **_ABX_PROTOCOL},
-                "items": {items.name: sha256_file(items)},
-                "recordings": recordings,
-            }
-    return sources
+def notes_of(measured: Mapping[int, Results]) -> list[str]:
+    """Say which numbers any order reaches, and which models were not measured on the same items."""
+    last = list(measured.values())[-1]
+    notes = []
+    for result in last.values():
+        evaluator, metrics = EVALUATORS[result.kind](), result.models[result.evaluated]
+        certain = [
+            evaluator.title(name, result.content) for name, found in metrics.items() if found.is_certain
+        ]
+        notes += [f"{', '.join(certain)}: {ALWAYS}"] if certain else []
+    found = [note for results in measured.values() for r in results.values() for note in r.content["notes"]]
+    return [*notes, *dict.fromkeys(found)]
 
 
-def _checkpoint_source(path: Path, *, untrained_seed: int | None) -> dict[str, Any]:
+class _Models:
+    """Loads what is measured at a task, each model once."""
+
+    def __init__(self, task: _Task) -> None:
+        self._task = task
+        self._loaded: dict[bool, Model] = {}
+
+    def of(self, evaluation: Evaluation) -> Iterator[Model]:
+        task, needs = self._task, evaluation.evaluator.needs_embeddings
+        if needs not in self._loaded:
+            if task.untrained_seed is None:
+                (model,) = open_models(
+                    task.path, (), seed=1, evaluator=evaluation.evaluator, outputs_only=True
+                )
+            else:
+                model = untrained_model(
+                    task.path, seed=task.untrained_seed, allow_stock=not needs, outputs_only=True
+                )
+            self._loaded = (
+                dict.fromkeys((needs, True), model) if model.checkpoint.has_embeddings else {needs: model}
+            )
+        yield self._loaded[needs]
+        if MFCC in _extra(evaluation, task):
+            yield Model(MFCC, "MFCC")
+
+
+def _tasks(run: Path, *, every: int, baselines: Collection[str], seed: int) -> list[_Task]:
+    from fairseq_vgs.checkpoints.runs import checkpoints_of
+
+    tasks = [_Task(updates, path, None, ()) for updates, path in checkpoints_of(run, every=every).items()]
+    if UNTRAINED in baselines:
+        extra = tuple(name for name in baselines if name != UNTRAINED)
+        tasks.insert(0, _Task(0, tasks[0].path, seed, extra))
+    elif baselines:  # beside the first checkpoint, as there is no update 0
+        tasks[0] = replace(tasks[0], baselines=tuple(baselines))
+    return tasks
+
+
+def _extra(evaluation: Evaluation, task: _Task) -> set[str]:
+    return set(task.baselines) & set(evaluation.evaluator.baselines)
+
+
+def _is_measured(result: Result | None, evaluation: Evaluation, task: _Task) -> bool:
+    if result is None:
+        return False
+    # Version 0.1.0 measured MFCC within speaker only.
+    return result.path.name != METRICS_NAME or _extra(evaluation, task) <= result.models.keys()
+
+
+def _row_title(updates: int, results: Results) -> str:
+    if updates:
+        return str(updates)
+    result = next(iter(results.values()))
+    return str(result.content["models"][result.evaluated].get("title", UNTRAINED))
+
+
+def _cells(result: Result, model: str, columns: Mapping[str, str], evaluator: Evaluator) -> list[str]:
+    metrics = result.models[model]
+    if not evaluator.layered:
+        return [f"{metrics[name].value.value:.1f}" if name in metrics else "-" for name in columns]
+    choose = max if evaluator.higher_is_better else min
+    best = choose(metrics, key=lambda name: metrics[name].value.value)
+    return [f"{metrics[best].value.value:.2f}", "" if best == model else best]
+
+
+def _checkpoint_source(task: _Task) -> dict[str, Any]:
     """Return what a model is made from: its file or, of fresh weights, the settings and the seed."""
-    if untrained_seed is None:
-        return {"file": path.name, "sha256": sha256_file(path), "untrained_seed": None}
+    if task.untrained_seed is None:
+        return {"file": task.path.name, "sha256": sha256_file(task.path), "untrained_seed": None}
+    from fairseq_vgs.checkpoints.load import read_config, section
+
     # Not the file: the run's first checkpoint may be another one by now, with the same settings.
-    config = read_config(path)
+    config = read_config(task.path)
     settings = json.dumps({name: section(config, name) for name in _SETTINGS}, sort_keys=True, default=str)
-    return {"settings_sha256": sha256(settings.encode()).hexdigest(), "untrained_seed": untrained_seed}
-
-
-def _refuse_other_sources(
-    output: Path, there: Mapping[int, Mapping[str, Any] | None], made_from: Mapping[int, Mapping[str, Any]]
-) -> None:
-    """Raise FileExistsError, before the work, if figures were made from something else than they would be."""
-    other = {
-        updates: differing
-        for updates, figures in there.items()
-        if figures is not None
-        and (differing := list(_differing(figures.get("made_from", {}), made_from[updates])))
+    return {
+        "settings_sha256": sha256(settings.encode()).hexdigest(),
+        "untrained_seed": task.untrained_seed,
     }
-    if other:
-        updates, differing = next(iter(other.items()))
-        raise FileExistsError(
-            f"{output / f'{updates}.json'}: already exists, and was made from something else "
-            f"({'; '.join(differing)}); {len(other)} of {len(there)} results are such; pass --force to "
-            "replace them, or another --output"
+
+
+def _stale(
+    there: Mapping[int, Results],
+    wanted: Mapping[int, Mapping[str, Mapping[str, Any]]],
+    checkpoints: Mapping[int, Mapping[str, Any]],
+) -> Iterator[tuple[int, str, tuple[Path, str]]]:
+    """Yield (updates, key, (file, what differs)) of results that were made from something else."""
+    for updates, results in there.items():
+        for key, result in results.items():
+            made_from = result.content.get("made_from", {})
+            now = wanted[updates].get(key)
+            if now is None:  # not asked for: it may stay if it is of this checkpoint
+                made_from = {"checkpoint": made_from.get("checkpoint", {})}
+                now = {"checkpoint": checkpoints[updates]}
+            if differing := list(_differing(made_from, now)):
+                yield updates, key, (result.path, "; ".join(f"{key} {text}" for text in differing))
+
+
+def _refuse(stale: Sequence[tuple[int, str, tuple[Path, str]]], n_checkpoints: int) -> None:
+    path, differing = stale[0][2]
+    n_stale = len({updates for updates, _, _ in stale})
+    raise OutputExistsError(
+        Fault(
+            str(path),
+            f"already exists, and was made from something else ({differing}); {n_stale} of {n_checkpoints} "
+            "checkpoints have such results; pass --force to replace them, or another --output",
+            "output.exists",
         )
+    )
 
 
 def _differing(old: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[str]:
@@ -273,23 +338,3 @@ def _brief(source: Any) -> str:
         return "measured"
     text = "none" if source is None else str(source)
     return text[:_HASH_LETTERS] if len(text) == _HASH_LENGTH else text
-
-
-def _mfcc(measurement: Measurement) -> tuple[float, dict[str, Any]]:
-    """Return the error in percent, and what was compared: at MFCC's frame rate it can be more."""
-    folder = measurement.abx
-    if folder is None:
-        raise ValueError("measurement.abx must be a folder")
-    features = mfcc_features(open_recordings(folder))
-    items = read_items(folder / measurement.abx_items)
-    found = abx_scores(features, items, frame_rate=MFCC_FRAME_RATE, speaker="within", **_ABX_PROTOCOL)
-    result = next(iter(found.values()))
-    return 100.0 * result.error, asdict(result.counts)
-
-
-def _write(stem: Path, figures: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write the arrays first: figures on disk say that both are."""
-    with atomic_write(stem.with_name(f"{stem.name}.npz"), force=True, mode="wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    with atomic_write(stem.with_name(f"{stem.name}.json"), force=True) as file:
-        file.write(json.dumps(figures, indent=1, allow_nan=False) + "\n")

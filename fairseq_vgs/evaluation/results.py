@@ -1,7 +1,23 @@
-"""Result files: ``metrics.json`` and one CSV row per item, written whole or not at all.
+"""Results of an evaluation: what models scored, item by item, and the folder that it is kept in.
 
-``metrics.json`` says what was measured (values with n, chance and interval), on what (hashes of checkpoint
-and manifest, pool sizes), and with what (seed, command, versions, machine).
+```
+metrics.json   numbers of all models with n, chance and intervals; paired differences; what was measured, on
+               what (hashes) and with what (seed, command, versions, machine)
+items.npz      values of every item, from which intervals and differences follow
+```
+
+Evaluators add tables (CSV) and arrays of their own. ``metrics.json`` is written last: where it is, the rest
+is complete. `evaluate run` keeps one such folder per checkpoint and evaluation.
+
+Arrays of ``items.npz`` (``Q`` items; SET is what was measured, such as ``speech_to_image``):
+
+```
+SET/ids/COLUMN            str[Q]           names of the items
+SET/units                 i64[Q] or [Q, 2] what is resampled: the item's image, word or two phones
+SET/values/MODEL/METRIC   f64[Q]           in the unit of the metric
+```
+
+A model that was measured on other items than the first has a set of its own, ``SET@MODEL``.
 """
 
 from __future__ import annotations
@@ -10,27 +26,39 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation.metrics.bootstrap import Interval
+from fairseq_vgs.arrays import F64, I64
+from fairseq_vgs.evaluation.metrics import intervals
+from fairseq_vgs.evaluation.metrics.intervals import Interval, Statistic
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.provenance import machine, sha256_file, versions
-from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.provenance import sha256_file
 
 SCHEMA_VERSION = 1
-METRICS_NAME = "metrics.json"
+METRICS_NAME, ITEMS_NAME = "metrics.json", "items.npz"
 ALWAYS = "k >= pool: always 100 %"
 """Note on a recall that says nothing: every order of so small a pool reaches it."""
+CERTAIN = "always 100 (k >= pool)"
+"""Shown instead of such a recall."""
+POINTS = "percentage points"
 
 
-class ResultsError(ValueError):
+class ResultsError(FaultError):
     """A result file is missing, broken, or of another schema."""
+
+    @classmethod
+    def at(cls, place: object, message: str, code: str = "results.broken") -> ResultsError:
+        """Build the error of one fault."""
+        return cls(Fault(str(place), message, code))
 
 
 @dataclass(frozen=True)
@@ -38,76 +66,292 @@ class Metric:
     """One measured number.
 
     Attributes:
-        value: the estimate with its confidence interval.
-        n: number of queries.
-        chance: what a random order scores; None where there is no such thing (a difference).
-        unit: "%", "rank" or "" (a ratio in 0..1).
-        level: confidence level of the interval.
+        value: The estimate with its confidence interval.
+        n: Number of queries, cells or tokens behind it.
+        chance: What a random order scores; None where there is no such thing (a difference).
+        unit: "%", "percentage points", "rank" or "" (a ratio in 0..1).
+        level: Confidence level of the interval.
+        statistic: How it follows from the values of items.
     """
 
     value: Interval
     n: int
     chance: float | None
     unit: str
-    level: float = 0.95
+    level: float = intervals.LEVEL
+    statistic: Statistic = "mean"
 
     @property
     def is_certain(self) -> bool:
-        """A recall of 100 % in any order: the top k hold all of the pool, or all of its wrong answers."""
+        """Whether any order scores 100 %: the top k hold all of the pool, or all of its wrong answers."""
         return self.unit == "%" and self.chance is not None and self.chance >= 100.0
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; NaN becomes null. A recall that is certain has a note."""
-        interval = {"level": self.level, "low": _number(self.value.low), "high": _number(self.value.high)}
+        bounds = {"level": self.level, "low": _number(self.value.low), "high": _number(self.value.high)}
         return {
             "value": _number(self.value.value),
             "unit": self.unit,
             "n": self.n,
             "chance": None if self.chance is None else _number(self.chance),
-            "interval": {**interval, "method": self.value.method},
+            "interval": {**bounds, "method": self.value.method},
+            **({} if self.statistic == "mean" else {"statistic": self.statistic}),
             **({"note": ALWAYS} if self.is_certain else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Metric:
         """Read what `as_json` gave."""
-        interval = data["interval"]
+        bounds = data["interval"]
         value = Interval(
-            _float(data["value"]), _float(interval["low"]), _float(interval["high"]), interval["method"]
+            _float(data["value"]), _float(bounds["low"]), _float(bounds["high"]), bounds["method"]
         )
-        return cls(value, int(data["n"]), data["chance"], data["unit"], interval["level"])
+        statistic = data.get("statistic", "mean")
+        return cls(value, int(data["n"]), data["chance"], data["unit"], bounds["level"], statistic)
+
+    def __str__(self) -> str:
+        """Write a value with its interval, if any; one that any order reaches says so instead."""
+        if self.is_certain:
+            return CERTAIN
+        digits = {"": 3}.get(self.unit, 1)
+        value, low, high = (
+            f"{number:.{digits}f}" for number in (self.value.value, self.value.low, self.value.high)
+        )
+        return value if math.isnan(self.value.low) else f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where a result comes from: what is needed to repeat it, and to see whether two are comparable."""
+class Items:
+    """What a model was measured on, and its values, item by item.
 
-    command: str
-    seed: int
-    manifest: Mapping[str, str]
-    versions: Mapping[str, str]
-    machine: Mapping[str, Any]
-    created: str
+    Attributes:
+        ids: Columns that name the items; the same for all models.
+        units: int64[Q] or int64[Q, 2] what is resampled, see `intervals`.
+        resampled: What the units are: "images", "phones", "words".
+        values: Metric -> f64[Q] in its unit.
+        same_as: Digest of all that must be equal for a paired difference; of ids and units by default.
+    """
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+    ids: Mapping[str, Sequence[str]]
+    units: I64
+    resampled: str
+    values: Mapping[str, F64]
+    same_as: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in the digest."""
+        if not self.same_as:
+            names = {column: [str(name) for name in found] for column, found in self.ids.items()}
+            text = json.dumps([names, self.units.tolist()], sort_keys=True)
+            object.__setattr__(self, "same_as", sha256(text.encode()).hexdigest())
 
 
-def provenance(*, command: str, seed: int, folder: Path, split: str) -> Provenance:
-    """Collect the provenance of a measurement on one split of a manifest folder."""
-    return Provenance(
-        command=command,
-        seed=seed,
-        manifest=manifest_hashes(folder, split),
-        versions=versions(),
-        machine=machine(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+@dataclass(frozen=True)
+class Reported:
+    """How a metric is reported, beside its values.
+
+    Attributes:
+        unit: As in `Metric`.
+        chance: What knowing nothing scores; None if there is no such value.
+        statistic: How it follows from the values of items.
+        n: What stands for the number of items where that says more, such as cells or tokens.
+    """
+
+    unit: str
+    chance: float | None
+    statistic: Statistic = "mean"
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model scored.
+
+    Attributes:
+        items: Name of a set of items -> the items with values of some of the metrics.
+        metrics: Metric -> how it is reported, in the order of tables.
+        facts: What was measured, as JSON; the same for all models.
+        details: Of this model, as JSON: counts, cost.
+        notes: What a reader must know, one line each.
+        extra: What the evaluator needs to write its own files.
+    """
+
+    items: Mapping[str, Items]
+    metrics: Mapping[str, Reported]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    extra: Any = None
+
+    def set_of(self, metric: str) -> str:
+        """Return the set of items that has a metric's values."""
+        return next(name for name, found in self.items.items() if metric in found.values)
+
+    def estimates(self, *, seed: int) -> dict[str, Metric]:
+        """Return all metrics with their intervals."""
+        found = {}
+        for name, reported in self.metrics.items():
+            items = self.items[self.set_of(name)]
+            value = intervals.interval(
+                items.values[name],
+                items.units,
+                seed=seed,
+                statistic=reported.statistic,
+                resampled=items.resampled,
+            )
+            n = len(items.units) if reported.n is None else reported.n
+            found[name] = Metric(value, n, reported.chance, reported.unit, statistic=reported.statistic)
+        return found
+
+
+def differences(
+    own: Mapping[str, Items],
+    other: Mapping[str, Items],
+    metrics: Mapping[str, Metric],
+    *,
+    seed: int,
+    one_for_all: bool = False,
+) -> dict[str, Metric] | None:
+    """Return own minus other of every metric, on the same resampled units.
+
+    Metrics whose items differ, or that only one has, are left out.
+
+    Args:
+        own: Items of a model.
+        other: Items of what it is compared with.
+        metrics: Of the model: unit, n and statistic.
+        seed: Of the draws.
+        one_for_all: Subtract a baseline of a single metric (MFCC) from all metrics of that set.
+
+    Returns:
+        None if not a single set of items is the same.
+    """
+    found, shared = {}, False
+    for name, items in own.items():
+        theirs = other.get(name)
+        if theirs is None or theirs.same_as != items.same_as:
+            continue
+        shared = True
+        only = next(iter(theirs.values.values())) if one_for_all and len(theirs.values) == 1 else None
+        for metric in (metric for metric in metrics if metric in items.values):
+            values = theirs.values.get(metric, only)
+            if values is None:
+                continue
+            like = metrics[metric]
+            value = intervals.difference(
+                items.values[metric],
+                values,
+                items.units,
+                seed=seed,
+                statistic=like.statistic,
+                resampled=items.resampled,
+            )
+            found[metric] = Metric(value, like.n, None, POINTS if like.unit == "%" else like.unit)
+    return {metric: found[metric] for metric in metrics if metric in found} if shared else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A results folder as read, or as about to be written.
+
+    Attributes:
+        content: Of metrics.json.
+        path: The file that it was read from.
+        computed: Items by model where they do not come from ``items.npz`` beside the file.
+    """
+
+    content: Mapping[str, Any]
+    path: Path
+    computed: Mapping[str, Mapping[str, Items]] | None = None
+
+    @property
+    def kind(self) -> str:
+        """Name of the evaluator."""
+        return str(self.content["kind"])
+
+    @cached_property
+    def models(self) -> dict[str, dict[str, Metric]]:
+        """Name of a model -> metric -> number; the model that was evaluated comes first."""
+        return {
+            name: {metric: Metric.from_json(data) for metric, data in model["metrics"].items()}
+            for name, model in self.content["models"].items()
+        }
+
+    @property
+    def evaluated(self) -> str:
+        """Name of the model that was evaluated; all others are baselines."""
+        return next(iter(self.content["models"]))
+
+    @cached_property
+    def items(self) -> Mapping[str, Mapping[str, Items]]:
+        """Model -> set -> items.
+
+        Raises:
+            ResultsError: ``items.npz`` is missing or broken.
+        """
+        return self.computed if self.computed is not None else read_items(self.path.with_name(ITEMS_NAME))
+
+
+def write_result(
+    folder: Path, content: Mapping[str, Any], items: Mapping[str, Mapping[str, Items]], *, force: bool = False
+) -> str:
+    """Write ``items.npz``, then ``metrics.json``; return the text of the latter as `as_written` does.
+
+    Args:
+        folder: Created if needed.
+        content: Of metrics.json beside the schema version.
+        items: Model -> set -> items; the first model's are the common ones.
+        force: Replace existing files.
+    """
+    with atomic_write(folder / ITEMS_NAME, force=force, mode="wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **_arrays(items))
+    return write_metrics(folder / METRICS_NAME, content, force=force)
+
+
+def read_result(path: Path, *, kind: str | None = None) -> Result:
+    """Read a results folder, or its metrics.json; items are read when needed.
+
+    Raises:
+        ResultsError: Missing, or not such a file.
+    """
+    path = path if path.name == METRICS_NAME else path / METRICS_NAME
+    content = read_metrics(path, kind=kind)
+    found = Result(content, path)
+    try:
+        if "folds" in content and "models" in content["folds"]:  # as written before recalls had one place
+            content = {**content, "models": _with_folds(content)}
+            found = Result(content, path)
+        if not found.models:
+            raise KeyError("models")
+        _ = content["kind"], content["provenance"]["manifest"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        command = f"fairseq-vgs evaluate {content.get('kind')}"
+        raise ResultsError.at(path, f"must be what {command} wrote, got {error!r}; run it again") from error
+    return found
+
+
+def read_items(path: Path) -> dict[str, dict[str, Items]]:
+    """Read ``items.npz``: model -> set -> items.
+
+    Raises:
+        ResultsError: Missing or broken.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        return _items(arrays)
+    except FileNotFoundError:
+        message = "must be beside metrics.json (older versions wrote none); run the evaluation again"
+        raise ResultsError.at(path, message, "results.items_missing") from None
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        message = f"must be the items that an evaluation wrote, got {error}; run the evaluation again"
+        raise ResultsError.at(path, message) from error
 
 
 def manifest_hashes(folder: Path, *splits: str) -> dict[str, str]:
-    """Hash the files of a manifest folder that splits read, by file name; absent ones are left out."""
+    """Hash the files of a data folder that splits read, by file name; absent ones are left out."""
+    from fairseq_vgs.manifest.folder import ManifestFolder
+
     manifest = ManifestFolder(folder)
     paths = (
         *(path for split in splits for path in (manifest.audio_list(split), manifest.pairs(split))),
@@ -137,24 +381,22 @@ def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
     """Read ``metrics.json`` of one kind of evaluation, such as "retrieval"; of any kind if None.
 
     Raises:
-        ResultsError: missing, not JSON, of another schema version or kind.
+        ResultsError: Missing, not JSON, of another schema version or kind.
     """
     command = f"fairseq-vgs evaluate {kind or 'retrieval (or abx)'}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ResultsError(f"{path}: result file must exist; run {command} first") from None
+        raise ResultsError.at(path, f"result file must exist; run {command} first", "file.missing") from None
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: must be JSON, got {error}; run {command} again") from error
+        raise ResultsError.at(path, f"must be JSON, got {error}; run {command} again") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; run {command} again"
-        )
+        message = f"schema_version must be {SCHEMA_VERSION}, got {version!r}; run {command} again"
+        raise ResultsError.at(path, message, "results.schema_version")
     if kind is not None and content.get("kind") != kind:
-        raise ResultsError(
-            f"{path}: kind must be {kind!r}, got {content.get('kind')!r}; give the right folder"
-        )
+        message = f"kind must be {kind!r}, got {content.get('kind')!r}; give the right folder"
+        raise ResultsError.at(path, message, "results.kind")
     return dict(content)
 
 
@@ -172,28 +414,93 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Read a CSV file written by `write_table`.
 
     Raises:
-        ResultsError: the file is missing.
+        ResultsError: The file is missing.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except FileNotFoundError:
-        raise ResultsError(f"{path}: result file must exist; run the evaluation again") from None
+        message = "result file must exist; run the evaluation again"
+        raise ResultsError.at(path, message, "file.missing") from None
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
     """Read a ``.npy`` file.
 
     Raises:
-        ResultsError: missing or not an array of numbers.
+        ResultsError: Missing or not an array of numbers.
     """
     try:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ResultsError(
-            f"{path}: must be an array of numbers, got {error}; run the evaluation again"
-        ) from error
+        message = f"must be an array of numbers, got {error}; run the evaluation again"
+        raise ResultsError.at(path, message) from error
     return array
+
+
+def _with_folds(content: Mapping[str, Any]) -> dict[str, Any]:
+    within = within_pools(content["folds"])
+    return {
+        name: {
+            **model,
+            "metrics": {
+                **model["metrics"],
+                **{
+                    f"{metric}{within}": data
+                    for metric, data in content["folds"]["models"][name]["metrics"].items()
+                },
+            },
+        }
+        for name, model in content["models"].items()
+    }
+
+
+def within_pools(folds: Mapping[str, Any]) -> str:
+    """Name the pools of ``evaluate retrieval --folds``: recalls within other pools are other metrics."""
+    sizes = [
+        f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
+        for found in (folds["images"], folds["captions"])
+    ]
+    return (
+        f", within {folds['n']} disjoint pools of {sizes[0]} images and {sizes[1]} captions "
+        f"(seed {folds['seed']})"
+    )
+
+
+def _arrays(items: Mapping[str, Mapping[str, Items]]) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    digests: dict[str, str] = {}
+    for model, sets in items.items():
+        for name, found in sets.items():
+            home = name if digests.setdefault(name, found.same_as) == found.same_as else f"{name}@{model}"
+            if f"{home}/units" not in arrays:
+                arrays |= {f"{home}/ids/{column}": np.array(ids) for column, ids in found.ids.items()}
+                arrays[f"{home}/units"] = found.units
+                arrays[f"{home}/resampled"] = np.array(found.resampled)
+                arrays[f"{home}/same_as"] = np.array(found.same_as)
+            arrays |= {f"{home}/values/{model}/{metric}": v for metric, v in found.values.items()}
+    return arrays
+
+
+def _items(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, Items]]:
+    models: dict[str, dict[str, Items]] = {}
+    for key, values in arrays.items():
+        home, part, *names = key.split("/", 3)
+        if part != "values":
+            continue
+        (model, metric), name = names, home.partition("@")[0]
+        sets = models.setdefault(model, {})
+        if name not in sets:
+            prefix = f"{home}/ids/"
+            sets[name] = Items(
+                ids={k.removeprefix(prefix): v.tolist() for k, v in arrays.items() if k.startswith(prefix)},
+                units=arrays[f"{home}/units"],
+                resampled=str(arrays[f"{home}/resampled"]),
+                values={},
+                same_as=str(arrays[f"{home}/same_as"]),
+            )
+        sets[name] = replace(sets[name], values={**sets[name].values, metric: values})
+    return models
 
 
 def _number(value: float) -> float | None:

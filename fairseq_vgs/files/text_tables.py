@@ -50,6 +50,8 @@ def _render(rows: Rows, form: str, aligns: Sequence[str]) -> str:
     width = max(map(len, rows))
     header, *body = [[*row, *[""] * (width - len(row))] for row in rows]
     columns = [*aligns, *[aligns[-1]] * width][:width]
+    # In plain text a header is a row: tabulate would make its columns wider than they need be.
+    table, names = ([header, *body], ()) if form == "plain" else (body, header)
     return tabulate.tabulate(
-        body, header, tablefmt=form, disable_numparse=True, colalign=columns if body else None
+        table, names, tablefmt=form, disable_numparse=True, colalign=columns if table else None
     )

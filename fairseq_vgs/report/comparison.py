@@ -17,14 +17,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.evaluation import abx_results, lexical_words, run_figures
-from fairseq_vgs.evaluation.compare import EVALUATED, WITHIN, Comparison, Run
-from fairseq_vgs.evaluation.metrics import retrieval
+from fairseq_vgs.evaluation.compare import EVALUATED, Comparison, Run
+from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.results import Metric, write_metrics, write_table
-from fairseq_vgs.evaluation.retrieval_figures import CERTAIN, DIRECTION_TITLES, aligned
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.files.provenance import sha256_file, versions
+from fairseq_vgs.files.text_tables import latex_table, markdown_table, markdown_text, text_table
 
 KIND = "comparison"
 FILE_NAMES = ("comparison.md", "comparison.tex", "comparison.csv", "comparison.json")
@@ -48,35 +47,16 @@ CSV_COLUMNS = (
 Rows = list[list[str]]
 _Column = tuple[str, Callable[[str], str]]  # title, and the cell of a measure
 
-_TITLES = {
-    f"{direction}_{measure}": f"{title}, {name}"
-    for direction, title in DIRECTION_TITLES.items()
-    for measure, name in (
-        *((f"r{k}", f"R@{k} %") for k in retrieval.RECALL_CUTOFFS),
-        ("median_rank", "median rank"),
-        ("mrr", "MRR"),
-    )
-}
-_DECIMALS = {"%": 1, "percentage points": 1, "rank": 1, "": 3}
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-    }
-)
+_DECIMALS = {"": 3}  # of other units 1
 
 
 def score_rows(comparison: Comparison) -> Rows:
     """Lay out the scores: a row per measure; a column per run, then baselines and chance."""
     columns: list[_Column] = [
-        (run.title, _metric_cell(run.models[EVALUATED], _estimate)) for run in comparison.runs
+        (run.title, _metric_cell(run.models[EVALUATED], str)) for run in comparison.runs
     ]
     columns += _baseline_columns(comparison.runs) + _chance_columns(comparison.runs)
-    return _table(columns, _measures(comparison.runs))
+    return _table(columns, _measures(comparison.runs), comparison.runs)
 
 
 def difference_rows(comparison: Comparison) -> Rows:
@@ -84,7 +64,7 @@ def difference_rows(comparison: Comparison) -> Rows:
     found = comparison.differences
     columns: list[_Column] = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
     measures = dict.fromkeys(name for metrics in found.values() for name in metrics)
-    return _table(columns, list(measures)) if found else []
+    return _table(columns, list(measures), comparison.runs) if found else []
 
 
 def describe(comparison: Comparison) -> list[str]:
@@ -99,31 +79,31 @@ def describe(comparison: Comparison) -> list[str]:
 
 def as_text(comparison: Comparison) -> str:
     """Lay everything out for a terminal."""
-    parts = ["\n".join(describe(comparison)), aligned(score_rows(comparison))]
+    parts = ["\n".join(describe(comparison)), text_table(score_rows(comparison))]
     differences = difference_rows(comparison)
     if differences:
-        parts.append(f"{_difference_title(comparison)}\n{aligned(differences)}")
+        parts.append(f"{_difference_title(comparison)}\n{text_table(differences)}")
     return "\n\n".join(parts)
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Write scores and differences as Markdown tables."""
-    parts = ["\n".join(f"- {_markdown_text(line)}" for line in describe(comparison))]
-    parts.append(_markdown_table(score_rows(comparison)))
+    parts = ["\n".join(f"- {markdown_text(line)}" for line in describe(comparison))]
+    parts.append(markdown_table(score_rows(comparison)))
     differences = difference_rows(comparison)
     if differences:
-        parts += [_markdown_text(_difference_title(comparison)), _markdown_table(differences)]
+        parts += [markdown_text(_difference_title(comparison)), markdown_table(differences)]
     return "\n\n".join(parts) + "\n"
 
 
 def as_latex(comparison: Comparison) -> str:
     """Write scores and differences as LaTeX tables (booktabs); what they are stands in comments."""
     parts = ["\n".join(f"% {' '.join(line.split())}" for line in describe(comparison))]
-    parts.append(_latex_table(score_rows(comparison)))
+    parts.append(latex_table(score_rows(comparison)))
     differences = difference_rows(comparison)
     if differences:
         title = " ".join(_difference_title(comparison).split())
-        parts.append(f"% {title}\n{_latex_table(differences)}")
+        parts.append(f"% {title}\n{latex_table(differences)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -155,9 +135,7 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
         "runs": {
             run.title: {
                 "folder": str(run.folder),
-                "metrics_sha256": sha256_file(run.file),
-                "checkpoint": run.content.get("checkpoint"),
-                "data": run.data,
+                **_sources(run),
                 "models": {
                     name: {measure: metric.as_json() for measure, metric in metrics.items()}
                     for name, metrics in run.models.items()
@@ -172,6 +150,17 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
         },
         "notes": list(comparison.notes),
         "provenance": {"command": command, "seed": seed, "versions": versions()},
+    }
+
+
+def _sources(run: Run) -> dict[str, Any]:
+    """Return what the numbers of a run come from: of a checkpoint, evaluation by evaluation."""
+    files = {key: sha256_file(result.path) for key, result in run.results.items()}
+    first = next(iter(run.results.values()))
+    return {
+        "metrics_sha256": files if run.is_checkpoint else files[run.kind],
+        "checkpoint": first.content.get("checkpoint"),
+        "data": run.data if run.is_checkpoint else run.data[run.kind],
     }
 
 
@@ -209,7 +198,7 @@ def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
             else:
                 versions.append((run, dict(own)))
     return [
-        (name if len(versions) == 1 else f"{name} ({run.title})", _metric_cell(metrics, _estimate))
+        (name if len(versions) == 1 else f"{name} ({run.title})", _metric_cell(metrics, str))
         for name, versions in found.items()
         for run, metrics in versions
     ]
@@ -245,44 +234,23 @@ def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
     return columns
 
 
-def _table(columns: Sequence[_Column], measures: Sequence[str]) -> Rows:
+def _table(columns: Sequence[_Column], measures: Sequence[str], runs: Sequence[Run]) -> Rows:
+    titles = {measure: title for run in runs for measure, title in run.titles.items()}
     rows = [["", *(title for title, _ in columns)]]
-    for measure in measures:
-        name, within, pools = measure.partition(WITHIN)
-        title = _title(name) + within + pools
-        rows.append([title, *(cell(measure) for _, cell in columns)])
-    return rows
-
-
-def _title(measure: str) -> str:
-    if measure in _TITLES:
-        return _TITLES[measure]
-    for mode, key in reversed(list(run_figures.ABX_KEYS.items())):  # the key of "within" begins the other
-        if measure.startswith(f"{key}_"):
-            return f"ABX {mode} speaker, {measure.removeprefix(f'{key}_')} %"
-    return f"{measure} %"
+    return [*rows, *([titles.get(name, name), *(cell(name) for _, cell in columns)] for name in measures)]
 
 
 def _metric_cell(metrics: Mapping[str, Metric], write: Callable[[Metric], str]) -> Callable[[str], str]:
     return lambda measure: write(metrics[measure]) if measure in metrics else NOTHING
 
 
-def _estimate(metric: Metric) -> str:
-    if metric.is_certain:
-        return CERTAIN
-    value, low, high = (_plain(number, metric.unit) for number in _bounds(metric))
-    if math.isnan(metric.value.low):
-        return value  # no interval was kept
-    return f"{value} [{low}, {high}]"
-
-
 def _signed(metric: Metric) -> str:
-    value, low, high = (f"{number:+.{_DECIMALS[metric.unit]}f}" for number in _bounds(metric))
+    value, low, high = (f"{number:+.{_DECIMALS.get(metric.unit, 1)}f}" for number in _bounds(metric))
     return value if math.isnan(metric.value.low) else f"{value} [{low}, {high}]"
 
 
 def _plain(number: float, unit: str) -> str:
-    return f"{number:.{_DECIMALS[unit]}f}"
+    return f"{number:.{_DECIMALS.get(unit, 1)}f}"
 
 
 def _bounds(metric: Metric) -> list[float]:
@@ -290,50 +258,14 @@ def _bounds(metric: Metric) -> list[float]:
 
 
 def _described(run: Run) -> str:
-    content = run.content
-    if run.kind == abx_results.KIND:
-        condition = content["condition"]
-        return (
-            f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
-            f"{condition['context']} context, {condition['distance']} distance; "
-            f"{content['models'][EVALUATED]['counts']['cells']} cells [95 % interval over phones]"
-        )
-    if run.kind == lexical_words.KIND:
-        counts = content["counts"]
-        return (
-            f"recall of words in %, by {run.data['compared']}, split {content['split']}: {counts['tokens']} "
-            f"recordings of {counts['words']} words [95 % interval over words]"
-        )
-    pool = content["pool"]
-    line = (
-        f"retrieval on split {content['split']}: {pool['captions']} captions of {pool['images']} images "
-        "[95 % interval over images]"
-    )
-    return line + ("; phone ABX error [over phones]" if content.get("abx") else "")
+    """Say what was measured, and over what its intervals are."""
+    parts = []
+    for result in run.results.values():
+        line = EVALUATORS[result.kind]().describe(result.content)[0]
+        own = next(iter(result.models[result.evaluated].values()))
+        parts.append(f"{line} [95 % interval {own.value.method.partition(' ')[2]}]")
+    return "; ".join(parts)
 
 
 def _difference_title(comparison: Comparison) -> str:
     return f"run minus {comparison.runs[0].title}, % as percentage points [95 % interval, paired]"
-
-
-def _markdown_table(rows: Rows) -> str:
-    cells = [[_markdown_text(cell) for cell in row] for row in rows]
-    lines = [cells[0], ["---", *["---:"] * (len(cells[0]) - 1)], *cells[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _markdown_text(text: str) -> str:
-    # Titles are paths or a user's words: none of them may end a cell, or become markup.
-    for character in "\\|*_<`":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
-
-
-def _latex_table(rows: Rows) -> str:
-    lines = [r"\begin{tabular}{l" + "r" * (len(rows[0]) - 1) + "}", r"\toprule"]
-    for number, row in enumerate(rows):
-        cells = [" ".join(cell.translate(_LATEX).split()) for cell in row]
-        lines.append(" & ".join(cells).replace(r"-\textgreater{}", r"$\rightarrow$") + r" \\")
-        if not number:
-            lines.append(r"\midrule")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.evaluation import abx_results, lexical_words
+from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.files.faults import fault
@@ -27,10 +27,6 @@ _DIRECTIONS = {"speech_to_image": "speech → image", "image_to_speech": "image 
 _PERCENT = (0.0, 100.0)
 _SHADES = ((68, 1, 84), (49, 104, 142), (94, 201, 98))  # dark to light: told apart by lightness alone
 _ALL_LAYERS = "shared"
-_MEASURES = {
-    abx_results.KIND: ("error", "phone ABX error, % (95 % interval)"),
-    lexical_words.KIND: ("recall", "recall of words, % (95 % interval)"),
-}
 
 
 def training_figure(log: TrainingLog) -> Figure:
@@ -110,7 +106,7 @@ def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     Models with one layer, such as MFCC, are lines across.
 
     Args:
-        results: Title -> content of a metrics.json of ``evaluate abx`` or ``evaluate lexical``.
+        results: Title -> content of a metrics.json of a layered evaluation, such as ABX.
 
     Raises:
         ResultsError: Results of another kind, on other items or words, or under other conditions than the
@@ -119,17 +115,18 @@ def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     first_title, first = next(iter(results.items()))
     for title, content in results.items():
         if _subject(content) != _subject(first):
-            raise ResultsError(
-                f"{title}: kind, items and conditions must be those of {first_title}, got others; plot them "
-                "separately"
-            )
+            expected = f"kind, items and conditions must be those of {first_title}"
+            message = f"{expected}, got others; plot them separately"
+            raise ResultsError.at(title, message, "results.other_data")
     models = [
         (title, name, {layer: Metric.from_json(data) for layer, data in model["metrics"].items()})
         for title, content in results.items()
         for name, model in content["models"].items()
     ]
-    measure, label = _MEASURES[first["kind"]]
-    panel = Panel(_title(first), label, limits=(0.0, math.nan))
+    evaluator = EVALUATORS[first["kind"]]()
+    measure = "recall" if evaluator.higher_is_better else "error"
+    label = f"{evaluator.axis or evaluator.name}, % (95 % interval)"
+    panel = Panel(evaluator.describe(first)[0], label, limits=(0.0, math.nan))
     layers: list[str] = []
     for colour, (title, name, metrics) in zip(cycle(COLOURS), models, strict=False):
         values = [metric.value for metric in metrics.values()]
@@ -259,15 +256,5 @@ def _layer_lines(values: Sequence[tuple[int, Mapping[str, float]]]) -> list[Seri
 
 def _subject(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what two results must have in common to share a plot."""
-    if content["kind"] == abx_results.KIND:
-        return {name: content[name] for name in ("kind", "items", "condition")}
-    subject = {name: content.get(name) for name in ("kind", "split", "compared")}
-    return {**subject, **content["provenance"]["manifest"]}
-
-
-def _title(content: Mapping[str, Any]) -> str:
-    if content["kind"] == abx_results.KIND:
-        condition = content["condition"]
-        return f"{content['items']['file']}: {condition['speaker']} speaker, {condition['context']} context"
-    counts = content["counts"]
-    return f"split {content['split']}: {counts['tokens']} recordings of {counts['words']} words"
+    identity = EVALUATORS[content["kind"]]().identity(content)
+    return {"kind": content["kind"], **identity, "items": content.get("items")}

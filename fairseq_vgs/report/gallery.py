@@ -15,10 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from fairseq_vgs.arrays import F32, F64, I64
+from fairseq_vgs.evaluation.evaluators.retrieval import RetrievalResults, read_retrieval
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.evaluation.results import Metric, ResultsError
-from fairseq_vgs.evaluation.retrieval_figures import percentage
-from fairseq_vgs.evaluation.retrieval_results import RetrievalResults, read_retrieval
 from fairseq_vgs.features.heat_map import HeatMap
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing
@@ -194,7 +193,8 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[s
     """List the rows of the summary table by direction: title and cells of every model, then of chance."""
     models = metrics.get("models")
     if not isinstance(models, Mapping) or not models:
-        raise ResultsError("metrics.json: must hold models; run fairseq-vgs evaluate retrieval again")
+        message = "must hold models; run fairseq-vgs evaluate retrieval again"
+        raise ResultsError.at("metrics.json", message)
     summary = {}
     for direction in DIRECTIONS:
         rows, chance = [], list[str]()
@@ -203,7 +203,7 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[s
             recalls = [found[f"{direction}_r{k}"] for k in RECALL_CUTOFFS]
             rank = found[f"{direction}_median_rank"]
             title = f"{name} ({model['n_updates']} updates)" if model["trained"] else name
-            rows.append((title, [*map(percentage, recalls), f"{rank.value.value:g}"]))
+            rows.append((title, [*map(str, recalls), f"{rank.value.value:g}"]))
             chance = [*(f"{recall.chance:.1f}" for recall in recalls), f"{rank.chance:g}"]
         summary[direction] = [*rows, ("chance", chance)]
     return summary
@@ -218,10 +218,11 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
     unknown = [name for name in items.audio_ids if name not in pairs]
     unknown += [name for name in items.image_ids if name not in paths]
     if unknown:
-        raise ResultsError(
-            f"{results_folder}: results must be of split {split} in {folder}, got {len(unknown)} ids that "
-            f"are not there (first: {unknown[0]}); give the folder that was evaluated"
+        message = (
+            f"results must be of split {split} in {folder}, got {len(unknown)} ids that are not there "
+            f"(first: {unknown[0]}); give the folder that was evaluated"
         )
+        raise ResultsError.at(results_folder, message, "results.other_data")
     return _Source(audio.root, images.root, paths, pairs)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation.run_figures import ABX_KEYS, read_figures
+from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
+from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
+from fairseq_vgs.evaluation.results import Result
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
@@ -18,7 +20,6 @@ from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
 from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
 
 LOSSES = ("ssl_loss", "vgs_loss")
-_CHANCE_ABX = 50.0
 
 Curve = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
@@ -40,17 +41,16 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
     untrained = {
         seed: point for seed in settings.seeds if (point := _untrained(seed, runs, folder)) is not None
     }
-    figures = list(_figures(runs, folder))
-    _refuse_mixed_data(figures, folder)
-    first = figures[0] if figures else {}
-    chance = dict(first.get("retrieval", {}).get("chance", {}))
+    measured = list(_measured(runs, folder))
+    _refuse_mixed_data(measured, folder)
+    first = measured[0] if measured else {}
     return StudyResults(
         settings=settings,
         points=tuple(points),
         untrained=untrained,
         training=training,
-        chance={**chance, **{key: _CHANCE_ABX for key in ABX_KEYS.values() if key in first}},
-        baselines=dict(next((found["baselines"] for found in figures if "baselines" in found), {})),
+        chance=_chance(first),
+        baselines=next((found for results in measured if (found := _baselines(results))), {}),
         missing=tuple(_missing(settings, runs.values(), folder)),
         facts=_facts(first),
         recipe=read_recipe(folder.run(name).run for name in runs),
@@ -75,8 +75,8 @@ def _points(scenario: str, seed: int, settings: StudySettings, folder: StudyFold
 def _point(
     run: RunFolder, update: int, *, scenario: str, seed: int, phase: str, start: int
 ) -> Iterator[Point]:
-    figures = read_figures(run.evaluation / f"{update}.json")
-    if figures is None:
+    results = read_checkpoint(run.evaluation / str(update))
+    if not results:
         return
     log = _log(run)
     yield Point(
@@ -85,11 +85,17 @@ def _point(
         phase=phase,
         update=start + update,
         losses={} if log is None else _losses_at(log, update),
-        retrieval=_numbers(figures.get("retrieval", {})),
-        abx=dict(figures.get("abx", {}).get("error", {})),
-        abx_across=dict(figures.get("abx_across", {}).get("error", {})),
-        items=run.evaluation / f"{update}.npz",
+        retrieval=_numbers(results.get("retrieval")),
+        abx=_numbers(results.get(ABX_KEYS["within"])),
+        abx_across=_numbers(results.get(ABX_KEYS["across"])),
+        items=_items(run, update),
     )
+
+
+def _items(run: RunFolder, update: int) -> Path:
+    """Return where the items of a checkpoint are: in its folder or, of version 0.1.0, one file."""
+    folder = run.evaluation / str(update)
+    return folder if folder.is_dir() else folder.with_suffix(".npz")
 
 
 def _untrained(seed: int, runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Point | None:
@@ -149,20 +155,46 @@ def _losses_at(log: TrainingLog, update: int) -> dict[str, float]:
     return found
 
 
-def _numbers(figures: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+def _numbers(result: Result | None) -> dict[str, float]:
+    """Return the numbers of the evaluated model."""
+    if result is None:
+        return {}
+    return {name: metric.value.value for name, metric in result.models[result.evaluated].items()}
 
 
-def _figures(runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Iterator[dict[str, Any]]:
+def _measured(runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Iterator[Results]:
     for name in runs:
-        for path in sorted(folder.run(name).evaluation.glob("*.json")):
-            if (figures := read_figures(path)) is not None:
-                yield figures
+        for stem in checkpoints_in(folder.run(name).evaluation).values():
+            yield read_checkpoint(stem)
 
 
-def _refuse_mixed_data(figures: Sequence[Mapping[str, Any]], folder: StudyFolder) -> None:
+def _chance(results: Results) -> dict[str, float]:
+    """Return what a random order scores: metrics of retrieval, and one number for all layers of ABX."""
+    found: dict[str, float] = {}
+    for key, result in results.items():
+        metrics = result.models[result.evaluated]
+        if key == "retrieval":
+            found |= {name: metric.chance for name, metric in metrics.items() if metric.chance is not None}
+        elif key in ABX_KEYS.values():
+            found[key] = next(iter(metrics.values())).chance or 0.0
+    return found
+
+
+def _baselines(results: Results) -> dict[str, float]:
+    """Return the ABX error within speaker of features that are no model."""
+    result = results.get(ABX_KEYS["within"])
+    if result is None:
+        return {}
+    models = {name: metrics for name, metrics in result.models.items() if name in metrics}
+    return {name: metrics[name].value.value for name, metrics in models.items()}
+
+
+def _refuse_mixed_data(measured: Sequence[Results], folder: StudyFolder) -> None:
     """Pools of equal size can be of different data: only the files' hashes tell."""
-    made_from = [found["made_from"].get("data", {}) for found in figures if "made_from" in found]
+    hashes = [
+        results["retrieval"].content["made_from"]["data"] for results in measured if "retrieval" in results
+    ]
+    made_from = [found for found in hashes if found]
     different = sorted(
         name
         for name in {name for hashes in made_from for name in hashes}
@@ -171,32 +203,34 @@ def _refuse_mixed_data(figures: Sequence[Mapping[str, Any]], folder: StudyFolder
     if different:
         raise StudyError(
             f"{folder.path}: all checkpoints must have been measured on the same data, got evaluations of "
-            f"different {', '.join(different)}; run the study again: it measures anew what is out of date"
+            f"different {', '.join(different)}; run the study again: it measures again what is out of date"
         )
 
 
 def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFolder) -> Iterator[str]:
     for run in runs:
-        there = [
-            update
-            for update in points_of(run, settings)
-            if (folder.run(run.name).evaluation / f"{update}.json").exists()
-        ]
+        measured = checkpoints_in(folder.run(run.name).evaluation)
+        there = [update for update in points_of(run, settings) if update in measured]
         expected = points_of(run, settings)
         if len(there) < len(expected):
             state = "trained" if folder.run(run.name).trained.exists() else "not trained to its end"
             yield f"{run.name}: {state}, {len(there)} of {len(expected)} checkpoints evaluated"
 
 
-def _facts(figures: Mapping[str, Any]) -> dict[str, object]:
+def _facts(results: Results) -> dict[str, object]:
     abx = {
-        f"phone ABX {mode} speaker": {**figures[key].get("protocol", {}), **figures[key].get("counts", {})}
+        f"phone ABX {mode} speaker": {
+            **results[key].content["condition"],
+            **results[key].content["models"][results[key].evaluated].get("counts", {}),
+        }
         for mode, key in ABX_KEYS.items()
-        if key in figures
+        if key in results
     }
+    first = next(iter(results.values()), None)
+    provenance = {} if first is None else first.content["provenance"]
     return {
-        "pool": figures.get("retrieval", {}).get("pool", {}),
+        "pool": results["retrieval"].content.get("pool", {}) if "retrieval" in results else {},
         **abx,
-        "machine": figures.get("machine", {}),
-        "versions": figures.get("versions", {}),
+        "machine": provenance.get("machine", {}),
+        "versions": provenance.get("versions", {}),
     }

@@ -1,22 +1,7 @@
 """What a study has found so far: every evaluated checkpoint of every scenario and seed.
 
-Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs, ``P`` phones.
-
-A point's per-item arrays lie in an ``.npz`` file, so that intervals and paired differences can be computed
-from them later:
-
-```
-speech_to_image_ranks  f64[C]    rank of the right picture, ties counted half
-speech_groups          i64[C]    image group of every caption
-image_to_speech_ranks  f64[I]    rank of the best right caption
-image_groups           i64[I]    image group of every picture
-abx_layers             str[L]    "layer_1", ...
-abx_errors             f64[L, O] error of every ordered phone pair, 0..1 (`abx.collapse.pair_errors`)
-abx_phones             i64[O, 2] numbers of the pair's two phones
-abx_phone_names        str[P]    the phones, by number
-```
-
-With ABX across speakers there are ``abx_across_layers`` and so on, too.
+A point's items, from which intervals and paired differences are computed, are those of a checkpoint of
+``fairseq-vgs evaluate run``: see `evaluation.results`.
 """
 
 from __future__ import annotations
@@ -29,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.evaluation.results import ResultsError
+from fairseq_vgs.evaluation.results import ITEMS_NAME, Items, read_items
+from fairseq_vgs.evaluation.version_1 import items_of, read_arrays
 from fairseq_vgs.report.run_logs import ProbeRecord
 from fairseq_vgs.study.settings import StudySettings
-
-Arrays = dict[str, npt.NDArray[np.generic]]
 
 UNTRAINED = "untrained"
 
@@ -52,7 +36,7 @@ class Point:
             "..._median_rank"; on the test split.
         abx: layer -> phone ABX error within speaker in percent.
         abx_across: the same across speakers.
-        items: file of the per-item arrays.
+        items: folder of the checkpoint's evaluations or, of version 0.1.0, ``UPDATES.npz``.
     """
 
     scenario: str
@@ -139,20 +123,14 @@ class StudyResults:
         return {seed: point for seed, point in found.items() if point is not None}
 
 
-def load_items(path: Path) -> Arrays:
-    """Read a point's per-item arrays; nothing in the file is run.
+def load_items(path: Path) -> dict[str, dict[str, Items]]:
+    """Read a point's items: name of an evaluation -> set -> items; nothing in the files is run.
 
     Raises:
-        ResultsError: written before the phones of pairs were.
+        ResultsError: Broken, or written before the phones of pairs were.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    missing = {"abx_phones", "abx_phone_names"} - set(arrays)
-    if "abx_errors" in arrays and missing:
-        raise ResultsError(
-            f"{path}: must hold {' and '.join(sorted(missing))} beside abx_errors, got {', '.join(arrays)} "
-            f"(an older version's evaluation); remove {path.parent} and "
-            f"{path.parent.with_name('evaluated.json')}, and run "
-            "the study again: it evaluates again, without training"
-        )
-    return arrays
+    if path.suffix == ".npz":
+        return items_of(read_arrays(path))
+    return {
+        found.parent.name: next(iter(read_items(found).values())) for found in path.glob(f"*/{ITEMS_NAME}")
+    }

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints, mend_copies
+from fairseq_vgs.evaluation.over_training import checkpoints_in
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.begun import (
@@ -357,7 +358,7 @@ class StudyRunner:
                 slot.run.name, "train", min(update, slot.run.max_update), slot.run.max_update, losses
             )
         n_points = len(points_of(slot.run, self.settings)) + (slot.run.start is None)
-        return RunState(slot.run.name, "evaluate", len(list(folder.evaluation.glob("*.json"))), n_points)
+        return RunState(slot.run.name, "evaluate", len(checkpoints_in(folder.evaluation)), n_points)
 
     def _updates_done(self, waiting: Sequence[PhaseRun]) -> int:
         """Count updates but for those of runs in training, with what stopped runs had made before."""

@@ -7,7 +7,7 @@ A mean m over n seeds of values measured on one test set gets the interval
     m ± sqrt((t(0.975, n - 1) * s / sqrt(n))^2 + (1.96 * se_items)^2)
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
-images for retrieval (the captions of one are dependent), phones for ABX (`evaluation.phone_bootstrap`: the
+images for retrieval (the captions of one are dependent), phones for ABX (`evaluation.metrics.intervals`: the
 pairs of one are dependent), with the best layer chosen anew in every resample. A paired difference
 is the same with m the mean of the differences between two scenarios, seed by seed, all of them on the same
 resampled items, so that what is hard for both cancels.
@@ -19,6 +19,7 @@ False.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from fairseq_vgs.evaluation.metrics.bootstrap import resample_weights
-from fairseq_vgs.evaluation.metrics.phone_bootstrap import resample_pairs
+from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
+from fairseq_vgs.evaluation.metrics.intervals import resample_pairs, resample_weights
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
-from fairseq_vgs.evaluation.run_figures import ABX_KEYS
-from fairseq_vgs.study.results import Arrays, Point, load_items
+from fairseq_vgs.evaluation.results import Items
+from fairseq_vgs.study.results import Point, load_items
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -184,8 +185,8 @@ class Sampler:
             return None
         key = str(point.items)
         if key not in self._known:
-            arrays = load_items(point.items)
-            self._known[key] = {**self._retrieval(arrays), **self._abx(arrays)}
+            items = load_items(point.items)
+            self._known[key] = {**self._retrieval(items.get("retrieval", {})), **self._abx(items)}
         parts = [self._known[key].get(part) for part in measure.parts]
         found = [part for part in parts if part is not None and not math.isnan(part.value)]
         if len(found) < len(parts):
@@ -194,45 +195,37 @@ class Sampler:
         draws: FloatArray = np.mean([part.draws for part in found], axis=0)
         return Sample(value, draws, found[0].n_items, found[0].items)
 
-    def _retrieval(self, arrays: Arrays) -> dict[str, Sample]:
-        if "speech_groups" not in arrays:
+    def _retrieval(self, sets: Mapping[str, Items]) -> dict[str, Sample]:
+        if not sets:
             return {}
-        sides = {way: (arrays[f"{way}_ranks"], arrays[groups]) for way, groups in _SIDES.items()}
-        names = np.unique(arrays["speech_groups"])
+        names = np.unique(sets["speech_to_image"].units)
         sums, counts, columns = [], [], []
-        for way, (all_ranks, groups) in sides.items():
-            is_query = ~np.isnan(all_ranks.astype(np.float64))  # an image without captions asks nothing
-            ranks, item = all_ranks[is_query].astype(np.float64), np.searchsorted(names, groups[is_query])
+        for way in DIRECTIONS:
+            found = sets[way]
+            item = np.searchsorted(names, found.units)
             n_queries = np.bincount(item, minlength=len(names)).astype(np.float64)
-            for kind, values in (
-                *((f"r{k}", 100.0 * (ranks <= k)) for k in RECALL_CUTOFFS),
-                ("mrr", 1.0 / ranks),
-            ):
-                columns.append(f"{way}_{kind}")
-                sums.append(np.bincount(item, weights=values, minlength=len(names)))
+            for column in (f"{way}_{kind}" for kind in _KINDS):
+                columns.append(column)
+                sums.append(np.bincount(item, weights=found.values[column], minlength=len(names)))
                 counts.append(n_queries)
         weights = resample_weights(len(names), self.n_resamples, seed=self.seed)
         whole, draws = _ratios(np.stack(sums, axis=1), np.stack(counts, axis=1), weights)
-        items = b"".join(groups.tobytes() for _, groups in sides.values())
+        items = b"".join(sets[way].units.tobytes() for way in DIRECTIONS)
         return {
             name: Sample(float(whole[column]), draws[:, column], len(names), items)
             for column, name in enumerate(columns)
         }
 
-    def _abx(self, arrays: Arrays) -> dict[str, Sample]:
+    def _abx(self, items: Mapping[str, Mapping[str, Items]]) -> dict[str, Sample]:
         samples = {}
-        for key in ABX_KEYS.values():
-            if f"{key}_errors" not in arrays:
-                continue
-            errors = 100.0 * arrays[f"{key}_errors"].astype(np.float64).T
-            phones = arrays[f"{key}_phones"].astype(np.int64)
-            weights = resample_pairs(phones, self.n_resamples, seed=self.seed)
+        for key in (key for key in ABX_KEYS.values() if key in items):
+            (found,) = items[key].values()
+            errors = np.stack(list(found.values.values()), axis=1)
+            weights = resample_pairs(found.units, self.n_resamples, seed=self.seed)
             whole, draws = _ratios(errors, np.ones((len(errors), 1)), weights)
-            n_phones, items = (
-                len(np.unique(phones)),
-                phones.tobytes() + arrays[f"{key}_phone_names"].tobytes(),
-            )
-            samples[key] = Sample(float(whole.min()), draws.min(axis=1), n_phones, items)
+            names = json.dumps([found.ids["phone_a"], found.ids["phone_b"]]).encode()
+            n_phones = len(np.unique(found.units))
+            samples[key] = Sample(float(whole.min()), draws.min(axis=1), n_phones, names)
         return samples
 
 
@@ -242,9 +235,6 @@ def _ratios(
     """Average K columns given as f64[G, K] sums and counts: f64[K] over all, f64[N, K] over resamples."""
     blocks = [(block @ sums) / (block @ counts) for block in weights]
     return sums.sum(axis=0) / counts.sum(axis=0), np.concatenate(blocks)
-
-
-_SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
 
 
 def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> Estimate | None:

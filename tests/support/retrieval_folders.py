@@ -8,10 +8,17 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from fairseq_vgs.evaluation import retrieval_figures as report
+from fairseq_vgs.evaluation.evaluators.retrieval import (
+    Embedded,
+    Pool,
+    chance_values,
+    rank_items,
+    reported,
+    write_embedded,
+)
 from fairseq_vgs.evaluation.metrics import retrieval
-from fairseq_vgs.evaluation.results import provenance
-from fairseq_vgs.evaluation.retrieval_results import RetrievalItems, write_retrieval
+from fairseq_vgs.evaluation.results import Scores, write_result
+from fairseq_vgs.files.provenance import machine, versions
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
 from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs
 
@@ -19,44 +26,58 @@ N_IMAGES, N_CAPTIONS = 8, 14
 HOSTILE = '<script>alert("x")</script> & "quoted"'
 
 
-def write_results(
-    folder: Path, *, noise: float = 1.5, force: bool = False
-) -> tuple[RetrievalItems, retrieval.RetrievalRanks]:
+def write_results(folder: Path, *, noise: float = 1.5, force: bool = False, folds=None) -> Embedded:
     """Write retrieval results of noisy embeddings: two captions per image, the last image without any."""
     generator = np.random.default_rng(0)
     images = generator.standard_normal((N_IMAGES, 6)).astype(np.float32)
     caption_image = np.arange(N_CAPTIONS) // 2
     speech = images[caption_image] + noise * generator.standard_normal((N_CAPTIONS, 6)).astype(np.float32)
-    items = RetrievalItems(
+    pool = Pool(caption_image, np.arange(N_IMAGES))
+    speech = speech.astype(np.float32)
+    found = Embedded(
         audio_ids=[f"speech/{number}.wav" for number in range(N_CAPTIONS)],
         image_ids=[f"picture {number}" for number in range(N_IMAGES)],
         caption_image=caption_image,
-        pool=report.Pool(caption_image, np.arange(N_IMAGES)),
-        speech=speech.astype(np.float32),
+        pool=pool,
+        speech=speech,
         images=images,
         similarity="dot",
+        ranks=retrieval.retrieval_ranks(
+            speech, images, speech_groups=caption_image, image_groups=np.arange(N_IMAGES)
+        ),
     )
-    ranks = retrieval.retrieval_ranks(
-        items.speech, items.images, speech_groups=caption_image, image_groups=np.arange(N_IMAGES)
-    )
-    metrics = report.retrieval_metrics(ranks, items.pool, seed=1, n_resamples=50)
+    items = rank_items(found.ranks, pool, audio_ids=found.audio_ids, image_ids=found.image_ids)
+    metrics, facts = reported(chance_values(pool)), {}
+    if folds is not None:
+        fold_items, fold_metrics, facts = folds(found)
+        items, metrics = items | fold_items, metrics | fold_metrics
+    estimates = Scores(items, metrics).estimates(seed=1)
     model = {
+        "title": "trained (42 updates)",
         "n_updates": 42,
         "trained": True,
-        "metrics": {name: metric.as_json() for name, metric in metrics.items()},
+        "metrics": {name: metric.as_json() for name, metric in estimates.items()},
     }
     content = {
+        "kind": "retrieval",
         "split": "test",
         "similarity": "dot",
-        "pool": items.pool.as_json(),
+        "pool": pool.as_json(),
+        **facts,
         "checkpoint": {"path": "checkpoint.pt", "sha256": "0" * 64},
         "models": {"trained": model, "untrained": {**model, "trained": False, "n_updates": 0}},
-        "provenance": provenance(command=HOSTILE, seed=1, folder=folder, split="test").as_json(),
+        "provenance": {
+            "command": HOSTILE,
+            "seed": 1,
+            "manifest": {},
+            "versions": versions(),
+            "machine": machine(),
+            "created": "2026-01-01T00:00:00+00:00",
+        },
     }
-    write_retrieval(
-        folder, metrics=content, items=items, ranks=ranks, baselines={"untrained": ranks}, force=force
-    )
-    return items, ranks
+    write_embedded(folder, found, {"untrained_rank": found.ranks}, force=force)
+    write_result(folder, content, {"trained": items, "untrained": items}, force=force)
+    return found
 
 
 def write_media_folder(folder: Path) -> Path:

@@ -170,13 +170,18 @@ def test_folds(data, tmp_path, capsys):
     arguments = ["evaluate", "retrieval", str(checkpoint), str(data), "--output", str(tmp_path / "out")]
     assert main([*arguments, "--folds", "2"]) == 0
     assert "within 2 disjoint pools of " in capsys.readouterr().out
-    folds = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["folds"]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    folds = metrics["folds"]
     assert (folds["n"], sum(folds["images"]), sum(folds["captions"])) == (2, 6, 12)
-    assert set(folds["models"]) == {"trained", "untrained"}
+    within = {
+        model: [name for name in found["metrics"] if name.startswith("speech_to_image_r1, within 2 disjoint")]
+        for model, found in metrics["models"].items()
+    }
+    assert [len(names) for names in within.values()] == [1, 1]
     with (tmp_path / "out" / "speech_to_image.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     hits = [float(row["fold_rank"]) <= 1 for row in rows]
-    figure = folds["models"]["trained"]["metrics"]["speech_to_image_r1"]
+    figure = metrics["models"]["trained"]["metrics"][within["trained"][0]]
     assert figure["value"] == pytest.approx(100 * np.mean(hits))
     assert all(float(row["fold_rank"]) <= float(row["rank"]) for row in rows)
     assert main([*arguments, "--folds", "6", "--force"]) == 1

@@ -10,7 +10,7 @@ from support.abx_material import write_checkpoint
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import lexical_words
+from fairseq_vgs.evaluation.evaluators import lexical as lexical_words
 from fairseq_vgs.evaluation.metrics.lexical import frame_recall
 from fairseq_vgs.features import layers as phone_features
 

@@ -6,10 +6,37 @@ from support.abx_material import write_checkpoint, write_recordings
 from support.tiny_folder import make_folder
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import over_training as run_evaluation
+from fairseq_vgs.evaluation.evaluators.abx import PAIRS, Abx, pair_items
+from fairseq_vgs.evaluation.evaluators.retrieval import Retrieval
+from fairseq_vgs.evaluation.over_training import read_checkpoint
+from fairseq_vgs.evaluation.results import Items, Reported, Scores, read_result
 
-COUNTS = {"cells": 3, "triples": 6, "no_frame": 2}
-MFCC_COUNTS = {"cells": 4, "triples": 8, "no_frame": 0}
+COUNTS = {"items": 9, "cells": 3, "phone_pairs": 2, "triples": 6, "no_frame": 2, "subsampled": 0}
+COUNTS |= {"no_partner": 0, "clamped": 0, "overlapping": 0}
+MFCC_COUNTS = {**COUNTS, "cells": 4, "triples": 8, "no_frame": 0}
+RECALLS = [f"{way}_r{k}" for way in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)]
+
+
+def _retrieval(self, model, settings):
+    hit = np.repeat([100.0, 0.0], [1, 7])
+    sets = {
+        way: Items({}, np.arange(8), "images", {name: hit for name in RECALLS if name.startswith(way)})
+        for way in ("speech_to_image", "image_to_speech")
+    }
+    metrics = {name: Reported("%", 6.25, "hits") for name in RECALLS}
+    metrics["speech_to_image_r10"] = Reported("%", 100.0, "hits")
+    return Scores(sets, metrics, facts={"pool": {"captions": 16, "images": 8}})
+
+
+def _abx(self, model, settings):
+    counts, rate = (MFCC_COUNTS, 100.0) if model.name == "mfcc" else (COUNTS, 50.0)
+    errors = {"layer_1": 30.0, "layer_2": 1.0 + len(settings.speaker)}
+    errors = {"mfcc": 5.5} if model.name == "mfcc" else errors
+    values = {name: np.full(2, error) for name, error in errors.items()}
+    items = pair_items([("a", "b"), ("b", "a")], values, same_as=f"{counts['cells']}")
+    facts = {"items": {"file": settings.items or "phones.item", "sha256": "0"}}
+    metrics = {name: Reported("%", 50.0, n=counts["cells"]) for name in values}
+    return Scores({PAIRS: items}, metrics, facts, {"counts": counts, "frame_rate": rate})
 
 
 @pytest.fixture
@@ -20,20 +47,8 @@ def run(tmp_path, monkeypatch):
         write_checkpoint(tmp_path / "run" / "checkpoints" / f"checkpoint_1_{updates}.pt")
     make_folder(tmp_path / "data", lengths={"test": [7000, 7300]})
     write_recordings(tmp_path / "abx")
-
-    def pretend(checkpoint, measurement):
-        names = [f"{way}_r{k}" for way in ("speech_to_image", "image_to_speech") for k in (1, 5, 10)]
-        retrieval = {"pool": {"captions": 16, "images": 8}, **dict.fromkeys(names, 12.5)}
-        retrieval["chance"] = {**dict.fromkeys(names, 6.25), "speech_to_image_r10": 100.0}
-        counts = COUNTS
-        figures = {"schema_version": 1, "retrieval": retrieval}
-        for mode in measurement.abx_speakers if measurement.abx else ():
-            error = {"layer_1": 30.0, "layer_2": 1.0 + len(mode)}
-            figures[run_evaluation.ABX_KEYS[mode]] = {"error": error, "counts": counts}
-        return figures, {"a": np.zeros(1)}
-
-    monkeypatch.setattr(run_evaluation, "measure", pretend)
-    monkeypatch.setattr(run_evaluation, "_mfcc", lambda _: (5.5, MFCC_COUNTS))
+    monkeypatch.setattr(Retrieval, "measure", _retrieval)
+    monkeypatch.setattr(Abx, "measure", _abx)
     return tmp_path / "run"
 
 
@@ -52,8 +67,11 @@ def test_table_has_checkpoints_baselines_and_chance(run, capsys):
     assert evaluate(run, "--seed", "4") == 0
     out, err = capsys.readouterr()
     heading, table, note = out.split("\n\n")
-    assert heading.startswith("recall in %, split test: 16 captions (s) of 8 images (i)\nphone ABX error")
-    assert heading.endswith("of the best transformer layer's output (layer_1 on), chosen on these items")
+    best = ", of the best transformer layer's output (layer_1 on), chosen on these items"
+    assert heading.splitlines() == [
+        "retrieval on split test: 16 captions of 8 images",
+        f"phone ABX error in %, phones.item: within speaker, within context, angular distance{best}",
+    ]
     assert [line.split() for line in table.splitlines()] == [
         [
             "update",
@@ -67,6 +85,7 @@ def test_table_has_checkpoints_baselines_and_chance(run, capsys):
             "R@10",
             "ABX",
             "within",
+            "speaker",
             "best",
             "layer",
         ],
@@ -77,13 +96,16 @@ def test_table_has_checkpoints_baselines_and_chance(run, capsys):
         ["chance", "6.2", "6.2", "100.0", "6.2", "6.2", "6.2", "50.00"],
     ]
     assert note == (
-        "note: speech -> image R@10: k >= pool: always 100 %\n"
-        "note: MFCC has 4 ABX cells, the model 3 (2 and 0 items without a frame): not the same items\n"
+        "note: speech -> image, R@10 %: k >= pool: always 100 %\n"
+        "note: MFCC was not measured on the same items as untrained (seed 4) (0 and 2 of them without a "
+        "frame, at 100 and 50 Hz): no paired difference\n"
     )
     assert err.endswith(f"results: {run / 'evaluation'}\n")
-    assert {path.name for path in (run / "evaluation").iterdir()} == {
-        f"{updates}.{ending}" for updates in (0, 7, 14) for ending in ("json", "npz")
-    }
+    files = {f"{one}/{file}" for one in ("retrieval", "abx") for file in ("metrics.json", "items.npz")}
+    found = {str(path.relative_to(run / "evaluation")) for path in (run / "evaluation").rglob("*.*")}
+    assert found == {f"{updates}/{file}" for updates in (0, 7, 14) for file in files}
+    provenance = read_result(run / "evaluation" / "7" / "abx").content["provenance"]
+    assert provenance["command"].startswith("fairseq-vgs evaluate run ")
 
 
 def test_without_baseline_and_without_abx(run, capsys):
@@ -91,22 +113,31 @@ def test_without_baseline_and_without_abx(run, capsys):
     table = rows(capsys)
     assert list(table) == ["update", "7", "14", "chance"]
     assert len(table["7"]) == 6
-    assert not (run / "evaluation" / "0.json").exists()
+    assert not (run / "evaluation" / "0").exists()
 
 
 def test_results_of_something_else_are_replaced_by_force_only(run, capsys):
     assert evaluate(run) == 0
-    without = ["evaluate", "run", str(run), str(run.parent / "data"), "--baseline", "none"]
+    table = run.parent / "data" / "test.pairs.tsv"
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    table.write_text("".join(lines[:-1]), encoding="utf-8")
     capsys.readouterr()
-    assert main(without) == 1
+    assert evaluate(run) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "7.json: already exists, and was made from something else" in captured.err
-    assert "(abx: measured, now none)" in captured.err
-    assert "2 of 2 results are such; pass --force" in captured.err
-    assert "abx" in run_evaluation.read_figures(run / "evaluation" / "7.json")
-    assert main([*without, "--force"]) == 0
-    assert "abx" not in run_evaluation.read_figures(run / "evaluation" / "7.json")
+    assert "metrics.json: already exists, and was made from something else" in captured.err
+    assert "(retrieval data test.pairs.tsv: " in captured.err
+    assert "3 of 3 checkpoints have such results; pass --force" in captured.err
+    assert evaluate(run, "--force") == 0
+
+
+def test_abx_stays_where_it_is_not_asked_for(run, capsys):
+    assert evaluate(run) == 0
+    without = ["evaluate", "run", str(run), str(run.parent / "data"), "--baseline", "none"]
+    capsys.readouterr()
+    assert main(without) == 0
+    assert "ABX" not in capsys.readouterr().out
+    assert set(read_checkpoint(run / "evaluation" / "7")) == {"retrieval", "abx"}
 
 
 def test_other_files_in_the_folder_and_stale_figures_are_not_printed(run, capsys):
@@ -122,9 +153,7 @@ def test_across_speakers(run, capsys):
     table = rows(capsys)
     assert table["14"][6:] == ["7.00", "layer_2", "7.00", "layer_2"]
     assert table["chance"][6:] == ["50.00", "50.00"]
-    figures = run_evaluation.read_figures(run / "evaluation" / "14.json")
-    assert {"abx", "abx_across"} <= set(figures)
-    assert set(figures["made_from"]) == {"checkpoint", "data", "abx", "abx_across"}
+    assert set(read_checkpoint(run / "evaluation" / "14")) == {"retrieval", "abx", "abx_across"}
     with pytest.raises(SystemExit):
         evaluate(run, "--abx-speakers", "between")
 
@@ -144,3 +173,24 @@ def test_item_file_is_named_as_in_evaluate_abx(run, capsys):
     for option in ("--items", "--abx-items"):
         assert main([*command, option, "other.item", "--force"]) == 0
         assert "other.item" in capsys.readouterr().out
+
+
+def test_other_evaluations_are_added_by_name(run, capsys):
+    also = ["--also", f"abx {run.parent / 'abx'} --speaker across"]
+    command = ["evaluate", "run", str(run), str(run.parent / "data"), "--every", "14"]
+    assert main([*command, *also]) == 0
+    assert "ABX across speaker" in capsys.readouterr().out
+    assert set(read_checkpoint(run / "evaluation" / "14")) == {"retrieval", "abx_across"}
+    for wrong, said in (
+        ("wer DATA", "must begin with one of abx"),
+        (f"retrieval {run}", "name every evaluation once"),
+    ):
+        assert main([*command, "--also", wrong]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_none_stands_alone_among_baselines(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        evaluate(run, "--baseline", "none", "--baseline", "mfcc")
+    assert stop.value.code == 2
+    assert "none must stand alone" in capsys.readouterr().err

@@ -11,10 +11,13 @@ import torch
 from support.abx_material import random_material
 from support.retrieval_folders import write_results
 
-from fairseq_vgs.evaluation import abx_results, compare, lexical_words, retrieval_pools, retrieval_results
+from fairseq_vgs.evaluation import compare
+from fairseq_vgs.evaluation.evaluators.abx import phone_scores
+from fairseq_vgs.evaluation.evaluators.lexical import word_scores
+from fairseq_vgs.evaluation.evaluators.retrieval import deal_images, fold_ranks, fold_scores
 from fairseq_vgs.evaluation.metrics.abx import abx_scores
 from fairseq_vgs.evaluation.metrics.lexical import vector_recall
-from fairseq_vgs.evaluation.results import ResultsError, read_metrics, write_metrics, write_table
+from fairseq_vgs.evaluation.results import ResultsError, write_result
 from fairseq_vgs.report import comparison as compare_tables
 
 
@@ -42,17 +45,24 @@ def _write_abx(folder, *, noise, tokens=None, seed=1, layers=("layer_1", "layer_
         clean = torch.from_numpy(array)
         noisy = clean + noise * torch.randn(clean.shape, generator=generator)
         features[name] = dict.fromkeys(layers, noisy)
-    result = abx_scores(features, items, seed=seed)
-    model = abx_results.AbxModel(result, 50.0, "trained", 7, 0.5)
+    scores = phone_scores(abx_scores(features, items, seed=seed), frame_rate=50.0)
     content = {
-        "split": "test",
+        "kind": "abx",
         "items": {"file": "x.item", "sha256": "1" * 64},
         "condition": {"speaker": "within", "context": "within", "distance": "angular"},
-        "models": {"trained": abx_results.model_json(model, abx_results.layer_metrics(model, seed=1))},
+    }
+    _write(folder, content, scores, seed=seed)
+    return scores
+
+
+def _write(folder, content, scores, *, seed=1):
+    metrics = {name: metric.as_json() for name, metric in scores.estimates(seed=1).items()}
+    common = {
+        "split": "test",
+        "models": {"trained": {"title": "trained", "metrics": metrics, **scores.details}},
         "provenance": {"seed": seed, "manifest": {"test.tsv": "2" * 64}},
     }
-    abx_results.write_abx(folder, metrics=content, models={"trained": model})
-    return model
+    write_result(folder, {**content, **common}, {"trained": scores.items})
 
 
 def test_differences_are_paired_and_from_the_first(folders):
@@ -83,20 +93,12 @@ def test_every_figure_has_a_difference(folders):
 
 
 def _write_folds(folder, *, noise, n_pools=2, seed=3):
-    items, ranks = write_results(folder, noise=noise)
-    pools = retrieval_pools.deal_images(items.pool, n_pools, seed=seed)
-    found = retrieval_pools.pooled_ranks(items.speech, items.images, pools)
-    metrics = retrieval_pools.pooled_metrics(found, pools, seed=1, n_resamples=50)
-    content = read_metrics(folder / "metrics.json", kind="retrieval")
-    content["models"].pop("untrained")
-    plain = {name: metric.as_json() for name, metric in metrics.items()}
-    content["folds"] = {
-        **retrieval_pools.pools_json(pools, seed=seed),
-        "models": {"trained": {"metrics": plain}},
-    }
-    retrieval_results.write_retrieval(
-        folder, metrics=content, items=items, ranks=ranks, baselines={"fold": found}, force=True
-    )
+    def folds(found):
+        dealt = deal_images(found.pool, n_pools, seed=seed)
+        ranks = fold_ranks(found.speech, found.images, dealt)
+        return *fold_scores(ranks, dealt), {"folds": dealt.as_json()}
+
+    write_results(folder, noise=noise, folds=folds)
 
 
 def test_recalls_within_pools_are_compared_where_the_pools_are_the_same(tmp_path):
@@ -125,16 +127,8 @@ def _write_lexical(folder, *, noise, words=6):
     centres = torch.randn(words, 5, generator=generator).repeat_interleave(4, dim=0)
     vectors = centres + noise * torch.randn(len(tokens), 5, generator=generator)
     layers = {"layer_0": vector_recall(vectors, tokens), "layer_1": vector_recall(centres, tokens)}
-    metrics = lexical_words.word_metrics(layers, seed=1)
-    content = {
-        "kind": lexical_words.KIND,
-        "split": "test",
-        "counts": {"tokens": len(tokens), "words": words, "single_tokens": 0},
-        "models": {"trained": {"metrics": {name: metric.as_json() for name, metric in metrics.items()}}},
-        "provenance": {"seed": 1, "manifest": {"test.tsv": "2" * 64}},
-    }
-    write_table(folder / lexical_words.WORDS_NAME, *lexical_words.word_rows({"trained": layers}))
-    write_metrics(folder / "metrics.json", content)
+    scores = word_scores(layers)
+    _write(folder, {"kind": "lexical", **scores.facts}, scores)
 
 
 def test_words_are_compared_on_the_same_resampled_words(tmp_path):
@@ -152,8 +146,8 @@ def test_words_are_compared_on_the_same_resampled_words(tmp_path):
     _write_lexical(tmp_path / "c", noise=0.5, words=5)
     comparison = compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
     assert "other items" in comparison.notes[0]
-    (tmp_path / "c" / "words.csv").write_text("x\n1\n", encoding="utf-8")
-    with pytest.raises(ResultsError, match="must be the table that fairseq-vgs evaluate lexical wrote"):
+    (tmp_path / "c" / "items.npz").write_text("x\n1\n", encoding="utf-8")
+    with pytest.raises(ResultsError, match="must be the items that an evaluation wrote"):
         compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
 
 
@@ -169,18 +163,33 @@ def test_other_data_are_refused_or_stand_without_differences(folders):
     assert compare_tables.score_rows(comparison)[0][1:3] == ["a", "b"]
 
 
-def test_tables_that_are_missing_or_of_other_queries_give_no_differences(folders):
-    table = folders[1] / "speech_to_image.csv"
-    lines = table.read_text(encoding="utf-8").splitlines()
-    table.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+def test_items_that_are_missing_or_others_give_no_differences(folders):
+    whole = (folders[1] / "items.npz").read_bytes()
+    arrays = dict(np.load(folders[1] / "items.npz"))
+    same = {name: np.array("other") for name in arrays if name.endswith("/same_as")}
+    np.savez(folders[1] / "items.npz", **{**arrays, **same})
     comparison = compare.compare_runs(compare.read_runs(folders), seed=1)
     assert (comparison.differences, len(comparison.notes)) == ({}, 1)
     assert "other items" in comparison.notes[0]
-    table.unlink()
-    assert "is missing" in compare.compare_runs(compare.read_runs(folders), seed=1).notes[0]
-    table.write_text("audio_id,rank\nx,1\n", encoding="utf-8")
-    with pytest.raises(ResultsError, match="must be the table"):
+    (folders[1] / "items.npz").unlink()  # as version 0.1.0 left it
+    (note,) = compare.compare_runs(compare.read_runs(folders), seed=1).notes
+    assert "run the evaluation again" in note
+    (folders[1] / "items.npz").write_bytes(whole[:100])
+    with pytest.raises(ResultsError, match="must be the items that an evaluation wrote"):
         compare.compare_runs(compare.read_runs(folders), seed=1)
+
+
+def test_recalls_within_pools_of_version_0_1_0_stand_with_the_others(folders):
+    def older(content):
+        recalls = {"speech_to_image_r1": content["models"]["trained"]["metrics"]["speech_to_image_r1"]}
+        sizes = {"n": 2, "images": [4, 4], "captions": [6, 8], "seed": 3}
+        models = {name: {"metrics": recalls} for name in content["models"]}
+        content["folds"] = {**sizes, "models": models}
+
+    _edit(folders[0], older)
+    (run, _) = compare.read_runs(folders)
+    name = "speech_to_image_r1, within 2 disjoint pools of 4 images and 6-8 captions (seed 3)"
+    assert name in run.models["trained"]
 
 
 def test_folders_that_are_no_results_are_refused(folders, tmp_path):
@@ -208,17 +217,9 @@ def test_abx_layers_are_compared_on_the_same_cells(tmp_path):
     comparison = compare.compare_runs(runs, seed=1)
     assert list(comparison.differences["b"]) == ["layer_1"]  # the layer that both have
     metric = comparison.differences["b"]["layer_1"]
-    expected = 100 * (second.layers["layer_1"].error - first.layers["layer_1"].error)
+    expected = 100 * (second.extra["layer_1"].error - first.extra["layer_1"].error)
     assert metric.value.value == pytest.approx(expected)
     assert metric.value.low <= metric.value.value
-    assert (
-        metric
-        == abx_results.layer_differences(
-            abx_results.AbxModel({"layer_1": second.layers["layer_1"]}, 50.0, "", 0, 0),
-            abx_results.AbxModel({"layer_1": first.layers["layer_1"]}, 50.0, "", 0, 0),
-            seed=1,
-        )["layer_1"]
-    )
     rows = compare_tables.score_rows(comparison)
     assert [row[0] for row in rows] == ["", "layer_1 %", "layer_2 %", "layer_3 %"]
     assert rows[0] == ["", "a", "b", "chance"]
@@ -242,21 +243,6 @@ def test_abx_of_other_cells_or_draws(tmp_path):
         compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "b"], titles=["a", "b"]), seed=1)
 
 
-def test_cells_are_read_as_written(tmp_path):
-    model = _write_abx(tmp_path, noise=1.0)
-    cells, errors = abx_results.read_cells(tmp_path / "cells_trained.csv")
-    written = model.any_layer.cells
-    assert (cells.pairs, cells.speakers) == (written.pairs, written.speakers)
-    for name in ("pair", "speaker", "x_speaker", "n_triples"):
-        np.testing.assert_array_equal(getattr(cells, name), getattr(written, name))
-    contexts = [[found.contexts[number] for number in found.context] for found in (cells, written)]
-    assert contexts[0] == contexts[1]
-    np.testing.assert_array_equal(errors["layer_1"], model.layers["layer_1"].cell_errors)
-    (tmp_path / "cells_trained.csv").write_text("phone_a\nx\n", encoding="utf-8")
-    with pytest.raises(ResultsError, match="must be a table"):
-        abx_results.read_cells(tmp_path / "cells_trained.csv")
-
-
 def test_baselines_that_agree_share_a_column(folders):
     runs = compare.read_runs(folders, titles=["a", "b"])
     header = compare_tables.score_rows(compare.compare_runs(runs, seed=1))[0]
@@ -271,12 +257,12 @@ def test_baselines_that_agree_share_a_column(folders):
 def test_a_baseline_of_a_run_with_folds_shares_the_column_of_one_without(folders):
     content = json.loads((folders[0] / "metrics.json").read_text(encoding="utf-8"))
     untrained = content["models"]["untrained"]
-    _edit(folders[1], lambda other: other["models"].update(untrained=untrained))
-    some = {"speech_to_image_r1": untrained["metrics"]["speech_to_image_r1"]}
-    folds = {"n": 2, "images": [3, 3], "captions": [4, 4], "seed": 1}
+    more = {"speech_to_image_r1, within 2 pools": untrained["metrics"]["speech_to_image_r1"]}
 
     def with_folds(other):
-        other["folds"] = {**folds, "models": {name: {"metrics": some} for name in ("trained", "untrained")}}
+        other["models"] = {
+            name: {**untrained, "metrics": {**untrained["metrics"], **more}} for name in other["models"]
+        }
 
     _edit(folders[1], with_folds)
     for order in (folders, folders[::-1]):

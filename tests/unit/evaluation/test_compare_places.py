@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from fairseq_vgs.evaluation.compare_places import find_results, short_titles
+from fairseq_vgs.evaluation.compare import find_results, short_titles
 from fairseq_vgs.evaluation.results import ResultsError
+
+
+def _measured(folder):
+    (folder / "retrieval").mkdir(parents=True)
+    (folder / "retrieval" / "metrics.json").touch()
 
 
 @pytest.fixture
@@ -16,7 +22,7 @@ def places(tmp_path):
     for run, updates in (("long", (0, 7, 14)), ("short", (7,))):
         (tmp_path / run / "evaluation").mkdir(parents=True)
         for number in updates:
-            (tmp_path / run / "evaluation" / f"{number}.json").touch()
+            _measured(tmp_path / run / "evaluation" / f"{number}")
         (tmp_path / run / "evaluation" / "notes.json").touch()
     for name in ("a", "b"):
         (tmp_path / "results" / name).mkdir(parents=True)
@@ -34,35 +40,41 @@ def test_results_and_folders_of_results(places):
 
 def test_checkpoints_of_runs(places):
     long, short = places / "long", places / "short"
-    files = {number: long / "evaluation" / f"{number}.json" for number in (0, 7, 14)}
-    only = short / "evaluation" / "7.json"
+    files = {number: long / "evaluation" / f"{number}" for number in (0, 7, 14)}
+    only = short / "evaluation" / "7"
     assert find_results([long]) == find_results([long / "evaluation"]) == [files[7], files[14]]
     assert find_results([long, short]) == [files[7], only]  # the last of both
     assert find_results([long], updates=[14, 0]) == [files[0], files[14]]
     assert find_results([files[14], only]) == [files[14], only]
     with pytest.raises(ResultsError, match=r"short: must hold a checkpoint after 14 updates, got 7;"):
         find_results([long, short], updates=[14])
-    only.rename(only.with_name("8.json"))
+    only.rename(only.with_name("8"))
     with pytest.raises(ResultsError, match=r"same number of updates, got .*long: 0, 7, 14; .*short: 8;"):
         find_results([long, short])
 
 
+def test_checkpoints_of_version_0_1_0(places):
+    folder = places / "older" / "evaluation"
+    folder.mkdir(parents=True)
+    for number in (0, 7):
+        (folder / f"{number}.json").touch()
+    assert find_results([places / "older"]) == find_results([folder / "7.json"]) == [folder / "7"]
+
+
 def test_models_before_training_are_not_compared_in_place_of_trained_ones(places):
     long, short = places / "long", places / "short"
-    (short / "evaluation" / "7.json").rename(short / "evaluation" / "8.json")
-    (short / "evaluation" / "0.json").touch()
-    command = rf"compare {long}/evaluation/14\.json {short}/evaluation/8\.json"
+    (short / "evaluation" / "7").rename(short / "evaluation" / "8")
+    _measured(short / "evaluation" / "0")
+    command = rf"compare {long}/evaluation/14 {short}/evaluation/8"
     with pytest.raises(ResultsError, match=rf"long: 0, 7, 14; .*short: 0, 8; .*{command}"):
         find_results([long, short])
-    assert find_results([long, short], updates=[0]) == [
-        run / "evaluation" / "0.json" for run in (long, short)
-    ]
+    assert find_results([long, short], updates=[0]) == [run / "evaluation" / "0" for run in (long, short)]
 
 
 def test_only_untrained_weights(places):
     for number in (7, 14):
-        (places / "long" / "evaluation" / f"{number}.json").unlink()
-    assert find_results([places / "long"]) == [places / "long" / "evaluation" / "0.json"]
+        shutil.rmtree(places / "long" / "evaluation" / f"{number}")
+    assert find_results([places / "long"]) == [places / "long" / "evaluation" / "0"]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +100,8 @@ def test_updates_are_of_runs(places):
         (["a/b", "a/b/b"], ["b", "b/b"]),
         (["a", "b/a"], ["a", "b/a"]),
         (["."], ["."]),
-        (["x/a/evaluation/7.json", "x/a/evaluation/14.json"], ["update 7", "update 14"]),
-        (["x/a/evaluation/7.json", "x/b/evaluation/7.json"], ["a, update 7", "b, update 7"]),
+        (["x/a/evaluation/7", "x/a/evaluation/14"], ["update 7", "update 14"]),
+        (["x/a/evaluation/7", "x/b/evaluation/7"], ["a, update 7", "b, update 7"]),
         (["a", "a"], ["a", "a"]),
     ],
 )

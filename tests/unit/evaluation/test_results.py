@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 
 import numpy as np
 import pytest
 
 from fairseq_vgs.evaluation import results
-from fairseq_vgs.evaluation.metrics.bootstrap import Interval
+from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.files import atomic
 
 
@@ -76,13 +75,65 @@ def test_arrays_round_trip(tmp_path):
     np.testing.assert_array_equal(results.read_array(tmp_path / "x.npy"), np.eye(3))
 
 
-def test_provenance_hashes_the_files_of_the_split(tmp_path):
+def test_hashes_are_those_of_the_files_of_the_split(tmp_path):
     (tmp_path / "test.tsv").write_text(".\n")
     (tmp_path / "test.pairs.tsv").write_text("x\n")
     (tmp_path / "train.tsv").write_text("other\n")
-    record = results.provenance(command="fairseq-vgs ...", seed=1, folder=tmp_path, split="test")
-    assert set(record.manifest) == {"test.tsv", "test.pairs.tsv"}
-    assert record.manifest["test.tsv"] == hashlib.sha256(b".\n").hexdigest()
-    assert record.machine["cores"] >= 1
-    assert {"python", "torch", "numpy", "fairseq"} <= set(record.versions)
-    json.dumps(record.as_json())
+    found = results.manifest_hashes(tmp_path, "test")
+    assert set(found) == {"test.tsv", "test.pairs.tsv"}
+    assert found["test.tsv"] == hashlib.sha256(b".\n").hexdigest()
+
+
+def scores(values, *, ids="abcd", metric="long", **changes):
+    found = {"ids": {"id": list(ids)}, "units": np.arange(len(ids)), "resampled": "recordings"}
+    items = results.Items(**{**found, **changes}, values={metric: np.array(values, dtype=float)})
+    return results.Scores({"recordings": items}, {metric: results.Reported("%", 25.0, "hits")})
+
+
+def test_items_are_read_as_written_and_shared_by_models(tmp_path):
+    models = {
+        "trained": scores([0, 100, 0, 100]).items,
+        "untrained": scores([0, 0, 0, 100]).items,
+        "mfcc": scores([0, 100], ids="ab", metric="mfcc").items,
+    }
+    results.write_result(tmp_path, {"kind": "x"}, models)
+    with np.load(tmp_path / results.ITEMS_NAME) as file:
+        assert sum(name.endswith("/units") for name in file.files) == 2
+    found = results.read_items(tmp_path / results.ITEMS_NAME)
+    assert list(found) == list(models)
+    for name, sets in models.items():
+        own, read = sets["recordings"], found[name]["recordings"]
+        assert (read.ids, read.resampled, read.same_as) == (own.ids, own.resampled, own.same_as)
+        np.testing.assert_array_equal(read.units, own.units)
+        for metric, values in own.values.items():
+            np.testing.assert_array_equal(read.values[metric], values)
+
+
+def test_differences_need_the_same_items():
+    own, other = scores([0, 100, 0, 100]), scores([0, 0, 0, 100])
+    metrics = own.estimates(seed=1)
+    assert (metrics["long"].value.value, metrics["long"].n, metrics["long"].chance) == (50, 4, 25)
+    found = results.differences(own.items, other.items, metrics, seed=1)
+    assert (found["long"].value.value, found["long"].unit) == (25, results.POINTS)
+    assert found["long"].value.method == "bootstrap over recordings"
+    for changes in ({"ids": "abcx"}, {"units": np.array([0, 0, 1, 2])}, {"same_as": "else"}):
+        different = scores([0, 0, 0, 100], **changes)
+        assert results.differences(own.items, different.items, metrics, seed=1) is None
+
+
+def test_one_metric_is_subtracted_from_all_of_a_model_only_where_asked():
+    own, mfcc = scores([0, 100, 0, 100]), scores([0, 0, 0, 100], metric="mfcc")
+    metrics = own.estimates(seed=1)
+    found = results.differences(own.items, mfcc.items, metrics, seed=1, one_for_all=True)
+    assert found["long"].value.value == 25
+    assert results.differences(own.items, mfcc.items, metrics, seed=1) == {}
+
+
+def test_missing_and_broken_items_are_told_apart(tmp_path):
+    with pytest.raises(results.ResultsError) as error:
+        results.read_items(tmp_path / "items.npz")
+    assert error.value.codes == ("results.items_missing",)
+    (tmp_path / "items.npz").write_text("x")
+    with pytest.raises(results.ResultsError) as error:
+        results.read_items(tmp_path / "items.npz")
+    assert error.value.codes == ("results.broken",)

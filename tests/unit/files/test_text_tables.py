@@ -30,4 +30,4 @@ def test_latex_is_escaped_and_has_arrows():
 
 
 def test_a_header_alone():
-    assert text_table([["a", "b"]]) == "a    b"
+    assert text_table([["a", "b"]]) == "a  b"

@@ -8,7 +8,7 @@ import math
 import pytest
 from PIL import Image
 
-from fairseq_vgs.evaluation.metrics.bootstrap import Interval
+from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.report import figures
 from fairseq_vgs.report.plots import write_figure

@@ -150,7 +150,8 @@ class _Heats:
 @pytest.fixture
 def heated(tmp_path):
     data, heats = write_media_folder(tmp_path / "data"), _Heats()
-    items, ranks = write_results(tmp_path / "results")
+    items = write_results(tmp_path / "results")
+    ranks = items.ranks
     path = gallery.build_gallery(tmp_path / "results", data, tmp_path / "out", n_queries=8, heat_maps=heats)
     return path, heats, items, ranks
 

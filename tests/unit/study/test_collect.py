@@ -2,14 +2,33 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from fairseq_vgs.evaluation.run_figures import SCHEMA_VERSION
+from fairseq_vgs.evaluation.metrics.intervals import Interval
+from fairseq_vgs.evaluation.results import Metric, write_result
 from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.collect import collect
 from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.settings import StudySettings
+
+
+def metric(value, chance):
+    return Metric(Interval(value, value - 1, value + 1), 8, chance, "%").as_json()
+
+
+def write_checkpoint(folder, update, recall):
+    """Write the results of one checkpoint."""
+    model, common = ("trained" if update else "untrained"), {"split": "test", "made_from": {"data": {}}}
+    layers = {"layer_1": metric(30.0 - update / 10, 50.0), "layer_2": metric(40.0, 50.0)}
+    models = {model: {"metrics": layers, "counts": {"items": 7}}}
+    if update == 0:
+        models["mfcc"] = {"metrics": {"mfcc": metric(6.0, 50.0)}}
+    provenance = {"provenance": {"seed": 1, "manifest": {}, "machine": {"cores": 2}}}
+    abx = {"kind": "abx", "condition": {"speaker": "within"}, "models": models}
+    recalls = {model: {"metrics": {"speech_to_image_r10": metric(recall, 2.0)}}}
+    retrieval = {"kind": "retrieval", "pool": {"images": 50}, "models": recalls}
+    for content in (abx, retrieval):
+        write_result(folder / str(update) / content["kind"], {**common, **content, **provenance}, {})
 
 
 def write_run(folder, name, *, points, losses, marked=True):
@@ -18,15 +37,7 @@ def write_run(folder, name, *, points, losses, marked=True):
     run.evaluation.mkdir(parents=True)
     run.run.mkdir()
     for update, recall in points.items():
-        figures = {
-            "schema_version": SCHEMA_VERSION,
-            "retrieval": {"speech_to_image_r10": recall, "chance": {"speech_to_image_r10": 2.0}},
-            "abx": {"error": {"layer_1": 30.0 - update / 10, "layer_2": 40.0}, "counts": {"items": 7}},
-        }
-        if update == 0:
-            figures["baselines"] = {"mfcc": 6.0}
-        (run.evaluation / f"{update}.json").write_text(json.dumps(figures))
-        np.savez(run.evaluation / f"{update}.npz", a=np.zeros(1))
+        write_checkpoint(run.evaluation, update, recall)
     lines = []
     for update, loss in losses.items():
         lines.append({"split": "train", "update": update, "ssl_loss": loss})
@@ -83,7 +94,7 @@ def test_base_scenario(settings, folder):
     assert points[20].losses == {"ssl_loss": 2.5, "vgs_loss": 9.0}
     assert points[20].best_layer == "layer_1"
     assert points[20].best_abx == pytest.approx(28.0)
-    assert points[20].items.is_file()
+    assert points[20].items.is_dir()
 
 
 def test_ends_and_what_is_missing(settings, folder):
@@ -110,7 +121,7 @@ def test_losses_of_both_phases_are_joined_at_the_boundary(settings, folder):
 
 def test_measured_on_different_data(settings, folder):
     for update, digest in ((10, "a"), (20, "b")):
-        path = folder.run("w2v2-seed1").evaluation / f"{update}.json"
+        path = folder.run("w2v2-seed1").evaluation / f"{update}" / "retrieval" / "metrics.json"
         made_from = {"data": {"test.tsv": "same", "test.pairs.tsv": digest}}
         path.write_text(json.dumps({**json.loads(path.read_text()), "made_from": made_from}))
     with pytest.raises(StudyError, match=r"different test\.pairs\.tsv; run the study again"):
@@ -118,9 +129,17 @@ def test_measured_on_different_data(settings, folder):
 
 
 def test_phones_across_speakers(settings, folder):
-    for path in folder.run("w2v2-seed1").evaluation.glob("*.json"):
-        across = {"error": {"layer_2": 33.0}, "protocol": {"speaker": "across"}}
-        path.write_text(json.dumps({**json.loads(path.read_text()), "abx_across": across}))
+    for path in folder.run("w2v2-seed1").evaluation.glob("*/abx/metrics.json"):
+        content = json.loads(path.read_text())
+        name = next(iter(content["models"]))
+        across = {
+            **content,
+            "condition": {"speaker": "across"},
+            "models": {name: {"metrics": {"layer_2": metric(33.0, 50.0)}}},
+        }
+        target = path.parent.with_name("abx_across") / path.name
+        target.parent.mkdir()
+        target.write_text(json.dumps(across))
     results = collect(settings, folder)
     assert by_update(results, "w2v2")[10].abx_across == {"layer_2": 33.0}
     assert results.chance == {"speech_to_image_r10": 2.0, "abx": 50.0, "abx_across": 50.0}

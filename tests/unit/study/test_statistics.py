@@ -10,7 +10,7 @@ import pytest
 from reference.study_loops import best_layer_error, recall_both_directions
 from support.study_results import write_items
 
-from fairseq_vgs.evaluation.metrics.bootstrap import resample_weights
+from fairseq_vgs.evaluation.metrics.intervals import resample_weights
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.study.results import Point
 from fairseq_vgs.study.statistics import MEASURES, Sampler, combination, difference, estimate, mean_over_seeds

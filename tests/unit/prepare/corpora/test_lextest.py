@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.tiny_speech import encode, speech, write
 
-from fairseq_vgs.evaluation.lexical_words import open_words
+from fairseq_vgs.evaluation.evaluators.lexical import open_words
 from fairseq_vgs.evaluation.metrics.lexical import folds
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import read_utterances

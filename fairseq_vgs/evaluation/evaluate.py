@@ -1,0 +1,162 @@
+"""One evaluation of one checkpoint: the model and its baselines, intervals, differences, files.
+
+Every evaluator goes through here, so that the rules are the same for all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fairseq_vgs.device import resolve_device
+from fairseq_vgs.evaluation.evaluator import CommonSettings, Evaluator, Model, open_models
+from fairseq_vgs.evaluation.results import (
+    ITEMS_NAME,
+    METRICS_NAME,
+    Items,
+    Metric,
+    Result,
+    Scores,
+    differences,
+    write_result,
+)
+from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.provenance import machine, peak_memory_mb, sha256_file, versions
+
+
+def evaluate(
+    evaluator: Evaluator,
+    checkpoint: Path,
+    settings: CommonSettings,
+    output: Path,
+    *,
+    baselines: Sequence[str],
+    command: str = "",
+    force: bool = False,
+) -> Result:
+    """Measure a checkpoint and its baselines, and write a results folder.
+
+    Args:
+        evaluator: What measures them.
+        checkpoint: Of this plugin or, where the evaluator needs no embeddings, fairseq's own wav2vec2.
+        settings: Of the evaluator.
+        output: The folder.
+        baselines: Of those of the evaluator.
+        command: What the user typed, for the record.
+        force: Replace existing results.
+
+    Raises:
+        OutputExistsError: There are results; before anything is measured.
+        CheckpointError, FaultError, AbxError: The checkpoint or data cannot be used.
+    """
+    refuse_existing(*(output / name for name in (METRICS_NAME, ITEMS_NAME, *evaluator.files)), force=force)
+    settings = replace(settings, device=resolve_device(settings.device))
+    models = open_models(checkpoint, baselines, seed=settings.seed, evaluator=evaluator)
+    trained = next(models)
+    made_from = {
+        "checkpoint": {"file": checkpoint.name, "sha256": sha256_file(checkpoint), "untrained_seed": None},
+        **evaluator.sources(settings),
+    }
+    return measure(
+        evaluator,
+        itertools.chain([trained], models),
+        settings,
+        output,
+        made_from=made_from,
+        checkpoint=checkpoint,
+        command=command,
+        with_tables=True,
+    )
+
+
+def measure(
+    evaluator: Evaluator,
+    models: Iterable[Model],
+    settings: CommonSettings,
+    output: Path,
+    *,
+    made_from: Mapping[str, Any],
+    checkpoint: Path,
+    command: str = "",
+    with_tables: bool = False,
+) -> Result:
+    """Measure models, the first of which is compared with the others, and write a results folder.
+
+    Args:
+        evaluator: What measures them.
+        models: Taken one by one; the evaluated one comes first.
+        settings: Of the evaluator.
+        output: The folder; what is there is replaced.
+        made_from: What the numbers depend on.
+        checkpoint: The evaluated file.
+        command: What the user typed, for the record.
+        with_tables: Write the evaluator's own files, too.
+    """
+    start = time.perf_counter()
+    scores: dict[str, Scores] = {}
+    described: dict[str, dict[str, Any]] = {}
+    estimates: dict[str, dict[str, Metric]] = {}
+    for model in models:
+        begun = time.perf_counter()
+        scores[model.name] = found = evaluator.measure(model, settings)
+        estimates[model.name] = found.estimates(seed=settings.seed)
+        described[model.name] = {
+            "title": model.title,
+            "n_updates": model.n_updates,
+            "metrics": {name: metric.as_json() for name, metric in estimates[model.name].items()},
+            "seconds": round(time.perf_counter() - begun, 3),
+            **found.details,
+        }
+    first = next(iter(scores))
+    titles = {name: str(model["title"]) for name, model in described.items()}
+    content = {
+        "kind": evaluator.name,
+        "data": str(settings.data),
+        "split": settings.split,
+        "condition": settings.condition(),
+        **scores[first].facts,
+        "checkpoint": {"path": str(checkpoint), "sha256": sha256_file(checkpoint)},
+        "models": described,
+        "differences": _differences(scores, estimates, seed=settings.seed),
+        "notes": [*scores[first].notes, *evaluator.notes(scores, titles)],
+        "made_from": dict(made_from),
+        "provenance": {
+            "command": command,
+            "seed": settings.seed,
+            "manifest": made_from["data"],
+            "versions": versions(),
+            "machine": machine(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": peak_memory_mb()},
+    }
+    items: dict[str, Mapping[str, Items]] = {name: found.items for name, found in scores.items()}
+    # Gone before the rest is replaced: where it is, the rest belongs to it.
+    (output / METRICS_NAME).unlink(missing_ok=True)
+    if with_tables:
+        evaluator.write_files(output, scores, force=True)
+    write_result(output, content, items, force=True)
+    return Result(content, output / METRICS_NAME, items)
+
+
+def _differences(
+    scores: Mapping[str, Scores], estimates: Mapping[str, Mapping[str, Metric]], *, seed: int
+) -> dict[str, Any]:
+    """Return, as JSON, the first model minus each other one that was measured on the same items."""
+    first, *others = scores
+    found = {
+        f"{first} minus {name}": differences(
+            scores[first].items, scores[name].items, estimates[first], seed=seed, one_for_all=True
+        )
+        for name in others
+    }
+    return {
+        title: {name: metric.as_json() for name, metric in metrics.items()}
+        for title, metrics in found.items()
+        if metrics is not None
+    }

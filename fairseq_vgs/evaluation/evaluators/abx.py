@@ -1,0 +1,346 @@
+"""``fairseq-vgs evaluate abx``: how well the layers of a model tell phones apart.
+
+Beside the common files, a results folder has ``cells_MODEL.csv``: phone_a, phone_b, previous_phone,
+next_phone, speaker, x_speaker, triples, and the error (0..1) of every layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from fairseq_vgs.evaluation.evaluator import (
+    EVALUATORS,
+    MFCC,
+    TRAINED,
+    UNTRAINED,
+    CommonSettings,
+    Evaluator,
+    Model,
+)
+from fairseq_vgs.evaluation.metrics.intervals import numbered_pairs
+from fairseq_vgs.evaluation.results import Items, Reported, Scores, manifest_hashes, write_table
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fairseq_vgs.evaluation.metrics.abx import AbxCells, AbxResult
+
+logger = logging.getLogger(__name__)
+
+KIND = "abx"
+CHANCE = 50.0
+"""Error in percent of features that know nothing, and of features that are all equal."""
+PAIRS = "phone_pairs"
+ABX_KEYS: Mapping[str, str] = {"within": KIND, "across": f"{KIND}_across"}
+"""Names of the evaluations within and across speakers among those of a run."""
+NAMES_TABLE = "utterances.tsv"
+_CELL_COLUMNS = ("phone_a", "phone_b", "previous_phone", "next_phone", "speaker", "x_speaker", "triples")
+_ALL = "all"
+
+
+def _count_or_all(text: str) -> int | None:
+    if text == _ALL:
+        return None
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, or '{_ALL}', got {text}")
+    return value
+
+
+@dataclass(frozen=True)
+class AbxSettings(CommonSettings):
+    """Options of ``evaluate abx``."""
+
+    data: Path = option(help="folder of recordings and items", metavar="ITEMS", positional=True)
+    split: str = option("test", help="audio list in ITEMS")
+    items: str | None = option(None, metavar="NAME", help="item file in ITEMS (default: the only one)")
+    layers: tuple[int, ...] | None = option(
+        None,
+        metavar="N",
+        help="only these, 0 being the input of the first (default: all; they are held in memory together)",
+    )
+    speaker: Literal["within", "across"] = option(
+        "within", help="x is by the speaker of a and b, or by another"
+    )
+    context: Literal["within", "any"] = option(
+        "within", help="a, b and x stand between the same phones, or anywhere"
+    )
+    distance: Literal["angular", "euclidean", "kl_symmetric", "identical"] = option(
+        "angular", help="between frames"
+    )
+    max_size_group: int | None = option(
+        10,
+        parse=_count_or_all,
+        metavar="N",
+        help="most tokens of a phone, context and speaker; 'all' for no limit",
+    )
+    max_x_across: int | None = option(
+        5, parse=_count_or_all, metavar="N", help="most speakers of x across speakers; 'all' for no limit"
+    )
+    librilight_slicing: bool = option(
+        False, help="cut tokens one frame shorter, to compare with ZeroSpeech 2021 and Libri-Light"
+    )
+    not_conditions: ClassVar[tuple[str, ...]] = ("items", "layers")
+
+    @property
+    def variant(self) -> str:
+        """Across speakers; within them is the usual one."""
+        return "" if self.speaker == "within" else self.speaker
+
+    @property
+    def folder_name(self) -> str:
+        """Speaker and context."""
+        return f"{self.speaker}_{self.context}"
+
+
+@EVALUATORS.register(KIND)
+class Abx(Evaluator):
+    """Phone discrimination (ABX) of every layer."""
+
+    name = KIND
+    summary = "phone discrimination (ABX) of every layer"
+    description = """\
+Phone ABX: how often is a token x of phone a closer to a token of phone b than to another one of a? Error in
+percent of every transformer layer; chance, and a model that maps everything to one point, are 50 %. Beside
+the model stand the same model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled
+phones. Speech is unmasked and whole.
+"""
+    examples = """\
+abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
+abx checkpoint_best.pt DEV_CLEAN --items triphone-dev-clean.item --speaker across
+abx checkpoint_best.pt ABX --baseline none --json | jq .models.trained
+
+ITEMS is a folder with an audio list (test.tsv), a ZeroSpeech item file (NAME.item) and, where the items call
+recordings otherwise than by their file names without ending, utterances.tsv (columns audio_id and file).
+"""
+    Settings = AbxSettings
+    layered = True
+    higher_is_better = False
+    axis = "phone ABX error"
+    files = tuple(f"cells_{name}.csv" for name in (TRAINED, UNTRAINED, MFCC))
+
+    def measure(self, model: Model, settings: AbxSettings) -> Scores:
+        """Compare all layers in one pass over the recordings."""
+        from tqdm import tqdm
+
+        from fairseq_vgs.evaluation.metrics.abx import abx_scores, read_items
+        from fairseq_vgs.features.recordings import check_items, open_recordings
+
+        start = time.perf_counter()
+        path = item_file(settings.data, settings.items)
+        recordings, items = open_recordings(settings.data, settings.split), read_items(path)
+        check_items(items, recordings, name=path.name)
+        features = model.features(recordings, device=settings.device, layers=settings.layers)
+        # disable=None turns the bar off where stderr is no terminal.
+        with tqdm(
+            total=len(recordings),
+            desc=model.title,
+            unit="recording",
+            file=sys.stderr,
+            disable=None,
+            leave=False,
+        ) as bar:
+
+            def counted(name: str) -> Mapping[str, Tensor]:
+                bar.update()
+                return features(name)
+
+            found = abx_scores(
+                counted,
+                items,
+                frame_rate=model.frame_rate,
+                seed=settings.seed,
+                device=settings.device,
+                **settings.condition(),
+            )
+        if is_collapsed(found):
+            logger.warning("%s: all frames are equal (collapsed): its error is chance", model.title)
+        facts = {
+            "items": {"file": path.name, "sha256": sha256_file(path)},
+            "condition": settings.condition(),
+        }
+        return phone_scores(
+            found, frame_rate=model.frame_rate, facts=facts, seconds=time.perf_counter() - start
+        )
+
+    def sources(self, settings: AbxSettings) -> dict[str, Any]:
+        """Add the item file, the names of recordings, and the seed of the draws."""
+        from fairseq_vgs.evaluation.metrics.abx import read_items
+        from fairseq_vgs.evaluation.metrics.abx.plan import require_speakers
+
+        path = item_file(settings.data, settings.items)
+        if settings.context == "within":
+            require_speakers(read_items(path), (settings.speaker,), place=str(path))
+        hashes = manifest_hashes(settings.data, settings.split)
+        if (names := settings.data / NAMES_TABLE).is_file():
+            hashes[names.name] = sha256_file(names)
+        return {
+            "split": settings.split,
+            "data": hashes,
+            "condition": settings.condition(),
+            "items": {path.name: sha256_file(path)},
+            "seed": settings.seed,
+        }
+
+    def identity(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the items and, where tokens were drawn, the seed."""
+        found = {**super().identity(content), "items": content["items"]["sha256"]}
+        counts = next(iter(content["models"].values())).get("counts", {})
+        if counts.get("subsampled"):
+            found["seed"] = content["provenance"]["seed"]
+        return found
+
+    def notes(self, scores: Mapping[str, Scores], titles: Mapping[str, str]) -> list[str]:
+        """Say how many items had no frame, which is why cells can differ."""
+        (first, own), *others = scores.items()
+        return [
+            f"{titles[name]} was not measured on the same items as {titles[first]} "
+            f"({found.details['counts']['no_frame']} and {own.details['counts']['no_frame']} of them without "
+            f"a frame, at {found.details['frame_rate']:g} and {own.details['frame_rate']:g} Hz): no paired "
+            "difference"
+            for name, found in others
+            if found.items[PAIRS].same_as != own.items[PAIRS].same_as
+        ]
+
+    def write_files(self, folder: Path, scores: Mapping[str, Scores], *, force: bool) -> None:
+        """Write a row per cell, a table for each model."""
+        for name, found in scores.items():
+            layers: Mapping[str, AbxResult] = found.extra
+            columns = [*_cell_columns(_any(layers).cells), *(layer.cell_errors for layer in layers.values())]
+            header, rows = (*_CELL_COLUMNS, *layers), zip(*columns, strict=True)
+            write_table(folder / f"cells_{name}.csv", header, rows, force=force)
+
+    def describe(self, content: Mapping[str, Any]) -> list[str]:
+        """Say under which condition what was compared, and what was not."""
+        condition, models = content["condition"], list(content["models"].values())
+        counted = {model.get("title", ""): model["counts"] for model in models if "counts" in model}
+        lines = [describe_counts(counts) for counts in counted.values()]
+        if content.get("notes"):
+            lines = [f"{title}: {line}" for title, line in zip(counted, lines, strict=True)]
+        measured = (
+            f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
+            f"{condition['context']} context, {condition.get('distance', 'angular')} distance"
+        )
+        return [measured, *(f"  {line}" for line in (lines if content.get("notes") else lines[:1]))]
+
+    def heading(self, content: Mapping[str, Any]) -> str:
+        """Name the measure."""
+        return f"ABX {content['condition']['speaker']} speaker"
+
+
+def item_file(folder: Path, name: str | None) -> Path:
+    """Return the item file of a name in a folder; without a name the only one there.
+
+    Raises:
+        FaultError: ``file.ambiguous``, no name, and none or several.
+    """
+    if name:
+        return folder / name
+    found = sorted(folder.glob("*.item"))
+    if len(found) != 1:
+        names, step = [path.name for path in found], "name one with --items"
+        raise FaultError(
+            fault(str(folder), "folder must hold one item file", names, step, code="file.ambiguous")
+        )
+    return found[0]
+
+
+def phone_scores(
+    layers: Mapping[str, AbxResult],
+    *,
+    frame_rate: float,
+    facts: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
+) -> Scores:
+    """Return the error of each layer in percent, ordered phone pair by ordered phone pair."""
+    from fairseq_vgs.evaluation.metrics.abx import pair_errors
+
+    cells = _any(layers).cells
+    values = {name: 100.0 * pair_errors(cells, layer.cell_errors) for name, layer in layers.items()}
+    return Scores(
+        {PAIRS: pair_items(cells.pairs, values, same_as=cells_digest(cells))},
+        {name: Reported("%", CHANCE, n=len(cells)) for name in layers},
+        facts=facts or {},
+        details={
+            "frame_rate": frame_rate,
+            "counts": asdict(_any(layers).counts),
+            "seconds": round(seconds, 3),
+        },
+        extra=layers,
+    )
+
+
+def pair_items(pairs: Sequence[tuple[str, str]], values: Mapping[str, Any], *, same_as: str = "") -> Items:
+    """Return ordered phone pairs as items, of which phones are resampled.
+
+    Args:
+        pairs: Of phones (a, b).
+        values: Layer -> f64[pairs] error in percent.
+        same_as: Digest of the cells behind the pairs.
+    """
+    _, phones = numbered_pairs(pairs)
+    ids = {"phone_a": [a for a, _ in pairs], "phone_b": [b for _, b in pairs]}
+    return Items(ids, phones, "phones", values, same_as)
+
+
+def cells_digest(cells: AbxCells) -> str:
+    """Hash what cells are: two models on the same cells, with as many triples, can be subtracted."""
+    columns = [list(map(str, column)) for column in _cell_columns(cells)]
+    return sha256(json.dumps(columns).encode()).hexdigest()
+
+
+def is_collapsed(layers: Mapping[str, AbxResult]) -> bool:
+    """Whether every cell of every layer is exactly at chance: all frames are equal."""
+    return all(bool(np.all(layer.cell_errors == 0.5)) for layer in layers.values())
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Say in one line what was compared, and what was not.
+
+    Args:
+        counts: Of `AbxCounts`, as JSON.
+    """
+    left_out = {
+        "without a frame": counts["no_frame"],
+        "drawn out of large groups": counts["subsampled"],
+        "without a partner": counts["no_partner"],
+    }
+    parts = [f"{counts['items']} items, {counts['cells']} cells, {counts['phone_pairs']} ordered phone pairs"]
+    if any(left_out.values()):
+        parts.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items() if n))
+    if counts["clamped"]:
+        parts.append(f"{counts['clamped']} cut by a frame at the end of their recording")
+    if counts["overlapping"]:
+        parts.append(f"{counts['overlapping']} pairs of tokens share frames and are compared all the same")
+    return "; ".join(parts)
+
+
+def _any(layers: Mapping[str, AbxResult]) -> AbxResult:
+    """Return one of the layers, for what all have in common."""
+    return next(iter(layers.values()))
+
+
+def _cell_columns(cells: AbxCells) -> list[Sequence[Any]]:
+    pairs = [cells.pairs[number] for number in cells.pair.tolist()]
+    contexts = [cells.contexts[number] for number in cells.context.tolist()]
+    speakers = [[cells.speakers[n] for n in column.tolist()] for column in (cells.speaker, cells.x_speaker)]
+    return [
+        *([pair[side] for pair in pairs] for side in (0, 1)),
+        *([context[side] for context in contexts] for side in (0, 1)),
+        *speakers,
+        cells.n_triples.tolist(),
+    ]

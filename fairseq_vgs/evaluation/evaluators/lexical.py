@@ -1,0 +1,212 @@
+"""``fairseq-vgs evaluate lexical``: how well the layers of a model tell words apart.
+
+Beside the common files, a results folder has ``words.csv``: every word's recall (0..1), a column
+``MODEL/LAYER`` for each model and layer.
+
+Shapes: T frames, D dims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from fairseq_vgs.evaluation.evaluator import EVALUATORS, CommonSettings, Evaluator, Model
+from fairseq_vgs.evaluation.results import Items, Reported, Scores, write_table
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.location import resolve
+from fairseq_vgs.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fairseq_vgs.evaluation.evaluator import LayerFeatures
+    from fairseq_vgs.evaluation.metrics.lexical import LexicalResult
+    from fairseq_vgs.features.recordings import Recording
+
+KIND = "lexical"
+WORDS_NAME = "words.csv"
+MEANS, FRAMES = "cosine of means", "warped frames"
+
+
+@dataclass(frozen=True)
+class LexicalSettings(CommonSettings):
+    """Options of ``evaluate lexical``."""
+
+    data: Path = option(help="data folder of single words", metavar="DATA", positional=True)
+    frames: bool = option(
+        False,
+        help="compare sequences of frames by dynamic time warping: minutes to hours a layer, with the square "
+        "of the number of recordings",
+    )
+    layers: tuple[int, ...] | None = option(
+        None, metavar="N", help="only these, 0 being the input of the first (default: all)"
+    )
+    not_conditions: ClassVar[tuple[str, ...]] = ("frames", "layers")
+
+    @property
+    def compared(self) -> str:
+        """What is compared, in words."""
+        return FRAMES if self.frames else MEANS
+
+    @property
+    def variant(self) -> str:
+        """Named where frames are warped."""
+        return "frames" if self.frames else ""
+
+
+@EVALUATORS.register(KIND)
+class Lexical(Evaluator):
+    """Word discrimination of every layer."""
+
+    name = KIND
+    summary = "word discrimination of every layer"
+    description = """\
+Lexical test (CDI-Lextest, COCO-Lextest): of the nearest recordings of a spoken word, as many as there are
+others of that word, how many percent are the same word? Recordings are compared by the cosine of the means
+over their frames or, with --frames, by dynamic time warping. Beside every layer of the model stand the same
+model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled words. DATA has one word in
+each recording, several recordings of a word.
+"""
+    examples = """\
+lexical RUN/checkpoints/checkpoint_best.pt WORDS
+lexical checkpoint_best.pt WORDS --output outputs/results/words --json
+lexical checkpoint_best.pt WORDS --frames --layers 4
+
+WORDS of the published tests: fairseq-vgs prepare lextest CDI_lextest WORDS
+
+WORDS of the embedded data:
+  fairseq-vgs prepare scenes WORDS --pictures-per-scene 1 1 --captions 20 --objects 60 \\
+      --train-scenes 10 --valid-scenes 0 --test-scenes 50
+The recordings of such a word differ in speed, pitch and pauses only, so that MFCC do well on them.
+"""
+    Settings = LexicalSettings
+    layered = True
+    axis = "recall of words"
+    files = (WORDS_NAME,)
+
+    def measure(self, model: Model, settings: LexicalSettings) -> Scores:
+        """Score every layer."""
+        recordings, tokens = open_words(settings.data, settings.split)
+        features = model.features(recordings, device=settings.device, layers=settings.layers)
+        words = dict(zip(recordings, tokens, strict=True))
+        found = score_words(features, words, compared=settings.compared, device=settings.device)
+        return word_scores(found, compared=settings.compared)
+
+    def sources(self, settings: LexicalSettings) -> dict[str, Any]:
+        """Add what is compared."""
+        return {**super().sources(settings), "compared": settings.compared}
+
+    def identity(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Add what is compared."""
+        return {**super().identity(content), "compared": content.get("compared", MEANS)}
+
+    def write_files(self, folder: Path, scores: Mapping[str, Scores], *, force: bool) -> None:
+        """Write a row per word."""
+        columns = {
+            f"{model}/{layer}": values / 100.0
+            for model, found in scores.items()
+            for layer, values in found.items["words"].values.items()
+        }
+        words = next(iter(scores.values())).items["words"].ids["word"]
+        rows = zip(words, *columns.values(), strict=True)
+        write_table(folder / WORDS_NAME, ["word", *columns], rows, force=force)
+
+    def describe(self, content: Mapping[str, Any]) -> list[str]:
+        """Say how many recordings of how many words were compared, and how."""
+        counts = content["counts"]
+        compared = f"by {content.get('compared', MEANS)}, split {content['split']}"
+        counted = f"{counts['tokens']} recordings of {counts['words']} words"
+        return [f"recall of words in %, {compared}: {counted}"]
+
+    def heading(self, content: Mapping[str, Any]) -> str:
+        """Name the measure."""
+        return "words by frames" if content.get("compared") == FRAMES else "words"
+
+
+def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str]]:
+    """List the recordings of a split by audio id, and the word that each is: its text, in lower case.
+
+    Texts stand in the table of pairs or, of recordings without pictures, in that of utterances.
+
+    Raises:
+        FaultError: A faulty table, or every recording whose text is missing or several words (separated by
+            commas, as in scenes of several objects).
+    """
+    from fairseq_vgs.features.recordings import Recording
+    from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_pairs, read_utterances
+
+    files = ManifestFolder(folder)
+    audio = read_audio_list(files.audio_list(split))
+    utterances = files.utterances(split)
+    alone = utterances.is_file() and not files.pairs(split).is_file()
+    table = utterances if alone else files.pairs(split)
+    texts = {
+        row.audio_id: row.text.strip().casefold() for row in (read_utterances if alone else read_pairs)(table)
+    }
+    recordings, words, faults = {}, [], []
+    for line, row in enumerate(audio.rows, start=2):
+        place, text = f"{split}.tsv:{line}", texts.get(row.audio_id, "")
+        if not text or "," in text:
+            step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
+            expected = f"recording must be one word by {table.name}"
+            faults.append(fault(place, expected, text, step, code="recording.word"))
+        recordings[row.audio_id] = Recording(
+            row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, place
+        )
+        words.append(text)
+    if faults:
+        raise FaultError(faults)
+    return recordings, words
+
+
+def score_words(
+    features: LayerFeatures, words: Mapping[str, str], *, compared: str = MEANS, device: str = "cpu"
+) -> dict[str, LexicalResult]:
+    """Score every layer.
+
+    Args:
+        features: Audio id -> name of a layer -> f[T, D].
+        words: Audio id -> word, in the order that makes the folds.
+        compared: `MEANS` over frames, or `FRAMES`, which are warped: many times slower.
+        device: Where to warp.
+    """
+    import torch
+
+    from fairseq_vgs.evaluation.metrics.lexical import frame_recall, vector_recall
+
+    found: dict[str, list[Tensor]] = {}
+    for audio_id in words:
+        for layer, frames in features(audio_id).items():
+            found.setdefault(layer, []).append(frames if compared == FRAMES else frames.double().mean(dim=0))
+    names = list(words.values())
+    return {
+        layer: frame_recall(rows, names, device=device)
+        if compared == FRAMES
+        else vector_recall(torch.stack(rows), names)
+        for layer, rows in found.items()
+    }
+
+
+def word_scores(layers: Mapping[str, LexicalResult], *, compared: str = MEANS) -> Scores:
+    """Return the recall of each layer in percent, word by word."""
+    some = next(iter(layers.values()))
+    values = {
+        layer: 100.0 * np.array(list(found.by_word.values()), dtype=np.float64)
+        for layer, found in layers.items()
+    }
+    words = list(some.by_word)
+    counts = {
+        "tokens": len(some.words) + some.n_single,
+        "words": len(words),
+        "single_tokens": some.n_single,
+    }
+    return Scores(
+        {"words": Items({"word": words}, np.arange(len(words)), "words", values)},
+        {layer: Reported("%", 100.0 * found.chance, n=len(found.recall)) for layer, found in layers.items()},
+        facts={"compared": compared, "counts": counts},
+    )

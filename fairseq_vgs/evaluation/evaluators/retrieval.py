@@ -1,0 +1,596 @@
+"""``fairseq-vgs evaluate retrieval``: pictures by speech, and speech by pictures.
+
+Beside the common files, a results folder has:
+
+```
+speech_to_image.csv    audio_id, image_id, group, rank, top_image_id, top_score (and each baseline's rank;
+                       with --folds fold_rank, within the query's own pool)
+image_to_speech.csv    image_id, group, rank, top_audio_id, top_score (no rank: an image without captions)
+speech_embeddings.npy  f32[C, E], rows as in speech_to_image.csv
+image_embeddings.npy   f32[I, E], rows as in image_to_speech.csv
+```
+
+With ``--folds`` the images are dealt at random into disjoint pools of (nearly) equal size, pictures of one
+group into one pool; captions go with their images, and every query ranks what is in its own pool. A recall is
+the mean over all queries. Recall in a small pool is higher than in a large one: pool sizes are part of the
+result.
+
+Shapes: ``C`` captions, ``I`` images, ``E`` embedding dims.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from fairseq_vgs.arrays import F32, F64, I64
+from fairseq_vgs.evaluation.evaluator import EVALUATORS, UNTRAINED, CommonSettings, Evaluator, Model
+from fairseq_vgs.evaluation.metrics.intervals import hits
+from fairseq_vgs.evaluation.results import (
+    Items,
+    Metric,
+    Reported,
+    Result,
+    ResultsError,
+    Scores,
+    read_array,
+    read_result,
+    read_table,
+    within_pools,
+    write_table,
+)
+from fairseq_vgs.files.atomic import write_array
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.text_tables import text_table
+from fairseq_vgs.options import option, positive_number
+
+if TYPE_CHECKING:
+    from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
+    from fairseq_vgs.features.embeddings import EvaluationSplit
+
+logger = logging.getLogger(__name__)
+
+KIND = "retrieval"
+DIRECTION_TITLES = {"speech_to_image": "speech -> image", "image_to_speech": "image -> speech"}
+CUTOFFS = (1, 5, 10)
+COLLAPSED_SPREAD = 0.01
+
+SPEECH_TABLE, IMAGE_TABLE = "speech_to_image.csv", "image_to_speech.csv"
+SPEECH_ARRAY, IMAGE_ARRAY = "speech_embeddings.npy", "image_embeddings.npy"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is retrieved from what.
+
+    Attributes:
+        speech_groups: int64[C] image group of each caption.
+        image_groups: int64[I] group of each image.
+    """
+
+    speech_groups: I64
+    image_groups: I64
+
+    @property
+    def n_captions(self) -> int:
+        """Captions: queries of `speech_to_image`, gallery of `image_to_speech`."""
+        return len(self.speech_groups)
+
+    @property
+    def n_images(self) -> int:
+        """Images: gallery of `speech_to_image`, queries of `image_to_speech`."""
+        return len(self.image_groups)
+
+    def sides(self, direction: str) -> tuple[I64, I64]:
+        """Groups of the queries (those with a correct answer) and of the gallery."""
+        if direction == "speech_to_image":
+            return self.speech_groups, self.image_groups
+        return self.image_groups[np.isin(self.image_groups, self.speech_groups)], self.speech_groups
+
+    def as_json(self) -> dict[str, object]:
+        """Return sizes and rules, in words that can stand beside a number."""
+        return {
+            "images": self.n_images,
+            "captions": self.n_captions,
+            "image_groups": len(np.unique(self.image_groups)),
+            "speech_to_image": f"{self.n_captions} captions, each ranks {self.n_images} images",
+            "image_to_speech": (
+                f"{len(self.sides('image_to_speech')[0])} images, each ranks {self.n_captions} captions; "
+                "a hit if any caption of its image is within the top k"
+            ),
+            "ties": "wrong answers tied with the best correct one count half",
+        }
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A split's captions and images, dealt into pools.
+
+    Attributes:
+        whole: Groups of all captions and images.
+        image_pools: int64[I] number of each image's pool, 0..n_pools-1.
+        n_pools: How many.
+        seed: Of the dealing.
+    """
+
+    whole: Pool
+    image_pools: I64
+    n_pools: int
+    seed: int
+
+    @cached_property
+    def speech_pools(self) -> I64:
+        """int64[C] pool of each caption: that of its image group."""
+        groups, first = np.unique(self.whole.image_groups, return_index=True)
+        found: I64 = self.image_pools[first][np.searchsorted(groups, self.whole.speech_groups)]
+        return found
+
+    def parts(self) -> Iterator[tuple[I64, I64, Pool]]:
+        """Yield, per pool, the rows of its captions and of its images, and their groups."""
+        for number in range(self.n_pools):
+            captions = np.flatnonzero(self.speech_pools == number)
+            images = np.flatnonzero(self.image_pools == number)
+            part = Pool(self.whole.speech_groups[captions], self.whole.image_groups[images])
+            yield captions, images, part
+
+    def as_json(self) -> dict[str, Any]:
+        """Return sizes, the rule and the seed, to stand beside the numbers."""
+        parts = [part for _, _, part in self.parts()]
+        return {
+            "n": self.n_pools,
+            "images": [part.n_images for part in parts],
+            "captions": [part.n_captions for part in parts],
+            "seed": self.seed,
+            "rule": "disjoint pools, pictures of one group in one; mean over queries, each within its pool",
+        }
+
+
+def deal_images(whole: Pool, n_pools: int, *, seed: int) -> Folds:
+    """Deal the images into disjoint pools.
+
+    Groups that have captions and groups without are dealt one after the other: every pool has queries.
+
+    Args:
+        whole: Groups of captions and images.
+        n_pools: At least 2.
+        seed: Of the order in which groups are dealt.
+
+    Raises:
+        FaultError: ``setting.value``, fewer than 2 pools, or fewer image groups with captions than pools.
+    """
+    groups = np.unique(whole.image_groups)
+    spoken = np.isin(groups, whole.speech_groups)
+    if spoken.sum() < 2:
+        expected = "split must have at least 2 image groups with captions to be dealt into pools"
+        step = "leave --folds out, or take a larger split"
+        raise FaultError(fault("folds", expected, int(spoken.sum()), step, code="setting.value"))
+    if not 2 <= n_pools <= spoken.sum():
+        expected = f"must be from 2 to {spoken.sum()}, the image groups with captions"
+        step = "give fewer, or a larger split"
+        raise FaultError(fault("folds", expected, n_pools, step, code="setting.value"))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    order = np.concatenate([order[spoken[order]], order[~spoken[order]]])
+    pool_of_group = np.empty(len(groups), dtype=np.int64)
+    pool_of_group[order] = np.arange(len(groups)) % n_pools
+    return Folds(whole, pool_of_group[np.searchsorted(groups, whole.image_groups)], n_pools, seed)
+
+
+def fold_ranks(speech: F32, images: F32, folds: Folds, *, similarity: str = "dot") -> RetrievalRanks:
+    """Rank within pools; shapes, ties and NaN as in `metrics.retrieval.retrieval_ranks`."""
+    from fairseq_vgs.evaluation.metrics import retrieval
+
+    speech_ranks = np.full(folds.whole.n_captions, np.nan)
+    image_ranks = np.full(folds.whole.n_images, np.nan)
+    for captions, columns, part in folds.parts():
+        ranks = retrieval.retrieval_ranks(
+            speech[captions],
+            images[columns],
+            speech_groups=part.speech_groups,
+            image_groups=part.image_groups,
+            similarity=similarity,
+        )
+        speech_ranks[captions], image_ranks[columns] = ranks.speech_to_image, ranks.image_to_speech
+    return retrieval.RetrievalRanks(speech_ranks, image_ranks)
+
+
+def query_values(ranks: F64, direction: str) -> dict[str, F64]:
+    """Return what every query scores on R@1/5/10, median rank and MRR of one direction."""
+    values = {f"{direction}_r{k}": hits(ranks <= k) for k in CUTOFFS}
+    return {**values, f"{direction}_median_rank": ranks, f"{direction}_mrr": 1.0 / ranks}
+
+
+def reported(chance: Mapping[str, float]) -> dict[str, Reported]:
+    """Say how the metrics of `query_values` are reported, both directions.
+
+    Args:
+        chance: Of `chance_values`; metrics that it lacks have none.
+    """
+    found: dict[str, Reported] = {}
+    for direction in DIRECTION_TITLES:
+        found |= {
+            f"{direction}_r{k}": Reported("%", chance.get(f"{direction}_r{k}"), "hits") for k in CUTOFFS
+        }
+        name = f"{direction}_median_rank"
+        found[name] = Reported("rank", chance.get(name), "median")
+        found[f"{direction}_mrr"] = Reported("", chance.get(f"{direction}_mrr"))
+    return found
+
+
+def chance_values(pool: Pool) -> dict[str, float]:
+    """Return what random orders score on every metric of `reported`."""
+    from fairseq_vgs.evaluation.metrics import retrieval
+
+    found = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
+    for direction in DIRECTION_TITLES:
+        sides = pool.sides(direction)
+        found[f"{direction}_median_rank"] = retrieval.chance_median_rank(*sides)
+        found[f"{direction}_mrr"] = retrieval.chance_mean_reciprocal_rank(*sides)
+    return found
+
+
+def rank_items(
+    ranks: RetrievalRanks, pool: Pool, *, audio_ids: Sequence[str] = (), image_ids: Sequence[str] = ()
+) -> dict[str, Items]:
+    """Return both directions' queries and their values; images without captions are no queries."""
+    asked = np.isin(pool.image_groups, pool.speech_groups)
+    ids: dict[str, dict[str, Sequence[str]]] = {
+        "speech_to_image": {"audio_id": audio_ids} if audio_ids else {},
+        "image_to_speech": {"image_id": [image_ids[row] for row in np.flatnonzero(asked).tolist()]}
+        if image_ids
+        else {},
+    }
+    return {
+        direction: Items(
+            ids[direction],
+            pool.sides(direction)[0],
+            "images",
+            query_values(ranks.direction(direction), direction),
+        )
+        for direction in DIRECTION_TITLES
+    }
+
+
+def fold_scores(ranks: RetrievalRanks, folds: Folds) -> tuple[dict[str, Items], dict[str, Reported]]:
+    """Return the recalls within pools: queries with their values, and how they are reported."""
+    from fairseq_vgs.evaluation.metrics.retrieval import chance_recall
+
+    items, metrics, within = {}, {}, within_pools(folds.as_json())
+    for direction in DIRECTION_TITLES:
+        found, queries = ranks.direction(direction), folds.whole.sides(direction)[0]
+        sides = [part.sides(direction) for _, _, part in folds.parts()]
+        weights = [len(part) for part, _ in sides]
+        values = {f"{direction}_r{k}{within}": hits(found <= k) for k in CUTOFFS}
+        items[f"{direction}{within}"] = Items({}, queries, "images", values)
+        for k, name in zip(CUTOFFS, values, strict=True):
+            chance = float(np.average([chance_recall(*side, k) for side in sides], weights=weights))
+            metrics[name] = Reported("%", chance, "hits")
+    return items, metrics
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was retrieved from what, and with which vectors.
+
+    Attributes:
+        audio_ids: C ids.
+        image_ids: I ids.
+        caption_image: int64[C] number of each caption's image.
+        pool: Groups of captions and images.
+        speech: f32[C, E].
+        images: f32[I, E].
+        similarity: "dot" or "cosine".
+        ranks: Of every query.
+        fold_ranks: The same within pools; None without ``--folds``.
+    """
+
+    audio_ids: Sequence[str]
+    image_ids: Sequence[str]
+    caption_image: I64
+    pool: Pool
+    speech: F32
+    images: F32
+    similarity: str
+    ranks: RetrievalRanks
+    fold_ranks: RetrievalRanks | None = None
+
+
+@dataclass(frozen=True)
+class RetrievalSettings(CommonSettings):
+    """Options of ``evaluate retrieval``."""
+
+    folds: int | None = option(
+        None,
+        metavar="N",
+        help="also recalls within N disjoint pools of images, such as 5 of 1k images of a 5k split; dealt at "
+        "random, while the customary folds of COCO are consecutive blocks of its images",
+    )
+    batch_seconds: float = option(
+        120.0, parse=positive_number, metavar="S", help="most speech in a batch, padding included"
+    )
+    not_conditions: ClassVar[tuple[str, ...]] = ("folds", "batch_seconds")
+
+
+@EVALUATORS.register(KIND)
+class Retrieval(Evaluator):
+    """Recall of pictures by speech and of speech by pictures."""
+
+    name = KIND
+    summary = "recall of pictures by speech and of speech by pictures"
+    description = """\
+Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken
+captions (a hit if any of its captions is within the top k). Beside the model stand the same model with fresh
+weights, and chance. Intervals are 95 %, over resampled pictures. Speech is unmasked, and cut where the run's
+validation cut it.
+"""
+    examples = """\
+retrieval RUN/checkpoints/checkpoint_best.pt DATA
+retrieval checkpoint_best.pt DATA --split valid --output outputs/results/valid
+retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
+"""
+    Settings = RetrievalSettings
+    baselines = (UNTRAINED,)
+    needs_embeddings = True
+    files = (SPEECH_TABLE, IMAGE_TABLE, SPEECH_ARRAY, IMAGE_ARRAY)
+
+    def measure(self, model: Model, settings: RetrievalSettings) -> Scores:
+        """Embed the split and rank it both ways."""
+        from fairseq_vgs.evaluation.metrics.retrieval import retrieval_ranks
+        from fairseq_vgs.features.embeddings import embed_split
+
+        split = self._split(model, settings)
+        pool = Pool(split.speech_groups, split.image_groups)
+        folds = None if settings.folds is None else deal_images(pool, settings.folds, seed=settings.seed)
+        found = embed_split(
+            model.checkpoint.model,
+            split,
+            device=settings.device,
+            batch_seconds=settings.batch_seconds,
+            title=model.name,
+        )
+        similarity = model.checkpoint.similarity
+        ranks = retrieval_ranks(
+            found.speech,
+            found.images,
+            speech_groups=pool.speech_groups,
+            image_groups=pool.image_groups,
+            similarity=similarity,
+        )
+        items = rank_items(ranks, pool, audio_ids=split.audio_ids, image_ids=split.image_ids)
+        metrics, facts, within = reported(chance_values(pool)), {}, None
+        if folds is not None:
+            within = fold_ranks(found.speech, found.images, folds, similarity=similarity)
+            own_items, own_metrics = fold_scores(within, folds)
+            items, metrics, facts = items | own_items, metrics | own_metrics, {"folds": folds.as_json()}
+        spreads = _spreads(found.speech, found.images, pool, trained=model.checkpoint.trained)
+        cut = {
+            "max_seconds": split.max_seconds,
+            "captions_cut": split.n_cut,
+            "captions_skipped": split.n_skipped,
+        }
+        return Scores(
+            items,
+            metrics,
+            facts={"similarity": similarity, "pool": {**pool.as_json(), **cut}, **facts},
+            details={
+                "trained": model.checkpoint.trained,
+                **spreads,
+                "seconds_per_caption": round(found.seconds_per_caption, 6),
+                "padding_share": round(found.padding_share, 4),
+            },
+            extra=Embedded(
+                split.audio_ids,
+                split.image_ids,
+                split.caption_image,
+                pool,
+                found.speech,
+                found.images,
+                similarity,
+                ranks,
+                within,
+            ),
+        )
+
+    def _split(self, model: Model, settings: RetrievalSettings) -> EvaluationSplit:
+        from fairseq_vgs.features.embeddings import open_split
+
+        key = (settings.data, settings.split, model.checkpoint.path)
+        opened: dict[Any, EvaluationSplit] = self.__dict__.setdefault("_opened", {})
+        if key not in opened:
+            opened.clear()
+            opened[key] = open_split(settings.data, settings.split, config=model.checkpoint.config)
+        return opened[key]
+
+    def write_files(self, folder: Path, scores: Mapping[str, Scores], *, force: bool) -> None:
+        """Write the tables of queries and the embeddings of the first model."""
+        first, *others = scores
+        ranks = {f"{name}_rank": scores[name].extra.ranks for name in others}
+        if scores[first].extra.fold_ranks is not None:
+            ranks["fold_rank"] = scores[first].extra.fold_ranks
+        write_embedded(folder, scores[first].extra, ranks, force=force)
+
+    def describe(self, content: Mapping[str, Any]) -> list[str]:
+        """Say how large the pool is."""
+        pool = content["pool"]
+        return [
+            f"retrieval on split {content['split']}: {pool['captions']} captions of {pool['images']} images",
+            *(f"  {title}: {pool[way]}" for way, title in DIRECTION_TITLES.items() if way in pool),
+        ]
+
+    def columns(self, content: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002 - always the same
+        """Choose the recalls of the whole pool."""
+        found = {f"{way}_r{k}": f"R@{k}" for way in DIRECTION_TITLES for k in CUTOFFS}
+        return {**found, "speech_to_image_r1": "s->i R@1", "image_to_speech_r1": "i->s R@1"}
+
+    def title(self, metric: str, content: Mapping[str, Any], *, alone: bool = True) -> str:  # noqa: ARG002
+        """Name a metric: direction, then R@k, median rank or MRR, then the pools that it is within."""
+        name, within, pools = metric.partition(", within ")
+        direction = next((way for way in DIRECTION_TITLES if name.startswith(f"{way}_")), "")
+        short = name.removeprefix(f"{direction}_")
+        titles = {**{f"r{k}": f"R@{k} %" for k in CUTOFFS}, "median_rank": "median rank", "mrr": "MRR"}
+        text = f"{DIRECTION_TITLES[direction]}, {titles.get(short, short)}" if direction else name
+        return text + within + pools
+
+    def table(self, result: Result) -> str:
+        """Lay out both directions: a row per model, then chance; the same within pools."""
+        parts = [_direction_table(result, "", {"median_rank": "median rank", "mrr": "MRR"})]
+        if "folds" in result.content:
+            within = within_pools(result.content["folds"])
+            pools = within.removeprefix(", ").rpartition(" (")[0]
+            parts.append(f"{pools}\n\n{_direction_table(result, within, {})}")
+        return "\n\n".join(parts)
+
+
+def _direction_table(result: Result, within: str, further: Mapping[str, str]) -> str:
+    rows = [["", *(f"R@{k} % [95 % interval]" for k in CUTOFFS), *(further.values())]]
+    titles = {name: model.get("title", name) for name, model in result.content["models"].items()}
+    for direction, heading in DIRECTION_TITLES.items():
+        names = [f"{direction}_r{k}{within}" for k in CUTOFFS]
+        rest = [(f"{direction}_{name}", ".3f" if name == "mrr" else "g") for name in further]
+        rows.append([heading])
+        for model, metrics in result.models.items():
+            values = [f"{metrics[name].value.value:{form}}" for name, form in rest]
+            rows.append([f"  {titles[model]}", *(str(metrics[name]) for name in names), *values])
+        chance = result.models[result.evaluated]
+        cells = [_chance(chance[name], ".1f") for name in names]
+        rows.append(["  chance", *cells, *(_chance(chance[name], form) for name, form in rest)])
+    return text_table(rows)
+
+
+def _chance(metric: Metric, form: str) -> str:
+    return "" if metric.chance is None else f"{metric.chance:{form}}"
+
+
+def _spreads(speech: F32, images: F32, pool: Pool, *, trained: bool) -> dict[str, float | None]:
+    """Measure whether embeddings differ at all; a trained model whose do not has collapsed."""
+    import torch
+
+    from fairseq_vgs.losses import embedding_spread
+
+    spreads: dict[str, float | None] = {}
+    for name, vectors, groups in (
+        ("speech_spread", speech, pool.speech_groups),
+        ("image_spread", images, pool.image_groups),
+    ):
+        # One picture, or the captions of one, may well lie at one point.
+        several = len(np.unique(groups)) > 1
+        spreads[name] = spread = float(embedding_spread(torch.from_numpy(vectors))) if several else None
+        if trained and spread is not None and spread < COLLAPSED_SPREAD:
+            logger.warning(
+                "%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread
+            )
+    return spreads
+
+
+def write_embedded(
+    folder: Path, found: Embedded, others: Mapping[str, RetrievalRanks], *, force: bool = False
+) -> None:
+    """Write a row per query of both directions, and the embeddings.
+
+    Args:
+        folder: Created if needed.
+        found: Of the evaluated model.
+        others: Column -> further ranks of the same queries, such as ``untrained_rank``.
+        force: Replace existing files.
+    """
+    from fairseq_vgs.evaluation.metrics.retrieval import top_items
+
+    best = top_items(found.speech, found.images, n_top=1, similarity=found.similarity)
+    rows: list[tuple[Any, ...]] = [
+        (
+            audio_id,
+            found.image_ids[image],
+            int(found.pool.speech_groups[row]),
+            found.ranks.speech_to_image[row],
+            found.image_ids[best.index[row, 0]],
+            best.score[row, 0],
+            *(ranks.speech_to_image[row] for ranks in others.values()),
+        )
+        for row, (audio_id, image) in enumerate(
+            zip(found.audio_ids, found.caption_image.tolist(), strict=True)
+        )
+    ]
+    header = ["audio_id", "image_id", "group", "rank", "top_image_id", "top_score", *others]
+    write_table(folder / SPEECH_TABLE, header, rows, force=force)
+    best = top_items(found.images, found.speech, n_top=1, similarity=found.similarity)
+    rows = [
+        (
+            image_id,
+            int(found.pool.image_groups[row]),
+            found.ranks.image_to_speech[row],
+            found.audio_ids[best.index[row, 0]],
+            best.score[row, 0],
+            *(ranks.image_to_speech[row] for ranks in others.values()),
+        )
+        for row, image_id in enumerate(found.image_ids)
+    ]
+    header = ["image_id", "group", "rank", "top_audio_id", "top_score", *others]
+    write_table(folder / IMAGE_TABLE, header, rows, force=force)
+    write_array(folder / SPEECH_ARRAY, found.speech, force=force)
+    write_array(folder / IMAGE_ARRAY, found.images, force=force)
+
+
+def read_retrieval(folder: Path) -> RetrievalResults:
+    """Read the results folder of an evaluation of retrieval.
+
+    Raises:
+        ResultsError: A file is missing or broken, or the files do not belong together.
+    """
+    from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
+
+    result = read_result(folder, kind=KIND)
+    captions, images = read_table(folder / SPEECH_TABLE), read_table(folder / IMAGE_TABLE)
+    arrays = [read_array(folder / name) for name in (SPEECH_ARRAY, IMAGE_ARRAY)]
+    for name, table, array in zip((SPEECH_ARRAY, IMAGE_ARRAY), (captions, images), arrays, strict=True):
+        if array.ndim != 2 or len(array) != len(table):
+            message = f"must have {len(table)} rows as the CSV, got shape {array.shape}; evaluate again"
+            raise ResultsError.at(folder / name, message)
+    try:
+        numbers = {row["image_id"]: number for number, row in enumerate(images)}
+        found = Embedded(
+            audio_ids=tuple(row["audio_id"] for row in captions),
+            image_ids=tuple(numbers),
+            caption_image=_integers(numbers[row["image_id"]] for row in captions),
+            pool=Pool(_integers(row["group"] for row in captions), _integers(row["group"] for row in images)),
+            speech=arrays[0],
+            images=arrays[1],
+            similarity=str(result.content["similarity"]),
+            ranks=RetrievalRanks(_ranks(captions), _ranks(images)),
+        )
+    except (KeyError, ValueError) as error:
+        message = (
+            f"tables must be those that fairseq-vgs evaluate retrieval wrote, got {error!r}; run it again"
+        )
+        raise ResultsError.at(folder, message) from error
+    return RetrievalResults(result.content, found)
+
+
+@dataclass(frozen=True)
+class RetrievalResults:
+    """A results folder of retrieval as read.
+
+    Attributes:
+        metrics: Content of metrics.json.
+        items: What was retrieved from what.
+    """
+
+    metrics: Mapping[str, Any]
+    items: Embedded
+
+    @property
+    def ranks(self) -> RetrievalRanks:
+        """Ranks of the model that was evaluated."""
+        return self.items.ranks
+
+
+def _integers(values: Any) -> I64:
+    return np.array([int(value) for value in values], dtype=np.int64)
+
+
+def _ranks(rows: Sequence[Mapping[str, str]]) -> F64:
+    return np.array([float(row["rank"] or "nan") for row in rows], dtype=np.float64)

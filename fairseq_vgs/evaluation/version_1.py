@@ -1,0 +1,184 @@
+"""What ``fairseq-vgs evaluate run`` of version 0.1.0 wrote, read as results of today.
+
+There was one pair of files per checkpoint, ``UPDATES.json`` with numbers and ``UPDATES.npz`` with the ranks
+of queries and the errors of ordered phone pairs.
+
+Shapes: ``C`` captions, ``I`` images, ``L`` layers, ``O`` ordered phone pairs, ``P`` phones.
+
+```
+speech_to_image_ranks  f64[C]     speech_groups    i64[C]
+image_to_speech_ranks  f64[I]     image_groups     i64[I]
+abx_layers             str[L]     abx_errors       f64[L, O] 0..1
+abx_phones             i64[O, 2]  abx_phone_names  str[P]
+```
+
+With ABX across speakers there are ``abx_across_layers`` and so on, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from fairseq_vgs.evaluation.evaluator import MFCC, TRAINED, UNTRAINED
+from fairseq_vgs.evaluation.evaluators import abx, retrieval
+from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
+from fairseq_vgs.evaluation.metrics.intervals import Interval
+from fairseq_vgs.evaluation.results import Items, Metric, Reported, Result, ResultsError, Scores
+
+_SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
+_SCHEMA_VERSION, _SEED = 1, 1
+_AGAIN = "remove it, and run fairseq-vgs evaluate run again"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def read_version_1(path: Path) -> dict[str, Result]:
+    """Read ``UPDATES.json`` and the ``.npz`` beside it: name of an evaluation -> its result.
+
+    Raises:
+        ResultsError: One is missing or broken.
+    """
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError.at(path, f"must be JSON, got {error}; {_AGAIN}") from error
+    version = numbers.get("schema_version") if isinstance(numbers, dict) else None
+    if version != _SCHEMA_VERSION:
+        message = f"schema_version must be {_SCHEMA_VERSION}, got {version!r}; {_AGAIN}"
+        raise ResultsError.at(path, message, "results.schema_version")
+    arrays = read_arrays(path.with_suffix(".npz"))
+    try:
+        return {
+            key: _result(key, numbers, arrays, path)
+            for key in ("retrieval", *ABX_KEYS.values())
+            if key in numbers
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        message = f"must be what fairseq-vgs evaluate run wrote, got {error!r}; {_AGAIN}"
+        raise ResultsError.at(path, message) from error
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read ``UPDATES.npz``; nothing in the file is run.
+
+    Raises:
+        ResultsError: Missing, broken, or written before the phones of pairs were.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, BadZipFile) as error:
+        message = f"must be arrays beside {path.stem}.json, got {error}; remove {path.stem}.json, and run "
+        raise ResultsError.at(path, f"{message}fairseq-vgs evaluate run again") from error
+    missing = {"abx_phones", "abx_phone_names"} - set(arrays)
+    if "abx_errors" in arrays and missing:
+        message = (
+            f"must hold {' and '.join(sorted(missing))} beside abx_errors (an older version's evaluation); "
+            f"remove {path.parent} and {path.parent.with_name('evaluated.json')}, and run the study again: "
+            "it evaluates again, without training"
+        )
+        raise ResultsError.at(path, message, "results.items_missing")
+    return arrays
+
+
+def items_of(arrays: Arrays) -> dict[str, dict[str, Items]]:
+    """Return the items in ``UPDATES.npz``: name of an evaluation -> set -> items."""
+    found: dict[str, dict[str, Items]] = {}
+    if "speech_groups" in arrays:
+        found["retrieval"] = {}
+        for way, groups in _SIDES.items():
+            ranks = arrays[f"{way}_ranks"].astype(np.float64)
+            asked = ~np.isnan(ranks)
+            values = retrieval.query_values(ranks[asked], way)
+            found["retrieval"][way] = Items({}, arrays[groups][asked].astype(np.int64), "images", values)
+    for key in (key for key in ABX_KEYS.values() if f"{key}_errors" in arrays):
+        names, phones = arrays[f"{key}_phone_names"].tolist(), arrays[f"{key}_phones"].tolist()
+        layers = arrays.get(f"{key}_layers", np.arange(len(arrays[f"{key}_errors"])))
+        errors = 100.0 * arrays[f"{key}_errors"].astype(np.float64)
+        values = {str(layer): row for layer, row in zip(layers.tolist(), errors, strict=True)}
+        pairs = [(names[first], names[second]) for first, second in phones]
+        found[key] = {abx.PAIRS: abx.pair_items(pairs, values)}
+    return found
+
+
+def _result(key: str, numbers: Mapping[str, Any], arrays: Arrays, path: Path) -> Result:
+    sets, own = items_of(arrays)[key], numbers[key]
+    if key == "retrieval":
+        reported = retrieval.reported(own.get("chance", {}))
+        facts: dict[str, Any] = {"split": own["split"], "pool": own["pool"]}
+        details: dict[str, Any] = {}
+    else:
+        n_cells = int(own["counts"]["cells"])
+        reported = {
+            layer: Reported("%", abx.CHANCE, n=n_cells) for found in sets.values() for layer in found.values
+        }
+        condition = {name: value for name, value in own["protocol"].items() if name != "seed"}
+        (item_file,) = numbers["made_from"][key]["items"].items()
+        facts = {
+            "split": "test",
+            "condition": {**condition, "librilight_slicing": False},
+            "items": dict(zip(("file", "sha256"), item_file, strict=True)),
+        }
+        details = {"counts": own["counts"]}
+    made_from = _made_from(key, numbers["made_from"], facts)
+    updates = int(path.stem)
+    name = TRAINED if updates else UNTRAINED
+    title = f"trained ({updates} updates)" if updates else "untrained"
+    metrics = Scores(sets, reported).estimates(seed=_SEED)
+    models: dict[str, Any] = {
+        name: {"title": title, "n_updates": updates, "metrics": _as_json(metrics), **details}
+    }
+    if key == ABX_KEYS["within"]:
+        models |= _baselines(numbers)
+    content = {
+        "kind": key.partition("_")[0],
+        **facts,
+        "checkpoint": made_from["checkpoint"],
+        "models": models,
+        "notes": [],
+        "made_from": made_from,
+        "provenance": {
+            "seed": _SEED,
+            "manifest": made_from["data"],
+            **{part: numbers.get(part, {}) for part in ("versions", "machine")},
+        },
+    }
+    return Result(content, path, {name: sets})
+
+
+def _made_from(key: str, made_from: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what numbers were made from as it is written today, so that an evaluation can go on."""
+    if key == "retrieval":
+        own = {"data": made_from["data"], "condition": {}}
+    else:
+        source = made_from[key]
+        own = {
+            "data": source["recordings"],
+            "condition": facts["condition"],
+            "items": source["items"],
+            "seed": source["protocol"]["seed"],
+        }
+    return {"checkpoint": made_from["checkpoint"], "split": facts["split"], **own}
+
+
+def _baselines(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return features that are no model, of which no interval was kept."""
+    found = {}
+    for name, error in numbers.get("baselines", {}).items():
+        counts = numbers.get("baseline_counts", {}).get(name, numbers["abx"]["counts"])
+        value = Interval(float(error), float("nan"), float("nan"), "none")
+        metric = Metric(value, int(counts["cells"]), abx.CHANCE, "%")
+        title = "MFCC" if name == MFCC else name
+        found[name] = {"title": title, "n_updates": 0, "metrics": {name: metric.as_json()}, "counts": counts}
+    return found
+
+
+def _as_json(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    return {name: metric.as_json() for name, metric in metrics.items()}

@@ -1,0 +1,125 @@
+"""What ``evaluate run`` of version 0.1.0 wrote is read, and goes on."""
+
+import json
+
+import numpy as np
+import pytest
+from support.abx_material import write_checkpoint, write_recordings
+from support.tiny_folder import make_folder
+
+from fairseq_vgs.evaluation import compare, over_training
+from fairseq_vgs.evaluation.evaluator import EVALUATORS
+from fairseq_vgs.evaluation.over_training import Evaluation, evaluate_run, read_checkpoint
+from fairseq_vgs.evaluation.results import ResultsError
+from fairseq_vgs.evaluation.version_1 import read_arrays
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A run that was evaluated today, and the same results as version 0.1.0 wrote them."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "run" / "checkpoints").mkdir(parents=True)
+    write_checkpoint(root / "run" / "checkpoints" / "checkpoint_1_7.pt")
+    make_folder(root / "data", lengths={"test": [7000, 7300, 7600]}, n_images=3)
+    write_recordings(root / "abx")
+    list(
+        evaluate_run(root / "run", evaluations(root), root / "new", every=7, baselines=("untrained", "mfcc"))
+    )
+    (root / "old").mkdir()
+    for update in (0, 7):
+        _write_old(root / "old" / f"{update}", read_checkpoint(root / "new" / str(update)), update)
+    return root
+
+
+def evaluations(root):
+    given = (("retrieval", root / "data"), ("abx", root / "abx"))
+    return [Evaluation(one := EVALUATORS[name](), one.Settings(data=data)) for name, data in given]
+
+
+def _write_old(stem, results, update):
+    retrieval, abx = results["retrieval"], results["abx"]
+    own = retrieval.models[retrieval.evaluated]
+    sets = retrieval.items[retrieval.evaluated]
+    (pairs,) = abx.items[abx.evaluated].values()
+    made = abx.content["made_from"]
+    condition = {name: value for name, value in made["condition"].items() if name != "librilight_slicing"}
+    protocol = {**condition, "seed": made["seed"]}
+    numbers = {
+        "schema_version": 1,
+        "retrieval": {
+            "split": "test",
+            "pool": retrieval.content["pool"],
+            **{name: metric.value.value for name, metric in own.items()},
+            "chance": {name: metric.chance for name, metric in own.items()},
+        },
+        "abx": {
+            "error": {name: metric.value.value for name, metric in abx.models[abx.evaluated].items()},
+            "protocol": protocol,
+            "counts": abx.content["models"][abx.evaluated]["counts"],
+        },
+        "made_from": {
+            "checkpoint": made["checkpoint"],
+            "data": retrieval.content["made_from"]["data"],
+            "abx": {"protocol": protocol, "items": made["items"], "recordings": made["data"]},
+        },
+        "versions": {"python": "3"},
+        "machine": {"cores": 2},
+    }
+    if not update:
+        numbers["baselines"] = {"mfcc": abx.models["mfcc"]["mfcc"].value.value}
+    stem.with_suffix(".json").write_text(json.dumps(numbers))
+    arrays = {f"{way}_ranks": sets[way].values[f"{way}_median_rank"] for way in sets}
+    arrays |= {
+        f"{side}_groups": found.units for side, found in zip(("speech", "image"), sets.values(), strict=True)
+    }
+    names = sorted(set(pairs.ids["phone_a"]) | set(pairs.ids["phone_b"]))
+    np.savez(
+        stem.with_suffix(".npz"),
+        **arrays,
+        abx_layers=np.array(list(pairs.values)),
+        abx_errors=np.stack(list(pairs.values.values())) / 100,
+        abx_phones=pairs.units,
+        abx_phone_names=np.array(names),
+    )
+
+
+def test_numbers_and_intervals_are_those_of_today(root):
+    for update in ("0", "7"):
+        new, old = (read_checkpoint(root / name / update) for name in ("new", "old"))
+        assert list(old) == ["retrieval", "abx"]
+        for key, result in old.items():
+            for name, metric in result.models[result.evaluated].items():
+                assert str(metric) == str(new[key].models[new[key].evaluated][name])
+    assert old["retrieval"].content["provenance"]["versions"] == {"python": "3"}
+
+
+def test_they_are_compared(root):
+    runs = compare.read_runs([root / "old" / "0", root / "old" / "7"])
+    assert list(runs[1].models) == ["trained", "untrained", "mfcc"]
+    found = compare.compare_runs(runs, seed=1).differences["update 7"]
+    assert set(found) == set(runs[1].models["trained"])
+
+
+def test_an_evaluation_that_they_began_goes_on(root, monkeypatch):
+    monkeypatch.setattr(over_training, "measure", None)
+    steps = evaluate_run(
+        root / "run", evaluations(root), root / "old", every=7, baselines=("untrained", "mfcc")
+    )
+    assert [updates for updates, _, _ in steps] == [0, 7]
+
+
+def test_broken_files_are_named(tmp_path):
+    path = tmp_path / "7.json"
+    for text, said in (("[", "must be JSON"), ('{"schema_version": 0}', "schema_version must be 1")):
+        path.write_text(text)
+        with pytest.raises(ResultsError, match=said):
+            read_checkpoint(tmp_path / "7")
+    path.write_text('{"schema_version": 1, "retrieval": {}}')
+    with pytest.raises(ResultsError, match=r"7\.npz: must be arrays beside 7\.json"):
+        read_checkpoint(tmp_path / "7")
+    np.savez(tmp_path / "7.npz", abx_errors=np.zeros(1))
+    with pytest.raises(ResultsError, match="abx_phones"):
+        read_arrays(tmp_path / "7.npz")
+    np.savez(tmp_path / "7.npz", a=np.zeros(1))
+    with pytest.raises(ResultsError, match="must be what fairseq-vgs evaluate run wrote"):
+        read_checkpoint(tmp_path / "7")

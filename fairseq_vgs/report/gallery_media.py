@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,8 +51,8 @@ class MediaFolder:
     def add_picture(self, root: Path, entry: str) -> str | None:
         """Copy a picture, made smaller if it is large; None if it cannot be read.
 
-        That is logged and counted, no error: a set with region features only has no pictures to show, and its
-        numbers are worth a page all the same.
+        That is logged and counted but is no error: a set with region features only has no pictures to show,
+        and its values are worth a page all the same.
         """
         try:
             return self._once(f"picture {entry}", lambda: self._copy_picture(root, entry)) or None
@@ -77,9 +78,9 @@ class MediaFolder:
             if _OWN_NAME.fullmatch(path.name) and path.name not in kept:
                 path.unlink()
 
-    def _once(self, key: str, copy: object) -> str:
+    def _once(self, key: str, copy: Callable[[], str]) -> str:
         if key not in self._written:
-            self._written[key] = copy()  # type: ignore[operator]
+            self._written[key] = copy()
         return self._written[key]
 
     def _copy_audio(self, root: Path, entry: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -247,7 +248,7 @@ def _draw(figure: Figure) -> Any:
     if is_shared:
         drawing.supxlabel(figure.x_label, fontsize=10)
         drawing.supylabel(figure.panels[0].unit, fontsize=10)
-        n_labels = min(len(legend), _LABELS_PER_ROW)
+        n_labels = -(-len(legend) // -(-len(legend) // _LABELS_PER_ROW))  # rows of equal length
         drawing.legend(
             legend.values(), legend, loc="outside upper center", ncols=n_labels, frameon=False, fontsize=9
         )
@@ -317,21 +318,23 @@ def _set_limits(axes: Any, panel: Panel) -> None:
     if panel.limits is None:
         return
     low, high = panel.limits
-    margin = 0.03 * (high - low) if high == high and low == low else 0.0
-    axes.set_ylim(None if low != low else low - margin, None if high != high else high + margin)
+    margin = 0.03 * (high - low) if math.isfinite(high - low) else 0.0
+    axes.set_ylim(*(None if math.isnan(end) else end + sign * margin for end, sign in ((low, -1), (high, 1))))
 
 
 def _name_levels(axes: Any, levels: Sequence[Series]) -> None:
-    """Write the levels' names at the right, above their lines."""
-    for level in levels:
+    """Write the levels' names at the right of their lines, one above the other where levels are close."""
+    low, high = axes.get_ylim()
+    place = -math.inf
+    for level in sorted(levels, key=lambda level: float(level.y[0])):
+        place = max(float(level.y[0]), place + 0.06 * (high - low))
         axes.annotate(
             level.label,
-            (1.0, level.y[0]),
+            (1.0, place),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
+            xytext=(4, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
             fontsize=9,
             color="0.35",
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
         )

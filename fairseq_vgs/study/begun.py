@@ -1,4 +1,4 @@
-"""What a study has begun and finished before: marks, and whether it was begun with the same settings."""
+"""What a study has begun and finished so far: marks, and whether it was begun with the same settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from fairseq_vgs.evaluation.results import manifest_hashes
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.files.work import differences
 from fairseq_vgs.study import launch
@@ -29,7 +30,7 @@ _HASH = "SHA-256 of "
 _STEPS = "restore the settings, remove the folders, or choose another --output"
 
 
-class StudyError(RuntimeError):
+class StudyError(FaultError):
     """A study cannot start, or a part of it failed."""
 
 
@@ -54,10 +55,10 @@ def run_identity(
     """Return what makes a run what it is: its command, what it starts from, and its data.
 
     Args:
-        command: of `launch.training_command`.
-        run: whose command it is.
-        settings: of the study.
-        data: of `training_data`.
+        command: What `launch.training_command` returned.
+        run: Run whose command it is.
+        settings: Settings of the study.
+        data: What `training_data` returned.
     """
     return {
         **launch.command_identity(command),
@@ -71,21 +72,22 @@ def run_identity(
 def refuse_other_settings(
     runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder, data: Mapping[str, str]
 ) -> None:
-    """Hold what was begun, or finished, against what would be run now.
+    """Compare what was begun or finished with what would be run now.
 
-    A run that has not saved a checkpoint yet may begin anew with other settings. Updates may differ: a
+    A run that has not saved a checkpoint yet may start again with other settings. Updates may differ: a
     base that was only left so far is trained to its end when its scenario joins the study.
 
     Args:
-        runs: that are planned now.
-        settings: as they are now.
-        folder: of the study.
-        data: of `training_data`.
+        runs: Runs that are planned now.
+        settings: Settings as they are now.
+        folder: Folder of the study.
+        data: What `training_data` returned.
 
     Raises:
-        StudyError: other settings or data, for every run that has them.
+        StudyError: ``study.settings`` for every run with other settings or data, ``study.prepare`` for data
+            that were prepared otherwise.
     """
-    problems = _other_preparation(settings, folder)
+    faults = _other_preparation(settings, folder)
     for run in runs:
         run_folder = folder.run(run.name)
         if not run_folder.trained.exists() and not any(
@@ -97,26 +99,28 @@ def refuse_other_settings(
         )
         now = run_identity(command, run, settings, data)
         if different := _differences(_read(run_folder.command), now):
-            problems.append(f"{run_folder.path}: begun with other settings ({different})")
-    if problems:
-        raise StudyError("\n".join([*problems, _STEPS]))
+            message = f"begun with other settings ({different}); {_STEPS}"
+            faults.append(Fault(str(run_folder.path), message, "study.settings"))
+    if faults:
+        raise StudyError(faults)
 
 
 def refuse_other_measurement(runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder) -> None:
     """Refuse settings under which the checkpoints would be measured on something else.
 
     Raises:
-        StudyError: for every run that was evaluated otherwise.
+        StudyError: ``study.measurement`` for every run that was evaluated otherwise.
     """
     now = measured_on(settings, folder)
-    problems = []
+    step = "restore the settings, or run the study without --report-only, which measures again"
+    faults = []
     for run in runs:
         path = folder.run(run.name).evaluated
         if path.exists() and (different := _differences(_read(path).get("on"), now)):
-            problems.append(f"{path}: measured on something else ({different})")
-    if problems:
-        step = "restore the settings, or run the study without --report-only, which measures again"
-        raise StudyError("\n".join([*problems, step]))
+            message = f"measured on something else ({different}); {step}"
+            faults.append(Fault(str(path), message, "study.measurement"))
+    if faults:
+        raise StudyError(faults)
 
 
 def mark(path: Path, run: PhaseRun, *, on: object = "") -> None:
@@ -135,7 +139,7 @@ def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:
     return enough and content.get("on", "") == on
 
 
-def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[str]:
+def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[Fault]:
     """Say whether the data that is there was made by other arguments, before any run has begun, too."""
     data = folder.data(settings.data)
     if not data.exists() or not folder.settings.exists():
@@ -143,7 +147,8 @@ def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[str
     before = _read(folder.settings).get("prepare", [])
     if before == settings.prepare:
         return []
-    return [f"{data}: made with prepare {shlex.join(before)!r} before, {shlex.join(settings.prepare)!r} now"]
+    different = f"{shlex.join(before)!r} before, {shlex.join(settings.prepare)!r} now"
+    return [Fault(str(data), f"made with prepare {different}; {_STEPS}", "study.prepare")]
 
 
 def _differences(before: Any, now: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
 from fairseq_vgs.evaluation.results import Result
+from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
@@ -201,10 +202,11 @@ def _refuse_mixed_data(measured: Sequence[Results], folder: StudyFolder) -> None
         if len({hashes.get(name) for hashes in made_from}) > 1
     )
     if different:
-        raise StudyError(
-            f"{folder.path}: all checkpoints must have been measured on the same data, got evaluations of "
-            f"different {', '.join(different)}; run the study again: it measures again what is out of date"
+        message = (
+            f"all checkpoints must have been measured on the same data, got evaluations of different "
+            f"{', '.join(different)}; run the study again: it measures again what is out of date"
         )
+        raise StudyError(Fault(str(folder.path), message, "study.mixed_data"))
 
 
 def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFolder) -> Iterator[str]:

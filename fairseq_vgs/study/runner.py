@@ -1,4 +1,4 @@
-"""Runs what a study still lacks, several runs at a time, and can be killed at any moment.
+"""Run what a study still lacks, several runs at a time; it can be killed at any moment.
 
 A run is trained, then its checkpoints are evaluated, by one slot (a CPU process or a GPU). What is finished
 is marked by a file; a training that was cut off goes on from its last checkpoint, an evaluation with the next
@@ -28,6 +28,7 @@ from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints, mend_copies
 from fairseq_vgs.evaluation.over_training import checkpoints_in
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.begun import (
     StudyError,
@@ -268,11 +269,11 @@ class StudyRunner:
     def _start(self, slot: Slot, stage: str, progress: Progress, *, lock: int) -> None:
         run = slot.run
         if run is None:
-            raise StudyError("a slot without a run cannot start one")
+            raise RuntimeError("a slot without a run cannot start one")
         folder = self.folder.run(run.name)
         try:
             command = self._command(run, folder, stage, slot)
-        except (StudyError, ValueError) as error:
+        except ValueError as error:
             self._fail(slot, str(error), progress)
             return
         slot.stage = stage
@@ -296,10 +297,11 @@ class StudyRunner:
             base = self.folder.run(run.start)
             start = checkpoint_after(base.run, run.start_update)
             if not start.is_file():
-                raise StudyError(
-                    f"{start}: must be there for {run.name} to start from, got {_checkpoint_names(base)}; "
-                    f"remove {base.path}, and run the study again: it trains {run.start} anew"
+                message = (
+                    f"must exist for {run.name} to start from, got {_checkpoint_names(base)}; remove "
+                    f"{base.path}, and run the study again: it trains {run.start} again"
                 )
+                raise StudyError(Fault(str(start), message, "study.start"))
         command = launch.training_command(
             run, self.settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
         )
@@ -399,10 +401,9 @@ class StudyRunner:
         finally:
             launch.stop_processes([process])
         if code != 0:
-            raise StudyError(
-                f"{data}: must be made by fairseq-vgs prepare, which ended with exit code {code}\n"
-                f"{_last_lines(self.folder.log)}"
-            )
+            logger.error("%s", _last_lines(self.folder.log))
+            message = f"prepare must make the data, ended with exit code {code}; see {self.folder.log}"
+            raise StudyError(Fault(str(data), message, "study.prepare_failed"))
         return True
 
 
@@ -414,10 +415,11 @@ def _locked(path: Path) -> Iterator[IO[str]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StudyError(
-                f"{path.parent}: must not be in use, but a study runs in it (or training it has left); wait, "
-                "stop it, or choose another --output"
-            ) from None
+            message = (
+                "must not be in use, but a study runs in it (or training it has left); wait, stop it, or "
+                "choose another --output"
+            )
+            raise StudyError(Fault(str(path.parent), message, "study.in_use")) from None
         yield file
 
 

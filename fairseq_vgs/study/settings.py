@@ -92,7 +92,7 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
     """Read a study file; with ``quick`` the settings below its key ``quick`` win.
 
     Raises:
-        FaultError: the file is missing or wrong.
+        FaultError: ``study.file`` or ``setting.value``.
     """
     try:
         content: Any = OmegaConf.load(path)
@@ -105,9 +105,10 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         settings: Any = OmegaConf.to_object(shortened if quick else OmegaConf.merge(schema, content))
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError) as error:
         reason = str(error).strip().replace("\n", "; ")
-        raise FaultError(fault(str(path), "must be a study file", reason, NEXT_STEP)) from error
+        found = fault(str(path), "must be a study file", reason, NEXT_STEP, code="study.file")
+        raise FaultError(found) from error
     faults = [
-        fault(str(path), f"{name} must be {expected}", got, NEXT_STEP)
+        fault(str(path), f"{name} must be {expected}", got, NEXT_STEP, code="setting.value")
         for name, expected, got in _conflicts(settings)
     ]
     if faults:
@@ -119,12 +120,12 @@ def require_files(settings: StudySettings, path: Path) -> None:
     """Refuse settings whose files are missing, before hours of training and not after them.
 
     Args:
-        settings: of the study.
-        path: the study file, for errors.
+        settings: Settings of the study.
+        path: The study file, for errors.
 
     Raises:
-        FaultError: a primary, the data or the ABX items are not there.
-        AbxError: items that cannot be compared within or across speakers, as the settings ask.
+        FaultError: ``file.missing`` for a primary, the data or the ABX items.
+        AbxError: Items that cannot be compared within or across speakers, as the settings ask.
     """
     phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
     needed = [
@@ -136,7 +137,7 @@ def require_files(settings: StudySettings, path: Path) -> None:
         needed.append(("data", Path(settings.data)))
     step = f"{NEXT_STEP}; paths are relative to where you start the command"
     faults = [
-        fault(str(path), f"what {name} names must be there", f"nothing at {file}", step)
+        fault(str(path), f"{name} must name an existing file", f"none at {file}", step, code="file.missing")
         for name, file in sorted(needed)
         if not file.exists()
     ]

@@ -167,8 +167,9 @@ def test_other_settings_are_refused_for_runs_that_were_begun_or_finished(study, 
     settings = folder.settings.read_text()
     with pytest.raises(StudyError, match="lr: not recorded before, 2 now") as caught:
         start(study)
-    for name in ("w2v2-seed1", "vgs-seed1", "w2v2_then_vgs-seed1", "vgs_then_w2v2-seed1"):
-        assert str(folder.run(name).path) in str(caught.value)
+    names = ("w2v2-seed1", "vgs-seed1", "w2v2_then_vgs-seed1", "vgs_then_w2v2-seed1")
+    assert {fault.place for fault in caught.value.faults} == {str(folder.run(name).path) for name in names}
+    assert set(caught.value.codes) == {"study.settings"}
     assert folder.settings.read_text() == settings
     assert "lr" not in json.loads(folder.run("vgs-seed1").command.read_text())
 
@@ -244,7 +245,8 @@ def test_other_preparation_is_refused_once_the_data_is_there(preparing):
     settings.prepare = ["two"]
     with pytest.raises(StudyError, match="made with prepare 'one' before, 'two' now") as caught:
         start(preparing)
-    assert f"{folder.path / 'data'}: " in str(caught.value)
+    assert [fault.place for fault in caught.value.faults] == [str(folder.path / "data")]
+    assert caught.value.codes == ("study.prepare",)
     assert json.loads(folder.settings.read_text())["prepare"] == ["one"]
 
 
@@ -287,9 +289,8 @@ def test_lost_start_says_what_there_is_and_what_to_remove(study):
     (base.run / "checkpoints" / "checkpoint_1_2.pt").unlink()
     study[0].scenarios = ["vgs", "vgs_then_w2v2"]
     reason = start(study)["vgs_then_w2v2-seed1"]
-    assert (
-        "checkpoint_*_2.pt: must be there for vgs_then_w2v2-seed1 to start from, got checkpoint_1_1.pt, "
-        in (reason)
+    assert "checkpoint_*_2.pt: must exist for vgs_then_w2v2-seed1 to start from, got checkpoint_1_1.pt, " in (
+        reason
     )
     assert f"remove {base.path}, and run the study again" in reason
 
@@ -414,8 +415,9 @@ def test_two_studies_do_not_run_in_one_folder(study):
     folder.path.mkdir()
     with folder.lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StudyError, match="must not be in use"):
+        with pytest.raises(StudyError) as caught:
             start(study)
+        assert caught.value.codes == ("study.in_use",)
 
 
 def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypatch):

@@ -66,7 +66,8 @@ def test_faulty_files(tmp_path, text, said):
     with pytest.raises(FaultError) as caught:
         read_settings(path)
     assert said in str(caught.value)
-    assert str(path) in str(caught.value)
+    assert {fault.place for fault in caught.value.faults} == {str(path)}
+    assert set(caught.value.codes) <= {"study.file", "setting.value"}
 
 
 def test_missing_file(tmp_path):
@@ -100,12 +101,15 @@ def test_missing_files_are_named_before_anything_runs(tmp_path):
     with pytest.raises(FaultError) as caught:
         require_files(read_settings(path), path)
     lines = str(caught.value).splitlines()
-    assert [name for line in lines for name in ("abx", "config_dir", "data") if f"what {name} " in line] == [
+    assert [
+        name for line in lines for name in ("abx", "config_dir", "data") if f": {name} must name" in line
+    ] == [
         "abx",
         "config_dir",
         "config_dir",
         "data",
     ]
+    assert set(caught.value.codes) == {"file.missing"}
     assert "w2v2.yaml" not in lines[1].replace("vgs_then_w2v2.yaml", "")
     assert str(tmp_path / "vgs.yaml") in lines[1]  # where the first phase is, which is no scenario here
 

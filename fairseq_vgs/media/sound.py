@@ -165,9 +165,7 @@ def sound_faults(source: Source, *, place: str, n_samples: int) -> list[Fault]:
                 faults.append(_other_length(place, info.n_samples, n_samples))
                 if info.n_samples > n_samples:  # a small file may decode to hours of sound
                     return faults
-            samples = reader.read_part(0, info.n_samples)
-            reader.check_length(len(samples))
-            reader.check_samples(samples, is_whole=True)
+            reader.check_all_samples()
     except MediumError as error:
         faults += error.faults
     return faults
@@ -207,9 +205,30 @@ class _Reader:
         """Refuse NaN, infinity, and recordings that are wholly silent."""
         low, high = float(samples.min(initial=np.inf)), float(samples.max(initial=-np.inf))
         if not np.isfinite(low + high) and len(samples):
-            n_bad = int(np.count_nonzero(~np.isfinite(samples)))
+            self.check_range(low, high, n_bad=int(np.count_nonzero(~np.isfinite(samples))))
+        elif is_whole:
+            self.check_range(low, high, n_bad=0)
+
+    def check_all_samples(self) -> None:
+        """Decode to the end, holding a block at a time; refuse what `decode` refuses."""
+        n_read, n_bad, low, high = 0, 0, np.inf, -np.inf
+        for block in self._blocks("float32"):
+            samples = _mono(block, np.float32)[: self.info.n_samples - n_read]
+            n_read += len(samples)
+            finite = samples[np.isfinite(samples)]
+            n_bad += len(samples) - len(finite)
+            low, high = (
+                min(low, float(finite.min(initial=np.inf))),
+                max(high, float(finite.max(initial=-np.inf))),
+            )
+        self.check_length(n_read)
+        self.check_range(low, high, n_bad=n_bad)
+
+    def check_range(self, low: float, high: float, *, n_bad: int) -> None:
+        """Refuse a recording with samples that are not finite, or silent between its extremes."""
+        if n_bad:
             raise refuse_sound(self.place, "sound.not_finite", f"{n_bad} that are NaN or infinite")
-        if is_whole and (high - low) / 2 <= SILENCE_AMPLITUDE:
+        if (high - low) / 2 <= SILENCE_AMPLITUDE:
             got = f"an amplitude of {(high - low) / 2:.2g} of full scale"
             code = "sound.channels_cancel" if self._has_loud_channel() else "sound.silent"
             raise refuse_sound(self.place, code, got)
@@ -218,9 +237,12 @@ class _Reader:
         """Decode to the end, in blocks: float64[S]; refuse what is too long, by its header or in truth."""
         blocks: list[Samples] = []
         n_read, promised = 0, self.info.n_samples
+        resampled = promised * SAMPLE_RATE // self.info.rate
+        if max(promised, resampled) > MAX_SAMPLES and promised < _UNKNOWN_LENGTH:
+            raise refuse_sound(self.place, "sound.too_long", f"more than {_LIMIT}")
         try:
             for block in self._blocks("float64"):
-                if max(n_read := n_read + len(block), promised) > MAX_SAMPLES:
+                if (n_read := n_read + len(block)) > MAX_SAMPLES:
                     break
                 blocks.append(_mono(block, np.float64))
             else:
@@ -263,16 +285,13 @@ class _Reader:
         )
 
     def _check_limits(self) -> None:
-        rate, channels, n_samples = self.info.rate, self.info.channels, self.info.n_samples
+        rate, channels = self.info.rate, self.info.channels
         if not MIN_RATE <= rate <= MAX_RATE:
             raise refuse_sound(self.place, "sound.rate_limits", f"{rate:,} Hz")
         if channels > MAX_CHANNELS:
             raise refuse_sound(self.place, "sound.channels", f"{channels:,}")
         if any((file.samplerate, file.channels) != (rate, channels) for file in self._files):
             raise refuse_sound(self.place, "sound.chained", "streams that differ")
-        resampled = n_samples * SAMPLE_RATE // rate
-        if max(n_samples, resampled) > MAX_SAMPLES and n_samples < _UNKNOWN_LENGTH:
-            raise refuse_sound(self.place, "sound.too_long", f"more than {_LIMIT}")
 
 
 class _PlainWav:

@@ -1,8 +1,10 @@
 """Package metadata; imports nothing but setuptools, so that building needs neither torch nor fairseq."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -88,6 +90,22 @@ def read_readme() -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
+class BuildWithConfigs(build_py):
+    """Copies the configurations of training from examples/vgs into the package; see fairseq_vgs.configs."""
+
+    def run(self) -> None:
+        """Build, then copy; an editable installation finds them in the checkout."""
+        super().run()
+        source, target = ROOT / "examples" / "vgs", Path(self.build_lib) / "fairseq_vgs" / "configs"
+        if self.editable_mode:
+            return
+        for path in [*source.glob("*.yaml"), *source.glob("*/*.yaml")]:
+            if path.name != "study.yaml":  # which names data of the checkout
+                copy = target / path.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+
+
 setup(
     name="fairseq_vgs",
     version=read_version(),
@@ -99,6 +117,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_vgs", "fairseq_vgs.*"]),
     py_modules=["fairseq_vgs_compat"],
+    cmdclass={"build_py": BuildWithConfigs},
     package_data={"fairseq_vgs": PACKAGE_DATA},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -32,6 +32,7 @@ SUBCOMMANDS = {
     "plot": "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer",
     "gallery": "make an HTML page to listen to queries and look at answers",
     "import": "convert a checkpoint of other code",
+    "configs": "print the folder of the training configurations",
     "study": "train scenarios x seeds, and compare them in tables, curves and verdicts",
 }
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130

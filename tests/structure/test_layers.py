@@ -13,7 +13,7 @@ ALLOWED = {
     "files": set(),
     "media": {"files"},
     "manifest": {"files", "media"},
-    "configs": set(),
+    "configs": {"files"},
     "losses": set(),
     "modules": set(),
     "models": {"modules", "losses"},

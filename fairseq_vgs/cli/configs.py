@@ -1,0 +1,34 @@
+"""Print the folder of the training configurations, for fairseq-hydra-train --config-dir.
+
+It holds one file per scenario (vgs_plus.yaml), the groups model, scenario, run_config, phase, finetune and
+data, and base.yaml, which lists every setting with its default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import fairseq_vgs
+
+EPILOG = """\
+examples:
+  ls "$(fairseq-vgs configs)"
+  fairseq-hydra-train --config-dir "$(fairseq-vgs configs)" --config-name vgs_plus task.data=DATA
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.epilog = EPILOG
+
+
+def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - there are no options
+    """Print the folder."""
+    from fairseq_vgs.configs import config_dir
+
+    print(config_dir())
+    package = Path(str(fairseq_vgs.__file__)).parent
+    print(f"outside of a checkout, add common.user_dir={package}", file=sys.stderr)
+    return 0

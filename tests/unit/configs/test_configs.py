@@ -1,0 +1,42 @@
+"""The configurations are found in a checkout, and in what is built from it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.train import CHECKOUT
+
+from fairseq_vgs import configs
+from fairseq_vgs.cli import main
+from fairseq_vgs.files.faults import FaultError
+
+EXAMPLES = CHECKOUT / "examples" / "vgs"
+
+
+def test_a_checkout_has_them_in_its_examples(capsys):
+    assert configs.config_dir() == EXAMPLES
+    assert main.main(["configs"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{EXAMPLES}\n"
+    assert "common.user_dir=" in printed.err
+
+
+def test_a_build_holds_a_copy(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+    built = tmp_path / "fairseq_vgs" / "configs"
+    expected = {
+        path.relative_to(EXAMPLES): path.read_bytes()
+        for path in EXAMPLES.rglob("*.yaml")
+        if path.name != "study.yaml"
+    }
+    assert {path.relative_to(built): path.read_bytes() for path in built.rglob("*.yaml")} == expected
+    assert Path("model/tiny.yaml") in expected
+
+
+def test_a_package_without_them_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(configs, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
+    with pytest.raises(FaultError) as caught:
+        configs.config_dir()
+    assert caught.value.codes == ("file.missing",)

@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Literal, TextIO, overload
-
-import numpy as np
-import numpy.typing as npt
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.output import refuse_existing
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -153,5 +153,7 @@ def _sync_folder(folder: Path) -> None:
 
 def write_array(path: Path, array: npt.NDArray[Any], *, force: bool = False) -> None:
     """Write a ``.npy`` file."""
+    import numpy as np
+
     with atomic_write(path, force=force, mode="wb") as file:
         np.save(file, array, allow_pickle=False)

@@ -13,8 +13,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-import numpy as np
-
 from fairseq_vgs.files.columns import Column, parse_all
 from fairseq_vgs.files.faults import Fault, FaultError, fault, shown
 
@@ -230,6 +228,8 @@ def column_chunks(
     Raises:
         IrregularTableError: There is anything to say about the table; read it by `parse_rows` then.
     """
+    import numpy as np
+
     n_columns, n_chunks = len(table.columns), 0
     separators = np.frombuffer(b"\t" * (n_columns - 1) + b"\n", dtype=np.uint8)
     while raw := file.read(CHUNK_BYTES) + file.readline():

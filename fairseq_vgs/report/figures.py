@@ -63,6 +63,7 @@ def recall_figure(logs: Mapping[str, TrainingLog]) -> Figure:
                 series = _recall_series(log, direction, k, title=title, colour=colour)
                 panel.series += series
                 drawn.update([title] if series else [])
+            panel.series.sort(key=_is_level)
             panels.append(panel)
     for title in logs:
         if title not in drawn:
@@ -91,9 +92,9 @@ def probe_figure(records: Sequence[ProbeRecord]) -> Figure:
     }
     for column, panel in panels.items():
         panel.series += _layer_lines([(record.update, attrgetter(column)(record)) for record in records])
-    largest = max((abs(value) for value in _finite(cosine)), default=1.0)
+    largest = max((abs(value) for value in _finite(cosine)), default=0.0) or 1.0
     cosine.limits = (-largest, largest)  # zero in the middle: cosines are often small
-    cka.limits = (math.floor(10 * min(_finite(cka), default=0.0)) / 10, 1.0)
+    cka.limits = (min(0.9, math.floor(10 * min(_finite(cka), default=0.0)) / 10), 1.0)
     kept = [panel for panel in panels.values() if panel.series]
     if not kept:
         raise _empty("probes", "layers", "train with task.probe_interval=N (updates)")
@@ -181,6 +182,10 @@ def _empty(place: str, expected: str, next_step: str) -> TrainingLogError:
     return TrainingLogError(fault(place, f"log must hold {expected}", "none", next_step, code="log.empty"))
 
 
+def _is_level(series: Series) -> bool:
+    return series.x is None
+
+
 def _line(label: str, curve: Curve, colour: str, *, is_dashed: bool = False) -> Series:
     return Series(label, curve.values, curve.updates, colour, style="--" if is_dashed else "-")
 
@@ -203,6 +208,7 @@ def _recall_panel(log: TrainingLog, direction: str) -> Panel:
             if curve is not None:
                 panel.series.append(_line(f"R@{k}, {part}", curve, colour))
                 panel.series += _chance_level(log, part, direction, k, panel.series[-1])
+    panel.series.sort(key=_is_level)
     if panel.series and (images := log.last(log.validation_parts[0], "retrieval_images")):
         captions = log.last(log.validation_parts[0], "retrieval_captions")
         panel.title += f" ({images:g} images, {captions:g} captions)"

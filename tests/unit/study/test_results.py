@@ -7,8 +7,8 @@ import pytest
 from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import Metric, write_result
 from fairseq_vgs.study.begun import StudyError
-from fairseq_vgs.study.collect import collect
 from fairseq_vgs.study.plan import StudyFolder
+from fairseq_vgs.study.results import collect
 from fairseq_vgs.study.settings import StudySettings
 
 

@@ -95,6 +95,26 @@ def test_a_checkpoint_needs_its_extension_to_be_evaluated(data, trained, tmp_pat
     assert "model.speech_head" in process.stderr and "FAIRSEQ_VGS_EXTENSIONS" in process.stderr
 
 
+def test_the_metric_is_a_command(data, trained, tmp_path):
+    checkpoint = trained / "checkpoints" / "checkpoint_last.pt"
+    arguments = (
+        "choice",
+        checkpoint,
+        data,
+        "--split",
+        "valid",
+        "--trials",
+        4,
+        "--output",
+        tmp_path / "choice",
+    )
+    run(fairseq_vgs("evaluate", *arguments), extended("encoder", "speech_head", "metric"))
+    content = json.loads((tmp_path / "choice" / "metrics.json").read_text())
+    assert (content["kind"], content["condition"]) == ("choice", {"trials": 4})
+    assert content["models"]["trained"]["metrics"]["choice"]["chance"] == 50.0
+    assert content["models"]["untrained"]["metrics"]["choice"]["n"] == 6
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

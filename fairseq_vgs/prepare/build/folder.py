@@ -1,6 +1,6 @@
 """Build a data folder from a corpus: looks at every recording and picture, converts, packs, writes tables.
 
-The work survives interruptions (``work.py``); the folder appears under its name only when it is complete.
+The work survives interruptions (`fairseq_vgs.files.work`); the folder appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -136,11 +136,9 @@ def _listed_faults(
             found.append(Fault("--regions", "needs pictures to compute them from, got none; give --images"))
         found += options.regions.faults(corpus.pictures)
     roots = {corpus.audio_root, *((corpus.image_root,) if corpus.pictures else ())}
-    # Readers look for some of these faults themselves.
-    unique = tuple(dict.fromkeys(found))
     if not corpus.captions or not all(root.is_dir() for root in roots):
-        raise_any(unique)
-    return unique
+        raise_any(found)
+    return tuple(found)
 
 
 @dataclass(frozen=True)

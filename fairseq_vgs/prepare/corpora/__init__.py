@@ -124,7 +124,7 @@ class CorpusReader(Preparation):
         # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
         if corpus.captions or not faults:
             faults.extend(corpus_faults(corpus, needs_splits=not self.arranges))
-        raise_any(dict.fromkeys(faults))
+        raise_any(faults)
         return corpus
 
     def arrange(self, corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:  # noqa: ARG002

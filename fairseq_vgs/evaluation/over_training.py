@@ -28,7 +28,7 @@ from fairseq_vgs.evaluation.evaluator import (
     open_models,
     untrained_model,
 )
-from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Result, read_result
+from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Metric, Result, read_result
 from fairseq_vgs.evaluation.version_1 import read_version_1
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.output import OutputExistsError
@@ -194,9 +194,9 @@ def score_rows(measured: Mapping[int, Results]) -> list[list[str]]:
             rows[title] += blank if holder is None else _cells(holder, name, columns, evaluator)
         metrics = result.models[result.evaluated]
         if evaluator.layered:
-            rows["chance"] += [f"{next(iter(metrics.values())).chance:.2f}", ""]
+            rows["chance"] += [_chance(next(iter(metrics.values())), 2), ""]
         else:
-            rows["chance"] += [f"{metrics[name].chance:.1f}" for name in columns]
+            rows["chance"] += [_chance(metrics[name], 1) for name in columns]
     return [[title, *cells] for title, cells in rows.items()]
 
 
@@ -219,23 +219,21 @@ class _Models:
 
     def __init__(self, task: _Task) -> None:
         self._task = task
-        self._loaded: dict[bool, Model] = {}
+        self._model: Model | None = None
 
     def of(self, evaluation: Evaluation) -> Iterator[Model]:
+        """Yield the model of the task, then MFCC where they are wanted."""
         task, needs = self._task, evaluation.evaluator.needs_embeddings
-        if needs not in self._loaded:
+        # Stock wav2vec 2.0 serves evaluators that need no embeddings; for others it is refused by loading.
+        if self._model is None or (needs and not self._model.checkpoint.has_embeddings):
             if task.untrained_seed is None:
-                (model,) = open_models(
-                    task.path, (), seed=1, evaluator=evaluation.evaluator, outputs_only=True
-                )
+                found = open_models(task.path, (), seed=1, evaluator=evaluation.evaluator, outputs_only=True)
+                self._model = next(found)
             else:
-                model = untrained_model(
+                self._model = untrained_model(
                     task.path, seed=task.untrained_seed, allow_stock=not needs, outputs_only=True
                 )
-            self._loaded = (
-                dict.fromkeys((needs, True), model) if model.checkpoint.has_embeddings else {needs: model}
-            )
-        yield self._loaded[needs]
+        yield self._model
         if MFCC in _extra(evaluation, task):
             yield Model(MFCC, "MFCC")
 
@@ -268,6 +266,10 @@ def _row_title(updates: int, results: Results) -> str:
         return str(updates)
     result = next(iter(results.values()))
     return str(result.content["models"][result.evaluated].get("title", UNTRAINED))
+
+
+def _chance(metric: Metric, digits: int) -> str:
+    return "-" if metric.chance is None else f"{metric.chance:.{digits}f}"
 
 
 def _cells(result: Result, model: str, columns: Mapping[str, str], evaluator: Evaluator) -> list[str]:

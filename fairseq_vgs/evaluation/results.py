@@ -39,6 +39,7 @@ import numpy.typing as npt
 from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.evaluation.metrics import intervals
 from fairseq_vgs.evaluation.metrics.intervals import Interval, Statistic
+from fairseq_vgs.evaluation.metrics.pools import within_pools
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.provenance import sha256_file
@@ -453,18 +454,6 @@ def _with_folds(content: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, model in content["models"].items()
     }
-
-
-def within_pools(folds: Mapping[str, Any]) -> str:
-    """Name the pools of ``evaluate retrieval --folds``: recalls within other pools are other metrics."""
-    sizes = [
-        f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
-        for found in (folds["images"], folds["captions"])
-    ]
-    return (
-        f", within {folds['n']} disjoint pools of {sizes[0]} images and {sizes[1]} captions "
-        f"(seed {folds['seed']})"
-    )
 
 
 def _arrays(items: Mapping[str, Mapping[str, Items]]) -> dict[str, npt.NDArray[Any]]:

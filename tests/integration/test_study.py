@@ -15,6 +15,7 @@ import torch
 from support.train import CHECKOUT, EMBEDDED, environment
 
 from fairseq_vgs.evaluation.metrics.abx import read_items
+from fairseq_vgs.evaluation.over_training import checkpoints_in, read_checkpoint
 from fairseq_vgs.manifest import read_audio_list, write_audio_list
 from fairseq_vgs.study.plan import StudyFolder
 
@@ -101,12 +102,7 @@ def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_fo
     assert list(rates) == [1, 2, 3, 4]
     assert rates[4] == 0.0
 
-    assert sorted(path.name for path in base.evaluation.glob("*.json")) == [
-        "0.json",
-        "12.json",
-        "4.json",
-        "8.json",
-    ]
+    assert list(checkpoints_in(base.evaluation)) == [0, 4, 8, 12]
     # and with optimiser, update count and data order anew
     saved = torch.load(second.run / "checkpoints" / "checkpoint_1_4.pt", weights_only=False)
     assert {int(state["step"]) for state in saved["last_optimizer_state"]["state"].values()} == {4}
@@ -119,12 +115,12 @@ def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_fo
     # what they compare was not run, and they say so
     assert {found["difference"]["value"] for found in verdicts} == {None}
     assert all(found["remarks"] for found in verdicts)
-    measured = json.loads((second.evaluation / "4.json").read_text())["retrieval"]
+    measured = read_checkpoint(second.evaluation / "4")["retrieval"].models["trained"]
     with (folder.results / "points.csv").open(encoding="utf-8", newline="") as file:
         rows = {
             (row["scenario"], row["update"], row["measure"]): row["value"] for row in csv.DictReader(file)
         }
     written = float(rows["w2v2_then_vgs", "8", "speech_to_image_mrr"])
-    assert written == pytest.approx(measured["speech_to_image_mrr"], rel=1e-3)
+    assert written == pytest.approx(measured["speech_to_image_mrr"].value.value, rel=1e-3)
     page = (folder.path / "report.html").read_text()
     assert "(W2V2, VGS)" in page

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
+from fairseq_vgs.arrays import I64
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class BatchLimits:
     multiple: int = 1
     unpaired_ratio: float = 0.0
 
-    def fits(self, lengths: IntArray) -> bool:
+    def fits(self, lengths: I64) -> bool:
         """Tell whether pairs of these lengths may share a batch."""
         n_pairs = len(lengths)
         return (self.max_pairs is None or n_pairs <= self.max_pairs) and self.fits_tokens(lengths)
 
-    def fits_tokens(self, lengths: IntArray) -> bool:
+    def fits_tokens(self, lengths: I64) -> bool:
         """Tell whether pairs of these lengths may share a batch as far as samples go."""
         n_rows = len(lengths) + unpaired_rows(len(lengths), self.unpaired_ratio)
         return self.max_tokens is None or n_rows * int(lengths.max()) <= self.max_tokens
@@ -48,7 +47,7 @@ def unpaired_rows(n_pairs: int, ratio: float) -> int:
     return math.floor(ratio * n_pairs + 0.5)
 
 
-def noisy_order(lengths: IntArray, *, noise: float, generator: np.random.Generator) -> IntArray:
+def noisy_order(lengths: I64, *, noise: float, generator: np.random.Generator) -> I64:
     """Order items from long to short, each length perturbed by up to ``noise`` of itself.
 
     The noise makes the batches of one epoch differ from those of the next; ties are broken at random by it.
@@ -58,7 +57,7 @@ def noisy_order(lengths: IntArray, *, noise: float, generator: np.random.Generat
     return order[np.argsort(-perturbed, kind="stable")]
 
 
-def plan_batches(order: IntArray, lengths: IntArray, limits: BatchLimits) -> list[IntArray]:
+def plan_batches(order: I64, lengths: I64, limits: BatchLimits) -> list[I64]:
     """Cut an order into batches.
 
     A pair alone has no negatives. Where the last batch would hold a single pair, batches before it give one
@@ -73,7 +72,7 @@ def plan_batches(order: IntArray, lengths: IntArray, limits: BatchLimits) -> lis
     Raises:
         ValueError: A pair alone exceeds ``max_tokens``.
     """
-    batches: list[IntArray] = []
+    batches: list[I64] = []
     window = _window(lengths[order], limits)
     start = 0
     while start < len(order):
@@ -96,7 +95,7 @@ def plan_batches(order: IntArray, lengths: IntArray, limits: BatchLimits) -> lis
     return batches
 
 
-def _window(lengths: IntArray, limits: BatchLimits) -> int:
+def _window(lengths: I64, limits: BatchLimits) -> int:
     """Return a number of items that no batch exceeds, so that only these are looked at."""
     if limits.max_pairs is not None:
         return limits.max_pairs
@@ -105,7 +104,7 @@ def _window(lengths: IntArray, limits: BatchLimits) -> int:
     return len(lengths)
 
 
-def _n_that_fit(lengths: IntArray, limits: BatchLimits) -> int:
+def _n_that_fit(lengths: I64, limits: BatchLimits) -> int:
     if limits.max_tokens is None:
         return len(lengths)
     n_pairs = np.arange(1, len(lengths) + 1)
@@ -114,10 +113,10 @@ def _n_that_fit(lengths: IntArray, limits: BatchLimits) -> int:
     return int(np.count_nonzero(n_rows * np.maximum.accumulate(lengths) <= limits.max_tokens))
 
 
-def _share_with_last(batches: list[IntArray], lengths: IntArray, limits: BatchLimits) -> None:
+def _share_with_last(batches: list[I64], lengths: I64, limits: BatchLimits) -> None:
     """Give the last batch, which holds a single pair, company."""
 
-    def fits(batch: IntArray) -> bool:
+    def fits(batch: I64) -> bool:
         return limits.fits(lengths[batch])
 
     merged = np.concatenate(batches[-2:])
@@ -129,7 +128,7 @@ def _share_with_last(batches: list[IntArray], lengths: IntArray, limits: BatchLi
         batches[-2:] = [merged]
 
 
-def _shift_one_to_last(batches: list[IntArray], fits: Callable[[IntArray], bool]) -> bool:
+def _shift_one_to_last(batches: list[I64], fits: Callable[[I64], bool]) -> bool:
     """Move one pair of the nearest batch with three or more along to the last one, if that is possible."""
     donor = next((k for k in range(len(batches) - 2, -1, -1) if len(batches[k]) >= 3), None)
     if donor is None:

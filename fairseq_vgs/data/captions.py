@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import I64
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.tables import SplitTable
 from fairseq_vgs.files.faults import Fault, FaultError
@@ -21,7 +21,6 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
 
 UNITS_NAME = "spm.model"
 _MAKE = "make it with fairseq-vgs prepare text, or set task.text_units"
@@ -74,13 +73,13 @@ class CaptionTokens:
         lengths: int64[N] units of each caption.
     """
 
-    def __init__(self, captions: Iterable[Sequence[int] | IntArray]) -> None:
+    def __init__(self, captions: Iterable[Sequence[int] | I64]) -> None:
         captions = list(captions)
-        self.lengths: IntArray = np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
+        self.lengths: I64 = np.fromiter(map(len, captions), dtype=np.int64, count=len(captions))
         self._ends = np.concatenate([[0], np.cumsum(self.lengths)])
         self._tokens = np.fromiter((token for caption in captions for token in caption), dtype=np.int32)
 
-    def __getitem__(self, pair: int) -> IntArray:
+    def __getitem__(self, pair: int) -> I64:
         """Return int64[L], a pair's units."""
         return self._tokens[self._ends[pair] : self._ends[pair + 1]].astype(np.int64)
 

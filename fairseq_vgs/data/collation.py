@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fairseq_vgs.data.masking import BoolArray, trim_masks
+from fairseq_vgs.arrays import F32, I64, Bool
+from fairseq_vgs.data.masking import trim_masks
 from fairseq_vgs.data.seeding import Stream, generator
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,8 @@ class SpeechItem:
     """
 
     index: int
-    waveform: FloatArray | IntArray
-    mask: BoolArray | None
+    waveform: F32 | I64
+    mask: Bool | None
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,9 @@ class PairItem(SpeechItem):
 
     image_row: int
     image_group: int
-    picture: FloatArray | None = None
-    features: FloatArray | None = None
-    boxes: FloatArray | None = None
+    picture: F32 | None = None
+    features: F32 | None = None
+    boxes: F32 | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def _integers(values: Any) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int64)
 
 
-def _pad_speech(waveforms: Sequence[FloatArray | IntArray], *, pad_to: int) -> tuple[Tensor, Tensor]:
+def _pad_speech(waveforms: Sequence[F32 | I64], *, pad_to: int) -> tuple[Tensor, Tensor]:
     longest = max(pad_to, *map(len, waveforms))
     source = torch.zeros(len(waveforms), longest, dtype=torch.from_numpy(waveforms[0]).dtype)
     padding_mask = torch.ones(len(waveforms), longest, dtype=torch.bool)
@@ -132,7 +129,7 @@ def _pad_speech(waveforms: Sequence[FloatArray | IntArray], *, pad_to: int) -> t
 
 
 def _stack_masks(
-    speech: Sequence[SpeechItem], masks: Sequence[BoolArray], options: CollationOptions, *, epoch: int
+    speech: Sequence[SpeechItem], masks: Sequence[Bool], options: CollationOptions, *, epoch: int
 ) -> Tensor:
     generators = [generator(options.seed, epoch, index=item.index, stream=Stream.TRIM) for item in speech]
     trimmed = trim_masks(masks, generators, dropout=options.mask_dropout)

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-BoolArray = npt.NDArray[np.bool_]
+from fairseq_vgs.arrays import I64, Bool
 
 MIN_FRAMES = 3
 """From 3 frames on, every mask has at least 2 frames; wav2vec 2.0 needs 2 to draw a negative."""
@@ -42,7 +41,7 @@ class MaskOptions:
     dropout: float = 0.0
 
 
-def draw_mask(n_frames: int, options: MaskOptions, generator: np.random.Generator) -> BoolArray:
+def draw_mask(n_frames: int, options: MaskOptions, generator: np.random.Generator) -> Bool:
     """Draw an utterance's mask bool[T], True where masked: at least 2 of ``MIN_FRAMES`` or more frames."""
     n_spans = max(_MIN_SPANS, int(options.prob * n_frames / options.length + generator.random()))
     mask = np.zeros(n_frames, dtype=bool)
@@ -60,8 +59,8 @@ def draw_mask(n_frames: int, options: MaskOptions, generator: np.random.Generato
 
 
 def trim_masks(
-    masks: Sequence[BoolArray], generators: Sequence[np.random.Generator], *, dropout: float = 0.0
-) -> list[BoolArray]:
+    masks: Sequence[Bool], generators: Sequence[np.random.Generator], *, dropout: float = 0.0
+) -> list[Bool]:
     """Unmask random frames until all utterances of a batch have the same number of masked frames.
 
     wav2vec 2.0 gathers the masked frames of a batch into one tensor and needs this.
@@ -87,7 +86,7 @@ def trim_masks(
 
 def _separate_starts(
     n_frames: int, n_spans: int, options: MaskOptions, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+) -> I64:
     """Place spans one by one into the free parts, each part chosen in proportion to its length."""
     length, space = options.length, options.min_space
     free = [(0, n_frames)]

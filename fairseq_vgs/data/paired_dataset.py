@@ -12,17 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
-from fairseq_vgs.arrays import F32
+from fairseq_vgs.arrays import F32, I64, Bool
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
-from fairseq_vgs.data.bad_items import BadItems, log_skipped
+from fairseq_vgs.data.bad_items import BadItemError, BadItems, log_skipped
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
 from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
-from fairseq_vgs.data.errors import BadItemError
-from fairseq_vgs.data.masking import BoolArray, MaskOptions, draw_mask
+from fairseq_vgs.data.masking import MaskOptions, draw_mask
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import RegionStore
 from fairseq_vgs.data.seeding import Stream, generator
@@ -33,8 +31,6 @@ from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
 
 logger = logging.getLogger(__name__)
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ class VgsDataset(FairseqDataset):
         self.unpaired = unpaired if options.training and options.unpaired_ratio > 0 else None
         self.epoch = 1
         cut = np.minimum(table.n_samples, options.max_samples)
-        self.sizes: IntArray = cut if self._tokens is None else self._tokens.lengths
+        self.sizes: I64 = cut if self._tokens is None else self._tokens.lengths
         """int64[N] samples of each pair's speech after cutting."""
         # Speech that is padded to one length needs no neighbours of its own: batches are random then.
         padded = np.full_like(self.sizes, options.max_samples)
@@ -176,7 +172,7 @@ class VgsDataset(FairseqDataset):
         """Return a pair's length in samples after cutting."""
         return int(self.sizes[index])
 
-    def num_tokens_vec(self, indices: IntArray) -> IntArray:
+    def num_tokens_vec(self, indices: I64) -> I64:
         """Return the lengths of several pairs in samples after cutting."""
         return self.sizes[indices]
 
@@ -184,7 +180,7 @@ class VgsDataset(FairseqDataset):
         """Return a pair's length in samples after cutting."""
         return int(self.sizes[index])
 
-    def ordered_indices(self) -> IntArray:
+    def ordered_indices(self) -> I64:
         """Order all pairs from long to short, in training with noise that depends on (seed, epoch).
 
         With ``pad_to_max`` all are equally long, and the order is random.
@@ -198,19 +194,19 @@ class VgsDataset(FairseqDataset):
 
     def filter_indices_by_size(
         self,
-        indices: IntArray,
+        indices: I64,
         max_sizes: Any,  # noqa: ARG002 - fairseq's signature
-    ) -> tuple[IntArray, list[int]]:
+    ) -> tuple[I64, list[int]]:
         """Keep all pairs: one longer than ``dataset.max_tokens`` is an error of ``batch_by_size`` instead."""
         return indices, []
 
     def batch_by_size(
         self,
-        indices: IntArray,
+        indices: I64,
         max_tokens: int | None = None,
         max_sentences: int | None = None,
         required_batch_size_multiple: int = 1,
-    ) -> list[IntArray]:
+    ) -> list[I64]:
         """Form the epoch's batches: pairs, then slots of unpaired speech.
 
         Args:
@@ -246,7 +242,7 @@ class VgsDataset(FairseqDataset):
     def _load_pair(self, index: int) -> PairItem:
         table, options = self.table, self.options
         audio_row, image_row = int(table.audio_row[index]), int(table.image_row[index])
-        waveform: F32 | IntArray
+        waveform: F32 | I64
         if self._tokens is not None:
             waveform = self._tokens[index]
         else:
@@ -295,14 +291,14 @@ class VgsDataset(FairseqDataset):
         )
         return normalize_waveform(waveform) if options.normalize else waveform
 
-    def _draw_mask(self, waveform: F32 | IntArray, index: int) -> BoolArray | None:
+    def _draw_mask(self, waveform: F32 | I64, index: int) -> Bool | None:
         options = self.options
         if options.mask is None:
             return None
         draws = generator(options.seed, self.epoch, index=index, stream=Stream.MASK)
         return draw_mask(n_frames(len(waveform), options.layers), options.mask, draws)
 
-    def _with_unpaired(self, batches: list[IntArray]) -> list[IntArray]:
+    def _with_unpaired(self, batches: list[I64]) -> list[I64]:
         if self.unpaired is None or not batches:
             return batches
         self._plan, slots = plan_unpaired(
@@ -314,7 +310,7 @@ class VgsDataset(FairseqDataset):
         )
         return [np.concatenate([batch, len(self) + own]) for batch, own in zip(batches, slots, strict=True)]
 
-    def _put_usable_batch_first(self, batches: list[IntArray]) -> None:
+    def _put_usable_batch_first(self, batches: list[I64]) -> None:
         """Move a batch with usable pairs to the front: fairseq takes that one wherever a batch is empty."""
         for position, batch in enumerate(batches):
             n_needed = min(len(batch), 2)
@@ -351,7 +347,7 @@ def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) ->
     return table
 
 
-def _warn_of_lone_pairs(batches: Sequence[IntArray]) -> None:
+def _warn_of_lone_pairs(batches: Sequence[I64]) -> None:
     n_lone = sum(len(batch) == 1 for batch in batches)
     if n_lone:
         logger.warning(

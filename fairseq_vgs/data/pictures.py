@@ -12,7 +12,7 @@ from PIL import Image
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.data.augmentation import Box, Variation
-from fairseq_vgs.data.errors import bad_item
+from fairseq_vgs.data.bad_items import bad_item
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import Picture, named_errors, open_picture

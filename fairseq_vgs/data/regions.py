@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.data.bad_items import log_skipped
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.arrays import F32, I64
+from fairseq_vgs.data.bad_items import BadItemError, log_skipped
 from fairseq_vgs.data.regular_tables import (
-    FloatArray,
-    IntArray,
     RegionColumns,
     read_region_columns,
 )
@@ -61,13 +59,13 @@ class RegionStore:
         self.n_cut = len(regions.image_row) - len(order)
         """Regions left out because their picture has more than ``max_regions``."""
         self._feature_rows = regions.feature_row[order]
-        self._boxes: FloatArray = regions.boxes[order]
+        self._boxes: F32 = regions.boxes[order]
 
     def n_regions(self, image_index: int) -> int:
         """Return how many regions a picture has (R); 0 where it has none."""
         return int(self._offsets[image_index + 1] - self._offsets[image_index])
 
-    def features(self, image_index: int) -> FloatArray:
+    def features(self, image_index: int) -> F32:
         """Read the features of a picture's regions, float32[R, D].
 
         Raises:
@@ -76,7 +74,7 @@ class RegionStore:
         if self._features is None:
             self._features = _open(self.path)
         rows = self._feature_rows[self._slice(image_index)]
-        features: FloatArray = self._features[rows].astype(np.float32)
+        features: F32 = self._features[rows].astype(np.float32)
         if not np.isfinite(features.sum(dtype=np.float64)):
             place = f"{self.path.name}: rows {rows.tolist()}"
             raise BadItemError(
@@ -84,7 +82,7 @@ class RegionStore:
             )
         return features
 
-    def boxes(self, image_index: int) -> FloatArray:
+    def boxes(self, image_index: int) -> F32:
         """Return the boxes of a picture's regions, float32[R, 4]: x0, y0, x1, y1 in parts of the picture."""
         return self._boxes[self._slice(image_index)]
 
@@ -160,7 +158,7 @@ def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, ski
     )
 
 
-def _kept(image_row: IntArray, n_images: int, *, max_regions: int) -> tuple[IntArray, IntArray]:
+def _kept(image_row: I64, n_images: int, *, max_regions: int) -> tuple[I64, I64]:
     """Return the rows to keep, picture by picture, and int64[N + 1] where each picture's begin and end."""
     order = np.argsort(image_row, kind="stable")
     n_regions = np.bincount(image_row, minlength=n_images)

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import I64
 from fairseq_vgs.data.batching import unpaired_rows
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -27,21 +25,21 @@ class UnpairedPlan:
             no padding.
     """
 
-    utterance: IntArray
-    max_samples: IntArray
+    utterance: I64
+    max_samples: I64
 
     def __len__(self) -> int:
         return len(self.utterance)
 
 
 def plan_unpaired(
-    batches: Sequence[IntArray],
-    lengths: IntArray,
+    batches: Sequence[I64],
+    lengths: I64,
     *,
-    usable: IntArray,
+    usable: I64,
     ratio: float,
     generator: np.random.Generator,
-) -> tuple[UnpairedPlan, list[IntArray]]:
+) -> tuple[UnpairedPlan, list[I64]]:
     """Draw the unpaired utterances of every batch.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from fairseq_vgs.arrays import F32
-from fairseq_vgs.data.errors import bad_item
+from fairseq_vgs.data.bad_items import bad_item
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.sound import decode_part

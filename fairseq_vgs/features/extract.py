@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_split

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features import mfcc
 from fairseq_vgs.features.recordings import Recording

@@ -1,7 +1,6 @@
 import logging
 
-from fairseq_vgs.data.bad_items import BadItems
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError, BadItems
 from fairseq_vgs.files.faults import Fault
 
 

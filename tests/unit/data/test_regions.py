@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_vgs.data import regions as module
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.files import tables as file_tables
 from fairseq_vgs.files.faults import FaultError

@@ -4,7 +4,7 @@ import soundfile
 import torch
 from support.tiny_folder import noise
 
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.waveform import load_waveform, normalize_waveform
 from fairseq_vgs.files.location import MediaLocation
 

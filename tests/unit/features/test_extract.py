@@ -16,7 +16,7 @@ from support.abx_material import write_checkpoint, write_recordings
 from support.tiny_folder import make_folder, noise, pack_speech
 
 from fairseq_vgs.checkpoints.load import CheckpointError, load_checkpoint
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features import extract as features_extract
 from fairseq_vgs.features.embeddings import embed_split, open_split

@@ -9,7 +9,7 @@ from support.abx_material import write_checkpoint, write_recordings
 from support.tiny import tiny_model
 
 from fairseq_vgs.checkpoints.load import load_checkpoint
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features import layers as phone_features
 from fairseq_vgs.features import mfcc

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from support.tiny_speech import write
 
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media import pictures

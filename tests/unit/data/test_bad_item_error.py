@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch.utils.data
 
-from fairseq_vgs.data.errors import BadItemError
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.files.faults import Fault, FaultError
 
 FAULT = Fault("train.tsv:17 (a: b.wav)", "audio is empty; remove: the line")

@@ -17,6 +17,7 @@ DOCUMENTS = [
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 SHELL_BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CONFIGS = "$(fairseq-vgs configs)"
 VARIABLE = re.compile(r"\$\w+")
 
 
@@ -46,4 +47,4 @@ def commands(path: Path, program: str) -> Iterator[list[str]]:
             while words and re.match(r"[A-Z_]+=", words[0]):
                 words.pop(0)
             if words and words[0] == program:
-                yield [VARIABLE.sub("0", word) for word in words[1:]]
+                yield [VARIABLE.sub("0", word.replace(CONFIGS, "examples/vgs")) for word in words[1:]]

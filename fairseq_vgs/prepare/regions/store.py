@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.files.atomic import atomic_write, lock
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.files.work import differences
 from fairseq_vgs.manifest import ManifestFolder
 from fairseq_vgs.prepare.regions.writer import REGIONS_HEADER, npy_header
@@ -36,13 +37,10 @@ def refuse_regions(folder: Path, *, force: bool) -> None:
     """See that a folder has no regions, unless they may be replaced.
 
     Raises:
-        FaultError: It has.
+        OutputExistsError: It has.
     """
     names = ManifestFolder(folder)
-    there = [path for path in (names.regions, names.region_features) if os.path.lexists(path)]
-    if there and not force:
-        step = "already exists; pass --force to replace it"
-        raise FaultError([Fault(str(path), step, "output.exists") for path in there])
+    refuse_existing(names.regions, names.region_features, force=force)
 
 
 class FeatureStore:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.device import device_option
 from fairseq_vgs.evaluation.evaluator import (
     EVALUATORS,
@@ -105,31 +106,35 @@ class RunSettings:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments: a command for each evaluator, and ``run``."""
     kinds = parser.add_subparsers(title="evaluations", metavar="EVALUATION", dest="evaluation", required=True)
-    examples = []
+    shown = []
     for name, found in EVALUATORS.items():
         evaluator = found()
-        lines = [f"  fairseq-vgs evaluate {line}" for line in _examples(evaluator)[0]]
-        examples += lines[:1]
-        own = kinds.add_parser(
+        lines, rest = _examples(evaluator)
+        shown += lines[:1]
+        own = add_command(
+            kinds,
             name,
-            help=evaluator.summary,
-            description=evaluator.description or evaluator.summary,
-            epilog="\n".join(["examples:", *lines, "", _examples(evaluator)[1]]) if lines else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            evaluator.summary,
+            Places,
+            evaluator.Settings,
+            description=evaluator.description,
+            examples="\n".join(["examples:", *lines, "", rest]) if lines else "",
+            run_evaluation=_evaluate,
         )
-        _add_evaluator(own, evaluator)
-        own.set_defaults(run_evaluation=_evaluate, usage_error=own.error)
-    run_parser = kinds.add_parser(
-        "run",
-        help="retrieval, phone ABX and more of every checkpoint of a run",
-        description=RUN_DESCRIPTION,
-        epilog=RUN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(run_parser, RunSettings)
-    run_parser.set_defaults(run_evaluation=_evaluate_run, usage_error=run_parser.error)
-    examples.append("  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx")
-    parser.epilog = "\n".join(["examples:", *examples, ""])
+        words = " or ".join(_BASELINE_WORDS[baseline] for baseline in evaluator.baselines)
+        own.add_argument(
+            "--baseline",
+            choices=(*evaluator.baselines, NO_BASELINE),
+            action="append",
+            help=f"also evaluate {words}; may be repeated (default: all of these)",
+        )
+        own.set_defaults(usage_error=own.error)
+    summary = "retrieval, phone ABX and more of every checkpoint of a run"
+    texts = {"description": RUN_DESCRIPTION, "examples": RUN_EPILOG}
+    over_training = add_command(kinds, "run", summary, RunSettings, **texts, run_evaluation=_evaluate_run)
+    over_training.set_defaults(usage_error=over_training.error)
+    shown.append("  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx")
+    parser.epilog = "\n".join(["examples:", *shown, ""])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -141,30 +146,14 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _add_evaluator(parser: argparse.ArgumentParser, evaluator: Evaluator, *, alone: bool = True) -> None:
-    """Add the options of an evaluator and, of one checkpoint alone, those of places and baselines."""
-    if alone:
-        add_options(parser, Places)
-    left_out = () if alone else ("seed", "device")
-    add_options(parser, evaluator.Settings, leave_out=left_out)
-    if alone:
-        parser.add_argument(
-            "--baseline",
-            choices=(*evaluator.baselines, NO_BASELINE),
-            action="append",
-            default=[],
-            help=f"also evaluate {' or '.join(_BASELINE_WORDS[name] for name in evaluator.baselines)}; may "
-            "be repeated (default: all of these)",
-        )
-
-
 _BASELINE_WORDS = {UNTRAINED: "the same model with fresh weights", MFCC: "MFCC"}
 
 
 def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
     """Return the example lines, and the text after them."""
     lines, _, rest = evaluator.examples.partition("\n\n")
-    return [line for line in lines.splitlines() if line], rest
+    commands = [line.strip().removeprefix("fairseq-vgs evaluate ") for line in lines.splitlines()]
+    return [f"  fairseq-vgs evaluate {line}" for line in commands if line], rest
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -278,6 +267,6 @@ def _also(text: str, *, device: str) -> Any:
         raise FaultError(fault("--also", expected, text, "correct the name", code="setting.value"))
     evaluator = EVALUATORS[name]()
     parser = argparse.ArgumentParser(prog=f"--also {name}", allow_abbrev=False, exit_on_error=False)
-    _add_evaluator(parser, evaluator, alone=False)
+    add_options(parser, evaluator.Settings, leave_out=("seed", "device"))
     settings: CommonSettings = read_options(parser.parse_args(arguments), evaluator.Settings, device=device)
     return Evaluation(evaluator, settings)

@@ -26,17 +26,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtrit
 
+from fairseq_vgs.arrays import F64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.metrics.intervals import resample_pairs, resample_weights
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.evaluation.results import Items
 from fairseq_vgs.study.results import Point, load_items
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 N_RESAMPLES = 2000
 RESAMPLE_SEED = 1
@@ -163,7 +160,7 @@ class Sample:
     """
 
     value: float
-    draws: FloatArray
+    draws: F64
     n_items: int
     items: bytes
 
@@ -192,7 +189,7 @@ class Sampler:
         if len(found) < len(parts):
             return None
         value = float(np.mean([part.value for part in found]))
-        draws: FloatArray = np.mean([part.draws for part in found], axis=0)
+        draws: F64 = np.mean([part.draws for part in found], axis=0)
         return Sample(value, draws, found[0].n_items, found[0].items)
 
     def _retrieval(self, sets: Mapping[str, Items]) -> dict[str, Sample]:
@@ -229,9 +226,7 @@ class Sampler:
         return samples
 
 
-def _ratios(
-    sums: FloatArray, counts: FloatArray, weights: Iterable[FloatArray]
-) -> tuple[FloatArray, FloatArray]:
+def _ratios(sums: F64, counts: F64, weights: Iterable[F64]) -> tuple[F64, F64]:
     """Average K columns given as f64[G, K] sums and counts: f64[K] over all, f64[N, K] over resamples."""
     blocks = [(block @ sums) / (block @ counts) for block in weights]
     return sums.sum(axis=0) / counts.sum(axis=0), np.concatenate(blocks)
@@ -315,7 +310,7 @@ def combination(
     return mean_over_seeds(values, np.mean(draws, axis=0), n_items=samples[0][seeds[0]].n_items)
 
 
-def mean_over_seeds(per_seed: Mapping[int, float], draws: FloatArray, *, n_items: int = 0) -> Estimate:
+def mean_over_seeds(per_seed: Mapping[int, float], draws: F64, *, n_items: int = 0) -> Estimate:
     """Combine the variation between seeds with that between items, as the module says.
 
     Args:

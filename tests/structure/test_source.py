@@ -8,7 +8,7 @@ from pathlib import Path
 from support.source_files import CHECKOUT, MODULES, PACKAGE, imported_modules, module_name, parse
 
 MOST_STATEMENTS = 40
-MOST_LINES = 400
+MOST_LINES = 600
 TEXT_SUFFIXES = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ".txt", ".json", ".cfg", ".html", ".tsv", ""}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # written in pieces so that this file passes its own test

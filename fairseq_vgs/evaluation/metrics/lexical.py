@@ -26,10 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairseq_vgs.arrays import F64, I64, Bool
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _MAX_CELLS = 4_000_000  # frame distances held at once
 _DECIMALS = 10  # of cosine distances that are compared
@@ -47,7 +45,7 @@ class LexicalResult:
     """
 
     words: tuple[str, ...]
-    recall: FloatArray
+    recall: F64
     chance: float
     n_single: int
 
@@ -65,7 +63,7 @@ class LexicalResult:
         return float(np.mean(list(self.by_word.values())))
 
 
-def folds(words: Sequence[str]) -> IntArray:
+def folds(words: Sequence[str]) -> I64:
     """Number the tokens of each word in their order: int64[N] from 0."""
     seen: Counter[str] = Counter()
     numbers = []
@@ -150,7 +148,7 @@ def _score(words: Sequence[str], distances: npt.NDArray[Any]) -> LexicalResult:
     return LexicalResult(tuple(asked), np.array(recalls), chance, len(words) - len(asked))
 
 
-def _share_of_nearest(distance: npt.NDArray[Any], same: npt.NDArray[np.bool_], k: int) -> float:
+def _share_of_nearest(distance: npt.NDArray[Any], same: Bool, k: int) -> float:
     """Return the share of ``same`` among the k nearest, in expectation over the order of ties.
 
     The originals take ties in the order of the files; without ties the results are the same.

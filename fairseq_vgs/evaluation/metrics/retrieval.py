@@ -19,12 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairseq_vgs.arrays import F32, F64, I64
+
 DIRECTIONS = ("speech_to_image", "image_to_speech")
 RECALL_CUTOFFS = (1, 5, 10)
 SIMILARITIES = ("dot", "cosine")
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Embeddings = Tensor | npt.NDArray[np.floating]
 Groups = Tensor | npt.NDArray[np.integer]
 
@@ -39,12 +39,12 @@ class RetrievalRanks:
     ``image_to_speech`` is NaN for an image without any caption: it is a distractor, not a query.
     """
 
-    speech_to_image: FloatArray
-    image_to_speech: FloatArray
+    speech_to_image: F64
+    image_to_speech: F64
 
-    def direction(self, name: str) -> FloatArray:
+    def direction(self, name: str) -> F64:
         """Ranks of one of `DIRECTIONS`, distractors removed."""
-        ranks: FloatArray = {
+        ranks: F64 = {
             "speech_to_image": self.speech_to_image,
             "image_to_speech": self.image_to_speech,
         }[name]
@@ -60,8 +60,8 @@ class TopItems:
         score: f32[Q, K] their similarities.
     """
 
-    index: IntArray
-    score: npt.NDArray[np.float32]
+    index: I64
+    score: F32
 
 
 def retrieval_ranks(
@@ -144,7 +144,7 @@ def top_items(
     return TopItems(index=index, score=score)
 
 
-def recall_at(ranks: FloatArray | Tensor, k: int) -> float:
+def recall_at(ranks: F64 | Tensor, k: int) -> float:
     """Percentage of queries whose best correct answer is within the top ``k``; NaN ranks are no queries."""
     values = np.asarray(ranks, dtype=np.float64)
     values = values[~np.isnan(values)]
@@ -162,19 +162,19 @@ def recalls(ranks: RetrievalRanks) -> dict[str, float]:
     }
 
 
-def median_rank(ranks: FloatArray) -> float:
+def median_rank(ranks: F64) -> float:
     """Median rank of the best correct answer (NaN ranks left out)."""
     values = ranks[~np.isnan(ranks)]
     return float(np.median(values)) if values.size else float("nan")
 
 
-def mean_reciprocal_rank(ranks: FloatArray) -> float:
+def mean_reciprocal_rank(ranks: F64) -> float:
     """Mean of 1/rank over queries, in 0..1 (NaN ranks left out)."""
     values = ranks[~np.isnan(ranks)]
     return float(np.mean(1.0 / values)) if values.size else float("nan")
 
 
-def positives_per_query(query_groups: Groups, gallery_groups: Groups) -> IntArray:
+def positives_per_query(query_groups: Groups, gallery_groups: Groups) -> I64:
     """int64[Q]: how many gallery items are correct answers for each query."""
     groups, counts = np.unique(np.asarray(gallery_groups), return_counts=True)
     lookup: Mapping[int, int] = dict(zip(groups.tolist(), counts.tolist(), strict=True))
@@ -209,7 +209,7 @@ def chance_recalls(speech_groups: Groups, image_groups: Groups) -> dict[str, flo
     return {f"{name}_r{k}": chance_recall(*sides[name], k) for name in DIRECTIONS for k in RECALL_CUTOFFS}
 
 
-def chance_rank_distribution(query_groups: Groups, gallery_groups: Groups) -> FloatArray:
+def chance_rank_distribution(query_groups: Groups, gallery_groups: Groups) -> F64:
     """f64[N]: probability of rank 1..N for the best correct answer in a random order, mean over queries."""
     positives = positives_per_query(query_groups, gallery_groups)
     values, counts = np.unique(positives[positives > 0], return_counts=True)

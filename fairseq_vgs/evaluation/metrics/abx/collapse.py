@@ -9,14 +9,12 @@ Shapes: C cells, O ordered phone pairs.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.evaluation.metrics.abx.plan import AbxCells
 
-FloatArray = npt.NDArray[np.float64]
 
-
-def pair_errors(cells: AbxCells, cell_errors: FloatArray) -> FloatArray:
+def pair_errors(cells: AbxCells, cell_errors: F64) -> F64:
     """Average within ordered phone pairs: over contexts (and x-speakers), then speakers.
 
     Args:
@@ -33,9 +31,7 @@ def pair_errors(cells: AbxCells, cell_errors: FloatArray) -> FloatArray:
     return _means(by_speaker, keys[0])
 
 
-def collapsed_error(
-    cells: AbxCells, cell_errors: FloatArray, *, pair_weights: FloatArray | None = None
-) -> float | FloatArray:
+def collapsed_error(cells: AbxCells, cell_errors: F64, *, pair_weights: F64 | None = None) -> float | F64:
     """Average all the way.
 
     Args:
@@ -54,6 +50,6 @@ def collapsed_error(
     return float(weighted) if pair_weights.ndim == 1 else weighted
 
 
-def _means(values: FloatArray, group: npt.NDArray[np.int64]) -> FloatArray:
-    means: FloatArray = np.bincount(group, weights=values) / np.bincount(group)
+def _means(values: F64, group: I64) -> F64:
+    means: F64 = np.bincount(group, weights=values) / np.bincount(group)
     return means

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.arrays import I64
+
 Kernel = Callable[..., npt.NDArray[Any]]
 
 
@@ -32,10 +34,10 @@ def load_kernel() -> Kernel | None:
 
 def _warp(
     table: npt.NDArray[Any],
-    offset: npt.NDArray[np.int64],
-    width: npt.NDArray[np.int64],
-    n_rows: npt.NDArray[np.int64],
-    n_columns: npt.NDArray[np.int64],
+    offset: I64,
+    width: I64,
+    n_rows: I64,
+    n_columns: I64,
 ) -> npt.NDArray[Any]:
     """Warp token pairs whose frame distances lie in one table.
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairseq_vgs.arrays import F64, I64, Bool
 from fairseq_vgs.evaluation.metrics.abx.collapse import collapsed_error
 from fairseq_vgs.evaluation.metrics.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.metrics.abx.errors import AbxError
@@ -30,8 +30,6 @@ from fairseq_vgs.evaluation.metrics.abx.plan import (
 from fairseq_vgs.evaluation.metrics.abx.scoring import cell_errors, paths_may_tie, token_distances
 from fairseq_vgs.evaluation.metrics.abx.slicing import exact_rate, frame_span
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 Features = Callable[[str], Mapping[str, Tensor]] | Mapping[str, Mapping[str, Tensor]]
 
 # wav2vec 2.0 without padding has one frame fewer than a recording has 20 ms steps.
@@ -80,7 +78,7 @@ class AbxResult:
     """
 
     error: float
-    cell_errors: FloatArray
+    cell_errors: F64
     cells: AbxCells
     counts: AbxCounts
 
@@ -134,7 +132,7 @@ def abx_scores(
         for item in items
     ]
 
-    def planned(usable: npt.NDArray[np.bool_]) -> Plan:
+    def planned(usable: Bool) -> Plan:
         return make_plan(
             items,
             usable.tolist(),
@@ -198,7 +196,7 @@ class _Tokens:
         for token in np.flatnonzero(self.usable).tolist():
             self.by_file[items[token].file].append(token)
 
-    def missing_files(self, tokens: IntArray) -> list[str]:
+    def missing_files(self, tokens: I64) -> list[str]:
         """List the files of tokens that are still to be fetched."""
         return [
             file
@@ -207,14 +205,14 @@ class _Tokens:
         ]
 
 
-def _members(plan: Plan) -> IntArray:
+def _members(plan: Plan) -> I64:
     """Positions of the tokens that are in a cell, sorted."""
     return np.sort(np.concatenate([plan.groups[group] for group in np.unique(plan.cell_groups)]))
 
 
 def _scored(
     frames: Mapping[str, Tensor], plan: Plan, tokens: _Tokens, *, distance: str
-) -> dict[str, tuple[FloatArray, int]]:
+) -> dict[str, tuple[F64, int]]:
     """Return the errors of the cells, f64[C], and the number of distances computed, layer by layer."""
     members = _members(plan)
     edges = np.zeros(tokens.n_frames + 1, dtype=np.int64)
@@ -225,7 +223,7 @@ def _scored(
     directed = {
         name: distance == "identical" or paths_may_tie(layer, compared) for name, layer in frames.items()
     }
-    found: dict[str, tuple[FloatArray, int]] = {}
+    found: dict[str, tuple[F64, int]] = {}
     for direction in (False, True):
         some = {name: layer for name, layer in frames.items() if directed[name] == direction}
         if some:

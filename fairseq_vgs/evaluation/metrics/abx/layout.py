@@ -14,11 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import I64
 from fairseq_vgs.evaluation.metrics.abx.plan import Plan
-
-IntArray = npt.NDArray[np.int64]
 
 _MAX_TILE_TOKENS = 32  # larger groups are cut, so that no block is larger than a table
 _MAX_FRAME_DISTANCES = 1 << 24  # of a bundle's table
@@ -37,9 +35,9 @@ class CellSide:
         step_j: int64[C] from one a (or b) to the next.
     """
 
-    offset: IntArray
-    step_i: IntArray
-    step_j: IntArray
+    offset: I64
+    step_i: I64
+    step_j: I64
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,12 @@ class Bundle:
 
     blocks: tuple[Block, ...]
     n_frame_distances: int
-    offset: IntArray
-    width: IntArray
-    n_rows: IntArray
-    n_columns: IntArray
-    place: IntArray
-    mirrored: IntArray
+    offset: I64
+    width: I64
+    n_rows: I64
+    n_columns: I64
+    place: I64
+    mirrored: I64
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,10 @@ class Layout:
         n_pairs: token pairs that are computed.
     """
 
-    frames: IntArray
+    frames: I64
     to_a: CellSide
     to_b: CellSide
-    sizes: IntArray
+    sizes: I64
     n_distances: int
     n_pairs: int
     _tokens: _Tokens
@@ -131,17 +129,17 @@ class Layout:
 class _Tokens:
     """Tokens, group after group: first token of each group, first frame of each token; and the ends."""
 
-    group: IntArray
-    frame: IntArray
+    group: I64
+    frame: I64
 
 
 @dataclass(frozen=True)
 class _Rectangles:
     """Groups of the rows and columns of each, and its first place among all distances."""
 
-    rows: IntArray
-    columns: IntArray
-    offset: IntArray
+    rows: I64
+    columns: I64
+    offset: I64
     directed: bool
 
 
@@ -152,21 +150,21 @@ class _Tiles:
     First tile of each group, first token and first frame of each tile; and the ends.
     """
 
-    group: IntArray
-    token: IntArray
-    frame: IntArray
+    group: I64
+    token: I64
+    frame: I64
 
 
 @dataclass(frozen=True)
 class _TilePairs:
     """Parts of rectangles: number of the rectangle, tile of the rows, tile of the columns."""
 
-    rectangle: IntArray
-    row: IntArray
-    column: IntArray
+    rectangle: I64
+    row: I64
+    column: I64
 
 
-def make_layout(plan: Plan, starts: IntArray, lengths: IntArray, *, directed: bool = False) -> Layout:
+def make_layout(plan: Plan, starts: I64, lengths: I64, *, directed: bool = False) -> Layout:
     """Lay out the distances that a plan needs.
 
     Args:
@@ -228,7 +226,7 @@ def _tile_pairs(tiles: _Tiles, rectangles: _Rectangles) -> _TilePairs:
     return _TilePairs(number[order], row[order], column[order])
 
 
-def _blocks(tiles: _Tiles, pairs: _TilePairs) -> tuple[list[Block], IntArray]:
+def _blocks(tiles: _Tiles, pairs: _TilePairs) -> tuple[list[Block], I64]:
     """Join neighbours while that wastes little: the blocks, and the number of each pair's block."""
     begins = np.append(True, (np.diff(pairs.row) != 0) | (np.diff(pairs.column) != 1))
     first = np.flatnonzero(begins)
@@ -259,7 +257,7 @@ def _bundle(
     pairs: _TilePairs,
     *,
     blocks: Sequence[Block],
-    block: IntArray,
+    block: I64,
 ) -> Bundle:
     """Find the token pairs of some tile pairs.
 
@@ -302,7 +300,7 @@ def _bundle(
     )
 
 
-def _products(n_rows: IntArray, n_columns: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+def _products(n_rows: I64, n_columns: I64) -> tuple[I64, I64, I64]:
     """List the entries of many matrices: number of the matrix, row, column."""
     counts = n_rows * n_columns
     number = np.repeat(np.arange(len(counts)), counts)
@@ -311,6 +309,6 @@ def _products(n_rows: IntArray, n_columns: IntArray) -> tuple[IntArray, IntArray
     return number, i, j
 
 
-def _cumulative(counts: IntArray) -> IntArray:
+def _cumulative(counts: I64) -> I64:
     """Sums of all entries before each, and of all at the end."""
     return np.concatenate([[0], np.cumsum(counts)])

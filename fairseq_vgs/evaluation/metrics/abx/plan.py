@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import I64
 from fairseq_vgs.evaluation.metrics.abx.errors import AbxError
 from fairseq_vgs.evaluation.metrics.abx.items import AbxItem
 
-IntArray = npt.NDArray[np.int64]
 Name = TypeVar("Name", str, tuple[str, str])
 
 SPEAKER_MODES = ("within", "across")
@@ -46,11 +45,11 @@ class AbxCells:
     pairs: tuple[tuple[str, str], ...]
     speakers: tuple[str, ...]
     contexts: tuple[tuple[str, str], ...]
-    pair: IntArray
-    context: IntArray
-    speaker: IntArray
-    x_speaker: IntArray
-    n_triples: IntArray
+    pair: I64
+    context: I64
+    speaker: I64
+    x_speaker: I64
+    n_triples: I64
 
     def __len__(self) -> int:
         return len(self.pair)
@@ -68,8 +67,8 @@ class Plan:
     """
 
     cells: AbxCells
-    groups: tuple[IntArray, ...]
-    cell_groups: IntArray
+    groups: tuple[I64, ...]
+    cell_groups: I64
     n_subsampled: int
 
 
@@ -128,7 +127,7 @@ def make_plan(
     return Plan(_cells(keys, groups, cell_groups), groups, cell_groups, n_subsampled)
 
 
-def n_overlapping(plan: Plan, starts: IntArray, lengths: IntArray) -> int:
+def n_overlapping(plan: Plan, starts: I64, lengths: I64) -> int:
     """Count the pairs of tokens that a cell compares, x with a or with b, and that share frames.
 
     Args:
@@ -182,7 +181,7 @@ def require_speakers(items: Sequence[AbxItem], speakers: Sequence[str], *, place
             raise AbxError(f"{place}: {error}") from None
 
 
-def _within(keys: Sequence[_Key], groups: Sequence[IntArray]) -> Iterator[tuple[int, int, int]]:
+def _within(keys: Sequence[_Key], groups: Sequence[I64]) -> Iterator[tuple[int, int, int]]:
     together: dict[tuple[tuple[str, str], str], list[int]] = defaultdict(list)
     for number, key in enumerate(keys):
         together[key.context, key.speaker].append(number)
@@ -210,7 +209,7 @@ def _across(
                 yield from ((numbers[key], b, x) for x in x_groups)
 
 
-def _drawn(positions: list[int], most: int | None, *, seed: int, key: _Key) -> IntArray:
+def _drawn(positions: list[int], most: int | None, *, seed: int, key: _Key) -> I64:
     all_positions = np.array(positions, dtype=np.int64)
     if most is None or len(positions) <= most:
         return all_positions
@@ -220,7 +219,7 @@ def _drawn(positions: list[int], most: int | None, *, seed: int, key: _Key) -> I
     return all_positions[np.sort(chosen)]
 
 
-def _cells(keys: Sequence[_Key], groups: Sequence[IntArray], cell_groups: IntArray) -> AbxCells:
+def _cells(keys: Sequence[_Key], groups: Sequence[I64], cell_groups: I64) -> AbxCells:
     sizes = np.array([len(group) for group in groups], dtype=np.int64)
     a, b, x = cell_groups.T
     pairs = [(keys[i].phone, keys[j].phone) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
@@ -241,7 +240,7 @@ def _cells(keys: Sequence[_Key], groups: Sequence[IntArray], cell_groups: IntArr
     )
 
 
-def numbered(names: Sequence[Name]) -> tuple[tuple[Name, ...], IntArray]:
+def numbered(names: Sequence[Name]) -> tuple[tuple[Name, ...], I64]:
     """Return the distinct names, sorted, and int64[n] the number of each name among them."""
     distinct = tuple(sorted(set(names)))
     numbers = {name: number for number, name in enumerate(distinct)}

@@ -9,17 +9,14 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.evaluation.metrics.abx import dtw_numba
 from fairseq_vgs.evaluation.metrics.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.metrics.abx.dtw import dtw_distance
 from fairseq_vgs.evaluation.metrics.abx.layout import Bundle, CellSide, Layout
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 _MAX_WARPED = 1 << 20  # frame distances of the token pairs that are warped together
 _PAIRS_WORTH_A_BAND = 2048
@@ -27,7 +24,7 @@ _PAIRS_WORTH_COMPILING = 1 << 19  # reading what numba compiled costs 0.7 s and 
 _MAX_COMPARED = 1 << 22  # distances of the cells that are scored together
 
 
-def paths_may_tie(frames: Tensor, numbers: IntArray) -> bool:
+def paths_may_tie(frames: Tensor, numbers: I64) -> bool:
     """Whether frames repeat or are whole numbers, as units and their one-hot vectors are.
 
     Then different paths cost exactly the same, and a token pair's distance depends on which of the two is x:
@@ -78,7 +75,7 @@ def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: s
     return distances
 
 
-def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, FloatArray]:
+def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, F64]:
     """Return each cell's share of triples where x is closer to b than to a, ties counting half.
 
     Args:
@@ -120,14 +117,14 @@ def _frame_distances(frames: Tensor, layout: Layout, bundle: Bundle, *, distance
     return measure.finish(table)
 
 
-def _chunks(bundle: Bundle) -> Iterator[IntArray]:
+def _chunks(bundle: Bundle) -> Iterator[I64]:
     """Sort pairs by their lengths and cut them so that few frame distances are looked at in vain."""
     n_bands = math.isqrt(len(bundle.offset) // _PAIRS_WORTH_A_BAND) + 1
     for band in np.array_split(np.argsort(bundle.n_rows, kind="stable"), n_bands):
         yield from _cut(bundle, band[np.argsort(bundle.n_columns[band], kind="stable")])
 
 
-def _cut(bundle: Bundle, order: IntArray) -> Iterator[IntArray]:
+def _cut(bundle: Bundle, order: I64) -> Iterator[I64]:
     start = 0
     while start < len(order):
         stop = len(order)
@@ -142,7 +139,7 @@ def _cut(bundle: Bundle, order: IntArray) -> Iterator[IntArray]:
         start = stop
 
 
-def _warp(table: Tensor, bundle: Bundle, chunk: IntArray, kernel: dtw_numba.Kernel | None) -> Tensor:
+def _warp(table: Tensor, bundle: Bundle, chunk: I64, kernel: dtw_numba.Kernel | None) -> Tensor:
     n_rows, n_columns = bundle.n_rows[chunk], bundle.n_columns[chunk]
     if kernel is not None and table.device.type == "cpu":
         found = kernel(table.numpy(), bundle.offset[chunk], bundle.width[chunk], n_rows, n_columns)
@@ -153,7 +150,7 @@ def _warp(table: Tensor, bundle: Bundle, chunk: IntArray, kernel: dtw_numba.Kern
     return dtw_distance(table[_on(table, places)], _on(table, n_rows), _on(table, n_columns))
 
 
-def _alike(sizes: IntArray) -> Iterator[IntArray]:
+def _alike(sizes: I64) -> Iterator[I64]:
     """Yield numbers of cells whose groups are of the same sizes, not too many at once."""
     _, kind = np.unique(sizes, axis=0, return_inverse=True)
     kind = kind.reshape(-1)
@@ -164,12 +161,12 @@ def _alike(sizes: IntArray) -> Iterator[IntArray]:
         yield from (cells[start : start + block] for start in range(0, len(cells), block))
 
 
-def _places(side: CellSide, cells: IntArray, n_i: int, n_j: int) -> IntArray:
+def _places(side: CellSide, cells: I64, n_i: int, n_j: int) -> I64:
     offset, step_i, step_j = (
         values[cells][:, None, None] for values in (side.offset, side.step_i, side.step_j)
     )
     return offset + np.arange(n_i)[:, None] * step_i + np.arange(n_j) * step_j
 
 
-def _on(like: Tensor, numbers: IntArray) -> Tensor:
+def _on(like: Tensor, numbers: I64) -> Tensor:
     return torch.from_numpy(numbers).to(like.device)

@@ -29,7 +29,7 @@ class GradientAgreement(NamedTuple):
 
 
 def gradient_agreement(first: Sequence[Tensor], second: Sequence[Tensor]) -> GradientAgreement:
-    """Compares two gradients of the same parameters, each taken as one long vector; in float64.
+    """Compare two gradients of the same parameters, each taken as one long vector; in float64.
 
     Args:
         first: one tensor per parameter, at least one.

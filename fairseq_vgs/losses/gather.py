@@ -21,7 +21,7 @@ __all__ = ["gather_ids", "gather_with_gradient"]
 
 
 def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor:
-    """Concatenates the rows of all ranks in rank order; differentiable.
+    """Concatenate the rows of all ranks in rank order; differentiable.
 
     Ranks may hold different numbers of rows, also none. The backward pass is a collective too: every rank
     must use the result in its loss. A rank whose rows need no gradient (an empty tensor, say) takes part
@@ -50,7 +50,7 @@ def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -
 
 
 def gather_ids(ids: Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor:
-    """Concatenates integer ids of all ranks in rank order.
+    """Concatenate integer ids of all ranks in rank order.
 
     Args:
         ids: int `[n]`; ranks may hold different numbers, also none.
@@ -95,7 +95,7 @@ def _gather_equal(x: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
 
 
 def _gather_rows(x: Tensor, sizes: list[int], group: dist.ProcessGroup | None) -> Tensor:
-    """Collectives want equal shapes: pads to the longest rank, gathers, cuts."""
+    """Pad to the longest rank, since collectives want equal shapes; gather, cut."""
     longest = max(sizes)
     if longest == 0:
         return x.clone()

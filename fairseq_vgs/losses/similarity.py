@@ -18,7 +18,7 @@ SIMILARITIES = ("dot", "cosine")
 
 
 def pairwise_similarity(speech: Tensor, image: Tensor, *, kind: str) -> Tensor:
-    """Compares every speech embedding with every image embedding, in float32.
+    """Compare every speech embedding with every image embedding, in float32.
 
     The paper's text (Khorrami et al. 2023) says cosine, the authors' public code takes the raw dot product.
 

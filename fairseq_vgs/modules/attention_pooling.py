@@ -69,7 +69,7 @@ class AttentionPoolingHead(nn.Module):
     def forward(
         self, frames: Tensor, *, cls: Tensor | None = None, padding_mask: Tensor | None = None
     ) -> Tensor:
-        """Embeds utterances; see the class for shapes."""
+        """Embed utterances; see the class for shapes."""
         if padding_mask is None:
             padding_mask = frames.new_zeros(frames.shape[:2], dtype=torch.bool)
         tokens = frames.masked_fill(padding_mask.unsqueeze(-1), 0.0)

@@ -59,7 +59,7 @@ class BackboneError(ValueError):
 
 
 def read_backbone(folder: Path) -> str:
-    """Reads what a directory says about its backbone; its weights are not touched.
+    """Read what a directory says about its backbone; its weights are not touched.
 
     Returns:
         JSON text from which `Backbone` builds it without the directory: the model's configuration, the
@@ -89,7 +89,7 @@ def read_backbone(folder: Path) -> str:
 
 
 def backbone_size(backbone: str) -> int:
-    """Returns the height and width, pixels, that a backbone (see `read_backbone`) was made for."""
+    """Return the height and width, pixels, that a backbone (see `read_backbone`) was made for."""
     return int(json.loads(backbone)["size"])
 
 
@@ -130,7 +130,7 @@ class Backbone(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the backbone; see the class for shapes."""
+        """Run the backbone; see the class for shapes."""
         output = self.model(pixel_values=pictures * self.scale + self.offset)
         tokens = output.last_hidden_state
         pooled = getattr(output, "pooler_output", None)
@@ -139,7 +139,7 @@ class Backbone(nn.Module):
         return pooled.flatten(1), tokens
 
     def load_pretrained(self, folder: Path) -> None:
-        """Takes the weights of a directory: safetensors, or a pickle of tensors alone.
+        """Take the weights of a directory: safetensors, or a pickle of tensors alone.
 
         Raises:
             BackboneError: weights are missing or have other shapes, or the files cannot be read.
@@ -217,7 +217,7 @@ class HuggingFaceEncoder(ImageTransformer):
         self.backbone = backbone  # last, since the lines above draw the weights of all that is there
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
-        """Embeds pictures; see the class for shapes."""
+        """Embed pictures; see the class for shapes."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             found = self._output(self.backbone, image["pictures"])
         if not self.reads_tokens:
@@ -233,21 +233,21 @@ class HuggingFaceEncoder(ImageTransformer):
         return self.embed_tokens(tokens, padding_mask=None)
 
     def train(self, mode: bool = True) -> Self:
-        """Switches modes; a frozen backbone stays in evaluation mode (batch norm and dropout, too)."""
+        """Switch modes; a frozen backbone stays in evaluation mode (batch norm and dropout, too)."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
         return self
 
     def load_pretrained(self, folder: Path) -> None:
-        """Takes the backbone's weights from its directory; see `Backbone.load_pretrained`."""
+        """Take the backbone's weights from its directory; see `Backbone.load_pretrained`."""
         self.backbone.load_pretrained(folder)
 
     def _output(self, backbone: Backbone, pictures: Tensor) -> Tensor:
         return backbone(pictures)[1 if self.reads_tokens else 0]
 
     def _freeze(self, backbone: Backbone, size: int) -> int:
-        """Leaves gradients to what a trained backbone's output depends on; returns that one's dimensions."""
+        """Leave gradients to what a trained backbone's output depends on; return that one's dimensions."""
         weights = list(backbone.eval().parameters())
         try:
             with torch.set_grad_enabled(not self.frozen):
@@ -341,7 +341,7 @@ def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[float], list[float]]:
-    """Returns scale and offset of each colour for pictures whose black is -1 and white +1."""
+    """Return scale and offset of each colour for pictures whose black is -1 and white +1."""
     rescale = preprocessing.get("rescale_factor", 1 / 255) if preprocessing.get("do_rescale", True) else 1.0
     mean, std = preprocessing.get("image_mean"), preprocessing.get("image_std")
     if not preprocessing.get("do_normalize", True):
@@ -362,7 +362,7 @@ def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[f
 
 
 def _size(preprocessing: Mapping[str, Any]) -> int | None:
-    """Returns the height and width that pictures are brought to."""
+    """Return the height and width that pictures are brought to."""
     crop = preprocessing.get("crop_size") if preprocessing.get("do_center_crop") else None
     return _side(crop) or _side(preprocessing.get("size"))
 

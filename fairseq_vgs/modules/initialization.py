@@ -13,7 +13,7 @@ BASE_WIDTH = 768
 
 
 def init_like_bert(root: nn.Module, *, width: int) -> None:
-    """Draws linear weights from N(0, 0.02 sqrt(768 / width)), zeroes biases, makes layer norms the identity.
+    """Draw linear weights from N(0, 0.02 sqrt(768 / width)), zero biases, make layer norms the identity.
 
     The public FaST-VGS-Family and scheduled_VGS_plus code initialises the whole dual encoder from N(0, 0.02),
     its width being 768. At smaller widths that leaves every layer's output next to nothing beside its

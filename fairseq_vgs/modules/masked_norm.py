@@ -18,7 +18,7 @@ CHANNELS_PER_GROUP = 16
 
 
 def build_masked_norm(name: str, n_channels: int) -> nn.Module:
-    """Builds `batch` or `group` (groups of 16 channels; one group if 16 does not divide the channels)."""
+    """Build `batch` or `group` (groups of 16 channels; one group if 16 does not divide the channels)."""
     if name == "batch":
         return MaskedBatchNorm(n_channels)
     if name == "group":
@@ -134,7 +134,7 @@ class ValidFramesGroupNorm(nn.GroupNorm):
 
 
 def _in_float32(normalize: Callable[[Tensor, Tensor], Tensor], x: Tensor, valid: Tensor | None) -> Tensor:
-    """Calls `normalize(x, valid)` in float32 (float64 stays) without autocast; returns `x`'s type."""
+    """Call `normalize(x, valid)` in float32 (float64 stays) without autocast; return `x`'s type."""
     if valid is None:
         valid = x.new_ones(x.size(0), x.size(2), dtype=torch.bool)
     with torch.autocast(device_type=x.device.type, enabled=False):
@@ -142,7 +142,7 @@ def _in_float32(normalize: Callable[[Tensor, Tensor], Tensor], x: Tensor, valid:
 
 
 def _pool_over_ranks(mean: Tensor, squares: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Joins the statistics of all ranks, which may have no frames; differentiable.
+    """Join the statistics of all ranks, which may have no frames; differentiable.
 
     Args:
         mean: `[C]` of this rank.

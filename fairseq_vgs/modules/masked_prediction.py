@@ -16,7 +16,7 @@ _MIX = -7046029254386353131  # an odd number of 64 random-looking bits: 2^64 div
 
 
 def draw_negatives(n_rows: int, n_masked: int, n_negatives: int, device: torch.device) -> Tensor:
-    """Draws for every masked frame others of the same utterance, with replacement.
+    """Draw for every masked frame others of the same utterance, with replacement.
 
     On a CPU these are the numbers that fairseq's `sample_negatives` draws from the same state of torch's
     generator; on a GPU the host does not wait for them.
@@ -32,7 +32,7 @@ def draw_negatives(n_rows: int, n_masked: int, n_negatives: int, device: torch.d
 
 
 def candidate_logits(predicted: Tensor, targets: Tensor, negatives: Tensor, *, temperature: float) -> Tensor:
-    """Compares every predicted frame with its target and its negatives.
+    """Compare every predicted frame with its target and its negatives.
 
     The cosine similarities of all masked frames of an utterance are one matrix product, from which those of
     the negatives are picked. A negative equal to the target gets -inf.
@@ -58,7 +58,7 @@ def candidate_logits(predicted: Tensor, targets: Tensor, negatives: Tensor, *, t
 
 
 def _names(frames: Tensor) -> Tensor:
-    """Gives equal frames f32 `[B, M, D]` equal numbers int64 `[B, M]`, and others different ones.
+    """Give equal frames f32 `[B, M, D]` equal numbers int64 `[B, M]`, and others different ones.
 
     A frame's bits are hashed with well-mixed factors: that two different frames get the same number will not
     happen in practice. Comparing all pairs instead would take as long as the similarities.

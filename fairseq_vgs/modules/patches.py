@@ -61,7 +61,7 @@ class PatchEncoder(ImageTransformer):
         nn.init.zeros_(self.patch_projection.bias)  # type: ignore[arg-type]
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
-        """Embeds pictures; see the class for shapes."""
+        """Embed pictures; see the class for shapes."""
         pictures = image["pictures"]
         self._check_shape(pictures)
         grid = self.patch_projection(pictures)
@@ -83,7 +83,7 @@ class PatchEncoder(ImageTransformer):
 def sincos_positions(
     height: int, width: int, *, dim: int, device: torch.device | str | None = None
 ) -> Tensor:
-    """Fixed positions of a grid of patches: one half of the dimensions for the row, the other for the column.
+    """Compute fixed positions of patches: half of the dimensions for the row, half for the column.
 
     Args:
         height: rows of patches.

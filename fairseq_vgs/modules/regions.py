@@ -52,7 +52,7 @@ class RegionEncoder(ImageTransformer):
         self.add_transformer(settings)
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
-        """Embeds images; see the class for shapes."""
+        """Embed images; see the class for shapes."""
         features, boxes = image["features"], image["boxes"]
         padding_mask = image.get("padding_mask")
         self._check_shapes(features, boxes)

@@ -89,7 +89,7 @@ class ResidualBlock(nn.Module):
             self.shortcut_norm = build_masked_norm(norm, output_dim)
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies the block; see the class for shapes."""
+        """Apply the block; see the class for shapes."""
         residual = x
         valid = valid[:, :: self.stride]
         x = _zero_padding(F.relu(self.norm1(self.conv1(x), valid)), valid)
@@ -133,7 +133,7 @@ class ResDavenet(nn.Module):
         self.apply(_init_convolution)
 
     def forward(self, frames: Tensor, *, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Shortens the frames; see the class for shapes."""
+        """Shorten the frames; see the class for shapes."""
         if padding_mask is None:
             padding_mask = frames.new_zeros(frames.shape[:2], dtype=torch.bool)
         valid = ~padding_mask
@@ -184,7 +184,7 @@ class ResDavenetHead(nn.Module):
     def forward(
         self, frames: Tensor, *, cls: Tensor | None = None, padding_mask: Tensor | None = None
     ) -> Tensor:
-        """Embeds utterances; see the class for shapes."""
+        """Embed utterances; see the class for shapes."""
         if cls is None:
             raise ValueError("resdavenet head: expected the CLS vector of the speech encoder, got None")
         if self.padding == "fast_vgs":
@@ -200,7 +200,7 @@ class ResDavenetHead(nn.Module):
 
 
 def _authors_padding(frames: Tensor, shortened: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Padding mask of the shortened frames by the rule of the authors' code.
+    """Compute the padding mask of the shortened frames by the rule of the authors' code.
 
     The factor is the rounded quotient of the two lengths, and every started group of frames is dropped: of
     399 frames (8 s) without any padding, which make 25, the last one is not read.

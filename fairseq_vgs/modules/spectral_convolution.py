@@ -13,7 +13,7 @@ __all__ = ["spectral_convolution"]
 
 
 def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int) -> Tensor:
-    """Convolves with stride 1 and `K // 2` zeros on either side, as `conv1d` up to rounding.
+    """Convolve with stride 1 and `K // 2` zeros on either side, as `conv1d` up to rounding.
 
     At every frequency a convolution is one product of a `D x D` matrix, so that the time does not grow with
     the kernel. Computed in float32 at least, under autocast too.
@@ -47,7 +47,7 @@ def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, grou
 
 
 def _fast_length(least: int) -> int:
-    """Returns the next number without prime factors above 5, for which transforms are fast."""
+    """Return the next number without prime factors above 5, for which transforms are fast."""
     length = least
     while True:
         rest = length

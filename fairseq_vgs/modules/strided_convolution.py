@@ -17,7 +17,7 @@ __all__ = ["normalized_convolution", "strided_convolution"]
 
 
 def strided_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tensor:
-    """Convolves frames, without padding and bias, as `torch.nn.functional.conv1d` up to rounding.
+    """Convolve frames, without padding and bias, as `torch.nn.functional.conv1d` up to rounding.
 
     Args:
         frames: `[B, T, C]`.
@@ -46,7 +46,7 @@ def normalized_convolution(
     eps: float,
     n_valid: Tensor | None = None,
 ) -> Tensor:
-    """Convolves waveforms, then normalises every channel of every utterance over time.
+    """Convolve waveforms, then normalise every channel of every utterance over time.
 
     Equal to conv1d and `group_norm` with a channel per group, up to rounding, for a waveform that needs no
     gradient. A channel's mean and variance follow from the mean and covariance of the samples under the
@@ -118,7 +118,7 @@ class _StridedConvolution(torch.autograd.Function):
 
 
 def _windows(frames: Tensor, weight: Tensor, stride: int) -> list[Tensor]:
-    """Views `[B, T', n C]` of the frames under each part of the kernel, n taps long."""
+    """View `[B, T', n C]` of the frames under each part of the kernel, n taps long."""
     (n_rows, n_frames, width), kernel = frames.shape, weight.size(2)
     n_windows = (n_frames - kernel) // stride + 1
     return [
@@ -132,5 +132,5 @@ def _windows(frames: Tensor, weight: Tensor, stride: int) -> list[Tensor]:
 
 
 def _taps(weight: Tensor, stride: int) -> list[Tensor]:
-    """The weights of each part of the kernel, `[n C, O]`."""
+    """Cut the weights of each part of the kernel, `[n C, O]`."""
     return [part.flatten(0, 1) for part in weight.permute(2, 1, 0).split(stride)]

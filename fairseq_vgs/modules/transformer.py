@@ -62,7 +62,7 @@ class PostNormLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, *, padding_mask: Tensor | None) -> Tensor:
-        """Applies the layer; see the class for shapes."""
+        """Apply the layer; see the class for shapes."""
         x = self.attention_norm(x + self.dropout(self._attend(x, padding_mask)))
         transformed = self.contract(F.gelu(self.expand(x)))
         normed: Tensor = self.output_norm(x + self.dropout(transformed))
@@ -119,7 +119,7 @@ class ImageTransformer(nn.Module):
     """
 
     def add_transformer(self, settings: ImageTransformerSettings) -> None:
-        """Adds the shared part, then draws the weights of all linear layers and norms, the input's too."""
+        """Add the shared part, then draw the weights of all linear layers and norms, the input's too."""
         dim = settings.embed_dim
         self.dropout = nn.Dropout(settings.dropout)
         self.cls = nn.Parameter(torch.randn(dim))
@@ -137,7 +137,7 @@ class ImageTransformer(nn.Module):
         init_like_bert(self, width=dim)
 
     def embed_tokens(self, tokens: Tensor, *, padding_mask: Tensor | None) -> Tensor:
-        """Drops out and embeds tokens `[B, L, D]`, padding_mask bool `[B, L]` (True = padding): `[B, E]`."""
+        """Drop out and embed tokens `[B, L, D]`, padding_mask bool `[B, L]` (True = padding): `[B, E]`."""
         tokens = self.dropout(tokens)
         x = torch.cat([self.cls.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
         if padding_mask is not None:

@@ -1,6 +1,6 @@
 """Build a data folder from a corpus: looks at every recording and picture, converts, packs, writes tables.
 
-The work survives interruptions (`fairseq_vgs.files.work`); the folder appears under its name only when it is complete.
+The work survives interruptions (``fairseq_vgs.files.work``). The folder gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -10,26 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.faults import fault
-from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
-from fairseq_vgs.options import option, positive
-from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, NEVER, BuildOptions
-from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
-from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder
-from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
-from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, Problem
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.output import refuse_output
-from fairseq_vgs.prepare.build.tables import write_summary
 from fairseq_vgs.files.parallel import Progress
-from fairseq_vgs.media.encode import resampler
-from fairseq_vgs.prepare.regions.pictures import PictureRegions
-from fairseq_vgs.prepare.regions.store import PARTIAL_NAMES
 from fairseq_vgs.files.work import WorkFolder, open_work
+from fairseq_vgs.media.encode import resampler
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
+from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, Problem
+from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
+from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder, write_summary
+from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
+from fairseq_vgs.prepare.regions.store import PARTIAL_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +126,13 @@ def _listed_faults(
         found += corpus_faults(corpus, needs_splits=needs_splits)
     if options.regions is not None:
         if not corpus.pictures:
-            found.append(Fault("--regions", "needs pictures to compute them from, got none; give --images"))
+            found.append(
+                Fault(
+                    "--regions",
+                    "needs pictures to compute them from, got none; give --images",
+                    code="setting.conflict",
+                )
+            )
         found += options.regions.faults(corpus.pictures)
     roots = {corpus.audio_root, *((corpus.image_root,) if corpus.pictures else ())}
     if not corpus.captions or not all(root.is_dir() for root in roots):
@@ -208,7 +207,9 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
         if media and len(problems) == len(media):
             expected = f"must hold the {len(media)} files that the corpus lists, the first being"
             step = "correct the folder"
-            got = Fault(str(root), f"{expected} {media[0].path!r}, got none of them; {step}")
+            got = Fault(
+                str(root), f"{expected} {media[0].path!r}, got none of them; {step}", code="file.missing"
+            )
             raise FaultError([*faults, got])
     missing = [*missing_speech, *missing_pictures]
     _announce([*faults, *([] if options.skip_bad else [problem.fault() for problem in missing])])
@@ -216,7 +217,9 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
     converts = options.convert == ALWAYS or (rates and bool(found))
     if options.relative_root and not converts and not options.pack:
         expected = "--relative-root: needs recordings in the folder itself, got recordings that stay in place"
-        got = Fault(str(corpus.audio_root), f"{expected}; add --convert always or --pack")
+        got = Fault(
+            str(corpus.audio_root), f"{expected}; add --convert always or --pack", code="setting.conflict"
+        )
         raise FaultError([*faults, got])
     speech = [medium for medium in speech if medium.path in seen_speech]
     return _Plan(
@@ -328,5 +331,11 @@ def _usable(
                 captions.append(caption)
     if not captions:
         reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in exclusions.by_reason.items())
-        raise FaultError(Fault(str(corpus.audio_root), f"no recording can be used; left out {reasons}"))
+        raise FaultError(
+            Fault(
+                str(corpus.audio_root),
+                f"no recording can be used; left out {reasons}",
+                code="recording.missing",
+            )
+        )
     return replace(corpus, captions=captions, pictures=kept)

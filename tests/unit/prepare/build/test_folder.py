@@ -16,11 +16,10 @@ from support.tiny_speech import encode, picture, speech, with_data_length, write
 from support.tiny_stamps import folder_content
 
 from fairseq_vgs.files import archives
-from fairseq_vgs.manifest import read_audio_list, read_images, read_pairs, read_utterances
-from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.manifest.check import check_folder
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.location import read_bytes, resolve
+from fairseq_vgs.manifest import read_audio_list, read_images, read_pairs, read_utterances
+from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build import media as build_media
 from fairseq_vgs.prepare.build.folder import build_folder
 from fairseq_vgs.prepare.build.options import BuildOptions

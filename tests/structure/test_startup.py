@@ -5,7 +5,18 @@ import sys
 
 import pytest
 
-HEAVY = ("fairseq", "matplotlib", "omegaconf", "pandas", "pyarrow", "scipy", "torch", "transformers")
+HEAVY = (
+    "fairseq",
+    "matplotlib",
+    "omegaconf",
+    "pandas",
+    "PIL",
+    "pyarrow",
+    "scipy",
+    "soundfile",
+    "torch",
+    "transformers",
+)
 CODE = """
 import argparse, sys
 from fairseq_vgs.cli import main

@@ -7,13 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
-from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.manifest import (
     AudioRow,
     ImageRow,
@@ -27,11 +25,14 @@ from fairseq_vgs.manifest import (
     write_regions,
     write_utterances,
 )
-from fairseq_vgs.files.location import split_entry
-from fairseq_vgs.prepare.corpus import Caption, Corpus
+from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.split import SPLITS
-from fairseq_vgs.prepare.build.media import Finished
+from fairseq_vgs.prepare.corpus import Caption, Corpus
+
+if TYPE_CHECKING:
+    from fairseq_vgs.prepare.build.media import Finished
+    from fairseq_vgs.prepare.regions.store import F16
 
 SECONDS_PER_HOUR = 3600
 RELATIVE_ROOT = "."
@@ -216,9 +217,11 @@ def write_tables(
 
 
 def write_region_tables(
-    folder: Path, regions: Sequence[RegionRow], features: NDArray[np.float16], *, force: bool = False
+    folder: Path, regions: Sequence[RegionRow], features: F16, *, force: bool = False
 ) -> None:
     """Write the region table and its features, float16 [rows, dims]."""
+    import numpy as np
+
     names = ManifestFolder(folder)
     write_regions(names.regions, regions, force=force)
     with atomic_write(names.region_features, mode="wb", force=force) as file:

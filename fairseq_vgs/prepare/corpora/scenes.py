@@ -9,7 +9,7 @@ from pathlib import Path
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
-from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
+from fairseq_vgs.prepare.scenes.plan import ScenesConfig
 
 EMBEDDED = Path("manifests", "embedded")
 
@@ -44,6 +44,8 @@ class Scenes(ScenesConfig, Preparation):
         progress: Progress | None = None,
     ) -> dict[str, object]:
         """Compose the scenes and return their summary."""
+        from fairseq_vgs.prepare.scenes.compose import prepare_scenes
+
         options = options or BuildOptions()
         return prepare_scenes(
             output,

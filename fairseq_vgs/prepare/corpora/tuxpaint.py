@@ -14,26 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fairseq_vgs.files.archives import write_whole
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.output import refuse_inputs, refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
-from fairseq_vgs.media.cut_out import can_render_svg, read_cut_out
-from fairseq_vgs.media.encode import (
-    SILENCE_RMS,
-    clipped_share,
-    content_hash,
-    encode_flac,
-    limit_peak,
-    resample,
-    root_mean_square,
-)
 from fairseq_vgs.media.errors import MediumError
-from fairseq_vgs.media.pictures import encode_webp, pixel_hash
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.media.sound import Samples, decode
 from fairseq_vgs.options import option
+from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.build.split import (
     SPLITS,
@@ -52,10 +43,12 @@ from fairseq_vgs.prepare.build.tables import (
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
 from fairseq_vgs.prepare.corpus import Exclusions, raise_any
 
+if TYPE_CHECKING:
+    from fairseq_vgs.media.sound import Samples
+
 logger = logging.getLogger(__name__)
 
 MAKER = "tuxpaint"
-SPEECH_FOLDER, PICTURE_FOLDER = "speech", "pictures"
 # Shorter than this (samples) nothing is said, and wav2vec 2.0's extractor gives no frame.
 MIN_SAMPLES = SAMPLE_RATE // 10
 # Said in the summary only: in some languages every recording is clipped.
@@ -123,9 +116,13 @@ class TuxPaint(Preparation):
         """Refuse impossible values."""
         faults = share_faults(self.valid_share, self.test_share)
         if self.max_seconds < 0:
-            faults.append(fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all"))
+            faults.append(
+                fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all", code="setting.value")
+            )
         if self.picture_size < 1:
-            faults.append(fault("--picture-size", "must be positive", self.picture_size, "224 is usual"))
+            expected = "must be positive"
+            step = "224 is usual"
+            faults.append(fault("--picture-size", expected, self.picture_size, step, code="setting.value"))
         raise_any(faults)
 
     def prepare(
@@ -141,6 +138,8 @@ class TuxPaint(Preparation):
         Pictures that share a recording, a caption (English or in the language) or their pixels, directly or
         through others, form a group: it lies in one split, and counts as one answer in retrieval.
         """
+        from fairseq_vgs.media.cut_out import can_render_svg
+
         options = options or BuildOptions()
         refuse_output(output, maker=MAKER, force=options.force, inputs=[source])
         folder = find_stamps_folder(source)
@@ -160,7 +159,9 @@ class TuxPaint(Preparation):
                     prepared.append(result)
             if not prepared:
                 reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
-                raise FaultError(Fault(str(folder), f"no picture can be used; left out {reasons}"))
+                raise FaultError(
+                    Fault(str(folder), f"no picture can be used; left out {reasons}", code="picture.missing")
+                )
             groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
             splits = _divide(prepared, groups, self)
             write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)
@@ -170,23 +171,24 @@ class TuxPaint(Preparation):
 
 
 def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> PreparedStamp | str:
-    """Write one stamp's media; return why not where it cannot be used."""
+    """Write one stamp's media, or return why it cannot be used."""
+    from fairseq_vgs.media import cut_out, encode, pictures
+
     try:
-        samples = _usable_speech(stamp.speech, settings.max_seconds)
-        picture = read_cut_out(stamp.picture, settings.picture_size)
+        samples = _read_speech(stamp.speech, settings.max_seconds)
+        if isinstance(samples, str):
+            return samples
+        picture = cut_out.read_cut_out(stamp.picture, settings.picture_size)
     except MediumError as error:
         return error.reason
-    except UnusableSpeechError as error:
-        return str(error)
-    limited = limit_peak(samples)
-    speech_path = f"{SPEECH_FOLDER}/{stamp.stamp_id}.flac"
-    picture_path = f"{PICTURE_FOLDER}/{stamp.stamp_id}.webp"
-    for path, content in ((speech_path, encode_flac(limited)), (picture_path, encode_webp(picture))):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+    limited = encode.limit_peak(samples)
+    speech_path = f"{SPEECH}/{stamp.stamp_id}.flac"
+    picture_path = f"{PICTURES}/{stamp.stamp_id}.webp"
+    write_whole(folder / speech_path, encode.encode_flac(limited))
+    write_whole(folder / picture_path, pictures.encode_webp(picture))
     keys = [
-        ("recording", content_hash(limited)),
-        ("picture", pixel_hash(picture)),
+        ("recording", encode.content_hash(limited)),
+        ("picture", pictures.pixel_hash(picture)),
         ("English caption", caption_key(stamp.english)),
     ]
     if caption_key(stamp.text):
@@ -196,23 +198,22 @@ def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> Prepare
         audio=AudioRow(speech_path, len(samples)),
         image=ImageRow(stamp.stamp_id, picture_path, picture.width, picture.height),
         keys=tuple(keys),
-        is_clipped=clipped_share(samples) > CLIPPED_SHARE,
+        is_clipped=encode.clipped_share(samples) > CLIPPED_SHARE,
     )
 
 
-class UnusableSpeechError(ValueError):
-    """A recording decodes but is of no use here; the text says why in a few words."""
+def _read_speech(path: Path, max_seconds: float) -> Samples | str:
+    """Return a recording at 16 kHz, or why it is of no use."""
+    from fairseq_vgs.media import encode, sound
 
-
-def _usable_speech(path: Path, max_seconds: float) -> Samples:
-    sound = decode(path)
-    if max_seconds and len(sound.samples) > max_seconds * sound.rate:
-        raise UnusableSpeechError(f"speech longer than {max_seconds:g} s")
-    if root_mean_square(sound.samples) < SILENCE_RMS:
-        raise UnusableSpeechError("silent speech")
-    resampled = resample(sound.samples, sound.rate)
+    found = sound.decode(path)
+    if max_seconds and len(found.samples) > max_seconds * found.rate:
+        return f"speech longer than {max_seconds:g} s"
+    if encode.root_mean_square(found.samples) < encode.SILENCE_RMS:
+        return "silent speech"
+    resampled = encode.resample(found.samples, found.rate)
     if len(resampled) < MIN_SAMPLES:
-        raise UnusableSpeechError(f"speech shorter than {MIN_SAMPLES / SAMPLE_RATE:g} s")
+        return f"speech shorter than {MIN_SAMPLES / SAMPLE_RATE:g} s"
     return resampled
 
 
@@ -285,7 +286,7 @@ def find_stamps_folder(folder: Path) -> Path:
             "must be the unpacked package tuxpaint-stamps-default, got a folder without pictures or none; "
             "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER"
         )
-        raise FaultError(Fault(str(folder), message))
+        raise FaultError(Fault(str(folder), message, code="corpus.folder"))
     return found
 
 
@@ -329,11 +330,9 @@ def scan_stamps(
         FaultError: The language code is malformed, or no picture has a recording in it.
     """
     if not LANGUAGE_PATTERN.fullmatch(language):
-        raise FaultError(
-            fault(
-                "--language", "must be a code such as ru or pt_BR", language, "see the package's file names"
-            )
-        )
+        expected = "must be a code such as ru or pt_BR"
+        step = "see the package's file names"
+        raise FaultError(fault("--language", expected, language, step, code="setting.value"))
     exclusions = Exclusions()
     stamps = []
     ending = _speech_ending(language)
@@ -360,7 +359,13 @@ def scan_stamps(
         left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
         message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
         languages = ", ".join(sorted(_languages(folder))) or "none"
-        raise FaultError(Fault(str(folder), f"{message}; choose another --language (there: {languages})"))
+        raise FaultError(
+            Fault(
+                str(folder),
+                f"{message}; choose another --language (there: {languages})",
+                code="recording.missing",
+            )
+        )
     return tuple(stamps), exclusions
 
 

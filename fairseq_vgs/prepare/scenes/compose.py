@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.archives import write_whole
 from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import (
@@ -32,7 +31,7 @@ from fairseq_vgs.media.encode import encode_flac
 from fairseq_vgs.media.pictures import encode_webp
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import Samples
-from fairseq_vgs.options import option
+from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
 from fairseq_vgs.prepare.build.tables import (
     RELATIVE_ROOT,
@@ -46,7 +45,7 @@ from fairseq_vgs.prepare.scenes.plan import (
     CAPTION_STREAM,
     PICTURE_STREAM,
     Combination,
-    check_capacity,
+    ScenesConfig,
     plan_scenes,
     scene_generator,
 )
@@ -56,9 +55,6 @@ from fairseq_vgs.prepare.scenes.source import SceneSource, load_source
 logger = logging.getLogger(__name__)
 
 MAKER = "scenes"
-SPEECH_FOLDER, PICTURE_FOLDER = "speech", "pictures"
-MAX_PICTURES = 6
-MIN_CANVAS = 64
 QUICK_WEBP = 2
 # Names at one speed, about 70 kB each; enough for 60 objects at 21 speeds.
 CACHED_NAMES = 1500
@@ -67,58 +63,6 @@ POOLING_NOTE = (
     "object has one picture, one feature and one recording. What held-out scenes test is new combinations."
 )
 FEATURE_NOTE = "A region's features are those of the object's own picture in the source, not of the scene."
-
-
-def _count(default: int, what: str) -> Any:
-    return option(default, help=what, metavar="N")
-
-
-@dataclass(frozen=True)
-class ScenesConfig:
-    """What scenes to compose; the same seed gives the same folder."""
-
-    objects: int = _count(60, "different objects")
-    train_scenes: int = _count(1500, "scenes in train")
-    valid_scenes: int = _count(100, "scenes in valid")
-    test_scenes: int = _count(200, "scenes in test")
-    captions: int = _count(2, "spoken captions of each scene")
-    pictures_per_scene: tuple[int, int] = option(
-        (2, 4), help="objects in a scene", metavar=("FEWEST", "MOST")
-    )
-    max_object_seconds: float = option(
-        1.5, help="pass over objects with a longer recorded name; 0: none", metavar="SECONDS"
-    )
-    canvas_size: int = option(224, help="width and height of a scene", metavar="PIXELS")
-    seed: int = option(1, help="seed of all choices", metavar="N")
-
-    def __post_init__(self) -> None:
-        """Refuse impossible values."""
-        fewest, most = self.pictures_per_scene
-        if not 1 <= fewest <= most <= MAX_PICTURES:
-            expected = f"must be two rising numbers from 1 to {MAX_PICTURES}"
-            raise FaultError(fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual"))
-        for name in ("objects", "train_scenes", "captions"):
-            if getattr(self, name) < 1:
-                option = "--" + name.replace("_", "-")
-                raise FaultError(fault(option, "must be at least 1", getattr(self, name), "ask for more"))
-        for name in ("valid_scenes", "test_scenes", "max_object_seconds", "seed"):
-            if getattr(self, name) < 0:
-                option = "--" + name.replace("_", "-")
-                raise FaultError(fault(option, "must be at least 0", getattr(self, name), "correct it"))
-        if self.canvas_size < MIN_CANVAS:
-            expected = f"must be at least {MIN_CANVAS}"
-            raise FaultError(fault("--canvas-size", expected, self.canvas_size, "224 is usual"))
-        check_capacity(self.objects, self.sizes, sum(self.n_scenes.values()))
-
-    @property
-    def sizes(self) -> range:
-        """The numbers of objects a scene may have."""
-        return range(self.pictures_per_scene[0], self.pictures_per_scene[1] + 1)
-
-    @property
-    def n_scenes(self) -> dict[str, int]:
-        """The number of scenes in each split."""
-        return {TRAIN: self.train_scenes, VALID: self.valid_scenes, TEST: self.test_scenes}
 
 
 @dataclass(frozen=True)
@@ -172,9 +116,6 @@ def prepare_scenes(
     orders = [_Order(split, index, objects) for split in SPLITS for index, objects in enumerate(plan[split])]
     root = RELATIVE_ROOT if relative_root else output.resolve()
     with staged_folder(output, maker=MAKER, force=force) as staging:
-        for split in dict.fromkeys(order.split for order in orders):
-            (staging / SPEECH_FOLDER / split).mkdir(parents=True)
-            (staging / PICTURE_FOLDER / split).mkdir(parents=True)
         renderer = _Renderer(loaded, staging, config)
         scenes = list(map_in_order(renderer.render, orders, jobs=jobs, progress=progress))
         splits: dict[str, list[CaptionedAudio]] = {}
@@ -220,8 +161,8 @@ class _Renderer:
         orders = draw_orders(len(order.objects), config.captions, generator)
         pictures = [self.source.objects[number].picture for number in order.objects]
         canvas, boxes = compose_picture(pictures, config.canvas_size, generator)
-        path = f"{PICTURE_FOLDER}/{order.split}/{order.index:05d}.webp"
-        (self.folder / path).write_bytes(encode_webp(canvas, method=QUICK_WEBP))
+        path = f"{PICTURES}/{order.split}/{order.index:05d}.webp"
+        write_whole(self.folder / path, encode_webp(canvas, method=QUICK_WEBP))
         regions = tuple(
             # Feature rows are those of the copy, which holds the chosen objects in their order.
             RegionRow(image_id, number, *box.relative_to(config.canvas_size))
@@ -239,8 +180,8 @@ class _Renderer:
         # A stream of its own: asking for more captions leaves the earlier ones as they are.
         generator = scene_generator(self.config.seed, order.split, order.index, CAPTION_STREAM, number)
         samples = compose_caption(spoken, self.name_at_speed, generator)
-        path = f"{SPEECH_FOLDER}/{order.split}/{order.index:05d}_{number}.flac"
-        (self.folder / path).write_bytes(encode_flac(samples))
+        path = f"{SPEECH}/{order.split}/{order.index:05d}_{number}.flac"
+        write_whole(self.folder / path, encode_flac(samples))
         objects = [self.source.objects[index] for index in spoken]
         speakers = sorted({item.speaker for item in objects if item.speaker})
         text = ", ".join(item.text for item in objects if item.text)

@@ -1,15 +1,22 @@
-"""Decide which objects stand in which scene: no combination of objects occurs twice in all splits."""
+"""What scenes are made, and of which objects: no combination of objects occurs twice in all splits.
+
+The command line reads this file for its options, so numpy is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Combination = tuple[int, ...]
 
@@ -19,10 +26,76 @@ SPLIT_NUMBERS = {TRAIN: 0, VALID: 1, TEST: 2}
 PLAN_STREAM, PICTURE_STREAM, CAPTION_STREAM = 0, 1, 2
 # A draw that fails this often in a row means that nearly all combinations of this size are taken.
 MAX_DRAWS = 50
+MAX_PICTURES = 6
+MIN_CANVAS = 64
+
+
+def _count(default: int, what: str) -> Any:
+    return option(default, help=what, metavar="N")
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """What scenes to compose; the same seed gives the same folder."""
+
+    objects: int = _count(60, "different objects")
+    train_scenes: int = _count(1500, "scenes in train")
+    valid_scenes: int = _count(100, "scenes in valid")
+    test_scenes: int = _count(200, "scenes in test")
+    captions: int = _count(2, "spoken captions of each scene")
+    pictures_per_scene: tuple[int, int] = option(
+        (2, 4), help="objects in a scene", metavar=("FEWEST", "MOST")
+    )
+    max_object_seconds: float = option(
+        1.5, help="pass over objects with a longer recorded name; 0: none", metavar="SECONDS"
+    )
+    canvas_size: int = option(224, help="width and height of a scene", metavar="PIXELS")
+    seed: int = option(1, help="seed of all choices", metavar="N")
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        fewest, most = self.pictures_per_scene
+        if not 1 <= fewest <= most <= MAX_PICTURES:
+            expected = f"must be two rising numbers from 1 to {MAX_PICTURES}"
+            raise FaultError(
+                fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual", code="setting.value")
+            )
+        for name in ("objects", "train_scenes", "captions"):
+            if getattr(self, name) < 1:
+                option = "--" + name.replace("_", "-")
+                expected = "must be at least 1"
+                step = "ask for more"
+                raise FaultError(fault(option, expected, getattr(self, name), step, code="setting.value"))
+        for name in ("valid_scenes", "test_scenes", "max_object_seconds", "seed"):
+            if getattr(self, name) < 0:
+                option = "--" + name.replace("_", "-")
+                raise FaultError(
+                    fault(
+                        option, "must be at least 0", getattr(self, name), "correct it", code="setting.value"
+                    )
+                )
+        if self.canvas_size < MIN_CANVAS:
+            expected = f"must be at least {MIN_CANVAS}"
+            raise FaultError(
+                fault("--canvas-size", expected, self.canvas_size, "224 is usual", code="setting.value")
+            )
+        check_capacity(self.objects, self.sizes, sum(self.n_scenes.values()))
+
+    @property
+    def sizes(self) -> range:
+        """The numbers of objects a scene may have."""
+        return range(self.pictures_per_scene[0], self.pictures_per_scene[1] + 1)
+
+    @property
+    def n_scenes(self) -> dict[str, int]:
+        """The number of scenes in each split."""
+        return {TRAIN: self.train_scenes, VALID: self.valid_scenes, TEST: self.test_scenes}
 
 
 def scene_generator(seed: int, split: str, index: int, *stream: int) -> np.random.Generator:
     """Return the random numbers of one purpose of one scene, independent of all other scenes."""
+    import numpy as np
+
     return np.random.default_rng([seed, SPLIT_NUMBERS[split], index, *stream])
 
 
@@ -30,15 +103,12 @@ def check_capacity(n_objects: int, sizes: Sequence[int], n_scenes: int) -> None:
     """Raise ``FaultError`` where there are fewer combinations of objects than scenes."""
     capacity = sum(math.comb(n_objects, size) for size in sizes)
     if n_scenes > capacity:
-        raise FaultError(
-            fault(
-                "scenes",
-                f"must be at most {capacity:,} in all splits together, the combinations of {sizes[0]} to "
-                f"{sizes[-1]} of {n_objects} objects",
-                n_scenes,
-                "ask for fewer scenes or more --objects",
-            )
+        expected = (
+            f"must be at most {capacity:,} in all splits together, the combinations of {sizes[0]} to "
+            f"{sizes[-1]} of {n_objects} objects"
         )
+        step = "ask for fewer scenes or more --objects"
+        raise FaultError(fault("scenes", expected, n_scenes, step, code="setting.value"))
 
 
 def plan_scenes(

@@ -97,7 +97,7 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
             "must be a data folder of single objects, got none; "
             "name the embedded set or a folder made by fairseq-vgs prepare tuxpaint with --source"
         )
-        raise FaultError(Fault(str(folder), message))
+        raise FaultError(Fault(str(folder), message, code="folder.kind"))
     candidates = _candidates(files, splits)
     limit = max_seconds * SAMPLE_RATE if max_seconds else math.inf
     available = {name for name, item in candidates.items() if item.n_samples <= limit}
@@ -106,7 +106,7 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
             f"must be at most {len(available)}, the usable ones of {len(candidates)} objects in {folder}"
         )
         step = "ask for fewer, or allow longer recordings with --max-object-seconds (0: all)"
-        raise FaultError(fault("--objects", expected, n_objects, step))
+        raise FaultError(fault("--objects", expected, n_objects, step, code="setting.value"))
     order = sorted(available, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     chosen = sorted(order[:n_objects])
     has_features = files.regions.exists() and files.region_features.exists()
@@ -130,7 +130,11 @@ def _candidates(files: ManifestFolder, splits: tuple[str, ...]) -> dict[str, _Ca
                 place = f"{files.pairs(split).name}:{number}"
                 expected = f"must name an image of images.tsv and an utterance of {split}.tsv"
                 found = (pair.image_id, pair.audio_id)
-                raise FaultError(fault(place, expected, found, "run fairseq-vgs check on the source"))
+                raise FaultError(
+                    fault(
+                        place, expected, found, "run fairseq-vgs check on the source", code="table.reference"
+                    )
+                )
             image = images[pair.image_id]
             candidates.setdefault(image.group_id, _Candidate(image, pair, lengths[pair.audio_id], audio.root))
     return candidates
@@ -150,7 +154,8 @@ def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str
     image, pair = candidate.image, candidate.pair
     if feature_rows and image.image_id not in feature_rows:
         step = "run fairseq-vgs check on the source"
-        raise FaultError(fault("regions.tsv", "must hold a region of every image", image.image_id, step))
+        expected = "must hold a region of every image"
+        raise FaultError(fault("regions.tsv", expected, image.image_id, step, code="region.missing"))
     return SceneObject(
         object_id=image.group_id,
         picture=read_picture(resolve(image_root, image.path), place=image.path),

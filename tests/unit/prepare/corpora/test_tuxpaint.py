@@ -13,8 +13,8 @@ from support.tiny_stamps import RATE, folder_content, make_stamps, tone, write_p
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
+from fairseq_vgs.media import cut_out
 from fairseq_vgs.prepare.build.options import BuildOptions
-from fairseq_vgs.prepare.corpora import tuxpaint as module
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 
 CONFIG = TuxPaint(language="ru", valid_share=0.2, test_share=0.2)
@@ -168,7 +168,7 @@ def test_without_the_svg_renderer_drawings_are_counted(
 ) -> None:
     folder = make_stamps(tmp_path / "in", 3)
     (folder / "animals/thing_00.png").rename(folder / "animals/thing_00.svg")
-    monkeypatch.setattr(module, "can_render_svg", lambda: False)
+    monkeypatch.setattr(cut_out, "can_render_svg", lambda: False)
     summary = CONFIG.prepare(folder, tmp_path / "out")
     assert summary["excluded"]["SVG drawing, and rsvg-convert is not installed"]["count"] == 1
 

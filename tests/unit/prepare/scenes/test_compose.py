@@ -15,7 +15,8 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
-from fairseq_vgs.prepare.scenes.compose import ScenesConfig, prepare_scenes
+from fairseq_vgs.prepare.scenes.compose import prepare_scenes
+from fairseq_vgs.prepare.scenes.plan import ScenesConfig
 
 EMBEDDED = Path(__file__).parents[4] / "manifests" / "embedded"
 CONFIG = ScenesConfig(objects=12, train_scenes=25, valid_scenes=6, test_scenes=8, seed=3)

@@ -104,7 +104,9 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
     yield from _root_faults(corpus)
     if not corpus.captions:
         yield Fault(
-            str(corpus.audio_root), f"{corpus.name}: must list recordings, got none; check the folder"
+            str(corpus.audio_root),
+            f"{corpus.name}: must list recordings, got none; check the folder",
+            code="recording.missing",
         )
     known = {picture.image_id for picture in corpus.pictures}
     names, splits = _Names("recording"), set[str]()
@@ -112,27 +114,35 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
         place = caption.place or caption.audio
         yield from names.faults(caption.audio, place)
         if problem := path_problem(caption.audio):
-            yield fault(place, f"audio path {problem}", caption.audio, "rename the file")
+            yield fault(place, f"audio path {problem}", caption.audio, "rename the file", code="file.path")
         if known and caption.image and caption.image not in known:
-            yield fault(place, "image must be one of the corpus' pictures", caption.image, "correct the list")
+            expected = "image must be one of the corpus' pictures"
+            step = "correct the list"
+            yield fault(place, expected, caption.image, step, code="picture.unknown")
         if not known and caption.image and (problem := _text_problem(caption.image)):
-            yield fault(place, f"image id {problem}", caption.image, "rename the picture")
+            yield fault(
+                place, f"image id {problem}", caption.image, "rename the picture", code="picture.name"
+            )
         # All else that a table cannot hold becomes a blank there.
         for what, content in (("speaker", caption.speaker), ("text", caption.text)):
             if problem := _encoding_problem(content):
-                yield fault(place, f"{what} {problem}", content, "correct the list")
+                yield fault(place, f"{what} {problem}", content, "correct the list", code="text.encoding")
         if caption.split not in splits and (caption.split or needs_splits):
             splits.add(caption.split)
             if problem := split_problem(caption.split):
-                yield fault(place, f"split {problem}", caption.split, "train, valid and test are usual")
+                expected = f"split {problem}"
+                step = "train, valid and test are usual"
+                yield fault(place, expected, caption.split, step, code="split.name")
     ids = _Names("image id")
     for picture in corpus.pictures:
         place = picture.place or picture.path
         yield from ids.faults(picture.image_id, place)
         if problem := _text_problem(picture.image_id):
-            yield fault(place, f"image id {problem}", picture.image_id, "rename the picture")
+            yield fault(
+                place, f"image id {problem}", picture.image_id, "rename the picture", code="picture.name"
+            )
         if problem := path_problem(picture.path):
-            yield fault(place, f"picture path {problem}", picture.path, "rename the file")
+            yield fault(place, f"picture path {problem}", picture.path, "rename the file", code="file.path")
 
 
 def split_problem(split: str) -> str | None:
@@ -150,7 +160,11 @@ def _root_faults(corpus: Corpus) -> Iterator[Fault]:
         roots.setdefault(corpus.image_root, "pictures")
     for root, what in roots.items():
         if not root.is_dir():
-            yield Fault(str(root), f"must be the folder of the {what}, got none; correct the path")
+            yield Fault(
+                str(root),
+                f"must be the folder of the {what}, got none; correct the path",
+                code="folder.missing",
+            )
 
 
 class _Names:
@@ -165,7 +179,7 @@ class _Names:
         if first is not place:
             expected = f"{self._what} must appear only once (first at {first})"
             copy = " (a second picture needs a copy of it)" if self._what == "recording" else ""
-            yield fault(place, expected, name, f"remove one of the two{copy}")
+            yield fault(place, expected, name, f"remove one of the two{copy}", code="name.duplicate")
 
 
 def _text_problem(text: str) -> str | None:

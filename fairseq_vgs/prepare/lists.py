@@ -23,7 +23,13 @@ def read_corpus_lines(path: Path) -> tuple[list[tuple[str, str]], list[Fault]]:
     """Return the lines that are not blank, each with its place, and what is wrong with the file."""
     if not path.is_file() or not path.stat().st_size:
         got = "got an empty file" if path.is_file() else "got none"
-        return [], [Fault(str(path), f"must be a file of the corpus, {got}; unpack the corpus again")]
+        return [], [
+            Fault(
+                str(path),
+                f"must be a file of the corpus, {got}; unpack the corpus again",
+                code="file.missing",
+            )
+        ]
     lines, faults = read_lines(path)
     placed = [
         (line, f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line is not None
@@ -50,7 +56,8 @@ def read_published(path: Path, sha256: str) -> list[str]:
     names = [line.strip() for line, _ in lines]
     if (found := list_hash(names)) != sha256:
         expected = f"must be the published list of SHA-256 {sha256}"
-        raise FaultError(fault(str(path), expected, found, "take the list that comes with the package"))
+        step = "take the list that comes with the package"
+        raise FaultError(fault(str(path), expected, found, step, code="corpus.checksum"))
     return names
 
 
@@ -131,16 +138,26 @@ class TextFields:
     def take(self, entry: Any, place: str, faults: list[Fault]) -> tuple[str, ...] | None:
         """Return the required fields, then the optional ones; None where it had to add faults."""
         if not isinstance(entry, dict):
-            faults.append(fault(place, f"{self._what} must be an object", entry, UNPACK_AGAIN))
+            faults.append(
+                fault(place, f"{self._what} must be an object", entry, UNPACK_AGAIN, code="corpus.entry")
+            )
             return None
         if not entry.keys() <= self._known:
             self.unknown.update(entry.keys() - self._known)
         found = len(faults)
         for name in self._required:
             if name not in entry:
-                faults.append(Fault(place, f"{self._what} must have the field {name!r}; {UNPACK_AGAIN}"))
+                faults.append(
+                    Fault(
+                        place,
+                        f"{self._what} must have the field {name!r}; {UNPACK_AGAIN}",
+                        code="corpus.entry",
+                    )
+                )
             elif problem := _problem(entry[name], filled=name in self._filled):
-                faults.append(fault(place, f"{name} {problem}", entry[name], UNPACK_AGAIN))
+                faults.append(
+                    fault(place, f"{name} {problem}", entry[name], UNPACK_AGAIN, code="corpus.entry")
+                )
         if len(faults) > found:
             return None
         optional = (entry.get(name, "") for name in self._optional)

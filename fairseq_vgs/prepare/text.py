@@ -140,20 +140,18 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
         )
     except (RuntimeError, OSError) as error:
         reason = str(error).rpartition("] ")[2].strip() or str(error)
+        expected = f"{len(texts)} texts must allow {config.unit_type} units of these settings"
+        step = "choose another --vocabulary-size or --unit-type"
         raise FaultError(
-            fault(
-                f"texts of {config.train_split!r}",
-                f"{len(texts)} texts must allow {config.unit_type} units of these settings",
-                reason,
-                "choose another --vocabulary-size or --unit-type",
-            )
+            fault(f"texts of {config.train_split!r}", expected, reason, step, code="text.units")
         ) from error
     units = _units(model.getvalue())
     if blank := [unit for unit in units if unit.split() != [unit]]:
         # fairseq separates units by any blank there is
         step = "choose another --normalization than identity"
+        expected = "units must not hold blanks"
         raise FaultError(
-            fault(f"texts of {config.train_split!r}", "units must not hold blanks", blank[0], step)
+            fault(f"texts of {config.train_split!r}", expected, blank[0], step, code="text.units")
         )
     return model.getvalue()
 
@@ -188,6 +186,7 @@ def _read_texts(
                 str(folder.pairs(train_split)),
                 f"must hold texts to train units on, or {folder.utterances(train_split).name}, got none "
                 f"(splits with such a table: {found}); give a folder with texts, or another --train-split",
+                code="text.missing",
             )
         )
     return lists, texts
@@ -243,6 +242,10 @@ def _sentencepiece() -> Any:
         import sentencepiece
     except (ImportError, OSError, RuntimeError) as error:
         raise FaultError(
-            Fault("sentencepiece", f"must be installed, got {error}; pip install 'fairseq_vgs[text]'")
+            Fault(
+                "sentencepiece",
+                f"must be installed, got {error}; pip install 'fairseq_vgs[text]'",
+                code="package.missing",
+            )
         ) from error
     return sentencepiece

@@ -118,7 +118,9 @@ def make_items(
         if names is None or any(name.split() != [name] for name in names):
             expected = "recording must have a file name and a speaker, both without blanks"
             step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
-            faults.append(fault(alignment.source, expected, alignment.recording, step))
+            faults.append(
+                fault(alignment.source, expected, alignment.recording, step, code="alignment.speaker")
+            )
             continue
         file, speaker = names
         phones = [_Phone(phone, pauses, strip_stress) for phone in alignment.phones]
@@ -130,7 +132,11 @@ def make_items(
             )
     if not faults and not items.lines:
         faults.append(
-            Fault("alignments", f"there must be a {unit} between pauses, found none; check --pauses")
+            Fault(
+                "alignments",
+                f"there must be a {unit} between pauses, found none; check --pauses",
+                code="item.missing",
+            )
         )
     if faults:
         raise FaultError(faults)
@@ -159,7 +165,9 @@ def read_speakers(path: Path) -> Speakers:
         recording = row.fields.get("audio_id", row.fields["file"])
         if recording in table:
             step = "remove one of the two"
-            faults.append(fault(row.place, "recording must be listed once", recording, step))
+            faults.append(
+                fault(row.place, "recording must be listed once", recording, step, code="recording.duplicate")
+            )
         table[recording] = row.fields["file"], row.fields["speaker"]
     faults.sort(key=line_number)
     if faults:

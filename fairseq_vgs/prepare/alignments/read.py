@@ -88,15 +88,19 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
             inside = sorted(path for path in source.rglob("*") if _reader_of(path) not in (None, read_table))
             if not inside:
                 faults.append(
-                    Fault(str(source), f"folder must hold files ending in {_endings()}; check the path")
+                    Fault(
+                        str(source),
+                        f"folder must hold files ending in {_endings()}; check the path",
+                        code="folder.empty",
+                    )
                 )
             found += inside
         elif not source.is_file():
-            faults.append(Fault(str(source), "alignment must exist; check the path"))
+            faults.append(Fault(str(source), "alignment must exist; check the path", code="file.missing"))
         elif _reader_of(source) is None:
-            faults.append(
-                fault(str(source), f"name must end in {_endings()}", source.name, "rename it by its format")
-            )
+            expected = f"name must end in {_endings()}"
+            step = "rename it by its format"
+            faults.append(fault(str(source), expected, source.name, step, code="file.suffix"))
         else:
             found.append(source)
     if faults:
@@ -126,7 +130,13 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
         try:
             entries = list(reader(path, tier))
         except (OSError, UnicodeError) as error:
-            faults.append(Fault(str(path), f"alignment must be readable text ({error}); check the file"))
+            faults.append(
+                Fault(
+                    str(path),
+                    f"alignment must be readable text ({error}); check the file",
+                    code="file.unreadable",
+                )
+            )
             continue
         for entry in entries:
             if isinstance(entry, Fault):
@@ -136,7 +146,10 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             if entry.recording in alignments:
                 other = alignments[entry.recording].source
                 expected = f"recording must be aligned once (also in {other})"
-                faults.append(fault(entry.source, expected, entry.recording, "give one of the two"))
+                step = "give one of the two"
+                faults.append(
+                    fault(entry.source, expected, entry.recording, step, code="recording.duplicate")
+                )
             alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
     if faults:
         raise FaultError(faults)
@@ -148,7 +161,11 @@ def read_lab(path: Path, tier: str | None = None) -> Entries:
     del tier
     lines = path.read_text(encoding="utf-8").splitlines()
     if "#" not in lines:
-        yield Fault(f"{path.name}:1", "header must end with a line '#'; give a festvox or xwaves label file")
+        yield Fault(
+            f"{path.name}:1",
+            "header must end with a line '#'; give a festvox or xwaves label file",
+            code="alignment.syntax",
+        )
         return
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
@@ -158,9 +175,8 @@ def read_lab(path: Path, tier: str | None = None) -> Entries:
         if end is not None:
             ends.append((end, fields[2], number))
         elif line.strip():
-            faults.append(
-                fault(f"{path.name}:{number}", "line must be 'end-time colour label'", line, _CORRECT)
-            )
+            expected = "line must be 'end-time colour label'"
+            faults.append(fault(f"{path.name}:{number}", expected, line, _CORRECT, code="alignment.syntax"))
     yield from faults
     if not faults:
         yield Alignment(path.stem, path.name, _from_ends(ends))
@@ -177,17 +193,21 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
         tiers = read_tiers(path)
     except TextGridError as error:
         place = f"{path.name}:{error.line}" if error.line else path.name
-        yield fault(place, error.expected, error.got, "save the file anew, from Praat as (short) text file")
+        expected = error.expected
+        step = "save the file anew, from Praat as (short) text file"
+        yield fault(place, expected, error.got, step, code="alignment.syntax")
         return
     except UnicodeError as error:
         step = "choose UTF-8 in Praat's text writing preferences and save it anew"
-        yield Fault(path.name, f"file must be UTF-8 or UTF-16 ({error}); {step}")
+        yield Fault(path.name, f"file must be UTF-8 or UTF-16 ({error}); {step}", code="file.encoding")
         return
     chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
     if len(chosen) != 1:
         wanted = f"called {tier!r}" if tier else f"called or ending in one of {', '.join(PHONE_TIERS)}"
         names = [name for name, _ in tiers]
-        yield fault(path.name, f"there must be one tier of intervals {wanted}", names, "choose with --tier")
+        expected = f"there must be one tier of intervals {wanted}"
+        step = "choose with --tier"
+        yield fault(path.name, expected, names, step, code="alignment.tier")
         return
     faults = [
         fault(
@@ -195,6 +215,7 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
             "times must be 0 or more",
             str(row.onset),
             "shift the tier to start at 0",
+            code="alignment.time",
         )
         for row in chosen[0]
         if row.onset < 0
@@ -215,15 +236,17 @@ def read_flite(path: Path, tier: str | None = None) -> Entries:
         spoken += bool(line.strip())
         if spoken > 1 and line.strip():
             # Its times start from 0 again, and nothing says where its sound starts in the recording.
-            faults.append(
-                fault(place, "file must hold one utterance", line, "let flite speak each text on its own")
-            )
+            expected = "file must hold one utterance"
+            step = "let flite speak each text on its own"
+            faults.append(fault(place, expected, line, step, code="alignment.syntax"))
             continue
         for word in line.split():
             label, _, text = word.rpartition(":")
             end = parse_seconds(text)
             if end is None or not label:
-                faults.append(fault(place, "words must be label:end-time", word, "print with flite -psdur"))
+                expected = "words must be label:end-time"
+                step = "print with flite -psdur"
+                faults.append(fault(place, expected, word, step, code="alignment.syntax"))
             else:
                 ends.append((end, label, number))
     yield from faults
@@ -239,13 +262,13 @@ def read_condensed(path: Path, tier: str | None = None) -> Entries:
         if match is None:
             if line.strip():
                 expected = """line must be 'utterance-id "words" "end times"'"""
-                yield fault(f"{path.name}:{number}", expected, line, _CORRECT)
+                yield fault(f"{path.name}:{number}", expected, line, _CORRECT, code="alignment.syntax")
             continue
         words, texts = match[2].split(","), match[3].split(",")
         ends = [parse_seconds(text) for text in texts]
         if len(words) != len(ends) or None in ends:
             expected = f"line must have an end time in seconds for each of its {len(words)} words"
-            yield fault(f"{path.name}:{number}", expected, match[3], _CORRECT)
+            yield fault(f"{path.name}:{number}", expected, match[3], _CORRECT, code="alignment.syntax")
             continue
         rows = [(end, word, number) for end, word in zip(ends, words, strict=True) if end is not None]
         yield Alignment(match[1], path.name, _from_ends(rows))
@@ -262,7 +285,7 @@ def read_table(path: Path, tier: str | None = None) -> Entries:
         onset, offset = map(parse_seconds, seconds)
         if onset is None or offset is None:
             expected = "onset and offset must be seconds, 0 or more"
-            faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT))
+            faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))
             continue
         recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, row.line))
     yield from faults
@@ -279,14 +302,22 @@ def _from_ends(ends: Sequence[tuple[Decimal, str, int]]) -> tuple[Phone, ...]:
 
 def _phone_faults(alignment: Alignment) -> Iterator[Fault]:
     if not alignment.phones:
-        yield Fault(alignment.source, f"alignment of {alignment.recording!r} must hold phones, has none")
+        yield Fault(
+            alignment.source,
+            f"alignment of {alignment.recording!r} must hold phones, has none",
+            code="alignment.empty",
+        )
     for phone in alignment.phones:
         place = f"{alignment.source}:{phone.line}"
         if phone.offset < phone.onset:
             times = f"{phone.onset} {phone.offset}"
-            yield fault(place, "a phone must not end before it starts", times, _CORRECT)
+            yield fault(
+                place, "a phone must not end before it starts", times, _CORRECT, code="alignment.time"
+            )
         if phone.label.split() not in ([], [phone.label]):
-            yield fault(place, "a label must not have blanks", phone.label, "choose the tier of phones")
+            expected = "a label must not have blanks"
+            step = "choose the tier of phones"
+            yield fault(place, expected, phone.label, step, code="alignment.label")
 
 
 def _is_phone_tier(name: str) -> bool:

@@ -125,7 +125,7 @@ def _find(folder: Path, names: tuple[str, ...], inside: str, what: str) -> Path:
             return found
     holding = f"with {inside} " if inside else ""
     expected = f"must hold the folder of the {what} {holding}as one of {', '.join(names)}, got none"
-    raise FaultError(Fault(str(folder), f"{expected}; unpack it there"))
+    raise FaultError(Fault(str(folder), f"{expected}; unpack it there", code="corpus.folder"))
 
 
 def _read_splits(folder: Path, lists: Path | None) -> dict[str, str]:
@@ -201,4 +201,6 @@ class _Lists:
         yield from lines
 
     def _fault(self, place: str, expected: str, line: str) -> None:
-        self.faults.append(fault(place, expected, line, "correct the line, or unpack the corpus again"))
+        self.faults.append(
+            fault(place, expected, line, "correct the line, or unpack the corpus again", code="corpus.line")
+        )

@@ -47,14 +47,18 @@ class Lextest(CorpusReader):
         names = sorted(path.name for path in root.glob("*.wav"))
         if not names:
             expected = f"must be a folder of WORD_TOKEN.wav, or hold {' or '.join(UNPACKED)}"
-            raise FaultError(Fault(str(source), f"{expected}, got neither; check the path"))
+            raise FaultError(
+                Fault(str(source), f"{expected}, got neither; check the path", code="corpus.folder")
+            )
         captions: list[Caption] = []
         tokens: defaultdict[str, list[str]] = defaultdict(list)
         for name in names:
             match = _NAME.fullmatch(name.removesuffix(".wav"))
             if match is None:
                 expected = "name must be WORD_NUMBER.wav or, speaker and style, such as WORD_Aq.wav"
-                faults.append(fault(str(root / name), expected, name, "rename or remove it"))
+                faults.append(
+                    fault(str(root / name), expected, name, "rename or remove it", code="recording.name")
+                )
                 continue
             word = " ".join(match["word"].lower().replace("_", " ").split())
             tokens[word].append(match["token"])
@@ -64,5 +68,7 @@ class Lextest(CorpusReader):
             if missing := sorted(set(everything) - set(found)):
                 expected = f"word must be recorded {len(everything)} times, as others are"
                 got = f"{len(found)}, without {', '.join(missing)}"
-                faults.append(fault(f"{root}: {word}", expected, got, "copy the folder again"))
+                faults.append(
+                    fault(f"{root}: {word}", expected, got, "copy the folder again", code="recording.missing")
+                )
         return Corpus("lextest", audio_root=root, image_root=root, captions=captions)

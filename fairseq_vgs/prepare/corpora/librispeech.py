@@ -70,19 +70,29 @@ class LibriSpeech(CorpusReader):
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
         if not root.is_dir():
-            raise FaultError(Fault(str(source), "must be the folder of LibriSpeech's subsets, got none"))
+            raise FaultError(
+                Fault(
+                    str(source), "must be the folder of LibriSpeech's subsets, got none", code="corpus.folder"
+                )
+            )
         subsets = parse_subsets(self.subset)
         known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
         for subset in subsets:
             if not (root / subset).is_dir():
                 names = ", ".join(path.name for path in _folders(root)) or "none"
-                faults.append(
-                    fault(f"--subset {subset}", f"must be one of {names}", subset, "check the folder")
-                )
+                expected = f"must be one of {names}"
+                step = "check the folder"
+                faults.append(fault(f"--subset {subset}", expected, subset, step, code="setting.value"))
         taken = {subset: split for subset, split in (subsets or known).items() if (root / subset).is_dir()}
         if not taken and not faults:
             expected = "must hold subsets such as train-clean-100 or dev-clean, got none"
-            faults.append(Fault(str(root), f"{expected}; check the folder, or name them with --subset"))
+            faults.append(
+                Fault(
+                    str(root),
+                    f"{expected}; check the folder, or name them with --subset",
+                    code="corpus.folder",
+                )
+            )
         captions: list[Caption] = []
         for subset, split in taken.items():
             captions += _read_subset(root / subset, root, split, faults)
@@ -124,7 +134,7 @@ def _read_subset(folder: Path, root: Path, split: str, faults: list[Fault]) -> l
     captions = [caption for chapter in chapters for caption in _read_chapter(chapter, root, split, faults)]
     if not captions and not faults:
         expected = "must hold SPEAKER/CHAPTER/*.flac, got no recording"
-        faults.append(Fault(str(folder), f"{expected}; unpack it again"))
+        faults.append(Fault(str(folder), f"{expected}; unpack it again", code="recording.missing"))
     return captions
 
 
@@ -160,9 +170,9 @@ def _read_transcripts(path: Path, root: Path, texts: dict[str, tuple[str, str]],
     try:
         lines, unreadable = read_lines(path)
     except FaultError as error:
-        faults.extend(Fault(name, item.message) for item in error.faults)
+        faults.extend(Fault(name, item.message, code=item.code) for item in error.faults)
         return
-    faults.extend(Fault(name, str(item)) for item in unreadable)
+    faults.extend(Fault(name, str(item), code=item.code) for item in unreadable)
     for number, line in enumerate(lines, start=1):
         if line is None or not line.strip():
             continue
@@ -170,9 +180,15 @@ def _read_transcripts(path: Path, root: Path, texts: dict[str, tuple[str, str]],
         place = f"{name}:{number}"
         if not utterance.startswith(f"{chapter}-"):
             expected = f"line must begin with an utterance's name, {chapter}-NNNN"
-            faults.append(fault(place, expected, line, "correct the line, or unpack the chapter again"))
+            faults.append(
+                fault(
+                    place, expected, line, "correct the line, or unpack the chapter again", code="corpus.line"
+                )
+            )
         elif utterance in texts:
-            faults.append(fault(place, "utterance must have one line", utterance, "remove one of the two"))
+            expected = "utterance must have one line"
+            step = "remove one of the two"
+            faults.append(fault(place, expected, utterance, step, code="recording.duplicate"))
         else:
             texts[utterance] = (text.strip(), place)
 
@@ -181,7 +197,7 @@ def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
     if path.suffix != ITEM_SUFFIX:
         # copied under its own name, it must not take a table's place
         expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
-        yield fault(str(path), expected, path.name, "rename the file")
+        yield fault(str(path), expected, path.name, "rename the file", code="file.suffix")
         return
     lines, faults = read_lines(path)
     yield from faults
@@ -189,18 +205,21 @@ def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
     columns = (lines[0] or "").split()
     if sorted(columns) != sorted(header):
         expected = f"header must be {ITEM_HEADER!r}"
-        yield fault(f"{path.name}:1", expected, lines[0], "give a ZeroSpeech item file")
+        yield fault(f"{path.name}:1", expected, lines[0], "give a ZeroSpeech item file", code="table.column")
         return
     unknown: set[str] = set()
     for number, line in enumerate(lines[1:], start=2):
         place = f"{path.name}:{number}"
         fields = dict(zip(columns, (line or "").split(), strict=False))
         if line is None or len(line.split()) != len(header) or not _is_stretch(fields):
-            yield fault(place, f"line must hold {ITEM_HEADER}, times in seconds", line, "make the file again")
+            expected = f"line must hold {ITEM_HEADER}, times in seconds"
+            step = "make the file again"
+            yield fault(place, expected, line, step, code="table.line")
         elif fields["#file"] not in recordings and fields["#file"] not in unknown:
             unknown.add(fields["#file"])
             step = "prepare the subset that the items are of"
-            yield fault(place, "#file must be a recording of these subsets", fields["#file"], step)
+            expected = "#file must be a recording of these subsets"
+            yield fault(place, expected, fields["#file"], step, code="recording.unknown")
 
 
 def _is_stretch(fields: Mapping[str, str]) -> bool:

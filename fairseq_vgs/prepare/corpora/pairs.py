@@ -145,13 +145,13 @@ def _split_faults(captions: Sequence[Caption], *, extra: Collection[str]) -> Ite
             noun = "line" if count == 1 else "lines"
             expected = f"split must be train, valid, test, or begin so, as in test_seen ({count:,} {noun})"
             step = f"{did_you_mean}, or allow it with --extra-split {split}"
-            yield fault(firsts[split], expected, split, step)
+            yield fault(firsts[split], expected, split, step, code="split.name")
     if any(uses) and uses[""]:
         expected = "split must be named in every line or in none"
         step = f"fill it in, or take splits from no column with --split-column {NO_COLUMN}"
         for caption in captions:
             if not caption.split:
-                yield fault(caption.place, expected, "", step)
+                yield fault(caption.place, expected, "", step, code="split.missing")
 
 
 def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str | None:
@@ -165,7 +165,8 @@ def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str |
     path = posixpath.normpath(path) if path else ""
     if not path or path == "." or path == ".." or path.startswith("../"):
         step = f"correct the line, or name another folder with --{column}-root"
-        faults.append(fault(row.place, f"{column} must be a file below {root.name or root}/", entry, step))
+        expected = f"{column} must be a file below {root.name or root}/"
+        faults.append(fault(row.place, expected, entry, step, code="file.path"))
         return None
     return path
 

@@ -79,7 +79,9 @@ class Places(CorpusReader):
                 first = places.setdefault(utterance, caption.place)
                 if first is not caption.place:
                     expected = f"uttid must appear only once (first at {first})"
-                    faults.append(fault(caption.place, expected, utterance, UNPACK_AGAIN))
+                    faults.append(
+                        fault(caption.place, expected, utterance, UNPACK_AGAIN, code="recording.duplicate")
+                    )
                 captions.append(caption)
         if note := fields.note():
             logger.warning("%s", note)
@@ -104,7 +106,11 @@ def find_metadata(root: Path) -> Path:
             return folder
     searched = ", ".join(METADATA_FOLDERS)
     expected = f"must have {next(iter(SPLIT_OF_FILE))} and the like in one of {searched}, got none"
-    raise FaultError(Fault(str(root), f"{expected}; unpack placesaudio_2020_splits, or give --metadata"))
+    raise FaultError(
+        Fault(
+            str(root), f"{expected}; unpack placesaudio_2020_splits, or give --metadata", code="corpus.folder"
+        )
+    )
 
 
 def _read_file(

@@ -168,7 +168,7 @@ def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
             if match is None or taken[1] not in _KARPATHY_NAMES:
                 names = ", ".join(_KARPATHY_NAMES)
                 expected = f"must have one of COCO's filenames and one of the splits {names}"
-                faults.append(fault(place, expected, taken, UNPACK_AGAIN))
+                faults.append(fault(place, expected, taken, UNPACK_AGAIN, code="corpus.entry"))
             else:
                 split_of_id[int(match[1])] = _KARPATHY_NAMES[taken[1]]
     except FaultError as error:
@@ -178,14 +178,8 @@ def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
         ids = sorted(image for image, its_split in split_of_id.items() if its_split == split)
         if (got := list_hash(str(image) for image in ids)) != sha256:
             expected = f"{split}: ids in ascending order must have the published SHA-256 {sha256}"
-            faults.append(
-                fault(
-                    path.name,
-                    expected,
-                    got,
-                    "get the file again, or use the lists that come with the package",
-                )
-            )
+            step = "get the file again, or use the lists that come with the package"
+            faults.append(fault(path.name, expected, got, step, code="corpus.checksum"))
     raise_any(faults)
     return _Karpathy(split_of_id, complete=True), checksums
 
@@ -234,7 +228,9 @@ class _Found:
         taken = self._picture_fields.take(entry, place, self.faults)
         captions = entry.get("captions") if isinstance(entry, dict) else None
         if isinstance(entry, dict) and not isinstance(captions, list):
-            self.faults.append(fault(place, "captions must be a list", captions, UNPACK_AGAIN))
+            self.faults.append(
+                fault(place, "captions must be a list", captions, UNPACK_AGAIN, code="corpus.entry")
+            )
         split, image = "", ""
         if taken is not None:
             image = PurePosixPath(taken[0]).stem
@@ -242,7 +238,9 @@ class _Found:
             try:
                 split = split_of(taken[0])
             except ValueError as error:
-                self.faults.append(fault(place, f"image {error}", taken[0], UNPACK_AGAIN))
+                self.faults.append(
+                    fault(place, f"image {error}", taken[0], UNPACK_AGAIN, code="split.unknown")
+                )
         if isinstance(captions, list):
             self._uses[len(captions)] += 1
             for number, caption in enumerate(captions):
@@ -256,6 +254,6 @@ class _Found:
         first = self._places.setdefault(utterance, place)
         if first is not place:
             expected = f"uttid must appear only once (first at {first})"
-            self.faults.append(fault(place, expected, utterance, UNPACK_AGAIN))
+            self.faults.append(fault(place, expected, utterance, UNPACK_AGAIN, code="recording.duplicate"))
         speaker = self._names.setdefault(speaker, speaker)
         self.captions.append(Caption(wav, split, image, speaker, text, place))

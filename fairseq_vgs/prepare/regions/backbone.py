@@ -193,7 +193,7 @@ def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     side = min(tokens.shape[2:])
     if max(grid) > side:
         expected = f"must be at most {side}, the backbone's own cells in a row"
-        raise FaultError(fault("--grid", expected, max(grid), "lower it"))
+        raise FaultError(fault("--grid", expected, max(grid), "lower it", code="setting.value"))
     return F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
 
 

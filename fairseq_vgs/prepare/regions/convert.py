@@ -80,7 +80,7 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
         first = by_key.setdefault(key_of(image_id), image_id)
         if first != image_id:
             expected = f"ids must differ in their {match}, as the one in {places[first]} does not"
-            faults.append(fault(place, expected, image_id, "choose another --match"))
+            faults.append(fault(place, expected, image_id, "choose another --match", code="setting.conflict"))
     if faults:
         raise FaultError(faults)
     return WantedImages(table, places, sizes, by_key, key_of)
@@ -187,11 +187,12 @@ def _add(
     first = tally.places.setdefault(found.image_id, found.place)
     if first != found.place:
         expected = f"a picture must have one record (the first is {first})"
-        return fault(found.place, expected, found.image_id, "remove one, or leave it out with --skip-bad")
+        step = "remove one, or leave it out with --skip-bad"
+        return fault(found.place, expected, found.image_id, step, code="region.duplicate")
     try:
         _ID.parse(_ID.render(found.image_id))
     except ValueError as error:
-        return fault(found.place, f"image_id {error}", found.image_id, "correct the id")
+        return fault(found.place, f"image_id {error}", found.image_id, "correct the id", code="picture.name")
     problem = writer.add(found)
     if problem is None:
         size = (found.width, found.height)
@@ -214,11 +215,17 @@ def _refuse(
         if len(missing) == len(wanted.places):
             step = "see whether ids agree, and choose --match name or stem if only parts of them do"
         faults += [
-            fault(place, "image must be in the source of regions", name, step)
+            fault(place, "image must be in the source of regions", name, step, code="region.missing")
             for name, place in missing.items()
         ]
     if not faults and not writer.n_images:
-        faults.append(Fault("the source of regions", "must hold a picture that can be used, got none"))
+        faults.append(
+            Fault(
+                "the source of regions",
+                "must hold a picture that can be used, got none",
+                code="region.missing",
+            )
+        )
     if faults:
         raise FaultError(faults)
 

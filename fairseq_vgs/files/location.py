@@ -9,14 +9,12 @@ corpora are often linked into place.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 
@@ -90,14 +88,13 @@ def check_present(location: MediaLocation) -> None:
     _check_status(location, status)
 
 
-def read_bytes(location: MediaLocation) -> bytes:
-    """Return all bytes of a medium.
+def open_descriptor(location: MediaLocation) -> tuple[int, int]:
+    """Open the file that holds a medium; return its descriptor, which the caller closes, and size in bytes.
 
     Raises:
         FaultError: As ``check_present``.
     """
-    # Few calls, since data workers spend time here that decoders of plain files do not. Opened the usual way,
-    # a named pipe would wait for a writer for ever.
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
     try:
         descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
@@ -105,27 +102,42 @@ def read_bytes(location: MediaLocation) -> bytes:
     try:
         status = os.fstat(descriptor)
         _check_status(location, status)
-        offset, length = location.offset or 0, location.length or status.st_size
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status.st_size
+
+
+def read_descriptor(location: MediaLocation, descriptor: int, size: int) -> bytes:
+    """Return all bytes of a medium opened by ``open_descriptor``; the position in the file stays.
+
+    Raises:
+        FaultError: The file cannot be read, or ends before the archive entry does.
+    """
+    offset, length = location.offset or 0, location.length or size
+    try:
         data = os.pread(descriptor, length, offset)
-        # a read ends after 2 GB
+        # One read returns at most 2 GB.
         while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
             data += more
     except OSError as error:
         raise FaultError(_unreadable(location, error)) from error
-    finally:
-        os.close(descriptor)
     if location.offset is not None and len(data) != length:
         raise FaultError(_truncated(location, offset + len(data)))
     return data
 
 
-def open_media(location: MediaLocation) -> BinaryIO:
-    """Return a seekable binary file of a medium's bytes, for decoders; the caller closes it.
+def read_bytes(location: MediaLocation) -> bytes:
+    """Return all bytes of a medium.
 
     Raises:
         FaultError: As ``check_present``.
     """
-    return io.BytesIO(read_bytes(location))
+    descriptor, size = open_descriptor(location)
+    try:
+        return read_descriptor(location, descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def media_digest(root: Path, entries: Iterable[str]) -> str:

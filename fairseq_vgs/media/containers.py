@@ -152,15 +152,21 @@ def _adpcm_length(content: bytes) -> int | None:
 
 # FLAC -----------------------------------------------------------------------------------------------------
 
+FLAC_HEADER_BYTES = 42
 _N_SAMPLES = slice(18, 26)  # the last 36 of these 64 bits
 _LENGTH_BITS = (1 << 36) - 1
 _FLAC_BLOCKS = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
 
 
+def states_flac_length(header: bytes) -> bool:
+    """Return whether a file that begins with these bytes is FLAC whose header holds its length."""
+    return header.startswith(b"fLaC") and bool(int.from_bytes(header[_N_SAMPLES], "big") & _LENGTH_BITS)
+
+
 def _look_into_flac(content: bytes) -> Container:
-    fields = int.from_bytes(content[_N_SAMPLES], "big")
-    if fields & _LENGTH_BITS:
+    if states_flac_length(content):
         return Container((content,))
+    fields = int.from_bytes(content[_N_SAMPLES], "big")
     n_samples = _flac_length(content)
     if not 0 < n_samples <= _LENGTH_BITS:
         return Container((content,))
@@ -172,7 +178,12 @@ def _flac_length(content: bytes) -> int:
     """Return the number of samples up to the end of the last frame; 0 where no frame is found."""
     block = int.from_bytes(content[8:10], "big")
     end = len(content)
-    while (start := max(content.rfind(b"\xff\xf8", 42, end), content.rfind(b"\xff\xf9", 42, end))) >= 0:
+    while (
+        start := max(
+            content.rfind(b"\xff\xf8", FLAC_HEADER_BYTES, end),
+            content.rfind(b"\xff\xf9", FLAC_HEADER_BYTES, end),
+        )
+    ) >= 0:
         if found := _flac_frame(content[start : start + 16]):
             number, size = found
             return number + size if content[start + 1] & 1 else number * block + size

@@ -1,42 +1,84 @@
-"""A medium's bytes, wherever they are: in memory, in a file, or in an archive."""
+"""The bytes of a recording or picture, wherever they are: in memory, in a file, or in an archive."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import TracebackType
 
 from fairseq_vgs.files.faults import Fault, FaultError
-from fairseq_vgs.files.location import MediaLocation, read_bytes
+from fairseq_vgs.files.location import MediaLocation, open_descriptor, read_descriptor
 from fairseq_vgs.media.errors import MediumError, media_fault
 
 Source = bytes | Path | MediaLocation
 
 
-def read_content(source: Source, place: str) -> bytes:
-    """Return all bytes of a medium.
+class OpenMedium:
+    """A medium whose file stays open until the end of a ``with`` block.
 
     Args:
         source: The bytes, a file, or a slice of an archive.
         place: File and line for errors; empty for the file's own name.
 
+    Attributes:
+        place: File and line for errors.
+        descriptor: Open descriptor of a file that holds this medium alone, at its first byte; otherwise None.
+
     Raises:
-        MediumError: The file is missing, unreadable, empty, or ends before the slice.
+        MediumError: The file is missing, unreadable, or ends before the slice.
     """
-    if isinstance(source, Path):
-        source = MediaLocation(source)
-    if isinstance(source, MediaLocation):
-        place = place or str(source)
-        try:
-            content = read_bytes(source)
-        except FaultError as error:
-            faults = [Fault(place, str(item), item.code or "file.unreadable") for item in error.faults]
-            raise MediumError(faults) from error
-    else:
-        content = source
-    if not content:
-        raise MediumError(media_fault(place_of(source, place), "file.empty", "0 bytes"), "0 bytes")
-    return content
+
+    def __init__(self, source: Source, place: str) -> None:
+        self.place = place_of(source, place)
+        self.descriptor: int | None = None
+        self._source = MediaLocation(source) if isinstance(source, Path) else source
+        self._opened = -1
+        if isinstance(self._source, MediaLocation):
+            try:
+                self._opened, self._size = open_descriptor(self._source)
+            except FaultError as error:
+                raise _medium_error(self.place, error) from error
+            self.descriptor = self._opened if self._source.offset is None else None
+
+    def __enter__(self) -> OpenMedium:
+        """Return the medium."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        if self._opened >= 0:
+            os.close(self._opened)
+
+    def read(self) -> bytes:
+        """Return all bytes.
+
+        Raises:
+            MediumError: The file is unreadable, empty, or ends before the slice.
+        """
+        if isinstance(self._source, bytes):
+            content = self._source
+        else:
+            try:
+                content = read_descriptor(self._source, self._opened, self._size)
+            except FaultError as error:
+                raise _medium_error(self.place, error) from error
+        if not content:
+            raise MediumError(media_fault(self.place, "file.empty", "0 bytes"), "0 bytes")
+        return content
+
+
+def read_content(source: Source, place: str) -> bytes:
+    """Return all bytes of a medium; see ``OpenMedium``."""
+    with OpenMedium(source, place) as medium:
+        return medium.read()
 
 
 def place_of(source: Source, place: str) -> str:
     """Return the place to name in errors."""
     return place or ("the recording" if isinstance(source, bytes) else str(source))
+
+
+def _medium_error(place: str, error: FaultError) -> MediumError:
+    return MediumError(Fault(place, str(item), item.code or "file.unreadable") for item in error.faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from fairseq_vgs.files.location import open_media, resolve
+from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def embedded_speech(number: int) -> tuple[np.ndarray, int]:
     folder = ManifestFolder(ROOT / "manifests/embedded")
     audio = read_audio_list(folder.audio_list("train"))
     row = next(islice(audio.rows, number, None))
-    return soundfile.read(open_media(resolve(audio.root, row.audio_id)), dtype="float32")
+    return soundfile.read(io.BytesIO(read_bytes(resolve(audio.root, row.audio_id))), dtype="float32")
 
 
 def write_wav(path: Path, number: int = 0) -> None:

@@ -242,11 +242,15 @@ def test_missing_and_cut_files_are_named(tmp_path: Path) -> None:
     assert codes(decode, MediaLocation(tmp_path / "a.zip", 0, 9)) == ("file.unreadable",)
 
 
-def test_no_file_stays_open() -> None:
+def test_no_file_stays_open(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for content in (encode(speech(1), kind="FLAC"), b"fLaC", b"OggS" + bytes(50), chained()):
+        path = write(tmp_path / "speech", content)
         for _ in range(5):
             faults(content)
+            assert [item.code for item in sound_faults(path, place=PLACE, n_samples=1)] == [
+                item.code for item in sound_faults(content, place=PLACE, n_samples=1)
+            ]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

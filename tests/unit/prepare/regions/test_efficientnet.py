@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.location import open_media, resolve
+from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import read_images
 from fairseq_vgs.media.pictures import pad_to_square
 from fairseq_vgs.media.region_features import open_features
@@ -70,7 +71,7 @@ def test_the_embedded_features_come_out_again() -> None:
     network = EfficientNetFeatures()
     inputs = []
     for number in chosen:
-        with Image.open(open_media(resolve(images.root, images.rows[number].path))) as picture:
+        with Image.open(io.BytesIO(read_bytes(resolve(images.root, images.rows[number].path)))) as picture:
             inputs.append(network.network_input(pad_to_square(picture.convert("RGB"))))
     expected = open_features(EMBEDDED / "regions.npy")[chosen].astype(np.float32)
     found = network(np.stack(inputs)).astype(np.float32)
@@ -84,6 +85,6 @@ def test_float64_gives_the_embedded_features_to_the_bit() -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     images = read_images(EMBEDDED / "images.tsv")
     network = EfficientNetFeatures(precision="float64")
-    with Image.open(open_media(resolve(images.root, images.rows[100].path))) as picture:
+    with Image.open(io.BytesIO(read_bytes(resolve(images.root, images.rows[100].path)))) as picture:
         found = network(network.network_input(pad_to_square(picture.convert("RGB")))[None])
     np.testing.assert_array_equal(found, open_features(EMBEDDED / "regions.npy")[100:101])

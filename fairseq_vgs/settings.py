@@ -1,7 +1,7 @@
-"""Settings of registered entries: declared by the entry, filled in from a run's configuration, checked here.
+"""Settings of registered entries: declared by the entry, filled in from a run's configuration, and checked.
 
-An entry of a registry declares its settings as a dataclass: its attribute ``Settings``, of which it takes an
-instance, or itself.
+An entry of a registry declares its settings as a dataclass: either its attribute ``Settings``, an instance of
+which it takes, or the entry itself.
 
 ```python
 @IMAGE_ENCODERS.register("mine")
@@ -13,8 +13,8 @@ class MyEncoder(nn.Module):
 ```
 
 Where ``model.image_encoder`` chooses the entry, ``model.image_encoder_settings={window: 5}`` sets its fields.
-A field declared with `from_config` follows a key of the configuration that several entries share, or that the
-package's own ones have; the entry's settings win over it. Only the standard library is imported.
+A field declared with `from_config` follows a configuration key, unless the entry's settings override it.
+Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _CONFIG_KEY = "fairseq_vgs.config_key"
 
 
 class SettingError(ValueError):
-    """A setting has an impossible value; raised by a settings dataclass or by the entry that takes it.
+    """Invalid value of a setting; raised by a settings dataclass or by the entry that takes it.
 
     Args:
-        name: The field.
-        expected: What it should be.
-        got: What it is.
+        name: the field.
+        expected: what it should be.
+        got: what it is.
     """
 
     def __init__(self, name: str, expected: str, got: object) -> None:
@@ -52,6 +52,26 @@ class SettingError(ValueError):
         return f"{self.name}: expected {self.expected}, got {self.got!r}"
 
 
+def bad_setting(
+    place: str,
+    expected: str,
+    got: object,
+    step: str = "change the setting",
+    *,
+    code: str = "setting.value",
+) -> FaultError:
+    """Build the error for one setting.
+
+    Args:
+        place: configuration key, such as ``model.vgs_layer``.
+        expected: what the setting should be.
+        got: its value.
+        step: what to do about it.
+        code: kind of fault.
+    """
+    return FaultError(fault(place, f"expected {expected}", got, step, code=code))
+
+
 def from_config(key: str, *, default: Any) -> Any:
     """Declare a field that follows a key of the same section of the configuration, unless that is null."""
     return dataclasses.field(default=default, metadata={_CONFIG_KEY: key})
@@ -61,25 +81,24 @@ def find_entry(registry: Registry[T], key: str, name: object) -> T:
     """Return the entry that a configuration key names.
 
     Raises:
-        FaultError: ``setting.choice``: there is none of that name.
+        FaultError: ``setting.choice``: no entry has that name.
     """
     if str(name) in registry:
         return registry[str(name)]
-    known = f"expected one of {', '.join(sorted(registry))}"
     step = (
         "correct the name or, if an extension registers it, make that importable and list its module in "
         "FAIRSEQ_VGS_EXTENSIONS"
     )
-    raise FaultError(fault(key, known, str(name), step, code="setting.choice"))
+    raise bad_setting(key, f"one of {', '.join(sorted(registry))}", str(name), step, code="setting.choice")
 
 
 def build_entry(registry: Registry[Any], key: str, config: Any) -> Any:
-    """Build the entry that a configuration chooses, with the settings that it gives.
+    """Build the entry that a configuration chooses, with its settings.
 
     Args:
-        registry: Where the entry is registered.
-        key: ``section.option`` that names it; ``section.option_settings`` holds what it alone understands.
-        config: That section.
+        registry: where the entry is registered.
+        key: ``section.option`` that names it; ``section.option_settings`` holds its own settings.
+        config: that section.
 
     Raises:
         FaultError: ``setting.choice``, ``setting.unknown`` or ``setting.value``, at the key concerned.
@@ -94,14 +113,14 @@ def build_entry(registry: Registry[Any], key: str, config: Any) -> Any:
         return settings if declared is entry else entry(settings)
     except SettingError as error:
         place = places.get(error.name, f"{key}_settings.{error.name}")
-        raise FaultError(_impossible(place, error.expected, error.got)) from error
+        raise bad_setting(place, error.expected, error.got) from error
 
 
 def _gather(declared: Any, key: str, config: Any, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of a settings dataclass, and the configuration key that each comes from."""
     fields = {field.name: field for field in dataclasses.fields(declared)}
     if not isinstance(given, Mapping):
-        raise FaultError(_impossible(f"{key}_settings", "settings by name such as {window: 7}", given))
+        raise bad_setting(f"{key}_settings", "settings by name, like {window: 7}", given)
     if unknown := [name for name in given if name not in fields]:
         own = [name for name, field in fields.items() if _CONFIG_KEY not in field.metadata]
         known = f"its settings are {', '.join(own or fields) or 'none'}"
@@ -125,16 +144,12 @@ def _gather(declared: Any, key: str, config: Any, given: Any) -> tuple[dict[str,
         try:
             values[name] = _convert(value, hints[name])
         except TypeError as error:
-            raise FaultError(_impossible(place, str(error), value)) from error
+            raise bad_setting(place, str(error), value) from error
     return values, places
 
 
-def _impossible(place: str, expected: str, got: object) -> Any:
-    return fault(place, f"expected {expected}", got, "change the setting", code="setting.value")
-
-
 def _convert(value: Any, kind: Any) -> Any:
-    """Return a value from YAML as its annotation wants it; a TypeError says what was expected."""
+    """Convert a value from YAML to its annotated type; a TypeError says what was expected."""
     if isinstance(value, enum.Enum):
         value = str(value)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -148,7 +163,7 @@ def _convert(value: Any, kind: Any) -> Any:
         return value
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):
-            raise TypeError("a list such as [1, 2]")
+            raise TypeError("a list, like [1, 2]")
         return tuple(_convert(item, arguments[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -23,7 +23,7 @@ from fairseq_vgs.losses import (
     gather_with_gradient,
     pairwise_similarity,
 )
-from fairseq_vgs.settings import build_entry
+from fairseq_vgs.settings import bad_setting, build_entry
 
 Logs = dict[str, Any]
 
@@ -40,9 +40,9 @@ VGS_MEANS = {
 
 @dataclass
 class VgsCriterionConfig(FairseqDataclass):
-    """Settings of both losses and of their weight; ``vgs_contrastive`` has no use for those of SSL and alpha.
+    """Settings of both losses and of their weight; ``vgs_contrastive`` ignores those of SSL and alpha.
 
-    Both criterions know all keys, so that a run changes from one to the other by its name alone.
+    Both criterions accept all keys, so switching a run between them only takes the criterion's name.
     """
 
     vgs_loss: str = field(
@@ -63,8 +63,8 @@ class VgsCriterionConfig(FairseqDataclass):
     alpha_schedule: str = field(
         default="constant",
         metadata={
-            "help": "how alpha, the weight of the VGS loss, moves over updates: constant, piecewise, linear, "
-            "cosine or draw"
+            "help": "how alpha, the weight of the VGS loss, changes over updates: constant, piecewise, "
+            "linear, cosine or draw"
         },
     )
     alpha_schedule_settings: Optional[Dict[str, Any]] = field(
@@ -142,7 +142,7 @@ class VgsContrastiveCriterion(FairseqCriterion):
             The scalar loss in nats, the same on every rank, and logs weighted by this rank's pairs.
 
         Raises:
-            ValueError: the global batch has a single pair in training.
+            FaultError: ``setting.value``: the global batch has a single pair in training.
         """
         speech, image = net_output["speech_embedding"], net_output["image_embedding"]
         if not self.training:
@@ -151,15 +151,15 @@ class VgsContrastiveCriterion(FairseqCriterion):
         both = gather_with_gradient(torch.cat([speech, image], dim=1)[:n_local])
         all_speech, all_images = both.tensor_split(2, dim=1)
         ids = gather_ids(sample["image_id"][:n_local].to(speech.device))
-        if (
-            len(ids) == 0
-        ):  # every rank has fairseq's dummy batch: nothing to learn, but a graph to go back through
+        if len(ids) == 0:  # every rank has fairseq's dummy batch, but backward passes still need a graph
             nothing = both.sum() + 0.0 * (speech.sum() + image.sum())
             return nothing, {**dict.fromkeys(VGS_MEANS, nothing.detach()), "n_vgs_pairs": 0}
         if len(ids) < 2 and self.training:
-            raise ValueError(
-                f"{self._where(sample)}: expected at least 2 pairs in a batch (one pair has no negatives), "
-                f"got {len(ids)}; raise dataset.batch_size or dataset.max_tokens"
+            raise bad_setting(
+                self._where(sample),
+                "at least 2 pairs in a batch (one pair has no negatives)",
+                len(ids),
+                "raise dataset.batch_size or dataset.max_tokens",
             )
         similarity = pairwise_similarity(all_speech, all_images, kind=self.similarity)
         parts = self._loss(similarity, ids, net_output)
@@ -174,8 +174,8 @@ class VgsContrastiveCriterion(FairseqCriterion):
                 "speech_spread": embedding_spread(all_speech),
                 "image_spread": embedding_spread(all_images),
             }
-        # A lone last validation batch has nothing to tell: it keeps weight 0,
-        # its embeddings still count in retrieval.
+        # A validation batch of one pair has no negatives: its loss gets weight 0, its embeddings still count
+        # in retrieval.
         weight = n_local if len(ids) > 1 else 0
         # Tensors on every rank: fairseq sums tensors and numbers over ranks separately.
         # A loss over no pairs is NaN, so zeros instead of a product.

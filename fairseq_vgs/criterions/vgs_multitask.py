@@ -1,4 +1,4 @@
-"""SSL and VGS losses of one forward pass, weighed anew at every update.
+"""SSL and VGS losses of one forward pass, weighted per update.
 
 Shapes: B utterances of which P are paired, M masked frames per utterance, K = B * M.
 """
@@ -21,7 +21,7 @@ from fairseq_vgs.criterions.vgs_contrastive import (
     silenced,
 )
 from fairseq_vgs.losses import ALPHA_SCHEDULES, pairwise_similarity
-from fairseq_vgs.settings import build_entry
+from fairseq_vgs.settings import bad_setting, build_entry
 
 SSL_MEANS = {
     "ssl_loss": "ssl_loss",
@@ -72,15 +72,13 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         self.schedule = build_entry(ALPHA_SCHEDULES, "criterion.alpha_schedule", chosen)
         self.loss_weights = [0.1, 1.0] if loss_weights is None else list(loss_weights)
         if len(self.loss_weights) != 2:
-            raise ValueError(
-                "criterion.loss_weights: expected two weights (diversity, feature penalty), "
-                f"got {self.loss_weights}"
-            )
+            expected = "two weights (diversity, feature penalty)"
+            raise bad_setting("criterion.loss_weights", expected, self.loss_weights)
         self.skip_unweighted = skip_unweighted
         self.n_updates = 0
 
     def set_num_updates(self, n_updates: int) -> None:
-        """Tell the schedule which update comes next; the task calls it."""
+        """Set the number of the next update, for the schedule; called by the task."""
         self.n_updates = n_updates
 
     def forward(
@@ -91,7 +89,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
     ) -> tuple[Tensor, int, Logs]:
         """Compute fairseq's triple.
 
-        Loss and sample size are sums over the same items, so that means come out.
+        Loss and sample size are sums over the same items, so their ratio is a mean.
         """
         vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
         skip = self.training and self.skip_unweighted
@@ -124,12 +122,14 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
 
     @staticmethod
     def _has_ssl(model: Any, ssl_weight: float) -> bool:
-        """Tell whether a model has an SSL loss: one of text has none."""
+        """Return whether the model has an SSL loss; a model of text has none."""
         has_ssl = bool(getattr(model, "has_ssl", True))
         if ssl_weight > 0 and not has_ssl:
-            raise ValueError(
-                "criterion.alpha_values: expected [1.0] with model.caption_encoder=text, which has "
-                f"no SSL, got an SSL weight of {ssl_weight}; set scenario=text"
+            raise bad_setting(
+                "criterion.alpha_values",
+                "[1.0] with model.caption_encoder=text, which has no SSL loss",
+                1.0 - ssl_weight,
+                "set scenario=text",
             )
         return has_ssl
 

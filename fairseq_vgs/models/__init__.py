@@ -1,6 +1,6 @@
 """Registered models. Importing this package registers them with fairseq."""
 
-# first: once imported it registers this room, which must not be half imported by then
+# fairseq comes first: importing it registers this package, which must not be half imported then
 import fairseq  # noqa: F401
 
 from fairseq_vgs.models.build import VgsModel

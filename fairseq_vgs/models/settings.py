@@ -10,6 +10,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor
 
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.settings import bad_setting
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
 
     image_backbone: Optional[str] = field(
         default=None,
-        metadata={"help": "local Hugging Face directory (hugging_face), read when training starts"},
+        metadata={"help": "local Hugging Face folder (hugging_face), read when training starts"},
     )
     image_backbone_config: Optional[str] = field(
         default=None, metadata={"help": "what builds that model, as JSON; training fills it in"}
@@ -140,34 +141,36 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
 
 
 def check_config(cfg: VgsWav2Vec2Config) -> None:
-    """Refuse settings under which the model could not be what they say. Raises ValueError."""
+    """Refuse impossible settings.
+
+    Raises:
+        FaultError: ``setting.value`` or ``setting.missing``, at the setting.
+    """
     parse_conv_layers(cfg.conv_feature_layers)  # fairseq evaluates this text as code
     if not 1 <= cfg.vgs_layer <= cfg.encoder_layers:
-        raise ValueError(
-            f"model.vgs_layer: expected 1..{cfg.encoder_layers} (model.encoder_layers), got {cfg.vgs_layer}"
-        )
+        raise bad_setting("model.vgs_layer", f"1..{cfg.encoder_layers} (model.encoder_layers)", cfg.vgs_layer)
     if str(cfg.layer_type) != "transformer":
-        raise ValueError(f"model.layer_type: expected transformer, got {cfg.layer_type}")
+        raise bad_setting("model.layer_type", "transformer", str(cfg.layer_type))
     if cfg.image_encoder == "regions" and cfg.image_dim is None:
-        raise ValueError(
-            "model.image_dim: expected the dims of one region feature, got null and no region features in "
-            "task.data to take them from; set model.image_dim, or model.image_encoder=patches for pictures"
+        step = (
+            "add region features to task.data, which tell the number, set model.image_dim, or set "
+            "model.image_encoder=patches for pictures"
+        )
+        raise bad_setting(
+            "model.image_dim", "the dims of one region feature", None, step, code="setting.missing"
         )
     if cfg.image_encoder == "hugging_face" and not cfg.image_backbone_config:
-        raise ValueError(
-            "model.image_backbone: expected a local Hugging Face directory for "
-            "model.image_encoder=hugging_face, got null; set it"
-        )
+        expected = "a local Hugging Face folder for model.image_encoder=hugging_face"
+        raise bad_setting("model.image_backbone", expected, None, "set it", code="setting.missing")
     if cfg.image_encoder == "patches" and cfg.image_size is None:
-        raise ValueError("model.image_size: expected pixels for image_encoder=patches, got null; set it")
+        expected = "pixels for model.image_encoder=patches"
+        raise bad_setting("model.image_size", expected, None, "set it", code="setting.missing")
     if cfg.encoder_layerdrop > 0:
-        raise ValueError(
-            "model.encoder_layerdrop: expected 0 (the shared layer must always run), "
-            f"got {cfg.encoder_layerdrop}"
-        )
+        expected = "0 (the shared layers must always run)"
+        raise bad_setting("model.encoder_layerdrop", expected, cfg.encoder_layerdrop)
     if not 0 < cfg.logit_scale_init <= MAX_LOGIT_SCALE:
-        raise ValueError(
-            f"model.logit_scale_init: expected above 0, at most {MAX_LOGIT_SCALE}, got {cfg.logit_scale_init}"
+        raise bad_setting(
+            "model.logit_scale_init", f"above 0, at most {MAX_LOGIT_SCALE}", cfg.logit_scale_init
         )
 
 

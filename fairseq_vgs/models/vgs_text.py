@@ -1,4 +1,4 @@
-"""Captions as text in place of speech: what a model could reach that understood every word (an upper bound).
+"""Captions as text instead of speech: an upper bound, the scores of a model that understands every word.
 
 Shapes: P captions, L units, D dims of the transformer, E embedding dims.
 """
@@ -11,26 +11,30 @@ from torch import Tensor, nn
 
 from fairseq_vgs.models.settings import VgsWav2Vec2Config
 from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Model
+from fairseq_vgs.settings import bad_setting
 
 
 class VgsTextModel(VgsWav2Vec2Model):
     """The visually grounded branch over text units (``model.caption_encoder: text``).
 
-    Learned vectors of the units take the place of the extractor's frames; positional convolution, CLS vector,
-    layers 1..vgs_layer, speech head, image encoder and loss are those of speech. There is no SSL arm.
+    Learned unit embeddings replace the extractor's frames; positional convolution, CLS vector, layers
+    1..vgs_layer, speech head, image encoder and loss are the same as for speech. There is no SSL branch.
     """
 
     has_ssl = False
 
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         if not cfg.text_vocabulary:
-            raise ValueError(
-                "model.text_vocabulary: expected the number of text units with model.caption_encoder=text, "
-                f"got {cfg.text_vocabulary} and no task to take it from; set model.text_vocabulary"
+            raise bad_setting(
+                "model.text_vocabulary",
+                "the number of text units with model.caption_encoder=text",
+                cfg.text_vocabulary,
+                "set it, or build the model through its task, which knows it",
+                code="setting.missing",
             )
         n_units = cfg.text_vocabulary
         cfg = copy.deepcopy(cfg)
-        cfg.encoder_layers = cfg.vgs_layer  # those above serve SSL only
+        cfg.encoder_layers = cfg.vgs_layer  # the layers above serve SSL only
         super().__init__(cfg)
         for name in ("feature_extractor", "post_extract_proj", "layer_norm", "mask_emb"):
             setattr(self, name, None)
@@ -38,7 +42,7 @@ class VgsTextModel(VgsWav2Vec2Model):
             setattr(self, name, None)
         self.unit_embedding = nn.Embedding(n_units, cfg.encoder_embed_dim)
 
-    def forward(  # type: ignore[override]  # what text does not have is refused
+    def forward(  # type: ignore[override]  # refuses speech-only arguments
         self,
         source: Tensor,
         padding_mask: Tensor | None = None,
@@ -58,19 +62,21 @@ class VgsTextModel(VgsWav2Vec2Model):
             compute_ssl: must be off.
             compute_vgs: must be on.
             learned: which of ``logit_scale`` and ``logit_bias`` the loss uses.
-            of_speech: further arguments that only speech has.
+            of_speech: speech-only arguments; must be unset.
 
         Returns:
             ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
 
         Raises:
-            ValueError: masks, layers or the SSL loss are asked for, which text does not have.
+            FaultError: ``setting.value``: text has no masks, layers or SSL loss.
         """
         asked = [name for name, value in of_speech.items() if value is not None and value is not False]
         if image is None or compute_ssl or not compute_vgs or asked:
-            raise ValueError(
-                "model.caption_encoder: expected speech for the SSL loss, masks and layers, got text, which "
-                f"has the VGS loss only{f' (asked for {asked})' if asked else ''}; train with scenario=text"
+            raise bad_setting(
+                "model.caption_encoder",
+                f"speech for the SSL loss, masks and layers{f' (asked for {asked})' if asked else ''}",
+                "text",
+                "train with scenario=text, which has the VGS loss only",
             )
         with self._autocast(source.device):
             output = self._vgs_branch(self._run_layers(source, padding_mask), image)
@@ -91,7 +97,7 @@ class VgsTextModel(VgsWav2Vec2Model):
             yield from self.encoder.layer_norm.parameters()
 
     def _run_layers(self, units: Tensor, padding_mask: Tensor | None) -> Tensor | None:
-        """Run all layers, whose result the encoder keeps; return the padding, None where there is none."""
+        """Run all layers (the encoder keeps the result); return the padding mask, None without padding."""
         if padding_mask is not None and not padding_mask.any():
             padding_mask = None
         x = self.dropout_input(self.unit_embedding(units))

@@ -24,7 +24,7 @@ from fairseq_vgs.models.settings import (
 from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 from fairseq_vgs.modules.initialization import init_like_bert
-from fairseq_vgs.settings import build_entry
+from fairseq_vgs.settings import bad_setting, build_entry
 
 
 class VgsWav2Vec2Model(FastWav2Vec2Model):
@@ -49,9 +49,11 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         self.speech_head = build_entry(SPEECH_HEADS, "model.speech_head", cfg)
         self.image_encoder = build_entry(IMAGE_ENCODERS, "model.image_encoder", cfg)
         if self.speech_head.needs_cls and not cfg.use_cls:
-            raise ValueError(
-                f"model.speech_head: expected a head that works without CLS when model.use_cls is false, got "
-                f"{cfg.speech_head!r}; set model.use_cls=true or model.speech_head=attention"
+            raise bad_setting(
+                "model.speech_head",
+                "a head that works without CLS when model.use_cls is false",
+                cfg.speech_head,
+                "set model.use_cls=true or model.speech_head=attention",
             )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))  # natural logarithm
         self.logit_bias = nn.Parameter(torch.tensor(cfg.logit_bias_init))

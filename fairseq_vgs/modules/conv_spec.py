@@ -1,12 +1,15 @@
-"""The convolutional extractor's description, read without running it as code.
+"""The layers of the convolutional extractor, parsed without running the setting as code.
 
-fairseq describes the extractor by a Python expression such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4`` and
-passes it to ``eval``. The text also arrives from checkpoints, which are untrusted: `parse_conv_layers` reads
-the same little language (tuples of positive integers, lists, ``+`` and ``*``) and refuses everything else.
+fairseq takes a Python expression, like ``[(512, 10, 5)] + [(512, 3, 2)] * 4``, and passes it to ``eval``. The
+text also comes from untrusted checkpoints, so `parse_conv_layers` accepts only tuples of positive integers,
+lists, ``+`` and ``*``.
 """
 
 import ast
 from typing import Any, TypeVar
+
+from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.settings import bad_setting
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 Length = TypeVar("Length")  # int, numpy array or tensor of integers
@@ -17,28 +20,25 @@ _MAX_LAYERS = 64
 def parse_conv_layers(text: str) -> ConvLayers:
     """Read fairseq's ``conv_feature_layers``.
 
-    Args:
-        text: expression such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4``: (channels, kernel, stride) per layer.
-
     Returns:
         One (channels, kernel, stride) triple per layer.
 
     Raises:
-        ValueError: the text is not such an expression.
+        FaultError: ``setting.value``: the text is not an expression of these.
     """
     try:
         layers = _evaluate(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise ValueError(_message(text, str(error))) from None
+        raise _impossible(text, str(error)) from None
     if not isinstance(layers, list) or not 0 < len(layers) <= _MAX_LAYERS:
-        raise ValueError(_message(text, f"the result is not a list of 1 to {_MAX_LAYERS} layers"))
+        raise _impossible(text, f"the result is not a list of 1 to {_MAX_LAYERS} layers")
     for layer in layers:
         if (
             not isinstance(layer, tuple)
             or len(layer) != 3
             or not all(isinstance(n, int) and n > 0 for n in layer)
         ):
-            raise ValueError(_message(text, f"layer {layer!r} is not three positive integers"))
+            raise _impossible(text, f"layer {layer!r} is not three positive integers")
     return tuple(layers)
 
 
@@ -76,8 +76,6 @@ def _evaluate(node: ast.expr) -> object:
     raise ValueError(f"{ast.unparse(node)!r} is not allowed")
 
 
-def _message(text: str, problem: str) -> str:
-    return (
-        f"model.conv_feature_layers: expected a list of (channels, kernel, stride) such as "
-        f"'[(512, 10, 5)] + [(512, 3, 2)] * 4', got {text!r}: {problem}"
-    )
+def _impossible(text: str, problem: str) -> FaultError:
+    expected = "a list of (channels, kernel, stride), like '[(512, 10, 5)] + [(512, 3, 2)] * 4'"
+    return bad_setting("model.conv_feature_layers", expected, text, f"correct it ({problem})")

@@ -1,8 +1,8 @@
-"""Image encoder over raw pictures: a vision backbone from a local Hugging Face directory.
+"""Image encoder over raw pictures: a vision backbone from a local Hugging Face folder.
 
-Any backbone that `transformers.AutoModel` builds and that reads `pixel_values` (ViT, DINOv2, CLIP, SigLIP,
-ResNet, ConvNeXt, ...). Nothing is downloaded, no code of the directory is run, and torchvision is not needed:
-pictures come from our own loader, their mean and deviation from the directory's files.
+Any backbone that ``transformers.AutoModel`` builds and that reads ``pixel_values`` (ViT, DINOv2, CLIP,
+SigLIP, ResNet, ConvNeXt, ...). Nothing is downloaded, no code of the folder is run, and torchvision
+is not needed: pictures come from our own loader, their mean and deviation from the folder's files.
 
 Legend: `P` pictures of `H` = `W` pixels, `L` tokens, `C` dimensions of the backbone, `E` of the embedding.
 """
@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.patches import sincos_positions
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS
@@ -34,10 +35,11 @@ from fairseq_vgs.settings import from_config
 __all__ = ["Backbone", "BackboneError", "HuggingFaceEncoder", "backbone_size", "read_backbone"]
 
 CONFIG_NAME = "config.json"
-FIRST_TRANSFORMERS = 5  # earlier ones say nothing of weights of other shapes, which then stay fresh
-# The second is what a processor for several modalities saves; its part of that name has the same keys.
+FIRST_TRANSFORMERS = 5  # earlier versions do not report weights of other shapes, which then stay random
+DOWNLOAD = "download the folder again"
+# The second is saved by a processor of several modalities, with the same keys in a part of that name.
 PREPROCESSOR_NAMES = (("preprocessor_config.json", None), ("processor_config.json", "image_processor"))
-# Of config.json: where code, kernels or other files would come from, and what a backbone does not need.
+# Keys of config.json that name code, kernels or other files, or that a backbone does not need.
 LEFT_OUT = (
     "_attn_implementation",
     "_attn_implementation_internal",
@@ -54,57 +56,61 @@ LEFT_OUT = (
 )
 
 
-class BackboneError(ValueError):
-    """A directory, or what is known of it, gives no backbone."""
+class BackboneError(FaultError):
+    """A folder or a stored configuration describes no usable backbone."""
+
+
+def _unusable(place: object, expected: str, got: object, step: str = DOWNLOAD, *, code: str) -> BackboneError:
+    return BackboneError(fault(str(place), expected, got, step, code=code))
 
 
 def read_backbone(folder: Path) -> str:
-    """Read what a directory says about its backbone; its weights are not touched.
+    """Read the configuration of a folder's backbone, without its weights.
 
     Returns:
-        JSON text from which `Backbone` builds it without the directory: the model's configuration, the
-        pictures' size in pixels, and the scale and offset of each colour.
+        JSON text from which `Backbone` builds it without the folder: the model's configuration, the pictures'
+        size in pixels, and the scale and offset of each colour.
 
     Raises:
-        BackboneError: a file is missing or is not what it should be, or `transformers` is not installed.
+        BackboneError: a file is missing or unusable, or ``transformers`` is not installed.
     """
     if not folder.is_dir():
-        raise BackboneError(
-            f"{folder}: must be a local directory with {CONFIG_NAME}; download the model first"
-        )
+        expected, step = f"must be a local folder with {CONFIG_NAME}", "download the model first"
+        raise _unusable(folder, expected, "no folder", step, code="backbone.missing")
     found = _read_json(folder / CONFIG_NAME)
     settings = _plain(found.get("vision_config", found))
-    # Directories of picture-text models say what they are as a whole.
+    # In folders of picture-text models, model_type names the whole model.
     settings.setdefault("model_type", f"{found.get('model_type')}_vision_model")
     config = _auto_config(settings, str(folder / CONFIG_NAME))
     preprocessing, path = _preprocessing(folder)
     scale, offset = _normalization(preprocessing, path)
     size = _size(preprocessing) or _side(getattr(config, "image_size", None))
     if size is None:
-        raise BackboneError(
-            f"{path}: size or crop_size must be that of a square, got {preprocessing.get('size')!r}"
+        expected = "size or crop_size must be that of a square"
+        raise _unusable(
+            path, expected, preprocessing.get("size"), "choose another model", code="backbone.value"
         )
     known = {"model": _plain(config.to_dict()), "size": size, "scale": scale, "offset": offset}
     return json.dumps(known, sort_keys=True)
 
 
 def backbone_size(backbone: str) -> int:
-    """Return the height and width, pixels, that a backbone (see `read_backbone`) was made for."""
+    """Return the height and width in pixels that a backbone (see `read_backbone`) was made for."""
     return int(json.loads(backbone)["size"])
 
 
 class Backbone(nn.Module):
-    """A vision backbone with its normalisation of pictures; weights are fresh until `load_pretrained`.
+    """A vision backbone with its normalisation of pictures; weights are random until `load_pretrained`.
 
-    A pooler with weights of its own after the CLS (ViT's linear layer and tanh) is left out, since many
-    directories lack its weights: there the pooled output is the CLS.
+    A pooler with weights after the CLS (ViT's linear layer and tanh) is left out, since many folders lack its
+    weights: the pooled output is then the CLS.
 
     Args:
         backbone: as `read_backbone` returns it.
 
     Shape:
-        pictures `[P, 3, H, W]`, black -1 and white +1. Results: pooled `[P, C]`, and tokens `[P, L, C]`, or a
-        map `[P, C, h, w]` where the backbone is convolutional.
+        pictures ``[P, 3, H, W]``, black -1 and white +1. Results: pooled ``[P, C]``, and tokens ``[P, L, C]``
+        or, from a convolutional backbone, a map ``[P, C, h, w]``.
     """
 
     scale: Tensor
@@ -117,7 +123,8 @@ class Backbone(nn.Module):
             settings, scale, offset = known["model"], known["scale"], known["offset"]
             self.size = int(known["size"])
         except (ValueError, KeyError, TypeError) as error:
-            raise BackboneError(f"backbone: expected what read_backbone returns, got {error!r}") from error
+            expected, step = "expected the text that read_backbone returns", "read the folder again"
+            raise _unusable("backbone", expected, error, step, code="backbone.value") from error
         self.config = _auto_config(settings, "backbone")
         try:
             self.model = _transformers().AutoModel.from_config(self.config, trust_remote_code=False)
@@ -139,60 +146,58 @@ class Backbone(nn.Module):
         return pooled.flatten(1), tokens
 
     def load_pretrained(self, folder: Path) -> None:
-        """Take the weights of a directory: safetensors, or a pickle of tensors alone.
+        """Load the weights of a folder: safetensors, or a pickle that holds tensors only.
 
         Raises:
             BackboneError: weights are missing or have other shapes, or the files cannot be read.
         """
-        place, transformers = f"{folder}: weights", _transformers()
+        transformers = _transformers()
         try:
-            with _quiet(transformers):  # about the text half of a model, which is not wanted
+            with _quiet(transformers):  # no messages about the unused text half of a model
                 found, report = transformers.AutoModel.from_pretrained(
                     str(folder.resolve()),
                     config=self.config,
                     local_files_only=True,
                     trust_remote_code=False,
                     weights_only=True,
-                    ignore_mismatched_sizes=True,  # they are reported, as missing weights are
+                    ignore_mismatched_sizes=True,  # reported below, as missing weights are
                     output_loading_info=True,
                 )
         except Exception as error:
-            raise BackboneError(f"{place} must be readable tensors, got: {_first_line(error)}") from error
+            expected = "weights must be readable tensors"
+            raise _unusable(folder, expected, _first_line(error), code="backbone.unreadable") from error
         own = self.model.state_dict()
         reshaped = {name[0] for name in report["mismatched_keys"]}
         for what, names in (("missing", report["missing_keys"]), ("of other shapes", reshaped)):
             if bad := sorted(own.keys() & {str(name) for name in names}):
-                raise BackboneError(
-                    f"{place} must be those of {CONFIG_NAME}, got {len(bad)} {what} ({', '.join(bad[:5])}"
-                    f"{', ...' if len(bad) > 5 else ''}); download the directory again"
-                )
+                got = f"{len(bad)} {what} ({', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''})"
+                raise _unusable(folder, f"weights must fit {CONFIG_NAME}", got, code="backbone.mismatch")
         weights = found.state_dict()
         self.model.load_state_dict({name: weights[name].float() for name in own}, strict=True)
 
 
 @IMAGE_ENCODERS.register("hugging_face")
 class HuggingFaceEncoder(ImageTransformer):
-    """Embeds a picture with a pre-trained backbone, frozen or trained on.
+    """Embeds a picture with a pre-trained backbone, frozen or fine-tuned.
 
-    `pooled`: two-layer MLP on the backbone's pooled output. `tokens`: the backbone's tokens (or the cells of
-    its map, with 2-D sine-cosine positions) are projected and go through the transformer, CLS and MLP that
-    the other image encoders have. A frozen backbone is always in evaluation mode, without graph and
-    gradients.
+    ``pooled``: two-layer MLP on the backbone's pooled output. ``tokens``: the backbone's tokens (or the cells
+    of its map, with 2-D sine-cosine positions) are projected and go through the transformer, CLS and MLP of
+    the other image encoders. A frozen backbone is always in evaluation mode, without graph and gradients.
 
     Shape:
-        image["pictures"] `[P, 3, H, W]`, black -1 and white +1. Result `[P, E]`.
+        image["pictures"] ``[P, 3, H, W]``, black -1 and white +1. Result ``[P, E]``.
     """
 
     reads = "pictures"
 
     @dataclass(frozen=True)
     class Settings(ImageTransformerSettings):
-        """Those of the transformer, and what there is before it.
+        """Settings of the transformer and of the backbone before it.
 
         Attributes:
             image_size: side of the pictures in pixels.
-            backbone: what `read_backbone` returns.
-            backbone_frozen: the backbone is not trained.
+            backbone: text that `read_backbone` returns.
+            backbone_frozen: whether the backbone is not trained.
             backbone_output: one vector, or tokens, which go through the transformer.
         """
 
@@ -214,7 +219,7 @@ class HuggingFaceEncoder(ImageTransformer):
         else:
             self.projection = two_layer_mlp(dim, 2 * dim, settings.output_dim)
             init_like_bert(self, width=dim)
-        self.backbone = backbone  # last, since the lines above draw the weights of all that is there
+        self.backbone = backbone  # last: the lines above draw the weights of everything added before
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
         """Embed pictures; see the class for shapes."""
@@ -240,23 +245,22 @@ class HuggingFaceEncoder(ImageTransformer):
         return self
 
     def load_pretrained(self, folder: Path) -> None:
-        """Take the backbone's weights from its directory; see `Backbone.load_pretrained`."""
+        """Load the backbone's weights from its folder; see `Backbone.load_pretrained`."""
         self.backbone.load_pretrained(folder)
 
     def _output(self, backbone: Backbone, pictures: Tensor) -> Tensor:
         return backbone(pictures)[1 if self.reads_tokens else 0]
 
     def _freeze(self, backbone: Backbone, size: int) -> int:
-        """Leave gradients to what a trained backbone's output depends on; return that one's dimensions."""
+        """Switch off gradients of weights that the output does not use; return the output's dimensions."""
         weights = list(backbone.eval().parameters())
         try:
             with torch.set_grad_enabled(not self.frozen):
                 output = self._output(backbone, backbone.scale.new_zeros(1, 3, size, size))
         except Exception as error:
-            raise BackboneError(
-                f"image_size: expected a size that the backbone reads (it was made for "
-                f"{backbone.size}), got {size}: {_first_line(error)}"
-            ) from error
+            expected = f"expected a size that the backbone reads (it was made for {backbone.size})"
+            step = f"set it to that size ({_first_line(error)})"
+            raise _unusable("model.image_size", expected, size, step, code="setting.value") from error
         if self.frozen:
             backbone.requires_grad_(False)
         else:
@@ -267,14 +271,14 @@ class HuggingFaceEncoder(ImageTransformer):
 
 
 def _transformers() -> Any:
-    needs = f"hugging_face: needs the package transformers, {FIRST_TRANSFORMERS}.0 or later"
+    place, needs = "hugging_face", f"needs the package transformers, {FIRST_TRANSFORMERS}.0 or later"
     step = "install it with pip install 'fairseq_vgs[backbones]'"
     try:
         import transformers
     except (ImportError, OSError, RuntimeError) as error:
-        raise BackboneError(f"{needs}, got {error}; {step}") from error
+        raise _unusable(place, needs, error, step, code="package.missing") from error
     if int(transformers.__version__.split(".")[0]) < FIRST_TRANSFORMERS:
-        raise BackboneError(f"{needs}, got {transformers.__version__}; {step}")
+        raise _unusable(place, needs, transformers.__version__, step, code="package.version")
     return transformers
 
 
@@ -303,15 +307,14 @@ def _auto_config(settings: Mapping[str, Any], place: str) -> Any:
 
 
 def _unknown(place: str, model_type: object, error: Exception) -> BackboneError:
-    return BackboneError(
-        f"{place}: must describe a model that transformers {_transformers().__version__} builds, got "
-        f"model_type {model_type!r}: {_first_line(error)}"
-    )
+    expected = f"must describe a model that transformers {_transformers().__version__} builds"
+    step = f"choose another model ({_first_line(error)})"
+    return _unusable(place, expected, f"model_type {model_type}", step, code="backbone.unknown")
 
 
 def _plain(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
-        raise BackboneError(f"backbone: settings must be a JSON object, got {type(settings).__name__}")
+        raise _unusable("backbone", "settings must be a JSON object", settings, code="backbone.value")
     return {str(key): value for key, value in settings.items() if key not in LEFT_OUT}
 
 
@@ -319,9 +322,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BackboneError(f"{path}: must be readable JSON, got {error}; download it again") from error
+        raise _unusable(path, "must be readable JSON", error, code="backbone.unreadable") from error
     if not isinstance(found, dict):
-        raise BackboneError(f"{path}: must be a JSON object, got {type(found).__name__}; download it again")
+        raise _unusable(path, "must be a JSON object", found, code="backbone.value")
     return found
 
 
@@ -334,10 +337,8 @@ def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:
         found = found if part is None else found.get(part, {})
         if isinstance(found, dict) and ("image_mean" in found or found.get("do_normalize") is False):
             return found, path
-    raise BackboneError(
-        f"{folder}: must hold {PREPROCESSOR_NAMES[0][0]} with image_mean and image_std; download it with "
-        "the model"
-    )
+    expected = f"must hold {PREPROCESSOR_NAMES[0][0]} with image_mean and image_std"
+    raise _unusable(folder, expected, "none", "download it with the model", code="backbone.missing")
 
 
 def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[float], list[float]]:
@@ -349,10 +350,8 @@ def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[f
     numbers = [*mean, *std, rescale] if isinstance(mean, list) and isinstance(std, list) else []
     usable = len(numbers) == 7 and all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
     if not usable or min(numbers[3:]) <= 0:
-        raise BackboneError(
-            f"{path}: image_mean and image_std must be three numbers each, rescale_factor one, got "
-            f"{mean!r}, {std!r}, {rescale!r}; download it again"
-        )
+        expected = "image_mean and image_std must be three numbers each, rescale_factor one"
+        raise _unusable(path, expected, (mean, std, rescale), code="backbone.value")
     white = 255 * rescale
     scale = [white / 2 / deviation for deviation in numbers[3:6]]
     offset = [

@@ -1,4 +1,4 @@
-"""What encoders and data ask of each other: pictures for a backbone, units for text."""
+"""Match the model's encoders with the data: pictures for a backbone, units for text."""
 
 import logging
 from collections.abc import Callable
@@ -9,11 +9,10 @@ from fairseq.dataclass import ChoiceEnum
 from omegaconf import open_dict
 
 from fairseq_vgs.data.captions import TextUnits, units_file
-from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.hugging_face import backbone_size, read_backbone
-from fairseq_vgs.settings import find_entry
+from fairseq_vgs.settings import bad_setting, find_entry
 from fairseq_vgs.tasks.settings import resolve_from_launch
 
 logger = logging.getLogger(__name__)
@@ -21,10 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PictureConfig:
-    """How raw pictures are read, a part of the task's settings.
-
-    Mirroring is off: captions say left and right.
-    """
+    """Settings of the task for raw pictures. Mirroring is off, since captions say left and right."""
 
     image_fit: ChoiceEnum(["squeeze", "crop"]) = field(  # type: ignore[valid-type]
         default="squeeze",
@@ -47,32 +43,27 @@ class PictureConfig:
 def build_with_backbone(
     build: Callable[..., Any], model_cfg: Any, task_cfg: Any, *, from_checkpoint: bool
 ) -> Any:
-    """Build a model; where a run starts, read ``model.image_backbone`` and load its weights.
+    """Build a model; at the start of a run, read ``model.image_backbone`` and load its weights.
 
-    What the directory says is written into the run's own settings, of which fairseq gives the model a copy:
-    checkpoints hold all that builds the backbone, and its weights, and load without the directory.
+    The backbone's configuration is written into the run's settings, so checkpoints load without the folder.
 
     Args:
         build: fairseq's ``build_model``.
-        model_cfg: The model's settings.
-        task_cfg: The task's; a null ``image_size`` becomes the model's.
-        from_checkpoint: A checkpoint is loaded; directories stay unread.
+        model_cfg: the model's settings.
+        task_cfg: the task's settings; a null ``image_size`` becomes the model's.
+        from_checkpoint: whether a checkpoint is being loaded; then folders are not read.
 
     Raises:
-        FaultError: The task does not give what the encoder reads.
-        ValueError: The directory cannot be used.
+        FaultError: the task does not provide what the encoder reads, or the folder cannot be used.
     """
     encoder = getattr(model_cfg, "image_encoder", None)
     reads = None if encoder is None else find_entry(IMAGE_ENCODERS, "model.image_encoder", encoder).reads
     if reads is not None and reads != str(task_cfg.image_input):
-        raise FaultError(
-            fault(
-                "task.image_input",
-                f"expected {reads} for model.image_encoder={encoder}",
-                str(task_cfg.image_input),
-                "leave it null, and it follows the encoder",
-                code="setting.value",
-            )
+        raise bad_setting(
+            "task.image_input",
+            f"{reads} for model.image_encoder={encoder}",
+            str(task_cfg.image_input),
+            "leave it null, and it follows the encoder",
         )
     path = getattr(model_cfg, "image_backbone", None)
     if encoder != "hugging_face" or path is None or from_checkpoint:
@@ -85,8 +76,12 @@ def build_with_backbone(
         model_cfg.image_size = size
     task_cfg.image_size = task_cfg.image_size or size
     if task_cfg.image_size != size:
-        raise ValueError(
-            f"task.image_size: expected model.image_size, {size}, got {task_cfg.image_size}; set the model's"
+        raise bad_setting(
+            "task.image_size",
+            f"{size}, as model.image_size",
+            task_cfg.image_size,
+            "set model.image_size",
+            code="setting.mismatch",
         )
     logger.info("%s: made for pictures of %d pixels, gets %d", folder, backbone_size(backbone), size)
     model = build(model_cfg, from_checkpoint)
@@ -95,23 +90,22 @@ def build_with_backbone(
 
 
 def load_units(cfg: Any, folder: ManifestFolder) -> TextUnits | None:
-    """Load the units that a task's settings name; None where captions are speech. Raises FaultError."""
+    """Load the text units that a task's settings name; None where captions are speech."""
     if str(cfg.caption_input) != "text":
         return None
     return TextUnits(units_file(folder, cfg.text_units))
 
 
 def name_units(model_cfg: Any, cfg: Any, folder: ManifestFolder) -> None:
-    """Write into the settings of a model of text which units it learns from; compare those that are set.
+    """Fill in which units a model of text learns from; settings that are given must agree.
 
     Args:
-        model_cfg: The model's settings.
-        cfg: The task's settings.
-        folder: The manifest folder.
+        model_cfg: the model's settings.
+        cfg: the task's settings.
+        folder: the data folder.
 
     Raises:
-        FaultError: The units are needed, and cannot be read.
-        ValueError: The model's settings are those of other units.
+        FaultError: the units cannot be read, or the model's settings belong to other units.
     """
     if str(getattr(model_cfg, "caption_encoder", "speech")) != "text":
         return
@@ -123,7 +117,10 @@ def name_units(model_cfg: Any, cfg: Any, folder: ManifestFolder) -> None:
         if getattr(model_cfg, key) is None:
             setattr(model_cfg, key, value)
         elif getattr(model_cfg, key) != value:
-            raise ValueError(
-                f"model.{key}: expected {value}, that of {path}, got {getattr(model_cfg, key)!r}; leave it "
-                "null, or name the checkpoint's units with task.text_units"
+            raise bad_setting(
+                f"model.{key}",
+                f"{value}, as in {path}",
+                getattr(model_cfg, key),
+                "leave it null, or name the checkpoint's units with task.text_units",
+                code="setting.mismatch",
             )

@@ -1,6 +1,6 @@
-"""JSON lines that a run writes: one per update and per validation, for plots and for machines.
+"""JSON lines that a run writes, one per update and per validation.
 
-fairseq's own logs are averages over log intervals and mix with other output; this file is neither.
+fairseq's own logs are averages over log intervals, mixed with other output.
 """
 
 import json
@@ -15,9 +15,9 @@ HIDDEN_PREFIX = "_"
 
 
 class JsonLines:
-    """Appends records to a JSON-lines file; a run resumed after a kill goes on in the same file.
+    """Appends records to a JSON-lines file, and to that of an earlier process when a run is resumed.
 
-    A line cut off by a kill is closed, so that it spoils no other.
+    A line that a kill cut off is ended first, so it spoils no other.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class JsonLines:
         """Write one record.
 
         Raises:
-            ValueError: A number is not finite: JSON has no such numbers.
+            ValueError: a number is not finite, which JSON cannot write.
         """
         line = json.dumps(record, allow_nan=False) + "\n"
         if not self._checked:
@@ -41,11 +41,7 @@ class JsonLines:
 
 
 class TrainingHistory:
-    """Writes what a run logs; updates replayed after the last checkpoint appear twice: the later one counts.
-
-    Args:
-        path: A JSON-lines file.
-    """
+    """Writes what a run logs. Updates repeated after a resume appear twice; the later one counts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,8 +53,7 @@ class TrainingHistory:
         Args:
             split: "train" or the name of a validation set.
             update: number of updates done.
-            values: numbers by name; hidden names and non-numbers are left out,
-                non-finite numbers become null.
+            values: numbers by name; hidden names and non-numbers are left out, NaN and infinity become null.
         """
         record: dict[str, Any] = {"split": split, "update": update}
         for key, value in values.items():
@@ -69,12 +64,12 @@ class TrainingHistory:
 
 
 def finite_or_none(number: float) -> float | None:
-    """Return the number, or None, which JSON writes as null, where it is not finite."""
+    """Return the number, or None (null in JSON) if it is not finite."""
     return number if math.isfinite(number) else None
 
 
 def is_first_rank() -> bool:
-    """Tell whether this process writes the run's files."""
+    """Return whether this process writes the run's files."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 

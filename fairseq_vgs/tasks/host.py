@@ -1,4 +1,4 @@
-"""The process that trains: memory that is kept, threads that wait, data workers that stop."""
+"""The training process: keep freed memory, warn of spinning threads, stop data workers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc reuse freed blocks of any size in this process from now on, instead of giving them back.
+    """Make glibc reuse freed blocks of any size in this process, instead of returning them to the system.
 
-    glibc gives every block above 32 MiB back to the system when it is freed, and the system clears the pages
-    of the next one: an update of the tiny model (32 captions of 3 s, one thread) then spends a quarter of its
-    time there. Results do not change, nor does the peak; the process keeps what it once needed.
+    glibc returns every block above 32 MiB when it is freed, and the system clears the pages of the next one:
+    an update of the tiny model (32 captions of 3 s, one thread) spends a quarter of its time there. Neither
+    results nor peak memory change.
 
     Returns:
-        Whether that was done; false where the C library is not glibc.
+        Whether it took effect; false where the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -39,14 +39,14 @@ def keep_freed_memory() -> bool:
 
 
 def warn_of_spinning_threads(*, environment: Mapping[str, str] = os.environ) -> bool:
-    """Log how to let waiting threads sleep: if they spin, cores are too few for all, and there is no GPU.
+    """Log how to let waiting threads sleep, if they spin, cores are scarce, and there is no GPU.
 
-    Where another process wants the cores, a thread that spins keeps the one from running for which it waits:
-    beside one other process on two cores, 20 updates of the quickstart took 214 s; with threads that sleep,
-    39 s. OpenMP reads its setting when torch is loaded, so that a running process cannot change it.
+    A spinning thread may occupy the core that the thread it waits for needs: next to one other process on two
+    cores, 20 updates of the quickstart took 214 s, and 39 s with threads that sleep. OpenMP reads its setting
+    when torch is loaded, so a running process cannot change it.
 
     Returns:
-        Whether that was logged.
+        Whether the warning was logged.
     """
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     if threads == 1 or OPENMP_POLICY in environment or torch.cuda.is_available():
@@ -63,22 +63,20 @@ def warn_of_spinning_threads(*, environment: Mapping[str, str] = os.environ) -> 
 
 
 def without_cycle(iterator: Any) -> Any:
-    """Return the batch iterator, changed such that its sampler does not hold it.
+    """Change a batch iterator so that its sampler does not reference it, and return it.
 
-    fairseq keeps data workers waiting for another epoch, and its batch iterators end up in cycles of
-    references. Every epoch of ours has an iterator of its own, so old ones pile up until the garbage
-    collector finds them; workers that are stopped by it take 5 s each time. Dropped in order, they stop at
-    once.
+    fairseq's data workers wait for another epoch, and its batch iterators form reference cycles. Each of our
+    epochs has a new iterator, so old ones pile up until the garbage collector finds them, which takes 5 s per
+    stop of the workers. Without the cycle they stop at once.
     """
     iterator.ordered_batches = functools.partial(type(iterator).ordered_batches, weakref.proxy(iterator))
     return iterator
 
 
 def answer_dataloader_question(cfg: Any) -> None:
-    """Add the entry that fairseq asks the task's configuration for: is a data loader kept between epochs?
+    """Add ``reuse_dataloader``, which fairseq looks up in the task's configuration.
 
-    Where it is missing, omegaconf raises an exception that holds the frame in which the batch iterator is
-    made.
+    Without it omegaconf raises an exception that keeps the frame of the batch iterator alive.
     """
     if isinstance(cfg, DictConfig):
         with open_dict(cfg):

@@ -1,4 +1,4 @@
-"""What a cooperation probe measures: gradients of both losses per shared layer, and frames of every layer.
+"""Measurements of a cooperation probe: gradients of both losses per shared layer, and frames of every layer.
 
 Shapes: B utterances of which all are paired, T frames of the longest, n frames of all without padding, D dims
 of a layer.
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset
 from fairseq_vgs.losses import GradientAgreement, gradient_agreement
+from fairseq_vgs.settings import bad_setting
 
 EXTRACTOR, INPUT = "extractor", "input"
 SHARED = "shared"
@@ -28,21 +29,21 @@ _AS_IN_TRAINING = (nn.BatchNorm1d, GumbelVectorQuantizer)
 
 
 def probe_batch(dataset: VgsDataset, n_utterances: int) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Choose utterances and put them together: the median length and those nearest to it.
+    """Collate the utterances whose lengths are nearest to the median.
 
-    Training batches are formed by length too, and masks are cut to the shortest utterance's. No two are of
-    interchangeable pictures, so that all others are negatives. The choice depends on the data alone.
+    Training batches are formed by length too, and masks are cut to the shortest utterance's. No two
+    utterances have interchangeable pictures, so all others are negatives. Only the data decides.
 
     Args:
-        dataset: The split.
-        n_utterances: How many, or as many as there are.
+        dataset: the split.
+        n_utterances: number of utterances; fewer if the split has fewer.
 
     Returns:
-        The batch as the dataset collates it, and its audio ids with the samples used, for a comparison.
+        The batch as the dataset collates it, and its audio ids with the samples used, to recognise them by.
 
     Raises:
-        ValueError: Fewer than two can be used.
-        BadItemError: One cannot be used, and bad items are not skipped.
+        FaultError: ``setting.value``: fewer than two utterances can be used.
+        BadItemError: an utterance cannot be used, and bad items are not skipped.
     """
     order = np.argsort(np.abs(dataset.sizes - np.median(dataset.sizes)), kind="stable")
     chosen: dict[int, PairItem] = {}
@@ -53,9 +54,11 @@ def probe_batch(dataset: VgsDataset, n_utterances: int) -> tuple[dict[str, Any],
         if int(dataset.table.image_group[row]) not in chosen and isinstance(item := dataset[index], PairItem):
             chosen[item.image_group] = item
     if len(chosen) < 2:
-        raise ValueError(
-            f"task.probe_interval: expected 2 different pictures or more in split {dataset.table.split!r}, "
-            f"got {len(chosen)}; validate on another split, or set task.probe_interval=0"
+        raise bad_setting(
+            "task.probe_interval",
+            f"at least 2 different pictures in split {dataset.table.split!r}",
+            len(chosen),
+            "validate on another split, or set task.probe_interval=0",
         )
     names = [
         f"{dataset.table.audio.paths[int(dataset.table.audio_row[item.index])]} {len(item.waveform)}"
@@ -65,9 +68,9 @@ def probe_batch(dataset: VgsDataset, n_utterances: int) -> tuple[dict[str, Any],
 
 
 def detached_copy(model: Any) -> Any:
-    """Copy a model so that nothing done to the copy reaches the model: in fp32, without gradients."""
+    """Copy a model in fp32, without gradients; nothing done to the copy affects the model."""
     # Weight normalisation leaves the weight of the latest pass in its module, a part of that pass's graph,
-    # which deepcopy refuses; the copy's next pass computes it anew.
+    # which deepcopy refuses; the copy's next pass computes it again.
     memo = {
         id(value): value.detach()
         for module in model.modules()
@@ -80,19 +83,19 @@ def detached_copy(model: Any) -> Any:
 def gradient_agreements(
     model: Any, criterion: Any, sample: Mapping[str, Any]
 ) -> dict[str, GradientAgreement]:
-    """Compare the gradients of the SSL and of the VGS loss by group of shared parameters.
+    """Compare the gradients of the SSL and the VGS loss by group of shared parameters.
 
     One forward pass as in training (masked, ``model.vgs_forward``), but without dropout. With several ranks
     this is a collective where the speech head has batch normalisation: all ranks must call it together.
 
     Args:
-        model: A copy: its gradients and statistics change.
-        criterion: Offers ``separate_losses``.
-        sample: The batch, on the model's device.
+        model: a copy, since its gradients and statistics change.
+        criterion: has ``separate_losses``.
+        sample: the batch, on the model's device.
 
     Returns:
-        By group, first SSL, second VGS: ``extractor``, ``input`` (what lies between extractor and layers),
-        ``layer_1``.. as far as shared, and ``shared``, all of them together.
+        By group, first SSL, second VGS: ``extractor``, ``input`` (between extractor and layers), the shared
+        layers ``layer_1``, ``layer_2``, ..., and ``shared``, all of them together.
     """
     for module in model.modules():
         module.training = module is model or isinstance(module, _AS_IN_TRAINING)
@@ -120,11 +123,11 @@ def shared_parameters(model: Any) -> dict[str, list[nn.Parameter]]:
 
 @torch.no_grad()
 def layer_frames(model: Any, sample: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Compute unmasked frames f32[n, D] after the extractor and after every layer, padding left out.
+    """Compute unmasked frames f32[n, D] after the extractor and after every layer, without padding.
 
     Args:
-        model: A copy: it is put into evaluation.
-        sample: The batch, on the model's device.
+        model: a copy, since it is switched to evaluation mode.
+        sample: the batch, on the model's device.
     """
     inputs = sample["net_input"]
     output = model.eval()(inputs["source"], inputs["padding_mask"], mask=False, features_only=True)
@@ -139,7 +142,7 @@ def layer_frames(model: Any, sample: Mapping[str, Any]) -> dict[str, Tensor]:
 def _gradients(
     loss: Tensor, model: Any, groups: Mapping[str, list[nn.Parameter]], *, keep_graph: bool
 ) -> dict[str, list[Tensor]]:
-    """Differentiate by backward pass: torch.autograd.grad refuses layers with activation checkpoints."""
+    """Differentiate with backward(): torch.autograd.grad refuses layers with activation checkpoints."""
     model.zero_grad(set_to_none=True)
     loss.backward(retain_graph=keep_graph)
     return {

@@ -1,12 +1,12 @@
 """Cooperation probes: do SSL and VGS pull the shared layers the same way, and how far have layers moved?
 
 Every ``task.probe_interval`` updates the same few utterances of the validation split are measured, with the
-same masks, negatives and noise. That happens on a copy of the model with random numbers of its own: a run
-with probes has exactly the losses of one without. Both gradients are measured whatever the losses weigh.
-A probe takes about as long as two updates on as many utterances, and memory for a second copy of the model.
+same masks, negatives and noise. A copy of the model with separate random numbers is used, so a run with
+probes has exactly the losses of a run without. Both gradients are measured whatever the loss weights are.
+A probe takes about as long as two updates with as many utterances, and memory for a second copy of the model.
 
-Every rank measures the gradients of the same utterances on its own, VGS contrasting these pairs only (but
-batch normalisation in the speech head calls its collectives); the first rank compares the frames and writes.
+Every rank measures the gradients of the same utterances, and VGS contrasts these pairs only (but batch
+normalisation in the speech head calls its collectives); the first rank compares the frames and writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from fairseq_vgs.data.paired_dataset import VgsDataset
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.losses import linear_cka
+from fairseq_vgs.settings import bad_setting
 from fairseq_vgs.tasks.history import JsonLines, finite_or_none, is_first_rank
 from fairseq_vgs.tasks.probe_measures import detached_copy, gradient_agreements, layer_frames, probe_batch
 from fairseq_vgs.tasks.updates import separate_random_numbers
@@ -38,14 +40,14 @@ _SEED = 0  # the same for all runs, which makes their probes comparable
 
 
 class CooperationProbes:
-    """Measures and writes probes at the updates that ask for one; without ``task.probe_interval`` nothing.
+    """Measures and writes a probe every ``task.probe_interval`` updates; never if that is 0.
 
-    The frames at the start of the phase (its update 0, after weights were loaded) are kept beside the probe
-    file, so that a resumed run goes on comparing with them.
+    The frames at the start of the phase (its update 0, after weights were loaded) are saved next to the probe
+    file, so a resumed run is compared with the same frames.
 
     Args:
-        cfg: The task's configuration.
-        datasets: The task's data sets, filled later; the first that is not trained on is measured.
+        cfg: the task's configuration.
+        datasets: the task's data sets, filled later; the first one that is not for training is measured.
     """
 
     def __init__(self, cfg: Any, datasets: Mapping[str, VgsDataset]) -> None:
@@ -59,34 +61,36 @@ class CooperationProbes:
         self._utterances: tuple[str, ...] = ()
 
     def check(self, criterion: Any) -> None:
-        """Refuse a criterion that does not know both losses.
+        """Refuse a criterion without both losses.
 
         Raises:
-            ValueError: Probes are asked for, and it has not.
+            FaultError: ``setting.value``: probes are on, and the criterion has a single loss.
         """
         if self.interval and not hasattr(criterion, "separate_losses"):
-            raise ValueError(
-                "task.probe_interval: expected 0 with a criterion of a single loss, got "
-                f"{self.interval}; set criterion=vgs_multitask (criterion.alpha_values=[1.0] for VGS alone)"
+            raise bad_setting(
+                "task.probe_interval",
+                "0 with a criterion of a single loss",
+                self.interval,
+                "set criterion=vgs_multitask (criterion.alpha_values=[1.0] for VGS alone)",
             )
 
     def begin_update(self, update: int, model: Any, criterion: Any) -> None:
-        """Prepare the probes when the first update of a process begins; update 0 is measured.
+        """Prepare the probes at the first update of a process; measure update 0.
 
         Args:
-            update: Number of updates done.
-            model: The model, wrapped or not.
-            criterion: The run's.
+            update: number of updates done.
+            model: the model, wrapped or not.
+            criterion: the run's criterion.
 
         Raises:
-            ValueError: The run was begun with other utterances.
+            FaultError: the run was started with other utterances.
         """
         if not self.interval or self._criterion is not None:
             return
         self._criterion = criterion
         split = next(name for name in self._datasets if name != str(self._cfg.train_subset))
         dataset = self._datasets[split]
-        # a data set of its own, whose masks do not depend on the run's seed
+        # a separate data set, whose masks do not depend on the run's seed
         dataset = VgsDataset(dataset.table, replace(dataset.options, seed=_SEED), regions=dataset.regions)
         self._sample, self._utterances = probe_batch(dataset, int(self._cfg.probe_utterances))
         logger.info("cooperation probes: %d utterances of split %r", len(self._utterances), split)
@@ -96,7 +100,7 @@ class CooperationProbes:
             self._check_reference()
 
     def end_update(self, update: int, model: Any) -> None:
-        """Measure if it is time; ``update`` counts the one that has just been done."""
+        """Measure if it is time; ``update`` includes the one just done."""
         if self.interval and update % self.interval == 0:
             self._measure(update, model)
 
@@ -134,10 +138,10 @@ class CooperationProbes:
             np.savez(file, **arrays)
 
     def _check_reference(self) -> None:
-        """See that a resumed run is compared with what it began with."""
+        """Refuse to compare a resumed run with other utterances than it started with."""
         if not self._reference.is_file():
             logger.warning(
-                "%s: missing: this run was begun without probes, its representation drift is not measured",
+                "%s: missing: this run started without probes, so representation drift is not measured",
                 self._reference,
             )
             return
@@ -145,20 +149,25 @@ class CooperationProbes:
             with np.load(self._reference, allow_pickle=False) as reference:
                 began_with = tuple(reference[_UTTERANCES].tolist())
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{self._reference}: expected the frames at the run's start, got a file that cannot be read "
-                f"({error}); remove it to go on without drift"
-            ) from error
+            expected, step = "expected the frames at the run's start", "remove it to continue without drift"
+            found = fault(str(self._reference), expected, error, step, code="file.unreadable")
+            raise FaultError(found) from error
         if began_with != self._utterances:
-            raise ValueError(
-                f"{self._reference}: expected the {len(self._utterances)} utterances that task.data and "
-                f"task.probe_utterances choose now, got {len(began_with)}, not the same; restore the "
-                "settings that the run was begun with, or remove the file to go on without drift"
+            raise FaultError(
+                fault(
+                    str(self._reference),
+                    f"expected the {len(self._utterances)} utterances that task.data and "
+                    "task.probe_utterances choose now",
+                    f"{len(began_with)} others",
+                    "restore the settings that the run started with, or remove the file to continue without "
+                    "drift",
+                    code="file.mismatch",
+                )
             )
 
 
 def _innermost(model: Any) -> Any:
-    """Take off distributed wrappers: their hooks must not fire."""
+    """Unwrap distributed wrappers, whose hooks must not fire."""
     while hasattr(model, "module"):
         model = model.module
     return model

@@ -1,4 +1,4 @@
-"""The task's settings: refuse impossible ones, fill in paths and what follows from others."""
+"""The task's settings: refuse impossible ones, fill in paths and derived settings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.captions import units_file
 from fairseq_vgs.data.masking import MIN_FRAMES, MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDatasetOptions
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
-from fairseq_vgs.settings import find_entry
+from fairseq_vgs.settings import bad_setting, find_entry
 
 logger = logging.getLogger(__name__)
 
@@ -81,40 +81,39 @@ def check_config(cfg: Any) -> None:
 
 
 def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
-    """List the files that training needs and that are not there."""
+    """Return a fault for each file that training needs and does not find."""
     step = "build it with fairseq-vgs prepare, or correct task.data"
     if not folder.path.is_dir():
-        return [Fault(str(folder.path), f"task.data names no folder; {step}")]
+        return [Fault(str(folder.path), f"task.data is not a folder; {step}", "folder.missing")]
     needed = [folder.audio_list(cfg.train_subset), folder.pairs(cfg.train_subset), folder.images]
-    faults = [Fault(str(path), f"file is missing; {step}") for path in needed if not path.is_file()]
+    faults = _missing(needed, f"file is missing; {step}")
     if str(cfg.image_input) == "regions":
-        regions = (folder.regions, folder.region_features)
         step = (
             f"compute regions with fairseq-vgs prepare regions efficientnet {folder.path}, or let the model "
             "read pictures: task.image_input=pictures model.image_encoder=patches, or model=pictures "
-            "model.image_backbone=DIR (a local Hugging Face folder)"
+            "model.image_backbone=FOLDER (a local Hugging Face folder)"
         )
-        faults += [Fault(str(path), f"file is missing; {step}") for path in regions if not path.is_file()]
-    units = units_file(folder, cfg.text_units)
-    if cfg.caption_input == "text" and not units.is_file():
-        step = "make it with fairseq-vgs prepare text, or correct task.text_units"
-        faults.append(Fault(str(units), f"text units are missing; {step}"))
+        faults += _missing((folder.regions, folder.region_features), f"file is missing; {step}")
+    if cfg.caption_input == "text":
+        step = "build them with fairseq-vgs prepare text, or correct task.text_units"
+        faults += _missing([units_file(folder, cfg.text_units)], f"text units are missing; {step}")
     if cfg.unpaired_ratio and cfg.unpaired_data is not None:
         path = ManifestFolder(Path(cfg.unpaired_data)).audio_list(cfg.train_subset)
-        if not path.is_file():
-            faults.append(Fault(str(path), "audio list is missing; correct task.unpaired_data"))
+        faults += _missing([path], "audio list is missing; correct task.unpaired_data")
     return faults
+
+
+def _missing(paths: Iterable[Path], message: str) -> list[Fault]:
+    return [Fault(str(path), message, "file.missing") for path in paths if not path.is_file()]
 
 
 def _expect(condition: bool, key: str, expected: str, got: object) -> None:
     if not condition:
-        raise FaultError(
-            fault(f"task.{key}", f"expected {expected}", got, "change the setting", code="setting.value")
-        )
+        raise bad_setting(f"task.{key}", expected, got)
 
 
 def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:
-    """Say how a split's items are made and batched."""
+    """Return how a split's items are made and batched."""
     seconds = cfg.max_seconds if training else cfg.valid_max_seconds
     mask = MaskOptions(
         prob=cfg.mask_prob,
@@ -143,10 +142,10 @@ def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:
 
 
 def resolve_from_launch(path: str | Path) -> Path:
-    """Resolve a path against the directory that the command was started in.
+    """Resolve a path against the directory in which the command was started.
 
-    Hydra knows it in the process that it started. In the ranks that fairseq spawns, the shell's ``PWD`` still
-    tells it. A path that exists in none of these places is resolved against the first of them.
+    Hydra knows that directory in the process it started; ranks that fairseq spawns find it in the shell's
+    ``PWD``. A path that exists in neither is resolved against the first.
     """
     path = Path(path).expanduser()
     if path.is_absolute():
@@ -159,8 +158,8 @@ def make_paths_absolute(cfg: Any, keys: Iterable[str]) -> None:
     """Resolve a task's paths, in the run's configuration too, where fairseq looks up ``task.data``.
 
     Args:
-        cfg: The task's configuration; where fairseq made it, its parent is the run's.
-        keys: The settings that hold paths; those that are not set stay so.
+        cfg: the task's configuration; when fairseq made it, its parent is the run's.
+        keys: settings that hold paths; null ones stay null.
     """
     for key in keys:
         if getattr(cfg, key) is not None:
@@ -168,12 +167,12 @@ def make_paths_absolute(cfg: Any, keys: Iterable[str]) -> None:
 
 
 def follow_image_encoder(cfg: Any) -> None:
-    """Fill in ``task.image_input``, unless it is set: what ``model.image_encoder`` reads.
+    """Set a null ``task.image_input`` to what ``model.image_encoder`` reads.
 
-    It is written into the run's configuration too, so that checkpoints hold it.
+    It is written into the run's configuration too, so checkpoints hold it.
 
     Raises:
-        FaultError: ``setting.choice``: there is no such encoder.
+        FaultError: ``setting.choice``: no encoder has that name.
     """
     if cfg.image_input is None:
         run_cfg = _run_config(cfg)
@@ -185,12 +184,12 @@ def _write(cfg: Any, key: str, value: Any) -> None:
     setattr(cfg, key, value)
     run_cfg = _run_config(cfg)
     if run_cfg is not None and isinstance(run_cfg.get("task"), DictConfig):
-        with open_dict(run_cfg.task):  # which need not list what follows from other settings
+        with open_dict(run_cfg.task):  # it need not list derived settings
             run_cfg.task[key] = value
 
 
 def _run_config(cfg: Any) -> DictConfig | None:
-    """Return the configuration of the run, of which a task's is a section; None where there is none."""
+    """Return the run's configuration, which contains the task's; None if the task's has no parent."""
     parent = cfg._get_parent() if isinstance(cfg, DictConfig) else None
     return parent if isinstance(parent, DictConfig) else None
 

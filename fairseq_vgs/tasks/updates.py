@@ -1,4 +1,4 @@
-"""What an update needs besides fairseq's: other random numbers, and no step for what was not computed."""
+"""Parts of an update that fairseq lacks: separate random numbers, dropped gradients."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from fairseq import utils
 from fairseq.data import data_utils
 from torch import nn
 
+from fairseq_vgs.settings import bad_setting
+
 
 @contextmanager
 def separate_random_numbers(seed: int) -> Iterator[None]:
-    """Draw from generators seeded within the block; torch's and NumPy's own ones are as before after."""
+    """Seed torch's and NumPy's generators within the block, and restore them after it."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices), data_utils.numpy_seed(seed):
         utils.set_torch_seed(seed)
@@ -22,7 +24,7 @@ def separate_random_numbers(seed: int) -> Iterator[None]:
 
 
 def drop_gradients(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
-    """Take the gradients of some parameters away, in the optimizer's fp32 copies of them too."""
+    """Drop the gradients of some parameters, and of the optimizer's fp32 copies of them."""
     dropped = list(parameters)
     for parameter in dropped:
         parameter.grad = None
@@ -30,10 +32,11 @@ def drop_gradients(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
     if not dropped or copies is None:
         return
     if not isinstance(copies, list):
-        raise ValueError(
-            "common.fp16_no_flatten_grads: expected true where a branch can have weight 0 (fairseq's flat "
-            "copy of all parameters would go on moving this branch), got false; "
-            "set common.fp16_no_flatten_grads=true"
+        raise bad_setting(
+            "common.fp16_no_flatten_grads",
+            "true where a branch can have weight 0 (fairseq's flat copy of all parameters keeps moving it)",
+            False,
+            "set common.fp16_no_flatten_grads=true",
         )
     numbers = {id(parameter) for parameter in dropped}
     for parameter, copy in zip(optimizer.fp16_params, copies, strict=True):

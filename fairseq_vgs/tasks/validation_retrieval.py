@@ -1,4 +1,4 @@
-"""Retrieval over a whole validation set whose batches come one by one and from several ranks.
+"""Retrieval over a whole validation set, from batches of all ranks.
 
 Shapes: P pairs of a batch, C captions and I distinct pictures so far, E embedding dims.
 """
@@ -24,9 +24,9 @@ METRIC_NAMES = (
 
 
 class RetrievalCollector:
-    """Collects embeddings during a validation and ranks them when asked.
+    """Collects embeddings during a validation and ranks them on demand.
 
-    fairseq fills up the ranks' shares with copies of the first batch: pairs that were seen before count once.
+    fairseq fills up the ranks' shares with copies of the first batch; every pair counts once.
 
     Args:
         similarity: "dot" or "cosine".
@@ -38,7 +38,7 @@ class RetrievalCollector:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the embeddings before another validation set; the values stay until there are new ones."""
+        """Drop the embeddings before another validation set; keep the values until new ones are known."""
         self._begun: set[int] = set()
         self._pair_ids: set[int] = set()
         self._image_rows: set[int] = set()
@@ -54,13 +54,13 @@ class RetrievalCollector:
         return len(self._pair_ids)
 
     def begin(self, sample: Mapping[str, Any]) -> bool:
-        """Note a batch before it is evaluated; all ranks must call this together.
+        """Register a batch before it is evaluated; all ranks must call this together.
 
-        Where a rank has no batch left, or an empty one, fairseq takes a copy of the first batch, which may
-        have been another rank's.
+        When a rank has no batch left, or an empty one, fairseq gives it a copy of the first batch, possibly
+        another rank's.
 
         Returns:
-            Whether this rank's batch is such a copy: earlier batches, or lower ranks now, hold all its pairs.
+            Whether this rank's batch is a copy: earlier batches, or lower ranks now, hold all its pairs.
         """
         ids = sample["id"]
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
@@ -73,7 +73,7 @@ class RetrievalCollector:
         """Add a batch of every rank; all ranks must call this together.
 
         Args:
-            sample: The batch, with ``id``, ``image_index`` and ``image_id`` int64[P].
+            sample: the batch, with ``id``, ``image_index`` and ``image_id`` int64[P].
             embeddings: ``speech`` and ``image`` f[P, E].
         """
         ids = torch.stack([sample["id"], sample["image_index"], sample["image_id"]], dim=1)
@@ -93,12 +93,12 @@ class RetrievalCollector:
     def values(self, n_pairs: float) -> dict[str, float]:
         """Return all ``METRIC_NAMES``, recall in percent; NaN before the first validation.
 
-        fairseq asks after every batch too. Ranking each time would be quadratic in the number of batches:
-        only a question about all pairs collected so far is worked out, any other one gets the values known
-        last.
+        fairseq asks after every batch too. Ranking each time would be quadratic in the number of batches, so
+        the ranks are computed only when the meters have seen all pairs collected so far; otherwise the latest
+        values are returned.
 
         Args:
-            n_pairs: The number of pairs that the asking meters have seen.
+            n_pairs: number of pairs that the calling meters have seen.
         """
         if self.n_pairs and n_pairs >= self.n_pairs and self._n_ranked != self.n_pairs:
             self._values = self._rank()

@@ -1,4 +1,4 @@
-"""Task: pre-training from pairs of spoken captions and pictures, with retrieval measured in validation."""
+"""Task: pre-train on pairs of spoken captions and pictures, and measure retrieval in validation."""
 
 import functools
 import logging
@@ -20,6 +20,7 @@ from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.region_features import open_features
+from fairseq_vgs.settings import bad_setting
 from fairseq_vgs.tasks.encoders import PictureConfig, build_with_backbone, load_units, name_units
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.host import (
@@ -48,9 +49,9 @@ _N_VALID_PAIRS = "_n_valid_pairs"  # fairseq does not print meters with a leadin
 
 @dataclass
 class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
-    """Settings of the data and of how batches are made of it."""
+    """Settings of the data and its batches."""
 
-    data: str = field(default=MISSING, metadata={"help": "manifest folder, as fairseq-vgs prepare builds it"})
+    data: str = field(default=MISSING, metadata={"help": "data folder, as fairseq-vgs prepare builds it"})
     unpaired_data: Optional[str] = field(
         default=None,
         metadata={"help": "folder of fairseq audio lists: speech without pictures, for the SSL loss only"},
@@ -107,7 +108,7 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
     )
     probe_file: str = field(
         default="probes.jsonl",
-        metadata={"help": "one JSON line per probe, in the run directory; the frames of update 0 lie beside"},
+        metadata={"help": "one JSON line per probe, in the run directory, next to the frames of update 0"},
     )
     probe_utterances: int = field(
         default=32, metadata={"help": "utterances of the first validation split that every probe reads"}
@@ -130,7 +131,7 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
 
 @register_task("vgs_pretraining", dataclass=VgsPretrainingConfig)
 class VgsPretrainingTask(FairseqTask):
-    """Paired speech and pictures, unpaired speech alongside, recall over the whole validation set."""
+    """Paired speech and pictures, optional unpaired speech, and recall over the whole validation set."""
 
     cfg: VgsPretrainingConfig
 
@@ -151,10 +152,10 @@ class VgsPretrainingTask(FairseqTask):
         cfg: VgsPretrainingConfig,
         **kwargs: Any,  # noqa: ARG003 - fairseq's signature
     ) -> "VgsPretrainingTask":
-        """Build the task. Checkpoints are loaded through this too, without their data: see `build_criterion`.
+        """Build the task. Loading a checkpoint calls this too, without data: see `build_criterion`.
 
         Raises:
-            FaultError: An impossible setting.
+            FaultError: a setting is impossible.
         """
         follow_image_encoder(cfg)
         check_config(cfg)
@@ -167,23 +168,23 @@ class VgsPretrainingTask(FairseqTask):
         """Dims of the region features in ``task.data``; None with raw pictures or without the data.
 
         Raises:
-            FaultError: ``regions.npy`` cannot be used.
+            FaultError: ``file.unreadable``: ``regions.npy`` cannot be used.
         """
         if str(self.cfg.image_input) != "regions" or not self.folder.region_features.is_file():
             return None
         try:
             return int(open_features(self.folder.region_features).shape[1])
         except ValueError as error:
-            raise FaultError(Fault(str(self.folder.region_features), str(error))) from error
+            found = Fault(str(self.folder.region_features), str(error), "file.unreadable")
+            raise FaultError(found) from error
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """Build the model; null settings (``model.image_dim``, text units) become those of the data.
+        """Build the model; fill in null settings (``model.image_dim``, text units) from the data.
 
-        It is written into the run's own settings, of which fairseq gives the model a copy: checkpoints hold
-        the number, and load without the data.
+        They are written into the run's settings, so checkpoints hold them and load without the data.
 
         Raises:
-            FaultError: The number is needed, and the data is missing.
+            FaultError: a setting must be filled in, and the data is missing.
         """
         if str(self.cfg.image_input) == "regions" and getattr(cfg, "image_dim", 0) is None:
             faults = missing_files(self.cfg, self.folder)
@@ -194,11 +195,10 @@ class VgsPretrainingTask(FairseqTask):
         return build_with_backbone(super().build_model, cfg, self.cfg, from_checkpoint=from_checkpoint)
 
     def build_criterion(self, cfg: Any) -> Any:
-        """Build the criterion; this is where a run starts, so missing data is reported here.
+        """Build the criterion; a run starts here, so missing data is reported here.
 
         Raises:
-            FaultError: The folder or files of it are missing; all of them.
-            ValueError: The criterion cannot be probed.
+            FaultError: the folder or files in it are missing, or the criterion cannot be probed.
         """
         faults = missing_files(self.cfg, self.folder)
         if faults:
@@ -211,16 +211,13 @@ class VgsPretrainingTask(FairseqTask):
         """Load a split into ``datasets``.
 
         Raises:
-            FaultError: Missing or faulty tables.
-            ValueError: The training split is validated on too.
+            FaultError: tables are missing or faulty, or the training split is validated on too.
         """
         training = split == self.cfg.train_subset
         if training and split in self.datasets:
-            # fairseq loads the validation sets first, and would tell this one data set two epochs at a time
-            raise ValueError(
-                f"dataset.valid_subset: expected other splits than dataset.train_subset, got {split!r} in "
-                "both; copy its tables under another name"
-            )
+            # fairseq loads the validation sets first, and this data set cannot be in two epochs at a time
+            expected, step = "other splits than dataset.train_subset", "copy its tables under another name"
+            raise bad_setting("dataset.valid_subset", expected, split, step, code="setting.conflict")
         options = dataset_options(self.cfg, training=training)
         units = load_units(self.cfg, self.folder)
         table = load_split(
@@ -242,7 +239,7 @@ class VgsPretrainingTask(FairseqTask):
         logger.info("split %r: %d pairs, %.2f h of speech", split, len(table), hours)
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Get an iterator over batches; for a split that is not for training, its validation begins."""
+        """Return an iterator over batches; for a validation split, reset retrieval."""
         if not (isinstance(dataset, VgsDataset) and dataset.options.training):
             self._retrieval.reset()
             self._validated_split = getattr(getattr(dataset, "table", None), "split", "valid")
@@ -250,7 +247,7 @@ class VgsPretrainingTask(FairseqTask):
         return without_cycle(iterator)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Report skipped items so far; the memory that tensors free is kept from now on."""
+        """Report skipped items; keep the memory that tensors free from now on."""
         super().begin_epoch(epoch, model)
         self._report_bad_items()
         keep_freed_memory()
@@ -271,7 +268,7 @@ class VgsPretrainingTask(FairseqTask):
         update_num: int,
         ignore_grad: bool = False,
     ) -> tuple[Tensor, Any, Logs]:
-        """Run forward and backward; the criterion learns which update it is.
+        """Run forward and backward, and tell the criterion the number of the update.
 
         NumPy's global generator, which fairseq's layers draw from and which no checkpoint saves, is seeded by
         update.
@@ -288,9 +285,9 @@ class VgsPretrainingTask(FairseqTask):
             return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
-        """Step; parameters whose branch this update did not compute stay as they are.
+        """Run the optimizer; leave parameters alone whose branch this update did not compute.
 
-        Distributed wrappers give such parameters gradients of zero, on which Adam would go on moving them.
+        Distributed wrappers give these parameters gradients of zero, with which Adam would still move them.
         """
         unused_parameters = getattr(model, "unused_parameters", None)
         if callable(unused_parameters):
@@ -299,11 +296,11 @@ class VgsPretrainingTask(FairseqTask):
         self._probes.end_update(update_num + 1, model)
 
     def valid_step(self, sample: Logs, model: Any, criterion: Any) -> tuple[Tensor, Any, Logs]:
-        """Evaluate a batch, with random numbers of its own, and keep its embeddings for retrieval.
+        """Evaluate a batch with separate random numbers, and keep its embeddings for retrieval.
 
-        The criterion learns from ``is_dummy`` that a batch is only a copy of an earlier one.
+        ``is_dummy`` tells the criterion that a batch is only a copy of an earlier one.
         """
-        # a copy: the criterion adds the embeddings, which must not live as long as fairseq's dummy batch
+        # a copy: the criterion adds embeddings, which must not live as long as fairseq's dummy batch
         sample = dict(sample)
         if self._retrieval.begin(sample):
             sample["is_dummy"] = True
@@ -328,17 +325,17 @@ class VgsPretrainingTask(FairseqTask):
             self._write_update()
 
     def post_validate(self, model: Any, stats: Logs, agg: Any) -> None:  # noqa: ARG002 - fairseq's signature
-        """Write a validation's results into the history; fairseq calls this after each validation set."""
+        """Append results to the history; fairseq calls this after each validation set."""
         if self._history is not None and is_first_rank():
             self._history.append(self._validated_split, int(stats["num_updates"]), stats)
 
     def max_positions(self) -> None:
-        """Return no limit: speech is cut to ``max_seconds`` anyway."""
+        """Return no limit, since speech is cut to ``max_seconds``."""
         return
 
     @staticmethod
     def has_sharded_data(split: str) -> bool:  # noqa: ARG004 - fairseq's signature
-        """Tell fairseq no: a colon in ``task.data`` belongs to the path and separates no shards."""
+        """Return false: a colon in ``task.data`` is part of the path and does not separate shards."""
         return False
 
     @property
@@ -355,13 +352,13 @@ class VgsPretrainingTask(FairseqTask):
         return self._retrieval.values(utils.item(meters[_N_VALID_PAIRS].sum))[name]
 
     def _write_update(self) -> None:
-        """Write this update's metrics into the history; they are in fairseq's innermost aggregator."""
+        """Append this update's metrics, from fairseq's innermost aggregator, to the history."""
         meters = metrics.get_meters("train")
         if self._history is None or meters is None or "num_updates" not in meters or not is_first_rank():
             return
         values = metrics.get_active_aggregators()[-1].get_smoothed_values()
         values |= {key: meters[key].val for key in ("lr", "gnorm") if key in meters}
-        # the innermost aggregator is new at every update and knows no speed
+        # the innermost aggregator starts with every update and has no speed
         values |= {key: meters[key].smoothed_value for key in ("pairs_per_second", "wps") if key in meters}
         self._history.append("train", int(meters["num_updates"].val), values)
 

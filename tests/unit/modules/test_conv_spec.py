@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from support.faults import raises_fault
 
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
@@ -29,7 +30,7 @@ def test_reads_what_fairseq_evaluates():
     ],
 )
 def test_refuses_everything_else(text):
-    with pytest.raises(ValueError, match=r"model\.conv_feature_layers: expected"):
+    with raises_fault("setting.value", "model.conv_feature_layers"):
         parse_conv_layers(text)
 
 

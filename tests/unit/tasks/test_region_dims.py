@@ -2,15 +2,14 @@
 
 import shutil
 
-import pytest
 import torch
 from fairseq import tasks
 from omegaconf import OmegaConf
+from support.faults import raises_fault
 from support.tiny import SIZES, VGS_SIZES
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
 from fairseq_vgs.checkpoints.load import load_checkpoint
-from fairseq_vgs.files.faults import FaultError
 
 
 def run_config(data, **model):
@@ -48,20 +47,19 @@ def test_the_checkpoint_holds_the_number_and_loads_without_data(tmp_path):
 
 def test_a_number_that_disagrees_is_refused(tmp_path):
     cfg = run_config(make_folder(tmp_path / "data").path, image_dim=REGION_DIM + 1)
-    with pytest.raises(ValueError, match=rf"set model\.image_dim={REGION_DIM}"):
+    with raises_fault("setting.mismatch", "model.image_dim") as caught:
         tasks.setup_task(cfg.task).build_model(cfg.model)
+    assert f"model.image_dim={REGION_DIM}" in str(caught.value)
 
 
 def test_missing_data_is_named(tmp_path):
     cfg = run_config(tmp_path / "nowhere")
-    with pytest.raises(FaultError, match=r"nowhere: task\.data names no folder"):
+    with raises_fault("folder.missing", "nowhere"):
         tasks.setup_task(cfg.task).build_model(cfg.model)
 
 
 def test_pictures_give_no_number(tmp_path):
     cfg = run_config(make_folder(tmp_path / "data").path)
     OmegaConf.update(cfg, "task.image_input", "pictures", force_add=True)
-    with pytest.raises(
-        ValueError, match=r"model\.image_dim: expected the dims of one region feature, got null"
-    ):
+    with raises_fault("setting.missing", "model.image_dim"):
         tasks.setup_task(cfg.task).build_model(cfg.model)

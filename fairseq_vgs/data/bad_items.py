@@ -24,7 +24,7 @@ class BadItemError(FaultError):
         if isinstance(faults, str):
             line = faults.rstrip().rpartition("BadItemError: ")[2]
             place, _, message = line.partition(": ")
-            faults = Fault(place, message)
+            faults = Fault(place, message, "item.unusable")
         super().__init__(faults)
 
 

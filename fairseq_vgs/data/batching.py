@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairseq_vgs.arrays import I64
+from fairseq_vgs.files.faults import FaultError, fault
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def plan_batches(order: I64, lengths: I64, limits: BatchLimits) -> list[I64]:
         limits: What a batch may hold.
 
     Raises:
-        ValueError: A pair alone exceeds ``max_tokens``.
+        FaultError: A pair alone exceeds ``max_tokens``.
     """
     batches: list[I64] = []
     window = _window(lengths[order], limits)
@@ -80,10 +81,11 @@ def plan_batches(order: I64, lengths: I64, limits: BatchLimits) -> list[I64]:
         if n_pairs == 0:
             rows = 1 + unpaired_rows(1, limits.unpaired_ratio)
             length = int(lengths[order[start]])
-            raise ValueError(
-                f"dataset.max_tokens: expected at least {rows * length}, the samples of one pair"
-                f"{' and its unpaired speech' if rows > 1 else ''}, got {limits.max_tokens}; "
-                "raise it or lower task.max_seconds"
+            content = "one pair and its unpaired speech" if rows > 1 else "one pair"
+            expected = f"must be at least {rows * length}, the samples of {content}"
+            step = "raise it or lower task.max_seconds"
+            raise FaultError(
+                fault("dataset.max_tokens", expected, limits.max_tokens, step, code="setting.value")
             )
         left = len(order) - start
         if limits.multiple < n_pairs < left:

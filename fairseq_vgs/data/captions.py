@@ -50,12 +50,15 @@ class TextUnits:
             self._processor: Any = SentencePieceProcessor(model_proto=model)
         except (ImportError, OSError, RuntimeError) as error:
             if isinstance(error, ImportError):
-                what = f"needs sentencepiece ({error}); pip install 'fairseq_vgs[text]'"
+                code, what = (
+                    "package.missing",
+                    f"needs sentencepiece ({error}); pip install 'fairseq_vgs[text]'",
+                )
             elif isinstance(error, FileNotFoundError):
-                what = f"file of text units is missing; {_MAKE}"
+                code, what = "file.missing", f"file of text units is missing; {_MAKE}"
             else:
-                what = f"must be a SentencePiece model, could not be read ({error}); {_MAKE}"
-            raise FaultError(Fault(str(path), what)) from error
+                code, what = "file.unreadable", f"must be a SentencePiece model, got {error}; {_MAKE}"
+            raise FaultError(Fault(str(path), what, code)) from error
         self.sha256 = hashlib.sha256(model).hexdigest()
 
     def __len__(self) -> int:
@@ -108,7 +111,7 @@ def encode_captions(
         return table, tokens
     step = "add one, remove the pair, or skip such items with task.skip_bad=true"
     what = f"pair has no text for model.caption_encoder=text; {step}"
-    faults = [Fault(table.audio.place(row), what) for row in table.audio_row[~keep].tolist()]
+    faults = [Fault(table.audio.place(row), what, "text.missing") for row in table.audio_row[~keep].tolist()]
     if not skip_bad:
         raise FaultError(faults)
     log_skipped(faults)

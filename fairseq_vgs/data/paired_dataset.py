@@ -216,8 +216,7 @@ class VgsDataset(FairseqDataset):
             required_batch_size_multiple: Batches of more pairs than this hold a multiple of it.
 
         Raises:
-            ValueError: A pair alone exceeds ``max_tokens``.
-            FaultError: With ``skip_bad``, no batch has a pair that can be used.
+            FaultError: A pair alone exceeds ``max_tokens``, or ``skip_bad`` leaves no batch usable pairs.
         """
         limits = BatchLimits(
             max_tokens=None if max_tokens is None else int(max_tokens),
@@ -319,17 +318,15 @@ class VgsDataset(FairseqDataset):
                 batches.insert(0, batches.pop(position))
                 return
         if batches:
-            what = f"split {self.table.split!r}: no batch has pairs that can be used"
-            raise FaultError(Fault(str(self.table.audio.list_path), f"{what}; run fairseq-vgs check"))
+            what = f"split {self.table.split!r}: no batch has pairs that can be used; run fairseq-vgs check"
+            raise FaultError(Fault(str(self.table.audio.list_path), what, "split.empty"))
 
 
 def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) -> SplitTable:
     """Return the table of the pairs whose picture has regions; others are errors, or skipped."""
+    what = f"picture has no region in {regions.table_name}; add one, or remove its pairs"
     faults = [
-        Fault(
-            table.image_place(row),
-            f"picture has no region in {regions.table_name}; add one, or remove its pairs",
-        )
+        Fault(table.image_place(row), what, "regions.missing")
         for row in np.unique(table.image_row).tolist()
         if regions.n_regions(row) == 0
     ]

@@ -54,7 +54,7 @@ class RegionStore:
         self.path = features_path
         self.table_name = table_name
         self._features: npt.NDArray[Any] | None = None
-        self.dim = int(_open(features_path).shape[1])
+        self.dim = int(open_features(features_path).shape[1])
         order, self._offsets = _kept(regions.image_row, n_images, max_regions=max_regions)
         self.n_cut = len(regions.image_row) - len(order)
         """Regions left out because their picture has more than ``max_regions``."""
@@ -72,14 +72,13 @@ class RegionStore:
             BadItemError: A feature is NaN or infinite.
         """
         if self._features is None:
-            self._features = _open(self.path)
+            self._features = open_features(self.path)
         rows = self._feature_rows[self._slice(image_index)]
         features: F32 = self._features[rows].astype(np.float32)
         if not np.isfinite(features.sum(dtype=np.float64)):
             place = f"{self.path.name}: rows {rows.tolist()}"
-            raise BadItemError(
-                Fault(place, "features must be finite numbers, got NaN or infinity; extract them again")
-            )
+            message = "features must be finite numbers, got NaN or infinity; extract them again"
+            raise BadItemError(Fault(place, message, "regions.not_finite"))
         return features
 
     def boxes(self, image_index: int) -> F32:
@@ -126,7 +125,7 @@ def _load_regular(folder: ManifestFolder, image_index: Mapping[str, int]) -> Reg
         regions = read_region_columns(folder.regions, image_index)
     except (IrregularTableError, OSError):
         return None
-    return regions if regions.feature_row.max() < len(_open(folder.region_features)) else None
+    return regions if regions.feature_row.max() < len(open_features(folder.region_features)) else None
 
 
 def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, skip_bad: bool) -> RegionColumns:
@@ -140,7 +139,7 @@ def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, ski
         table.lines,
         image_index,
         names=(folder.regions.name, folder.region_features.name),
-        n_feature_rows=len(_open(folder.region_features)),
+        n_feature_rows=len(open_features(folder.region_features)),
     )
     if faults and not skip_bad:
         raise FaultError(faults)
@@ -168,13 +167,6 @@ def _kept(image_row: I64, n_images: int, *, max_regions: int) -> tuple[I64, I64]
     return order[place < max_regions], offsets
 
 
-def _open(path: Path) -> npt.NDArray[Any]:
-    try:
-        return open_features(path)
-    except ValueError as error:
-        raise FaultError(Fault(str(path), str(error))) from error
-
-
 def _row_faults(
     rows: Sequence[RegionRow],
     lines: Sequence[int],
@@ -189,7 +181,9 @@ def _row_faults(
     for line, row in zip(lines, rows, strict=True):
         place = f"{table_name}:{line}"
         if row.image_id not in image_index:
-            faults.append(fault(place, "image_id must be one of images.tsv", row.image_id, "correct the id"))
+            known, step = "image_id must be one of images.tsv", "correct the id"
+            faults.append(fault(place, known, row.image_id, step, code="picture.unknown"))
         if row.feature_row >= n_feature_rows:
-            faults.append(fault(place, expected, row.feature_row, "rerun fairseq-vgs prepare"))
+            step = "rerun fairseq-vgs prepare"
+            faults.append(fault(place, expected, row.feature_row, step, code="regions.row"))
     return faults

@@ -124,7 +124,7 @@ class SplitTable:
         """
         if not keep.any():
             what = f"split {self.split!r} has no pair that can be used; run fairseq-vgs check"
-            raise FaultError(Fault(self.audio.list_path.name, what))
+            raise FaultError(Fault(self.audio.list_path.name, what, "split.empty"))
         n_skipped = self.n_skipped + int(np.count_nonzero(~keep))
         texts = self.texts
         if texts is not None:
@@ -249,7 +249,7 @@ def load_audio_table(path: Path, *, layers: ConvLayers, skip_bad: bool = False) 
         n_samples[short] = 0
         if not n_samples.any():
             what = "no utterance can be used, all are too short; choose another list"
-            raise FaultError(Fault(path.name, what))
+            raise FaultError(Fault(path.name, what, "split.empty"))
         audio = replace(audio, n_samples=n_samples)
     return audio
 
@@ -308,9 +308,11 @@ def _join(
     for index in np.flatnonzero((audio_row < 0) | (image_row < 0)).tolist():
         place, pair = f"{pairs.name}:{pairs.lines[index]}", pairs.rows[index]
         if audio_row[index] < 0:
-            faults.append(fault(place, f"audio_id must be one of {audio_list.name}", pair.audio_id, step))
+            expected = f"audio_id must be one of {audio_list.name}"
+            faults.append(fault(place, expected, pair.audio_id, step, code="sound.unknown"))
         if image_row[index] < 0:
-            faults.append(fault(place, f"image_id must be one of {images.name}", pair.image_id, step))
+            expected = f"image_id must be one of {images.name}"
+            faults.append(fault(place, expected, pair.image_id, step, code="picture.unknown"))
     if faults and not skip_bad:
         raise FaultError(faults)
     log_skipped(faults)
@@ -333,9 +335,8 @@ def _refuse_or_warn(audio: AudioTable, rows: IntArray, layers: ConvLayers, *, sk
     faults = []
     for row in rows.tolist():
         length = int(audio.n_samples[row])
-        faults.append(
-            fault(audio.place(row), expected, f"{n_frames(length, layers)} ({length} samples)", step)
-        )
+        got = f"{n_frames(length, layers)} ({length} samples)"
+        faults.append(fault(audio.place(row), expected, got, step, code="sound.too_short"))
     if not skip:
         raise FaultError(faults)
     log_skipped(faults)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class OutputIsFolderError(FaultError, IsADirectoryError):
+    """A folder has the name of the file to write."""
+
+
 @overload
 def atomic_write(
     path: Path, *, force: bool = ..., mode: Literal["w"] = ..., partial: bool = ...
@@ -81,7 +85,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
         # Some network file systems have no locks; two runs at once are then the user's care.
         is_ours = True
     if not is_ours:
-        raise FaultError(Fault(str(place), f"another run is {doing}; wait for it, or stop it"))
+        raise FaultError(Fault(str(place), f"another run is {doing}; wait for it, or stop it", "output.busy"))
 
 
 @contextmanager
@@ -133,7 +137,7 @@ def _open_new(path: Path, mode: str) -> IO[Any]:
 
 def _check_target(path: Path, *, force: bool) -> None:
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
+        raise OutputIsFolderError(Fault(str(path), "is a folder; give the name of a file", "output.folder"))
     refuse_existing(path, force=force)
 
 

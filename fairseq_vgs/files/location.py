@@ -71,7 +71,9 @@ def resolve(root: Path, entry: str) -> MediaLocation:
     try:
         path, offset, length = split_entry(entry)
     except ValueError as error:
-        raise FaultError(fault("media path", f"entry {error}", entry, "correct the entry")) from error
+        raise FaultError(
+            fault("media path", f"entry {error}", entry, "correct the entry", code="entry.value")
+        ) from error
     return MediaLocation(Path(root) / path, offset, length)
 
 
@@ -162,23 +164,20 @@ def media_digest(root: Path, entries: Iterable[str]) -> str:
 
 def _check_status(location: MediaLocation, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise FaultError(Fault(str(location.path), "is not a regular file; check the path"))
+        raise FaultError(Fault(str(location.path), "is not a regular file; check the path", "file.kind"))
     # Seen before reading, so that an absurd length asks for no memory.
     if location.offset is not None and location.offset + (location.length or 0) > status.st_size:
         raise FaultError(_truncated(location, status.st_size))
 
 
 def _unreadable(location: MediaLocation, error: OSError) -> Fault:
-    what = f"cannot be read ({error.strerror or type(error).__name__}); check the file"
     if isinstance(error, FileNotFoundError):
-        what = "file is missing; check the root and the path"
-    return Fault(str(location.path), what)
+        return Fault(str(location.path), "file is missing; check the root and the path", "file.missing")
+    reason = error.strerror or type(error).__name__
+    return Fault(str(location.path), f"cannot be read ({reason}); check the file", "file.unreadable")
 
 
 def _truncated(location: MediaLocation, size: int) -> Fault:
     end = (location.offset or 0) + (location.length or 0)
-    step = "copy or build the archive again"
-    return Fault(
-        str(location.path),
-        f"archive must hold bytes {location.offset} to {end}, but ends after {size}; {step}",
-    )
+    expected = f"archive must hold bytes {location.offset} to {end}, but ends after {size}"
+    return Fault(str(location.path), f"{expected}; copy or build the archive again", "archive.cut")

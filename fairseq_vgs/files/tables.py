@@ -87,17 +87,20 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
         FaultError: The file cannot be read or is empty.
     """
     if not path.is_file():
-        what = "is not a regular file" if path.exists() else "file is missing"
+        what, code = (
+            ("is not a regular file", "file.kind") if path.exists() else ("file is missing", "file.missing")
+        )
         step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
-        raise FaultError(Fault(str(path), f"{what}; {step}"))
+        raise FaultError(Fault(str(path), f"{what}; {step}", code))
     try:
         raw_lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise FaultError(Fault(str(path), f"cannot be read ({error.strerror}); check the file")) from error
+        message = f"cannot be read ({error.strerror}); check the file"
+        raise FaultError(Fault(str(path), message, "file.unreadable")) from error
     if raw_lines[-1] == b"":
         raw_lines.pop()
     if not raw_lines:
-        raise FaultError(Fault(path.name, "file is empty; rerun fairseq-vgs prepare"))
+        raise FaultError(Fault(path.name, "file is empty; rerun fairseq-vgs prepare", "table.empty"))
     lines: list[str | None] = []
     faults = []
     for number, raw in enumerate(raw_lines, start=1):
@@ -105,14 +108,14 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
             line = raw.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
             expected = f"line must be UTF-8 text (it is not at byte {error.start + 1})"
-            faults.append(fault(f"{path.name}:{number}", expected, raw, "save the file as UTF-8"))
+            place, step = f"{path.name}:{number}", "save the file as UTF-8"
+            faults.append(fault(place, expected, raw, step, code="file.encoding"))
             lines.append(None)
             continue
         lines.append(line)
     if lines[0] is not None and lines[0].startswith("\ufeff"):
-        faults.append(
-            Fault(f"{path.name}:1", "must not begin with a byte order mark; save as UTF-8 without one")
-        )
+        message = "must not begin with a byte order mark; save as UTF-8 without one"
+        faults.append(Fault(f"{path.name}:1", message, "file.encoding"))
         lines[0] = lines[0][1:]
     return lines, faults
 
@@ -126,15 +129,17 @@ def parse_header(line: str, table: TableFormat[Any], *, place: str) -> tuple[lis
     unknown = [name for name in names if name not in table.names]
     twice = sorted({name for name in names if names.count(name) > 1 and name in table.names})
     if len(missing) == len(table.names):
-        return [], [fault(place, f"header must name the columns {listed}", line, "put the header line first")]
+        expected, step = f"header must name the columns {listed}", "put the header line first"
+        return [], [fault(place, expected, line, step, code="table.column")]
     if missing:
         step = f"the columns are {listed}; add the missing ones, empty ones too"
-        faults.append(Fault(place, f"header lacks {_quoted(missing)}; {step}"))
+        faults.append(Fault(place, f"header lacks {_quoted(missing)}; {step}", "table.column"))
     if unknown:
-        step = f"the columns are {listed}; remove what is not one of them"
-        faults.append(Fault(place, f"header has unknown columns {_quoted(unknown)}; {step}"))
+        step = f"the columns are {listed}; remove all others"
+        faults.append(Fault(place, f"header has unknown columns {_quoted(unknown)}; {step}", "table.column"))
     if twice:
-        faults.append(Fault(place, f"header names {_quoted(twice)} more than once; keep one column of each"))
+        message = f"header names {_quoted(twice)} more than once; keep one column of each"
+        faults.append(Fault(place, message, "table.column"))
     return [names.index(name) for name in table.names if name in names], faults
 
 
@@ -180,11 +185,8 @@ def parse_rows(
         faults.extend(line_faults)
         doubtful.add(_first_field(line, order))
     if not rows and not faults and None not in lines:
-        faults.append(
-            Fault(
-                f"{name}:{len(lines)}", f"file must list at least one {table.noun}; rerun fairseq-vgs prepare"
-            )
-        )
+        message = f"file must list at least one {table.noun}; rerun fairseq-vgs prepare"
+        faults.append(Fault(f"{name}:{len(lines)}", message, "table.empty"))
     return Table(name, tuple(rows), tuple(numbers), tuple(faults), root, doubtful=frozenset(doubtful))
 
 
@@ -283,7 +285,7 @@ def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, star
     )
     faults.extend(read_back.faults)
     if not lines:
-        faults.append(Fault(name, f"there must be at least one {table.noun} to write"))
+        faults.append(Fault(name, f"there must be at least one {table.noun} to write", "table.empty"))
     if faults:
         raise FaultError(sorted(faults, key=line_number))
     return [line for line in lines if line is not None]
@@ -296,9 +298,10 @@ def _parse_line(
     if len(fields) != len(table.columns):
         expected = f"line must have {len(table.columns)} fields between tabs ({', '.join(table.names)})"
         found = f"{len(fields)} in {shown(line)}" if line else "an empty line"
-        return None, [Fault(place, f"{expected}, got {found}; {CORRECT_LINE}")]
+        return None, [Fault(place, f"{expected}, got {found}; {CORRECT_LINE}", "table.line")]
     if "\r" in line or "\0" in line:
-        return None, [fault(place, "line must not contain carriage returns or NUL", line, CORRECT_LINE)]
+        expected = "line must not contain carriage returns or NUL"
+        return None, [fault(place, expected, line, CORRECT_LINE, code="table.line")]
     try:
         row = table.make(
             *[column.parse(fields[index]) for column, index in zip(table.columns, order, strict=True)]
@@ -311,7 +314,7 @@ def _parse_line(
             table.check(row)
         except ValueError as error:
             expected, got = error.args
-            return None, [fault(place, expected, got, CORRECT_LINE)]
+            return None, [fault(place, expected, got, CORRECT_LINE, code="table.value")]
     return row, []
 
 
@@ -323,7 +326,8 @@ def _field_faults(
         try:
             column.parse(fields[index])
         except ValueError as error:
-            faults.append(fault(place, f"{column.name} {error}", fields[index], CORRECT_LINE))
+            expected = f"{column.name} {error}"
+            faults.append(fault(place, expected, fields[index], CORRECT_LINE, code="table.value"))
     return faults
 
 
@@ -335,14 +339,15 @@ def _render_row(row: Row, table: TableFormat[Row], *, place: str) -> tuple[str |
         try:
             fields.append(column.render(value))
         except ValueError as error:
-            faults.append(fault(place, f"{column.name} {error}", value, "correct the row before writing it"))
+            expected, step = f"{column.name} {error}", "correct the row before writing it"
+            faults.append(fault(place, expected, value, step, code="table.value"))
     return (None if faults else "\t".join(fields)), faults
 
 
 def _duplicate(place: str, table: TableFormat[Any], key: Hashable, first: int) -> Fault:
     what = " and ".join(table.unique) if len(table.unique) < len(table.columns) else "row"
     expected = f"{what} must appear only once in the file (first in line {first})"
-    return fault(place, expected, key, "remove one of the two")
+    return fault(place, expected, key, "remove one of the two", code="table.duplicate")
 
 
 def _first_field(line: str, order: Sequence[int]) -> str:

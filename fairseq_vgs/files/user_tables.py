@@ -58,7 +58,7 @@ def read_table(
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        unread = Fault(str(path), f"cannot be read ({error.strerror}); check the path", "file.read")
+        unread = Fault(str(path), f"cannot be read ({error.strerror}); check the path", "file.unreadable")
         raise FaultError(unread) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import Table, line_number
 from fairseq_vgs.manifest.folder import STANDARD_SPLITS, ManifestFolder
 from fairseq_vgs.manifest.leakage import audio_leakage, image_leakage
@@ -75,7 +75,8 @@ def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress 
     """As ``check_folder``, with notes and counts."""
     files = ManifestFolder(folder)
     if not files.path.is_dir():
-        missing = Fault(str(folder), "must be a folder, got none; build it with fairseq-vgs prepare")
+        message = "must be a folder, got none; build it with fairseq-vgs prepare"
+        missing = Fault(str(folder), message, "folder.missing")
         return CheckReport(media_read=read_media, faults=[missing])
     tables = _read_tables(files)
     media = MediaCheck(read_media=read_media, total=_count_media(tables), progress=progress)
@@ -125,16 +126,21 @@ def _table_faults(tables: _Tables) -> Iterator[Fault]:
 def _missing_files(files: ManifestFolder, tables: _Tables) -> Iterator[Fault]:
     step = "build it with fairseq-vgs prepare"
     if not tables.audio:
-        yield Fault(str(files.path), f"must hold an audio list such as train.tsv, got none; {step}")
+        message = f"must hold an audio list such as train.tsv, got none; {step}"
+        yield Fault(str(files.path), message, "file.missing")
     if tables.images is None and (tables.pairs or tables.regions is not None):
-        yield Fault(files.images.name, f"file is missing, but pairs or regions name images; {step}")
+        message = f"file is missing, but pairs or regions name images; {step}"
+        yield Fault(files.images.name, message, "file.missing")
     if tables.images is not None:
         for split in tables.audio:
             # Lists of other names may be unpaired speech.
             if split in STANDARD_SPLITS and split not in tables.pairs:
-                yield Fault(files.pairs(split).name, f"file is missing beside {split}.tsv; {step}")
+                yield Fault(
+                    files.pairs(split).name, f"file is missing next to {split}.tsv; {step}", "file.missing"
+                )
     if tables.regions is None and files.region_features.exists():
-        yield Fault(files.regions.name, f"file is missing beside {files.region_features.name}; {step}")
+        message = f"file is missing next to {files.region_features.name}; {step}"
+        yield Fault(files.regions.name, message, "file.missing")
 
 
 def _reference_faults(tables: _Tables) -> Iterator[Fault]:
@@ -161,15 +167,14 @@ def _feature_faults(files: ManifestFolder, tables: _Tables, *, read_media: bool)
     name = files.region_features.name
     try:
         features = open_features(files.region_features)
-    except ValueError as error:
-        yield Fault(name, str(error))
+    except FaultError as error:
+        yield from (replace(item, place=name) for item in error.faults)
         return
     yield from feature_rows_out_of_range(tables.regions, len(features))
     if read_media:
         for row in non_finite_rows(features):
-            yield Fault(
-                f"{name} row {row}", "features must be finite, got NaN or infinity; compute them again"
-            )
+            message = "features must be finite, got NaN or infinity; compute them again"
+            yield Fault(f"{name} row {row}", message, "regions.not_finite")
 
 
 def _summary_faults(path: Path) -> Iterator[Fault]:
@@ -178,7 +183,7 @@ def _summary_faults(path: Path) -> Iterator[Fault]:
     try:
         json.loads(path.read_bytes())
     except (ValueError, OSError, RecursionError) as error:
-        yield fault(path.name, "must be JSON", str(error), "rerun fairseq-vgs prepare")
+        yield fault(path.name, "must be JSON", str(error), "rerun fairseq-vgs prepare", code="json.syntax")
 
 
 def _count_media(tables: _Tables) -> int:

@@ -92,6 +92,5 @@ def _shared(uses: Iterable[tuple[str | None, Use]]) -> Iterator[tuple[Use, Use]]
 
 
 def _leak(use: Use, first: Use, expected: str, got: str) -> Fault:
-    return Fault(
-        use.place, f"{expected}, got {got} ({first.place}); remove it from {use.split} or {first.split}"
-    )
+    step = f"remove it from {use.split} or {first.split}"
+    return Fault(use.place, f"{expected}, got {got} ({first.place}); {step}", "split.leakage")

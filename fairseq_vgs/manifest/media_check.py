@@ -52,8 +52,9 @@ class MediaCheck:
         """
         if table.root is None or not table.root.is_dir():
             if table.root is not None:
-                step = "correct line 1, or put the media there"
-                self.faults.append(fault(f"{table.name}:1", "root folder must exist", str(table.root), step))
+                place, step = f"{table.name}:1", "correct line 1, or put the media there"
+                expected = "root folder must exist"
+                self.faults.append(fault(place, expected, str(table.root), step, code="folder.missing"))
             self._advance(len(table.rows))
             return [None] * len(table.rows)
         prints: list[str | None] = []
@@ -74,7 +75,7 @@ class MediaCheck:
         for path, lines in missing_archives.items():
             needed = f"archive is missing, needed by {len(lines)} lines from here on"
             message = f"{path}: {needed}; check the root and the path"
-            self.faults.append(Fault(f"{table.name}:{lines[0]}", message))
+            self.faults.append(Fault(f"{table.name}:{lines[0]}", message, "archive.missing"))
         return prints
 
     def _check_one(

@@ -16,7 +16,7 @@ def unknown_audio(table: Table[PairRow | UtteranceRow], audio: Table[AudioRow]) 
     known = {row.audio_id for row in audio.rows} | audio.doubtful
     expected = f"audio_id must be in {audio.name}"
     return [
-        fault(f"{table.name}:{line}", expected, row.audio_id, CORRECT_LINE)
+        fault(f"{table.name}:{line}", expected, row.audio_id, CORRECT_LINE, code="sound.unknown")
         for line, row in zip(table.lines, table.rows, strict=True)
         if row.audio_id not in known
     ]
@@ -26,8 +26,9 @@ def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) ->
     """Return the utterances that a pair tells speaker and text of, too: one of the two could be wrong."""
     paired = {row.audio_id for row in pairs.rows}
     expected = f"audio_id must not be in {pairs.name} too"
+    step = "remove the line; a pair has both columns"
     return [
-        fault(f"{utterances.name}:{line}", expected, row.audio_id, "remove the line; a pair has both columns")
+        fault(f"{utterances.name}:{line}", expected, row.audio_id, step, code="item.duplicate")
         for line, row in zip(utterances.lines, utterances.rows, strict=True)
         if row.audio_id in paired
     ]
@@ -40,7 +41,7 @@ def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -
     known = {row.image_id for row in images.rows} | images.doubtful
     expected = f"image_id must be in {images.name}"
     return [
-        fault(f"{table.name}:{line}", expected, row.image_id, CORRECT_LINE)
+        fault(f"{table.name}:{line}", expected, row.image_id, CORRECT_LINE, code="picture.unknown")
         for line, row in zip(table.lines, table.rows, strict=True)
         if row.image_id not in known
     ]
@@ -62,7 +63,8 @@ def images_without_regions(
         reported.add(image_id)
         expected = f"image must have regions in {regions.name}"
         step = f"add its regions, or remove {regions.name} to train from pictures"
-        faults.append(Fault(f"{pairs.name}:{line}", f"{expected}, got none for {image_id!r}; {step}"))
+        message = f"{expected}, got none for {image_id!r}; {step}"
+        faults.append(Fault(f"{pairs.name}:{line}", message, "regions.missing"))
     return faults
 
 
@@ -73,7 +75,7 @@ def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None)
     have_regions = {row.image_id for row in regions.rows} | regions.doubtful if regions is not None else set()
     message = "path must name a picture, or regions.tsv regions of the image, got neither; add one of them"
     return [
-        Fault(f"{images.name}:{line}", message)
+        Fault(f"{images.name}:{line}", message, "picture.missing")
         for line, row in zip(images.lines, images.rows, strict=True)
         if not row.path and row.image_id not in have_regions
     ]
@@ -82,8 +84,9 @@ def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None)
 def feature_rows_out_of_range(regions: Table[RegionRow], n_rows: int) -> list[Fault]:
     """Return the regions whose feature row does not exist."""
     expected = f"feature_row must be below the {n_rows} rows of regions.npy"
+    step = "rebuild both files together"
     return [
-        fault(f"{regions.name}:{line}", expected, row.feature_row, "rebuild both files together")
+        fault(f"{regions.name}:{line}", expected, row.feature_row, step, code="regions.row")
         for line, row in zip(regions.lines, regions.rows, strict=True)
         if row.feature_row >= n_rows
     ]

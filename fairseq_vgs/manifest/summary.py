@@ -13,10 +13,10 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return a folder's ``summary.json``, empty where there is none.
+    """Return the content of a folder's ``summary.json``; empty if there is none.
 
     Raises:
-        FaultError: It is no JSON object.
+        FaultError: It is not a JSON object.
     """
     path = ManifestFolder(folder).summary
     if not path.exists():
@@ -24,22 +24,23 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise FaultError(fault(path.name, "must be JSON", str(error), "repair or remove it")) from error
+        step = "repair or remove it"
+        raise FaultError(fault(path.name, "must be JSON", str(error), step, code="json.syntax")) from error
     if not isinstance(summary, dict):
-        raise FaultError(Fault(path.name, "must be a JSON object; repair or remove it"))
+        raise FaultError(Fault(path.name, "must be a JSON object; repair or remove it", "json.kind"))
     return summary
 
 
 def write_region_summary(
     folder: Path, regions: Mapping[str, object], *, summary: Mapping[str, object], made_by: str
 ) -> None:
-    """Write ``summary.json`` anew with what is known of the regions.
+    """Rewrite ``summary.json`` with what is known of the regions.
 
     Args:
         folder: The data folder.
         regions: Goes under ``regions``.
-        summary: What ``read_summary`` gave.
-        made_by: The command, where the summary names none yet.
+        summary: The result of ``read_summary``.
+        made_by: The command, in case the summary names none yet.
     """
     content = {"made_by": made_by, **summary, "regions": regions}
     with atomic_write(ManifestFolder(folder).summary, force=True) as file:

@@ -186,7 +186,9 @@ def _parse_audio_list(lines: Sequence[str | None], path: Path) -> Table[AudioRow
     root = None
     if root_text is not None and "\t" in root_text:
         step = "put the folder that the paths start from on line 1"
-        faults.append(fault(place, "line 1 must be the root folder alone", root_text, step))
+        faults.append(
+            fault(place, "line 1 must be the root folder alone", root_text, step, code="table.root")
+        )
     else:
         root = _parse_root(root_text, path, faults)
     table = parse_rows(lines, AUDIO, name=path.name, start=1, order=(0, 1), root=root)
@@ -198,7 +200,7 @@ def _parse_images(lines: Sequence[str | None], path: Path) -> Table[ImageRow]:
     first = lines[0]
     if first is not None and not first.startswith(_ROOT_MARK):
         expected = "line 1 must be #root, a tab and the folder that the paths start from ('.' for this one)"
-        faults.append(fault(f"{path.name}:1", expected, first, "put that line first"))
+        faults.append(fault(f"{path.name}:1", expected, first, "put that line first", code="table.root"))
         # Where only the root line is forgotten, the rest can still be checked; paths then start here.
         start = 0 if first.split("\t")[0] in IMAGES.names else 1
         root: Path | None = path.parent.absolute()
@@ -231,9 +233,8 @@ def _parse_root(text: str | None, path: Path, faults: list[Fault]) -> Path | Non
         return None
     problem = _root_problem(text)
     if problem:
-        faults.append(
-            fault(f"{path.name}:1", f"root folder {problem}", text, "name a folder, '.' for this one")
-        )
+        expected, step = f"root folder {problem}", "name a folder, '.' for this one"
+        faults.append(fault(f"{path.name}:1", expected, text, step, code="table.root"))
         return None
     return path.parent.absolute() / text
 
@@ -251,7 +252,8 @@ def _root_problem(text: str) -> str | None:
 def _checked_root(path: Path, root: Path | str) -> str:
     problem = _root_problem(str(root))
     if problem:
-        raise FaultError(fault(f"{Path(path).name}:1", f"root folder {problem}", str(root), "name a folder"))
+        place, expected = f"{Path(path).name}:1", f"root folder {problem}"
+        raise FaultError(fault(place, expected, str(root), "name a folder", code="table.root"))
     return str(root)
 
 

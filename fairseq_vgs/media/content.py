@@ -81,4 +81,4 @@ def place_of(source: Source, place: str) -> str:
 
 
 def _medium_error(place: str, error: FaultError) -> MediumError:
-    return MediumError(Fault(place, str(item), item.code or "file.unreadable") for item in error.faults)
+    return MediumError(Fault(place, str(item), "file.unreadable") for item in error.faults)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.files.faults import shown
+from fairseq_vgs.files.faults import Fault, FaultError, shown
 
 _BLOCK_VALUES = 1 << 22
 
@@ -17,24 +17,27 @@ def open_features(path: Path) -> npt.NDArray[np.float16]:
     """Return region features as a read-only memory map, float16 [n_rows, D].
 
     Raises:
-        ValueError: The file is missing, does not load without pickle, is cut short or holds something else.
+        FaultError: The file is missing, does not load without pickle, is cut short or holds something else.
     """
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise ValueError("file is missing; build it with fairseq-vgs prepare") from None
+        missing = "file is missing; build it with fairseq-vgs prepare"
+        raise FaultError(Fault(str(path), missing, "file.missing")) from None
     except Exception as error:
         # numpy's header reader passes on whatever its tokenizer raises.
-        raise ValueError(
-            f"must be a whole .npy file of numbers, got {shown(str(error))}; rebuild it"
-        ) from error
+        raise _unusable(path, "must be a whole .npy file of numbers", shown(str(error))) from error
     if not isinstance(features, np.ndarray):
         features.close()
-        raise ValueError("must be one .npy array, got an archive of several; rebuild it")
+        raise _unusable(path, "must be one .npy array", "an archive of several")
     if features.dtype != np.float16 or features.ndim != 2 or features.size == 0:
         got = f"{features.dtype} {list(features.shape)}"
-        raise ValueError(f"must be float16 [n_rows, D], got {got}; rebuild it")
+        raise _unusable(path, "must be float16 [n_rows, D]", got)
     return features
+
+
+def _unusable(path: Path, expected: str, got: str) -> FaultError:
+    return FaultError(Fault(str(path), f"{expected}, got {got}; rebuild it", "regions.unreadable"))
 
 
 def non_finite_rows(features: npt.NDArray[Any]) -> list[int]:

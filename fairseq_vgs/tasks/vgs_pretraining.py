@@ -16,7 +16,7 @@ from torch import Tensor
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.region_features import open_features
@@ -172,11 +172,7 @@ class VgsPretrainingTask(FairseqTask):
         """
         if str(self.cfg.image_input) != "regions" or not self.folder.region_features.is_file():
             return None
-        try:
-            return int(open_features(self.folder.region_features).shape[1])
-        except ValueError as error:
-            found = Fault(str(self.folder.region_features), str(error), "file.unreadable")
-            raise FaultError(found) from error
+        return int(open_features(self.folder.region_features).shape[1])
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """Build the model; fill in null settings (``model.image_dim``, text units) from the data.

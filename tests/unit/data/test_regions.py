@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.faults import raises_fault
 
 from fairseq_vgs.data import regions as module
 from fairseq_vgs.data.bad_items import BadItemError
@@ -50,8 +51,11 @@ def test_keeps_the_first_regions_and_counts_the_others(tmp_path):
 def test_faults_are_listed_together(tmp_path):
     with pytest.raises(FaultError) as caught:
         store(tmp_path, [row("a", 5), row("z", 0), row("b", 9)])
-    places = [fault.place for fault in caught.value.faults]
-    assert places == ["regions.tsv:2", "regions.tsv:3", "regions.tsv:4"]
+    assert [(fault.place, fault.code) for fault in caught.value.faults] == [
+        ("regions.tsv:2", "regions.row"),
+        ("regions.tsv:3", "picture.unknown"),
+        ("regions.tsv:4", "regions.row"),
+    ]
 
 
 def test_nan_features_are_a_bad_item(tmp_path):
@@ -59,7 +63,7 @@ def test_nan_features_are_a_bad_item(tmp_path):
     features[2, 1] = np.nan
     regions = store(tmp_path, [row("a", 2), row("b", 1)], features=features)
     assert regions.features(1).sum() == 4
-    with pytest.raises(BadItemError, match=r"regions.npy: rows \[2\]: features must be finite"):
+    with raises_fault("regions.not_finite", "regions.npy: rows [2]", error=BadItemError):
         regions.features(0)
 
 
@@ -84,7 +88,7 @@ def test_unusable_feature_files(tmp_path, kind):
         np.save(path, np.ones((50, 50)))
         path.write_bytes(path.read_bytes()[:500])
     write_regions(tmp_path / "regions.tsv", [row("a", 0)])
-    with pytest.raises(FaultError, match=r"regions\.npy"):
+    with raises_fault("file.missing" if kind == "absent" else "regions.unreadable", "regions.npy"):
         load_regions(ManifestFolder(tmp_path), image_index=INDEX, max_regions=1)
 
 

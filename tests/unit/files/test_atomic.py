@@ -10,9 +10,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.files.atomic import atomic_write, lock
-from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.output import OutputExistsError
 
 
 def names_in(folder: Path) -> list[str]:
@@ -47,7 +48,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 def test_refuses_an_existing_file_before_writing(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
     with (
-        pytest.raises(FileExistsError, match=r"x: already exists; pass --force"),
+        raises_fault("output.exists", "x", error=OutputExistsError),
         atomic_write(tmp_path / "x"),
     ):
         pytest.fail("the block must not run")
@@ -118,8 +119,9 @@ def test_a_block_may_close_the_file(tmp_path: Path) -> None:
 
 
 def test_refuses_a_folder_and_other_modes(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="is a folder"), atomic_write(tmp_path, force=True):
+    with raises_fault("output.folder") as caught, atomic_write(tmp_path, force=True):
         pass
+    assert isinstance(caught.value, IsADirectoryError)
     with pytest.raises(ValueError, match="mode must be"):
         atomic_write(tmp_path / "x", mode="a")  # type: ignore[call-overload]
 
@@ -162,7 +164,7 @@ def test_two_runs_do_not_write_one_partial_file(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "x", partial=True) as first:
         first.write("first")
         with (
-            pytest.raises(FaultError, match="another run is writing this file; wait for it"),
+            raises_fault("output.busy", "x"),
             atomic_write(tmp_path / "x", partial=True),
         ):
             pytest.fail("the block must not run")
@@ -173,7 +175,7 @@ def test_two_runs_do_not_write_one_partial_file(tmp_path: Path) -> None:
 def test_a_file_that_was_renamed_meanwhile_is_not_ours(tmp_path: Path) -> None:
     with (tmp_path / "partial").open("a") as file:
         (tmp_path / "partial").rename(tmp_path / "finished")
-        with pytest.raises(FaultError, match="another run is at it"):
+        with raises_fault("output.busy"):
             lock(file, tmp_path / "partial", place=tmp_path, doing="at it")
 
 

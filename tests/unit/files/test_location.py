@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faults import raises_fault
 
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import (
     MediaLocation,
     check_present,
@@ -58,7 +58,7 @@ def test_split_entry(entry: str, expected: tuple[str, int | None, int | None]) -
 def test_refused_entries(entry: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         split_entry(entry)
-    with pytest.raises(FaultError, match=message):
+    with raises_fault("entry.value", "media path"):
         resolve(Path("/data"), entry)
 
 
@@ -87,27 +87,28 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"0123456789")
     assert read_bytes(resolve(tmp_path, "x.zip:4:6")) == b"456789"
     for read in (read_bytes, check_present):
-        with pytest.raises(FaultError, match=r"x\.zip: archive must hold bytes 5 to 11, but ends after 10"):
+        with raises_fault("archive.cut", "x.zip") as caught:
             read(resolve(tmp_path, "x.zip:5:6"))
+        assert all(number in str(caught.value) for number in ("5", "11", "10"))
 
 
 def test_an_absurd_length_asks_for_no_memory(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"0123456789")
-    with pytest.raises(FaultError, match="ends after 10"):
+    with raises_fault("archive.cut", "x.zip"):
         read_bytes(resolve(tmp_path, "x.zip:0:999999999999999999"))
 
 
 def test_missing_and_irregular_files(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match=r"a\.wav: file is missing"):
+    with raises_fault("file.missing", "a.wav"):
         read_bytes(resolve(tmp_path, "a.wav"))
     (tmp_path / "folder").mkdir()
-    with pytest.raises(FaultError, match="is not a regular file"):
+    with raises_fault("file.kind"):
         read_bytes(resolve(tmp_path, "folder"))
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FaultError, match="is not a regular file"):
+    with raises_fault("file.kind"):
         read_bytes(resolve(tmp_path, "pipe"))
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FaultError, match="cannot be read"):
+    with raises_fault("file.unreadable", "below.wav"):
         read_bytes(resolve(tmp_path, "file/below.wav"))
 
 
@@ -118,8 +119,9 @@ def test_an_unreadable_file_is_an_error_of_ours(tmp_path: Path, monkeypatch: pyt
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(FaultError, match=r"a\.wav: cannot be read \(Permission denied\)"):
+    with raises_fault("file.unreadable", "a.wav") as caught:
         read_bytes(resolve(tmp_path, "a.wav"))
+    assert "Permission denied" in str(caught.value)
 
 
 def test_a_digest_of_files_changes_with_them(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.output import maker_of, refuse_existing, refuse_output, staged_folder
@@ -66,7 +67,7 @@ def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
 
 def test_existing_folder_needs_force(tmp_path: Path) -> None:
     make(tmp_path / "data", "old")
-    with pytest.raises(FaultError, match="already exists; pass --force"):
+    with raises_fault("output.exists", "data"):
         make(tmp_path / "data", "new")
     make(tmp_path / "data", "new", force=True)
     assert (tmp_path / "data/file").read_text() == "new"
@@ -79,7 +80,7 @@ def test_force_replaces_no_folder_of_others(tmp_path: Path, summary: str | None)
     (tmp_path / "data/thesis.txt").write_text("years of work")
     if summary is not None:
         (tmp_path / "data/summary.json").write_text(summary)
-    with pytest.raises(FaultError, match="not made by fairseq-vgs prepare"):
+    with raises_fault("output.not_ours"):
         make(tmp_path / "data", "new", force=True)
     assert (tmp_path / "data/thesis.txt").read_text() == "years of work"
 
@@ -89,7 +90,7 @@ def test_force_follows_no_link_and_replaces_no_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "file").write_text("text")
     for name in ("link", "file"):
-        with pytest.raises(FaultError, match="not made by fairseq-vgs prepare"):
+        with raises_fault("output.not_ours"):
             make(tmp_path / name, "new", force=True)
 
 
@@ -117,7 +118,7 @@ def test_force_replaces_only_a_folder_of_the_same_subcommand(
         if name and name == maker:
             refuse_output(tmp_path, maker=name, force=True)
         else:
-            with pytest.raises(FaultError, match=f"not made by fairseq-vgs prepare {name}"):
+            with raises_fault("output.not_ours"):
                 refuse_output(tmp_path, maker=name, force=True)
 
 
@@ -132,7 +133,7 @@ def test_an_output_that_holds_what_it_is_made_from_is_refused(
     (tmp_path / "linked").symlink_to(tmp_path / "data")
     (tmp_path / "out.csv").symlink_to(tmp_path / "data/file")
     inputs = [tmp_path / "other", tmp_path / place]
-    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
+    with raises_fault("output.is_input", "data"):
         refuse_output(tmp_path / "data", maker="mine", force=force, inputs=inputs)
     refuse_output(tmp_path / "data", maker="mine", force=True, inputs=[tmp_path, tmp_path / "data2/file"])
 

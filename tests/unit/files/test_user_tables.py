@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.user_tables import TableRow, read_table
@@ -90,5 +91,5 @@ def test_all_faults_are_listed(tmp_path: Path, name: str, content: str | bytes, 
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FaultError, match="none.csv: cannot be read"):
+    with raises_fault("file.unreadable", "none.csv"):
         read_table(tmp_path / "none.csv", COLUMNS, required=(), faults=[])

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.work import Record, differences, open_work, refuse_other_settings
 
 ITEMS: dict[str, Record] = {f"ж {i}.wav": {"length": 100 + i, "sha256": "0" * 64} for i in range(4)}
@@ -73,7 +73,7 @@ def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
     with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
         work.add(*next(iter(ITEMS.items())))
         with (
-            pytest.raises(FaultError, match="another run is preparing this folder"),
+            raises_fault("output.busy", "out"),
             open_work(tmp_path / "out", KEY, maker="mine", force=False),
         ):
             pass
@@ -84,7 +84,7 @@ def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis").write_text("x")
     with (
-        pytest.raises(FaultError, match="already exists"),
+        raises_fault("output.exists", "out"),
         open_work(tmp_path / "out", KEY, maker="mine", force=False),
     ):
         pass
@@ -115,9 +115,9 @@ def test_a_forgotten_piece_is_not_finished(tmp_path: Path) -> None:
 
 def test_work_with_other_settings_is_refused(tmp_path: Path) -> None:
     refuse_other_settings(tmp_path, {"rate": 1}, {"rate": 1}, step="remove it")
-    with pytest.raises(FaultError, match="rate: 1 before, 2 now") as caught:
+    with raises_fault("work.settings", str(tmp_path)) as caught:
         refuse_other_settings(tmp_path, {"rate": 1}, {"rate": 2}, step="remove it")
-    assert [(item.place, item.code) for item in caught.value.faults] == [(str(tmp_path), "work.settings")]
+    assert "rate: 1 before, 2 now" in str(caught.value)
 
 
 def test_differences_are_one_line() -> None:

@@ -37,10 +37,9 @@ def test_audio_shared_with_an_earlier_split() -> None:
     prints = {"train": ["1", "2"], "valid": ["3"], "test": ["4", "2", "3"]}
     faults = audio_leakage(lists, prints)
     assert [item.place for item in faults] == ["test.tsv:3", "test.tsv:4"]
-    assert [item.message for item in faults] == [
-        "splits must not share audio, got the same audio as 'b' (train.tsv:3); remove it from test or train",
-        "splits must not share audio, got the same audio as 'c' (valid.tsv:2); remove it from test or valid",
-    ]
+    assert {item.code for item in faults} == {"split.leakage"}
+    assert "'b' (train.tsv:3)" in faults[0].message
+    assert "'c' (valid.tsv:2)" in faults[1].message
 
 
 def test_copies_within_a_role_and_unread_audio_do_not_leak() -> None:
@@ -56,15 +55,15 @@ def test_copies_within_a_role_and_unread_audio_do_not_leak() -> None:
 def test_image_ids_leak_once_per_split() -> None:
     tables = {"train": pairs("train", "i", "i", "j"), "test": pairs("test", "k", "i", "i")}
     faults = image_leakage(tables, images(i="", j="", k=""), {"i": "1", "j": "2", "k": "3"})
-    got = "got image_id 'i' (train.pairs.tsv:2); remove it from test or train"
-    assert [str(item) for item in faults] == [f"test.pairs.tsv:3: splits must not share images, {got}"]
+    assert [(item.place, item.code) for item in faults] == [("test.pairs.tsv:3", "split.leakage")]
+    assert "'i' (train.pairs.tsv:2)" in faults[0].message
 
 
 def test_the_same_picture_under_two_ids_leaks() -> None:
     tables = {"train": pairs("train", "i"), "test": pairs("test", "k")}
     faults = image_leakage(tables, images(i="", k=""), {"i": "1", "k": "1"})
     assert [item.place for item in faults] == ["test.pairs.tsv:2"]
-    assert "got 'k' with the same picture as 'i' (train.pairs.tsv:2)" in faults[0].message
+    assert "'i' (train.pairs.tsv:2)" in faults[0].message
 
 
 def test_groups_leak() -> None:
@@ -72,11 +71,8 @@ def test_groups_leak() -> None:
     groups = images(i="g", j="", k="g", l="j")
     faults = image_leakage(tables, groups, {"i": "1", "j": "2", "k": "3"})
     assert [item.place for item in faults] == ["test.pairs.tsv:2", "test.pairs.tsv:3"]
-    assert (
-        "splits must not share groups of images, got 'k' and 'i' of group 'g' (train.pairs"
-        in faults[0].message
-    )
-    assert "'l' and 'j' of group 'j' (valid.pairs.tsv:2)" in faults[1].message
+    assert all(value in faults[0].message for value in ("'k'", "'i'", "'g'", "(train.pairs"))
+    assert all(value in faults[1].message for value in ("'l'", "'j'", "(valid.pairs.tsv:2)"))
 
 
 def test_unknown_images_do_not_leak() -> None:

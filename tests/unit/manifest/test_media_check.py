@@ -35,7 +35,8 @@ def test_missing_files_get_a_line_each_but_a_missing_archive_one(tmp_path: Path)
     prints, faults = run(tmp_path, ["a", "x.zip:0:1", "b", "x.zip:1:1", "y.zip:1:1"])
     assert prints == [None] * 5
     assert [item.place for item in faults] == ["t.tsv:2", "t.tsv:4", "t.tsv:3", "t.tsv:6"]
-    assert "archive is missing, needed by 2 lines from here on" in faults[2].message
+    assert [item.code for item in faults] == [*["file.missing"] * 2, *["archive.missing"] * 2]
+    assert "2 lines" in faults[2].message
 
 
 def test_without_reading_places_identify_media(tmp_path: Path) -> None:

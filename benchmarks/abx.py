@@ -1,4 +1,4 @@
-"""Measures the phone ABX engine, or fastabx in an environment that has it, on drawn features.
+"""Measure the phone ABX engine, or fastabx in an environment that has it, on drawn features.
 
     python benchmarks/abx.py
     python benchmarks/abx.py --toolkit fastabx        # Python >= 3.12, pip install fastabx; no fairseq needed

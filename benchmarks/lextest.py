@@ -1,4 +1,4 @@
-"""Scores the log-mel examples of CDI-Lextest and COCO-Lextest: their README files say what must come out.
+"""Score the log-mel examples of CDI-Lextest and COCO-Lextest: their README files state the expected results.
 
 Clone github.com/SPEECHCOG/CDI_lextest and COCO_lextest, then
 

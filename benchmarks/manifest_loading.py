@@ -1,10 +1,10 @@
-"""What it takes to load a large split: seconds, memory of the process, and what data workers add to it.
+"""Measure loading a large split: seconds, memory of the process, and memory that data workers add.
 
     python benchmarks/manifest_loading.py [--pairs 1000000] [--images 123000] [--regions 36]
 
-The folder is generated and removed again; its recordings are a few, listed under many names. Memory is what
-Linux tells: the resident set before and after loading, its highest value, and what each of two data workers
-keeps for itself after it has read batches of pairs drawn from the whole split.
+The folder is generated and removed again; it lists a few recordings under many names. Memory is the resident
+set before and after loading, its highest value, and the private memory of each of two data workers after it
+has read batches of pairs drawn from the whole split.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def write_recordings(folder: Path, *, n_folders: int) -> list[int]:
 
 
 def memory(fields: tuple[str, ...], file: str = "self/status") -> float:
-    """Return the sum of figures of a process, MB."""
+    """Return the sum of memory values of a process, MB."""
     lines = Path("/proc", file).read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.split(":")[0] in fields) / 1024
 
@@ -111,7 +111,7 @@ def worker_memory(dataset: object) -> dict[str, float]:
 
 
 def none(*_: object, **__: object) -> None:
-    """Stand for the reader of tables without fault."""
+    """Replace the fast reader of tables, so that lines are read one by one."""
 
 
 def measure(folder: Path, *, case: str) -> dict[str, float]:
@@ -145,7 +145,7 @@ def measure(folder: Path, *, case: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Generate the folder, measure each case in a process of its own, print JSON."""
+    """Generate the folder, measure each case in a separate process, print JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Reading recordings and pictures from uncompressed archives, beside reading the same bytes as plain files.
+"""Compare reading recordings and pictures from uncompressed archives with reading plain files.
 
     python benchmarks/packed_reading.py                      # 400 recordings and pictures, under a minute
     python benchmarks/packed_reading.py --files 20000 --folder DISK/scratch

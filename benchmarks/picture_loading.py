@@ -1,4 +1,4 @@
-"""How fast raw pictures are read: JPEGs of 640 x 480 pixels, decoded at a fraction of their size or whole.
+"""Measure reading raw pictures: JPEGs of 640 x 480 pixels, decoded at a fraction of their size or whole.
 
     python benchmarks/picture_loading.py [--pictures 60] [--seconds 4]
 

@@ -1,4 +1,4 @@
-"""Measures ranking for retrieval, ours or the usual way: the full matrix, sorted both ways.
+"""Measure ranking for retrieval, ours or the usual way: the full matrix, sorted both ways.
 
     python benchmarks/retrieval.py
     python benchmarks/retrieval.py --captions 5000 --images 1000 --repeats 5

@@ -1,4 +1,4 @@
-"""CPU seconds of what a user waits for before any work: help, version, wrong usage.
+"""Measure the CPU seconds of commands that do no work: help, version, wrong usage.
 
     python benchmarks/startup.py [--repeats 5]
 

@@ -1,12 +1,12 @@
-"""One training update, side by side: the predecessors' procedure, ours, and stock fairseq's SSL alone.
+"""Compare a training update in the predecessors' procedure, in ours, and in stock fairseq (SSL alone).
 
     python benchmarks/train_step.py                                              # base model on a CPU
     python benchmarks/train_step.py --device cuda --batch-size 64 --updates 20 --workers 8
 
 Captions are noise with lengths like SpokenCOCO's: log-normal with a mean of 4.4 s, cut at 8 s. Their batches
-are planned by the package's own data set; of that plan, as many as there are updates are taken, evenly from
-the longest to the shortest. Every arm trains on exactly these captions with fairseq's own trainer, in a
-process of its own: an update is loading, forward, backward, clipping and Adam.
+are planned by the package's data set, and --updates of them are chosen evenly from the longest to the
+shortest. Every arm trains on exactly these captions with fairseq's trainer, in a separate process: an update
+is loading, forward, backward, clipping and Adam.
 
 padded   all speech padded to 8 s, fp32, fairseq's own operations, masks and negatives drawn on the host in
          the forward pass: the authors' procedure, with nothing added that would slow it down
@@ -114,7 +114,7 @@ def caption_samples(n_captions: int, *, seed: int) -> np.ndarray:
 
 
 def write_tables(path: Path, samples: np.ndarray, *, seed: int) -> None:
-    """Write a manifest folder, but for the speech: five captions per picture, 36 regions each."""
+    """Write a data folder without speech: five captions per picture, 36 regions each."""
     folder, rng = ManifestFolder(path), np.random.default_rng(seed)
     rows = [AudioRow(f"{i}.wav", int(n)) for i, n in enumerate(samples)]
     images = [f"image{i}" for i in range(-(-len(rows) // CAPTIONS_PER_IMAGE))]
@@ -288,7 +288,7 @@ def matrix_product_peak(device: str, dtype: torch.dtype) -> float:
 
 
 def machine(device: str, threads: int) -> str:
-    """Describe what the figures were measured on."""
+    """Describe the machine that was measured."""
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     path = Path("/proc/cpuinfo")
@@ -337,7 +337,7 @@ def summarise(arms: list[dict[str, Any]], peaks: dict[str, float]) -> dict[str, 
 
 
 def in_own_process(plan_file: Path, arm: str) -> dict[str, Any]:
-    """Run an arm in a process of its own: peak memory, and what an arm changes in the process, stay apart."""
+    """Run an arm in a separate process, so that its peak memory and its side effects do not affect others."""
     result_file = plan_file.with_name(f"{arm}.json")
     command = [sys.executable, "-W", "ignore", __file__, "--plan", str(plan_file), "--arms", arm]
     subprocess.run([*command, "--json", str(result_file)], check=True)

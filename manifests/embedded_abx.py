@@ -1,4 +1,4 @@
-"""Builds the ABX part of the embedded set: utterances of festvox-ru, their phones and triphone items."""
+"""Build the ABX part of the embedded set: utterances of festvox-ru, their phones and triphone items."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Utterance:
 
 
 def read_utterances(voice: Path) -> tuple[Utterance, ...]:
-    """Reads the first ``N_UTTERANCES`` utterances of the voice."""
+    """Read the first ``N_UTTERANCES`` utterances of the voice."""
     texts = dict(_TRANSCRIPT.findall((voice / "etc" / "txt.done.data").read_text(encoding="utf-8")))
     names = sorted(path.stem for path in (voice / "lab").glob("*.lab"))[:N_UTTERANCES]
     alignments = read_alignments(voice / "lab" / f"{name}.lab" for name in names)
@@ -44,7 +44,7 @@ def read_utterances(voice: Path) -> tuple[Utterance, ...]:
 def encode_utterances(
     utterances: Sequence[Utterance], voice: Path, quality: float
 ) -> list[tuple[str, bytes]]:
-    """Returns the (entry name, Ogg Vorbis) of each utterance.
+    """Return the (entry name, Ogg Vorbis) of each utterance.
 
     Raises:
         ValueError: a recording ends before its last label.
@@ -64,7 +64,7 @@ def encode_utterances(
 
 
 def write_abx(package: Path, output: Path, *, quality: float) -> tuple[list[str], dict[str, object]]:
-    """Writes the ABX files; returns their names and counts for the summary."""
+    """Write the ABX files; return their names and counts for the summary."""
     voice = package / VOICE_FOLDER
     utterances = read_utterances(voice)
     entries = encode_utterances(utterances, voice, quality)

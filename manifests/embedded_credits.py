@@ -1,4 +1,4 @@
-"""Takes over, from the unpacked packages, who made the media of the embedded set and under which terms."""
+"""Copy authors and licences of the embedded set's media from the unpacked packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fairseq_vgs.files.atomic import atomic_write
 STAMPS_DOC = Path("usr/share/doc/tuxpaint-stamps-default")
 FESTVOX_DOC = Path("usr/share/doc/festvox-ru")
 
-# "Name <address>"; addresses are left in the changelog, which is shipped whole beside the list of names.
+# "Name <address>"; addresses are left in the changelog, which is shipped whole next to the list of names.
 _NAME_AND_ADDRESS = re.compile(r"([^<>()\[\]:*+]*[^\s<>()\[\]:*+])\s*<[^<>\s]+(?:@| )[^<>]*>")
 # "+ Russian: Name", as the speakers of one contest are credited.
 _LANGUAGE_AND_NAME = re.compile(r"^\s+\+ [A-Z]\w+:\s+(\w[\w .]+)$")
@@ -19,7 +19,7 @@ _WORDS_BEFORE_NAME = re.compile(r"^.*\b(?:[Bb]y|[Ff]rom|via|copyright [\d-]+|-)\
 
 
 def contributor_names(changelog: str) -> list[str]:
-    """Returns the names a changelog credits, sorted, each once."""
+    """Return the names a changelog credits, sorted, each once."""
     names = set()
     for line in changelog.splitlines():
         for found in [*_NAME_AND_ADDRESS.findall(line), *_LANGUAGE_AND_NAME.findall(line)]:
@@ -28,7 +28,7 @@ def contributor_names(changelog: str) -> list[str]:
 
 
 def write_credits(stamps_folder: Path, festvox_folder: Path, output: Path) -> list[str]:
-    """Writes the copyright files, the stamps' changelog and the names in it; returns what was written."""
+    """Write the copyright files, the stamps' changelog and the names in it; return what was written."""
     changelog = gzip.decompress((stamps_folder / STAMPS_DOC / "changelog.gz").read_bytes()).decode("utf-8")
     names = "\n".join(contributor_names(changelog))
     contents = {

@@ -1,11 +1,11 @@
-"""Rebuilds the embedded data set, byte for byte, from two unpacked Debian packages.
+"""Rebuild the embedded data set, byte for byte, from two unpacked Debian packages.
 
     dpkg-deb -x tuxpaint-stamps-default_2022.06.04-1_all.deb STAMPS
     dpkg-deb -x festvox-ru_0.5+dfsg-6_all.deb FESTVOX
     python manifests/rebuild_embedded.py --stamps STAMPS --festvox FESTVOX --output NEW_FOLDER
 
 Equal bytes need the versions in ``BUILT_WITH`` (encoders change between releases); torch may be any.
-See embedded/README.md for what the files are and under which licences they stand.
+See embedded/README.md for the files and their licences.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class UnusableSpeechError(ValueError):
 
 
 def usable_speech(stamp: Stamp) -> Samples:
-    """Returns the recording at 16 kHz.
+    """Return the recording at 16 kHz.
 
     Raises:
         MediumError: it cannot be decoded.
@@ -111,7 +111,7 @@ def usable_speech(stamp: Stamp) -> Samples:
 
 
 def encode_object(stamp: Stamp, serial: int) -> EmbeddedObject:
-    """Reads and encodes one stamp; raises an error where it cannot be used."""
+    """Read and encode one stamp; raise an error if it cannot be used."""
     samples = usable_speech(stamp)
     webp = encode_webp(read_cut_out(stamp.picture, PICTURE_SIZE))
     # Features are taken from what is shipped, so that anybody can recompute them.
@@ -127,7 +127,7 @@ def encode_object(stamp: Stamp, serial: int) -> EmbeddedObject:
 
 
 def select_objects(stamps: Sequence[Stamp], exclusions: Exclusions) -> list[EmbeddedObject]:
-    """Returns the usable stamps, the first of those that share a recording, picture or caption."""
+    """Return the usable stamps, the first of those that share a recording, picture or caption."""
     objects: list[EmbeddedObject] = []
     taken: set[tuple[str, str]] = set()
     for stamp in stamps:
@@ -153,7 +153,7 @@ def select_objects(stamps: Sequence[Stamp], exclusions: Exclusions) -> list[Embe
 
 
 def write_archive(path: Path, entries: Sequence[tuple[str, bytes]]) -> list[str]:
-    """Writes a stored zip and returns where each entry lies, as ``name.zip:OFFSET:LENGTH``."""
+    """Write a stored zip and return where each entry lies, as ``name.zip:OFFSET:LENGTH``."""
     content, places = build_stored_zip(entries)
     with atomic_write(path, mode="wb", force=True) as file:
         file.write(content)
@@ -161,7 +161,7 @@ def write_archive(path: Path, entries: Sequence[tuple[str, bytes]]) -> list[str]
 
 
 def write_objects(objects: Sequence[EmbeddedObject], output: Path) -> dict[str, int]:
-    """Writes archives, tables and features; returns the number of pairs in each split."""
+    """Write archives, tables and features; return the number of pairs in each split."""
     ids = [item.stamp.stamp_id for item in objects]
     speech = write_archive(
         output / SPEECH_ARCHIVE,
@@ -193,14 +193,14 @@ def write_objects(objects: Sequence[EmbeddedObject], output: Path) -> dict[str, 
 
 
 def write_checksums(output: Path, paths: Sequence[str]) -> None:
-    """Writes the SHA-256 of every built file in the format of ``sha256sum``."""
+    """Write the SHA-256 of every built file in the format of ``sha256sum``."""
     with atomic_write(output / CHECKSUMS, force=True) as file:
         for path in sorted(paths):
             file.write(f"{hashlib.sha256((output / path).read_bytes()).hexdigest()}  {path}\n")
 
 
 def warn_of_versions() -> None:
-    """Says which packages differ from those the committed files were built with."""
+    """Return which packages differ from those the committed files were built with."""
     found = {
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -215,7 +215,7 @@ def warn_of_versions() -> None:
 
 
 def build(stamps_folder: Path, festvox_folder: Path, output: Path) -> None:
-    """Builds all files of the embedded set in ``output``."""
+    """Build all files of the embedded set in ``output``."""
     output.mkdir(parents=True, exist_ok=True)
     stamps, exclusions = scan_stamps(
         find_stamps_folder(stamps_folder), LANGUAGE, include_symbols=False, svg=True
@@ -244,7 +244,7 @@ def build(stamps_folder: Path, festvox_folder: Path, output: Path) -> None:
 
 
 def report_difference(output: Path) -> int:
-    """Compares the checksums with the committed ones; returns the exit status."""
+    """Compare the checksums with the committed ones; return the exit status."""
     committed = Path(__file__).parent / "embedded" / CHECKSUMS
     if not committed.exists() or committed.resolve() == (output / CHECKSUMS).resolve():
         return 0
@@ -260,7 +260,7 @@ def report_difference(output: Path) -> int:
 
 
 def main() -> int:
-    """Parses the command line and builds the set."""
+    """Parse the command line and build the set."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

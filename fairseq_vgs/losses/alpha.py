@@ -35,9 +35,9 @@ class AlphaSchedule:
     Another schedule is a dataclass derived from this one, with further fields if it needs any.
 
     Attributes:
-        values: weights that the schedule goes through.
-        boundaries: update numbers, counted from 0, at which something changes.
-        seed: of draws.
+        values: weights of the VGS loss.
+        boundaries: update numbers, counted from 0, at which the weight starts or stops changing.
+        seed: seed of random schedules.
 
     Raises:
         SettingError: a field is impossible.
@@ -80,7 +80,7 @@ ALPHA_SCHEDULES: Registry[type[AlphaSchedule]] = Registry("alpha schedule", "fai
 
 @ALPHA_SCHEDULES.register("constant")
 class Constant(AlphaSchedule):
-    """The same at every update."""
+    """The same weight at every update."""
 
     counts = (1, 0)
 
@@ -94,7 +94,7 @@ class Piecewise(AlphaSchedule):
     """Constant between boundaries."""
 
     def __post_init__(self) -> None:
-        """Refuse other than one value more than boundaries."""
+        """Require one value more than there are boundaries."""
         super().__post_init__()
         if len(self.values) != len(self.boundaries) + 1:
             n_boundaries = len(self.boundaries)
@@ -140,7 +140,7 @@ class Draw(AlphaSchedule):
     counts = (1, 0)
 
     def alpha(self, update: int) -> float:
-        """Return 1 or 0."""
+        """Return 1 or 0, drawn for this update."""
         # Seeding with text hashes it by SHA-512: neighbouring updates are independent, every platform agrees.
         generator = random.Random(f"alpha {self.seed} {update}")
         return 1.0 if generator.random() < self.values[0] else 0.0
@@ -171,5 +171,5 @@ def _checked_boundaries(boundaries: Iterable[Any]) -> tuple[int, ...]:
 
 def _entries(name: str, entries: Iterable[Any]) -> list[Any]:
     if isinstance(entries, str) or not isinstance(entries, Iterable):
-        raise SettingError(name, "a list such as [0.5]", entries)
+        raise SettingError(name, "a list, like [0.5]", entries)
     return list(entries)

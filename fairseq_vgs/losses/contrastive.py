@@ -44,10 +44,10 @@ class ContrastiveLoss(NamedTuple):
 
 
 class VgsLoss(Protocol):
-    """What is registered in `LOSSES`: a dataclass whose fields are the loss's settings.
+    """Interface of the entries of `LOSSES`: a dataclass whose fields are the loss's settings.
 
     Attributes:
-        learned: which scalars of the model it takes as keywords: `logit_scale`, `logit_bias`.
+        learned: scalars of the model that it takes as keywords: ``logit_scale``, ``logit_bias``.
     """
 
     learned: ClassVar[tuple[str, ...]]
@@ -62,7 +62,7 @@ LOSSES: Registry[type[VgsLoss]] = Registry("VGS loss", "fairseq_vgs.losses")
 @LOSSES.register("masked_margin")
 @dataclass(frozen=True)
 class MaskedMargin:
-    """The paper's; see `masked_margin_infonce`.
+    """The paper's loss; see `masked_margin_infonce`.
 
     Attributes:
         margin: subtracted from the similarity of every true pair.
@@ -79,7 +79,7 @@ class MaskedMargin:
 @LOSSES.register("infonce")
 @dataclass(frozen=True)
 class InfoNCE:
-    """With a learned temperature; see `symmetric_infonce`."""
+    """InfoNCE with a learned temperature; see `symmetric_infonce`."""
 
     learned: ClassVar[tuple[str, ...]] = ("logit_scale",)
 
@@ -91,7 +91,7 @@ class InfoNCE:
 @LOSSES.register("sigmoid")
 @dataclass(frozen=True)
 class Sigmoid:
-    """With a learned scale and bias; see `sigmoid_pairwise`."""
+    """Sigmoid loss with a learned scale and bias; see `sigmoid_pairwise`."""
 
     learned: ClassVar[tuple[str, ...]] = ("logit_scale", "logit_bias")
 

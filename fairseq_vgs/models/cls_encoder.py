@@ -12,16 +12,14 @@ LayerResult = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class ClsTransformerEncoder(TransformerEncoder):
-    """fairseq's encoder that also carries an utterance vector.
+    """fairseq's encoder with an utterance vector (Khorrami et al. 2023, section II; Peng & Harwath 2022).
 
-    See Khorrami et al. 2023, section II, and Peng & Harwath 2022.
-
-    The CLS vector stands before the first frame, ahead of the positional convolution, and is taken off again:
-    callers of fairseq's interface see T frames as ever. What the last shared layer gave is kept until
-    `take_shared` fetches it, because fairseq's ``Wav2Vec2Model.forward`` does not hand it on.
+    The CLS vector is prepended before the positional convolution and removed at the end, so callers of
+    fairseq's interface get T frames. The output of the last shared layer is kept for `take_shared`, because
+    fairseq's ``Wav2Vec2Model.forward`` does not return it.
 
     With ``zero_padding`` off, padded frames are not set to zero before the positional convolution, which then
-    mixes them into valid ones: so does the authors' code.
+    mixes them into valid ones, as the authors' code does.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class ClsTransformerEncoder(TransformerEncoder):
             min_layer: index of the first layer whose result is returned.
 
         Returns:
-            f[B, T, D] and, per layer, fairseq's triple with f[T, B, D] first; the CLS position is in neither.
+            f[B, T, D] and, per layer, fairseq's triple with f[T, B, D] first, both without the CLS position.
         """
         padding_mask = self.frame_padding if padding_mask is None else padding_mask
         if self.cls_embedding is not None:
@@ -64,7 +62,7 @@ class ClsTransformerEncoder(TransformerEncoder):
         if self.zero_padding or padding_mask is None:
             x, results = super().extract_features(x, padding_mask, tgt_layer)
         else:
-            x, results = self._extract_beside_padding(x, padding_mask, tgt_layer)
+            x, results = self._extract_with_padding(x, padding_mask, tgt_layer)
         if len(results) >= self.shared_layers:
             self._shared = results[self.shared_layers - 1][0].transpose(0, 1)
         if self.cls_embedding is not None:
@@ -74,10 +72,10 @@ class ClsTransformerEncoder(TransformerEncoder):
             ]
         return x, results[min_layer:]
 
-    def _extract_beside_padding(
+    def _extract_with_padding(
         self, x: Tensor, padding_mask: Tensor, tgt_layer: int | None
     ) -> tuple[Tensor, list[LayerResult]]:
-        """Run the layers as fairseq does, but for its first step: padded frames f[B, T, D] are kept."""
+        """Run the layers as fairseq does, but do not set padded frames f[B, T, D] to zero first."""
         x = x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2)
         if not self.layer_norm_first:
             x = self.layer_norm(x)
@@ -89,14 +87,14 @@ class ClsTransformerEncoder(TransformerEncoder):
         return x.transpose(0, 1), results
 
     def drop_shared(self) -> None:
-        """Forget the latest pass, so that nothing keeps its graph alive."""
+        """Drop the latest pass, so that nothing keeps its graph alive."""
         self._shared = None
 
     def take_shared(self) -> tuple[Tensor, Tensor | None]:
-        """Fetch, once, what the last shared layer gave in the latest pass.
+        """Return the output of the last shared layer in the latest pass, once.
 
         Returns:
-            frames f[B, T, D] and, where there is one, the CLS vector f[B, D].
+            Frames f[B, T, D] and the CLS vector f[B, D], or None without CLS.
 
         Raises:
             RuntimeError: no pass has reached that layer since the last call.

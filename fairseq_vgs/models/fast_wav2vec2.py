@@ -1,4 +1,4 @@
-"""fairseq's wav2vec 2.0 with its arithmetic rearranged: the same weights, draws and result up to rounding.
+"""fairseq's wav2vec 2.0 with rearranged arithmetic: same weights and draws, same result up to rounding.
 
 Shapes: B utterances, S samples, T frames, M masked frames each, D dims.
 """
@@ -26,8 +26,8 @@ class FastWav2Vec2Model(Wav2Vec2Model):
     With ``exact_padding``, padding has no influence on an utterance, nor on the penalty of the features; in
     fairseq it counts in the statistics of the extractor's group norm, and as features.
 
-    Besides, with ``fast`` off, and in evaluation, where little is to be gained, everything is fairseq's own,
-    bit for bit. With it on, in training:
+    Otherwise, with ``fast`` off, and in evaluation, everything is fairseq's own, bit for bit. With ``fast``,
+    in training:
 
     - the extractor is a chain of matrix products, its group norm part of the first one;
     - the positional convolution goes through the Fourier transform;
@@ -54,7 +54,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         mask_channel_indices: Tensor | None = None,
         padding_count: int | None = None,
     ) -> dict[str, Any]:
-        """Run fairseq's forward; see there.
+        """Run fairseq's forward.
 
         Args:
             mask_indices: frames to mask: bool[B, T] as fairseq's, or their numbers int64[B, M].
@@ -63,7 +63,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         where: Any = mask_indices
         if mask_indices is not None and mask_indices.dtype != torch.bool:
             where = self._frame_index(mask_indices, source)
-        draws_masks = mask and mask_indices is None  # which depend on the padding, and are drawn on the host
+        draws_masks = mask and mask_indices is None  # masks depend on the padding and are drawn on the host
         with self._known_padding(padding_mask) as frame_padding:
             if not (self.fast and self.training) or draws_masks or frame_padding is None:
                 output = super().forward(source, padding_mask, mask, features_only, layer, where, *rest)
@@ -80,7 +80,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
 
     @contextlib.contextmanager
     def _known_padding(self, padding_mask: Tensor | None) -> Iterator[Tensor | None]:
-        """Tell the extractor how long utterances are; give bool[B, T], the padding of frames."""
+        """Set the extractor's utterance lengths within the block; yield the padding of frames, bool[B, T]."""
         if padding_mask is None:
             yield None
             return
@@ -94,9 +94,9 @@ class FastWav2Vec2Model(Wav2Vec2Model):
                 self.feature_extractor.n_samples = None
 
     def take_fast_parts(self) -> None:
-        """Exchange the parts that do more than fairseq's, once the encoder is in place.
+        """Replace parts of fairseq's model by faster ones; call it once the encoder is set.
 
-        They only change their class: weights stay, and so does the order in which these were drawn.
+        Only their class changes: weights, and the order in which they were drawn, stay the same.
         """
         self.feature_extractor.__class__ = Extractor
         for _, norm in self.feature_extractor.group_norms():
@@ -113,7 +113,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
     def sample_negatives(
         self, y: Tensor, num: Any, padding_count: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw negatives for targets f[B, M, D]: their numbers, which `compute_preds` understands."""
+        """Draw negatives for targets f[B, M, D], as numbers for `compute_preds`."""
         if not self._negatives_are_numbers or padding_count:
             return super().sample_negatives(y, num, padding_count)
         negatives = draw_negatives(y.size(0), y.size(1), self.n_negatives, y.device)
@@ -128,12 +128,12 @@ class FastWav2Vec2Model(Wav2Vec2Model):
 
     @property
     def _negatives_are_numbers(self) -> bool:
-        """Only negatives that are other targets of the utterance are, as in the paper's recipe."""
+        """Whether negatives are only other targets of the utterance, as in the paper's recipe."""
         other = self.cross_sample_negatives or self.codebook_negatives or self.negatives_from_everywhere
         return self.fast and self.training and self.n_negatives > 0 and self.target_glu is None and not other
 
     def _frame_index(self, numbers: Tensor, source: Tensor) -> Any:
-        """Turn int64[B, M] into an index of frames that needs no search for them."""
+        """Turn int64[B, M] into an index of frames."""
         if self.negatives_from_everywhere:  # fairseq then counts the mask's frames
             none = source.new_zeros(len(source), self._n_frames(source.size(1)), dtype=torch.bool)
             return none.scatter(1, numbers, True)
@@ -151,10 +151,10 @@ class FastWav2Vec2Model(Wav2Vec2Model):
 
 
 class Extractor(ConvFeatureExtractionModel):
-    """fairseq's extractor, which leaves padding out where it is told how long utterances are."""
+    """fairseq's extractor, without padding if ``n_samples`` tells the lengths of utterances."""
 
     n_samples: Tensor | None = None
-    """int64[B], or None where all of the source counts."""
+    """int64[B], or None without padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn waveforms f[B, S] into features f[B, D, T], zero where a frame is padding."""
@@ -230,7 +230,7 @@ class MatmulQuantizer(GumbelVectorQuantizer):
     """fairseq's product quantizer, but no code vector is multiplied by a zero."""
 
     def forward(self, x: Tensor, produce_targets: bool = False) -> dict[str, Any]:
-        """Quantize frames f[B, M, D]; see fairseq."""
+        """Quantize frames f[B, M, D], as fairseq does."""
         if not self.training or produce_targets or self.combine_groups or not self.time_first:
             return super().forward(x, produce_targets)
         logits = self.weight_proj(x).view(-1, self.groups, self.num_vars)

@@ -1,4 +1,4 @@
-"""The model's settings, and what follows from them."""
+"""The model's settings and checks of them."""
 
 import logging
 from dataclasses import dataclass, field
@@ -42,13 +42,13 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     padding: ChoiceEnum(["exact", "fairseq", "fast_vgs"]) = field(  # type: ignore[valid-type]
         default="exact",
         metadata={
-            "help": "exact: padding has no influence; fairseq: it has, in training, on the extractor's norm; "
-            "fast_vgs: also behind it, as in the authors' code, for imported weights"
+            "help": "exact: padding has no influence; fairseq: it affects the extractor's norm in training; "
+            "fast_vgs: it also affects later layers, as in the authors' code, for imported weights"
         },
     )
     caption_encoder: ChoiceEnum(["speech", "text"]) = field(  # type: ignore[valid-type]
         default="speech",
-        metadata={"help": "speech, or text: its units take the place of frames, and there is no SSL"},
+        metadata={"help": "speech, or text: text units replace the frames, and there is no SSL"},
     )
     text_vocabulary: Optional[int] = field(
         default=None, metadata={"help": "number of text units (text only); null: those of the task"}
@@ -112,7 +112,7 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
         metadata={"help": "local Hugging Face folder (hugging_face), read when training starts"},
     )
     image_backbone_config: Optional[str] = field(
-        default=None, metadata={"help": "what builds that model, as JSON; training fills it in"}
+        default=None, metadata={"help": "configuration of that model, as JSON; filled in by training"}
     )
     image_backbone_frozen: bool = field(default=True, metadata={"help": "the backbone is not trained"})
     image_backbone_output: ChoiceEnum(["pooled", "tokens"]) = field(  # type: ignore[valid-type]
@@ -175,7 +175,7 @@ def check_config(cfg: VgsWav2Vec2Config) -> None:
 
 
 def autocast_enabled(setting: str) -> bool:
-    """Decide ``model.autocast``; "auto" asks the hardware."""
+    """Return whether to use bf16 autocast; "auto" depends on the hardware."""
     if str(setting) != "auto":
         return str(setting) == "bf16"
     if torch.cuda.is_available():
@@ -189,14 +189,14 @@ def autocast_enabled(setting: str) -> bool:
 def authors_sample_padding(padding_mask: Tensor, layers: ConvLayers) -> Tensor:
     """Move the padding so that fairseq counts as many valid frames as the authors' code does.
 
-    That code cuts the samples into as many equal pieces as there are frames, and a frame is padding if all of
-    its piece is: an utterance has one or two frames more than fairseq gives it, the last ones partly padding.
+    That code cuts the samples into as many equal pieces as there are frames, and a frame is padding if its
+    whole piece is. An utterance has one or two frames more than in fairseq, the last ones partly padding.
 
     Args:
         padding_mask: bool[B, S], true where a sample is padding, which follows the speech.
         layers: the extractor.
     """
-    field, hop = 1, 1  # samples that one frame sees, and from one frame to the next
+    field, hop = 1, 1  # receptive field of a frame and distance between frames, samples
     for _, kernel, stride in layers:
         field, hop = field + (kernel - 1) * hop, hop * stride
     n_samples = padding_mask.size(1)

@@ -30,7 +30,7 @@ from fairseq_vgs.settings import bad_setting, build_entry
 class VgsWav2Vec2Model(FastWav2Vec2Model):
     """One speech model, two mechanisms (Khorrami et al. 2023, section II and Fig. 1).
 
-    With ``use_cls: false`` its SSL arm is fairseq's wav2vec 2.0, loss and gradients included (where
+    With ``use_cls: false`` its SSL branch is fairseq's wav2vec 2.0, loss and gradients included (if
     utterances are padded, with ``padding: fairseq``).
     """
 
@@ -88,8 +88,8 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
             image: pictures of the first P utterances, as the image encoder reads them.
             compute_ssl: compute the SSL branch.
             compute_vgs: compute the VGS branch.
-            learned: which of ``logit_scale`` (a multiplier) and ``logit_bias`` the VGS loss uses. Others are
-                not in the result, since distributed wrappers wait for a gradient of all that is.
+            learned: which of ``logit_scale`` (a multiplier) and ``logit_bias`` the VGS loss uses. Only these
+                are in the result, since distributed wrappers wait for a gradient of everything in it.
 
         Returns:
             fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
@@ -135,7 +135,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
             return self.speech_head(frames, cls=cls, padding_mask=output["padding_mask"]).float()
 
     def encode_image(self, image: dict[str, Tensor]) -> Tensor:
-        """Embed pictures: what the image encoder reads (leading axis P) -> f[P, E]."""
+        """Embed pictures, as the image encoder reads them (leading axis P) -> f[P, E]."""
         device = next(iter(image.values())).device
         with self._autocast(device):
             return self.image_encoder(image).float()
@@ -181,7 +181,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     ) -> tuple[Tensor, Tensor | None]:
         """Mask frames as fairseq does.
 
-        The unmasked frames f[B, T, D] are kept for a second pass where VGS wants one.
+        The unmasked frames f[B, T, D] are kept if VGS needs a second pass.
         """
         x = x.to(self.mask_emb.dtype)  # fairseq writes the mask embedding into x, which autocast made bf16
         if self._keep_unmasked:
@@ -190,20 +190,22 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         return super().apply_mask(x, padding_mask, mask_indices, mask_channel_indices)
 
     def remove_pretraining_modules(self, last_layer: int | None = None) -> None:
-        """Drop what fine-tuning and feature extraction do not need, the VGS branch included."""
+        """Drop the parts that only pre-training needs, the VGS branch included."""
         super().remove_pretraining_modules(last_layer)
         self.speech_head = self.image_encoder = None  # as fairseq drops its own
 
     @property
     def _vgs_is_unmasked(self) -> bool:
-        """Evaluation is unmasked whatever training does (as in the authors' code)."""
+        """Whether VGS reads unmasked speech: always in evaluation, as in the authors' code."""
         return self.cfg.vgs_forward == "unmasked" or not self.training
 
     def _sample_padding(self, padding_mask: Tensor | None) -> Tensor | None:
         """Return bool[B, S] from which fairseq derives the frames' padding mask; None without padding."""
         if padding_mask is None:
             return None
-        waits = padding_mask.is_cuda  # for an answer; without one the batch counts as padded
+        waits = (
+            padding_mask.is_cuda
+        )  # the host would wait for the answer; without it the batch counts as padded
         if not (waits and self.fast and self.training) and not padding_mask.any():
             return None
         if str(self.cfg.padding) == "fast_vgs":
@@ -217,7 +219,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     def _shared_forward(
         self, source: Tensor, padding_mask: Tensor | None, mask: bool, mask_indices: Tensor | None
     ) -> dict[str, Any]:
-        """Run the shared layers only; nothing above them is computed."""
+        """Run only the shared layers."""
         mask = mask and not self._vgs_is_unmasked
         output = super().forward(
             source, padding_mask, mask, True, self.cfg.vgs_layer - 1, mask_indices if mask else None
@@ -242,12 +244,12 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         }
 
     def _learned_scalars(self, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Give the scalars that a loss uses; never the parameter itself, which hides it from DDP's search."""
+        """Compute the scalars that a loss uses; DDP's search would not find the parameters themselves."""
         scalars = {}
         if "logit_scale" in names:
             with (
                 torch.no_grad()
-            ):  # clamping the result instead would leave a scale above the limit no gradient
+            ):  # clamping the result instead would give a scale above the limit no gradient
                 self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
             scalars["logit_scale"] = self.logit_scale.float().exp()
         if "logit_bias" in names:

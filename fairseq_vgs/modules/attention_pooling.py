@@ -24,7 +24,7 @@ class AttentionPoolingHead(nn.Module):
     """Pools frames with one learned query per head, then LayerNorm and a two-layer MLP.
 
     Each head weighs all frames by its own query and averages its share of the value dimensions. A CLS vector,
-    if given, is one more token. Queries start near zero: pooling starts as the mean. Not in the paper; it
+    if given, is one more token. Queries start near zero, so pooling starts as the mean. Not in the paper; it
     learns much faster than the convolutional head on small data, and costs next to nothing.
 
     Shape:
@@ -57,7 +57,7 @@ class AttentionPoolingHead(nn.Module):
         super().__init__()
         dim = settings.input_dim
         self.heads = settings.heads
-        # Queries stand directly against frames: a key projection would only be absorbed into them.
+        # Queries are compared with frames directly: they would absorb a key projection.
         self.queries = nn.Parameter(torch.randn(settings.heads, dim) * BASE_STD)
         self.value = nn.Linear(dim, dim)
         self.attention_dropout = nn.Dropout(settings.attention_dropout)

@@ -16,8 +16,8 @@ def init_like_bert(root: nn.Module, *, width: int) -> None:
     """Draw linear weights from N(0, 0.02 sqrt(768 / width)), zero biases, make layer norms the identity.
 
     The public FaST-VGS-Family and scheduled_VGS_plus code initialises the whole dual encoder from N(0, 0.02),
-    its width being 768. At smaller widths that leaves every layer's output next to nothing beside its
-    residual, and the CLS of all inputs nearly equal. Scaling keeps each layer's gain that of the base size:
+    whose width is 768. At smaller widths, every layer's output is then tiny compared with its residual, and
+    the CLS nearly the same for all inputs. Scaling keeps each layer's gain as in the base size:
     at widths 64 and 96 and on synthetic sequences, 300 updates of the paper's speech head brought R@10 of
     80-97 % with scaling and 10-60 % without (10 %: group norm with dot product; chance 5 %; one seed).
 

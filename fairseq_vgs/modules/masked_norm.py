@@ -65,7 +65,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             variance = self.running_var.to(x.dtype)
             centred = x - centre.view(1, -1, 1)
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        # The step from the rank's mean to the common one goes into the bias: no second copy of the frames.
+        # The bias absorbs the difference of the rank's mean and the common one: no second copy of frames.
         bias = self.bias + (centre - mean) * scale
         return torch.addcmul(bias.view(1, -1, 1), centred, scale.view(1, -1, 1))
 
@@ -111,7 +111,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 class ValidFramesGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` in float32, over the first `n_valid` frames of each row; its other frames become zero.
 
-    With `n_valid` None bit for bit fairseq's `Fp32GroupNorm`, whose place it takes in the extractor. Row by
+    Replaces fairseq's `Fp32GroupNorm` in the extractor; with `n_valid` None, it is equal bit for bit. Row by
     row: `MaskedGroupNorm` takes five times as long on such long sequences, and three times the memory.
 
     Shape:

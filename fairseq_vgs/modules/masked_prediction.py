@@ -1,4 +1,4 @@
-"""wav2vec 2.0's choice of the right frame among negatives, without a copy of every negative.
+"""wav2vec 2.0's contrastive logits, without a copy of every negative.
 
 Legend: `B` utterances, `M` masked frames each, `N` negatives per masked frame, `D` dimensions.
 """
@@ -58,10 +58,10 @@ def candidate_logits(predicted: Tensor, targets: Tensor, negatives: Tensor, *, t
 
 
 def _names(frames: Tensor) -> Tensor:
-    """Give equal frames f32 `[B, M, D]` equal numbers int64 `[B, M]`, and others different ones.
+    """Hash frames f32 `[B, M, D]` to int64 `[B, M]`: equal frames get equal numbers, others different ones.
 
-    A frame's bits are hashed with well-mixed factors: that two different frames get the same number will not
-    happen in practice. Comparing all pairs instead would take as long as the similarities.
+    A frame's bits are hashed with well-mixed factors, so collisions do not happen in practice. Comparing all
+    pairs instead would take as long as the similarities.
     """
     bits = (frames.detach().float() + 0.0).view(torch.int32).long()  # + 0.0: no negative zeros
     factors = torch.arange(1, frames.size(2) + 1, device=frames.device) * _MIX  # int64 wraps around

@@ -37,7 +37,7 @@ class PatchEncoder(ImageTransformer):
 
     @dataclass(frozen=True)
     class Settings(ImageTransformerSettings):
-        """Those of the transformer, and the sides of the pictures and of a patch in pixels."""
+        """Settings of the transformer, and the sides of the pictures and of a patch in pixels."""
 
         image_size: int = from_config("image_size", default=224)
         patch_size: int = from_config("patch_size", default=16)

@@ -38,7 +38,7 @@ class RegionEncoder(ImageTransformer):
 
     @dataclass(frozen=True)
     class Settings(ImageTransformerSettings):
-        """Those of the transformer, and the dimensions of a region feature (2048: Faster R-CNN)."""
+        """Settings of the transformer, and the dimensions of a region feature (2048: Faster R-CNN)."""
 
         input_dim: int = from_config("image_dim", default=2048)
 
@@ -57,7 +57,7 @@ class RegionEncoder(ImageTransformer):
         padding_mask = image.get("padding_mask")
         self._check_shapes(features, boxes)
         if padding_mask is not None:
-            # Whatever stands in padding, NaN included, must not reach the weights' gradients.
+            # Padding, NaN included, must not reach the weights' gradients.
             features = features.masked_fill(padding_mask.unsqueeze(-1), 0.0)
             boxes = boxes.masked_fill(padding_mask.unsqueeze(-1), 0.0)
         regions = self.feature_norm(self.feature_projection(features)) + self.box_norm(

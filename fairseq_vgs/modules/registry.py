@@ -1,6 +1,6 @@
 """Registries of image encoders and speech heads, and the settings that all of them share.
 
-Another one is one file in this package, or in an extension (see docs/extend.md):
+To add one, write a file in this package or in an extension (see docs/extend.md):
 
 ```python
 @IMAGE_ENCODERS.register("mine")
@@ -41,7 +41,7 @@ SPEECH_HEADS: Registry[Any] = Registry("speech head", "fairseq_vgs.modules")
 
 @dataclass(frozen=True)
 class ImageEncoderSettings:
-    """What every image encoder is told.
+    """Settings that every image encoder gets.
 
     Attributes:
         output_dim: dimensions of the image embedding.
@@ -52,7 +52,7 @@ class ImageEncoderSettings:
 
 @dataclass(frozen=True)
 class SpeechHeadSettings:
-    """What every speech head is told.
+    """Settings that every speech head gets.
 
     Attributes:
         input_dim: dimensions of the speech frames (and of the CLS vector).
@@ -64,10 +64,10 @@ class SpeechHeadSettings:
 
 
 def check_fields(settings: Any, *, may_be_zero: Collection[str] = ()) -> None:
-    """Refuse integers that are not positive, dropouts that are no probability below 1, and unknown choices.
+    """Refuse integers that are not positive, dropouts outside [0, 1), and unknown choices.
 
     Raises:
-        SettingError: Names the field.
+        SettingError: names the field.
     """
     hints = typing.get_type_hints(type(settings))
     for field in fields(settings):
@@ -88,7 +88,7 @@ def expect_divisor(settings: Any, divisor: str, of: str, value: int) -> None:
     """Refuse a size that does not divide another.
 
     Raises:
-        SettingError: Names the field ``divisor``.
+        SettingError: names the field ``divisor``.
     """
     if value % getattr(settings, divisor):
         raise SettingError(divisor, f"a divisor of {of} ({value})", getattr(settings, divisor))

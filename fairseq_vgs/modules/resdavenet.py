@@ -66,8 +66,8 @@ class ResidualBlock(nn.Module):
     """Convolution, norm, ReLU, convolution, norm, plus the residual, ReLU; convolutions without bias.
 
     The first convolution has the stride; where the shape changes, the residual is a convolution of kernel 1
-    with the same stride and a norm of its own. Padded frames are set to zero before every convolution, which
-    then sees what it would see at the end of an utterance that is not padded.
+    with the same stride and its own norm. Padded frames are set to zero before every convolution, so it reads
+    the same input as at the end of an utterance without padding.
 
     Shape:
         x `[P, C, T]` (zero where padded), valid bool `[P, T]`. Returns the same two after the stride: output
@@ -137,7 +137,7 @@ class ResDavenet(nn.Module):
         if padding_mask is None:
             padding_mask = frames.new_zeros(frames.shape[:2], dtype=torch.bool)
         valid = ~padding_mask
-        # Filled before anything else: a product with zero would keep a NaN that stands in padding.
+        # Filled first: a NaN in the padding would survive a product with zero.
         frames = frames.masked_fill(padding_mask.unsqueeze(-1), 0.0)
         x = self.norm(self.linear(frames).transpose(1, 2), valid)
         x = _zero_padding(F.relu(x), valid)

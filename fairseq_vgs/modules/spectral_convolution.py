@@ -22,14 +22,14 @@ def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, grou
         x: `[B, C, T]`.
         weight: `[C, D, K]`, as conv1d's.
         bias: `[C]` or None.
-        groups: of channels; those of an output group see one input group.
+        groups: number of groups of channels, as conv1d's.
 
     Returns:
         `[B, C, T]`, for even kernels `[B, C, T + 1]`; of `x`'s type.
     """
     n_channels, n_frames = x.shape[1:]
     kernel, width = weight.size(2), n_channels // groups
-    # A transform is periodic: zeros behind the last frame also stand before the first one.
+    # A transform is periodic: zeros after the last frame also precede the first one.
     period = _fast_length(n_frames + kernel // 2)
     with torch.autocast(x.device.type, enabled=False):
         exact = torch.promote_types(x.dtype, torch.float32)

@@ -1,7 +1,7 @@
 """Convolutions over time as matrix products, for wav2vec 2.0's extractor.
 
-Frames lie in memory one after the other (`[B, T, C]`), so the frames under a kernel are one run of numbers,
-and a convolution is a product of such runs with the weights: nothing is copied or reordered.
+Frames are contiguous in memory (`[B, T, C]`), so the frames under a kernel are one run of numbers, and a
+convolution is a product of these runs with the weights: nothing is copied or reordered.
 
 Legend: `B` utterances, `S` samples, `T` frames, `C` channels in, `O` channels out, `K` kernel size.
 """

@@ -1,4 +1,4 @@
-"""A corpus in one folder: recordings named PICTURE_SPEAKER.wav beside pictures named PICTURE.png."""
+"""A corpus in one folder: recordings named PICTURE_SPEAKER.wav and pictures named PICTURE.png."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Album(CorpusReader):
     valid_pictures: int = option(1, help="number of pictures for valid", metavar="N")
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
-        """List recordings and pictures; whether they can be decoded is checked later."""
+        """List recordings and pictures; they are decoded later."""
         pictures = sorted(source.glob("*.png"))
         valid = {path.stem for path in pictures[len(pictures) - self.valid_pictures :]}
         known = {path.stem for path in pictures}

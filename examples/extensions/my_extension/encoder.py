@@ -1,4 +1,4 @@
-"""An image encoder with a setting of its own: colours of windows, pooled by a small network.
+"""An image encoder with its own setting: colours of windows, pooled by a small network.
 
 Legend: `P` pictures, `H` and `W` their height and width, `E` embedding dimensions.
 """
@@ -24,12 +24,12 @@ class WindowEncoder(nn.Module):
 
     @dataclass(frozen=True)
     class Settings(ImageEncoderSettings):
-        """Side of a window in pixels, beside the `output_dim` that every encoder is told."""
+        """Side of a window in pixels, in addition to the `output_dim` that every encoder gets."""
 
         window: int = 16
 
         def __post_init__(self) -> None:
-            """Refuse what cannot work, by name."""
+            """Refuse an impossible window, naming the field."""
             if self.window < 1:
                 raise SettingError("window", "at least 1 pixel", self.window)
 

@@ -1,4 +1,4 @@
-"""A VGS loss with a setting of its own: hinges over all triplets (Harwath et al. 2016), averaged.
+"""A VGS loss with its own setting: hinges over all triplets (Harwath et al. 2016), averaged.
 
 Legend: `N` pairs of the global batch.
 """
@@ -18,7 +18,7 @@ class Triplet:
     """Every wrong pair should score less than the right one, by a margin.
 
     Attributes:
-        triplet_margin: by how much.
+        triplet_margin: the margin, in units of similarity.
     """
 
     triplet_margin: float = 1.0

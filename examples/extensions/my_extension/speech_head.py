@@ -20,7 +20,7 @@ class MeanHead(nn.Module):
         self,
         frames: Tensor,
         *,
-        cls: Tensor | None = None,  # noqa: ARG002 - it does without
+        cls: Tensor | None = None,  # noqa: ARG002 - not used
         padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Embed utterances; see the class for shapes."""

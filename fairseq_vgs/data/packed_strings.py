@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
+from fairseq_vgs.arrays import I64
 
 _CHUNK = 65_536
 
@@ -33,7 +32,7 @@ class PackedStrings:
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
 
-    def same_at(self, rows: IntArray, other: PackedStrings) -> bool:
+    def same_at(self, rows: I64, other: PackedStrings) -> bool:
         """Whether the strings at int64[N] rows are those of another list of N, one by one."""
         starts = self._ends[rows]
         if not np.array_equal(self._ends[rows + 1] - starts, np.diff(other._ends)):
@@ -54,7 +53,7 @@ class StringPacker:
     def __init__(self) -> None:
         # grows in place: blocks that are joined in the end would be there twice for a moment
         self._bytes = bytearray()
-        self._lengths: list[IntArray] = [np.zeros(1, dtype=np.int64)]
+        self._lengths: list[I64] = [np.zeros(1, dtype=np.int64)]
 
     def extend(self, strings: Sequence[str]) -> None:
         """Append strings."""
@@ -65,7 +64,7 @@ class StringPacker:
             lengths = (len(string.encode("utf-8", "surrogateescape")) for string in strings)
         self._lengths.append(np.fromiter(lengths, np.int64, len(strings)))
 
-    def packed(self) -> tuple[bytearray, IntArray]:
+    def packed(self) -> tuple[bytearray, I64]:
         """Return all bytes and, of N strings, int64[N + 1] positions at which they begin and end."""
         return self._bytes, np.cumsum(np.concatenate(self._lengths))
 

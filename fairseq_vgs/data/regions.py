@@ -99,7 +99,7 @@ def load_regions(
     """Read a folder's regions.
 
     Args:
-        folder: The manifest folder.
+        folder: The data folder.
         image_index: Number of every picture by its id.
         max_regions: Regions kept per picture, the first ones.
         skip_bad: Let pictures with a bad line have no regions, with a warning for each such line.

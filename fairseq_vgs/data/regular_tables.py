@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
 from fairseq_vgs.files.tables import IrregularTableError, column_chunks, read_header, read_root
 from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS, REGIONS
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 _IMAGE_ROOT_MARK = "#root\t"
 
@@ -38,8 +36,8 @@ class AudioColumns:
 
     root: Path
     paths: PackedStrings
-    n_samples: IntArray
-    hashes: IntArray
+    n_samples: I64
+    hashes: I64
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class ImageColumns:
 
     root: Path
     paths: PackedStrings
-    groups: IntArray
+    groups: I64
     index: dict[str, int]
 
 
@@ -56,8 +54,8 @@ class ImageColumns:
 class PairColumns:
     """A table of N pairs: int64[N] rows of utterances and pictures; N texts where they are asked for."""
 
-    audio_row: IntArray
-    image_row: IntArray
+    audio_row: I64
+    image_row: I64
     texts: PackedStrings | None
 
 
@@ -71,9 +69,9 @@ class RegionColumns:
         boxes: float32[M, 4], x0, y0, x1, y1 in parts of the picture.
     """
 
-    image_row: IntArray
-    feature_row: IntArray
-    boxes: FloatArray
+    image_row: I64
+    feature_row: I64
+    boxes: F32
 
 
 def read_audio_columns(path: Path) -> AudioColumns:
@@ -151,11 +149,11 @@ def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionCol
     return columns
 
 
-def _hashes(strings: Sequence[str]) -> IntArray:
+def _hashes(strings: Sequence[str]) -> I64:
     return np.fromiter(map(hash, strings), dtype=np.int64, count=len(strings))
 
 
-def _positions(wanted: IntArray, known: IntArray) -> IntArray:
+def _positions(wanted: I64, known: I64) -> I64:
     """Return where each hash stands among the known ones, which are sorted."""
     positions = np.searchsorted(known, wanted).clip(max=len(known) - 1)
     if not np.array_equal(known[positions], wanted):
@@ -163,7 +161,7 @@ def _positions(wanted: IntArray, known: IntArray) -> IntArray:
     return positions
 
 
-def _image_rows(image_ids: Sequence[str], index: Mapping[str, int]) -> IntArray:
+def _image_rows(image_ids: Sequence[str], index: Mapping[str, int]) -> I64:
     rows = np.fromiter(map(index.get, image_ids, repeat(-1)), dtype=np.int64, count=len(image_ids))
     if (rows < 0).any():
         raise IrregularTableError

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.arrays import I64
 from fairseq_vgs.data.bad_items import log_skipped
 from fairseq_vgs.data.masking import MIN_FRAMES
 from fairseq_vgs.data.packed_strings import PackedStrings
@@ -33,7 +34,6 @@ from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
 
 Row = TypeVar("Row")
 
@@ -58,8 +58,8 @@ class AudioTable:
     list_path: Path
     root: Path
     paths: PackedStrings
-    n_samples: IntArray
-    lines: IntArray
+    n_samples: I64
+    lines: I64
 
     def place(self, row: int) -> str:
         """Return file, line and path of an utterance, for errors."""
@@ -90,12 +90,12 @@ class SplitTable:
 
     split: str
     audio: AudioTable
-    audio_row: IntArray
-    image_row: IntArray
-    image_group: IntArray
+    audio_row: I64
+    image_row: I64
+    image_group: I64
     image_root: Path
     image_paths: PackedStrings
-    image_lines: IntArray
+    image_lines: I64
     image_index: dict[str, int]
     n_skipped: int
     texts: PackedStrings | None = None
@@ -104,7 +104,7 @@ class SplitTable:
         return len(self.audio_row)
 
     @property
-    def n_samples(self) -> IntArray:
+    def n_samples(self) -> I64:
         """int64[N] length of each pair's utterance."""
         return self.audio.n_samples[self.audio_row]
 
@@ -149,7 +149,7 @@ def load_split(
     """Read a split's tables and join them by id.
 
     Args:
-        folder: The manifest folder.
+        folder: The data folder.
         split: Name of the split.
         layers: The extractor, which decides how short an utterance may be.
         skip_bad: Leave out pairs with faulty lines, unknown ids or speech too short for the extractor, each
@@ -280,7 +280,7 @@ def _regular_audio_table(path: Path, audio: AudioColumns) -> AudioTable:
     return AudioTable(path, audio.root, audio.paths, audio.n_samples, lines)
 
 
-def _lines(first: int, n_rows: int) -> IntArray:
+def _lines(first: int, n_rows: int) -> I64:
     return np.arange(first, first + n_rows, dtype=np.int64)
 
 
@@ -297,7 +297,7 @@ def _join(
     *,
     image_index: dict[str, int],
     skip_bad: bool,
-) -> tuple[IntArray, IntArray]:
+) -> tuple[I64, I64]:
     """Return the rows of each pair's utterance and picture; -1 for unknown ids, where those are skipped."""
     audio_index = {row.audio_id: index for index, row in enumerate(audio_list.rows)}
     n_pairs = len(pairs.rows)
@@ -319,17 +319,17 @@ def _join(
     return audio_row, image_row
 
 
-def _group_numbers(images: Sequence[ImageRow]) -> IntArray:
+def _group_numbers(images: Sequence[ImageRow]) -> I64:
     numbers: dict[str, int] = {}
     groups = (numbers.setdefault(row.group_id, len(numbers)) for row in images)
     return np.fromiter(groups, dtype=np.int64, count=len(images))
 
 
-def _too_short(audio: AudioTable, layers: ConvLayers, *, rows: IntArray) -> IntArray:
+def _too_short(audio: AudioTable, layers: ConvLayers, *, rows: I64) -> I64:
     return np.flatnonzero(n_frames(audio.n_samples[rows], layers) < MIN_FRAMES)
 
 
-def _refuse_or_warn(audio: AudioTable, rows: IntArray, layers: ConvLayers, *, skip: bool) -> None:
+def _refuse_or_warn(audio: AudioTable, rows: I64, layers: ConvLayers, *, skip: bool) -> None:
     expected = f"speech must fill at least {MIN_FRAMES} frames of model.conv_feature_layers"
     step = "remove it, or skip such items with task.skip_bad=true"
     faults = []

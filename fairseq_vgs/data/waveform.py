@@ -19,7 +19,7 @@ _NORM_EPSILON = 1e-5  # of torch's layer_norm, which fairseq applies to waveform
 def load_waveform(
     location: MediaLocation, *, place: str, n_samples: int, start: int = 0, n_wanted: int | None = None
 ) -> F32:
-    """Read an utterance, or a part of it, and check what was read; see `decode_part`.
+    """Read an utterance, or a part of it, and check what was read; see ``decode_part``.
 
     Args:
         location: File, or slice of an archive.

@@ -1,7 +1,6 @@
-"""Archives that are read at random access: stored zips and plain tars whose entries are byte ranges.
+"""Archives for random access: uncompressed zips and tars, whose entries are byte ranges.
 
-Files are packed in a last pass, when all of them are there; an interrupted pass is taken up again, and gives
-the same bytes.
+Files are packed in a last pass, once all exist. An interrupted pass resumes and gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from typing import BinaryIO
 
 from fairseq_vgs.files.atomic import atomic_write
 
-# The earliest time a zip can hold. A fixed one makes the archive a function of its content alone.
+# The earliest time a zip can hold; fixed, so that the same content gives the same archive.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
 FILE_MODE = 0o100644
 ZIP, TAR = KINDS = ("zip", "tar")
 SHARD_BYTES = 1 << 30
-# Of a zip's local header: what its fixed part ends with, the lengths of name and extra field.
+# The fixed part of a zip's local header ends with the lengths of the name and the extra field.
 _LOCAL_HEADER = struct.Struct("<26xHH")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """Where the content of one archive entry lies in the archive file, in bytes."""
+    """The position of an entry's content in its archive, in bytes."""
 
     name: str
     offset: int
@@ -38,7 +37,7 @@ class StoredEntry:
 
 
 def build_stored_zip(entries: Iterable[tuple[str, bytes]]) -> tuple[bytes, tuple[StoredEntry, ...]]:
-    """Return an uncompressed zip of the (name, content) entries, in their order, and where each lies in it.
+    """Return an uncompressed zip of (name, content) entries, and the position of each.
 
     Raises:
         ValueError: Two entries have the same name, or a name is not plain ASCII.
@@ -54,7 +53,7 @@ def build_stored_zip(entries: Iterable[tuple[str, bytes]]) -> tuple[bytes, tuple
 
 
 def write_archive(file: BinaryIO, entries: Iterable[tuple[str, bytes]], *, pack: str) -> None:
-    """Write the (name, content) entries as an uncompressed archive, a function of them alone."""
+    """Write (name, content) entries as an uncompressed, reproducible archive."""
     if pack == ZIP:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, content in entries:
@@ -72,7 +71,7 @@ def write_archive(file: BinaryIO, entries: Iterable[tuple[str, bytes]], *, pack:
 
 
 def list_entries(file: BinaryIO, *, pack: str) -> list[StoredEntry]:
-    """Return where the entries of an uncompressed archive lie, in their order."""
+    """Return the positions of an uncompressed archive's entries, in order."""
     file.seek(0)
     if pack == TAR:
         with tarfile.open(fileobj=file, mode="r:") as archive:
@@ -90,7 +89,7 @@ def _content_offset(file: BinaryIO, header: int) -> int:
 
 
 def packed_sizes(folder: Path, stem: str, *, pack: str) -> dict[str, int]:
-    """Return the length of every file that an interrupted `pack_files` has packed already."""
+    """Return the length of every file that an interrupted ``pack_files`` has already packed."""
     return {
         entry.name: entry.length for path in _archives(folder, stem, pack) for entry in _listed(path, pack)
     }
@@ -99,18 +98,18 @@ def packed_sizes(folder: Path, stem: str, *, pack: str) -> dict[str, int]:
 def pack_files(
     folder: Path, names: Sequence[str], stem: str, *, pack: str, limit: int = SHARD_BYTES
 ) -> dict[str, str]:
-    """Move files of a folder into archives ``STEM-00000.zip``, ``STEM-00001.zip``, ... in it.
+    """Move a folder's files into archives ``STEM-00000.zip``, ``STEM-00001.zip``, ... in the same folder.
 
-    A file is removed when its archive is complete, so that one archive is the most that is there twice. If
-    the pass is interrupted, the next one keeps the archives that are as they would be now and unpacks the
-    others; a file beside the archives counts in place of what they hold under its name.
+    Files are removed once their archive is complete, so at most one archive exists twice on disk. After an
+    interruption, the next pass keeps the archives that still fit and unpacks the others; a loose file
+    replaces an archive entry of the same name.
 
     Args:
-        folder: Where the files are.
-        names: Their names below the folder, in the order of the archives; others are left alone, or out.
-        stem: What the archives' names begin with.
+        folder: the folder.
+        names: files to pack, relative to the folder, in archive order; others are left alone.
+        stem: first part of the archives' names.
         pack: ``zip`` or ``tar``.
-        limit: An archive takes no further file once it holds this many bytes.
+        limit: size in bytes at which an archive is closed.
 
     Returns:
         The archive entry of every file, ``ARCHIVE:OFFSET:LENGTH``.
@@ -143,8 +142,8 @@ def pack_files(
 
 
 def remove_empty_folders(folder: Path) -> None:
-    """Remove the folders below a folder that hold nothing, and then itself if it holds nothing."""
-    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:  # what lies in a folder comes before it
+    """Remove empty folders below a folder, and the folder itself if it ends up empty."""
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:  # contents first
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
 
@@ -163,7 +162,7 @@ def _shards(sizes: Iterable[tuple[str, int]], limit: int) -> Iterator[list[str]]
 
 
 def _keep_finished(plan: dict[Path, list[str]], sizes: dict[str, int], pack: str) -> set[Path]:
-    """Return the archives, from the first one on, that hold just what they shall."""
+    """Return the leading archives that already hold exactly their planned members."""
     kept: set[Path] = set()
     for path, members in plan.items():
         wanted = [(name, sizes[name]) for name in members]
@@ -185,7 +184,7 @@ def _unpack(path: Path, names: Collection[str], pack: str) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears with all of its content; not flushed to disk, as one of very many."""
+    """Write a file that appears only when complete; not synced to disk, since there may be very many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{next(_NUMBERS)}.tmp")
     try:

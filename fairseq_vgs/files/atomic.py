@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Write files so that a reader never sees an incomplete one."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def atomic_write(
 ) -> AbstractContextManager[TextIO] | AbstractContextManager[BinaryIO]:
     """Open a file for writing that appears under its name only when it is complete.
 
-    The content goes to a hidden file beside ``path``, is flushed to disk and renamed when the block ends.
-    If the block raises, that file is removed and an older ``path`` stays as it was. Missing parent folders
-    are created.
+    A hidden file in the same folder receives the content and is synced and renamed when the block ends. If
+    the block raises, the hidden file is removed and an existing ``path`` is left alone. Missing parent
+    folders are created.
 
     Args:
-        path: Where the finished file goes.
-        force: Replace an existing file.
+        path: the finished file.
+        force: replace an existing file.
         mode: ``"w"`` for UTF-8 text with Unix line ends, ``"wb"`` for bytes.
-        partial: For large files: the hidden one is ``partial_path(path)``. What a killed run leaves is then
-            overwritten by the next one, not left for ever; two runs cannot write at once.
+        partial: for large files: write to ``partial_path(path)``, which a killed run leaves for the next one
+            to overwrite, and which two runs cannot write at once.
 
     Raises:
-        OutputExistsError: ``path`` exists and ``force`` is off; checked before writing, and again at the end.
-        FaultError: Another run writes the same partial file.
+        OutputExistsError: ``path`` exists without ``force``; checked before writing and at the end.
+        FaultError: ``path`` is a folder, or another run is writing the same partial file.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
@@ -68,13 +68,13 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
     """Lock an open file until it is closed.
 
     Args:
-        file: The file.
-        path: Its name.
-        place: What two runs must not write at once, for the message.
-        doing: What a run does to it.
+        file: the file.
+        path: its name.
+        place: the output that two runs must not write at once, for the message.
+        doing: what a run is doing to it, for the message.
 
     Raises:
-        FaultError: Another run has locked the file, or has finished and given it another name.
+        FaultError: Another run has locked the file, or has finished and renamed it.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +82,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
     except BlockingIOError:
         is_ours = False
     except OSError:
-        # Some network file systems have no locks; two runs at once are then the user's care.
+        # Some network file systems have no locks; there, the user must avoid concurrent runs.
         is_ours = True
     if not is_ours:
         raise FaultError(Fault(str(place), f"another run is {doing}; wait for it, or stop it", "output.busy"))
@@ -92,7 +92,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
 def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Iterator[Any]:
     _check_target(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not derived from the target's name: that may already be as long as the file system allows.
+    # Not derived from the target's name, which may already be as long as the file system allows.
     temporary = partial_path(path) if partial else path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         with _open_partial(temporary, mode, path) if partial else _open_new(temporary, mode) as file:
@@ -102,7 +102,7 @@ def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Itera
                     file.flush()
                     os.fsync(file.fileno())
                 _check_target(path, force=force)
-                # While the file is open, hence locked if it is partial.
+                # Rename while the file is open, so that a partial file is still locked.
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Itera
 
 
 def _open_partial(temporary: Path, mode: str, path: Path) -> IO[Any]:
-    # Neither created anew, which would take it from another run, nor emptied before it is locked.
+    # Neither replaced, which would take it from another run, nor truncated before it is locked.
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
     file: IO[Any] = os.fdopen(descriptor, mode, **text)  # type: ignore[call-overload]
@@ -142,7 +142,7 @@ def _check_target(path: Path, *, force: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The rename is on disk only once the folder is; that some file systems cannot sync folders is no failure.
+    # The rename is durable only once the folder is synced; some file systems cannot sync folders.
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""The kinds of columns in a manifest table: how each is read, checked and written.
+"""Kinds of table columns: how each is parsed, checked and rendered.
 
 Parsers raise ``ValueError`` whose message is the expectation, such as ``must be a positive integer``.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from fairseq_vgs.files.location import split_entry
 
-# Plain digits only: int() would also take '1_000', ' 7' and digits of other scripts, as few readers do.
+# Plain digits only: int() also takes '1_000', ' 7' and digits of other scripts, which few readers do.
 _MAX_DIGITS = 18
 _DIGITS = re.compile(rf"[0-9]{{1,{_MAX_DIGITS}}}")
 
@@ -34,7 +34,7 @@ def identifier(name: str) -> Column:
 
 
 def optional(name: str) -> Column:
-    """Return a column of text that may be empty, without blanks around it."""
+    """Return a column of text that may be empty but is not surrounded by blanks."""
     return Column(name, _parse_trimmed, _render_text)
 
 
@@ -44,12 +44,12 @@ def free_text(name: str) -> Column:
 
 
 def media_path(name: str) -> Column:
-    """Return a column of paths below a root, files or archive entries."""
+    """Return a column of paths or archive entries below a root."""
     return Column(name, _parse_media_path, _render_text)
 
 
 def optional_media_path(name: str) -> Column:
-    """Return a column of paths as ``media_path``, or empty where there is no medium."""
+    """Return a column like ``media_path`` whose fields may be empty."""
     return Column(name, _parse_optional_media_path, _render_text)
 
 
@@ -69,17 +69,17 @@ def share(name: str) -> Column:
 
 
 def parse_all(column: Column, texts: tuple[str, ...]) -> Sequence[Any]:
-    """Read the values of a column in many rows: those that ``column.parse`` gives, sooner where it can.
+    """Parse many fields of a column, faster than ``column.parse`` one by one, with the same result.
 
     Raises:
-        ValueError: As ``column.parse`` for one of them.
+        ValueError: Raised by ``column.parse`` for one of them.
     """
     values = _ALL_PLAIN.get(column.parse, _none)(texts)
     return [column.parse(text) for text in texts] if values is None else values
 
 
 def _parse_trimmed(text: str) -> str:
-    # fairseq strips the lines it reads, so that blanks at the ends would make another path of it there.
+    # fairseq strips lines, so a path with surrounding blanks would be a different path there.
     if text != text.strip():
         raise ValueError("must not begin or end with blanks")
     return text
@@ -117,16 +117,16 @@ def _parse_share(text: str) -> float:
         value = float(text) if text.isascii() and "_" not in text and text == text.strip() else math.nan
     except ValueError:
         value = math.nan
-    # The comparison is also what refuses nan.
+    # NaN fails this comparison, too.
     if not 0.0 <= value <= 1.0:
         raise ValueError("must be a number in [0, 1]")
     return value
 
 
-# Each of these returns the values where all texts are plain, else None.
+# Each of these returns the values if all texts are plain, otherwise None.
 
 
-def _none(texts: tuple[str, ...]) -> None:  # noqa: ARG001 - as the others
+def _none(texts: tuple[str, ...]) -> None:  # noqa: ARG001 - same signature as the others
     return None
 
 
@@ -139,7 +139,7 @@ def _all_identifiers(texts: tuple[str, ...]) -> Sequence[str] | None:
 
 
 def _all_plain_paths(texts: tuple[str, ...]) -> Sequence[str] | None:
-    """Archive entries, which have colons, are not plain; nor is what may be absolute or climb."""
+    """Archive entries (with colons), absolute paths and paths with ``..`` are not plain."""
     joined = "\n" + "\n".join(texts)
     odd = any(mark in joined for mark in (":", "..", "\n/", "\0"))
     lower = joined.lower()
@@ -160,7 +160,7 @@ def _all_positive_integers(texts: tuple[str, ...]) -> Sequence[int] | None:
 
 def _all_shares(texts: tuple[str, ...]) -> Sequence[float] | None:
     joined = "".join(texts)
-    # Blanks of ASCII are the space and some that cannot be printed; an n is in nan, which has no order.
+    # float() accepts surrounding blanks, underscores and nan; ASCII blanks other than space are unprintable.
     if not (joined.isascii() and joined.isprintable()) or any(mark in joined for mark in " _nN"):
         return None
     try:
@@ -183,10 +183,10 @@ _ALL_PLAIN: dict[Callable[[str], Any], Callable[[tuple[str, ...]], Sequence[Any]
 
 
 def _render_text(value: Any) -> str:
-    # ValueError like every other refusal of a column, so that callers gather them all.
+    # ValueError, as for any bad field, so that callers can collect them all.
     if not isinstance(value, str):
         raise ValueError("must be text")
-    # What the formats cannot hold: there is no quoting in them.
+    # The format has no quoting.
     if any(c in value for c in "\t\n\r\0"):
         raise ValueError("must not contain tabs, line ends or NUL")
     try:
@@ -205,7 +205,7 @@ def _render_integer(value: Any) -> str:
 
 def _render_number(value: Any) -> str:
     try:
-        # repr is the shortest text that reads back as the same number; float() first, for numpy's own repr.
+        # repr gives the shortest text that reads back as the same number; float() strips numpy types.
         return repr(float(value))
     except (TypeError, ValueError):
         raise ValueError("must be a number") from None

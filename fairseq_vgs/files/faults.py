@@ -1,23 +1,23 @@
-"""Faults: what is wrong with somebody's input, one line each, and the errors that carry them."""
+"""Faults in the user's input, one line each, and the errors that carry them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Long enough for any id worth reading, short enough for a binary blob in a table to stay readable.
+# Long enough for any sensible id, short enough to keep a binary blob in a table readable.
 MAX_SHOWN = 160
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and where it is.
+    """One fault and its place.
 
     Attributes:
-        place: File and line (``train.pairs.tsv:17``), or what else a reader can find.
-        message: Expectation, value found and next step.
-        code: Stable name of the kind of fault (``sound.sample_rate``): what is concerned, a dot, what is
-            wrong with it. Programs and tests rely on it; the wording may change.
+        place: file and line (``train.pairs.tsv:17``), or anything else the user can find.
+        message: expectation, value found and next step.
+        code: stable name of the kind of fault (``sound.sample_rate``): thing, dot, problem. Programs and
+            tests rely on it; the wording may change.
     """
 
     place: str
@@ -25,15 +25,15 @@ class Fault:
     code: str = ""
 
     def __str__(self) -> str:
-        """Return ``place: message`` on one line, whatever characters ids and file names hold."""
+        """Return ``place: message`` on one line, with unprintable characters escaped."""
         return _one_line(f"{self.place}: {self.message}")
 
 
 class FaultError(ValueError):
-    """Base of all errors about input; carries every fault found, not only the first.
+    """Base class of input errors; carries every fault found, not only the first.
 
     Args:
-        faults: The faults, or a single one.
+        faults: the faults, or a single one.
     """
 
     faults: tuple[Fault, ...]
@@ -42,12 +42,12 @@ class FaultError(ValueError):
         self.faults = (faults,) if isinstance(faults, Fault) else tuple(faults)
         if not all(isinstance(item, Fault) for item in self.faults):
             raise TypeError("FaultError takes Fault objects; build them with fairseq_vgs.files.faults.fault")
-        # The faults, not their text, are the exception's argument: so it can travel between processes.
+        # Keep the faults, not their text, as the exception's argument, so that it can be pickled.
         super().__init__(self.faults)
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Codes of the faults, in their order."""
+        """Codes of the faults, in order."""
         return tuple(item.code for item in self.faults)
 
     def __str__(self) -> str:
@@ -56,14 +56,14 @@ class FaultError(ValueError):
 
 
 def fault(place: str, expected: str, got: object, next_step: str, *, code: str = "") -> Fault:
-    """Build a fault in the package's one wording: ``place: expectation, got value; next step``.
+    """Build a fault of the form ``place: expectation, got value; next step``.
 
     Args:
-        place: File and line.
-        expected: The expectation, a clause such as ``n_samples must be a positive integer``.
-        got: The value found; shown by its ``repr``, shortened.
-        next_step: What the reader can do about it.
-        code: Stable name of the kind of fault, see `Fault`.
+        place: file and line.
+        expected: the expectation, a clause such as ``n_samples must be a positive integer``.
+        got: the value found; its ``repr`` is shown, shortened.
+        next_step: what the user can do about it.
+        code: stable name of the kind of fault, see ``Fault``.
     """
     return Fault(place, f"{expected}, got {shown(got)}; {next_step}", code)
 

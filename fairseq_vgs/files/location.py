@@ -1,9 +1,8 @@
-"""Where a medium's bytes are: a file, or a slice of an archive, always below a root.
+"""Locations of media below a root: a file, or a slice of an archive.
 
 An entry is ``folder/clip.flac`` or ``speech.zip:OFFSET:LENGTH`` (a stored, not compressed, zip) or
-``pictures.tar:OFFSET:LENGTH``: the bytes are taken from the archive by position, without reading its index.
-Entries that are absolute or contain ``..`` are refused; symbolic links below the root are followed, since
-corpora are often linked into place.
+``pictures.tar:OFFSET:LENGTH``: bytes are read by position, without the archive's index. Absolute entries and
+entries with ``..`` are refused; symbolic links below the root are followed, since corpora are often linked.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ class MediaLocation:
 
 
 def split_entry(entry: str) -> tuple[str, int | None, int | None]:
-    """Split an entry into path, offset and length, without touching the disk.
+    """Split an entry into path, offset and length without touching the disk.
 
     Raises:
-        ValueError: The entry is empty, absolute, climbs with ``..``, or is a malformed archive entry. The
-            message is the expectation, a clause to continue with "got ...".
+        ValueError: The entry is empty, absolute, contains ``..``, or is a malformed archive entry. The
+            message is the expectation, to be followed by "got ...".
     """
     path, offset, length = entry, None, None
     match = _SLICE.fullmatch(entry) if ":" in entry else None
@@ -63,7 +62,7 @@ def split_entry(entry: str) -> tuple[str, int | None, int | None]:
 
 
 def resolve(root: Path, entry: str) -> MediaLocation:
-    """Return where an entry's bytes are; the file need not exist.
+    """Return the location of an entry; the file need not exist.
 
     Raises:
         FaultError: The entry is malformed or leaves the root.
@@ -78,10 +77,10 @@ def resolve(root: Path, entry: str) -> MediaLocation:
 
 
 def check_present(location: MediaLocation) -> None:
-    """See that a medium is there without reading it: a regular file, and long enough for an archive's entry.
+    """Check without reading that a medium exists: a regular file, long enough for an archive entry.
 
     Raises:
-        FaultError: The file is missing, unreadable, not regular, or the archive ends before the entry.
+        FaultError: The file is missing, unreadable or not regular, or the archive ends before the entry.
     """
     try:
         status = location.path.stat()
@@ -111,7 +110,7 @@ def open_descriptor(location: MediaLocation) -> tuple[int, int]:
 
 
 def read_descriptor(location: MediaLocation, descriptor: int, size: int) -> bytes:
-    """Return all bytes of a medium opened by ``open_descriptor``; the position in the file stays.
+    """Return all bytes of a medium opened by ``open_descriptor``, without moving the file position.
 
     Raises:
         FaultError: The file cannot be read, or ends before the archive entry does.
@@ -143,9 +142,9 @@ def read_bytes(location: MediaLocation) -> bytes:
 
 
 def media_digest(root: Path, entries: Iterable[str]) -> str:
-    """Return a SHA-256 that changes when entries do, or sizes or times of the files that hold their bytes.
+    """Return a SHA-256 that changes with the entries and with the sizes and times of their files.
 
-    Nothing is read, so that a million pictures take seconds; entries that name no file count as such.
+    No file is read, so a million pictures take seconds; missing files count as missing.
     """
     stamps: dict[Path, str] = {}
     digest = hashlib.sha256()
@@ -165,7 +164,7 @@ def media_digest(root: Path, entries: Iterable[str]) -> str:
 def _check_status(location: MediaLocation, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise FaultError(Fault(str(location.path), "is not a regular file; check the path", "file.kind"))
-    # Seen before reading, so that an absurd length asks for no memory.
+    # Checked before reading, so that an absurd length allocates no memory.
     if location.offset is not None and location.offset + (location.length or 0) > status.st_size:
         raise FaultError(_truncated(location, status.st_size))
 

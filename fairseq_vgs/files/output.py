@@ -1,4 +1,4 @@
-"""Where outputs may be written, and folders that appear under their name only when they are complete."""
+"""Check where outputs may be written, and publish folders only when they are complete."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SUMMARY_NAME = "summary.json"
 
 
 class OutputExistsError(FaultError, FileExistsError):
-    """An output exists, and the user has not said that it may be replaced."""
+    """An output exists, and the user has not allowed replacing it."""
 
 
 def refuse_existing(*paths: Path, force: bool = False) -> None:
-    """Refuse to replace files or folders; call it before the work begins.
+    """Refuse to replace files or folders; call this before the work begins.
 
     Raises:
-        OutputExistsError: All of them that exist, unless ``force`` is on.
+        OutputExistsError: Some of them exist, and ``force`` is off; names all of them.
     """
     found = [path for path in paths if os.path.lexists(path)]
     if found and not force:
@@ -34,7 +34,7 @@ def refuse_existing(*paths: Path, force: bool = False) -> None:
 
 
 def maker_of(folder: Path) -> str:
-    """Return which subcommand of ``prepare`` made a folder, by its ``summary.json``; empty: none of them."""
+    """Return the subcommand of ``prepare`` that made a folder, from its ``summary.json``, or ``""``."""
     try:
         summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -46,11 +46,11 @@ def maker_of(folder: Path) -> str:
 
 
 def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output whose replacement would delete what it is made from.
+    """Refuse an output whose replacement would delete its own inputs.
 
     Args:
-        folder: The output; nothing is looked at where it does not exist.
-        inputs: Files and folders, compared as they are written and as links lead.
+        folder: the output; need not exist.
+        inputs: files and folders, compared both as given and with links resolved.
     """
     try:
         own = folder.stat()
@@ -63,7 +63,7 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
                 if place in seen:
                     break
                 seen.add(place)
-                # By the file system's own numbers: a name may be written in several ways.
+                # Compare inodes, since a path can be written in several ways.
                 if _is_same(place, own):
                     message = f"is, or holds, what the new folder would be made from ({path})"
                     step = f"{message}; choose another output folder"
@@ -78,13 +78,13 @@ def _is_same(path: Path, other: os.stat_result) -> bool:
 
 
 def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Path] = ()) -> None:
-    """Refuse a folder that must not be written; call it before all other work.
+    """Refuse an output folder that must not be written; call this before all other work.
 
     Args:
-        folder: The folder to be.
-        maker: The subcommand of ``prepare`` that makes it, which alone may replace it.
-        force: Replace an older folder of the same subcommand.
-        inputs: What it is made from, which must not lie in it, with ``force`` or without.
+        folder: the output folder.
+        maker: the subcommand of ``prepare`` that makes it; only this one may replace it.
+        force: replace an older folder made by the same subcommand.
+        inputs: the folder's inputs, which must not lie inside it, with or without ``force``.
     """
     refuse_inputs(folder, inputs)
     if not os.path.lexists(folder) or (
@@ -99,14 +99,14 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
 
 @contextmanager
 def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
-    """Give a temporary sibling to fill, which takes the folder's name and place when the block ends.
+    """Yield a temporary folder to fill, which takes the output's name when the block ends.
 
-    If the block raises or is interrupted, the sibling is removed and an older folder stays as it was.
+    If the block raises or is interrupted, it is removed and an older output is left alone.
 
     Raises:
         FaultError: The folder exists and ``force`` is off, or another command made it.
     """
-    # Absolute, since "." has no name and the working directory may change.
+    # "." has no name, and the working directory may change.
     folder = folder.absolute()
     refuse_output(folder, maker=maker, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,13 +121,13 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
 
 
 def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> None:
-    """Give a complete folder its name; an older one is removed only when the new one stands there.
+    """Rename a complete folder to its final path; an older one is removed only afterwards.
 
     Args:
-        staging: The folder, on the same file system.
-        folder: Its name and place to be, absolute.
-        maker: The subcommand of ``prepare`` that made it.
-        force: Replace an older folder of the same subcommand.
+        staging: the folder, on the same file system.
+        folder: its final path, absolute.
+        maker: the subcommand of ``prepare`` that made it.
+        force: replace an older folder made by the same subcommand.
 
     Raises:
         FaultError: The folder exists and ``force`` is off, or another command made it.

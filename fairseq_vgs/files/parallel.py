@@ -1,4 +1,4 @@
-"""Run independent pieces of work on threads, in order."""
+"""Run independent tasks on threads and yield their results in order."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 
-# Pieces of work begun or finished but not yet asked for, per thread: enough that no thread waits for a slow
-# neighbour, and few enough that a million pieces, or results of some megabytes, need no memory.
+# Tasks submitted but not yet consumed, per thread: enough that no thread waits for a slow neighbour, few
+# enough that a million tasks or results of some megabytes need little memory.
 AHEAD_PER_JOB = 16
 
 
 def map_in_order(
     work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int, progress: Progress | None = None
 ) -> Iterator[Result]:
-    """Yield ``work(item)`` of every item, in their order whatever the number of jobs.
+    """Yield ``work(item)`` for every item, in order, whatever the number of jobs.
 
-    Threads rather than processes: decoding, resampling and encoding leave Python's lock, and a thread starts
-    at once. After an error or an interruption no further item is begun.
+    Uses threads: decoding, resampling and encoding release Python's lock, and threads start at once. After an
+    error or an interruption no further item is started.
 
     Args:
-        work: Called once per item; must not depend on the other calls.
-        items: What to work on; at most ``AHEAD_PER_JOB * jobs`` of them are ahead of what was yielded.
-        jobs: Number of threads.
-        progress: Called with (items done, items in all).
+        work: called once per item, independently of the other calls.
+        items: the items; at most ``AHEAD_PER_JOB * jobs`` are processed ahead of the consumer.
+        jobs: number of threads.
+        progress: called with (items done, total).
     """
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
-            # Inside, since handing out the work takes a while in which the user may interrupt, too.
+            # Inside the try, since the user may interrupt while tasks are being submitted, too.
             for done, result in enumerate(_results(pool, work, items, ahead=AHEAD_PER_JOB * jobs), start=1):
                 if progress is not None:
                     progress(done, len(items))

@@ -1,4 +1,4 @@
-"""Where a file or a value comes from: hashes, versions, machine and cost."""
+"""Provenance of files and values: hashes, versions, machine and cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("fairseq_vgs", "fairseq", "torch", "numpy")
 
 
 def sha256_file(path: Path) -> str:
-    """Hash a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -47,7 +47,7 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process has held so far, in megabytes, Python's own included."""
+    """Return the peak memory of this process so far, in megabytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 

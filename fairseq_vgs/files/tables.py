@@ -1,6 +1,6 @@
-"""Reading and writing tab-separated tables whose every fault has a line number.
+"""Read and write tab-separated tables; every fault has a line number.
 
-Lines end with LF; CRLF is read as well. Nothing is quoted: a field is whatever stands between two tabs.
+Lines end with LF; CRLF is accepted. There is no quoting: a field is the text between two tabs.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
 
 @dataclass(frozen=True)
 class TableFormat(Generic[Row]):
-    """What one kind of table holds.
+    """The format of one kind of table.
 
     Attributes:
-        columns: The columns in the order they are written; also the fields of ``make``.
-        make: Builds a row from the columns' values.
-        unique: Names of the columns that no two rows may share together, and what the reader calls them.
-        check: Raises ``ValueError`` (expectation, found value) for rows whose columns are fine but disagree.
-        noun: What the rows are, for messages.
+        columns: columns in the order they are written; also the fields of ``make``.
+        make: builds a row from the columns' values.
+        unique: names of the columns whose combined values must be unique.
+        check: raises ``ValueError`` (expectation, found value) for rows whose valid fields disagree.
+        noun: what a row is, for messages.
     """
 
     columns: tuple[Column, ...]
@@ -49,16 +49,16 @@ class TableFormat(Generic[Row]):
 
 @dataclass(frozen=True)
 class Table(Generic[Row_co]):
-    """A table as far as it could be read.
+    """The readable part of a table.
 
     Attributes:
-        name: The file's name.
-        rows: The good rows.
-        lines: The line number of each good row.
-        faults: What is wrong with the others.
-        root: The folder that paths start from, for tables that have one.
-        usable: False where the file or its header is so wrong that its rows cannot be known.
-        doubtful: First fields of faulty lines, for not reporting them as unknown a second time.
+        name: name of the file.
+        rows: the valid rows.
+        lines: line number of each valid row.
+        faults: faults of the file and of the other rows.
+        root: folder that paths are relative to, for tables that have one.
+        usable: False if the file or its header is too broken to know its rows.
+        doubtful: first fields of faulty lines, so that they are not reported as unknown again.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Table(Generic[Row_co]):
 
 
 def _other_splits(path: Path) -> str:
-    """Say which splits a folder has, as part of a fault's next step: the name may be misspelt."""
+    """Name the splits of a folder as part of a next step, since the name may be misspelt."""
     if path.suffixes != [".tsv"] or path.stem in NOT_SPLITS:
         return ""
     lists = {other.stem for other in path.parent.glob("*.tsv") if other.suffixes == [".tsv"]} - NOT_SPLITS
@@ -81,7 +81,7 @@ def _other_splits(path: Path) -> str:
 
 
 def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
-    """Return a file's lines without their ends; None for those that are not text.
+    """Return a file's lines without line ends; None for lines that are not text.
 
     Raises:
         FaultError: The file cannot be read or is empty.
@@ -121,7 +121,7 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
 
 
 def parse_header(line: str, table: TableFormat[Any], *, place: str) -> tuple[list[int], list[Fault]]:
-    """Return the position of each of the format's columns in a header line, and the header's faults."""
+    """Return the position of each column in a header line, and the header's faults."""
     names = line.split("\t")
     listed = ", ".join(table.names)
     faults = []
@@ -152,15 +152,15 @@ def parse_rows(
     order: Sequence[int],
     root: Path | None = None,
 ) -> Table[Row]:
-    """Parse all lines from index ``start`` on; linear in their number.
+    """Parse all lines from index ``start`` on, in linear time.
 
     Args:
-        lines: All lines of the file, so that index + 1 is the line number.
-        table: The format.
-        name: The file's name, for the places of faults.
-        start: Index of the first row.
-        order: Position of each of the format's columns within a line.
-        root: Kept in the result.
+        lines: all lines of the file, so that index + 1 is the line number.
+        table: the format.
+        name: name of the file, for the places of faults.
+        start: index of the first row.
+        order: position of each column within a line.
+        root: copied to the result.
     """
     rows: list[Row] = []
     numbers: list[int] = []
@@ -191,11 +191,11 @@ def parse_rows(
 
 
 class IrregularTableError(ValueError):
-    """There is something to say about a table, which reading by columns does not do."""
+    """A table has a fault, which reading by columns detects but does not name."""
 
 
 def read_root(file: BinaryIO, path: Path, *, mark: str) -> Path:
-    """Read the root folder on line 1, behind a mark. Raises IrregularTableError."""
+    """Read the root folder on line 1, after a mark. Raises IrregularTableError."""
     line = _text(file.readline()).removesuffix("\n")
     text = line.removeprefix(mark)
     if not line.startswith(mark) or not text or text != text.strip() or "\t" in text:
@@ -207,7 +207,7 @@ def read_header(file: BinaryIO, table: TableFormat[Any]) -> Sequence[int]:
     """Read the header. Raises IrregularTableError.
 
     Returns:
-        The position of each of the format's columns.
+        The position of each column.
     """
     order, faults = parse_header(_text(file.readline()).removesuffix("\n"), table, place="")
     if faults:
@@ -218,17 +218,17 @@ def read_header(file: BinaryIO, table: TableFormat[Any]) -> Sequence[int]:
 def column_chunks(
     file: BinaryIO, table: TableFormat[Any], *, order: Sequence[int]
 ) -> Iterator[list[Sequence[Any]]]:
-    """Yield the values of some rows at a time, checked, one sequence per column of the format.
+    """Yield checked values of a chunk of rows at a time, one sequence per column.
 
-    A million rows take a few seconds and no more memory than some thousands.
+    A million rows take a few seconds, and memory does not grow with their number.
 
     Args:
-        file: At the first row.
-        table: The format.
-        order: Position of each of its columns within a line.
+        file: positioned at the first row.
+        table: the format.
+        order: position of each column within a line.
 
     Raises:
-        IrregularTableError: There is anything to say about the table; read it by `parse_rows` then.
+        IrregularTableError: The table has a fault; ``parse_rows`` names it.
     """
     import numpy as np
 
@@ -262,16 +262,16 @@ def _text(raw: bytes) -> str:
 
 
 def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, start: int) -> list[str]:
-    """Return the lines of rows, having checked that they read back as the same rows.
+    """Return the lines of rows, after checking that they read back as the same rows.
 
     Args:
-        rows: The rows.
-        table: The format.
-        name: The file's name, for the places of faults.
-        start: Line number of the first row.
+        rows: the rows.
+        table: the format.
+        name: name of the file, for the places of faults.
+        start: line number of the first row.
 
     Raises:
-        FaultError: All rows that the format cannot hold.
+        FaultError: The format cannot hold some rows; names all of them.
     """
     lines: list[str | None] = []
     faults: list[Fault] = []
@@ -307,7 +307,7 @@ def _parse_line(
             *[column.parse(fields[index]) for column, index in zip(table.columns, order, strict=True)]
         )
     except ValueError:
-        # The fast path stops at the first fault; a faulty line is read once more to name all of them.
+        # Parsing stopped at the first fault; parse again to name all of them.
         return None, _field_faults(fields, table, place=place, order=order)
     if table.check is not None:
         try:
@@ -356,7 +356,7 @@ def _first_field(line: str, order: Sequence[int]) -> str:
 
 
 def line_number(item: Fault) -> int:
-    """Return the line that a fault's place names, 0 for none; for sorting."""
+    """Return the line number in a fault's place, or 0; for sorting."""
     number = item.place.rpartition(":")[2]
     return int(number) if number.isdigit() else 0
 

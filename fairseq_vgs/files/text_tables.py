@@ -1,7 +1,7 @@
-"""Tables for terminals, Markdown and LaTeX, all rendered by tabulate.
+"""Render tables for terminals, Markdown and LaTeX with tabulate.
 
-A table is a list of rows of text, the first of which is the header; rows may end early. The first column
-names the row.
+A table is a list of rows of text; the first row is the header and the first column names the row. Rows may
+be short.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 Rows = Sequence[Sequence[str]]
 
 _MARKUP = "\\|*_<`"
-_BLANK = "\ue000"  # a private character in the place of blanks, which tabulate strips
+_BLANK = "\ue000"  # private character in place of leading blanks, which tabulate strips
 
 
 def text_table(rows: Rows) -> str:
@@ -44,13 +44,13 @@ def latex_table(rows: Rows) -> str:
 
 
 def _render(rows: Rows, form: str, aligns: Sequence[str]) -> str:
-    """Render rows; the last of ``aligns`` holds for all further columns."""
+    """Render rows; the last of ``aligns`` applies to all further columns."""
     import tabulate
 
     width = max(map(len, rows))
     header, *body = [[*row, *[""] * (width - len(row))] for row in rows]
     columns = [*aligns, *[aligns[-1]] * width][:width]
-    # In plain text a header is a row: tabulate would make its columns wider than they need be.
+    # In plain text the header is an ordinary row: tabulate would widen its columns needlessly.
     table, names = ([header, *body], ()) if form == "plain" else (body, header)
     return tabulate.tabulate(
         table, names, tablefmt=form, disable_numparse=True, colalign=columns if table else None

@@ -1,4 +1,4 @@
-"""Tables that users made: CSV, TSV or JSONL, with columns in any order and among others."""
+"""Tables made by users: CSV, TSV or JSONL, with columns in any order and extra columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FIELD_CHARACTERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """The wanted fields of one row, stripped, and where it stands."""
+    """The wanted fields of one row, stripped, and their place."""
 
     fields: Mapping[str, str]
     file: str
@@ -36,17 +36,17 @@ def read_table(
     faults: list[Fault],
     hints: Mapping[str, str] | None = None,
 ) -> list[TableRow]:
-    """Read the wanted columns of a table; others are passed over.
+    """Read the wanted columns of a table; others are ignored.
 
-    ``.csv`` is what spreadsheets write (commas, or semicolons where the header has no comma; quotes),
-    ``.tsv`` and ``.txt`` have plain fields between tabs, without quotes, and ``.jsonl`` an object per line.
+    ``.csv`` is for spreadsheets (commas, or semicolons if the header has no comma; quotes), ``.tsv``
+    and ``.txt`` have tabs and no quotes, and ``.jsonl`` has one object per line.
 
     Args:
-        path: The table, UTF-8.
-        columns: Name in the table of every wanted column.
-        required: The columns that must be there; others are empty if they are not.
-        faults: Gets the faults of lines.
-        hints: What can be done where a required column is missing.
+        path: the table, UTF-8.
+        columns: name in the table of every wanted column.
+        required: columns that must exist; other missing columns are empty.
+        faults: receives the faults of lines.
+        hints: next step if a required column is missing.
 
     Raises:
         FaultError: The table cannot be read.
@@ -73,7 +73,7 @@ def read_table(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What to read of a table, and what is wrong with it."""
+    """The columns to read from a table, and the faults found so far."""
 
     name: str
     columns: Mapping[str, str]
@@ -82,7 +82,7 @@ class _Wanted:
     faults: list[Fault]
 
     def fault(self, line: int, expected: str, got: object, step: str = "correct the line") -> None:
-        """Note a fault of a line."""
+        """Record a fault of a line."""
         self.faults.append(fault(f"{self.name}:{line}", expected, got, step, code="table.line"))
 
 

@@ -1,10 +1,9 @@
-"""Work that survives an interruption: what it depends on is recorded, and what is finished is not done again.
+"""Resumable work: settings are recorded, and finished items are not processed again.
 
-`open_work` gives a hidden folder beside an output: ``.OUTPUT.work/journal.jsonl`` gets a line for every
-finished piece, after what belongs to it was written, and ``.OUTPUT.work/data`` becomes the output. A killed
-run leaves both, and the next one with the same settings goes on from there. Work that is continued in the
-output itself, such as a folder of features, keeps its settings in a file of the folder, and is held against
-them by `refuse_other_settings`.
+``open_work`` yields a hidden folder next to an output. ``.OUTPUT.work/journal.jsonl`` gets a line for every
+finished item, once its files are written, and ``.OUTPUT.work/data`` becomes the output. A killed run leaves
+both, and the next run with the same settings resumes. Work that resumes in the output itself, such as a
+folder of features, records its settings there and checks them with ``refuse_other_settings``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells whether a file is still the one that was worked on: bytes, nanoseconds of last change."""
+    """Identity of a processed file: size in bytes, time of last change in nanoseconds."""
 
     size: int
     changed: int
@@ -45,12 +44,12 @@ class Stamp:
 
 
 def differences(before: object, now: Mapping[str, object], *, passed_over: Collection[str] = ()) -> str:
-    """Say in one line in which settings two runs differ; empty where they agree.
+    """Describe in one line how the settings of two runs differ; empty if they agree.
 
     Args:
-        before: Settings by name, as they were recorded; anything else differs in all.
-        now: Settings by name.
-        passed_over: Names that may differ.
+        before: recorded settings by name; anything but a mapping counts as none.
+        now: settings by name.
+        passed_over: names that may differ.
     """
     known: Mapping[str, object] = before if isinstance(before, Mapping) else {}
     plain: Mapping[str, object] = json.loads(json.dumps(now))
@@ -63,16 +62,16 @@ def differences(before: object, now: Mapping[str, object], *, passed_over: Colle
 
 
 def refuse_other_settings(place: Path, before: object, now: Mapping[str, object], *, step: str) -> None:
-    """Refuse to go on with work that was begun with other settings.
+    """Refuse to resume work that was started with other settings.
 
     Args:
-        place: The folder of the work.
-        before: Its settings by name, as they were recorded.
-        now: Settings by name.
-        step: What can be done about it.
+        place: folder of the work.
+        before: its recorded settings by name.
+        now: settings by name.
+        step: next step for the user.
 
     Raises:
-        FaultError: They differ; one line says in what.
+        FaultError: The settings differ; the message lists the differences.
     """
     if different := differences(before, now):
         raise FaultError(
@@ -81,11 +80,11 @@ def refuse_other_settings(place: Path, before: object, now: Mapping[str, object]
 
 
 class WorkFolder:
-    """The hidden folder of one output; made by `open_work`.
+    """The hidden work folder of one output; see ``open_work``.
 
     Attributes:
-        data: What becomes the output.
-        finished: Records, plain data, of what earlier runs finished, by name; this one adds to them.
+        data: folder that becomes the output.
+        finished: JSON records of finished items by name, from earlier runs and this one.
     """
 
     def __init__(self, path: Path, journal: TextIO, finished: dict[str, Record]) -> None:
@@ -95,23 +94,23 @@ class WorkFolder:
         self._journal = journal
 
     def add(self, name: str, record: Record) -> None:
-        """Note a finished piece; from here on it need not be worked on again."""
+        """Record a finished item, which no later run processes again."""
         self.finished[name] = record
         self._write(name, record)
 
     def forget(self, name: str) -> None:
-        """Note that what was written for a piece may be written over; no later run takes it for finished."""
+        """Mark an item as unfinished, so that its files may be overwritten."""
         if self.finished.pop(name, None) is not None:
             self._write(name, None)
 
     def clear(self, *, keep: Collection[str]) -> None:
-        """Remove from ``data`` what a run that stopped near its end left there, except these names."""
+        """Remove everything from ``data`` except these names."""
         for path in self.data.iterdir():
             if path.name not in keep:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def publish(self, output: Path, *, maker: str, force: bool) -> None:
-        """Make ``data`` the output and remove the rest."""
+        """Rename ``data`` to the output and remove the rest."""
         put_in_place(self.data, output, maker=maker, force=force)
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -124,13 +123,13 @@ class WorkFolder:
 def open_work(
     output: Path, settings: Mapping[str, object], *, maker: str, force: bool
 ) -> Iterator[WorkFolder]:
-    """Open the work folder of an output, with what an earlier run finished if its settings were the same.
+    """Open the work folder of an output, resuming an earlier run with the same settings.
 
     Args:
-        output: The folder to be made.
-        settings: Everything that the finished pieces depend on, such as the rate they are converted to.
-        maker: The subcommand of ``prepare`` that makes the output.
-        force: The output may exist, if the same subcommand made it.
+        output: the output folder.
+        settings: everything that finished items depend on, such as their sample rate.
+        maker: the subcommand of ``prepare`` that makes the output.
+        force: replace an existing output made by the same subcommand.
 
     Raises:
         FaultError: The output must not be written, or another run is working on it.
@@ -150,7 +149,7 @@ def open_work(
 
 
 def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[str, Record]:
-    """Return what is finished by a journal; begin it again where it was made with other settings."""
+    """Return the finished items of a journal; start it again if it has other settings."""
     journal.seek(0)
     header = next(journal, "")
     finished: dict[str, Record] = {}
@@ -159,7 +158,7 @@ def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[
         for line in journal:
             item = _parse(line)
             if not isinstance(item, list) or len(item) != 2 or not isinstance(item[1], dict | None):
-                break  # the line that a killed run was writing, and nothing behind it
+                break  # the line that a killed run was writing
             name, record = item
             if record is None:
                 finished.pop(name, None)

@@ -1,4 +1,4 @@
-"""All faults of a manifest folder: tables, references between them, media, leakage between splits."""
+"""All faults of a data folder: tables, references between them, media, leakage between splits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Tables:
 
 
 def check_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> list[Fault]:
-    """Return every fault of a manifest folder; none means that training can start.
+    """Return every fault of a data folder; none means that training can start.
 
     Args:
         folder: The folder.

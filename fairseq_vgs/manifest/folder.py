@@ -1,4 +1,4 @@
-"""The file names inside a manifest folder."""
+"""The file names inside a data folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLE_NAMES = ("images.tsv", "regions.tsv")
 
 @dataclass(frozen=True, slots=True)
 class ManifestFolder:
-    """Paths of the files in a manifest folder; none of them needs to exist."""
+    """Paths of the files in a data folder; none of them needs to exist."""
 
     path: Path
 

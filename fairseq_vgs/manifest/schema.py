@@ -1,4 +1,4 @@
-"""The rows of a manifest folder's tables.
+"""The rows of a data folder's tables.
 
 An *audio id* is the path exactly as it stands in the audio list; images have ids of their own.
 Boxes are in parts of the picture: 0 is its left or upper edge, 1 its right or lower edge.

@@ -1,4 +1,4 @@
-"""The tables of a manifest folder: audio lists, pairs, utterances, images, regions.
+"""The tables of a data folder: audio lists, pairs, utterances, images, regions.
 
 ``read_*`` and ``write_*`` raise ``FaultError`` naming all faulty lines; writers refuse what readers would.
 ``scan_*`` return what can be read together with the faults, for the checker.

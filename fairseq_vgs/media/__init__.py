@@ -1,1 +1,1 @@
-"""The one way to decode sound and pictures."""
+"""Decode and encode recordings and pictures."""

@@ -1,8 +1,8 @@
-"""What sound files say of their own length, and whether that is true.
+"""Check the length that a sound file claims to have.
 
-libsndfile believes headers: it stops where a WAV's ``data`` chunk or an MP3's estimate ends, reads only the
-first of chained Ogg streams, and refuses FLAC of unknown length. Here the bytes are looked at and, where a
-header guesses, corrected in a copy, so that libsndfile reads every recording to its end.
+libsndfile trusts headers: it stops at the end of a WAV's ``data`` chunk or an MP3's estimate, reads only the
+first of chained Ogg streams, and refuses FLAC of unknown length. This module inspects the bytes and corrects
+estimated lengths in a copy, so that libsndfile reads every recording to its end.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LengthFrom = Literal["header", "frames", "pages"]
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A recording as libsndfile reads it whole.
+    """A recording in a form that libsndfile reads to its end.
 
     Attributes:
-        pieces: Files to decode one after another; more than one for chained Ogg streams.
-        length_from: ``header`` where it can be believed, ``frames`` or ``pages`` where these were counted.
-        n_samples: Counted by this module; None where libsndfile knows.
-        can_seek: Whether libsndfile finds a sample without decoding what is before it, exactly.
+        pieces: files to decode one after another; more than one for chained Ogg streams.
+        length_from: ``header`` if it can be trusted, ``frames`` or ``pages`` if these were counted.
+        n_samples: length counted by this module; None if libsndfile knows it.
+        can_seek: whether libsndfile seeks exactly without decoding from the start.
     """
 
     pieces: tuple[bytes, ...]
@@ -36,10 +36,10 @@ class Container:
 
 
 def look_into(content: bytes, place: str) -> Container:
-    """Return a recording's pieces, lengths in their headers corrected.
+    """Return a recording's pieces with corrected lengths in their headers.
 
     Raises:
-        SoundError: The recording is cut short, or its header lies about its length.
+        SoundError: The recording is cut short, or its header has a wrong length.
     """
     content = without_id3(content)
     if content.startswith(_RIFF):
@@ -62,7 +62,7 @@ _BEHIND_ID3 = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"RF64", b"riff", b".snd", b"
 
 
 def without_id3(content: bytes) -> bytes:
-    """Return a recording without the ID3v2 tags in front of it; MP3, which they belong to, keeps them."""
+    """Return a recording without leading ID3v2 tags; MP3 keeps them."""
     start = _id3_end(content)
     return content[start:] if start and content.startswith(_BEHIND_ID3, start) else content
 
@@ -80,16 +80,16 @@ def _id3_end(content: bytes) -> int:
 _RIFF, _WAVE = b"RIFF", b"WAVE"
 _FIRST_CHUNK = 12
 _CHUNK_HEADER = struct.Struct("<4sI")
-# Programs that write to a pipe cannot know the length and put a number near these limits there.
+# Programs that write to a pipe cannot know the length and write a number near these limits.
 _UNKNOWN_LENGTHS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
-# Behind the last chunk, taggers write ID3 tags, and transfers as text add line ends. No sound is so short.
+# After the last chunk, taggers write ID3 tags and text-mode transfers add line ends. No sound is this short.
 _TAGS, _MAX_TAIL_BYTES = (b"TAG", b"ID3"), 1 << 10
 _PADDING = b"\0 \t\r\n\v\f\x1a"
 _ADPCM = (0x0002, 0x0011)  # Microsoft's and IMA's
 
 
 def wrong_wav_length(content: bytes) -> str | None:
-    """Return what is wrong with the length in a WAV's header, or None; other formats pass."""
+    """Describe what is wrong with the length in a WAV's header; None if nothing is, or for other formats."""
     if not content.startswith(_RIFF) or content[8:12] != _WAVE:
         return None
     for name, start, length in _wav_chunks(content):
@@ -99,7 +99,7 @@ def wrong_wav_length(content: bytes) -> str | None:
 
 
 def _wav_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, first byte and length of every chunk, as the header has them."""
+    """Yield name, offset and stated length of every chunk."""
     start = _FIRST_CHUNK
     while start + _CHUNK_HEADER.size <= len(content):
         name, length = _CHUNK_HEADER.unpack_from(content, start)
@@ -120,7 +120,7 @@ def _wrong_data(content: bytes, start: int, length: int) -> str | None:
 
 
 def _is_chunks(content: bytes, start: int) -> bool:
-    """Say whether nothing but whole chunks, then padding or a tag, stands from here on."""
+    """Return whether only whole chunks, then padding or a tag, follow."""
     while start + _CHUNK_HEADER.size <= len(content):
         name, length = _CHUNK_HEADER.unpack_from(content, start)
         end = start + _CHUNK_HEADER.size + length
@@ -138,7 +138,7 @@ def _is_harmless(tail: bytes) -> bool:
 
 
 def _adpcm_length(content: bytes) -> int | None:
-    """Return the samples that a ``fact`` chunk counts: the last block of ADPCM is filled up with padding."""
+    """Return the number of samples in the ``fact`` chunk, since the last block of ADPCM is padded."""
     kind = 0
     for name, start, length in _wav_chunks(content):
         if name == b"fmt " and length >= 2:
@@ -175,7 +175,7 @@ def _look_into_flac(content: bytes) -> Container:
 
 
 def _flac_length(content: bytes) -> int:
-    """Return the number of samples up to the end of the last frame; 0 where no frame is found."""
+    """Return the number of samples up to the end of the last frame; 0 if there is no frame."""
     block = int.from_bytes(content[8:10], "big")
     end = len(content)
     while (
@@ -192,10 +192,10 @@ def _flac_length(content: bytes) -> int:
 
 
 def _flac_frame(header: bytes) -> tuple[int, int] | None:
-    """Return number (of the frame, or of its first sample) and samples of a frame; None if this is none."""
+    """Return a frame's number (or that of its first sample) and size in samples; None if invalid."""
     if len(header) < 6 or header[3] & 1:
         return None
-    ones = 8 - (header[4] ^ 0xFF).bit_length()  # UTF-8's way of writing numbers
+    ones = 8 - (header[4] ^ 0xFF).bit_length()  # coded like UTF-8
     if ones in (1, 8):
         return None
     number, at = header[4] & (0x7F >> ones), 5
@@ -225,7 +225,7 @@ def _crc8(data: bytes) -> int:
 
 
 def _look_into_ogg(content: bytes, place: str) -> Container:
-    """Split chained streams, and see that the last page of each says that it is the last."""
+    """Split chained streams, and check that the last page of each is marked as the last."""
     streams: list[list[Page]] = []
     end = 0
     for page in read_pages(content):
@@ -236,7 +236,7 @@ def _look_into_ogg(content: bytes, place: str) -> Container:
         streams[-1].append(page)
         end = page.end
     if not streams or len(streams[0]) == 1:
-        return Container((content,))  # libsndfile says what this is
+        return Container((content,))  # libsndfile reports the error
     for pages in streams:
         if not any(page.flags & ENDS for page in pages[-2:]):
             raise refuse_sound(place, "sound.cut", "an Ogg stream without its last page")
@@ -270,12 +270,12 @@ class _Mp3Frame:
 
     @property
     def info(self) -> int:
-        """Where an information frame has its name."""
+        """Offset of the name in an information frame."""
         return 4 + ((32, 17) if self.version == 3 else (17, 9))[self.n_channels == 1]
 
 
 def _mp3_frame(content: bytes, at: int) -> _Mp3Frame | None:
-    """Return the Layer III frame at a position, None if there is none."""
+    """Return the Layer III frame at an offset, or None."""
     if at + 4 > len(content) or content[at] != 0xFF or content[at + 1] & 0xE6 != 0xE2:
         return None
     version, third = content[at + 1] >> 3 & 3, content[at + 2]
@@ -301,7 +301,7 @@ def _look_into_mp3(content: bytes, place: str) -> Container:
         if promised > n_frames - 1:
             found = f"a header that says {promised} frames where the file holds {n_frames - 1}"
             raise refuse_sound(place, "sound.cut", found)
-        # The rest of the information frame stays: it says what the encoder put before and behind the sound.
+        # Keep the rest of the information frame: it holds the encoder's delay and padding.
         fixed = content[start:at] + (n_frames - 1).to_bytes(4, "big") + content[at + 4 :]
         return Container((fixed,), "frames", can_seek=False)
     if name in (b"Xing", b"Info") or content[start + 36 : start + 40] == b"VBRI":
@@ -312,7 +312,7 @@ def _look_into_mp3(content: bytes, place: str) -> Container:
 
 
 def _next_mp3_frame(content: bytes, start: int, like: _Mp3Frame | None) -> int | None:
-    """Return where the next two frames that follow one another begin; None where none do soon."""
+    """Return the offset of the next two consecutive frames; None if there are none nearby."""
     end = min(len(content), start + _MAX_MP3_JUNK)
     while (at := content.find(b"\xff", start, end)) >= 0:
         frame = _mp3_frame(content, at)
@@ -340,9 +340,9 @@ def _count_mp3_frames(content: bytes, start: int, first: _Mp3Frame, place: str) 
 
 
 def _xing_frame(header: bytes, n_frames: int) -> bytes:
-    """Return an information frame that says how many frames follow."""
+    """Return an information frame with the number of frames that follow."""
     version = header[1] >> 3 & 3
-    # Without checksum and padding, at 64 kbit/s, which has room enough.
+    # No checksum or padding, at 64 kbit/s, which leaves enough room.
     new = bytes([0xFF, header[1] | 1, (5 if version == 3 else 8) << 4 | header[2] & 0x0C, header[3]])
     frame = _mp3_frame(new, 0)
     length, info = (frame.length, frame.info) if frame else (0, 0)

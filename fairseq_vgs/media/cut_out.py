@@ -1,7 +1,7 @@
 """Cut-out pictures (PNG, SVG), put on white.
 
-Pictures with transparency are composited on white once, here: a reader that knows nothing of alpha then
-sees the object as intended, and not the arbitrary colours that lie under transparent pixels.
+Transparent pictures are composited on white once, so that readers without alpha support see the object as
+intended, not the arbitrary colours of transparent pixels.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fairseq_vgs.media.errors import refuse_picture
 from fairseq_vgs.media.pictures import WHITE, open_picture
 
 VISIBLE_ALPHA = 8
-"""Fainter than this (of 255), shadows and compression noise do not count as part of the object."""
+"""Pixels fainter than this (of 255), such as shadows and compression noise, are not part of the object."""
 
 MIN_VISIBLE_SHARE = 0.01
-"""A picture shows nothing where fewer of its pixels than this share are darker than ``NEARLY_WHITE``."""
+"""A picture is invisible if a smaller share of its pixels is darker than ``NEARLY_WHITE``."""
 
 NEARLY_WHITE = 245
 RSVG_CONVERT = "rsvg-convert"
@@ -29,19 +29,19 @@ RSVG_TIMEOUT_SECONDS = 60
 
 
 def can_render_svg() -> bool:
-    """Say whether librsvg's command line renderer is installed."""
+    """Return whether librsvg's command-line renderer is installed."""
     return shutil.which(RSVG_CONVERT) is not None
 
 
 def read_cut_out(path: Path, size: int) -> Image.Image:
-    """Return a picture (PNG, SVG) on white, cropped to what is visible, its longer side at most ``size`` px.
+    """Return a picture (PNG, SVG) on white, cropped to its visible part, with sides of at most ``size`` px.
 
-    Small pictures are not enlarged; SVG drawings are rendered at the wanted size.
+    Small pictures are not enlarged; SVG drawings are rendered at the requested size.
 
     Raises:
         MediumError: The picture does not decode, or shows nothing on white.
     """
-    # Rendered larger than needed: what is cropped away must not cost resolution.
+    # Rendered larger than needed, so that cropping does not cost resolution.
     source: Source = _render_svg(path, 2 * size) if path.suffix == ".svg" else path
     with open_picture(source, place=str(path)) as opened:
         picture = opened.rgba()
@@ -62,7 +62,7 @@ def visible_share(picture: Image.Image) -> float:
 
 
 def fit_inside(picture: Image.Image, size: int) -> Image.Image:
-    """Scale the picture down so that its longer side is at most ``size`` px."""
+    """Shrink the picture to sides of at most ``size`` px."""
     scale = size / max(picture.size)
     if scale >= 1:
         return picture

@@ -20,10 +20,10 @@ from fairseq_vgs.media.sound import SILENCE_AMPLITUDE, Samples, Sound
 I16 = npt.NDArray[np.int16]
 
 PEAK_LIMIT = 0.95
-"""Just below full scale: lossy encoders may overshoot the peak they were given."""
+"""Just below full scale, since lossy encoders may overshoot the original peak."""
 
 SILENCE_RMS = 1e-3
-"""Quieter than this (about -60 dB of full scale) nobody hears speech."""
+"""Speech below this level (about -60 dB of full scale) is inaudible."""
 
 CLIPPED_LEVEL = 0.995
 FULL_SCALE = 32768.0
@@ -40,7 +40,7 @@ def resample(samples: Samples, rate: int, target_rate: int = SAMPLE_RATE) -> Sam
 
 
 def limit_peak(samples: Samples) -> Samples:
-    """Scale the recording down, as a whole, where its peak is above ``PEAK_LIMIT``."""
+    """Scale down the whole recording if its peak is above ``PEAK_LIMIT``."""
     peak = float(np.abs(samples).max(initial=0.0))
     return samples * (PEAK_LIMIT / peak) if peak > PEAK_LIMIT else samples
 
@@ -58,14 +58,13 @@ def clipped_share(samples: Samples) -> float:
 def to_int16(samples: Samples) -> I16:
     """Round to 16 bits.
 
-    All encoders here are fed integers: differences in the last bits of floating point between two CPUs
-    then vanish before they can change an encoded byte.
+    All encoders here get integers, so that floating-point differences between CPUs do not change a byte.
     """
     return np.clip(np.rint(samples * 32767.0), -32768, 32767).astype(np.int16)
 
 
 def content_hash(samples: Samples) -> str:
-    """Return the SHA-256 of the recording as 16-bit samples, whatever file it came from."""
+    """Return the SHA-256 of the recording's 16-bit samples, whatever its file format."""
     return hashlib.sha256(to_int16(samples).tobytes()).hexdigest()
 
 
@@ -94,12 +93,12 @@ def encode_vorbis(samples: Samples, *, quality: float, serial: int) -> bytes:
 
 
 def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
-    """Return a recording as 16 kHz mono 16-bit FLAC, and its length in samples.
+    """Convert a recording to 16 kHz mono 16-bit FLAC; return it and its length in samples.
 
-    Sound of 16 bits at 16 kHz is kept bit by bit. What would exceed full scale is scaled down as a whole.
+    16-bit sound at 16 kHz is kept bit by bit. A recording that exceeds full scale is scaled down as a whole.
 
     Raises:
-        SoundError: Nothing audible is left of it.
+        SoundError: The result is silent.
     """
     samples = sound.samples if sound.rate == SAMPLE_RATE else _resample(sound)
     peak = float(np.abs(samples).max(initial=0.0))
@@ -113,7 +112,7 @@ def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
 
 
 def resampler() -> str:
-    """Return name and version of what resamples here: soxr where it is installed, else scipy."""
+    """Return name and version of the resampler: soxr if it is installed, otherwise scipy."""
     import scipy
 
     soxr = _soxr()
@@ -127,7 +126,7 @@ def _encode(samples: I16, rate: int, **settings: Any) -> bytes:
 
 
 def _to_integers(samples: Samples) -> I16:
-    # 32768, by which libsndfile divides, and not 32767: 16-bit sound then comes back unchanged.
+    # 32768 as in libsndfile, not 32767, so that 16-bit sound is unchanged.
     return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype(np.int16)
 
 
@@ -139,7 +138,7 @@ def _resample(sound: Sound) -> Samples:
 
 @cache
 def _soxr() -> Any:
-    """Return the module, or None where it is not installed."""
+    """Return the module, or None if it is not installed."""
     try:
         import soxr
     except (ImportError, OSError, RuntimeError):

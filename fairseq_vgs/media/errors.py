@@ -1,4 +1,4 @@
-"""Why a recording or picture cannot be used: one table of codes, for everything that reads media."""
+"""Reasons why a recording or picture cannot be used: one table of codes for all readers of media."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fairseq_vgs.files.faults import Fault, FaultError
 
 
 class Problem(NamedTuple):
-    """What is wrong, in a few words; what is expected instead; and what to do about it."""
+    """A short reason, the expectation, and the next step."""
 
     reason: str
     expected: str
@@ -71,10 +71,10 @@ def media_fault(place: str, code: str, got: str, *, expected: str = "") -> Fault
     """Build the fault of a code of ``PROBLEMS``.
 
     Args:
-        place: File and line, or the file.
-        code: What is wrong.
-        got: What was found, in words.
-        expected: Replaces that of the table.
+        place: file and line, or the file.
+        code: code of the problem.
+        got: the value found, in words.
+        expected: replaces the expectation of the table.
     """
     problem = PROBLEMS[code]
     expected = expected or problem.expected.format(noun=_NOUNS[code.partition(".")[0]])
@@ -85,8 +85,8 @@ class MediumError(FaultError):
     """A recording or picture cannot be used.
 
     Args:
-        faults: What is wrong.
-        got: What was found, in words.
+        faults: the faults.
+        got: the value found, in words.
     """
 
     def __init__(self, faults: Fault | Iterable[Fault], got: str = "") -> None:
@@ -100,12 +100,12 @@ class MediumError(FaultError):
 
     @property
     def reason(self) -> str:
-        """A few words, the same for all media with this fault."""
+        """A few words, the same for every medium with this fault."""
         return PROBLEMS[self.code].reason
 
     @property
     def detail(self) -> str:
-        """The reason, with what was found."""
+        """The reason and the value found."""
         return f"{self.reason} ({self.got})" if self.got else self.reason
 
 

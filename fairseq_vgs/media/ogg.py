@@ -1,8 +1,8 @@
-"""Pages of Ogg files: found, checked, and given a chosen serial number.
+"""Find and check the pages of Ogg files, and set their serial number.
 
-libsndfile draws the serial number of every Ogg stream at random. It stands in each page's header, which a
-checksum covers (RFC 3533, section 6): `set_serial` rewrites both, so that encoding the same samples twice
-gives the same bytes; the audio itself stays untouched.
+libsndfile draws the serial number of every Ogg stream at random and writes it to each page's header, which
+has a checksum (RFC 3533, section 6). ``set_serial`` rewrites both, so that encoding is reproducible; the
+audio is unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CRC_POLYNOMIAL = 0x04C11DB7
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its bytes' range in the file, and its flags."""
+    """One page: its byte range in the file, and its flags."""
 
     start: int
     end: int
@@ -48,9 +48,9 @@ _CRC_TABLE = _crc_table()
 
 
 def page_checksum(page: bytes) -> int:
-    """Return the Ogg checksum of a page whose own checksum field holds zeros.
+    """Return the Ogg checksum of a page whose checksum field is zero.
 
-    Not zlib's CRC-32: the same polynomial, but neither reflected nor inverted.
+    Unlike zlib's CRC-32, it is neither reflected nor inverted.
     """
     value = 0
     for byte in page:
@@ -59,7 +59,7 @@ def page_checksum(page: bytes) -> int:
 
 
 def read_pages(data: bytes) -> Iterator[Page]:
-    """Yield the whole pages from the start of a file on, up to the first bytes that are none."""
+    """Yield the complete pages from the start of a file up to the first other bytes."""
     start = 0
     while data.startswith(PAGE_MAGIC, start) and start + _HEADER_BYTES <= len(data):
         body = start + _HEADER_BYTES + data[start + _HEADER_BYTES - 1]

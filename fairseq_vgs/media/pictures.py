@@ -1,9 +1,9 @@
-"""Decode pictures: the one way, whoever asks and wherever the bytes are.
+"""Decode pictures from bytes, files and archives.
 
-Pictures come upright, as RGB, on white: turned as the camera says, 16-bit grey scaled to 8 bits, transparent
-parts white, of animations the first frame. What has no defined brightness (floats, 32 bits, LAB) is refused.
-Pictures are untrusted: only decoders that start no other program (as EPS would) are used, and sizes are
-looked at before anything is decoded.
+Pictures are returned upright, as RGB on white: rotated according to EXIF, 16-bit grey scaled to 8 bits,
+transparent parts white, the first frame of animations. Modes without a defined brightness (floats, 32 bits,
+LAB) are refused. Pictures are untrusted: only decoders that start no other program (as EPS would) are used,
+and sizes are checked before decoding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 WHITE = (255, 255, 255)
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused before they are decoded (Pillow's own limit: 256 MB as RGB)."""
+"""Larger pictures are refused before decoding (Pillow's own limit: 256 MB as RGB)."""
 
 _ORIENTATION = 0x0112  # of EXIF
 _SIDEWAYS = (5, 6, 7, 8)  # its values that exchange width and height
@@ -44,13 +44,13 @@ _UNDEFINED = ("F", "I", "LAB", "HSV")  # 32 bits, or colours that Pillow does no
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """What a picture is.
+    """Properties of a picture.
 
     Attributes:
-        width: Pixels as stored, which is how tables have them.
-        height: Pixels as stored.
-        upright: Width and height once it is turned.
-        is_animated: Whether there are more frames than the first, which is the one that is used.
+        width: pixels as stored, as in tables.
+        height: pixels as stored.
+        upright: width and height after rotation.
+        is_animated: whether there is more than one frame; only the first is used.
     """
 
     width: int
@@ -60,12 +60,12 @@ class PictureInfo:
 
 
 class Picture:
-    """An opened picture, decoded when its pixels are asked for; see `open_picture`.
+    """An open picture, decoded on demand; see ``open_picture``.
 
     Attributes:
-        width: Pixels, once it is turned.
-        height: Pixels, once it is turned.
-        stored: Width and height before.
+        width: pixels, after rotation.
+        height: pixels, after rotation.
+        stored: width and height as stored.
         format: Pillow's name of the format, such as ``PNG``.
     """
 
@@ -84,21 +84,21 @@ class Picture:
 
     @property
     def is_animated(self) -> bool:
-        """Whether there are more frames than the first, which is the one that is used."""
+        """Whether there is more than one frame; only the first is used."""
         with named_errors(self._place):
             return bool(getattr(self._image, "is_animated", False))
 
     @property
     def is_plain(self) -> bool:
-        """Whether its bytes show the same to any program: upright, 8 bits, opaque, one frame."""
+        """Whether any program shows the same picture: upright, 8 bits, opaque, one frame."""
         is_common = self._mode in ("RGB", "L", "P") and not self._image.has_transparency_data
         return is_common and self._orientation == 1 and not self.is_animated
 
     def rgb(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """Decode, turn, and put on white.
+        """Decode, rotate, and put on white.
 
         Args:
-            at_least: Width and height that suffice; JPEGs are then decoded at a fraction of their size.
+            at_least: sufficient width and height; JPEGs are then decoded at a fraction of their size.
 
         Raises:
             PictureError: It does not decode, or its brightness has no defined meaning.
@@ -110,7 +110,7 @@ class Picture:
             return _opaque(self._decode())
 
     def rgba(self) -> Image.Image:
-        """As `rgb`, with transparent parts as they are."""
+        """Decode and rotate, keeping transparency."""
         with named_errors(self._place):
             return self._decode().convert("RGBA")
 
@@ -123,14 +123,14 @@ class Picture:
 
 @contextmanager
 def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
-    """Give a picture, which is decoded only when asked.
+    """Yield a picture that is decoded on demand.
 
     Args:
-        source: Its bytes, a file, or a slice of an archive.
-        place: File and line for errors.
+        source: its bytes, a file, or a slice of an archive.
+        place: file and line for errors.
 
     Raises:
-        MediumError: It cannot be read, is of none of ``FORMATS``, or has more than ``MAX_PIXELS`` pixels.
+        MediumError: It cannot be read, is in none of ``FORMATS``, or has more than ``MAX_PIXELS`` pixels.
     """
     content = read_content(source, place)
     place = place_of(source, place)
@@ -155,7 +155,7 @@ def read_picture(source: Source, *, place: str = "") -> Image.Image:
 
 
 def inspect_picture(source: Source, *, place: str = "") -> PictureInfo:
-    """Return a picture's sizes, having decoded it to its end.
+    """Decode a picture completely and return its properties.
 
     Raises:
         MediumError: It cannot be used.
@@ -167,13 +167,13 @@ def inspect_picture(source: Source, *, place: str = "") -> PictureInfo:
 
 
 def picture_faults(source: Source, *, place: str, width: int, height: int) -> list[Fault]:
-    """Return all that is wrong with a picture of a data folder; what passes, training reads.
+    """Return all faults of a picture in a data folder; training reads any picture without one.
 
     Args:
-        source: Its bytes, a file, or a slice of an archive.
-        place: File and line for errors.
-        width: Its width in the table, in pixels as stored (before it is turned).
-        height: Its height.
+        source: its bytes, a file, or a slice of an archive.
+        place: file and line for errors.
+        width: its width in the table, in pixels as stored (before rotation).
+        height: its height in the table.
     """
     try:
         found = inspect_picture(source, place=place)
@@ -194,7 +194,7 @@ def pad_to_square(picture: Image.Image) -> Image.Image:
 
 
 def encode_webp(picture: Image.Image, *, method: int = 4) -> bytes:
-    """Return a lossy WebP file; a lower method is quicker and gives slightly larger files."""
+    """Return a lossy WebP file; a lower method is faster and gives slightly larger files."""
     return _encode(picture, "WEBP", quality=90, method=method)
 
 
@@ -209,7 +209,7 @@ def encode_png(picture: Image.Image) -> bytes:
 
 
 def pixel_hash(picture: Image.Image) -> str:
-    """Return the SHA-256 of size and pixels, whatever file they came from."""
+    """Return the SHA-256 of size and pixels, whatever the file format."""
     return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
 
@@ -220,16 +220,16 @@ def _encode(picture: Image.Image, kind: str, **settings: int) -> bytes:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the tag's value, whatever else stands in EXIF; 1 (upright) where there is none."""
+    """Return the EXIF orientation; 1 (upright) if it is missing or invalid."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - Pillow's readers of EXIF raise nearly anything
+    except Exception:  # noqa: BLE001 - Pillow's EXIF readers raise nearly anything
         return 1
     return value if isinstance(value, int) and value in _TURNS else 1
 
 
 def _eight_bits(image: Image.Image, opened: Image.Image, place: str) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; Pillow would clip it. Refuse what has no defined brightness."""
+    """Scale 16-bit grey to 8 bits, which Pillow would clip; refuse modes without a defined brightness."""
     if image.mode in _UNDEFINED and not _is_grey_of_16_bits(opened):
         raise refuse_picture(place, "picture.mode", f"pixels of Pillow's mode {image.mode}")
     if not image.mode.startswith("I"):
@@ -248,7 +248,7 @@ def _eight_bits(image: Image.Image, opened: Image.Image, place: str) -> Image.Im
 
 
 def _is_grey_of_16_bits(image: Image.Image) -> bool:
-    """Say whether mode ``I`` means 16 bits, as it does for PNG and PPM."""
+    """Return whether mode ``I`` means 16 bits, as it does for PNG and PPM."""
     return image.mode == "I" and image.format in ("PNG", "PPM")
 
 
@@ -261,7 +261,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def named_errors(place: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into errors of the picture at ``place``."""
+    """Convert any exception of Pillow into an error of the picture at ``place``."""
     try:
         yield
     except MediumError:

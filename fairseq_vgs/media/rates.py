@@ -1,4 +1,4 @@
-"""Fixed numbers of the field that several packages share."""
+"""Sample and frame rates shared by all rooms."""
 
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform (Hz)."""

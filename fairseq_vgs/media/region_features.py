@@ -1,4 +1,4 @@
-"""Region features as training reads them: a memory map of numbers, never a pickle."""
+"""Read region features as a memory map of numbers, never a pickle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_features(path: Path) -> npt.NDArray[np.float16]:
         missing = "file is missing; build it with fairseq-vgs prepare"
         raise FaultError(Fault(str(path), missing, "file.missing")) from None
     except Exception as error:
-        # numpy's header reader passes on whatever its tokenizer raises.
+        # numpy's header reader lets any exception of its tokenizer through.
         raise _unusable(path, "must be a whole .npy file of numbers", shown(str(error))) from error
     if not isinstance(features, np.ndarray):
         features.close()

@@ -1,8 +1,7 @@
-"""Decode recordings: the one way, whoever asks and wherever the bytes are.
+"""Decode recordings from bytes, files and archives.
 
-Everything is read as bytes, looked into by `fairseq_vgs.media.containers`, and decoded by libsndfile from
-memory, so that a file, an archive's slice and bytes give equal samples. A header is only a promise: whoever
-decodes a whole recording learns whether it was kept.
+``fairseq_vgs.media.containers`` checks the length in the header, and libsndfile decodes, so that a file, a
+slice of an archive and bytes give equal samples. Decoding a whole recording verifies the length.
 
 Shapes: S samples, C channels. Channels are averaged. Full scale is 1.
 """
@@ -41,7 +40,7 @@ SILENCE_AMPLITUDE = 2.0**-16
 """Half the distance between a silent clip's extremes: half a step of 16-bit sound."""
 
 MAX_SAMPLES = 3600 * SAMPLE_RATE
-"""One hour at 16 kHz, 0.5 GB when decoded: a small file may hold days of silence."""
+"""One hour at 16 kHz, 0.5 GB decoded; a small file may hold days of silence."""
 
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 MAX_CHANNELS = 64
@@ -54,13 +53,13 @@ _LIBSNDFILE_ERRORS = (OSError, RuntimeError, ValueError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """What a recording is, without its samples.
+    """Properties of a recording.
 
     Attributes:
-        rate: Samples per second.
+        rate: samples per second.
         channels: C.
         n_samples: S, per channel.
-        length_from: How S was established: the ``header`` says so, or ``frames`` or ``pages`` were counted.
+        length_from: source of S: the ``header``, or counted ``frames`` or ``pages``.
     """
 
     rate: int
@@ -78,7 +77,7 @@ class Sound:
 
 
 def inspect(source: Source, *, place: str = "") -> SoundInfo:
-    """Return rate, channels and length of a recording, without decoding it.
+    """Return the properties of a recording without decoding it.
 
     Raises:
         MediumError: It cannot be read, is cut short, or is beyond limits.
@@ -88,7 +87,7 @@ def inspect(source: Source, *, place: str = "") -> SoundInfo:
 
 
 def header_rate(path: Path) -> int | None:
-    """Return the sample rate in a file's header, in Hz, or None; reads little of the file."""
+    """Return the sample rate in a file's header in Hz, or None, reading little of the file."""
     try:
         with soundfile.SoundFile(str(path)) as file:
             return int(file.samplerate)
@@ -100,13 +99,13 @@ def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound
     """Decode a recording to its end: float64[S].
 
     Args:
-        source: Its bytes, a file, or a slice of an archive.
-        place: File and line for errors.
-        rate: Refuse recordings of another rate.
+        source: its bytes, a file, or a slice of an archive.
+        place: file and line for errors.
+        rate: refuse recordings at any other rate.
 
     Raises:
-        MediumError: It is unreadable, empty, cut, silent, longer than ``MAX_SAMPLES``, of another length than
-            its header says, or holds NaN or infinite samples.
+        MediumError: It is unreadable, empty, cut short, silent, longer than ``MAX_SAMPLES``, has a wrong
+            length in its header, or holds NaN or infinite samples.
     """
     with _opened(source, place) as reader:
         if rate is not None:
@@ -120,20 +119,20 @@ def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound
 def decode_part(
     source: Source, *, n_samples: int, place: str = "", start: int = 0, n_wanted: int | None = None
 ) -> F32:
-    """Decode a recording at 16 kHz, or a part of it, whose length is known: float32[S].
+    """Decode a recording at 16 kHz, or a part of it: float32[S].
 
-    Rate and length are checked for the whole recording; NaN for the part, since only that is decoded. A part
-    may be silent, as pauses are; a whole recording may not. The samples are those of `decode`.
+    Rate and length are checked for the whole recording, NaN only for the decoded part. A part may be silent
+    (a pause), a whole recording may not. The samples equal those of ``decode``.
 
     Args:
-        source: Its bytes, a file, or a slice of an archive.
-        n_samples: Its length as listed.
-        place: File and line for errors.
-        start: First sample wanted.
-        n_wanted: Number of samples wanted; None for all up to the end.
+        source: its bytes, a file, or a slice of an archive.
+        n_samples: its listed length.
+        place: file and line for errors.
+        start: first sample.
+        n_wanted: number of samples; None for all up to the end.
 
     Raises:
-        MediumError: As `decode`; or the rate is not 16 kHz, or the length is not that listed.
+        MediumError: As for ``decode``; or the rate is not 16 kHz, or the length differs from ``n_samples``.
     """
     n_wanted = n_samples - start if n_wanted is None else n_wanted
     with _opened(source, place) as reader:
@@ -152,12 +151,12 @@ def decode_part(
 
 
 def sound_faults(source: Source, *, place: str, n_samples: int) -> list[Fault]:
-    """Return all that is wrong with a recording of a data folder; what passes, `decode_part` reads.
+    """Return all faults of a recording in a data folder; ``decode_part`` reads any recording without one.
 
     Args:
-        source: Its bytes, a file, or a slice of an archive.
-        place: File and line for errors.
-        n_samples: Its length as listed.
+        source: its bytes, a file, or a slice of an archive.
+        place: file and line for errors.
+        n_samples: its listed length.
     """
     faults: list[Fault] = []
     try:
@@ -178,7 +177,7 @@ def sound_faults(source: Source, *, place: str, n_samples: int) -> list[Fault]:
 
 
 class _Reader:
-    """A recording opened for decoding; see ``_opened``."""
+    """An open recording; see ``_opened``."""
 
     def __init__(self, place: str, container: Container, files: list[Any]) -> None:
         self.place = place
@@ -194,12 +193,12 @@ class _Reader:
         self._check_limits()
 
     def check_rate(self, rate: int) -> None:
-        """Refuse another rate."""
+        """Refuse any other rate."""
         if self.info.rate != rate:
             raise refuse_sound(self.place, "sound.sample_rate", f"{self.info.rate} Hz")
 
     def check_length(self, n_decoded: int) -> None:
-        """Refuse a recording whose header says another length than was decoded."""
+        """Refuse a recording whose decoded length differs from its header."""
         promised = self.info.n_samples
         if n_decoded != promised:
             got = f"a header that says {promised} samples where {n_decoded} can be decoded"
@@ -208,7 +207,7 @@ class _Reader:
             raise refuse_sound(self.place, "sound.empty", "0 samples")
 
     def check_samples(self, samples: npt.NDArray[np.floating[Any]], *, is_whole: bool) -> None:
-        """Refuse NaN, infinity, and recordings that are wholly silent."""
+        """Refuse NaN, infinity, and recordings that are completely silent."""
         low, high = float(samples.min(initial=np.inf)), float(samples.max(initial=-np.inf))
         if not np.isfinite(low + high) and len(samples):
             self.check_range(low, high, n_bad=int(np.count_nonzero(~np.isfinite(samples))))
@@ -216,7 +215,7 @@ class _Reader:
             self.check_range(low, high, n_bad=0)
 
     def check_all_samples(self) -> None:
-        """Decode to the end, holding a block at a time; refuse what `decode` refuses."""
+        """Decode block by block to the end, with the checks of ``decode``."""
         n_read, n_bad, low, high = 0, 0, np.inf, -np.inf
         for block in self._blocks("float32"):
             samples = _mono(block, np.float32)[: self.info.n_samples - n_read]
@@ -231,7 +230,7 @@ class _Reader:
         self.check_range(low, high, n_bad=n_bad)
 
     def check_range(self, low: float, high: float, *, n_bad: int) -> None:
-        """Refuse a recording with samples that are not finite, or silent between its extremes."""
+        """Refuse non-finite samples, and silence according to the extremes."""
         if n_bad:
             raise refuse_sound(self.place, "sound.not_finite", f"{n_bad} that are NaN or infinite")
         if (high - low) / 2 <= SILENCE_AMPLITUDE:
@@ -240,7 +239,7 @@ class _Reader:
             raise refuse_sound(self.place, code, got)
 
     def read_all(self) -> Samples:
-        """Decode to the end, in blocks: float64[S]; refuse what is too long, by its header or in truth."""
+        """Decode block by block to the end: float64[S]; refuse recordings that are too long."""
         blocks: list[Samples] = []
         n_read, promised = 0, self.info.n_samples
         resampled = promised * SAMPLE_RATE // self.info.rate
@@ -260,7 +259,7 @@ class _Reader:
         raise refuse_sound(self.place, "sound.too_long", f"more than {_LIMIT}")
 
     def read_part(self, start: int, n_wanted: int) -> F32:
-        """Decode a part: float32[S], fewer samples where the recording ends."""
+        """Decode a part: float32[S]; fewer samples if the recording ends."""
         if self._can_seek:
             file = self._files[0]
             if start:
@@ -275,7 +274,7 @@ class _Reader:
         return np.concatenate(blocks)[start:end] if blocks else np.empty(0, np.float32)
 
     def _blocks(self, dtype: str) -> Iterator[npt.NDArray[Any]]:
-        """Yield [n, C] from the first sample to the last that can be decoded."""
+        """Yield blocks [n, C] of all samples that can be decoded."""
         size = max(1, _BLOCK_VALUES // self.info.channels)
         for file in self._files:
             while len(block := _read(file, size, dtype)):
@@ -301,7 +300,7 @@ class _Reader:
 
 
 class _PlainWav:
-    """A WAV of 16 bits with a short header, which numpy reads in a fraction of libsndfile's time."""
+    """A 16-bit WAV with a minimal header, which numpy reads much faster than libsndfile."""
 
     format, subtype = "WAV", "PCM_16"
 
@@ -331,7 +330,7 @@ def _opened(source: Source, place: str) -> Iterator[_Reader]:
 
 
 def _open_reader(medium: OpenMedium, stack: ExitStack) -> _Reader:
-    """Open a recording, reading and copying no more of it than the checks of its length need."""
+    """Open a recording, reading and copying no more than the length checks need."""
     whole = medium.descriptor
     if whole is not None and states_flac_length(os.pread(whole, FLAC_HEADER_BYTES, 0)):
         return _Reader(medium.place, Container(()), [_open_descriptor(whole, stack)])
@@ -351,7 +350,7 @@ def _open_descriptor(descriptor: int, stack: ExitStack) -> soundfile.SoundFile:
 def _open_piece(content: bytes, stack: ExitStack) -> soundfile.SoundFile:
     if not hasattr(os, "memfd_create"):
         return stack.enter_context(soundfile.SoundFile(io.BytesIO(content)))
-    # A file without a name: unlike bytes, libsndfile reads it without calling Python for every few of them.
+    # An anonymous file: libsndfile reads it directly, while a BytesIO costs many calls into Python.
     descriptor = os.memfd_create("sound")
     stack.callback(os.close, descriptor)
     view = memoryview(content)
@@ -362,7 +361,7 @@ def _open_piece(content: bytes, stack: ExitStack) -> soundfile.SoundFile:
 
 
 def _plain_wav(content: bytes) -> npt.NDArray[np.int16] | None:
-    """Return int16[S, C] of a WAV of 16 bits, our rate and nothing but header and samples, else None."""
+    """Return int16[S, C] of a 16-bit WAV at our rate with only header and samples; otherwise None."""
     if len(content) < _WAV_HEADER.size:
         return None
     riff, n_rest, wave, n_format, kind, n_channels, rate, _, n_frame, n_bits, data, n_data = (
@@ -389,7 +388,7 @@ def _read(file: Any, count: int, dtype: str) -> npt.NDArray[Any]:
 
 
 def _mono(block: npt.NDArray[Any], dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
-    # Averaged in float64, whatever is wanted: float32 is then the rounded float64, to the last bit.
+    # Averaged in float64, so that float32 results are exactly the rounded float64 ones.
     mean = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64)
     return mean.astype(dtype, copy=False)
 

@@ -226,8 +226,10 @@ def _draw(figure: Figure) -> Any:
     n_columns = 2 if len(figure.panels) == 4 and figure.legend == "panel" else min(3, len(figure.panels))
     n_rows = -(-len(figure.panels) // n_columns)
     width, height = figure.panel_inches
-    drawing = Drawing(figsize=(width * n_columns, height * n_rows), layout="constrained")
     is_shared = figure.legend == "figure"
+    # An automatic layout draws everything twice: too slow for many panels, whose shared labels need none.
+    layout = None if is_shared else "constrained"
+    drawing = Drawing(figsize=(width * n_columns, height * n_rows), layout=layout)
     grid = drawing.subplots(n_rows, n_columns, sharex=is_shared, sharey=is_shared, squeeze=False)
     legend: dict[str, Any] = {}
     for index, axes in enumerate(grid.flat):
@@ -246,13 +248,26 @@ def _draw(figure: Figure) -> Any:
                 ncols=3, frameon=False,
             )  # fmt: skip
     if is_shared:
-        drawing.supxlabel(figure.x_label, fontsize=10)
-        drawing.supylabel(figure.panels[0].unit, fontsize=10)
-        n_labels = -(-len(legend) // -(-len(legend) // _LABELS_PER_ROW))  # rows of equal length
-        drawing.legend(
-            legend.values(), legend, loc="outside upper center", ncols=n_labels, frameon=False, fontsize=9
-        )
+        _arrange(drawing, figure, legend)
     return drawing
+
+
+def _arrange(drawing: Any, figure: Figure, legend: Mapping[str, Any]) -> None:
+    """Place shared labels and the legend around the panels, in inches."""
+    n_legend_rows = -(-len(legend) // _LABELS_PER_ROW)
+    n_labels = -(-len(legend) // n_legend_rows)  # rows of equal length
+    width, height = drawing.get_size_inches()
+    drawing.subplots_adjust(
+        left=0.75 / width,
+        right=1 - 0.15 / width,
+        bottom=0.55 / height,
+        top=1 - (0.4 + 0.2 * n_legend_rows) / height,
+        wspace=0.05,
+        hspace=0.2,
+    )
+    drawing.supxlabel(figure.x_label, fontsize=10, y=0.1 / height)
+    drawing.supylabel(figure.panels[0].unit, fontsize=10, x=0.1 / width)
+    drawing.legend(legend.values(), legend, loc="upper center", ncols=n_labels, frameon=False, fontsize=9)
 
 
 def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Makes official fairseq 0.12.2 importable on Python 3.11 and later.
+"""Make official fairseq 0.12.2 importable on Python 3.11 and later.
 
 fairseq writes config fields such as ``common: CommonConfig = CommonConfig()``. Python 3.11 began to refuse
 defaults whose class is unhashable, and fairseq (like hydra 1.0) reads the default *instance* back, so a
@@ -8,13 +8,13 @@ and omegaconf alone.
 It is a top-level module because it must run before fairseq is imported, while importing ``fairseq_vgs``
 imports fairseq. It runs in one of three ways:
 
-* installed: ``import torch`` calls :func:`install` through the entry point group ``torch.backends`` (torch >=
+* installed: ``import torch`` calls ``install`` through the entry point group ``torch.backends`` (torch >=
   2.5), so the unmodified ``fairseq-hydra-train`` works, in spawned ranks too;
 * not installed, checkout on ``PYTHONPATH``: ``python -m fairseq_vgs_compat fairseq_cli.hydra_train
   ARGUMENTS...``;
-* ``import fairseq_vgs`` calls :func:`install` in any case.
+* ``import fairseq_vgs`` calls ``install`` in any case.
 
-Only the standard library is imported, and :func:`install` never raises: a failure here would break ``import
+Only the standard library is imported, and ``install`` never raises: a failure here would break ``import
 torch`` for everything else in the same environment.
 """
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Lets fairseq's config classes use instances as defaults; a Python that allows it is not affected."""
+    """Let fairseq's config classes use instances as defaults; does nothing where Python allows it."""
     original = getattr(dataclasses, "_get_field", None)
     if original is None:
         logger.debug(
@@ -47,7 +47,7 @@ def install() -> None:
 
 
 def _allow_config_defaults(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps ``dataclasses._get_field``: its check for unhashable defaults shall not see config instances."""
+    """Hide config instances from the check for unhashable defaults in ``dataclasses._get_field``."""
 
     @functools.wraps(original)
     def get_field(cls: type, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -70,17 +70,17 @@ def _allow_config_defaults(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_unhashable_config(default: object) -> bool:
-    """Tells a dataclass instance without a hash from every other default, which keeps Python's own check."""
+    """Whether a default is a dataclass instance without a hash; all others keep Python's own check."""
     return type(default).__hash__ is None and dataclasses.is_dataclass(type(default))
 
 
 def _belongs_to_patched_package(cls: type) -> bool:
-    """Tells whether a class, or a class it derives from, is defined in fairseq, hydra or omegaconf."""
+    """Whether a class, or one of its bases, is defined in fairseq, hydra or omegaconf."""
     return any(base.__module__.partition(".")[0] in _PATCHED_PACKAGES for base in cls.__mro__)
 
 
 def main() -> None:
-    """Runs ``cli_main()`` of the module that the first argument names, as in ``fairseq_cli.hydra_train``."""
+    """Run ``cli_main()`` of the module that the first argument names, as in ``fairseq_cli.hydra_train``."""
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m fairseq_vgs_compat fairseq_cli.hydra_train ARGUMENTS...")
     module_name = sys.argv.pop(1)

@@ -1,12 +1,11 @@
 """Visually grounded speech models as a fairseq plugin.
 
 Importing this package is cheap: it imports neither torch nor fairseq. Its tasks, models and criterions are
-registered with fairseq when there is one to register with: at once if fairseq is imported already, as for
-``common.user_dir``; as soon as anybody imports it; or when `register` is called. Where fairseq is missing,
-the parts that do without it stay usable: ``manifest``, ``prepare``, ``modules``, ``losses`` and the commands
-built on them. The others name the remedy.
+registered as soon as fairseq is imported (at once if it already is, as for ``common.user_dir``), or when
+``register`` is called. Without fairseq, ``manifest``, ``prepare``, ``modules``, ``losses`` and the commands
+built on them still work; the others say how to install it.
 
-The names of `__all__` are imported at their first use.
+The names in ``__all__`` are imported at their first use.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _PUBLIC = {
 
 _allow_fairseq_import()
 
-if "torch" not in sys.modules:  # which reads it when it is loaded; why: see tasks.host
+if "torch" not in sys.modules:  # torch reads it once, when it is imported; tasks.host says why
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from fairseq_vgs.compat.registration import register, register_with_fairseq  # noqa: E402
@@ -48,7 +47,7 @@ register_with_fairseq()
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name, or a room, when it is used."""
+    """Import a public name or a subpackage when it is first used."""
     if name in _PUBLIC:
         value = getattr(importlib.import_module(_PUBLIC[name]), name)
         globals()[name] = value
@@ -59,5 +58,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, and what is imported so far."""
+    """List the public names and what has been imported."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Where a model runs: the one definition of ``--device`` and of what ``auto`` means."""
+"""Where a model runs: ``--device`` and what ``auto`` means."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ AUTO = "auto"
 
 
 def device_option(default: str = AUTO) -> Any:
-    """Declare the field ``device`` of a dataclass of options."""
+    """Declare the option ``--device`` as a dataclass field."""
     return option(default, help="cpu, cuda, cuda:1, ...; auto: cuda where it is available", metavar="NAME")
 
 
 def resolve_device(name: str = AUTO, *, place: str = "--device") -> str:
-    """Return the device that a setting names, tried: ``auto`` is CUDA if available, else the CPU.
+    """Return the device of a setting after trying it; ``auto`` is CUDA if available, else the CPU.
 
     Args:
-        name: As given on the command line.
-        place: What an error names as the culprit.
+        name: value of the setting.
+        place: place of the error.
 
     Raises:
-        FaultError: ``setting.value``, the device is unknown or not there.
+        FaultError: ``setting.value``, the device is unknown or unavailable.
     """
     import torch
 

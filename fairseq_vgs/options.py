@@ -1,4 +1,4 @@
-"""Command-line options from dataclasses: one declaration gives a field, its default, its help and its check.
+"""Command-line options from dataclasses: one declaration gives the field, its default, help and check.
 
 ```python
 @dataclass(frozen=True)
@@ -11,9 +11,9 @@ settings = read_options(parser.parse_args(), Settings)
 ```
 
 Supported annotations: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Literal[...]``, ``tuple[T, ...]``,
-tuples of a fixed length such as ``tuple[int, int]``, and ``T | None``. A ``bool`` that is true by default and
-named ``--no-...`` is switched off by that option. Only the standard library is imported, so that ``--help``
-stays fast.
+tuples of fixed length such as ``tuple[int, int]``, and ``T | None``. A ``bool`` that defaults to true and is
+named ``--no-...`` is switched off by that option. Only the standard library is imported, to keep ``--help``
+fast.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ def option(
     exclusive: str = "",
     needed: bool = False,
 ) -> Any:
-    """Declare a field of a dataclass that is also an option.
+    """Declare a dataclass field that is also an option.
 
     Args:
-        default: Of the field and of the option; without one the option is required.
-        help: What it does, lower case, without the default, which is appended.
-        name: Option's name with its dashes where it is not ``--field-name``; several are separated by blanks.
-        metavar: Of the value, in usage lines.
-        choices: The values allowed; those of ``Literal`` need not be repeated.
-        parse: From text to value, where the annotation does not say how.
-        positional: A positional argument instead of an option.
-        repeated: A tuple is given as ``--x A --x B`` in place of ``--x A B``.
-        exclusive: Name of a set of options of which at most one may be given.
-        needed: One of that set must be given.
+        default: default of the field and the option; without one the option is required.
+        help: what it does, in lower case; the default is appended.
+        name: option string if it is not ``--field-name``; separate several by spaces.
+        metavar: name of the value in usage lines.
+        choices: allowed values; those of ``Literal`` need not be repeated.
+        parse: converts text to a value where the annotation does not say how.
+        positional: make it a positional argument.
+        repeated: give a tuple as ``--x A --x B`` instead of ``--x A B``.
+        exclusive: name of a group of options of which at most one may be given.
+        needed: whether one option of that group is required.
     """
     settings = {
         "help": help,
@@ -91,12 +91,12 @@ def option(
 def add_options(
     parser: argparse._ActionsContainer, settings: type[Any], *, leave_out: Collection[str] = ()
 ) -> None:
-    """Add an option for every field of a dataclass that was declared with `option`.
+    """Add an option for every dataclass field that was declared with ``option``.
 
     Args:
-        parser: A parser or a group of it.
-        settings: The dataclass.
-        leave_out: Fields that another command sets by itself.
+        parser: a parser or an argument group.
+        settings: the dataclass.
+        leave_out: fields that the command sets itself.
     """
     sets: dict[str, argparse._ActionsContainer] = {}
     for field in dataclasses.fields(settings):
@@ -115,9 +115,9 @@ def read_options(args: argparse.Namespace, settings: type[Settings], **given: An
     """Build a dataclass from parsed arguments.
 
     Args:
-        args: Of a parser that `add_options` filled.
-        settings: The dataclass.
-        given: Fields that are not options, or that replace them.
+        args: result of a parser with the dataclass's options.
+        settings: the dataclass.
+        given: values for fields that are not options, or that override them.
     """
     values = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def read_options(args: argparse.Namespace, settings: type[Settings], **given: An
 
 
 def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str], dict[str, Any]]:
-    """Return names and keywords of ``add_argument`` for one field."""
+    """Return the arguments of ``add_argument`` for one field."""
     declared = field.metadata[_KEY]
     kind, many = _unwrap(annotation)
     length = _fixed_length(annotation)
@@ -149,7 +149,7 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
             choices = choices or typing.get_args(kind)
             kind = type(typing.get_args(kind)[0])
         keywords |= {"type": declared["parse"] or kind, "choices": choices, "metavar": declared["metavar"]}
-        # argparse would extend a default that is a list, and `read_options` fills in what is None
+        # argparse would extend a default that is a list; `read_options` replaces None by the default
         keywords["default"] = None if many else default
     if declared["positional"]:
         may_lack = field.default is not dataclasses.MISSING
@@ -166,14 +166,14 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
 
 
 def _annotation(settings: type[Any], name: str) -> Any:
-    """Evaluate the annotation of one field alone: others may name what is imported for type checkers only."""
+    """Evaluate one field's annotation only: others may use names that are imported for type checkers."""
     owner = next(base for base in settings.__mro__ if name in inspect.get_annotations(base))
     given = types.SimpleNamespace(__annotations__={name: inspect.get_annotations(owner)[name]})
     return typing.get_type_hints(given, globalns=vars(sys.modules[owner.__module__]))[name]
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:
-    """Return the type of a single value, and whether there are many."""
+    """Return the type of one value, and whether the option takes several."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))
     if typing.get_origin(annotation) is tuple:
@@ -182,7 +182,7 @@ def _unwrap(annotation: Any) -> tuple[Any, bool]:
 
 
 def _fixed_length(annotation: Any) -> int:
-    """Return the length of a tuple's annotation, 0 for any length and what is no tuple."""
+    """Return the length of a fixed-length tuple annotation, else 0."""
     types_ = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
     return 0 if Ellipsis in types_ else len(types_)
 

@@ -1,8 +1,8 @@
-"""Registries: tables of named entries that anyone can add to, from inside or outside the package.
+"""Registries: named entries that code inside and outside the package can add to.
 
-Code from outside is imported before the first look-up in any registry: modules that the environment variable
-``FAIRSEQ_VGS_EXTENSIONS`` lists (``my_corpus,my_loss``), and those that installed packages name as entry
-points of the group ``fairseq_vgs``.
+Extensions are imported before the first look-up in any registry: the modules listed in the environment
+variable ``FAIRSEQ_VGS_EXTENSIONS`` (``my_corpus,my_loss``), and the entry points of the group ``fairseq_vgs``
+of installed packages.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Entry = TypeVar("Entry")
 class Registry(Mapping[str, T], Generic[T]):
     """Entries of one kind by name.
 
-    ``@LOSSES.register("infonce")`` above a class or function adds it; looking up an unknown name raises a
-    ``KeyError`` that lists the known ones.
+    ``@LOSSES.register("infonce")`` adds a class or function; looking up an unknown name raises a ``KeyError``
+    that lists the known ones.
 
     Args:
-        kind: What an entry is, in words for messages ("speech head").
-        package: A package whose modules are all imported before the first look-up, so that a file in it is
-            enough to add an entry; None where entries are added by hand.
+        kind: what an entry is, for messages ("speech head").
+        package: package whose modules are imported before the first look-up, so that a new file is enough to
+            add an entry.
     """
 
     def __init__(self, kind: str, package: ModuleType | str | None = None) -> None:
@@ -43,10 +43,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package = package
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Return a decorator that adds what it decorates under ``name``.
+        """Return a decorator that adds an entry.
 
         Raises:
-            ValueError: The name is taken by another entry.
+            ValueError: Another entry has this name.
         """
 
         def add(entry: Entry) -> Entry:
@@ -62,7 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return an entry.
 
         Raises:
-            KeyError: Unknown; the message lists the known names.
+            KeyError: The name is unknown.
         """
         self._load()
         if name not in self._entries:
@@ -70,7 +70,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names in the order of registration."""
+        """Iterate over the names in order of registration."""
         self._load()
         return iter(self._entries)
 
@@ -91,13 +91,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
 @functools.lru_cache(maxsize=1)
 def load_extensions(listed: str) -> None:
-    """Import modules from outside the package, so that they register their entries.
+    """Import the extensions, which register their entries.
 
     Args:
-        listed: Names of modules, separated by commas; those of installed packages' entry points are added.
+        listed: names of modules, separated by commas; entry points are added.
 
     Raises:
-        FaultError: A module cannot be imported.
+        FaultError: ``extension.import``, a module cannot be imported.
     """
     names = {name.strip(): EXTENSIONS_VARIABLE for name in listed.split(",") if name.strip()}
     for point in importlib.metadata.entry_points(group=EXTENSIONS_GROUP):

@@ -1,4 +1,4 @@
-"""List all faults of a manifest folder, one line each, on stdout.
+"""List all faults of a data folder, one line each, on stdout.
 
 Media are read and decoded unless --no-media is given. Exit status 1 if there is any fault.
 """
@@ -28,12 +28,12 @@ examples:
 
 @dataclass(frozen=True)
 class Options:
-    """What to check, and how deeply."""
+    """Options of ``check``."""
 
-    data: Path = option(help="the manifest folder, as in task.data", positional=True)
+    data: Path = option(help="data folder, as in task.data", positional=True)
     json: bool = option(False, help="print one JSON object instead of lines")
     read_media: bool = option(
-        True, name="--no-media", help="do not open audio, pictures and features; only see that they exist"
+        True, name="--no-media", help="do not open audio, pictures and features, only check that they exist"
     )
 
 
@@ -74,7 +74,9 @@ def _as_json(folder: Path, report: CheckReport) -> dict[str, Any]:
         "folder": str(folder),
         "media_read": report.media_read,
         "n_faults": len(report.faults),
-        "faults": [{"place": item.place, "message": item.message} for item in report.faults],
+        "faults": [
+            {"place": item.place, "message": item.message, "code": item.code} for item in report.faults
+        ],
         "notes": list(report.notes),
         "counts": report.counts,
     }

@@ -1,7 +1,7 @@
 """Write the layers and embeddings of a model as files: speech whole and unmasked, all layers in one pass.
 
-An interrupted extraction continues when the command is given again; what has changed since is made anew.
-Results do not depend on what stands beside an utterance in a batch, up to rounding.
+Repeat the command to continue an interrupted extraction; files of changed inputs are made again. Results do
+not depend on the other utterances of a batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ examples:
 
 npy: OUTPUT/layer_6/NAME.npy [frames, dims], OUTPUT/speech_embedding/NAME.npy, OUTPUT/image_embedding/ID.npy.
 safetensors: OUTPUT/speech/NAME.safetensors (all of an utterance), OUTPUT/images/ID.safetensors.
-Frame rate and layers stand in OUTPUT/metadata.json and in the safetensors files. With fastabx:
+Frame rate and layers are in OUTPUT/metadata.json and in the safetensors files. With fastabx:
   Dataset.from_item(ITEM, "OUTPUT/layer_6", 50, extension=".npy",
                     feature_maker=lambda path: torch.from_numpy(numpy.load(path)))
 """
@@ -35,27 +35,27 @@ Frame rate and layers stand in OUTPUT/metadata.json and in the safetensors files
 
 @dataclass(frozen=True)
 class Options:
-    """What to extract, from which model, to where."""
+    """Options of ``extract``."""
 
-    checkpoint: Path = option(help="of this plugin, or fairseq's own wav2vec2", positional=True)
+    checkpoint: Path = option(help="checkpoint of this plugin, or fairseq's own wav2vec2", positional=True)
     sources: tuple[Path, ...] = option(
-        help="a manifest folder, a folder of audio, or files", positional=True, metavar="SOURCE"
+        help="data folder, folder of audio, or files", positional=True, metavar="SOURCE"
     )
-    output: Path = option(help="folder of the features", metavar="DIR")
-    split: str = option("test", help="of a manifest folder")
+    output: Path = option(help="folder for the features", metavar="DIR")
+    split: str = option("test", help="split of a data folder")
     parts: tuple[Literal["layers", "speech", "images"], ...] | None = option(
         None,
-        help="layers, speech embeddings, image embeddings (default: all that model and source offer)",
+        help="layers, speech embeddings, image embeddings (default: all that model and source have)",
     )
     layers: tuple[int, ...] | None = option(
         None, help="only these, 0 being the input of the first (default: all)", metavar="N"
     )
-    format: Literal["npy", "safetensors"] = option("npy", help="of the files")
-    untrained: int | None = option(None, help="draw the weights anew: the untrained baseline", metavar="SEED")
+    format: Literal["npy", "safetensors"] = option("npy", help="file format")
+    untrained: int | None = option(None, help="use random weights: the untrained baseline", metavar="SEED")
     device: str = device_option()
-    bf16: bool = option(False, help="run the model in bf16; files stay fp32")
+    bf16: bool = option(False, help="run the model in bf16; files are fp32")
     batch_seconds: float = option(
-        60.0, help="most speech in a batch, padding included", metavar="S", parse=positive_number
+        60.0, help="maximum speech in a batch, padding included", metavar="S", parse=positive_number
     )
     json: bool = option(False, help="print the summary as JSON")
 
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Extract; print what lies where."""
+    """Extract; print a summary of the files."""
     import dataclasses
 
     from fairseq_vgs.checkpoints.load import load_checkpoint
@@ -94,15 +94,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{found.n_utterances} utterances and {found.n_images} images in {found.seconds:.1f} s")
     if found.n_kept:
-        print(f"{found.n_kept} of them were there already")
+        print(f"{found.n_kept} of them existed already")
     if found.n_changed:
-        print(f"{found.n_changed} of them were made anew: their files have changed, or were not noted")
+        print(f"{found.n_changed} of them were made again, since their files changed or had no record")
     print(_describe(options.output, found, file_format=options.format))
     return 0
 
 
 def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
-    """Say in words what lies in the folder, and how to look into one of the files."""
+    """Describe the folder, and how to open one of the files."""
     from fairseq_vgs.features.store import METADATA_NAME
 
     files = sorted(folder.rglob(f"*.{file_format}"))
@@ -116,10 +116,10 @@ def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
     if not files:
         return text
     file = min(files, key=lambda path: path.relative_to(folder).parts[0].startswith("image"))
-    name = json.dumps(str(file), ensure_ascii=False)  # quoted as Python quotes, but not as a shell does
+    name = json.dumps(str(file), ensure_ascii=False)  # quoted for Python, not for a shell
     look = {
         "npy": f"import numpy; print(numpy.load({name}).shape)",
         "safetensors": "from safetensors.numpy import load_file; "
         f"print({{part: array.shape for part, array in load_file({name}).items()}})",
     }[file_format]
-    return f"{text}\nlook into one: {shlex.join(['python', '-c', look])}"
+    return f"{text}\nopen one: {shlex.join(['python', '-c', look])}"

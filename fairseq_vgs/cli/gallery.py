@@ -1,9 +1,8 @@
-"""Make an HTML page of retrieval results: listen to the query, look at the top 5 pictures, and the reverse.
+"""Make an HTML page of retrieval results: spoken queries with their top 5 pictures, and the reverse.
 
-The page works offline from its folder. It shows a seeded draw of queries and the worst ones, the summary
-table against the untrained model and chance, and a plot. Where the evaluated checkpoint is still there,
-every spoken query comes with heat maps: which regions of the first and of the correct picture go with which
-moments.
+The page works offline. It shows random queries and the worst ones, a summary table with the untrained model
+and chance, and a plot. If the evaluated checkpoint still exists, spoken queries get heat maps, which show
+the regions of the first and the correct picture that match each moment.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ examples:
   fairseq-vgs gallery outputs/results/test DATA outputs/gallery
   fairseq-vgs gallery results/test DATA outputs/gallery --queries 30 --plot training.png --force
 
-RESULTS is a folder written by fairseq-vgs evaluate retrieval; a training.png in it goes onto the page. The
-heat maps need the checkpoint, named in RESULTS or by --checkpoint; about a second of work for each query.
+RESULTS is a folder from fairseq-vgs evaluate retrieval; a training.png in it is put on the page. Heat maps
+need the checkpoint, named in RESULTS or by --checkpoint, and about a second per query.
 """
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to show, and where."""
+    """Options of ``gallery``."""
 
-    results: Path = option(help="folder of fairseq-vgs evaluate retrieval", positional=True)
-    data: Path = option(help="the manifest folder that was evaluated", positional=True)
-    output: Path = option(help="folder of the page; open OUTPUT/index.html", positional=True)
+    results: Path = option(help="folder from fairseq-vgs evaluate retrieval", positional=True)
+    data: Path = option(help="data folder that was evaluated", positional=True)
+    output: Path = option(help="folder for the page; open OUTPUT/index.html", positional=True)
     queries: int = option(12, help="queries per direction", metavar="N", parse=positive)
-    seed: int = option(1, help="of the drawing of queries")
+    seed: int = option(1, help="seed of the random queries")
     plot: Path | None = option(
-        None, help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it is there)", metavar="PNG"
+        None, help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it exists)", metavar="PNG"
     )
     checkpoint: Path | None = option(None, help="for heat maps (default: as named in RESULTS)")
     heat_maps: bool = option(True, help="leave them out", name="--no-heat-maps")
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open_model(args: argparse.Namespace) -> Occlusion | None:
-    """Open what computes heat maps; None, with a note, if the evaluated checkpoint is gone."""
+    """Open the model for heat maps; None, with a note, if the evaluated checkpoint is gone."""
     from fairseq_vgs.evaluation.evaluators.retrieval import KIND
     from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, read_metrics
     from fairseq_vgs.files.provenance import sha256_file

@@ -1,4 +1,4 @@
-"""Convert a checkpoint of other code into one of this plugin.
+"""Convert a checkpoint of other code for this plugin.
 
 The result can be evaluated, and training can start from it: checkpoint.finetune_from_model=OUTPUT.
 """
@@ -31,13 +31,13 @@ weight must be accounted for; no code in the file is run.
 WAV2VEC2_DESCRIPTION = """\
 The speech branch from a public wav2vec 2.0: a fairseq checkpoint (wav2vec_small.pt) or a Hugging Face folder
 (config.json and model.safetensors or pytorch_model.bin). The CLS vector and the visually grounded branch are
-drawn anew. Every weight must be accounted for; no code in the file is run. A model group for training is
-written to model/NAME.yaml beside OUTPUT, and the command that uses it is printed.
+initialised at random. Every weight must be accounted for; no code in the file is run. A model group for
+training is written to model/NAME.yaml next to OUTPUT, and the command that uses it is printed.
 """
 
 
 SETTINGS_HELP = (
-    "a setting of the model, such as vgs_layer=6, image_dim=1280 or speech_head=attention; repeat for more "
+    "model setting, such as vgs_layer=6, image_dim=1280 or speech_head=attention; may be repeated "
     "(default: {})"
 )
 
@@ -47,13 +47,13 @@ class FastVgs:
     """Options of ``import fast-vgs``."""
 
     bundle: Path = option(help="best_bundle.pth or another bundle", positional=True)
-    output: Path = option(help="the checkpoint to write, such as NAME.pt", positional=True)
+    output: Path = option(help="checkpoint to write, such as NAME.pt", positional=True)
     force: bool = option(False, help="replace an existing OUTPUT")
     settings_file: Path | None = option(
         None,
         name="--args",
         metavar="FILE",
-        help="args.pkl of the run (default: the one beside BUNDLE; else the settings of the authors' VGS+)",
+        help="args.pkl of the run (default: the one next to BUNDLE, else the settings of the authors' VGS+)",
     )
     settings: tuple[str, ...] = option(
         (),
@@ -68,8 +68,10 @@ class FastVgs:
 class Wav2Vec2:
     """Options of ``import wav2vec2``."""
 
-    source: Path = option(help="what to start from", positional=True, metavar="FILE_OR_FOLDER")
-    output: Path = option(help="the checkpoint to write, such as NAME.pt", positional=True)
+    source: Path = option(
+        help="checkpoint file or Hugging Face folder", positional=True, metavar="FILE_OR_FOLDER"
+    )
+    output: Path = option(help="checkpoint to write, such as NAME.pt", positional=True)
     force: bool = option(False, help="replace an existing OUTPUT")
     settings: tuple[str, ...] = option(
         (),
@@ -78,7 +80,7 @@ class Wav2Vec2:
         help=SETTINGS_HELP.format("the file's, and those of examples/vgs/model/base.yaml, image_dim 2048"),
         repeated=True,
     )
-    seed: int = option(1, help="of the weights that are drawn anew")
+    seed: int = option(1, help="seed of the random weights")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_command(
         sources,
         "wav2vec2",
-        "wav2vec 2.0 of fairseq or Hugging Face, as a start for training",
+        "wav2vec 2.0 of fairseq or Hugging Face, to start training from",
         Wav2Vec2,
         description=WAV2VEC2_DESCRIPTION,
         examples=EPILOG,

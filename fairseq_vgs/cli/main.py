@@ -1,7 +1,7 @@
 """``fairseq-vgs``: parsing, logging, and errors as readable lines with exit codes.
 
 Every subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``. Only the
-chosen one is imported, and what it needs beyond its options it imports inside ``run``, so that help is quick.
+chosen one is imported, and it imports its heavy dependencies inside ``run``, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fairseq_vgs import __version__
 from fairseq_vgs.cli.parser import Parser
 
 SUBCOMMANDS = {
-    "check": "list all faults of a manifest folder",
+    "check": "list all faults of a data folder",
     "prepare": "build a data folder from a corpus",
     "evaluate": "measure what a trained model has learned",
     "extract": "write layers and embeddings of a model as files",
-    "compare": "put the results of several runs side by side",
+    "compare": "compare the results of several runs",
     "plot": "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer",
-    "gallery": "make an HTML page to listen to queries and look at answers",
+    "gallery": "make an HTML page of queries and their answers",
     "import": "convert a checkpoint of other code",
     "configs": "print the folder of the training configurations",
     "study": "train scenarios x seeds, and compare them in tables, curves and verdicts",
@@ -54,14 +54,14 @@ exit status: 0 done, 1 data or run error, 2 wrong usage
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM has come: as after Ctrl-C, what was begun is cleaned up."""
+    """SIGTERM was received; cleaned up like Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code.
 
     Args:
-        argv: Arguments without the program's name; the process's own by default.
+        argv: arguments without the program's name (default: those of the process).
     """
     _print_any_character()
     args = build_parser().parse_args(argv)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _stopped_by_sigterm():
             code: int = args.run(args)
-        # Results still in the buffer meet a closed pipe here, not at the interpreter's exit.
+        # A closed pipe must show here, not when the interpreter exits.
         sys.stdout.flush()
     except TerminatedError:
         print("terminated", file=sys.stderr)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python must not complain about it when it closes stdout.
+        # The reader (head, less) has gone; Python must not complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except Exception as error:
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with all subcommands; a chosen one's ``run`` is left in ``args.run``."""
+    """Return the parser with all subcommands, which put their ``run`` into ``args.run``."""
     parser = Parser(
         prog="fairseq-vgs",
         description=DESCRIPTION,
@@ -114,13 +114,13 @@ def _fill(name: str, parser: argparse.ArgumentParser) -> None:
 
 
 def load_subcommand(name: str) -> ModuleType:
-    """Import the module of a subcommand; one named after a keyword of Python ends in an underscore."""
+    """Import the module of a subcommand; the name of a Python keyword gets an underscore."""
     return importlib.import_module(f"fairseq_vgs.cli.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM, which schedulers send, raise ``TerminatedError``, unless somebody else handles it."""
+    """Let SIGTERM, which schedulers send, raise ``TerminatedError``, unless it is already handled."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -128,11 +128,11 @@ def _stopped_by_sigterm() -> Iterator[None]:
     process = os.getpid()
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a forked worker, which has nothing to clean up
+        if os.getpid() != process:  # a forked worker has nothing to clean up
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning up short
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
         raise TerminatedError
 
     signal.signal(signal.SIGTERM, stop)
@@ -149,7 +149,7 @@ def _describe(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else ""
         step = "free space, raise the limit or choose another place, then run the same command again"
         return f"{where}cannot be written ({error.strerror}); {step}"
-    # Our own errors and the operating system's speak for themselves; of others, the type is half the message.
+    # Our errors and the operating system's explain themselves; others need their type.
     is_ours = type(error).__module__.partition(".")[0] == "fairseq_vgs"
     if (is_ours or isinstance(error, OSError)) and str(error):
         n_faults = len(getattr(error, "faults", ()))
@@ -165,7 +165,7 @@ def _log_to_stderr(*, debug: bool) -> None:
 
 
 def _print_any_character() -> None:
-    # File names and captions may hold what the terminal's encoding cannot: print an escape then.
+    # File names and captions may hold characters that the terminal cannot encode: print escapes.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

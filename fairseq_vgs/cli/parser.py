@@ -12,14 +12,13 @@ DEBUG_HELP = "log more, and show the whole traceback of an error"
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes options by their whole names alone, and gets its arguments when it is used.
+    """Accept full option names only, and add the arguments when the parser is used.
 
-    A beginning that is unique today, as in ``--skip``, may mean another option tomorrow. Parsers of
-    subcommands are filled when theirs is the subcommand given, so that one command's help does not wait for
-    what others import.
+    An abbreviation such as ``--skip`` may become ambiguous with a new option. Parsers of subcommands are
+    filled only if they are used, so that one command's help does not wait for the imports of others.
 
     Args:
-        fill: Called once with the parser, before it parses or shows help; adds the arguments.
+        fill: adds the arguments; called once, before the parser parses or shows help.
     """
 
     def __init__(
@@ -27,18 +26,18 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         defaults = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*args, **{**defaults, **settings})
-        # Of every command, where one adds it after an error; absent, it leaves what stood before it.
+        # An option of every command; if absent, it keeps the value of the command before it.
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
         self._fill = fill
 
     def complete(self) -> None:
-        """Add the arguments, unless they are there."""
+        """Add the arguments once."""
         fill, self._fill = self._fill, None
         if fill is not None:
             fill(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, see `argparse.ArgumentParser.parse_known_args`."""
+        """Parse, see ``argparse.ArgumentParser.parse_known_args``."""
         self.complete()
         return super().parse_known_args(args, namespace)
 
@@ -60,13 +59,13 @@ def add_command(
     """Add a nested command.
 
     Args:
-        subparsers: What ``add_subparsers`` returned.
-        name: Of the command.
-        summary: One line about it, for the list of commands.
-        options: Dataclasses whose fields are its options.
-        description: At the top of its help; the summary by default.
-        examples: At the end of its help.
-        defaults: More values for the parsed arguments, such as what to run.
+        subparsers: from ``add_subparsers``.
+        name: name of the command.
+        summary: its line in the list of commands.
+        options: dataclasses whose fields are its options.
+        description: text at the top of its help (default: the summary).
+        examples: text at the end of its help.
+        defaults: further values of the parsed arguments, such as the function to run.
     """
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.", epilog=examples

@@ -1,4 +1,4 @@
-"""Draw plots from result files: PNG, PDF or SVG, each with a CSV of exactly what was drawn."""
+"""Draw plots from result files as PNG, PDF or SVG, with a CSV of the drawn values."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ EXAMPLES = {
     "lexical": ("RUN/checkpoints/checkpoint_best_lexical_test outputs/words.png",),
 }
 LOGS = """
-LOG of a training or recall plot is the run's history.jsonl, which has every update. Logs of fairseq are read
-too: common.log_file and hydra_train.log, as JSON (common.log_format=json) or as plain text (mostly one point
-per epoch).
+LOG of a training or recall plot is the run's history.jsonl, which has every update. Logs of fairseq work too:
+common.log_file and hydra_train.log, as JSON (common.log_format=json) or plain text (mostly one point per
+epoch).
 """
 PROBES = """
 Probes are written by runs with task.probe_interval=N.
@@ -42,10 +42,10 @@ _NOTES = {"training": LOGS, "recall": LOGS, "probes": PROBES}
 
 @dataclass(frozen=True)
 class Output:
-    """Where the plot goes."""
+    """Output options of ``plot``."""
 
     output: Path = option(
-        help="picture that ends in .png, .pdf or .svg; a .csv of the same name holds what is drawn",
+        help="file that ends in .png, .pdf or .svg; a .csv of the same name holds the drawn values",
         positional=True,
     )
     force: bool = option(False, help="replace existing files")
@@ -53,14 +53,14 @@ class Output:
 
 @dataclass(frozen=True)
 class Log:
-    """One run's log."""
+    """Input of a plot of one run."""
 
-    log: Path = option(help="the run's history.jsonl, or of probes its probes.jsonl", positional=True)
+    log: Path = option(help="the run's history.jsonl (probes: probes.jsonl)", positional=True)
 
 
 @dataclass(frozen=True)
 class Logs:
-    """Several runs' logs."""
+    """Input of a plot of several runs."""
 
     log: tuple[Path, ...] = option(help="logs of the runs", positional=True)
     titles: tuple[str, ...] | None = option(None, help="one for each log", metavar="TITLE")
@@ -68,10 +68,10 @@ class Logs:
 
 @dataclass(frozen=True)
 class Results:
-    """Results of evaluations by layer."""
+    """Input of a plot by layer."""
 
     results: tuple[Path, ...] = option(
-        help="results folder of fairseq-vgs evaluate and this evaluation", positional=True
+        help="result folders of this evaluation from fairseq-vgs evaluate", positional=True
     )
 
 
@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the plot; print the paths of what was written."""
+    """Draw the plot; print the paths of the files."""
     from fairseq_vgs.report.plots import require_suffix, write_figure
 
     require_suffix(args.output)
@@ -133,7 +133,7 @@ def _recall_figure(args: argparse.Namespace) -> Figure:
 
     titles = args.titles or short_titles(args.log)
     if len(titles) != len(args.log) or len(set(titles)) != len(titles):
-        expected = f"must be {len(args.log)} different ones, one for each log"
+        expected = f"must be {len(args.log)} different titles, one for each log"
         step = "give every log once and a title for each"
         raise FaultError(fault("--titles", expected, titles, step, code="plot.titles"))
     return recall_figure({title: read_training_log(log) for title, log in zip(titles, args.log, strict=True)})

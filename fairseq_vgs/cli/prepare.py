@@ -1,6 +1,6 @@
-"""Build a data folder from a corpus: audio lists, pair tables, pictures, and a summary of what was left out.
+"""Build a data folder from a corpus: audio lists, pair tables, pictures, and a summary of excluded items.
 
-The folder appears only when it is complete; --force replaces an older one that this command made.
+The folder appears only when it is complete; --force replaces one that this command made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one nested subcommand per corpus, and those that add to a data folder."""
+    """Add one nested command per corpus, and those that extend a data folder."""
     parser.epilog = EPILOG
     corpora = parser.add_subparsers(title="corpora", metavar="CORPUS", required=True)
     for name, preparation in CORPORA.items():
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare the chosen corpus and print its splits, or all of the summary as JSON."""
+    """Prepare the corpus; print its splits, or the whole summary as JSON."""
     summary = args.prepare(args)
     if args.json:
         print(json.dumps(summary, ensure_ascii=False, indent=2))

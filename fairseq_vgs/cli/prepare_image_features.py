@@ -1,4 +1,4 @@
-"""``fairseq-vgs prepare image-features``: a frozen image backbone runs once over a folder's pictures."""
+"""``fairseq-vgs prepare image-features``: features of a frozen image backbone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fairseq_vgs.options import option, positive
 from fairseq_vgs.prepare.regions.options import GRID_HELP, Grid, parse_grid
 
 DESCRIPTION = """\
-Runs a backbone of a local Hugging Face directory over all pictures of a data folder and writes regions.npy
-and regions.tsv, which training reads in place of the pictures (task.image_input and model.image_encoder are
-regions, as by default). Pictures are squeezed to the backbone's square; nothing is downloaded. An interrupted
-run goes on when repeated.
+Runs a backbone from a local Hugging Face directory over all pictures of a data folder and writes regions.npy
+and regions.tsv, which training reads instead of the pictures (with the defaults task.image_input=regions and
+model.image_encoder=regions). Pictures are resized to the backbone's square; nothing is downloaded. Repeat the
+command to continue an interrupted run.
 """
 EPILOG = """\
 examples:
@@ -34,9 +34,9 @@ def _grid(text: str) -> Grid | int:
 
 @dataclass(frozen=True)
 class Options:
-    """Which backbone, and what it sees."""
+    """Options of ``prepare image-features``."""
 
-    output: Path = option(help="data folder whose pictures to read", positional=True, metavar="DATA")
+    output: Path = option(help="data folder with pictures", positional=True, metavar="DATA")
     backbone: Path = option(
         help="local Hugging Face directory of the backbone: config.json and weights", metavar="DIR"
     )
@@ -47,12 +47,12 @@ class Options:
         parse=_grid,
     )
     image_size: int | None = option(
-        None, help="of the square (default: the backbone's)", metavar="PIXELS", parse=positive
+        None, help="side of the square (default: the backbone's)", metavar="PIXELS", parse=positive
     )
     batch_size: int = option(32, help="pictures at once", metavar="N", parse=positive)
     device: str = device_option()
     jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
-    force: bool = option(False, help="replace regions that are there")
+    force: bool = option(False, help="replace existing regions")
     json: bool = option(False, help="print the counts as JSON")
 
 

@@ -28,7 +28,7 @@ examples:
 
 @dataclass(frozen=True)
 class Options:
-    """Which alignments, who speaks in them, and what an item is."""
+    """Options of ``prepare items``."""
 
     alignments: tuple[Path, ...] = option(
         help="alignment files, or folders to search for them", positional=True, metavar="ALIGNMENTS"
@@ -40,28 +40,28 @@ class Options:
     )
     speaker_before: str | None = option(
         None,
-        help="the speaker is what stands before TEXT in a recording's name; '-' for LibriSpeech",
+        help="the speaker is the part of a recording's name before TEXT; '-' for LibriSpeech",
         metavar="TEXT",
         exclusive="speaker",
     )
     speaker_folder: bool = option(
         False,
-        help="the speaker is the folder of the alignment, as the Montreal Forced Aligner writes them",
+        help="the speaker is the folder of the alignment, as with the Montreal Forced Aligner",
         exclusive="speaker",
     )
     speakers: Path | None = option(
         None,
-        help="table with the columns file, speaker and, where alignments say otherwise than file, audio_id",
+        help="table with the columns file, speaker and, if alignments use other names, audio_id",
         metavar="TABLE",
         exclusive="speaker",
     )
     pauses: tuple[str, ...] | None = option(
         None,
-        help="labels of what is no phone (default: none, #, h#, pau, sil, sp, spn, ssil, <eps>, <sil>)",
+        help="labels that are not phones (default: none, #, h#, pau, sil, sp, spn, ssil, <eps>, <sil>)",
         metavar="LABEL",
     )
-    strip_stress: bool = option(False, help="AH0 and AH1 are the same phone AH")
-    tier: str | None = option(None, help="tier of the TextGrids (default: the one of phones)", metavar="NAME")
+    strip_stress: bool = option(False, help="treat AH0 and AH1 as the same phone AH")
+    tier: str | None = option(None, help="tier of the TextGrids (default: the phone tier)", metavar="NAME")
     force: bool = option(False, help="replace OUTPUT")
     json: bool = option(False, help="print the counts as JSON")
 

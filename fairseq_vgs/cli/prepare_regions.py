@@ -1,4 +1,4 @@
-"""``fairseq-vgs prepare regions``: region features of others, or computed from the folder's pictures."""
+"""``fairseq-vgs prepare regions``: existing region features, or computed from the folder's pictures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fairseq_vgs.options import option, positive, read_options
 from fairseq_vgs.prepare.regions.options import EfficientNetOptions
 
 DESCRIPTION = """\
-Writes regions.npy (float16) and regions.tsv into a data folder: of the pictures in its images.tsv, else of
-those in its pairs, else of all. Where images.tsv is missing, it is written too, without pictures.
+Writes regions.npy (float16) and regions.tsv into a data folder, for the pictures in its images.tsv, else in
+its pairs, else for all. If images.tsv is missing, it is written too, without pictures.
 """
 LXMERT_EXAMPLES = """\
   fairseq-vgs prepare regions lxmert train2014_obj36.tsv val2014_obj36.tsv DATA
@@ -37,43 +37,41 @@ EFFICIENTNET = (
 
 @dataclass(frozen=True)
 class Output:
-    """Where regions go."""
+    """Output options of ``prepare regions``."""
 
     output: Path = option(
-        help="data folder to add the regions to; a folder that does not exist is made, of regions alone",
+        help="data folder to add the regions to; created with regions only if it does not exist",
         positional=True,
         metavar="DATA",
     )
-    force: bool = option(False, help="replace the regions that DATA has")
+    force: bool = option(False, help="replace existing regions of DATA")
     json: bool = option(False, help="print the counts as JSON")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which pictures get regions."""
+    """Options of existing region features."""
 
     match: Literal["exact", "name", "stem"] = option(
         "exact",
-        help="image ids agree if all of them does, what follows the last slash, or that without its ending",
+        help="compare whole image ids, the part after the last slash, or that without its suffix",
     )
-    skip_missing: bool = option(
-        False, help="count pictures of DATA that have no regions, instead of refusing"
-    )
-    skip_bad: bool = option(False, help="leave out and name pictures whose record is faulty")
+    skip_missing: bool = option(False, help="count pictures of DATA without regions instead of refusing them")
+    skip_bad: bool = option(False, help="leave out pictures with faulty records, and name them")
 
 
 @dataclass(frozen=True)
 class LxmertFiles:
-    """Files of LXMERT."""
+    """Input of ``prepare regions lxmert``."""
 
-    files: tuple[Path, ...] = option(help="one or several files", positional=True, metavar="TSV")
+    files: tuple[Path, ...] = option(help="one or more files", positional=True, metavar="TSV")
 
 
 @dataclass(frozen=True)
 class FastVgsFiles:
-    """Files of FaST-VGS."""
+    """Input of ``prepare regions fast-vgs``."""
 
-    files: tuple[Path, ...] = option(help="one or several files", positional=True, metavar="HDF5")
+    files: tuple[Path, ...] = option(help="one or more files", positional=True, metavar="HDF5")
     index: tuple[Path, ...] = option(
         (),
         help="image id -> position, one for each file in the same order (default: the ids in the files)",
@@ -83,7 +81,7 @@ class FastVgsFiles:
 
 @dataclass(frozen=True)
 class Jobs:
-    """How pictures are decoded."""
+    """Option of computed region features."""
 
     jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
 
@@ -166,8 +164,8 @@ def _table(summary: Mapping[str, Any]) -> Iterator[str]:
     counts = {
         f"boxes clipped, by up to {summary.get('largest_overhang_pixels', 0):.4g} pixels": "boxes_clipped",
         "regions left out whose box has no area": "boxes_without_area",
-        "images of another size than in images.tsv": "images_of_other_size",
-        "images of the source were not wanted": "not_wanted",
+        "images whose size differs from images.tsv": "images_of_other_size",
+        "images of the source are not in the data folder": "not_wanted",
     }
     for text, name in counts.items():
         if summary.get(name):

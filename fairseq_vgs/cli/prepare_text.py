@@ -15,8 +15,8 @@ from fairseq_vgs.prepare.text import TextConfig, prepare_text
 DESCRIPTION = """\
 Trains SentencePiece units on the texts of the training split (SPLIT.pairs.tsv, SPLIT.utterances.tsv) and
 writes, for every split with such a table, what fairseq's task audio_finetuning reads: SPLIT.tsv (the
-utterances that have a text), SPLIT.ltr (their units) and dict.ltr.txt; beside them spm.model. Utterances
-without text are left out and counted.
+utterances that have a text), SPLIT.ltr (their units) and dict.ltr.txt, with spm.model. Utterances without
+text are left out and counted.
 """
 EPILOG = """\
 examples:
@@ -28,7 +28,7 @@ examples:
 
 @dataclass(frozen=True)
 class Options:
-    """Where texts and units are."""
+    """Options of ``prepare text``."""
 
     data: Path = option(help="data folder with texts", positional=True)
     output: Path | None = option(None, help="folder to make (default: DATA/text)", positional=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Runs the scenarios of a study file with every seed, each phase a plain fairseq-hydra-train, and evaluates the
-saved checkpoints. Safe to stop or kill at any moment: the same command goes on where it was. Afterwards (or
-with --report-only at any time) report.html, tables, curves and verdicts stand in OUTPUT.
+saved checkpoints. It can be stopped or killed at any moment: repeat the command to continue. Afterwards (or
+with --report-only at any time) report.html, tables, curves and verdicts are in OUTPUT.
 """
 EPILOG = """\
 examples:
@@ -40,14 +40,14 @@ def _gpus(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    """Which study, where, and how much of it."""
+    """Options of ``study``."""
 
     study: Path = option(help="the study file", positional=True, metavar="STUDY.yaml")
-    quick: bool = option(False, help="the smaller study under the file's key quick")
+    quick: bool = option(False, help="run the smaller study under the key quick of the file")
     output: Path | None = option(
         None,
         metavar="DIR",
-        help="folder of everything (default: outputs/NAME of the study file, with --quick NAME_quick)",
+        help="folder of all files (default: outputs/NAME of the study file, with --quick NAME_quick)",
     )
     processes: int | None = option(
         None,
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the study; what failed is named at the end, and the page is written all the same."""
+    """Run the study; the page is written even if runs fail, which are listed at the end."""
     from fairseq_vgs.compat.availability import require_fairseq
 
     require_fairseq()
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     failures: dict[str, str] = {}
     if args.report_only and not folder.settings.is_file():
         step = "run the study first, or correct --output"
-        raise FaultError(fault(str(folder.path), "must be the folder of a study", "no study.json", step))
+        expected, code = "must be the folder of a study", "study.missing"
+        raise FaultError(fault(str(folder.path), expected, "no study.json", step, code=code))
     if args.report_only:
         runs = plan_runs(settings)
         refuse_other_settings(runs, settings, folder, training_data(settings, folder))

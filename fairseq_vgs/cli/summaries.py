@@ -1,4 +1,4 @@
-"""Progress and tables of all commands that build a data folder."""
+"""Progress and tables of the commands that build a data folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(unit: str) -> Iterator[Progress]:
-    """Give a function that shows progress with the time left, on stderr if that is a terminal."""
+    """Yield a function that shows progress with the time left, on stderr if it is a terminal."""
     from tqdm import tqdm
 
     # disable=None turns the bar off where stderr is no terminal.
@@ -27,7 +27,7 @@ def progress_bar(unit: str) -> Iterator[Progress]:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line per split, and one for each reason to leave something out."""
+    """Yield a line per split, and one per reason for leaving items out."""
     splits: Mapping[str, Mapping[str, Any]] = summary["splits"]
     columns = [name for name, value in next(iter(splits.values())).items() if not isinstance(value, Mapping)]
     width = max(8, *(len(split) + 1 for split in splits))

@@ -1,8 +1,7 @@
-"""Finds out whether a usable fairseq is installed, and says in one line what to do if not.
+"""Find out whether a usable fairseq is installed, and say what to do if not.
 
-Manifests, data preparation, modules and losses work without fairseq; training and checkpoint loading do not.
-So a missing fairseq is no error when ``fairseq_vgs`` is imported, but what needs fairseq calls
-:func:`require_fairseq` first.
+Data folders, modules and losses work without fairseq; training and checkpoints do not. So importing
+``fairseq_vgs`` without fairseq is fine, and code that needs fairseq calls ``require_fairseq`` first.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import importlib
 import importlib.util
 import re
 
+from fairseq_vgs.files.faults import Fault, FaultError, fault
+
 REMEDY = (
     "run: pip install --no-deps --require-hashes -r requirements-fairseq.txt "
     "(without a checkout of fairseq_vgs: pip install --no-deps fairseq==0.12.2)"
@@ -19,44 +20,51 @@ REMEDY = (
 OLDEST_VERSION = (0, 12)
 
 
-class FairseqUnavailableError(ImportError):
-    """A usable fairseq is missing; the message is one line and names the remedy."""
+class FairseqUnavailableError(FaultError, ImportError):
+    """There is no usable fairseq."""
 
 
 @functools.cache
-def fairseq_problem() -> str | None:
-    """Imports fairseq and returns ``None``, or one line that says why it cannot be used and what to do."""
+def fairseq_problem() -> Fault | None:
+    """Import fairseq; return why it cannot be used, or None.
+
+    Codes: ``package.missing``, ``package.folder``, ``package.version``, ``package.broken``.
+    """
     spec = importlib.util.find_spec("fairseq")
     if spec is None:
-        return f"fairseq: expected an installed package, found none; {REMEDY}"
+        return _problem("an installed package", "none", "missing")
     if spec.origin is None:
         folder = next(iter(spec.submodule_search_locations or ()), "an unknown folder")
-        return f"fairseq: expected a package, got the plain folder {folder}; work elsewhere or {REMEDY}"
+        return _problem("a package and not a plain folder: work elsewhere", folder, "folder")
     version = _installed_version()
     if version is not None and _leading_numbers(version) < OLDEST_VERSION:
-        return f"fairseq: expected version 0.12.2 or a later fork, got {version}; {REMEDY}"
+        return _problem("version 0.12.2 or a later fork", version, "version")
     try:
         importlib.import_module("fairseq")
     except Exception as error:  # noqa: BLE001 - a broken or foreign fairseq may raise anything
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return f"fairseq: expected an importable package, got {cause}; {REMEDY}"
+        return _problem("an importable package", cause, "broken")
     return None
 
 
 def require_fairseq() -> None:
-    """Returns if fairseq is usable.
+    """Return if fairseq is usable.
 
     Raises:
-        FairseqUnavailableError: with one line that names the remedy.
+        FairseqUnavailableError: See ``fairseq_problem``.
     """
     problem = fairseq_problem()
     if problem is not None:
         raise FairseqUnavailableError(problem)
 
 
+def _problem(expected: str, got: object, kind: str) -> Fault:
+    return fault("fairseq", f"must be {expected}", got, REMEDY, code=f"package.{kind}")
+
+
 def _installed_version() -> str | None:
-    """Returns the version of the distribution ``fairseq``; ``None`` for a fork of another name."""
-    import importlib.metadata  # slow, and not needed by whoever only imports the package
+    """Return the version of the distribution ``fairseq``; None for a fork with another name."""
+    import importlib.metadata  # slow, and not needed to import the package
 
     try:
         return importlib.metadata.version("fairseq")

@@ -1,4 +1,4 @@
-"""Fixes for official fairseq 0.12.2 on current torch and numpy, applied when the plugin is imported.
+"""Fix official fairseq 0.12.2 for current torch and numpy when the plugin is imported.
 
 Each fix replaces one name in one fairseq module, does nothing where it is not needed, and may be applied
 twice. The other half of the compatibility layer, ``fairseq_vgs_compat``, must run before fairseq is imported
@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from fairseq_vgs.files.faults import FaultError, fault
+
 logger = logging.getLogger(__name__)
 
 
 def apply() -> list[str]:
-    """Applies every fix that is needed here and returns their names."""
+    """Apply every fix that is needed here; return their names."""
     fixes: tuple[Callable[[], bool], ...] = (
         allow_checkpoint_classes,
         read_extractor_without_eval,
@@ -39,7 +41,7 @@ def apply() -> list[str]:
 
 
 def allow_checkpoint_classes() -> bool:
-    """Lets ``torch.load`` read what fairseq checkpoints hold, with its check against running code left on.
+    """Let ``torch.load`` read fairseq checkpoints while it still refuses to run code.
 
     Since torch 2.6 only tensors and plain containers load by default. fairseq's ``checkpoint_utils`` also
     meets ``argparse.Namespace`` (``args`` of checkpoints before 2021), OmegaConf containers, numpy scalars
@@ -63,7 +65,7 @@ def allow_checkpoint_classes() -> bool:
 
 
 def _omegaconf_classes() -> list[Any]:
-    """Returns the classes in a pickled ``DictConfig``: containers, nodes, and types named in metadata."""
+    """Return the classes in a pickled ``DictConfig``: containers, nodes, and types named in metadata."""
     from omegaconf import DictConfig, ListConfig, base, nodes
 
     containers = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
@@ -74,7 +76,7 @@ def _omegaconf_classes() -> list[Any]:
 
 
 def _numpy_classes() -> list[Any]:
-    """Returns what numpy scalars and arrays are pickled as, under the names of numpy 1 and numpy 2."""
+    """Return what pickled numpy scalars and arrays name, in numpy 1 and in numpy 2."""
     core = getattr(np, "_core", None) or np.core
     numbers = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
     functions = [
@@ -86,9 +88,9 @@ def _numpy_classes() -> list[Any]:
 
 
 def read_extractor_without_eval() -> bool:
-    """Lets wav2vec 2.0 parse ``conv_feature_layers``, which fairseq passes to ``eval``, as data.
+    """Let wav2vec 2.0 parse ``conv_feature_layers``, which fairseq passes to ``eval``, as data.
 
-    The setting comes with a checkpoint, so ``eval`` would undo the check in :func:`allow_checkpoint_classes`.
+    The setting comes with a checkpoint, so ``eval`` would undo the check in ``allow_checkpoint_classes``.
     """
     from fairseq.models.wav2vec import wav2vec2
 
@@ -116,7 +118,7 @@ class _NumpyWithFormerNames:
 
 
 def restore_numpy_names() -> bool:
-    """Restores the numpy names that ``no_mask_overlap`` and ``num_batch_buckets`` need.
+    """Restore the numpy names that ``no_mask_overlap`` and ``num_batch_buckets`` need.
 
     Only that module's view of numpy changes: other packages probe numpy for these names to tell its versions
     apart.
@@ -166,7 +168,7 @@ class _DistributedDataParallel(nn.parallel.DistributedDataParallel):
 
 
 def wrap_cpu_models() -> bool:
-    """Lets ``ddp_backend=pytorch_ddp`` train on CPUs."""
+    """Let ``ddp_backend=pytorch_ddp`` train on CPUs."""
     from fairseq.models import distributed_fairseq_model
 
     distributed_fairseq_model.DistributedDataParallel = _DistributedDataParallel
@@ -174,7 +176,7 @@ def wrap_cpu_models() -> bool:
 
 
 def explain_second_copy() -> bool:
-    """Accepts ``common.user_dir`` for a plugin that is imported already, and explains a second copy of it.
+    """Accept ``common.user_dir`` for a plugin that is already imported, and explain a second copy of it.
 
     fairseq compares the two paths as text, so a link would look like another copy, and its advice for a real
     second copy (rename the folder) cannot work: a process registers the plugin's classes once.
@@ -193,10 +195,9 @@ def explain_second_copy() -> bool:
         if named is None or named.name != imported.name or not named.is_dir():
             original(args)
         elif named != imported:
-            raise ImportError(
-                f"common.user_dir: expected the imported copy {imported}, got {named}; "
-                f"leave common.user_dir out, or start a process that does not import fairseq_vgs first"
-            )
+            step = "leave common.user_dir out, or start a process that does not import fairseq_vgs first"
+            expected = f"must be the imported copy {imported}"
+            raise FaultError(fault("common.user_dir", expected, str(named), step, code="package.duplicate"))
 
     utils.import_user_module = import_user_module
     return True

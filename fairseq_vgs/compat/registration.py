@@ -1,8 +1,8 @@
-"""Registers the plugin's classes with fairseq at the moment when fairseq is there, and not before.
+"""Register the plugin's classes with fairseq as soon as fairseq is imported, and not before.
 
 Importing fairseq takes seconds, and most of the package does without it. So importing ``fairseq_vgs`` does
-not import fairseq; once anybody imports it, the fixes are applied and tasks, models and criterions are
-registered, before that import statement returns.
+not import fairseq. Once it is imported, the fixes are applied and tasks, models and criterions are
+registered before that import statement returns.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from importlib.machinery import ModuleSpec
 
 from fairseq_vgs.compat.availability import fairseq_problem, require_fairseq
 
-# By name, since these rooms stand above this one. fairseq itself never imports criterions of a user_dir.
+# By name, since these rooms import this one. fairseq itself never imports the criterions of a user_dir.
 _ROOMS = ("fairseq_vgs.criterions", "fairseq_vgs.models", "fairseq_vgs.tasks")
 
 
 def register() -> None:
-    """Import fairseq, fix it and register tasks, models and criterions; doing so twice changes nothing.
+    """Import fairseq, fix it and register tasks, models and criterions; a second call changes nothing.
 
     Raises:
-        FairseqUnavailableError: No usable fairseq is installed; the message names the remedy.
+        FairseqUnavailableError: No usable fairseq is installed.
     """
     require_fairseq()
     importlib.import_module("fairseq_vgs.compat.fixes").apply()
@@ -47,7 +47,7 @@ def register_with_fairseq() -> None:
 
 
 class _FairseqFinder(MetaPathFinder):
-    """Finds fairseq as the other finders do, and has the plugin registered once it is executed."""
+    """Find fairseq as the other finders do; register the plugin once fairseq is executed."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -67,7 +67,7 @@ class _FairseqFinder(MetaPathFinder):
 
 
 class _FairseqLoader(Loader):
-    """Loads fairseq by its own loader, which is put back before anything of fairseq runs."""
+    """Load fairseq by its own loader, which is restored before any of fairseq's code runs."""
 
     def __init__(self, finder: _FairseqFinder, loader: Loader) -> None:
         self._finder, self._loader = finder, loader
@@ -83,7 +83,7 @@ class _FairseqLoader(Loader):
             module.__spec__.loader = self._loader
         with _quiet():
             self._loader.exec_module(module)
-        with contextlib.suppress(ValueError):  # somebody else may have removed it
+        with contextlib.suppress(ValueError):  # it may have been removed already
             sys.meta_path.remove(self._finder)
         if fairseq_problem() is None:
             register()
@@ -93,8 +93,8 @@ class _FairseqLoader(Loader):
 def _quiet() -> Iterator[None]:
     """Keep fairseq's import from setting up the root logger and from advising to install tensorboardX.
 
-    Two of its tasks call ``logging.basicConfig``, which does nothing where the root logger has a handler. The
-    one that it has meanwhile is the one that Python falls back on without any, so warnings pass as ever.
+    Two of its tasks call ``logging.basicConfig``, which does nothing if the root logger has a handler. Until
+    then it gets Python's handler of last resort, so warnings are still printed.
     """
     root, advising = logging.getLogger(), logging.getLogger("fairseq.tasks.text_to_speech")
     level = advising.level

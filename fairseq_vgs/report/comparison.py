@@ -1,11 +1,9 @@
-"""A comparison of runs as text, Markdown, LaTeX and CSV: measures down, runs across.
-
-The comparison's files:
+"""A comparison of runs as text, Markdown, LaTeX and CSV: measures in rows, runs in columns.
 
 ```
-comparison.md     scores, then differences from the first run, with what the numbers are
+comparison.md     scores, then differences from the first run, with what was measured
 comparison.tex    the same tables (booktabs)
-comparison.csv    every figure of every model in full precision, one per row
+comparison.csv    every value of every model in full precision, one per row
 comparison.json   the same with hashes, seed, versions and command
 ```
 """
@@ -51,7 +49,7 @@ _DECIMALS = {"": 3}  # of other units 1
 
 
 def score_rows(comparison: Comparison) -> Rows:
-    """Lay out the scores: a row per measure; a column per run, then baselines and chance."""
+    """Return the scores: a row per measure; a column per run, then baselines and chance."""
     columns: list[_Column] = [
         (run.title, _metric_cell(run.models[EVALUATED], str)) for run in comparison.runs
     ]
@@ -60,7 +58,7 @@ def score_rows(comparison: Comparison) -> Rows:
 
 
 def difference_rows(comparison: Comparison) -> Rows:
-    """Lay out the differences from the first run; no rows where there are none."""
+    """Return the differences from the first run, if any."""
     found = comparison.differences
     columns: list[_Column] = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
     measures = dict.fromkeys(name for metrics in found.values() for name in metrics)
@@ -68,7 +66,7 @@ def difference_rows(comparison: Comparison) -> Rows:
 
 
 def describe(comparison: Comparison) -> list[str]:
-    """Say what was measured, on what, and what keeps runs from being compared; one line each."""
+    """Say what was measured on what, and why runs cannot be compared; one line each."""
     lines: list[str] = []
     for run in comparison.runs:
         line = _described(run)
@@ -78,7 +76,7 @@ def describe(comparison: Comparison) -> list[str]:
 
 
 def as_text(comparison: Comparison) -> str:
-    """Lay everything out for a terminal."""
+    """Write everything for a terminal."""
     parts = ["\n".join(describe(comparison)), text_table(score_rows(comparison))]
     differences = difference_rows(comparison)
     if differences:
@@ -97,7 +95,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_latex(comparison: Comparison) -> str:
-    """Write scores and differences as LaTeX tables (booktabs); what they are stands in comments."""
+    """Write scores and differences as LaTeX tables (booktabs), with explanations in comments."""
     parts = ["\n".join(f"% {' '.join(line.split())}" for line in describe(comparison))]
     parts.append(latex_table(score_rows(comparison)))
     differences = difference_rows(comparison)
@@ -108,7 +106,7 @@ def as_latex(comparison: Comparison) -> str:
 
 
 def csv_rows(comparison: Comparison) -> Iterator[list[Any]]:
-    """List every figure of every model; columns `CSV_COLUMNS`."""
+    """List every value of every model; columns ``CSV_COLUMNS``."""
     for run in comparison.runs:
         for model, metrics in run.models.items():
             found = comparison.differences.get(run.title, {}) if model == EVALUATED else {}
@@ -128,7 +126,7 @@ def csv_rows(comparison: Comparison) -> Iterator[list[Any]]:
 
 
 def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any]:
-    """Return plain data: figures, differences, what they come from."""
+    """Return plain data: values, differences and their sources."""
     return {
         "kind": KIND,
         "evaluation": comparison.runs[0].kind,
@@ -154,7 +152,7 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
 
 
 def _sources(run: Run) -> dict[str, Any]:
-    """Return what the numbers of a run come from: of a checkpoint, evaluation by evaluation."""
+    """Return the sources of a run's values; for a checkpoint, by evaluation."""
     files = {key: sha256_file(result.path) for key, result in run.results.items()}
     first = next(iter(run.results.values()))
     return {
@@ -167,7 +165,7 @@ def _sources(run: Run) -> dict[str, Any]:
 def write_comparison(
     folder: Path, comparison: Comparison, *, content: Mapping[str, Any], force: bool = False
 ) -> None:
-    """Write `FILE_NAMES` into a folder; ``content`` is what `as_json` gave."""
+    """Write ``FILE_NAMES`` into a folder; ``content`` is from ``as_json``."""
     paths = markdown, latex, table, plain = [folder / name for name in FILE_NAMES]
     refuse_existing(*paths, force=force)
     for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
@@ -178,14 +176,14 @@ def write_comparison(
 
 
 def _measures(runs: Sequence[Run]) -> list[str]:
-    """Those of the evaluated models, then those that only a baseline has (MFCC's one layer)."""
+    """List the measures of the evaluated models, then those of baselines only (MFCC's one layer)."""
     models = [run.models[EVALUATED] for run in runs]
     models += [metrics for run in runs for metrics in run.models.values()]
     return list(dict.fromkeys(name for metrics in models for name in metrics))
 
 
 def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
-    """One column per baseline; runs share it whose figures agree in the measures that both have."""
+    """Make one column per baseline; runs share it if their values agree in common measures."""
     found: dict[str, list[tuple[Run, dict[str, Metric]]]] = {}
     for run in runs:
         for name in list(run.models)[1:]:
@@ -193,7 +191,7 @@ def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
             for _, other in versions:
                 shared = own.keys() & other
                 if shared and _plain_data(own, shared) == _plain_data(other, shared):
-                    other.update(own)  # of a run with folds, or other layers, as well
+                    other.update(own)  # one run may have folds or more layers
                     break
             else:
                 versions.append((run, dict(own)))
@@ -205,7 +203,7 @@ def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
 
 
 def _plain_data(metrics: Mapping[str, Metric], names: Collection[str]) -> dict[str, Any]:
-    """Figures such that a missing number (NaN) equals itself."""
+    """Return values in which NaN equals itself."""
     return {name: metrics[name].as_json() for name in names}
 
 
@@ -214,7 +212,7 @@ def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
     for run in runs:
         chance = {name: metric.chance for metrics in run.models.values() for name, metric in metrics.items()}
         for _, other in versions:
-            # Of a run with other layers as well: where both have one, it is the same.
+            # Runs may have different layers; in common ones, chance must be the same.
             if all(chance[name] == other[name] for name in chance.keys() & other):
                 other.update(chance)
                 break
@@ -258,7 +256,7 @@ def _bounds(metric: Metric) -> list[float]:
 
 
 def _described(run: Run) -> str:
-    """Say what was measured, and over what its intervals are."""
+    """Say what was measured, and what its intervals cover."""
     parts = []
     for result in run.results.values():
         line = EVALUATORS[result.kind]().describe(result.content)[0]

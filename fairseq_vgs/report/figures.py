@@ -1,6 +1,6 @@
-"""The figures of ``fairseq-vgs plot``: which values of result files are drawn, and where.
+"""The figures of ``fairseq-vgs plot``.
 
-Each function returns a `plots.Figure`, which `plots.write_figure` draws.
+Each function returns a ``plots.Figure`` for ``plots.write_figure``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ _LOSSES = {"loss": "total", "vgs_loss": "VGS", "ssl_loss": "SSL"}
 _COMPARED_CUTOFFS = (1, 10)
 _DIRECTIONS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
 _PERCENT = (0.0, 100.0)
-_SHADES = ((68, 1, 84), (49, 104, 142), (94, 201, 98))  # dark to light: told apart by lightness alone
+_SHADES = (
+    (68, 1, 84),
+    (49, 104, 142),
+    (94, 201, 98),
+)  # dark to light, distinct in grey
 _ALL_LAYERS = "shared"
 
 
 def training_figure(log: TrainingLog) -> Figure:
-    """Show losses, recalls (with chance) and alpha over updates; panels without curves are left out.
+    """Show losses, recalls (with chance) and alpha over updates; empty panels are left out.
 
     Raises:
-        TrainingLogError: ``log.empty`` if the log has none of the curves.
+        TrainingLogError: ``log.empty``, the log has none of the curves.
     """
     panels = [
         _loss_panel(log),
@@ -50,10 +54,10 @@ def recall_figure(logs: Mapping[str, TrainingLog]) -> Figure:
     """Show R@1 and R@10 of several runs over updates: a panel per direction and cutoff, a line per run.
 
     Args:
-        logs: Curves of each run by its title.
+        logs: title -> log of a run.
 
     Raises:
-        TrainingLogError: ``log.empty`` if a log has no recalls.
+        TrainingLogError: ``log.empty``, a log has no recalls.
     """
     panels, drawn = [], set()
     for direction, name in _DIRECTIONS.items():
@@ -76,10 +80,10 @@ def probe_figure(records: Sequence[ProbeRecord]) -> Figure:
     """Show gradient cosine, CKA and gradient lengths of every layer over updates.
 
     Args:
-        records: Probes of a run, in the order of updates.
+        records: probes of a run, by update.
 
     Raises:
-        TrainingLogError: ``log.empty`` if there are no probes.
+        TrainingLogError: ``log.empty``, there are no probes.
     """
     cosine = Panel("Cosine of SSL and VGS gradients", "cosine")
     cka = Panel("Similarity to the start of the phase", "linear CKA")
@@ -104,14 +108,13 @@ def probe_figure(records: Sequence[ProbeRecord]) -> Figure:
 def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Show the value of every layer with its interval, and chance.
 
-    Models with one layer, such as MFCC, are lines across.
+    Models with one layer, such as MFCC, are horizontal lines.
 
     Args:
-        results: Title -> content of a metrics.json of a layered evaluation, such as ABX.
+        results: title -> content of a metrics.json of a layered evaluation, such as ABX.
 
     Raises:
-        ResultsError: Results of another kind, on other items or words, or under other conditions than the
-            first.
+        ResultsError: ``results.other_data``, a result has another kind, items or conditions than the first.
     """
     first_title, first = next(iter(results.items()))
     for title, content in results.items():
@@ -159,9 +162,9 @@ def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float | None:
-    """Return chance R@k in percent from the pool sizes in the log; None if they were not logged.
+    """Return chance R@k in percent from the logged pool sizes; None if they were not logged.
 
-    The log knows means only, so every image is taken to have the same number of captions, and no copies.
+    Only means are logged, so all images are assumed to have the same number of captions and no duplicates.
     """
     images, captions = log.last(part, "retrieval_images"), log.last(part, "retrieval_captions")
     if not images or not captions:
@@ -172,7 +175,7 @@ def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float 
 
 
 def layer_shade(index: int, n_layers: int) -> str:
-    """Return the colour of a layer: dark for the first one, light for the last."""
+    """Return the colour of a layer: dark for the first, light for the last."""
     share = index / max(1, n_layers - 1)
     levels = (round(float(np.interp(share, (0.0, 0.5, 1.0), stops))) for stops in zip(*_SHADES, strict=True))
     return "#" + "".join(f"{level:02x}" for level in levels)
@@ -216,7 +219,7 @@ def _recall_panel(log: TrainingLog, direction: str) -> Panel:
 
 
 def _recall_series(log: TrainingLog, direction: str, k: int, *, title: str, colour: str) -> list[Series]:
-    """Draw a run's curve on each validation subset; subsets are named where there are several."""
+    """Draw a run's curve on each validation subset; labels name subsets if there are several."""
     found = {part: log.curve(part, f"{direction}_r{k}") for part in log.validation_parts}
     drawn: list[Series] = []
     for number, (part, curve) in enumerate(found.items()):
@@ -247,7 +250,7 @@ def _finite(panel: Panel) -> list[float]:
 
 
 def _layer_lines(values: Sequence[tuple[int, Mapping[str, float]]]) -> list[Series]:
-    """Draw a line per layer, from dark (extractor) to light (last layer)."""
+    """Draw a line per layer, from dark (first) to light (last)."""
     names = list(dict.fromkeys(name for _, probe in values for name in probe))
     layers = [name for name in names if name != _ALL_LAYERS]
     series = []
@@ -261,6 +264,6 @@ def _layer_lines(values: Sequence[tuple[int, Mapping[str, float]]]) -> list[Seri
 
 
 def _subject(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two results must have in common to share a plot."""
+    """Return what results must have in common to share a plot."""
     identity = EVALUATORS[content["kind"]]().identity(content)
     return {"kind": content["kind"], **identity, "items": content.get("items")}

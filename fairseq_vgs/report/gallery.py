@@ -1,7 +1,7 @@
-"""A page to look at and listen to: queries with the answers that a model ranks highest.
+"""A page of queries, heard or seen, with the answers that a model ranks highest.
 
-Everything lies in one folder (``index.html`` and ``media/``) and works from there, without a server or a
-network. Given the model, spoken queries come with heat maps (`features.occlusion`).
+The folder (``index.html`` and ``media/``) works without a server or network. With the model, spoken queries
+get heat maps (``features.occlusion``).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ N_ANSWERS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """One query to show, and why: drawn at random, or one of the worst."""
+    """A query to show: drawn at random, or one of the worst."""
 
     index: int
     is_worst: bool
 
 
 class HeatMaps(Protocol):
-    """What computes heat maps: `occlusion.Occlusion`."""
+    """Computes heat maps, as ``occlusion.Occlusion`` does."""
 
     def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
         """Compute the heat of a picture's regions over a caption."""
@@ -53,14 +53,14 @@ class Answer:
     """A clip or a picture on the page.
 
     Attributes:
-        address: Of the file, relative to the page; None if there is none to show.
-        label: The caption's text, or an id.
-        has_text: Whether the label is what is said.
-        speaker: Empty if unknown.
-        is_hit: Whether it is a correct answer.
-        rank: Place in the list; 0 for a query.
-        score: Similarity to the query.
-        is_below: Whether it is shown for being correct, below the best answers.
+        address: file relative to the page; None if it cannot be shown.
+        label: the caption's text, or an id.
+        has_text: whether the label is the caption's text.
+        speaker: empty if unknown.
+        is_hit: whether it is a correct answer.
+        rank: place in the list; 0 for a query.
+        score: similarity to the query.
+        is_below: whether it is the correct answer shown below the best ones.
     """
 
     address: str | None
@@ -75,15 +75,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Card:
-    """A query with its best answers, and a correct one if none of these is.
+    """A query with its best answers, and the correct one if it is not among them.
 
     Attributes:
-        query: Clip or picture.
-        rank: Of the best correct answer; ties count half.
-        n_gallery: How many items are ranked.
-        is_worst: Chosen for its rank rather than drawn.
-        answers: Best first.
-        heats: Heat maps of a spoken query with the first picture and with the correct one.
+        query: clip or picture.
+        rank: rank of the best correct answer; ties count half.
+        n_gallery: number of ranked items.
+        is_worst: whether it was chosen for its rank.
+        answers: best first.
+        heats: heat maps of a spoken query with the first and the correct picture.
     """
 
     query: Answer
@@ -96,7 +96,7 @@ class Card:
 
 @dataclass(frozen=True)
 class _Side:
-    """Speech or images: vectors, groups of items that answer each other, and how an item is shown."""
+    """Speech or images: vectors, groups of matching items, and how to show an item."""
 
     vectors: F32
     groups: I64
@@ -105,7 +105,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _Source:
-    """The data folder's side of a gallery: where media lie, and what is said about captions."""
+    """What a gallery reads of the data folder: paths of media, and captions."""
 
     audio_root: Path
     image_root: Path
@@ -128,22 +128,21 @@ def build_gallery(
 
     Args:
         results_folder: written by ``fairseq-vgs evaluate retrieval``.
-        data_folder: the manifest folder that was evaluated; media are copied from where it says.
+        data_folder: the data folder that was evaluated; its media are copied.
         output: the gallery's folder.
-        n_queries: queries of each direction; a quarter are the worst ones, the rest is drawn at random.
-        seed: of the drawing.
-        plot: a PNG to show on the page, such as the training curves.
-        heat_maps: of the model that was evaluated; for each spoken query, its first picture and the correct
-            one.
+        n_queries: queries per direction; a quarter are the worst, the others are drawn at random.
+        seed: of the draw.
+        plot: a PNG to show on the page, such as training curves.
+        heat_maps: computes heat maps of the evaluated model for spoken queries.
         force: replace an existing gallery.
 
     Returns:
         Path of the page.
 
     Raises:
-        ResultsError: the results cannot be read, or are of another data set.
-        FaultError: the tables or a clip cannot be read.
-        FileExistsError: there is a gallery and ``force`` is off.
+        ResultsError: the results cannot be read, or ``results.other_data``.
+        FaultError: a table or a clip cannot be read.
+        OutputExistsError: there is a gallery and ``force`` is off.
     """
     page_path = output / PAGE_NAME
     refuse_existing(page_path, force=force)
@@ -173,11 +172,11 @@ def build_gallery(
 
 
 def choose_queries(ranks: F64, n_queries: int, *, seed: int) -> list[Choice]:
-    """Choose a seeded draw of queries, and for a quarter (at least one) the worst ranks, if any query failed.
+    """Draw queries, and choose the worst ranks for a quarter (at least one), if any query failed.
 
     Args:
-        ranks: f64[Q]; NaN is no query.
-        n_queries: how many; fewer if there are not as many.
+        ranks: f64[Q]; NaN: not a query.
+        n_queries: at most this many.
         seed: of the draw.
     """
     usable = np.flatnonzero(~np.isnan(ranks))
@@ -190,7 +189,7 @@ def choose_queries(ranks: F64, n_queries: int, *, seed: int) -> list[Choice]:
 
 
 def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[str]]]]:
-    """List the rows of the summary table by direction: title and cells of every model, then of chance."""
+    """Return the summary table by direction: title and cells of every model, then of chance."""
     models = metrics.get("models")
     if not isinstance(models, Mapping) or not models:
         message = "must hold models; run fairseq-vgs evaluate retrieval again"
@@ -219,8 +218,8 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
     unknown += [name for name in items.image_ids if name not in paths]
     if unknown:
         message = (
-            f"results must be of split {split} in {folder}, got {len(unknown)} ids that are not there "
-            f"(first: {unknown[0]}); give the folder that was evaluated"
+            f"results must be of split {split} in {folder}, got {len(unknown)} unknown ids "
+            f"(first: {unknown[0]}); give the data folder that was evaluated"
         )
         raise ResultsError.at(results_folder, message, "results.other_data")
     return _Source(audio.root, images.root, paths, pairs)
@@ -235,7 +234,7 @@ def _cards(
     seed: int,
     heat_maps: HeatMaps | None,
 ) -> list[Card]:
-    """Make the cards of one direction; ``heat_maps`` counts for spoken queries."""
+    """Make the cards of one direction; only spoken queries get heat maps."""
     items, pool = results.items, results.items.pool
 
     def caption(number: int) -> Answer:
@@ -265,7 +264,7 @@ def _cards(
 
 
 def _answers(queries: _Side, gallery: _Side, query: int, rank: float, similarity: str) -> list[Answer]:
-    """List the best answers, and below them the correct one whose rank counts if none of them is correct."""
+    """List the best answers, then the best correct one if it is not among them."""
     vector, is_right = queries.vectors[[query]], gallery.groups == queries.groups[query]
     best = top_items(vector, gallery.vectors, n_top=N_ANSWERS, similarity=similarity)
     answers = [
@@ -284,7 +283,7 @@ def _answers(queries: _Side, gallery: _Side, query: int, rank: float, similarity
 def _heat_figures(
     audio_id: str, answers: Sequence[Answer], media: MediaFolder, heat_maps: HeatMaps
 ) -> list[HeatFigure]:
-    """Draw a caption's heat maps with the first picture and the correct one, on one scale of colours."""
+    """Draw a caption's heat maps with the first and the correct picture, on one colour scale."""
     shown = [answers[0], *[answer for answer in answers[1:] if answer.is_hit][:1]]
     heats = [heat_maps.heat_map(audio_id, answer.label) for answer in shown]
     peak = peak_heat(heats)

@@ -1,7 +1,6 @@
-"""The gallery's heat maps: a picture with its regions, next to them region by moment.
+"""The gallery's heat maps: a picture with its regions, and a map of regions over time.
 
-The page needs no script to show them; its one script (``gallery.js``) moves the playback cursor and lights
-the boxes.
+The maps need no script; ``gallery.js`` only moves the playback cursor and highlights boxes.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ class HeatFigure:
     """One picture's heat map on the page.
 
     Attributes:
-        title: What the picture is, such as "Rank 1, wrong".
-        is_hit: Whether it is a correct answer.
-        picture: Address; None if it cannot be shown.
-        cells: Address of the PNG of `draw_cells`.
-        loudness: Address of the PNG of `draw_loudness`.
-        heat: The values.
-        peak: Similarity that is drawn in full colour, the same for all maps of a caption.
+        title: such as "Rank 1, wrong".
+        is_hit: whether the picture is a correct answer.
+        picture: address; None if it cannot be shown.
+        cells: address of the PNG from ``draw_cells``.
+        loudness: address of the PNG from ``draw_loudness``.
+        heat: the values.
+        peak: similarity drawn in full colour, the same for all maps of a caption.
     """
 
     title: str
@@ -58,17 +57,17 @@ class HeatFigure:
 
     @property
     def is_cropped(self) -> bool:
-        """Whether only the square in the middle of the picture was used."""
+        """Whether only the central square of the picture was used."""
         return self.heat.is_cropped
 
     @property
     def shares(self) -> str:
-        """Heat in parts of the peak as JSON: a list of moments per region."""
+        """Heat relative to the peak as JSON: a list of moments per region."""
         return json.dumps(np.round(_shares(self.heat, self.peak), 2).tolist())
 
     @property
     def boxes(self) -> list[str]:
-        """Style of every region's box."""
+        """CSS of every region's box."""
         return [
             f"left: {x0:.1f}%; top: {y0:.1f}%; width: {x1 - x0:.1f}%; height: {y1 - y0:.1f}%"
             for x0, y0, x1, y1 in 100 * self.heat.boxes.astype(float)
@@ -88,7 +87,7 @@ class HeatFigure:
 
     @property
     def ticks(self) -> list[tuple[str, str]]:
-        """Places and texts of the time axis; none at the very end, where it would hang over."""
+        """Positions and labels of the time axis, without one that would overflow at the end."""
         seconds = self.heat.seconds
         step = _TICK_SECONDS * max(1, int(np.ceil(seconds / _TICK_SECONDS / _MAX_TICKS)))
         times = np.arange(0.0, seconds - step / 2, step)
@@ -96,7 +95,7 @@ class HeatFigure:
 
     @property
     def description(self) -> str:
-        """Where each region's heat is highest, in words."""
+        """Text that says when each region's heat is highest."""
         peaks = [
             f"region {number} at {(int(row.argmax()) + 0.5) * HOP_SECONDS:.2f} s"
             for number, row in enumerate(self.heat.values, start=1)
@@ -110,14 +109,14 @@ def peak_heat(maps: Sequence[HeatMap]) -> float:
 
 
 def draw_cells(heat: HeatMap, peak: float) -> bytes:
-    """Draw one pixel per region and moment: a PNG, transparent where the heat is 0."""
+    """Return a PNG with one pixel per region and moment, transparent where the heat is 0."""
     share = _shares(heat, peak)
     colours = np.where((share > 0)[..., None], _MATCH, _MISMATCH)
     return _png(colours, 255 * np.abs(share))
 
 
 def draw_loudness(heat: HeatMap) -> bytes:
-    """Draw the loudness as a filled curve: a PNG, one column per frame."""
+    """Return a PNG of the loudness as a filled curve, one column per frame."""
     height = np.arange(_LOUDNESS_PIXELS, 0, -1)[:, None] - 0.5
     inside = np.clip(heat.loudness * _LOUDNESS_PIXELS - height + 0.5, 0.0, 1.0)
     return _png(np.broadcast_to(_LOUD, (*inside.shape, 3)), 160 * inside)

@@ -1,4 +1,4 @@
-"""Copies of clips and pictures that a browser plays and shows from a local folder."""
+"""Copies of clips and pictures that a browser can play and show from a local folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER_NAME = "media"
 MAX_PICTURE_BYTES = 300_000
-MAX_PICTURE_PIXELS = 640  # longer side of pictures that are made smaller
+MAX_PICTURE_PIXELS = 640  # longer side of large pictures
 
 _OWN_NAME = re.compile(r"(?:caption|picture|plot|heat)-[0-9a-f]{16}\.[a-z0-9]{3,4}")
 _SHOWN_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp"}
@@ -29,11 +29,11 @@ _SHOWN_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp"}
 
 @dataclass
 class MediaFolder:
-    """The media of one gallery; files are named by their content, so that each is copied once.
+    """The media of one gallery; files are named by their content, so each is copied once.
 
     Attributes:
         path: the ``media`` folder.
-        n_unreadable_pictures: pictures that could not be shown.
+        n_unreadable_pictures: number of pictures that could not be shown.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class MediaFolder:
     _written: dict[str, str] = field(default_factory=dict)
 
     def add_audio(self, root: Path, entry: str) -> str:
-        """Copy a clip (formats that browsers do not play become WAV); return its address for the page.
+        """Copy a clip, as WAV if browsers do not play its format; return its address.
 
         Raises:
             FaultError: the clip cannot be read.
@@ -49,10 +49,9 @@ class MediaFolder:
         return self._once(f"audio {entry}", lambda: self._copy_audio(root, entry))
 
     def add_picture(self, root: Path, entry: str) -> str | None:
-        """Copy a picture, made smaller if it is large; None if it cannot be read.
+        """Copy a picture, reduced if it is large; return its address, or None if it cannot be read.
 
-        That is logged and counted but is no error: a set with region features only has no pictures to show,
-        and its values are worth a page all the same.
+        An unreadable picture is logged and counted: data with region features only has none to show.
         """
         try:
             return self._once(f"picture {entry}", lambda: self._copy_picture(root, entry)) or None
@@ -63,16 +62,16 @@ class MediaFolder:
             return None
 
     def add_plot(self, path: Path) -> str:
-        """Copy a plot."""
+        """Copy a plot; return its address."""
         return self._once(f"plot {path}", lambda: self._write("plot", "png", path.read_bytes()))
 
     def add_heat_map(self, content: bytes) -> str:
-        """Write the PNG of a heat map."""
+        """Write the PNG of a heat map; return its address."""
         key = f"heat {hashlib.sha256(content).hexdigest()}"
         return self._once(key, lambda: self._write("heat", "png", content))
 
     def remove_stale(self) -> None:
-        """Remove media of an earlier gallery in the same folder; other files stay."""
+        """Remove media of an older gallery in the same folder, but no other files."""
         kept = {address.rpartition("/")[2] for address in self._written.values()}
         for path in self.path.glob("*"):
             if _OWN_NAME.fullmatch(path.name) and path.name not in kept:
@@ -107,7 +106,7 @@ class MediaFolder:
 
 
 def _audio_suffix(content: bytes) -> str | None:
-    """Tell the format by its first bytes: entries of archives have no file name."""
+    """Return the format by its first bytes, since entries of archives have no file name."""
     if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
         return "wav"
     if content[:4] == b"fLaC":

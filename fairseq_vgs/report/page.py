@@ -1,4 +1,4 @@
-"""Pages from the templates of this room: one HTML file each, every text escaped, nothing from the network."""
+"""Pages from ``templates/``: self-contained HTML files with all text escaped."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 
 def render_page(template: str, **content: Any) -> str:
-    """Fill in a template of ``templates/``.
+    """Fill in a template.
 
     Args:
-        template: Name of the file.
-        content: Values by the names that the template uses; all of them are escaped but for
-            `markupsafe.Markup`.
+        template: name of the file.
+        content: the template's variables; all but ``markupsafe.Markup`` are escaped.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -1,4 +1,4 @@
-"""The one way to draw: figures described as data, written as PNG, PDF or SVG with a CSV of what was drawn."""
+"""Figures described as data, written as PNG, PDF or SVG with a CSV of the drawn values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.output import refuse_existing
 
-# Okabe and Ito's colours, told apart with any kind of colour vision.
+# Okabe and Ito's colours, which differ for any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#737373"
 METADATA: Mapping[str, Mapping[str, str | None]] = {
@@ -24,7 +24,7 @@ METADATA: Mapping[str, Mapping[str, str | None]] = {
     ".pdf": {"Creator": "fairseq_vgs", "CreationDate": None},
     ".svg": {"Creator": "fairseq_vgs", "Date": None},
 }
-"""Formats by suffix; no dates, so that the same values give the same file."""
+"""Metadata by suffix, without dates, so that equal values give equal files."""
 
 _DPI = 130
 _MOST_MARKERS = 40
@@ -38,19 +38,19 @@ class Series:
     """A line, a row of points, or, without ``x``, a level across the panel.
 
     Attributes:
-        label: Name in the CSV, and in the legend unless ``legend`` says otherwise.
-        y: Values.
-        x: Positions; None for a level.
-        colour: Any colour that matplotlib knows.
+        label: name in the CSV, and in the legend unless ``legend`` is given.
+        y: values.
+        x: positions; None for a level.
+        colour: any matplotlib colour.
         style: ``-``, ``--``, ``:``, ``o`` (points) or an empty string (in the CSV only).
-        width: Width of the line in points.
-        alpha: Opacity.
-        band: Lower and upper bounds, drawn as a shaded area.
-        legend: Text in the legend; empty for none.
-        names: What the CSV calls the positions.
-        cells: Further cells of the CSV, such as the seed.
-        css_class: Class of the line in an inline SVG.
-        tips: What an inline SVG shows where the pointer rests on a point.
+        width: line width in points.
+        alpha: opacity.
+        band: lower and upper bounds, drawn as a shaded area.
+        legend: text in the legend; empty for none.
+        names: names of the positions in the CSV.
+        cells: further cells of the CSV, such as the seed.
+        css_class: class of the line in an inline SVG.
+        tips: tooltips of the points in an inline SVG.
     """
 
     label: str
@@ -79,12 +79,12 @@ class Panel:
     """One set of axes.
 
     Attributes:
-        title: Title above the axes.
-        unit: Label of the vertical axis.
-        series: What is drawn.
-        limits: Range of the vertical axis; NaN leaves an end to the values.
-        is_logarithmic: Whether the vertical axis is.
-        boundary: Where a vertical line marks a second phase.
+        title: title above the axes.
+        unit: label of the vertical axis.
+        series: lines, points and levels.
+        limits: range of the vertical axis; NaN: from the values.
+        is_logarithmic: whether the vertical axis is logarithmic.
+        boundary: position of a vertical line that marks a second phase.
     """
 
     title: str
@@ -100,17 +100,17 @@ class Figure:
     """Panels in a grid.
 
     Attributes:
-        panels: At least one.
-        columns: Header of each CSV column -> panel, series, x, value, low, high, unit or a key of
-            `Series.cells`.
-        x_label: Label of the horizontal axes.
-        ticks: Names of the positions 0, 1, ...; numbers if empty.
-        legend: ``panel`` (below each), ``figure`` (one above all, which then share their axes) or ``direct``
-            (levels are named where they are drawn; lines are not).
-        panel_inches: Width and height of a panel.
-        name: Name of the file, for a set of figures.
-        title: What is shown, for a caption.
-        note: How to read it.
+        panels: at least one.
+        columns: header of a CSV column -> panel, series, x, value, low, high, unit or a key of
+            ``Series.cells``.
+        x_label: label of the horizontal axes.
+        ticks: names of the positions 0, 1, ...; numbers if empty.
+        legend: ``panel`` (below each panel), ``figure`` (one above all panels, which share their axes) or
+            ``direct`` (names at the levels, none for lines).
+        panel_inches: width and height of a panel.
+        name: file name in a set of figures.
+        title: title for a caption.
+        note: how to read it.
     """
 
     panels: Sequence[Panel]
@@ -125,19 +125,19 @@ class Figure:
 
 
 def write_figure(figure: Figure, output: Path, *, force: bool = False) -> Path:
-    """Draw a figure; write it in the format of the file's suffix, and ``<name>.csv`` next to it.
+    """Write a figure in the format of the file's suffix, and its values as CSV.
 
     Args:
-        figure: What to draw.
-        output: File that ends in .png, .pdf or .svg.
-        force: Replace existing files.
+        figure: the figure.
+        output: file that ends in .png, .pdf or .svg.
+        force: replace existing files.
 
     Returns:
-        Path of the CSV, which holds exactly what was drawn.
+        Path of the CSV, next to the figure.
 
     Raises:
-        FaultError: ``plot.suffix`` for another format.
-        OutputExistsError: A file exists and ``force`` is off.
+        FaultError: ``plot.suffix``, another format; ``package.missing``, no matplotlib.
+        OutputExistsError: a file exists and ``force`` is off.
     """
     suffix, table = require_suffix(output), output.with_suffix(".csv")
     refuse_existing(output, table, force=force)
@@ -151,7 +151,7 @@ def require_suffix(output: Path) -> str:
     """Return the suffix of a plot's file.
 
     Raises:
-        FaultError: ``plot.suffix`` if no format is named by it.
+        FaultError: ``plot.suffix``, unknown format.
     """
     suffix = output.suffix.lower()
     if suffix not in METADATA:
@@ -179,12 +179,12 @@ def table_rows(figure: Figure) -> Iterator[list[Any]]:
 
 
 def inline_svg(figure: Figure, *, name: str, title: str) -> str:
-    """Draw a figure as an SVG element for a page; lines carry their class and points their tips.
+    """Return a figure as an SVG element with classes of lines and tooltips of points.
 
     Args:
-        figure: What to draw.
-        name: Unique in the page; begins every id of the element.
-        title: What a screen reader says.
+        figure: the figure.
+        name: prefix of every id in the element; unique in the page.
+        title: label for screen readers.
     """
     file = io.BytesIO()
     _save(figure, file, ".svg")
@@ -214,14 +214,16 @@ def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
     try:
         from matplotlib import rc_context
     except (ImportError, OSError, RuntimeError) as error:
-        raise ImportError(f"plots need matplotlib ({error}); pip install matplotlib") from error
+        step = "pip install matplotlib"
+        found = fault("plots", "need the package matplotlib", error, step, code="package.missing")
+        raise FaultError(found) from error
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
     with rc_context(settings):
         _draw(figure).savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
 
 
 def _draw(figure: Figure) -> Any:
-    from matplotlib.figure import Figure as Drawing  # without pyplot: no display, no state shared
+    from matplotlib.figure import Figure as Drawing  # without pyplot: no display, no shared state
 
     n_columns = 2 if len(figure.panels) == 4 and figure.legend == "panel" else min(3, len(figure.panels))
     n_rows = -(-len(figure.panels) // n_columns)
@@ -238,7 +240,7 @@ def _draw(figure: Figure) -> Any:
             continue
         panel, entries = figure.panels[index], legend if is_shared else {}
         _draw_panel(axes, panel, figure, entries)
-        if is_shared and index + n_columns >= len(figure.panels):  # lowest of its column in a ragged grid
+        if is_shared and index + n_columns >= len(figure.panels):  # lowest in its column of a ragged grid
             axes.tick_params(labelbottom=True)
         elif not is_shared:
             axes.set(xlabel=figure.x_label, ylabel=panel.unit)
@@ -271,7 +273,7 @@ def _arrange(drawing: Any, figure: Figure, legend: Mapping[str, Any]) -> None:
 
 
 def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any]) -> None:
-    """Draw one panel; ``legend`` collects what it names, lines before levels."""
+    """Draw one panel; ``legend`` collects its entries, lines before levels."""
     levels = [series for series in panel.series if series.x is None]
     lines = [series for series in panel.series if series.x is not None]
     drawn = [(series, _draw_line(axes, series)) for series in lines]
@@ -338,7 +340,7 @@ def _set_limits(axes: Any, panel: Panel) -> None:
 
 
 def _name_levels(axes: Any, levels: Sequence[Series]) -> None:
-    """Write the levels' names at the right of their lines, one above the other where levels are close."""
+    """Write the names of levels at the right, one above the other if levels are close."""
     low, high = axes.get_ylim()
     place = -math.inf
     for level in sorted(levels, key=lambda level: float(level.y[0])):

@@ -1,13 +1,12 @@
 """Read the curves and the cooperation probes from the logs of a run.
 
-`read_training_log` understands three kinds of lines: the task's own history (``history.jsonl``, one JSON line
-per update, the best source), fairseq's JSON (``common.log_format=json``, also with a logger's prefix in front
-as in ``hydra_train.log``) and fairseq's plain text (what a run without a terminal writes by default, mostly
-one point per epoch). `read_probes` reads ``probes.jsonl``, one JSON line per probe.
+``read_training_log`` reads the task's own history (``history.jsonl``, one JSON line per update, the best
+source), fairseq's JSON (``common.log_format=json``, also with a prefix as in ``hydra_train.log``) and
+fairseq's plain text (the default without a terminal, mostly one point per epoch). ``read_probes`` reads
+``probes.jsonl``, one JSON line per probe.
 
-fairseq adds a file handler with every epoch, so a log may hold each line several times, and a resumed run
-continues the same file from an earlier update. Both are undone here: when the updates go back, whatever was
-logged beyond that point is dropped.
+fairseq adds a file handler with every epoch, so a log may repeat lines, and a resumed run appends to the same
+file from an earlier update. Both are undone: when updates go back, later values are dropped.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _ASSIGNMENT = re.compile(r"(\w+)=([^,\s]+)")
 
 
 class TrainingLogError(FaultError):
-    """A log cannot be read, or holds nothing to draw."""
+    """A log cannot be read or has nothing to draw."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +53,20 @@ class TrainingLog:
     """Curves by part of the run and name.
 
     Attributes:
-        curves: Part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) ->
+        curves: part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) ->
             curve.
-        n_rewinds: How often the updates went back because the run was resumed or restarted.
+        n_rewinds: how often the updates went back because the run was resumed.
     """
 
     curves: Mapping[str, Mapping[str, Curve]]
     n_rewinds: int = 0
 
     def curve(self, part: str, name: str) -> Curve | None:
-        """Return one curve; None if the log does not have it."""
+        """Return a curve, if it was logged."""
         return self.curves.get(part, {}).get(name)
 
     def last(self, part: str, name: str) -> float | None:
-        """Return the last value of a curve."""
+        """Return the last value of a curve, if it was logged."""
         curve = self.curve(part, name)
         return float(curve.values[-1]) if curve is not None and curve.values.size else None
 
@@ -103,16 +102,16 @@ class _Points:
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """One cooperation probe; values by layer, NaN where there is none.
+    """One cooperation probe; values by layer, NaN if undefined.
 
     Attributes:
-        update: Number of updates done.
-        gradient_cosine: Cosine between the gradients of the SSL and the VGS loss, by group of shared
+        update: number of updates.
+        gradient_cosine: cosine between the gradients of the SSL and the VGS loss, by group of shared
             parameters: ``extractor``, ``input``, ``layer_1``.., and ``shared``, all of them together.
-        gradient_norm_ssl: Length of the SSL loss's gradient, nats per unit of the parameters.
-        gradient_norm_vgs: Length of the VGS loss's gradient.
-        cka: Linear CKA between the frames at the start of the phase and now, by ``extractor``, ``layer_1``..;
-            empty for a run that began without probes.
+        gradient_norm_ssl: length of the SSL loss's gradient, nats per unit of the parameters.
+        gradient_norm_vgs: length of the VGS loss's gradient.
+        cka: linear CKA between the frames at the start of the phase and now, by ``extractor``, ``layer_1``..;
+            empty if the run started without probes.
     """
 
     update: int
@@ -126,7 +125,7 @@ def read_training_log(path: Path) -> TrainingLog:
     """Read a run's log.
 
     Raises:
-        TrainingLogError: ``log.unreadable``, or ``log.empty`` if the file holds no logged update.
+        TrainingLogError: ``log.unreadable``, or ``log.empty`` without a logged update.
     """
     log = parse_training_log(_lines(path))
     if not any(log.curves.values()):
@@ -141,10 +140,10 @@ def read_training_log(path: Path) -> TrainingLog:
 
 
 def read_probes(path: Path) -> list[ProbeRecord]:
-    """Read a run's probes in the order of updates; lines that a kill cut off are skipped.
+    """Read a run's probes by update, skipping incomplete lines.
 
     Raises:
-        TrainingLogError: ``log.unreadable``, or ``log.empty`` if the file holds no probe.
+        TrainingLogError: ``log.unreadable``, or ``log.empty`` without a probe.
     """
     records: list[ProbeRecord] = []
     for line in _lines(path):
@@ -175,13 +174,13 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def parse_training_log(lines: Iterable[str]) -> TrainingLog:
-    """Read the lines of a log; lines that are no log records are skipped."""
+    """Read the lines of a log, skipping those without values."""
     points = _Points()
     for part, update, values in _without_repeats(lines):
         points.add(part, update, values)
     parts = dict(points.parts)
     summary = parts.pop(_EPOCH_SUMMARY, {})
-    # Means over an epoch stand in for names that were not logged in between.
+    # Means over an epoch replace values that were not logged in between.
     train = parts.setdefault(TRAIN, {})
     for name, means in summary.items():
         train.setdefault(name, means)
@@ -212,7 +211,7 @@ def _json_record(line: str) -> tuple[str, int, dict[str, float]] | None:
         return None
     if not isinstance(stats, dict):
         return None
-    if "split" in stats and "update" in stats:  # the task's history, where null stands for NaN
+    if "split" in stats and "update" in stats:  # the task's history, in which null is NaN
         numbers = {name: float("nan") if value is None else value for name, value in stats.items()}
         return _record(str(stats["split"]), {**numbers, "num_updates": stats["update"]})
     if "num_updates" in stats:

@@ -1,4 +1,4 @@
-"""What a study has begun and finished so far: marks, and whether it was begun with the same settings."""
+"""What a study has started and finished: marker files, and whether it started with the same settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairseq_vgs.study import launch
 from fairseq_vgs.study.plan import PhaseRun, StudyFolder
 from fairseq_vgs.study.settings import StudySettings
 
-# where a study lies, on what it runs, and how far its runs go; "start" says which checkpoint it starts from
+# paths, devices and the number of updates; "start" says which checkpoint a run starts from
 _MAY_DIFFER = {
     "common.cpu",
     "common.user_dir",
@@ -31,16 +31,16 @@ _STEPS = "restore the settings, remove the folders, or choose another --output"
 
 
 class StudyError(FaultError):
-    """A study cannot start, or a part of it failed."""
+    """A study cannot start, or part of it failed."""
 
 
 def training_data(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
-    """Return the hashes of the manifest files that training reads; without the data, none."""
+    """Return the hashes of the tables that training reads; none if the data folder is missing."""
     return _named(manifest_hashes(folder.data(settings.data), "train", "valid"))
 
 
 def measured_on(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
-    """Return on what checkpoints are measured: settings, and hashes of the files that are there."""
+    """Return what checkpoints are measured on: settings, and hashes of the files that exist."""
     chosen = settings.as_json()
     named = {name: str(chosen[name]) for name in chosen if name.startswith(("split", "abx"))}
     hashes = manifest_hashes(folder.data(settings.data), settings.split)
@@ -55,14 +55,14 @@ def run_identity(
     """Return what makes a run what it is: its command, what it starts from, and its data.
 
     Args:
-        command: What `launch.training_command` returned.
-        run: Run whose command it is.
-        settings: Settings of the study.
-        data: What `training_data` returned.
+        command: from ``launch.training_command``.
+        run: the run of the command.
+        settings: settings of the study.
+        data: from ``training_data``.
     """
     return {
         **launch.command_identity(command),
-        "task.data": settings.data,  # as the study file has it: the study's folder may be moved
+        "task.data": settings.data,  # as in the study file, since the study's folder may be moved
         "prepare": shlex.join(settings.prepare),
         "start": "random weights" if run.start is None else f"{run.start} after {run.start_update} updates",
         **data,
@@ -72,20 +72,20 @@ def run_identity(
 def refuse_other_settings(
     runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder, data: Mapping[str, str]
 ) -> None:
-    """Compare what was begun or finished with what would be run now.
+    """Refuse to continue runs with settings other than those they started with.
 
-    A run that has not saved a checkpoint yet may start again with other settings. Updates may differ: a
-    base that was only left so far is trained to its end when its scenario joins the study.
+    A run without a checkpoint may start again with other settings. The number of updates may differ: a base
+    that has only served as a first phase is trained to its end when its scenario joins the study.
 
     Args:
-        runs: Runs that are planned now.
-        settings: Settings as they are now.
-        folder: Folder of the study.
-        data: What `training_data` returned.
+        runs: the planned runs.
+        settings: the present settings.
+        folder: folder of the study.
+        data: from ``training_data``.
 
     Raises:
         StudyError: ``study.settings`` for every run with other settings or data, ``study.prepare`` for data
-            that were prepared otherwise.
+            that was prepared differently.
     """
     faults = _other_preparation(settings, folder)
     for run in runs:
@@ -99,17 +99,17 @@ def refuse_other_settings(
         )
         now = run_identity(command, run, settings, data)
         if different := _differences(_read(run_folder.command), now):
-            message = f"begun with other settings ({different}); {_STEPS}"
+            message = f"started with other settings ({different}); {_STEPS}"
             faults.append(Fault(str(run_folder.path), message, "study.settings"))
     if faults:
         raise StudyError(faults)
 
 
 def refuse_other_measurement(runs: Sequence[PhaseRun], settings: StudySettings, folder: StudyFolder) -> None:
-    """Refuse settings under which the checkpoints would be measured on something else.
+    """Refuse settings that would measure the checkpoints on other data.
 
     Raises:
-        StudyError: ``study.measurement`` for every run that was evaluated otherwise.
+        StudyError: ``study.measurement`` for every run that was evaluated differently.
     """
     now = measured_on(settings, folder)
     step = "restore the settings, or run the study without --report-only, which measures again"
@@ -124,14 +124,14 @@ def refuse_other_measurement(runs: Sequence[PhaseRun], settings: StudySettings, 
 
 
 def mark(path: Path, run: PhaseRun, *, on: object = "") -> None:
-    """Write that a run has come this far, with how many updates, and measured ``on`` what."""
+    """Mark a stage of a run as done, with its updates and what it was measured ``on``."""
     with atomic_write(path, force=True) as file:
         content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update, "on": on}
         file.write(json.dumps(content) + "\n")
 
 
 def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:
-    """Whether a run has come this far with all the updates that it is to make, ``on`` the same as now."""
+    """Whether a stage is done with all planned updates and ``on`` the same data."""
     if not path.exists():
         return False
     content = _read(path)
@@ -140,7 +140,7 @@ def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:
 
 
 def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[Fault]:
-    """Say whether the data that is there was made by other arguments, before any run has begun, too."""
+    """Say whether existing data was made with other arguments, even if no run has started."""
     data = folder.data(settings.data)
     if not data.exists() or not folder.settings.exists():
         return []
@@ -152,7 +152,7 @@ def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[Fau
 
 
 def _differences(before: Any, now: Mapping[str, str]) -> str:
-    """Say what differs; files that are not there now are not held against those that were."""
+    """Say what differs; files that no longer exist are ignored."""
     known: Mapping[str, str] = before if isinstance(before, dict) else {}
     gone = {key for key in known if key.startswith(_HASH) and key not in now}
     return differences(known, now, passed_over=_MAY_DIFFER | gone)
@@ -163,5 +163,5 @@ def _named(hashes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read one of a study's small files; one that is missing says nothing."""
+    """Read one of a study's small files; a missing one is empty."""
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}

@@ -1,7 +1,7 @@
-"""A study's figures: which of its curves are drawn where, one small panel per scenario.
+"""A study's figures: one small panel per scenario.
 
-Thin lines are seeds, thick ones their mean; a vertical line is the start of a second phase. Dotted lines are
-chance, dashed grey ones the untrained model.
+Thin lines are seeds, thick ones their mean; a vertical line marks the start of a second phase. Dotted lines
+are chance, dashed grey ones the untrained model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.results import Point, StudyResults
 from fairseq_vgs.study.settings import BASES, scenario_title
 
-# Tol's "muted" colours: nine that are told apart with any kind of colour vision.
+# Tol's "muted" colours: nine that differ for any kind of colour vision.
 SCENARIO_COLOURS = (
     "#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77", "#AA4499", "#44AA99", "#882255", "#999933",
 )  # fmt: skip
@@ -45,7 +45,7 @@ _PROBES = {
         (0.0, 1.0),
     ),
 }
-_N_LOGGED = 100  # points over a scenario's whole length; what is logged more often is averaged
+_N_LOGGED = 100  # points per scenario; denser logs are averaged
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class SeedCurves:
 
     @property
     def mean(self) -> Curve | None:
-        """The mean over the seeds that have come furthest, at the updates they share; None without a seed.
+        """Mean over the seeds that have come furthest, at the updates they share; None without a seed.
 
-        A seed that is still being trained does not cut the mean short, nor does its end make a step in it.
+        So a seed that is still training neither shortens the mean nor puts a jump in it.
         """
         if not self.seeds:
             return None
@@ -75,10 +75,10 @@ def point_curves(
     """Collect a value of a scenario's checkpoints over updates.
 
     Args:
-        results: The study's results.
-        scenario: Name of the scenario.
-        value: Reads the value of a checkpoint; NaN where it was not measured.
-        from_untrained: Begin with the untrained model at update 0.
+        results: the study's results.
+        scenario: name of the scenario.
+        value: returns the value of a checkpoint; NaN if it was not measured.
+        from_untrained: start with the untrained model at update 0.
     """
     found = {}
     for seed in results.settings.seeds:
@@ -96,7 +96,7 @@ def point_curves(
 
 
 def logged_curves(results: StudyResults, scenario: str, loss: str) -> SeedCurves:
-    """Collect a training loss of a scenario; neighbouring updates are averaged where there are many."""
+    """Collect a training loss of a scenario; neighbouring updates of a dense log are averaged."""
     found = {}
     for seed in results.settings.seeds:
         training = results.training.get((scenario, seed))
@@ -116,10 +116,9 @@ def logged_curves(results: StudyResults, scenario: str, loss: str) -> SeedCurves
 def probe_curves(
     results: StudyResults, scenario: str, column: str, *, is_second: bool = False
 ) -> dict[str, SeedCurves]:
-    """Collect a column of `ProbeRecord` of one phase of a scenario by layer, in the order of the records.
+    """Collect a column of ``ProbeRecord`` of one phase of a scenario, by layer.
 
-    The second phase's own record at its start, which drift is measured from, is told from the last one of the
-    first phase by coming after it.
+    Both phases have a record at the boundary; the later one belongs to the second phase.
     """
     by_layer: dict[str, dict[int, Curve]] = {}
     start = boundary(results, scenario)
@@ -140,17 +139,17 @@ def probe_curves(
 
 
 def loss(name: str) -> Callable[[Point], float]:
-    """Return what reads a validation loss of a checkpoint, nats per item; NaN if it was not measured."""
+    """Return a reader of a validation loss, nats per item; NaN if it was not measured."""
     return lambda point: point.losses.get(name, math.nan)
 
 
 def retrieval(name: str) -> Callable[[Point], float]:
-    """Return what reads a retrieval measure of a checkpoint; NaN if it was not measured."""
+    """Return a reader of a retrieval measure; NaN if it was not measured."""
     return lambda point: point.retrieval.get(name, math.nan)
 
 
 def abx(layer: str) -> Callable[[Point], float]:
-    """Return what reads a layer's ABX error of a checkpoint, percent; NaN if it was not measured."""
+    """Return a reader of a layer's ABX error, percent; NaN if it was not measured."""
     return lambda point: point.abx.get(layer, math.nan)
 
 
@@ -165,14 +164,14 @@ def recall_at_10(point: Point) -> float:
 
 
 def untrained_mean(results: StudyResults, value: Callable[[Point], float]) -> float | None:
-    """Average a value of the untrained models over seeds; None where it was not measured."""
+    """Average a value of the untrained models over seeds; None if it was not measured."""
     values = [value(point) for point in results.untrained.values()]
     kept = [number for number in values if not math.isnan(number)]
     return sum(kept) / len(kept) if kept else None
 
 
 def boundary(results: StudyResults, scenario: str) -> int | None:
-    """Return the update at which the second phase begins; None for a base."""
+    """Return the update at which the second phase starts; None for a base."""
     return None if scenario in BASES else results.settings.first_updates
 
 
@@ -185,7 +184,7 @@ def _curve(pairs: Iterable[tuple[int, float]]) -> Curve | None:
 
 
 def study_figures(results: StudyResults) -> list[Figure]:
-    """Make all figures for which there are values."""
+    """Make all figures that have values."""
     figures = [
         _losses(results),
         _retrieval(results),
@@ -198,9 +197,9 @@ def study_figures(results: StudyResults) -> list[Figure]:
 
 
 def scenario_charts(results: StudyResults) -> Iterator[Figure]:
-    """Make the page's charts: the mean of every scenario in one panel; only those that have lines.
+    """Make the page's charts that have values: the mean of every scenario in one panel.
 
-    A scheduled scenario begins where it leaves its base run.
+    A scheduled scenario starts where it leaves its base run.
     """
     chances = [results.chance[key] for way in DIRECTIONS if (key := f"{way}_r10") in results.chance]
     chance = [_level("chance", sum(chances) / 2)] if len(chances) == 2 else []
@@ -267,8 +266,8 @@ def _abx(results: StudyResults) -> Figure:
             lines += _lines(layer.replace("_", " "), colours[layer], curves, are_thin=True)
         panels.append(_panel(results, scenario, "ABX error, %", [*lines, *phone_levels(results)]))
     note = (
-        "Within speaker. The best layer is that of each checkpoint and seed; of single layers the means are "
-        "drawn."
+        "Within speaker. The best layer is chosen for each checkpoint and seed; single layers show their "
+        "means."
     )
     return _figure("abx", "Phone ABX error over updates", note, panels)
 
@@ -297,7 +296,7 @@ def _probes(results: StudyResults, column: str) -> Figure:
     for scenario in results.settings.scenarios:
         phases = [probe_curves(results, scenario, column, is_second=second) for second in (False, True)]
         colours = _layer_colours(list({**phases[0], **phases[1]}))
-        # two lines per layer, since drift starts again with a phase
+        # two lines per layer, since each phase measures drift from its own start
         lines = [
             line
             for found in phases
@@ -329,7 +328,7 @@ def _panel(
 def _lines(
     label: str, colour: str, curves: SeedCurves, *, are_marks: bool = False, are_thin: bool = False
 ) -> list[Series]:
-    """Draw a line per seed and the mean; marks and thin lines are drawn for the mean alone."""
+    """Draw a line per seed and the mean; marks and thin lines show the mean only."""
     mean = curves.mean
     if mean is None:
         return []
@@ -348,7 +347,7 @@ def _level(label: str, value: float, colour: str = GREY, style: str = ":") -> Se
 
 
 def phone_levels(results: StudyResults) -> list[Series]:
-    """Draw what ABX errors are compared with: baselines by name, chance and the untrained model."""
+    """Draw the levels to compare ABX errors with: baselines, chance and the untrained model."""
     levels = [_level(name.upper(), value, ORANGE) for name, value in sorted(results.baselines.items())]
     if "abx" in results.chance:
         levels.append(_level("chance", results.chance["abx"]))
@@ -371,7 +370,7 @@ def _by_layer(points: Mapping[int, Point], layers: Sequence[str]) -> SeedCurves:
 
 
 def _layer_colours(layers: Sequence[str]) -> dict[str, str]:
-    """Colour layers from dark to light in their order; groups of layers are set apart."""
+    """Colour layers from dark to light; groups of layers have colours of their own."""
     single = [layer for layer in layers if layer.startswith("layer_")]
     shades = {layer: layer_shade(index, len(single)) for index, layer in enumerate(single)}
     groups = {"shared": ORANGE, "extractor": "#CC79A7"}

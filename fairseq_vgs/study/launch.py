@@ -1,9 +1,8 @@
-"""The commands of a study's runs, and processes that end with it.
+"""The commands of a study's runs, and processes that end with the study.
 
-Training is the genuine ``fairseq-hydra-train`` with overrides: a run can be repeated by hand, in another
-``hydra.run.dir``, with the command in its ``log.txt``. ``--dry-run`` prints the command before; if the
-checkpoint from which it starts has not been saved yet, with a ``*`` in that name, which you have to fill in.
-The GPU and the number of threads are no part of a command but of its environment.
+Training is plain ``fairseq-hydra-train`` with overrides: the command in a run's ``log.txt`` repeats it in
+another ``hydra.run.dir``. ``--dry-run`` prints the commands; replace the ``*`` in the name of a start
+checkpoint that does not exist yet. GPU and number of threads are set in the environment.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 
 PACKAGE = Path(fairseq_vgs.__file__).resolve().parent
-# Linux kills a process that asked for it (PR_SET_PDEATHSIG = 1) when its parent ends, however it ends. It
-# asks before it becomes the command, since code between fork and exec (preexec_fn) is unsafe beside threads.
-# A parent that ended before the question has no effect any more, hence its number, argument 1.
+# Linux kills a process that requests it (PR_SET_PDEATHSIG = 1) when its parent ends for any reason. The
+# request is made before exec, since code between fork and exec (preexec_fn) is unsafe with threads. The
+# parent may have ended before the request, so its number (argument 1) is compared.
 _BECOME = (
     "import ctypes, os, signal, sys\n"
     "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
@@ -52,7 +51,7 @@ def training_command(
     start: Path | None,
     on_gpu: bool = False,
 ) -> list[str]:
-    """Compose the command of a run; ``start`` is the checkpoint it starts from."""
+    """Return the command of a run that starts from the checkpoint ``start``."""
     every = settings.evaluate_every
     overrides = [
         *settings.overrides,
@@ -61,11 +60,11 @@ def training_command(
         "common.log_format=json",
         _override("task.data", str(data)),
         f"optimization.max_update={run.max_update}",
-        "optimization.max_epoch=0",  # none: a run_config's limit would end a run before its last update
+        "optimization.max_epoch=0",  # no limit: one from run_config could end a run early
         f"lr_scheduler.total_num_update={run.schedule_updates}",
         f"lr_scheduler.warmup_updates={round(settings.warmup_share * run.schedule_updates)}",
-        # Every point of the curves is a checkpoint and a validation. Where an epoch ends there, fairseq saves
-        # it under the epoch's name only, and the runner keeps it.
+        # Every point of the curves is a checkpoint and a validation. At the end of an epoch fairseq saves it
+        # under the epoch's name only, and the runner keeps it.
         f"checkpoint.save_interval_updates={every}",
         "checkpoint.keep_interval_updates=-1",
         "checkpoint.no_epoch_checkpoints=false",
@@ -89,13 +88,13 @@ def training_command(
 def evaluation_command(
     run: PhaseRun, settings: StudySettings, *, data: Path, folder: RunFolder, untrained: bool, device: str
 ) -> list[str]:
-    """Compose the command that evaluates a run's checkpoints; ``untrained`` adds the model as it began."""
+    """Return the command that evaluates a run's checkpoints; ``untrained`` adds the untrained model."""
     command = [
         *_program("fairseq-vgs", "fairseq_vgs.cli.main"),
         *("evaluate", "run", str(folder.run), str(data)),
         *("--split", settings.split, "--every", str(settings.evaluate_every)),
         *("--output", str(folder.evaluation), "--device", device),
-        "--force",  # after changed settings all is measured anew; what was not touched by them is kept
+        "--force",  # measure again what changed settings affect; the rest is kept
     ]
     if settings.abx is not None:
         command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]
@@ -104,24 +103,24 @@ def evaluation_command(
 
 
 def prepare_command(arguments: Sequence[str]) -> list[str]:
-    """Compose the command that makes the data."""
+    """Return the command that makes the data."""
     return [*_program("fairseq-vgs", "fairseq_vgs.cli.main"), "prepare", *arguments]
 
 
 def start_process(
     command: Sequence[str], *, log: Path, threads: int | None, gpu: str | None, lock: int
 ) -> subprocess.Popen[bytes]:
-    """Start a command whose output goes to the end of a log.
+    """Start a command that appends its output to a log.
 
-    The process is stopped when the study is, even if the study is killed: otherwise a study that is run again
-    would write into the same folders. Where the system cannot do that, it goes on holding the study's lock.
+    The process stops with the study, even if the study is killed; otherwise a restarted study would write to
+    the same folders. Where the system cannot do that, the process keeps holding the study's lock.
 
     Args:
         command: program and arguments.
-        log: where its output goes.
-        threads: of CPU arithmetic; None leaves them to the libraries.
-        gpu: the one GPU it may see; None: as this process.
-        lock: descriptor of the study's locked file.
+        log: file for its output.
+        threads: number of CPU threads; None leaves it to the libraries.
+        gpu: the only visible GPU; None: as in this process.
+        lock: file descriptor of the study's lock.
     """
     environment = {**os.environ, **_ENVIRONMENT}
     if threads is not None:
@@ -144,7 +143,7 @@ def start_process(
 
 
 def stop_processes(processes: Sequence[subprocess.Popen[bytes]], *, patience_seconds: float = 10.0) -> None:
-    """Stop processes and what they started: politely, then for good."""
+    """Stop processes and their children: SIGTERM, then SIGKILL."""
     for chosen in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             if process.poll() is None:
@@ -157,24 +156,24 @@ def stop_processes(processes: Sequence[subprocess.Popen[bytes]], *, patience_sec
 
 
 def _program(script: str, module: str) -> list[str]:
-    """Find a console script of this very environment, else its module."""
+    """Find a console script of this environment, else its module."""
     found = shutil.which(script, path=str(Path(sys.executable).parent))
     return [found] if found else [sys.executable, "-m", module]
 
 
 def _override(key: str, value: str) -> str:
-    """Write a Hydra override whose value may hold quotes, spaces, brackets, ...
+    """Write a Hydra override with any characters in its value.
 
-    Hydra reads a backslash as such unless a quote follows it.
+    To Hydra, a backslash is an escape only before a quote.
     """
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
     return f"{key}='{escaped}'"
 
 
 def command_identity(command: Sequence[str]) -> dict[str, str]:
-    """Return what makes a run what it is: its overrides by key, and a hash of each YAML file it is made of.
+    """Return a command's overrides by key, and a hash of each of its YAML files.
 
-    Comments and the order of keys do not count.
+    Comments and the order of keys are ignored.
     """
     primary = command[command.index("--config-name") + 1]
     folder = Path(command[command.index("--config-dir") + 1])

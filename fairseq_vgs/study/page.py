@@ -1,7 +1,7 @@
-"""Everything that people read of a study: tables, figures, verdicts and one page that holds them all.
+"""A study's tables, figures and verdicts, and one page with all of them.
 
-Nothing is measured here. All files are derived from `StudyResults` and replaced at every call, also while the
-study is still running; what is not there yet is a dash.
+All files are derived from ``StudyResults`` and replaced by every call, also while the study is running;
+missing values are dashes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _STATES = {HOLDS: "yes", DOES_NOT_HOLD: "no"}
 
 
 def write_all(results: StudyResults, folder: Path) -> Path:
-    """Write ``results/`` (tables, figures, verdicts) and ``report.html``, replacing what was there.
+    """Write ``results/`` (tables, figures, verdicts) and ``report.html``, replacing older ones.
 
     ``results/`` holds ``retrieval`` and ``abx`` as ``.csv``, ``.md`` and ``.tex``, ``points.csv`` with every
     value of every checkpoint, ``verdicts.json`` and ``.md``, and each figure as ``.png`` with its ``.csv``.
@@ -118,7 +118,7 @@ def _render(
         missing=results.missing,
         settings=list(_flat(settings.as_json())),
         facts=list(_flat(results.facts)),
-        has_scenes=settings.prepare[:1] == ["scenes"],  # whose splits share their objects
+        has_scenes=settings.prepare[:1] == ["scenes"],  # their splits share objects
         n_resamples=N_RESAMPLES,
         version=fairseq_vgs.__version__,
     )
@@ -166,7 +166,7 @@ def _seeds(found: Estimate, measure: Measure, write: Callable[[float, Measure], 
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """List nested settings as (name, text); lists become one text."""
+    """List nested settings as (name, text); a list becomes one text."""
     for key, value in values.items():
         name = f"{before}{str(key).replace('_', ' ')}"
         if isinstance(value, Mapping):

@@ -1,19 +1,19 @@
-"""Which fairseq runs a study needs, which one starts from which checkpoint, and where their files are.
+"""The fairseq runs of a study, the checkpoints they start from, and their files.
 
-A scheduled scenario (A, B) starts from A's base run as it was after ``first_updates`` updates (Khorrami et
-al. 2023, section III-D: the base models' own training, left at epoch 20 of 70), so all scenarios share the
-three base runs of a seed. A base that is only ever left is not trained to its end.
+A scheduled scenario (A, B) starts from A's base run after ``first_updates`` updates (Khorrami et al. 2023,
+section III-D: the base models at epoch 20 of 70), so all scenarios share the three base runs of a seed. A
+base that only serves as a first phase is not trained to its end.
 
 ```
 OUTPUT/
-  study.json             settings and plan
+  study.json             settings
   study.lock             held while the study runs
-  data/                  what ``prepare`` made (if the study file says so)
+  data/                  made by ``prepare`` (if the study file says so)
   runs/<name>/
-    command.json         what the run was started with
+    command.json         overrides and hashes that the run started with
     log.txt              output of training and evaluation
     run/                 the run folder of fairseq-hydra-train: history.jsonl, checkpoints/, ...
-    evaluation/          <updates>.json and .npz of every checkpoint
+    evaluation/          results of every checkpoint, by its updates
     trained.json         training is done
     evaluated.json       so is its evaluation
   results/               tables and figures
@@ -35,13 +35,13 @@ class PhaseRun:
     """One run of ``fairseq-hydra-train``.
 
     Attributes:
-        name: Unique in the study, and the name of its folder.
-        primary: Configuration it is started with.
-        seed: Seed of weights, data order and masks.
-        max_update: Updates it makes.
-        schedule_updates: Updates its learning rate schedule is laid out for.
-        start: Base run whose weights it starts from; None: random weights.
-        start_update: Number of updates of that run.
+        name: unique in the study; the name of its folder.
+        primary: its configuration.
+        seed: of weights, data order and masks.
+        max_update: number of updates.
+        schedule_updates: length of the learning rate schedule.
+        start: base run that it starts from; None: random weights.
+        start_update: number of updates of the base run.
     """
 
     name: str
@@ -54,7 +54,7 @@ class PhaseRun:
 
 
 class RunFolder:
-    """Files of one run; see the top of this file."""
+    """Paths of one run, see the module."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +66,7 @@ class RunFolder:
 
 
 class StudyFolder:
-    """Files of a study; see the top of this file."""
+    """Paths of a study, see the module."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,26 +75,26 @@ class StudyFolder:
         self.results = path / "results"
 
     def run(self, name: str) -> RunFolder:
-        """Return the files of one run."""
+        """Return the paths of one run."""
         return RunFolder(self.path / "runs" / name)
 
     def data(self, template: str) -> Path:
-        """Fill in ``{output}``."""
+        """Replace ``{output}`` in a path."""
         return Path(template.replace("{output}", str(self.path)))
 
 
 def run_name(primary: str, seed: int) -> str:
-    """Name the run of a primary and seed."""
+    """Return the name of the run of a primary and seed."""
     return f"{primary}-seed{seed}"
 
 
 def plan_runs(settings: StudySettings) -> tuple[PhaseRun, ...]:
-    """List the runs of a study, seed by seed, those first that others start from."""
+    """List the runs of a study by seed; base runs come first."""
     return tuple(run for seed in settings.seeds for run in _runs_of_seed(settings, seed))
 
 
 def points_of(run: PhaseRun, settings: StudySettings) -> list[int]:
-    """List the updates after which a run's checkpoints are kept and evaluated."""
+    """List the updates after which checkpoints are kept and evaluated."""
     return list(range(settings.evaluate_every, run.max_update + 1, settings.evaluate_every))
 
 

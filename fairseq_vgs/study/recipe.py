@@ -1,6 +1,6 @@
-"""What a study's models were trained with, as a checkpoint says it, and how that differs from the paper's.
+"""The settings of a study's models, read from a checkpoint, and how they differ from the paper's.
 
-The paper is Khorrami et al. (2023); what its text leaves open is as in the authors' public code.
+The paper is Khorrami et al. (2023); what it leaves open follows the authors' public code.
 """
 
 from __future__ import annotations
@@ -33,21 +33,19 @@ _SETTINGS: tuple[tuple[str, str, str, Any], ...] = (
 
 
 def read_recipe(runs: Iterable[Path]) -> dict[str, Any]:
-    """Read the settings that matter from the first checkpoint that can be read.
-
-    All runs of a study share them; what a phase weighs the losses with is its scenario.
+    """Read the settings from the first readable checkpoint; all runs of a study share them.
 
     Args:
         runs: run folders of fairseq-hydra-train.
 
     Returns:
-        "section.setting" -> value; empty if there is no checkpoint, or none that is whole.
+        "section.setting" -> value; empty without a readable checkpoint.
     """
     for run in runs:
         for path in sorted((run / "checkpoints").glob("checkpoint*.pt")):
             try:
                 config = read_config(path)
-            except CheckpointError:  # half written while the study runs; the report is made all the same
+            except CheckpointError:  # half written by a running study; the report is still made
                 continue
             return {
                 f"{part}.{name}": section(config, part)[name]
@@ -58,7 +56,7 @@ def read_recipe(runs: Iterable[Path]) -> dict[str, Any]:
 
 
 def shown(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """List settings as (words, value), beside a value that is not the paper's the paper's."""
+    """List settings as (words, value), with the paper's value where it differs."""
     for key, words, value, papers in _known(recipe):
         text = _text(value)
         yield f"{words} ({key})", text if _is_equal(value, papers) else f"{text}; the paper: {_text(papers)}"
@@ -68,7 +66,7 @@ def recipe_words(recipe: Mapping[str, Any]) -> str:
     """Say in one sentence how model and losses differ from the paper's."""
     known = list(_known(recipe))
     if not known:
-        return "How the model differs from the paper's is unknown: no checkpoint is there to read it from."
+        return "How the model differs from the paper's is unknown: there is no checkpoint to read it from."
     different = [
         f"{words} {_text(value)} (the paper: {_text(papers)})"
         for _, words, value, papers in known

@@ -1,9 +1,7 @@
-"""What a study has found so far: every evaluated checkpoint of every scenario and seed.
+"""A study's results so far: every evaluated checkpoint of every scenario and seed.
 
-`collect` reads it from the study's folder; what is there already is used, what is not is named.
-
-A point's items, from which intervals and paired differences are computed, are those of a checkpoint of
-``fairseq-vgs evaluate run``: see `evaluation.results`.
+``collect`` reads them from the study's folder and lists what is missing. Intervals and paired differences are
+computed from the items that ``fairseq-vgs evaluate run`` wrote (``evaluation.results``).
 """
 
 from __future__ import annotations
@@ -36,16 +34,16 @@ class Point:
     """One evaluated checkpoint.
 
     Attributes:
-        scenario: Name of the primary, such as "w2v2_then_vgs", or "untrained".
-        seed: Seed of weights, data order and masks.
+        scenario: name of the primary, such as "w2v2_then_vgs", or "untrained".
+        seed: of weights, data order and masks.
         phase: "whole", "first", "second" or "untrained".
-        update: Updates since the scenario began, those of its first phase included.
+        update: updates since the start of the scenario, first phase included.
         losses: "ssl_loss" and "vgs_loss" in nats on the validation split.
         retrieval: "speech_to_image_r1", ..., "image_to_speech_r10" in percent, "..._mrr" in 0..1,
             "..._median_rank"; on the test split.
         abx: Layer -> phone ABX error within speaker in percent.
         abx_across: The same across speakers.
-        items: Folder of the checkpoint's evaluations or, of version 0.1.0, ``UPDATES.npz``.
+        items: folder of the checkpoint's evaluations, or ``UPDATES.npz`` of version 0.1.0.
     """
 
     scenario: str
@@ -60,7 +58,7 @@ class Point:
 
     @property
     def best_layer(self) -> str | None:
-        """The layer with the lowest ABX error within speaker, the lower one of equals; None without ABX."""
+        """Layer with the lowest ABX error within speaker, the lower one of a tie; None without ABX."""
         return self.best_layer_in("abx")
 
     def best_layer_in(self, kind: str) -> str | None:
@@ -80,9 +78,9 @@ class Training:
     """Losses of one scenario and seed over its updates, for curves.
 
     Attributes:
-        losses: "ssl_loss" and "vgs_loss" -> (i64[n] updates since the scenario began, f64[n] nats).
-        boundary: Update at which the second phase began; None for scenarios of one phase.
-        probes: The cooperation probes of all phases, by update since the scenario began.
+        losses: "ssl_loss" and "vgs_loss" -> (i64[n] updates since the start of the scenario, f64[n] nats).
+        boundary: update at which the second phase started; None for scenarios of one phase.
+        probes: cooperation probes of all phases, by update since the start of the scenario.
     """
 
     losses: Mapping[str, tuple[I64, F64]]
@@ -92,18 +90,18 @@ class Training:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything that tables, plots, verdicts and the page are made from.
+    """Input of tables, figures, verdicts and the page.
 
     Attributes:
-        settings: What was to be run.
-        points: By scenario, seed and update; a shared first phase appears in each of its scenarios.
-        untrained: Seed -> the same model before training.
+        settings: the planned study.
+        points: by scenario, seed and update; a shared first phase appears in each of its scenarios.
+        untrained: seed -> the model before training.
         training: (scenario, seed) -> losses over updates.
-        chance: Measure -> what a random order scores, percent ("abx": 50).
-        baselines: Features without a model ("mfcc") -> phone ABX error in percent.
-        missing: What has not been run or evaluated, in words.
-        facts: What must accompany the values: pool sizes, ABX protocol, machine, versions.
-        recipe: Settings of the model and its losses that matter (`study.recipe`); empty if unknown.
+        chance: measure -> score of a random order, percent ("abx": 50).
+        baselines: features without a model ("mfcc") -> phone ABX error in percent.
+        missing: runs that are not finished, in words.
+        facts: pool sizes, ABX protocol, machine, versions.
+        recipe: settings of the model and its losses (``study.recipe``); empty if unknown.
     """
 
     settings: StudySettings
@@ -117,7 +115,7 @@ class StudyResults:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def final(self, scenario: str, seed: int) -> Point | None:
-        """Return the last point of a scenario, if it is the end of the scenario's training."""
+        """Return the point at the end of a scenario's training, if it exists."""
         end = self.settings.updates_of(scenario)
         found = [
             point
@@ -127,16 +125,16 @@ class StudyResults:
         return found[0] if found else None
 
     def finals(self, scenario: str) -> dict[int, Point]:
-        """Return the final points of a scenario by seed; seeds that have not finished are left out."""
+        """Return the final points of a scenario by seed, without unfinished seeds."""
         found = {seed: self.final(scenario, seed) for seed in self.settings.seeds}
         return {seed: point for seed, point in found.items() if point is not None}
 
 
 def load_items(path: Path) -> dict[str, dict[str, Items]]:
-    """Read a point's items: name of an evaluation -> set -> items; nothing in the files is run.
+    """Read a point's items: evaluation -> set -> items.
 
     Raises:
-        ResultsError: Broken, or written before the phones of pairs were.
+        ResultsError: the files are broken, or too old to hold the phones of pairs.
     """
     if path.suffix == ".npz":
         return items_of(read_arrays(path))
@@ -146,11 +144,11 @@ def load_items(path: Path) -> dict[str, dict[str, Items]]:
 
 
 def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
-    """Read what a study has found so far.
+    """Read a study's results so far.
 
     Raises:
-        StudyError: ``study.mixed_data`` if checkpoints were measured on different data.
-        ResultsError: A result file is broken.
+        StudyError: ``study.mismatch``, checkpoints were measured on different data.
+        ResultsError: a result file is broken.
     """
     runs = {run.name: run for run in plan_runs(settings)}
     points: list[Point] = []
@@ -179,7 +177,7 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
 
 
 def _points(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Iterator[Point]:
-    """Yield the points of a scenario, first those of the base run that it starts from."""
+    """Yield the points of a scenario, those of its base run first."""
     start = 0
     if scenario not in BASES:
         base, start = phases_of(scenario)[0], settings.first_updates
@@ -214,7 +212,7 @@ def _point(
 
 
 def _items(run: RunFolder, update: int) -> Path:
-    """Return where the items of a checkpoint are: in its folder or, of version 0.1.0, one file."""
+    """Return where the items of a checkpoint are: in its folder, or one file of version 0.1.0."""
     folder = run.evaluation / str(update)
     return folder if folder.is_dir() else folder.with_suffix(".npz")
 
@@ -232,7 +230,7 @@ def _untrained(seed: int, runs: Mapping[str, PhaseRun], folder: StudyFolder) -> 
 
 def _training(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Training:
     """Join the losses of a scenario's phases."""
-    parts: list[tuple[RunFolder, int, int]] = []  # folder, first update of it, last update of it that counts
+    parts: list[tuple[RunFolder, int, int]] = []  # folder, its first update, its last update that counts
     boundary = None
     if scenario not in BASES:
         boundary = settings.first_updates
@@ -266,7 +264,7 @@ def _log(run: RunFolder) -> TrainingLog | None:
 
 
 def _losses_at(log: TrainingLog, update: int) -> dict[str, float]:
-    """Return both losses of the validation that was made after an update."""
+    """Return both losses of the validation after an update."""
     found = {}
     for part in log.validation_parts:
         for name in LOSSES:
@@ -290,7 +288,7 @@ def _measured(runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Iterator[Res
 
 
 def _chance(results: Results) -> dict[str, float]:
-    """Return what a random order scores: metrics of retrieval, and one number for all layers of ABX."""
+    """Return the scores of a random order: retrieval metrics, and one value for all layers of ABX."""
     found: dict[str, float] = {}
     for key, result in results.items():
         metrics = result.models[result.evaluated]
@@ -302,7 +300,7 @@ def _chance(results: Results) -> dict[str, float]:
 
 
 def _baselines(results: Results) -> dict[str, float]:
-    """Return the ABX error within speaker of features that are no model."""
+    """Return the ABX error within speaker of features without a model."""
     result = results.get(ABX_KEYS["within"])
     if result is None:
         return {}
@@ -311,7 +309,7 @@ def _baselines(results: Results) -> dict[str, float]:
 
 
 def _refuse_mixed_data(measured: Sequence[Results], folder: StudyFolder) -> None:
-    """Pools of equal size can be of different data: only the files' hashes tell."""
+    """Compare hashes of the data files, since pools of equal size may differ."""
     hashes = [
         results["retrieval"].content["made_from"]["data"] for results in measured if "retrieval" in results
     ]
@@ -323,10 +321,10 @@ def _refuse_mixed_data(measured: Sequence[Results], folder: StudyFolder) -> None
     )
     if different:
         message = (
-            f"all checkpoints must have been measured on the same data, got evaluations of different "
-            f"{', '.join(different)}; run the study again: it measures again what is out of date"
+            f"all checkpoints must be measured on the same data, got different {', '.join(different)}; "
+            "run the study again, which measures outdated checkpoints again"
         )
-        raise StudyError(Fault(str(folder.path), message, "study.mixed_data"))
+        raise StudyError(Fault(str(folder.path), message, "study.mismatch"))
 
 
 def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFolder) -> Iterator[str]:
@@ -335,7 +333,7 @@ def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFol
         there = [update for update in points_of(run, settings) if update in measured]
         expected = points_of(run, settings)
         if len(there) < len(expected):
-            state = "trained" if folder.run(run.name).trained.exists() else "not trained to its end"
+            state = "trained" if folder.run(run.name).trained.exists() else "not fully trained"
             yield f"{run.name}: {state}, {len(there)} of {len(expected)} checkpoints evaluated"
 
 

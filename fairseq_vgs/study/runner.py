@@ -1,8 +1,7 @@
-"""Run what a study still lacks, several runs at a time; it can be killed at any moment.
+"""Run the unfinished part of a study, several runs at a time; it can be killed at any moment.
 
-A run is trained, then its checkpoints are evaluated, by one slot (a CPU process or a GPU). What is finished
-is marked by a file; a training that was cut off goes on from its last checkpoint, an evaluation with the next
-one.
+One slot (a CPU process or a GPU) trains a run, then evaluates its checkpoints. A file marks each finished
+stage; interrupted training resumes from its last checkpoint, evaluation at the next one.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ _LOSSES = {"ssl_loss": "SSL", "vgs_loss": "VGS"}
 
 @dataclass
 class Slot:
-    """Where one run at a time takes place.
+    """Resources for one run at a time.
 
     Attributes:
         gpu: number of its GPU; None: CPU.
-        threads: of CPU arithmetic; None: the libraries' choice.
+        threads: number of CPU threads; None leaves it to the libraries.
     """
 
     gpu: str | None = None
@@ -72,11 +71,11 @@ class RunState:
     """How far an active run has come.
 
     Attributes:
-        name: Name of the run.
+        name: name of the run.
         stage: ``train`` or ``evaluate``.
-        done: Updates made, or checkpoints evaluated.
-        total: Updates to make, or checkpoints to evaluate.
-        losses: Shown next to them, such as "SSL 2.91 VGS 1.10".
+        done: updates made, or checkpoints evaluated.
+        total: updates to make, or checkpoints to evaluate.
+        losses: for display, such as "SSL 2.91 VGS 1.10".
     """
 
     name: str
@@ -104,7 +103,7 @@ def read_position(history: Path) -> tuple[int, str]:
         try:
             record = json.loads(line)
         except ValueError:
-            continue  # cut at the start of what was read, or being written
+            continue  # first or last line, cut off
         if isinstance(record, dict) and record.get("split") == "train":
             losses = [f"{title} {record[name]:.3f}" for name, title in _LOSSES.items() if record.get(name)]
             return int(record["update"]), " ".join(losses)
@@ -112,12 +111,12 @@ def read_position(history: Path) -> tuple[int, str]:
 
 
 class Progress:
-    """Shows the state of a study on stderr: bars on a terminal, otherwise a line per process now and then.
+    """Show the state of a study on stderr: bars on a terminal, otherwise occasional lines.
 
     Args:
-        total_updates: Updates of all runs.
-        done_updates: Those that were made before; they say nothing about the time left.
-        n_slots: Processes at a time.
+        total_updates: updates of all runs.
+        done_updates: updates made earlier, which do not count for the time left.
+        n_slots: processes at a time.
     """
 
     def __init__(self, *, total_updates: int, done_updates: int, n_slots: int) -> None:
@@ -147,25 +146,25 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal clean."""
+        """Remove the bars."""
         for bar in reversed(self._bars):
             bar.close()
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Print a permanent line."""
         if self._terminal:
             tqdm.write(text, file=sys.stderr)
         else:
             logger.info("%s", text)
 
     def show(self, finished_updates: int, states: Sequence[RunState | None]) -> None:
-        """Show the present state, adding the updates of runs in training to the finished ones."""
+        """Show the state; updates of runs in training are added to the finished ones."""
         training = sum(state.done for state in states if state is not None and state.stage == "train")
         updates = min(self._total, finished_updates + training)
         if self._terminal:
             self._bars[0].n = updates
             self._bars[0].refresh()
-            # a line that wraps would be left standing when the next one is drawn
+            # a wrapped line would not be erased
             width = shutil.get_terminal_size().columns - 1
             for bar, state in zip(self._bars[1:], states, strict=True):
                 bar.set_description_str(("  idle" if state is None else f"  {state}")[:width])
@@ -186,12 +185,13 @@ class Progress:
 
 @dataclass
 class StudyRunner:
-    """Carries out a study.
+    """Runs a study.
 
     Attributes:
         settings: what to run.
-        folder: where.
-        slots: how many runs at a time, and on what.
+        folder: where to run it.
+        slots: resources of the runs, one run at a time on each.
+        failures: name of a failed run -> reason.
     """
 
     settings: StudySettings
@@ -202,13 +202,13 @@ class StudyRunner:
     _measured_on: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> dict[str, str]:
-        """Run all that is missing.
+        """Run everything that is missing.
 
         Returns:
-            What failed: name of the run -> why. Runs that start from a failed one are among them.
+            ``failures``, including runs that start from a failed one.
 
         Raises:
-            StudyError: the study runs elsewhere, was begun with other settings, or its data cannot be made.
+            StudyError: the study is running, started with other settings, or its data cannot be made.
         """
         with _locked(self.folder.lock) as lock:
             runs = list(plan_runs(self.settings))
@@ -242,11 +242,11 @@ class StudyRunner:
             time.sleep(POLL_SECONDS)
 
     def _next(self, waiting: list[PhaseRun]) -> PhaseRun | None:
-        """Choose a run whose start is there; runs whose start failed fail too."""
+        """Choose a run whose base run is trained; fail those whose base run failed."""
         planned = {run.name: run for run in plan_runs(self.settings)}
         for run in list(waiting):
             if run.start in self.failures:
-                self.failures[run.name] = f"{run.start}, from which it starts, failed"
+                self.failures[run.name] = f"its base run {run.start} failed"
                 waiting.remove(run)
             elif run.start is None or self._is_trained(planned[run.start]):
                 return run
@@ -299,9 +299,9 @@ class StudyRunner:
             if not start.is_file():
                 message = (
                     f"must exist for {run.name} to start from, got {_checkpoint_names(base)}; remove "
-                    f"{base.path}, and run the study again: it trains {run.start} again"
+                    f"{base.path} and run the study again, which trains {run.start} again"
                 )
-                raise StudyError(Fault(str(start), message, "study.start"))
+                raise StudyError(Fault(str(start), message, "checkpoint.missing"))
         command = launch.training_command(
             run, self.settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
         )
@@ -311,7 +311,7 @@ class StudyRunner:
         return command
 
     def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:
-        """See whether a slot's process has ended; go on to the next stage, or leave the slot free."""
+        """Start the next stage if a slot's process has ended, or free the slot."""
         if slot.process is None or slot.run is None:
             return
         ended = slot.process.poll() is not None
@@ -363,7 +363,7 @@ class StudyRunner:
         return RunState(slot.run.name, "evaluate", len(checkpoints_in(folder.evaluation)), n_points)
 
     def _updates_done(self, waiting: Sequence[PhaseRun]) -> int:
-        """Count updates but for those of runs in training, with what stopped runs had made before."""
+        """Count updates of finished and interrupted runs, without those of runs in training."""
         training = {slot.run.name for slot in self.slots if slot.run is not None and slot.stage == "train"}
         stopped = {run.name for run in waiting} | self.failures.keys()
         done = 0
@@ -387,7 +387,7 @@ class StudyRunner:
             file.write(json.dumps(self.settings.as_json(), indent=2) + "\n")
 
     def _prepare_data(self, lock: IO[str]) -> bool:
-        """Make the data if it is missing; tell whether it was."""
+        """Make the data if it is missing; return whether it was."""
         data = self.folder.data(self.settings.data)
         if not self.settings.prepare or data.exists():
             return False
@@ -409,17 +409,17 @@ class StudyRunner:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[str]]:
-    """Hold a study's lock; processes that outlive a killed study hold it too."""
+    """Hold a study's lock, which processes that outlive a killed study hold too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = (
-                "must not be in use, but a study runs in it (or training it has left); wait, stop it, or "
-                "choose another --output"
+                "must not be in use by a running study or its training; wait, stop it, or choose "
+                "another --output"
             )
-            raise StudyError(Fault(str(path.parent), message, "study.in_use")) from None
+            raise StudyError(Fault(str(path.parent), message, "study.busy")) from None
         yield file
 
 
@@ -434,7 +434,7 @@ def _last_lines(path: Path) -> str:
 
 
 def cpu_slots(n_processes: int | None) -> list[Slot]:
-    """Share the cores among processes; by default one process per core."""
+    """Divide the cores among processes (default: one process per core)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     n_slots = n_processes or cores
     return [Slot(threads=max(1, cores // n_slots)) for _ in range(n_slots)]

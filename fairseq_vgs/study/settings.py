@@ -29,24 +29,24 @@ NEXT_STEP = "correct the study file (examples/vgs/study.yaml shows one)"
 
 @dataclass
 class StudySettings:
-    """What a study runs. Paths are relative to the folder in which the command is started.
+    """What a study runs. Paths are relative to the working directory.
 
     Attributes:
-        data: manifest folder of all runs; ``{output}`` in it stands for the study's folder.
-        prepare: arguments of ``fairseq-vgs prepare``, run once if ``data`` is missing; empty: nothing is run.
-        split: split of ``data`` on which retrieval is measured.
-        abx: folder with an audio list, its speech and ``items``; None: no phone discrimination.
+        data: data folder of all runs; ``{output}`` is replaced by the study's folder.
+        prepare: arguments of ``fairseq-vgs prepare``, run once if ``data`` is missing; empty for none.
+        split: split of ``data`` for retrieval.
+        abx: folder with an audio list, its speech and ``items``; None for no phone discrimination.
         abx_items: the item file in ``abx``.
-        abx_speakers: "within", which decides, and "across" where the items are by several speakers.
+        abx_speakers: "within", which decides, and optionally "across".
         scenarios: names of primaries in ``config_dir``.
-        seeds: every scenario is run once with each.
+        seeds: every scenario runs once with each.
         whole_updates: updates of a base scenario.
-        first_updates: where a base run is left for the second phase of a scheduled scenario.
+        first_updates: updates of a base run before the second phase of a scheduled scenario.
         second_updates: updates of a second phase.
         warmup_share: share of a phase's schedule that warms up.
         evaluate_every: updates between saved and evaluated checkpoints.
-        overrides: of the configuration, for every run, as on the command line of fairseq-hydra-train.
-        config_dir: folder of the primaries; by default that of the study file.
+        overrides: configuration overrides of every run, as for fairseq-hydra-train.
+        config_dir: folder of the primaries (default: that of the study file).
     """
 
     data: str = MISSING
@@ -66,11 +66,11 @@ class StudySettings:
     overrides: list[str] = field(default_factory=list)
 
     def updates_of(self, scenario: str) -> int:
-        """Updates of a scenario, both phases together."""
+        """Return the updates of a scenario, both phases together."""
         return self.whole_updates if scenario in BASES else self.first_updates + self.second_updates
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return a plain dictionary."""
         return asdict(self)
 
 
@@ -101,7 +101,7 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         chosen = content.pop("quick", None) or {}
         schema = OmegaConf.structured(StudySettings)
         schema.config_dir = str(path.parent)
-        shortened: Any = OmegaConf.merge(schema, content, chosen)  # checked even if it is not asked for
+        shortened: Any = OmegaConf.merge(schema, content, chosen)  # checked even if not used
         settings: Any = OmegaConf.to_object(shortened if quick else OmegaConf.merge(schema, content))
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError) as error:
         reason = str(error).strip().replace("\n", "; ")
@@ -117,15 +117,15 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
 
 
 def require_files(settings: StudySettings, path: Path) -> None:
-    """Refuse settings whose files are missing, before hours of training and not after them.
+    """Refuse settings whose files are missing before training starts.
 
     Args:
-        settings: Settings of the study.
-        path: The study file, for errors.
+        settings: settings of the study.
+        path: the study file, for errors.
 
     Raises:
         FaultError: ``file.missing`` for a primary, the data or the ABX items.
-        AbxError: Items that cannot be compared within or across speakers, as the settings ask.
+        AbxError: the items cannot be compared within or across speakers as set.
     """
     phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
     needed = [
@@ -135,7 +135,7 @@ def require_files(settings: StudySettings, path: Path) -> None:
         needed.append(("abx", Path(settings.abx) / settings.abx_items))
     if not settings.prepare and "{output}" not in settings.data:
         needed.append(("data", Path(settings.data)))
-    step = f"{NEXT_STEP}; paths are relative to where you start the command"
+    step = f"{NEXT_STEP}; paths are relative to the working directory"
     faults = [
         fault(str(path), f"{name} must name an existing file", f"none at {file}", step, code="file.missing")
         for name, file in sorted(needed)
@@ -149,7 +149,7 @@ def require_files(settings: StudySettings, path: Path) -> None:
 
 
 def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
-    """Return (setting, expectation, value) of what does not fit together."""
+    """Return (setting, expectation, value) of impossible settings."""
     found: list[tuple[str, str, Any]] = []
     for scenario in settings.scenarios:
         if scenario not in SCENARIOS:

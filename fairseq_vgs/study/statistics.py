@@ -1,4 +1,4 @@
-"""Means over seeds and paired differences of scenarios, with intervals that hold both seeds and test items.
+"""Means over seeds and paired differences of scenarios, with intervals over both seeds and test items.
 
 Shapes: ``n`` seeds, ``G`` items resampled together, ``L`` layers, ``O`` ordered phone pairs, ``N`` resamples.
 
@@ -7,14 +7,13 @@ A mean m over n seeds of values measured on one test set gets the interval
     m ± sqrt((t(0.975, n - 1) * s / sqrt(n))^2 + (1.96 * se_items)^2)
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
-images for retrieval (the captions of one are dependent), phones for ABX (`evaluation.metrics.intervals`: the
-pairs of one are dependent), with the best layer chosen anew in every resample. A paired difference
-is the same with m the mean of the differences between two scenarios, seed by seed, all of them on the same
-resampled items, so that what is hard for both cancels.
+images for retrieval, whose captions are dependent, and phones for ABX, whose pairs are dependent
+(``evaluation.metrics.intervals``), with the best layer chosen in every resample. For a paired difference, m
+is the mean over seeds of the differences between two scenarios, all on the same resampled items, so that what
+is hard for both cancels.
 
-The interval is conservative: s already holds the part of the items' influence that differs between seeds, and
-with few seeds t is large. With one seed only the items' part is there, and `Estimate.seeds_measured` is
-False.
+The interval is conservative: s already includes the items' influence that differs between seeds, and with few
+seeds t is large. With one seed the interval covers items only, and ``Estimate.seeds_measured`` is False.
 """
 
 from __future__ import annotations
@@ -33,6 +32,8 @@ from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.metrics.intervals import resample_pairs, resample_weights
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.evaluation.results import Items
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.study.begun import StudyError
 from fairseq_vgs.study.results import Point, load_items
 
 N_RESAMPLES = 2000
@@ -50,8 +51,8 @@ class Measure:
         title: for tables.
         unit: "%" or "" (a ratio).
         highest: the largest possible value; the smallest is 0.
-        parts: measures of a single direction, of which this one is the mean; of a single one, itself.
-        lower_is_better: an error.
+        parts: single-direction measures that this one averages; otherwise itself.
+        lower_is_better: true for errors.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Measure:
 
     @property
     def decimals(self) -> int:
-        """Digits after the point that values are shown with."""
+        """Number of decimals shown."""
         return 1 if self.unit == "%" else 3
 
 
@@ -118,7 +119,7 @@ class Estimate:
         per_seed: seed -> value, or difference.
         seed_sd: standard deviation between seeds; NaN with one seed.
         item_se: bootstrap standard error over test items.
-        n_items: pictures, or phones, that were resampled.
+        n_items: number of resampled images or phones.
     """
 
     value: float
@@ -131,7 +132,7 @@ class Estimate:
 
     @property
     def seeds_measured(self) -> bool:
-        """Whether the interval holds the variation between seeds."""
+        """Whether the interval includes the variation between seeds."""
         return len(self.per_seed) > 1
 
     def as_json(self) -> dict[str, Any]:
@@ -155,8 +156,8 @@ class Sample:
     Attributes:
         value: on all items.
         draws: f64[N] on resamples.
-        n_items: items resampled.
-        items: what was measured on; equal for checkpoints that may be compared.
+        n_items: number of resampled items.
+        items: identifies the items; equal for comparable checkpoints.
     """
 
     value: float
@@ -167,9 +168,9 @@ class Sample:
 
 @dataclass
 class Sampler:
-    """Reads checkpoints' items and resamples them, each checkpoint once.
+    """Read and resample the items of checkpoints, each checkpoint once.
 
-    All checkpoints with equal items get the same draws.
+    Checkpoints with equal items get the same draws.
     """
 
     n_resamples: int = N_RESAMPLES
@@ -235,12 +236,12 @@ def _ratios(sums: F64, counts: F64, weights: Iterable[F64]) -> tuple[F64, F64]:
 def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> Estimate | None:
     """Return the mean over seeds of one scenario's checkpoints.
 
-    Where every query of every seed hits, or none does, all resamples agree and would claim certainty; the
-    bound is then the exact binomial one (Clopper-Pearson) for the number of items.
+    If every query of every seed hits, or none does, all resamples agree; the bound is then the exact binomial
+    one (Clopper-Pearson) for the number of items.
 
     Args:
         points: seed -> checkpoint.
-        measure: one of `MEASURES`.
+        measure: one of ``MEASURES``.
         sampler: shared, so that a checkpoint is read once.
 
     Returns:
@@ -270,14 +271,14 @@ def difference(
     Args:
         first: seed -> checkpoint of one scenario.
         second: seed -> checkpoint of the other.
-        measure: one of `MEASURES`.
+        measure: one of ``MEASURES``.
         sampler: shared, so that a checkpoint is read once.
 
     Returns:
         None if no seed has been measured for both.
 
     Raises:
-        ValueError: they were measured on different items.
+        StudyError: ``study.mismatch``, they were measured on different items.
     """
     return combination(((1, first), (-1, second)), measure, sampler)
 
@@ -285,18 +286,18 @@ def difference(
 def combination(
     terms: Sequence[tuple[int, Mapping[int, Point]]], measure: Measure, sampler: Sampler
 ) -> Estimate | None:
-    """Return the mean of a signed sum over the seeds that all terms have: a difference of differences.
+    """Return the mean of a signed sum over the seeds that all terms have.
 
     Args:
         terms: sign (1 or -1), and seed -> checkpoint.
-        measure: one of `MEASURES`.
+        measure: one of ``MEASURES``.
         sampler: shared, so that a checkpoint is read once.
 
     Returns:
         None if no seed has been measured for all.
 
     Raises:
-        ValueError: they were measured on different items.
+        StudyError: ``study.mismatch``, they were measured on different items.
     """
     signs = [sign for sign, _ in terms]
     samples = [_samples(points, measure, sampler) for _, points in terms]
@@ -311,12 +312,12 @@ def combination(
 
 
 def mean_over_seeds(per_seed: Mapping[int, float], draws: F64, *, n_items: int = 0) -> Estimate:
-    """Combine the variation between seeds with that between items, as the module says.
+    """Combine the variation between seeds and items, see the module.
 
     Args:
         per_seed: seed -> value, or paired difference.
-        draws: f64[N] its mean over seeds on resampled items.
-        n_items: items that were resampled, for the record.
+        draws: f64[N] means over seeds on resampled items.
+        n_items: number of resampled items, for the record.
     """
     values = np.array(list(per_seed.values()), dtype=np.float64)
     n, value = len(values), float(values.mean())
@@ -338,7 +339,7 @@ def _samples(points: Mapping[int, Point], measure: Measure, sampler: Sampler) ->
 
 def _refuse_different_items(samples: Sequence[Sample], measure: Measure) -> None:
     if len({sample.items for sample in samples}) > 1:
-        raise ValueError(
-            f"{measure.name}: checkpoints must have been measured on the same items to be compared, got "
-            f"different ones; delete the study's evaluations and run it again"
+        message = (
+            "checkpoints must be measured on the same items; delete the study's evaluations and run it again"
         )
+        raise StudyError(Fault(measure.name, message, "study.mismatch"))

@@ -1,7 +1,7 @@
-"""The paper's tables for a study's own data, and one long table of every evaluated checkpoint.
+"""The paper's tables for a study's data, and one long table of every evaluated checkpoint.
 
-Retrieval is Table I of Khorrami et al. (2023), phone discrimination its ABX table: scenarios at the end of
-their training, with means over seeds, intervals (`study.statistics`) and every seed's own value.
+Table I (retrieval) and the ABX table of Khorrami et al. (2023): scenarios at the end of training, with means
+over seeds, intervals (``study.statistics``) and the values of the seeds.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Row:
 
     Attributes:
         name: scenario, "untrained", "chance" or a baseline.
-        title: as it is shown.
+        title: shown name.
         estimates: measure -> mean over seeds; measures without one are left out.
-        constants: measure -> a number without seeds, such as chance.
+        constants: measure -> value without seeds, such as chance.
         layers: measure -> seed -> best layer.
-        n_planned: seeds that were to be run; 0 for constants.
+        n_planned: number of planned seeds; 0 for constants.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Row:
 
     @property
     def is_scenario(self) -> bool:
-        """Whether something was trained, as against baselines and chance."""
+        """Whether this row is a trained scenario."""
         return self.n_planned > 0 and self.name != UNTRAINED
 
     @property
@@ -72,7 +72,7 @@ class Row:
         return NOTHING if constant is None else plain(constant, measure)
 
     def seeds_cell(self, measure: Measure) -> str:
-        """Write every seed's own value (and its best layer), unless the mean says the same."""
+        """Write the value of every seed (and its best layer), unless the mean says the same."""
         found = self.estimates.get(measure.name)
         layers = self.layers.get(measure.name, {})
         if found is None or not (layers or found.seeds_measured):
@@ -85,7 +85,7 @@ class Row:
 
     @property
     def seeds_text(self) -> str:
-        """Write how many seeds there are, "2 of 3" while some are missing."""
+        """Write the number of seeds, "2 of 3" while some are missing."""
         if not self.n_planned:
             return ""
         return str(self.n_seeds) if self.n_seeds == self.n_planned else f"{self.n_seeds} of {self.n_planned}"
@@ -101,7 +101,7 @@ class Table:
     rows: tuple[Row, ...]
 
     def best(self, measure: Measure) -> float | None:
-        """Return the best mean of all scenarios; None if there is none."""
+        """Return the best mean of all scenarios, if any."""
         values = [
             row.estimates[measure.name].value
             for row in self.rows
@@ -137,7 +137,7 @@ def abx_table(results: StudyResults, sampler: Sampler) -> Table:
 
 
 def phone_measures(results: StudyResults) -> tuple[Measure, ...]:
-    """Return ABX within speaker, and across where the study measures it."""
+    """Return ABX within speaker, and across if the study measures it."""
     modes = results.settings.abx_speakers
     return tuple(MEASURES[key] for mode, key in ABX_KEYS.items() if mode in modes)
 
@@ -145,7 +145,7 @@ def phone_measures(results: StudyResults) -> tuple[Measure, ...]:
 def csv_rows(
     table: Table, measures: Sequence[Measure], seeds: Sequence[int]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Lay a table out for a CSV file: header and rows, one row per scenario and measure."""
+    """Return the header and rows of a CSV file, one row per scenario and measure."""
     header = ["scenario", "title", "measure", "unit", "mean", "low", "high", "n_seeds", "chance"]
     header += [f"seed_{seed}" for seed in seeds] + [f"best_layer_seed_{seed}" for seed in seeds]
     chance = table.rows[-1].constants
@@ -173,7 +173,7 @@ def csv_rows(
 
 
 def markdown(table: Table) -> str:
-    """Write a table with its note in Markdown; seeds' values stand below their mean."""
+    """Write a table with its note in Markdown; seeds' values are below their mean."""
     rows = [
         [
             row.title,
@@ -187,14 +187,14 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """Write a table's means and intervals, which may be lopsided at 0 and 100 %, for LaTeX (booktabs)."""
+    """Write a table's means and intervals (asymmetric at 0 and 100 %) for LaTeX (booktabs)."""
     rows = [[row.title, *(row.cell(measure) for measure in table.measures)] for row in table.rows]
     heads = ["", *(measure.heading for measure in table.measures)]
     return latex_table([heads, *rows]).replace(NOTHING, "--") + "\n"
 
 
 def point_rows(results: StudyResults) -> list[list[Any]]:
-    """List every number of every checkpoint; columns `POINT_COLUMNS`."""
+    """List every value of every checkpoint; columns ``POINT_COLUMNS``."""
     rows: list[list[Any]] = []
     for point in (*results.untrained.values(), *results.points):
         head = [point.scenario, point.seed, point.phase, point.update]
@@ -214,7 +214,7 @@ def layer_number(layer: str) -> str:
 
 
 def plain(number: float, measure: Measure) -> str:
-    """Write a value with the digits that its measure is shown with."""
+    """Write a value with the decimals of its measure."""
     return f"{number:.{measure.decimals}f}"
 
 
@@ -247,13 +247,13 @@ def _row(
 
 
 def _note(rows: Sequence[Row], items: str, below: str) -> str:
-    """Say what the brackets hold, which is less where there is one seed only."""
+    """Explain the brackets, which hold less if there is one seed only."""
     found = [value for row in rows for value in row.estimates.values()]
     numbers = {value.n_items for value in found}
     measured = f"{numbers.pop()} {items}" if len(numbers) == 1 else items
     text = f"Mean over seeds [95 % interval over seeds and {measured}]; below it {below}."
     if any(not value.seeds_measured for value in found):
-        text += " Where there is one seed, the variation between seeds is not in the interval."
+        text += " With one seed, the interval does not include the variation between seeds."
     return text
 
 

@@ -1,18 +1,17 @@
-"""The paper's three findings, checked on a study's own data.
+"""The paper's three findings, checked on a study's data.
 
 A finding is a paired difference that Khorrami et al. (2023) found to be above 0. It "holds" if the whole 95 %
-interval of the difference lies above 0, "does not hold" if it lies below, else one "cannot tell". Nor can one
+interval of the difference is above 0, and "does not hold" if all of it is below; otherwise the study "cannot
+tell". Nor can it tell
 
-- before every seed of both scenarios has finished: who may stop in the middle will stop when it pleases;
-- with one seed: how much training again changes the numbers is then unknown, and not in the interval;
-- what a second phase keeps, where a first phase has not learned it: its R@10 must be above chance by its
-  interval;
-- whose phones are better, where a model has not learned any: the interval of its ABX error minus the
-  untrained model's must lie below 0.
+- before every seed of both scenarios has finished, so that nobody stops at a convenient moment;
+- with one seed, since the variation between trainings is then unknown;
+- what a second phase keeps if the first phase did not learn it: the interval of its R@10 must exceed chance;
+- whose phones are better if a model has learned none: the interval of its ABX error minus the untrained
+  model's must be below 0.
 
-Nothing here can be set by hand. What is not guarded against: seeds may be added once one "cannot tell", and
-nothing records it. Who adds seeds until the answer pleases has intervals that are too narrow; fix the seeds
-beforehand.
+Nothing here is configurable. Seeds that are added after a "cannot tell" are not recorded, and adding seeds
+until the answer is convenient makes intervals too narrow: fix the seeds beforehand.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ class Finding:
         claim: in plain words.
         better: the scenario that the paper found better.
         worse: the scenario it is compared with.
-        measure: what decides.
-        secondary: measures that are shown beside it and decide nothing.
-        sign: 1 where more is better, -1 for errors.
-        keeps: whether it is about what is left of the first phase, which must then have learned it; shows
-            what either scenario loses since then.
+        measure: the deciding measure.
+        secondary: further measures that are shown but decide nothing.
+        sign: 1 if more is better, -1 for errors.
+        keeps: whether it is about what remains of the first phase, which must have learned it; shows what
+            both scenarios lose.
         learned: whether both models must be better than the untrained one.
     """
 
@@ -99,7 +98,7 @@ FINDINGS = (
 
 @dataclass(frozen=True)
 class Line:
-    """One number of a verdict with its words; ``difference`` numbers are signed."""
+    """One labelled value of a verdict; differences are signed."""
 
     label: str
     estimate: Estimate
@@ -108,7 +107,7 @@ class Line:
 
     @property
     def unit(self) -> str:
-        """Unit of the number."""
+        """Unit of the value."""
         return self.measure.difference_unit if self.is_difference else self.measure.unit
 
 
@@ -117,10 +116,10 @@ class Verdict:
     """What the study says about a finding.
 
     Attributes:
-        finding: which.
+        finding: the finding.
         answer: "holds", "does not hold" or "cannot tell".
-        difference: in the paper's favour if above 0; None if it was not measured.
-        lines: the scenarios' own values, and secondary numbers.
+        difference: supports the paper if above 0; None if it was not measured.
+        lines: the scenarios' values, and secondary ones.
         remarks: reasons and reservations, in sentences.
     """
 
@@ -140,7 +139,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in plain words with its number."""
+        """The verdict in plain words with its difference."""
         number = (
             f" {self.what}: {signed_interval(self.difference, self.finding.measure)}."
             if self.difference
@@ -174,7 +173,7 @@ class Verdict:
 
 
 def judge(results: StudyResults, sampler: Sampler) -> list[Verdict]:
-    """Check all `FINDINGS`."""
+    """Check all ``FINDINGS``."""
     return [_judge(finding, results, sampler) for finding in FINDINGS]
 
 
@@ -229,7 +228,7 @@ def _signed_difference(
 
 
 def _unfinished(finding: Finding, results: StudyResults) -> list[str]:
-    """Say which of the scenarios are not in the study, or not trained and evaluated to their end."""
+    """Name the scenarios that are not in the study or not finished."""
     sentences = []
     for scenario in (finding.better, finding.worse):
         done = results.finals(scenario)
@@ -245,7 +244,7 @@ def _unfinished(finding: Finding, results: StudyResults) -> list[str]:
 def _unmeasured(
     finding: Finding, better: Mapping[int, Point], worse: Mapping[int, Point], found: Estimate | None
 ) -> list[str]:
-    """Say for which seeds there are models but no numbers."""
+    """Name the seeds that are trained but not measured."""
     measured = found.per_seed if found else {}
     left = [seed for seed in better if seed in worse and seed not in measured]
     if not left:
@@ -265,7 +264,7 @@ def _values(
 
 
 def _unlearned(finding: Finding, results: StudyResults, sampler: Sampler) -> list[str]:
-    """Say whose first phase had not learned what the second could lose."""
+    """Name the scenarios whose first phase learned nothing that the second could lose."""
     measure, sentences = finding.measure, []
     levels = [results.chance[part] for part in measure.parts if part in results.chance]
     for scenario in (finding.better, finding.worse):
@@ -288,7 +287,7 @@ def _unlearned(finding: Finding, results: StudyResults, sampler: Sampler) -> lis
 
 
 def _as_untrained(finding: Finding, results: StudyResults, sampler: Sampler) -> list[str]:
-    """Say which of two models cannot be told from the untrained one, so that it has nothing to transfer."""
+    """Name the models that are not better than the untrained one, and so have nothing to transfer."""
     measure, sentences = finding.measure, []
     for scenario in (finding.better, finding.worse):
         finals, title = results.finals(scenario), scenario_title(scenario)
@@ -296,8 +295,7 @@ def _as_untrained(finding: Finding, results: StudyResults, sampler: Sampler) -> 
         left = [seed for seed in finals if found is None or seed not in found.per_seed]
         if found is None or left:
             sentences.append(
-                f"Not measured: {measure.title} of the untrained model beside {title} "
-                f"(seeds {_listed(left)})."
+                f"Not measured: {measure.title} of {title} minus the untrained model (seeds {_listed(left)})."
             )
         elif found.high >= 0:
             sentences.append(
@@ -308,7 +306,7 @@ def _as_untrained(finding: Finding, results: StudyResults, sampler: Sampler) -> 
 
 
 def _gained(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
-    """How far each scenario has come from the untrained model."""
+    """Return how much each scenario differs from the untrained model."""
     lines = []
     for scenario in (finding.better, finding.worse):
         found = difference(results.finals(scenario), results.untrained, finding.measure, sampler)
@@ -319,7 +317,7 @@ def _gained(finding: Finding, results: StudyResults, sampler: Sampler) -> list[L
 
 
 def _kept(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
-    """What each scenario had after its first phase, how much it loses until its end, and the difference."""
+    """Return what each scenario had after its first phase, what it loses by the end, and the difference."""
     measure, lines = finding.measure, []
     spans = [(at_boundary(results, name), results.finals(name)) for name in (finding.better, finding.worse)]
     titles = [scenario_title(name) for name in (finding.better, finding.worse)]
@@ -339,7 +337,7 @@ def _kept(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Lin
 
 
 def at_boundary(results: StudyResults, scenario: str) -> dict[int, Point]:
-    """Return the points with which a scenario's second phase begins, by seed; none for a base."""
+    """Return the points at the start of a scenario's second phase by seed; none for a base."""
     if scenario in BASES:
         return {}
     return {

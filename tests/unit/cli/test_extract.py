@@ -24,7 +24,7 @@ def test_summary_and_files(tmp_path, capsys):
     parts = "layer_1/, layer_2/, speech_embedding/: 2 layers at 50 frames per second; "
     assert held.startswith(f"{output} holds 6 npy files, {size:.1f} MB, in {parts}")
     assert "metadata.json" in held
-    program = shlex.split(look.removeprefix("look into one: "))
+    program = shlex.split(look.removeprefix("open one: "))
     assert program[:2] == ["python", "-c"]
     done = subprocess.run([sys.executable, *program[1:]], capture_output=True, check=True, text=True)
     assert done.stdout == "(59, 24)\n"
@@ -37,7 +37,7 @@ def test_summary_and_files(tmp_path, capsys):
     (tmp_path / "other/r0.wav").replace(folder / "r0.wav")
     (tmp_path / "other/test.tsv").replace(folder / "test.tsv")
     assert main(command) == 0
-    assert "\n1 of them were made anew: their files have changed" in capsys.readouterr().out
+    assert "\n1 of them were made again, since their files changed" in capsys.readouterr().out
     assert np.load(output / "layer_2/r0.npy").shape == (49, 24)
     # other weights are other features
     assert main([*command, "--untrained", "1"]) == 1
@@ -53,7 +53,7 @@ def test_safetensors_are_described(tmp_path, capsys):
     held, look = capsys.readouterr().out.splitlines()[-2:]
     assert f"{output} holds 1 safetensors files" in held
     assert "in speech/: 1 layers at 50 frames per second" in held
-    program = shlex.split(look.removeprefix("look into one: "))
+    program = shlex.split(look.removeprefix("open one: "))
     done = subprocess.run([sys.executable, *program[1:]], capture_output=True, check=True, text=True)
     assert "'layer_2': (59, 24)" in done.stdout
 

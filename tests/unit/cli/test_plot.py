@@ -44,7 +44,7 @@ def test_recall_of_several_runs(tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(output), str(output.with_suffix(".csv"))]
     assert "VGS+,4,5.0" in output.with_suffix(".csv").read_text(encoding="utf-8")
     assert main(["plot", "recall", *logs, str(tmp_path / "other.png"), "--titles", "one"]) == 1
-    assert "must be 2 different ones" in capsys.readouterr().err
+    assert "must be 2 different titles" in capsys.readouterr().err
 
 
 def test_probes(tmp_path, capsys):

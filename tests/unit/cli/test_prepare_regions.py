@@ -68,7 +68,7 @@ def test_options_reach_the_conversion(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "images.tsv:4: image must be in the source" in capsys.readouterr().err
     assert main([*command, "--match", "stem", "--skip-missing", "--skip-bad"]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "  1 images of the source were not wanted",
+        "  1 images of the source are not in the data folder",
         "left out: 1 without regions",
     ]
 
@@ -220,7 +220,7 @@ def test_spokencoco_without_pictures_gets_regions_of_others(
     assert main(["prepare", "regions", kind, *sources, str(data), *options]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == "144 regions of 4 images, 8 dims"
-    assert "1 images of the source were not wanted" in captured.out
+    assert "1 images of the source are not in the data folder" in captured.out
     assert main(["check", str(data)]) == 0
     found = inspect_folder(data)
     assert found.notes == []

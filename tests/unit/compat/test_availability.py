@@ -1,4 +1,4 @@
-"""fairseq_check: each unusable fairseq gives one line with the remedy."""
+"""Each unusable fairseq is one fault with the remedy."""
 
 import importlib
 import importlib.machinery
@@ -7,18 +7,16 @@ import importlib.util
 import sys
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.compat import availability as fairseq_check
+from fairseq_vgs.files.faults import Fault
 
 
 @pytest.fixture
 def problem():
     """Return ``fairseq_problem`` without what it remembers of this process."""
     return fairseq_check.fairseq_problem.__wrapped__
-
-
-def one_line(text: str) -> bool:
-    return "\n" not in text and fairseq_check.REMEDY in text and text.startswith("fairseq: expected")
 
 
 def test_the_installed_fairseq_is_usable(problem):
@@ -28,23 +26,23 @@ def test_the_installed_fairseq_is_usable(problem):
 
 def test_missing(monkeypatch, problem):
     monkeypatch.setitem(sys.modules, "fairseq", None)
-    assert one_line(problem())
-    assert "found none" in problem()
+    assert (problem().place, problem().code) == ("fairseq", "package.missing")
+    assert fairseq_check.REMEDY in problem().message
 
 
 def test_plain_folder_of_that_name(monkeypatch, problem, tmp_path):
     spec = importlib.machinery.ModuleSpec("fairseq", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    assert one_line(problem())
-    assert str(tmp_path) in problem()
+    assert problem().code == "package.folder"
+    assert str(tmp_path) in str(problem())
 
 
 @pytest.mark.parametrize("version", ["0.10.2", "0.9.0"])
 def test_too_old(monkeypatch, problem, version):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    assert one_line(problem())
-    assert version in problem()
+    assert problem().code == "package.version"
+    assert version in str(problem())
 
 
 @pytest.mark.parametrize("version", ["0.12.2", "0.12.3.1", "1.0.0a0", "main"])
@@ -66,11 +64,12 @@ def test_broken_package(monkeypatch, problem):
         raise ValueError("mutable default\nfor field common")
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    assert one_line(problem())
-    assert "ValueError: mutable default for field common" in problem()
+    assert problem().code == "package.broken"
+    assert "ValueError: mutable default for field common" in str(problem())
 
 
 def test_require_raises_the_line(monkeypatch):
-    monkeypatch.setattr(fairseq_check, "fairseq_problem", lambda: "fairseq: expected x, got y; do z")
-    with pytest.raises(fairseq_check.FairseqUnavailableError, match="^fairseq: expected x, got y; do z$"):
+    monkeypatch.setattr(fairseq_check, "fairseq_problem", lambda: Fault("fairseq", "x", "package.missing"))
+    with raises_fault("package.missing", "fairseq", error=fairseq_check.FairseqUnavailableError) as caught:
         fairseq_check.require_fairseq()
+    assert isinstance(caught.value, ImportError)

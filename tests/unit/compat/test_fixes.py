@@ -16,6 +16,7 @@ from fairseq import checkpoint_utils, utils
 from fairseq.data import Dictionary, data_utils
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
+from support.faults import raises_fault
 
 from fairseq_vgs.compat import fixes as fairseq_fixes
 
@@ -181,7 +182,7 @@ def test_user_dir_of_the_imported_copy_is_accepted(tmp_path):
 def test_user_dir_of_a_second_copy_is_refused_in_one_line(tmp_path):
     copy = tmp_path / "fairseq_vgs"
     copy.mkdir()
-    with pytest.raises(ImportError, match="leave common.user_dir out") as refused:
+    with raises_fault("package.duplicate", "common.user_dir") as refused:
         utils.import_user_module(argparse.Namespace(user_dir=str(copy)))
     assert str(copy) in str(refused.value)
     assert "\n" not in str(refused.value)

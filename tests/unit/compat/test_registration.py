@@ -23,7 +23,7 @@ REGISTERED = """
 """
 SERVER = """
 import json, os, sys, traceback
-import hydra, numpy, omegaconf, sacrebleu, soundfile, torch
+import PIL.ImageEnhance, bitarray.util, hydra.experimental, sacrebleu, soundfile, torch.onnx.operators
 
 assert not {"fairseq", "fairseq_vgs"} & set(sys.modules)
 print("ready", flush=True)
@@ -153,17 +153,26 @@ def test_a_command_logs_in_its_own_way(tmp_path, run_code):
     assert lines[1:] == ["1 True True"]
 
 
-def test_handlers_and_level_of_others_stay(run_code):
+def test_handlers_of_others_stay_and_finding_fairseq_does_not_use_up_the_hook(run_code):
     code = """
-        import logging, sys
+        import importlib.util, logging, sys
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
         root = logging.getLogger()
         before = root.handlers[:], root.level
         import fairseq_vgs
-        fairseq_vgs.register()
-        print((root.handlers, root.level) == before)
+        spec = importlib.util.find_spec("fairseq")
+        import fairseq
+        print(type(fairseq.__spec__.loader).__name__, type(fairseq.__loader__).__name__)
     """
-    assert run_code(code) == "True"
+    tail = f"""{REGISTERED}
+    fairseq_vgs.register()
+    print((root.handlers, root.level) == before)
+    """
+    assert run_code(code, tail).splitlines() == [
+        "SourceFileLoader SourceFileLoader",
+        "True True True True",
+        "True",
+    ]
 
 
 def test_fairseq_on_its_own_logs_as_it_always_does(run_code):
@@ -200,16 +209,3 @@ if __name__ == "__main__":
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
-
-
-def test_finding_fairseq_does_not_use_up_the_hook(run_code):
-    code = """
-        import importlib.util, fairseq_vgs
-        spec = importlib.util.find_spec("fairseq")
-        import fairseq
-        print(type(fairseq.__spec__.loader).__name__, type(fairseq.__loader__).__name__)
-    """
-    assert run_code(code, REGISTERED).splitlines() == [
-        "SourceFileLoader SourceFileLoader",
-        "True True True True",
-    ]

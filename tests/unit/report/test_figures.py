@@ -7,6 +7,7 @@ import math
 
 import pytest
 from PIL import Image
+from support.faults import raises_fault
 
 from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import Metric, ResultsError
@@ -64,9 +65,8 @@ def test_recall_of_several_runs(log, tmp_path):
         ("VGS (chance)", "", pytest.approx(2.0)),
     ]
     silent = parse_training_log(['{"loss": 1, "num_updates": 1}'])
-    with pytest.raises(TrainingLogError) as found:
+    with raises_fault("log.empty", "silent", error=TrainingLogError):
         figures.recall_figure({"silent+": log, "silent": silent})
-    assert (found.value.codes, found.value.faults[0].place) == (("log.empty",), "silent")
 
 
 def test_chance_comes_from_the_pool_in_the_log(log):
@@ -90,9 +90,8 @@ def test_panels_name_pool_and_leave_out_what_is_missing(log):
 
 def test_nothing_to_draw():
     for make, content in ((figures.training_figure, TrainingLog({})), (figures.probe_figure, [])):
-        with pytest.raises(TrainingLogError) as found:
+        with raises_fault("log.empty", error=TrainingLogError):
             make(content)
-        assert found.value.codes == ("log.empty",)
 
 
 def record(update, cosine=0.25, *, drift=True):
@@ -195,12 +194,12 @@ def test_words(tmp_path):
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["recall"] for row in rows] == ["30.0", "20.0", "1.7"]
-    with pytest.raises(ResultsError, match="other: kind, items and conditions must be those of run"):
+    with raises_fault("results.other_data", "other", error=ResultsError):
         figures.layer_figure({"run": _lexical(), "other": _lexical(manifest="1")})
-    with pytest.raises(ResultsError, match="plot them separately"):
+    with raises_fault("results.other_data", "other", error=ResultsError):
         figures.layer_figure({"run": _lexical(), "other": _content()})
 
 
 def test_other_items_are_refused():
-    with pytest.raises(ResultsError, match="other: kind, items and conditions must be those of run"):
+    with raises_fault("results.other_data", "other", error=ResultsError):
         figures.layer_figure({"run": _content(), "other": _content(items="b.item")})

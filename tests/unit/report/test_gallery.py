@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.browser import CHROMIUM, DRIVER, browser
+from support.faults import raises_fault
 from support.retrieval_folders import HOSTILE, N_CAPTIONS, N_IMAGES, write_media_folder, write_results
 
 from fairseq_vgs.evaluation.results import ResultsError
@@ -218,7 +219,7 @@ def test_same_seed_same_page(built, tmp_path):
 def test_existing_page_is_kept_and_force_removes_only_own_media(built, tmp_path):
     path, _ = built
     arguments = (tmp_path / "results", tmp_path / "data", tmp_path / "out")
-    with pytest.raises(FileExistsError, match="--force"):
+    with raises_fault("output.exists", "index.html"):
         gallery.build_gallery(*arguments)
     mine = path.parent / "media" / "mine.txt"
     mine.write_text("x")
@@ -247,8 +248,9 @@ def test_results_of_other_data_are_refused(tmp_path):
     write_results(tmp_path / "results")
     text = (data / "test.pairs.tsv").read_text(encoding="utf-8").replace("speech/3.wav", "speech/other.wav")
     (data / "test.pairs.tsv").write_text(text, encoding="utf-8")
-    with pytest.raises(ResultsError, match=r"1 ids that are not there \(first: speech/3.wav\)"):
+    with raises_fault("results.other_data", str(tmp_path / "results"), error=ResultsError) as caught:
         gallery.build_gallery(tmp_path / "results", data, tmp_path / "out")
+    assert "1 unknown ids (first: speech/3.wav)" in str(caught.value)
 
 
 def test_choice_holds_a_seeded_draw_and_the_worst():

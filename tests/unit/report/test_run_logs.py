@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 from fairseq.logging import progress_bar as fairseq_bars
+from support.faults import raises_fault
 
 from fairseq_vgs.report import run_logs
 from fairseq_vgs.tasks.history import TrainingHistory
@@ -136,10 +137,8 @@ def test_what_fairseq_itself_writes_is_read(tmp_path, log_format):
 def test_logs_without_updates_are_refused(tmp_path):
     (tmp_path / "train.jsonl").write_text("nothing here\n")
     for name, code in (("train.jsonl", "log.empty"), ("absent.jsonl", "log.unreadable")):
-        with pytest.raises(run_logs.TrainingLogError) as found:
+        with raises_fault(code, str(tmp_path / name), error=run_logs.TrainingLogError):
             run_logs.read_training_log(tmp_path / name)
-        assert found.value.codes == (code,)
-        assert found.value.faults[0].place == str(tmp_path / name)
 
 
 def probe(update, cosine=0.5):
@@ -188,10 +187,7 @@ def test_cut_and_foreign_lines_are_passed_over(tmp_path):
 
 
 def test_logs_without_probes_are_refused(tmp_path):
-    with pytest.raises(run_logs.TrainingLogError) as found:
+    with raises_fault("log.unreadable", "absent.jsonl", error=run_logs.TrainingLogError):
         run_logs.read_probes(tmp_path / "absent.jsonl")
-    assert found.value.codes == ("log.unreadable",)
-    with pytest.raises(run_logs.TrainingLogError) as found:
+    with raises_fault("log.empty", "probes.jsonl", error=run_logs.TrainingLogError):
         read_lines(tmp_path, "{}")
-    assert found.value.codes == ("log.empty",)
-    assert found.value.faults[0].place.endswith("probes.jsonl")

@@ -417,7 +417,7 @@ def test_two_studies_do_not_run_in_one_folder(study):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StudyError) as caught:
             start(study)
-        assert caught.value.codes == ("study.in_use",)
+        assert caught.value.codes == ("study.busy",)
 
 
 def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypatch):

@@ -76,7 +76,7 @@ def test_unfinished_scenarios_are_dashes(results, sampler):
     assert all(table.rows[0].cell(measure) == NOTHING for measure in table.measures)
     assert f"| W2V2 | {NOTHING} | {NOTHING} | {NOTHING} | {NOTHING} | 0 of 2 |" in unpadded(markdown(table))
     assert "W2V2 & -- & -- & -- & --" in unpadded(latex(table))
-    words = "Where there is one seed, the variation between seeds is not in the interval."
+    words = "With one seed, the interval does not include the variation between seeds."
     assert words in table.note
     assert words not in retrieval_table(results, sampler).note
     assert f"seeds and {N_IMAGES} pictures" in table.note

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs.options import add_options, option
+from fairseq_vgs.cli.summaries import progress_bar
+from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
     from fairseq_vgs.manifest.check import CheckReport
@@ -37,25 +38,11 @@ class Options:
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
-    add_options(parser, Options)
-
-
 def run(args: argparse.Namespace) -> int:
     """Check the folder; return 1 if it has faults."""
-    from tqdm import tqdm
-
     from fairseq_vgs.manifest.check import inspect_folder
 
-    # disable=None turns the bar off where stderr is no terminal.
-    with tqdm(desc="reading media", unit="file", file=sys.stderr, disable=None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("reading media", unit="file") as progress:
         report = inspect_folder(args.data, read_media=args.read_media, progress=progress)
     if args.json:
         print(json.dumps(_as_json(args.data, report), ensure_ascii=False, indent=2))

@@ -19,11 +19,6 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
-
-
 def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - there are no options
     """Print the folder."""
     from fairseq_vgs.configs import config_dir

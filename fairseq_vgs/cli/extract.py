@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fairseq_vgs.device import device_option, resolve_device
-from fairseq_vgs.options import add_options, option, positive_number, read_options
+from fairseq_vgs.options import option, positive_number, read_options
 
 if TYPE_CHECKING:
     from fairseq_vgs.features.extract import Extraction
@@ -58,12 +58,6 @@ class Options:
         60.0, help="maximum speech in a batch, padding included", metavar="S", parse=positive_number
     )
     json: bool = option(False, help="print the summary as JSON")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
-    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:

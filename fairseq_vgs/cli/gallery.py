@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairseq_vgs.device import device_option, resolve_device
-from fairseq_vgs.options import add_options, option, positive
+from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.features.occlusion import Occlusion
@@ -46,12 +46,6 @@ class Options:
     heat_maps: bool = option(True, help="leave them out", name="--no-heat-maps")
     device: str = device_option()
     force: bool = option(False, help="replace an existing page")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
-    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:

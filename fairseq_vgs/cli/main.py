@@ -1,7 +1,8 @@
 """``fairseq-vgs``: parsing, logging, and errors as readable lines with exit codes.
 
-Every subcommand is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``. Only the
-chosen one is imported, and it imports its heavy dependencies inside ``run``, so that ``--help`` is fast.
+Every subcommand is a module of this package with ``run(args) -> int``, and a dataclass ``Options`` or
+``add_arguments(parser)`` if it has arguments; its help shows the docstring and ``EPILOG``. Only the chosen
+module is imported, and it imports its heavy dependencies inside ``run``, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from types import FrameType, ModuleType
 
 from fairseq_vgs import __version__
 from fairseq_vgs.cli.parser import Parser
+from fairseq_vgs.options import add_options
 
 SUBCOMMANDS = {
     "check": "list all faults of a data folder",
@@ -108,8 +110,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _fill(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a subcommand to its parser."""
     module = load_subcommand(name)
-    parser.description = module.__doc__
-    module.add_arguments(parser)
+    parser.description, parser.epilog = module.__doc__, getattr(module, "EPILOG", None)
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
+    elif hasattr(module, "Options"):
+        add_options(parser, module.Options)
     parser.set_defaults(run=module.run)
 
 

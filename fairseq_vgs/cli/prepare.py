@@ -83,5 +83,5 @@ def _prepare(args: argparse.Namespace) -> dict[str, object]:
     preparation = read_options(args, args.preparation)
     regions = read_options(args, RegionOptions).open_if_wanted()
     options = read_options(args, BuildOptions, regions=regions)
-    with progress_bar("files") as progress:
+    with progress_bar("preparing files") as progress:
         return preparation.prepare(args.source, args.output, options=options, progress=progress)

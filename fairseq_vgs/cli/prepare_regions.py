@@ -124,7 +124,7 @@ def _prepare_fast_vgs(args: argparse.Namespace) -> dict[str, object]:
 def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, object]:
     from fairseq_vgs.prepare.regions.convert import prepare_regions
 
-    with progress_bar(unit) as progress:
+    with progress_bar(f"preparing {unit}") as progress:
         return prepare_regions(
             source,
             args.output,
@@ -140,7 +140,7 @@ def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
     from fairseq_vgs.prepare.regions.pictures import prepare_picture_regions
 
     regions = read_options(args, EfficientNetOptions).open()
-    with progress_bar("regions (pictures)") as progress:
+    with progress_bar("preparing regions (pictures)") as progress:
         return prepare_picture_regions(
             args.output,
             regions.extractor,

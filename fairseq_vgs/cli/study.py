@@ -1,4 +1,9 @@
-"""``fairseq-vgs study``: train scenarios x seeds, evaluate them over training, compare them on one page."""
+"""Train scenarios x seeds, evaluate them over training, compare them on one page.
+
+Runs the scenarios of a study file with every seed, each phase a plain fairseq-hydra-train, and evaluates the
+saved checkpoints. It can be stopped or killed at any moment: repeat the command to continue. Afterwards (or
+with --report-only at any time) report.html, tables, curves and verdicts are in OUTPUT.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairseq_vgs.options import add_options, option, positive
+from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.study.plan import StudyFolder
     from fairseq_vgs.study.settings import StudySettings
 
-DESCRIPTION = """\
-Runs the scenarios of a study file with every seed, each phase a plain fairseq-hydra-train, and evaluates the
-saved checkpoints. It can be stopped or killed at any moment: repeat the command to continue. Afterwards (or
-with --report-only at any time) report.html, tables, curves and verdicts are in OUTPUT.
-"""
 EPILOG = """\
 examples:
   fairseq-vgs study examples/vgs/study.yaml --quick
@@ -65,12 +65,6 @@ class Options:
     )
     report_only: bool = option(False, help="write tables, curves and the page; run nothing")
     dry_run: bool = option(False, help="print the runs and their commands; run nothing")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.description, parser.epilog = DESCRIPTION, EPILOG
-    add_options(parser, Options)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Progress and tables of the commands that build a data folder."""
+"""Progress bars, and tables of the commands that build a data folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_bar(unit: str) -> Iterator[Progress]:
+def progress_bar(title: str, unit: str = "") -> Iterator[Progress]:
     """Yield a function that shows progress with the time left, on stderr if it is a terminal."""
     from tqdm import tqdm
 
     # disable=None turns the bar off where stderr is no terminal.
-    with tqdm(desc=f"preparing {unit}", unit="", file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(desc=title, unit=unit, file=sys.stderr, disable=None, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -230,8 +230,9 @@ def _draw(figure: Figure) -> Any:
     width, height = figure.panel_inches
     is_shared = figure.legend == "figure"
     # An automatic layout draws everything twice: too slow for many panels, whose shared labels need none.
-    layout = None if is_shared else "constrained"
-    drawing = Drawing(figsize=(width * n_columns, height * n_rows), layout=layout)
+    drawing = Drawing(
+        figsize=(width * n_columns, height * n_rows), layout=None if is_shared else "constrained"
+    )
     grid = drawing.subplots(n_rows, n_columns, sharex=is_shared, sharey=is_shared, squeeze=False)
     legend: dict[str, Any] = {}
     for index, axes in enumerate(grid.flat):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from support.faults import raises_fault
 
 from fairseq_vgs.device import resolve_device
-from fairseq_vgs.files.faults import FaultError
 
 
 def test_auto_is_cuda_where_it_is_available():
@@ -17,7 +17,5 @@ def test_a_named_device_is_kept():
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "cpu:x"])
 def test_what_is_not_there_is_refused_by_place(name):
-    with pytest.raises(FaultError) as refused:
+    with raises_fault("setting.value", "--device"):
         resolve_device(name)
-    assert refused.value.codes == ("setting.value",)
-    assert refused.value.faults[0].place == "--device"

@@ -53,7 +53,7 @@ def test_every_subcommand_has_the_same_shape(name: str) -> None:
     assert main.SUBCOMMANDS[name]
     assert module.__doc__
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    main._fill(name, parser)
     assert callable(module.run)
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, require_files, scenario_title
@@ -36,8 +37,10 @@ def test_defaults(tmp_path):
 
 
 def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
-    with pytest.raises(FaultError, match="sedes"):
-        read_settings(write(tmp_path, GOOD + "quick:\n  sedes: [1]\n"))
+    path = write(tmp_path, GOOD + "quick:\n  sedes: [1]\n")
+    with raises_fault("study.file", str(path)) as caught:
+        read_settings(path)
+    assert "sedes" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_faulty_files(tmp_path, text, said):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FaultError, match="No such file"):
+    with raises_fault("study.file", "study.yaml"):
         read_settings(tmp_path / "study.yaml")
 
 

@@ -19,6 +19,7 @@ fast.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import sys
@@ -29,22 +30,25 @@ from typing import Any, TypeVar
 
 _KEY = "fairseq_vgs.option"
 Settings = TypeVar("Settings")
+Number = TypeVar("Number", int, float)
 
 
 def positive(text: str) -> int:
     """Parse a whole number from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text!r}")
-    return value
+    return _above(0, int, text, "a whole number, at least 1")
 
 
 def positive_number(text: str) -> float:
     """Parse a finite number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text!r}")
-    return value
+    return _above(0.0, float, text, "above 0")
+
+
+def _above(bound: Number, kind: Callable[[str], Number], text: str, expected: str) -> Number:
+    with contextlib.suppress(ValueError):
+        value = kind(text)
+        if bound < value < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
 
 
 def option(

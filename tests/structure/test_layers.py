@@ -9,7 +9,7 @@ FAIRSEQ = {"fairseq", "fairseq_cli"}
 TORCH = {"torch"}
 # Room -> the rooms it may import besides itself and EVERYBODY.
 ALLOWED = {
-    "compat": {"modules", "files"},
+    "compat": {"modules"},
     "files": set(),
     "media": {"files"},
     "manifest": {"files", "media"},

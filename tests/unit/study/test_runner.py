@@ -299,7 +299,7 @@ def test_lost_start_says_what_there_is_and_what_to_remove(study):
     assert "checkpoint_*_2.pt: must exist for vgs_then_w2v2-seed1 to start from, got checkpoint_1_1.pt, " in (
         reason
     )
-    assert f"remove {base.path}, and run the study again" in reason
+    assert f"remove {base.path} and run the study again" in reason
 
 
 def test_settings_may_be_corrected_before_the_first_checkpoint(study, monkeypatch):

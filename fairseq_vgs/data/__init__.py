@@ -1,7 +1,7 @@
-"""Loading of pairs of speech and pictures, and their batches for fairseq."""
+"""Load pairs of speech and pictures, and batch them for fairseq."""
 
 import contextlib
 
-# first: once imported it registers tasks, which need this room, and it must not be half imported by then
+# Import fairseq first: it registers tasks, which import this package, which must then be fully imported.
 with contextlib.suppress(ImportError):
     import fairseq  # noqa: F401

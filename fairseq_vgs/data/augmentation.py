@@ -1,7 +1,7 @@
 """Random changes to raw pictures in training: crop, mirroring, colours.
 
-All come from one generator, seeded by (seed, epoch, index), and take the same draws whatever is switched on:
-changing one setting leaves the others' random numbers as they were.
+All use one generator, seeded by (seed, epoch, index), and always draw the same numbers, so that changing one
+setting does not change the random numbers of the others.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from PIL import Image, ImageEnhance
 
 Box = tuple[float, float, float, float]
 
-# Of a random crop, relative to the picture's pixels; the range of Szegedy et al. 2015 (section 6).
+# Widest aspect ratio of a random crop, in pixels, from Szegedy et al. 2015 (section 6).
 _WIDEST = 4 / 3
 _N_DRAWS = 8  # area, aspect ratio, x, y, mirroring, brightness, contrast, saturation
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much pictures vary.
+    """Settings of the random changes.
 
     Attributes:
-        crop_scale: Smallest share of a picture's area that a random crop keeps; 1 for no crop.
-        flip: Mirror half of the pictures. What captions say about left and right is then wrong for them.
-        jitter: Brightness, contrast and saturation vary by factors of up to 1 - jitter to 1 + jitter.
+        crop_scale: smallest share of a picture's area that a random crop keeps; 1 for no crop.
+        flip: mirror half of the pictures, which makes left and right in their captions wrong.
+        jitter: brightness, contrast and saturation vary by factors of 1 - jitter to 1 + jitter.
     """
 
     crop_scale: float = 1.0
@@ -35,22 +35,22 @@ class Augmentation:
 
     @property
     def crops(self) -> bool:
-        """Whether a part of the picture is taken."""
+        """Whether pictures are cropped."""
         return self.crop_scale < 1
 
 
 @dataclass(frozen=True)
 class Variation:
-    """One picture's draws, each in [0, 1), for an ``Augmentation``; see ``draw_variation``."""
+    """The random numbers of one picture, each in [0, 1); see ``draw_variation``."""
 
     augmentation: Augmentation
     draws: tuple[float, ...]
 
     def box(self, width: int, height: int) -> Box:
-        """Return the part to keep of a picture, in pixels: x0, y0, x1, y1.
+        """Return the part of a picture to keep, in pixels: x0, y0, x1, y1.
 
-        Area and aspect ratio are those of a random resized crop; sides that would exceed the picture are cut
-        to it, where other code draws again.
+        Area and aspect ratio are those of a random resized crop; sides that exceed the picture are clipped,
+        where other implementations draw again.
         """
         area, ratio, x, y = self.draws[:4]
         share = self.augmentation.crop_scale + (1 - self.augmentation.crop_scale) * area
@@ -74,5 +74,5 @@ class Variation:
 
 
 def draw_variation(augmentation: Augmentation, generator: np.random.Generator) -> Variation:
-    """Draw what one picture needs."""
+    """Draw the random numbers of one picture."""
     return Variation(augmentation, tuple(generator.random(_N_DRAWS).tolist()))

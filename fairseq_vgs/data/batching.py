@@ -33,25 +33,25 @@ class BatchLimits:
     unpaired_ratio: float = 0.0
 
     def fits(self, lengths: I64) -> bool:
-        """Tell whether pairs of these lengths may share a batch."""
+        """Return whether pairs of these lengths may share a batch."""
         n_pairs = len(lengths)
         return (self.max_pairs is None or n_pairs <= self.max_pairs) and self.fits_tokens(lengths)
 
     def fits_tokens(self, lengths: I64) -> bool:
-        """Tell whether pairs of these lengths may share a batch as far as samples go."""
+        """Return whether pairs of these lengths stay within ``max_tokens``."""
         n_rows = len(lengths) + unpaired_rows(len(lengths), self.unpaired_ratio)
         return self.max_tokens is None or n_rows * int(lengths.max()) <= self.max_tokens
 
 
 def unpaired_rows(n_pairs: int, ratio: float) -> int:
-    """Return how many unpaired utterances a batch gets: ``ratio * n_pairs``, halves rounded up."""
+    """Return the number of unpaired utterances in a batch: ``ratio * n_pairs``, halves rounded up."""
     return math.floor(ratio * n_pairs + 0.5)
 
 
 def noisy_order(lengths: I64, *, noise: float, generator: np.random.Generator) -> I64:
     """Order items from long to short, each length perturbed by up to ``noise`` of itself.
 
-    The noise makes the batches of one epoch differ from those of the next; ties are broken at random by it.
+    The noise makes batches differ between epochs; ties are broken at random.
     """
     order = generator.permutation(len(lengths))
     perturbed = lengths[order] * (1.0 + noise * generator.uniform(-1.0, 1.0, len(lengths)))
@@ -98,7 +98,7 @@ def plan_batches(order: I64, lengths: I64, limits: BatchLimits) -> list[I64]:
 
 
 def _window(lengths: I64, limits: BatchLimits) -> int:
-    """Return a number of items that no batch exceeds, so that only these are looked at."""
+    """Return an upper bound of the batch size, to limit how many items are considered."""
     if limits.max_pairs is not None:
         return limits.max_pairs
     if limits.max_tokens is not None:
@@ -116,7 +116,7 @@ def _n_that_fit(lengths: I64, limits: BatchLimits) -> int:
 
 
 def _share_with_last(batches: list[I64], lengths: I64, limits: BatchLimits) -> None:
-    """Give the last batch, which holds a single pair, company."""
+    """Move or merge pairs so that the last batch holds more than one."""
 
     def fits(batch: I64) -> bool:
         return limits.fits(lengths[batch])
@@ -131,13 +131,13 @@ def _share_with_last(batches: list[I64], lengths: I64, limits: BatchLimits) -> N
 
 
 def _shift_one_to_last(batches: list[I64], fits: Callable[[I64], bool]) -> bool:
-    """Move one pair of the nearest batch with three or more along to the last one, if that is possible."""
+    """Pass a pair from the nearest batch of three or more along to the last batch, if possible."""
     donor = next((k for k in range(len(batches) - 2, -1, -1) if len(batches[k]) >= 3), None)
     if donor is None:
         return False
     changed = [batches[donor][:-1]]
     for before, batch in zip(batches[donor:], batches[donor + 1 :], strict=False):
-        # All batches in between hold two pairs: each passes its last one on.
+        # Batches in between hold two pairs; each passes its last one on.
         changed.append(np.concatenate([before[-1:], batch[:-1] if len(batch) > 1 else batch]))
     if not all(fits(batch) for batch in changed):
         return False

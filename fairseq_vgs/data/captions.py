@@ -1,4 +1,4 @@
-"""Captions as text: the numbers of SentencePiece units in place of a waveform.
+"""Captions as text: SentencePiece unit numbers in place of a waveform.
 
 Shapes: N pairs, L units of a caption.
 """
@@ -27,7 +27,7 @@ _MAKE = "make it with fairseq-vgs prepare text, or set task.text_units"
 
 
 def units_file(folder: ManifestFolder, setting: str | None) -> Path:
-    """Return the file of the text units: ``task.text_units``, or what ``prepare text`` makes in a folder."""
+    """Return the file of the text units: ``task.text_units``, or the output of ``prepare text``."""
     return folder.text / UNITS_NAME if setting is None else Path(setting)
 
 
@@ -38,7 +38,7 @@ class TextUnits:
         path: A SentencePiece model.
 
     Raises:
-        FaultError: The file is missing or no such model, or sentencepiece is not installed.
+        FaultError: The file is missing or not a SentencePiece model, or sentencepiece is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class TextUnits:
         return int(self._processor.get_piece_size())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the numbers of each text's units; none where the text has nothing but blanks."""
+        """Return the unit numbers of each text; empty if the text is blank."""
         return list(self._processor.encode(list(texts), out_type=int))
 
 

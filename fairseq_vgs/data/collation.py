@@ -1,4 +1,4 @@
-"""Items of a batch put together into the tensors that model and criterion read.
+"""Collate the items of a batch into tensors for model and criterion.
 
 Shapes: P pairs, U unpaired utterances, B = P + U rows (pairs first), S samples, T frames of which M are
 masked, R regions, D dims, H = W pixels.
@@ -52,7 +52,7 @@ class PairItem(SpeechItem):
 
 @dataclass(frozen=True)
 class SkippedItem:
-    """Stands for an item that ``task.skip_bad`` skipped."""
+    """Placeholder of an item that ``task.skip_bad`` skipped."""
 
     index: int
 
@@ -62,7 +62,7 @@ Item = SpeechItem | SkippedItem
 
 @dataclass(frozen=True)
 class CollationOptions:
-    """What collation needs to know.
+    """Settings of collation.
 
     Attributes:
         seed: Of the run.
@@ -78,15 +78,15 @@ class CollationOptions:
 
 
 def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> dict[str, Any]:
-    """Put a batch together.
+    """Collate a batch.
 
     Returns:
         fairseq's sample with ``id`` int64[P], ``image_id`` int64[P] (the picture's group), ``image_index``
         int64[P], the counts ``n_pairs``, ``nsentences``, ``ntokens``, ``n_padded``, ``n_skipped``, and
         ``net_input``: ``source`` float32[B, S], ``padding_mask`` bool[B, S], ``mask_indices`` int64[B, M]
-        (numbers of the masked frames, which a GPU need not search for; absent without masking) and ``image``.
-        Captions as text are int64[B, S] units.
-        Empty where no pair is left, which makes fairseq take its dummy batch.
+        (indices of masked frames, so that a GPU need not search for them; absent without masking) and
+        ``image``. Captions as text are int64[B, S] units. Empty if no pair is left, which makes fairseq use
+        its dummy batch.
     """
     pairs = [item for item in items if isinstance(item, PairItem)]
     speech: list[SpeechItem] = [*pairs]

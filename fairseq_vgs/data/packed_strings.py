@@ -1,4 +1,4 @@
-"""Many strings in little memory, which data workers share without copying it."""
+"""Many strings in little memory, shared with data workers without copying."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK = 65_536
 
 
 class PackedStrings:
-    """An immutable list of strings in one block of bytes: a tenth of the memory of Python strings."""
+    """An immutable list of strings in one block of bytes, a tenth of the memory of Python strings."""
 
     def __init__(self, strings: Iterable[str] = ()) -> None:
         remaining = iter(strings)
@@ -33,7 +33,7 @@ class PackedStrings:
         return (self[index] for index in range(len(self)))
 
     def same_at(self, rows: I64, other: PackedStrings) -> bool:
-        """Whether the strings at int64[N] rows are those of another list of N, one by one."""
+        """Return whether the strings at int64[N] rows equal those of another list of N, one by one."""
         starts = self._ends[rows]
         if not np.array_equal(self._ends[rows + 1] - starts, np.diff(other._ends)):
             return False
@@ -48,10 +48,10 @@ class PackedStrings:
 
 
 class StringPacker:
-    """Collects strings for ``PackedStrings``, some at a time."""
+    """Collect strings for ``PackedStrings`` in chunks."""
 
     def __init__(self) -> None:
-        # grows in place: blocks that are joined in the end would be there twice for a moment
+        # grows in place: joining blocks at the end would need twice the memory
         self._bytes = bytearray()
         self._lengths: list[I64] = [np.zeros(1, dtype=np.int64)]
 
@@ -65,7 +65,7 @@ class StringPacker:
         self._lengths.append(np.fromiter(lengths, np.int64, len(strings)))
 
     def packed(self) -> tuple[bytearray, I64]:
-        """Return all bytes and, of N strings, int64[N + 1] positions at which they begin and end."""
+        """Return all bytes and int64[N + 1] boundaries of the N strings."""
         return self._bytes, np.cumsum(np.concatenate(self._lengths))
 
     def strings(self) -> PackedStrings:

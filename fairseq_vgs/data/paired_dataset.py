@@ -145,7 +145,7 @@ class VgsDataset(FairseqDataset):
             return SkippedItem(index)
 
     def collater(self, samples: Sequence[Item]) -> dict[str, Any]:
-        """Put a batch together; see ``collate``."""
+        """Collate a batch; see ``collate``."""
         options = self.options
         collation = CollationOptions(
             seed=options.seed,
@@ -160,12 +160,12 @@ class VgsDataset(FairseqDataset):
         return sample
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw crops, masks, order and unpaired speech of this epoch from now on."""
+        """Use the crops, masks, order and unpaired speech of this epoch from now on."""
         self.epoch = int(epoch)
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """False: every epoch has batches of its own."""
+        """False: every epoch has its own batches."""
         return False
 
     def num_tokens(self, index: int) -> int:
@@ -183,7 +183,7 @@ class VgsDataset(FairseqDataset):
     def ordered_indices(self) -> I64:
         """Order all pairs from long to short, in training with noise that depends on (seed, epoch).
 
-        With ``pad_to_max`` all are equally long, and the order is random.
+        With ``pad_to_max`` all have the same length, and the order is random.
         """
         options = self.options
         return noisy_order(
@@ -232,7 +232,7 @@ class VgsDataset(FairseqDataset):
         return self._with_unpaired(batches)
 
     def n_bad(self) -> dict[str, int]:
-        """Return how many different items were skipped so far, by kind; empty where bad items are errors."""
+        """Return the number of distinct skipped items so far, by kind; empty if bad items are errors."""
         if not self._bad:
             return {}
         pairs, unpaired = self._bad
@@ -310,7 +310,7 @@ class VgsDataset(FairseqDataset):
         return [np.concatenate([batch, len(self) + own]) for batch, own in zip(batches, slots, strict=True)]
 
     def _put_usable_batch_first(self, batches: list[I64]) -> None:
-        """Move a batch with usable pairs to the front: fairseq takes that one wherever a batch is empty."""
+        """Move a batch with usable pairs to the front, which fairseq uses in place of empty batches."""
         for position, batch in enumerate(batches):
             n_needed = min(len(batch), 2)
             usable = (index for index in batch if isinstance(self[index], PairItem))
@@ -323,7 +323,7 @@ class VgsDataset(FairseqDataset):
 
 
 def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) -> SplitTable:
-    """Return the table of the pairs whose picture has regions; others are errors, or skipped."""
+    """Return the table of the pairs whose picture has regions; raise or skip the others."""
     what = f"picture has no region in {regions.table_name}; add one, or remove its pairs"
     faults = [
         Fault(table.image_place(row), what, "regions.missing")

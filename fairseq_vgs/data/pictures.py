@@ -28,11 +28,11 @@ def load_picture(
     fit: str = "squeeze",
     variation: Variation | None = None,
 ) -> F32:
-    """Decode a picture and bring it to a square.
+    """Decode a picture and resize it to a square (bicubic with antialiasing).
 
-    Transparent parts become white. By default the picture is squeezed to the square, not cropped, so that
-    nothing of what a caption may name is lost (bicubic with antialiasing). What is cut off is never resized,
-    and JPEGs are decoded at a fraction of their size where that suffices.
+    Transparent parts become white. By default the picture is squeezed, not cropped, so that everything that a
+    caption may name is kept. Cropped parts are never resized, and JPEGs are decoded at a fraction of their
+    size if that suffices.
 
     Args:
         location: File, or slice of an archive.
@@ -52,7 +52,7 @@ def load_picture(
             square = _square(picture, image_size, fit=fit, variation=variation)
     except MediumError as error:
         raise bad_item(error) from error
-    # One array of this size and no other: to get memory costs as much as to fill it.
+    # A single array of this size: allocating memory costs as much as filling it.
     pixels = np.empty((3, image_size, image_size), dtype=np.float32)
     np.divide(np.asarray(square).transpose(2, 0, 1), np.float32(127.5), out=pixels)
     pixels -= np.float32(1.0)
@@ -64,10 +64,10 @@ def _square(picture: Picture, size: int, *, fit: str, variation: Variation | Non
     oversampling = 2
     if variation is not None and variation.augmentation.crops:
         box = variation.box(width, height)
-        oversampling = 1  # the little that decoding at twice the size gains does not count beside the crop
+        oversampling = 1  # decoding at twice the size gains little compared with the crop
     else:
         box = _fitted(width, height, fit)
-    # All of the picture at the size at which the box has the pixels wanted.
+    # Size of the whole picture at which the box has the wanted number of pixels.
     wanted_width = math.ceil(oversampling * size * width / (box[2] - box[0]))
     wanted_height = math.ceil(oversampling * size * height / (box[3] - box[1]))
     upright = picture.rgb(at_least=(wanted_width, wanted_height))

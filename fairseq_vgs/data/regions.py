@@ -1,4 +1,4 @@
-"""Region features and boxes of pictures, read at random access.
+"""Random access to region features and boxes of pictures.
 
 Shapes: R regions of a picture, D dims of a feature, N pictures in images.tsv.
 """
@@ -29,7 +29,7 @@ _FIRST_LINE = 2  # of the rows of regions.tsv, below the header
 
 
 class RegionStore:
-    """The regions of every picture; features stay on disk until they are asked for.
+    """The regions of every picture; features stay on disk until requested.
 
     Args:
         features_path: ``regions.npy``, float16 [rows, D].
@@ -62,7 +62,7 @@ class RegionStore:
         self._boxes: F32 = regions.boxes[order]
 
     def n_regions(self, image_index: int) -> int:
-        """Return how many regions a picture has (R); 0 where it has none."""
+        """Return the number of regions of a picture (R)."""
         return int(self._offsets[image_index + 1] - self._offsets[image_index])
 
     def features(self, image_index: int) -> F32:
@@ -86,7 +86,7 @@ class RegionStore:
         return self._boxes[self._slice(image_index)]
 
     def __getstate__(self) -> dict[str, Any]:
-        # A memory map must not be pickled with its content; every worker opens its own.
+        # Do not pickle the content of the memory map; every worker opens its own.
         return {**self.__dict__, "_features": None}
 
     def _slice(self, image_index: int) -> slice:
@@ -120,7 +120,7 @@ def load_regions(
 
 
 def _load_regular(folder: ManifestFolder, image_index: Mapping[str, int]) -> RegionColumns | None:
-    """Read a table that has no fault; None if it has one."""
+    """Read a table without faults; return None if it has any."""
     try:
         regions = read_region_columns(folder.regions, image_index)
     except (IrregularTableError, OSError):
@@ -129,7 +129,7 @@ def _load_regular(folder: ManifestFolder, image_index: Mapping[str, int]) -> Reg
 
 
 def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, skip_bad: bool) -> RegionColumns:
-    """Read any table, line by line; its faults are raised or skipped."""
+    """Read any table line by line, and raise or skip its faults."""
     table = scan_regions(folder.regions)
     spoilt = not table.usable or not table.rows or any(line_number(f) < _FIRST_LINE for f in table.faults)
     if table.faults and (spoilt or not skip_bad):
@@ -158,7 +158,7 @@ def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, ski
 
 
 def _kept(image_row: I64, n_images: int, *, max_regions: int) -> tuple[I64, I64]:
-    """Return the rows to keep, picture by picture, and int64[N + 1] where each picture's begin and end."""
+    """Return the rows to keep, picture by picture, and their int64[N + 1] boundaries."""
     order = np.argsort(image_row, kind="stable")
     n_regions = np.bincount(image_row, minlength=n_images)
     ends = np.cumsum(n_regions)

@@ -1,7 +1,7 @@
-"""Reading a split's tables column by column, where nothing is wrong with them.
+"""Read a split's tables by columns, if they have no faults.
 
-A million rows take a few seconds and little more memory than what is kept. Tables with any fault at all are
-left to the line by line reader, which names every one of them.
+A million rows take a few seconds and little more memory than the result. Tables with any fault are left to
+the line-by-line reader, which names all faults.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionCol
                 raise IrregularTableError
             boxes.append(np.ascontiguousarray(box, dtype=np.float32))
     columns = RegionColumns(_joined(image_rows), _joined(feature_rows), _joined(boxes))
-    # Boxes that differ by less than float32 shows are left to the other reader, too.
+    # Boxes that are equal only in float32 are left to the other reader, too.
     if _any_repeated(columns.image_row, columns.feature_row) and _any_repeated(
         columns.image_row, columns.feature_row, *columns.boxes.T
     ):
@@ -154,7 +154,7 @@ def _hashes(strings: Sequence[str]) -> I64:
 
 
 def _positions(wanted: I64, known: I64) -> I64:
-    """Return where each hash stands among the known ones, which are sorted."""
+    """Return the position of each hash among the known ones, which are sorted."""
     positions = np.searchsorted(known, wanted).clip(max=len(known) - 1)
     if not np.array_equal(known[positions], wanted):
         raise IrregularTableError
@@ -170,12 +170,12 @@ def _image_rows(image_ids: Sequence[str], index: Mapping[str, int]) -> I64:
 
 def _joined(parts: list[Any]) -> Any:
     joined = np.concatenate(parts)
-    parts.clear()  # not there twice while other columns are joined
+    parts.clear()  # free the memory before other columns are joined
     return joined
 
 
 def _any_repeated(*columns: npt.NDArray[Any]) -> bool:
-    """Whether two rows have the same values in all columns."""
+    """Return whether two rows have the same values in all columns."""
     order = np.lexsort(columns)
     same = np.ones(len(order) - 1, dtype=bool)
     for column in columns:

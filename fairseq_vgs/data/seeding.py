@@ -1,7 +1,7 @@
-"""Random numbers that depend on (seed, epoch, index) and on nothing else.
+"""Random numbers that depend only on (seed, epoch, index).
 
-No generator is kept between items: whichever worker loads an item, after whichever others, draws the same
-numbers, and a resumed run goes on as if it had never stopped.
+No generator is kept between items, so the numbers do not depend on the worker or the order of items, and a
+resumed run continues as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What the numbers are for; streams of one item are independent of each other."""
+    """Purpose of the numbers; the streams of an item are independent."""
 
     CROP = 0
     MASK = 1
@@ -23,5 +23,5 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, epoch: int, *, index: int, stream: Stream) -> np.random.Generator:
-    """Return the generator of one item's draws for one purpose; all numbers must be non-negative."""
+    """Return the generator of one item for one purpose; all arguments must be non-negative."""
     return np.random.default_rng((seed, epoch, index, int(stream)))

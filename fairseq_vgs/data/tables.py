@@ -1,4 +1,4 @@
-"""A split's tables joined into arrays: millions of pairs stay small and cheap to share with data workers.
+"""Join a split's tables into arrays, which stay small for millions of pairs and cheap to share with workers.
 
 N pairs, U utterances of the audio list, I pictures.
 """
@@ -48,8 +48,8 @@ class AudioTable:
     """An audio list.
 
     Attributes:
-        list_path: The list; its name stands in errors.
-        root: Folder that the paths start from.
+        list_path: The list, named in errors.
+        root: Folder that the paths are relative to.
         paths: U paths or archive entries.
         n_samples: int64[U] lengths.
         lines: int64[U] lines of the list.
@@ -66,7 +66,7 @@ class AudioTable:
         return f"{self.list_path.name}:{self.lines[row]} ({self.paths[row]})"
 
     def location(self, row: int) -> MediaLocation:
-        """Return where an utterance's bytes are."""
+        """Return the location of an utterance."""
         return resolve(self.root, self.paths[row])
 
 
@@ -80,12 +80,12 @@ class SplitTable:
         audio_row: int64[N] row of each pair's utterance.
         image_row: int64[N] row of each pair's picture in images.tsv.
         image_group: int64[I] number of each picture's group: equal for interchangeable pictures.
-        image_root: Folder that picture paths start from.
+        image_root: Folder that picture paths are relative to.
         image_paths: I paths or archive entries.
         image_lines: int64[I] lines of images.tsv.
         image_index: Number of every picture by its id.
-        n_skipped: Pairs of the table that are left out because they cannot be used.
-        texts: N texts, where they were asked for.
+        n_skipped: Number of pairs that are left out because they cannot be used.
+        texts: N texts, if requested.
     """
 
     split: str
@@ -113,7 +113,7 @@ class SplitTable:
         return f"images.tsv:{self.image_lines[image_row]} ({self.image_paths[image_row]})"
 
     def image_location(self, image_row: int) -> MediaLocation:
-        """Return where a picture's bytes are."""
+        """Return the location of a picture."""
         return resolve(self.image_root, self.image_paths[image_row])
 
     def select(self, keep: npt.NDArray[np.bool_]) -> SplitTable:
@@ -178,7 +178,7 @@ def load_split(
 
 
 def _load_regular(folder: ManifestFolder, split: str, *, with_texts: bool) -> SplitTable | None:
-    """Read tables that have no fault; None if one has."""
+    """Read tables without faults; return None if any has one."""
     try:
         audio = read_audio_columns(folder.audio_list(split))
         images = read_image_columns(folder.images)
@@ -201,7 +201,7 @@ def _load_regular(folder: ManifestFolder, split: str, *, with_texts: bool) -> Sp
 
 
 def _load_by_line(folder: ManifestFolder, split: str, *, skip_bad: bool, with_texts: bool) -> SplitTable:
-    """Read any tables, line by line; their faults are raised or skipped."""
+    """Read any tables line by line, and raise or skip their faults."""
     audio_list = _scan(scan_audio_list, folder.audio_list(split), _AUDIO_FIRST_LINE, skip_bad=skip_bad)
     pairs = _scan(scan_pairs, folder.pairs(split), _PAIRS_FIRST_LINE, skip_bad=skip_bad)
     images = _scan(scan_images, folder.images, _IMAGES_FIRST_LINE, skip_bad=skip_bad)

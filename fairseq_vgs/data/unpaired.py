@@ -1,7 +1,7 @@
-"""Speech without pictures that accompanies the pairs of each training batch, for the SSL loss only.
+"""Unpaired speech, which is added to the pairs of each training batch for the SSL loss only.
 
-A *slot* is one use of an unpaired utterance in an epoch. Slots are numbered through the epoch's batches;
-where the epoch needs more utterances than there are, the list is gone through again in another order.
+A *slot* is one use of an unpaired utterance in an epoch. Slots are numbered across the epoch's batches; if
+the epoch needs more utterances than there are, the list is repeated in another order.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class UnpairedPlan:
 
     Attributes:
         utterance: int64[slots] row of the audio list.
-        max_samples: int64[slots] what the utterance is cut to: the longest pair of its batch, so that it adds
-            no padding.
+        max_samples: int64[slots] limit of the utterance's length: the longest pair of its batch, so that it
+            adds no padding.
     """
 
     utterance: I64

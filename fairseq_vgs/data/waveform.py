@@ -1,4 +1,4 @@
-"""Utterances: reading, checking, cutting and normalising.
+"""Read, check, crop and normalize utterances.
 
 Shapes: S samples at 16 kHz, mono.
 """
@@ -19,12 +19,12 @@ _NORM_EPSILON = 1e-5  # of torch's layer_norm, which fairseq applies to waveform
 def load_waveform(
     location: MediaLocation, *, place: str, n_samples: int, start: int = 0, n_wanted: int | None = None
 ) -> F32:
-    """Read an utterance, or a part of it, and check what was read; see ``decode_part``.
+    """Read and check an utterance, or a part of it; see ``decode_part``.
 
     Args:
         location: File, or slice of an archive.
         place: Named in errors, such as ``train.tsv:17``.
-        n_samples: Length of the whole utterance according to the manifest.
+        n_samples: Length of the whole utterance according to its list.
         start: First sample wanted.
         n_wanted: Number of samples wanted; None for all up to the end.
 
@@ -32,8 +32,7 @@ def load_waveform(
         float32[S] within [-1, 1] unless the file exceeds it.
 
     Raises:
-        BadItemError: Unreadable, truncated, empty, wrong rate, length unlike the manifest's, NaN, or wholly
-            silent.
+        BadItemError: Unreadable, truncated, empty, wrong rate, wrong length, NaN, or completely silent.
     """
     try:
         return decode_part(location, n_samples=n_samples, place=place, start=start, n_wanted=n_wanted)
@@ -42,9 +41,9 @@ def load_waveform(
 
 
 def normalize_waveform(waveform: F32) -> F32:
-    """Bring an utterance to zero mean and unit variance, as torch's ``layer_norm`` over all samples.
+    """Normalize an utterance to zero mean and unit variance, like torch's ``layer_norm`` over all samples.
 
-    A silent part becomes zeros, but for rounding.
+    A silent part becomes zeros, up to rounding.
     """
     centred = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
     variance = np.mean(np.square(centred, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Data folders: audio lists, pair, image and region tables, and what can be wrong with them."""
+"""Data folders: audio lists, pair, image and region tables, and their checks."""
 
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import (

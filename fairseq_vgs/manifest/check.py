@@ -1,4 +1,4 @@
-"""All faults of a data folder: tables, references between them, media, leakage between splits."""
+"""Find all faults of a data folder: tables, references between them, media, leakage between splits."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from fairseq_vgs.media.sound import sound_faults
 
 @dataclass
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        faults: What must be repaired.
-        notes: What a user may want to know but need not change.
-        counts: Sizes: ``{"all": {"utterances": ...}, "splits": {"train": {...}}}``.
-        media_read: Whether media were read and decoded.
+        faults: faults to repair.
+        notes: remarks that need no action.
+        counts: sizes: ``{"all": {"utterances": ...}, "splits": {"train": {...}}}``.
+        media_read: whether media were read and decoded.
     """
 
     media_read: bool
@@ -64,15 +64,15 @@ def check_folder(folder: Path, *, read_media: bool = True, progress: Progress | 
     """Return every fault of a data folder; none means that training can start.
 
     Args:
-        folder: The folder.
-        read_media: Read and decode all media. Without it they must still exist; copies go unnoticed.
-        progress: Called with (media done, media in all) after each.
+        folder: the folder.
+        read_media: read and decode all media; otherwise only check that they exist, and miss copies.
+        progress: called with (media done, total) after each.
     """
     return inspect_folder(folder, read_media=read_media, progress=progress).faults
 
 
 def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> CheckReport:
-    """As ``check_folder``, with notes and counts."""
+    """Check a folder like ``check_folder``, and return notes and counts, too."""
     files = ManifestFolder(folder)
     if not files.path.is_dir():
         message = "must be a folder, got none; build it with fairseq-vgs prepare"

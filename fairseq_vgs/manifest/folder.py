@@ -1,4 +1,4 @@
-"""The file names inside a data folder."""
+"""File names in a data folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TABLE_NAMES = ("images.tsv", "regions.tsv")
 
 @dataclass(frozen=True, slots=True)
 class ManifestFolder:
-    """Paths of the files in a data folder; none of them needs to exist."""
+    """Paths of the files in a data folder; the files need not exist."""
 
     path: Path
 
     def __post_init__(self) -> None:
-        """Accept plain strings too, as they come from configurations."""
+        """Accept strings, too, as found in configurations."""
         object.__setattr__(self, "path", Path(self.path))
 
     def audio_list(self, split: str) -> Path:
@@ -50,12 +50,12 @@ class ManifestFolder:
 
     @property
     def text(self) -> Path:
-        """What fairseq-vgs prepare text makes of the captions' texts: units and fairseq's label files."""
+        """Output of ``fairseq-vgs prepare text``: text units and fairseq's label files."""
         return self.path / "text"
 
     @property
     def summary(self) -> Path:
-        """Counts, seed, command, and what was excluded and why."""
+        """Counts, seed, command, and exclusions with reasons."""
         return self.path / "summary.json"
 
     def splits(self) -> list[str]:

@@ -27,11 +27,11 @@ def split_role(split: str) -> str:
 def audio_leakage(
     audio: Mapping[str, Table[AudioRow]], fingerprints: Mapping[str, Sequence[str | None]]
 ) -> list[Fault]:
-    """Return the utterances that an earlier split of another role holds too.
+    """Return the utterances that also occur in an earlier split with another role.
 
     Args:
-        audio: The audio list of each split, in the order in which splits have precedence.
-        fingerprints: For each row of each list what identifies its sound, or None where it could not be read.
+        audio: audio list of each split, in order of precedence.
+        fingerprints: fingerprint of the sound of each row of each list; None if it could not be read.
     """
 
     def uses() -> Iterator[tuple[str | None, Use]]:
@@ -48,12 +48,12 @@ def audio_leakage(
 def image_leakage(
     pairs: Mapping[str, Table[PairRow]], images: Mapping[str, ImageRow], fingerprints: Mapping[str, str]
 ) -> list[Fault]:
-    """Return the images that an earlier split of another role uses too: by id, else by content and by group.
+    """Return the images that also occur in an earlier split with another role, by id, content or group.
 
     Args:
-        pairs: The pair table of each split, in the order in which splits have precedence.
-        images: The images by id.
-        fingerprints: What identifies each image's content, by image id, where it could be read.
+        pairs: pair table of each split, in order of precedence.
+        images: images by id.
+        fingerprints: content fingerprint by image id, for readable images.
     """
     uses = list(_first_uses(pairs))
     faults = []

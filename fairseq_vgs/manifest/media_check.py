@@ -1,4 +1,4 @@
-"""Going through the media of a table: are they there, are they sound, what identifies their content."""
+"""Check the media of a table, and fingerprint their content."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Progress = Callable[[int, int], None]
 
 
 class MediaCheck:
-    """Checks the media of several tables, one after another, and gathers their faults.
+    """Check the media of several tables, one after another, and collect their faults.
 
     Args:
-        read_media: Read and decode; otherwise only see that every medium exists.
-        total: Number of media in all tables, for ``progress``.
-        progress: Called with (media done, total) after each.
+        read_media: read and decode; otherwise only check that every medium exists.
+        total: number of media in all tables, for ``progress``.
+        progress: called with (media done, total) after each.
     """
 
     def __init__(self, *, read_media: bool, total: int, progress: Progress | None = None) -> None:
@@ -42,13 +42,13 @@ class MediaCheck:
         """Check the media of one table.
 
         Args:
-            table: The table; paths start from its root.
-            entry: Gives the path or archive entry of a row, empty where there is no medium.
-            problems: Gives what is wrong with a row's bytes, at a place.
+            table: the table; paths are relative to its root.
+            entry: returns the path or archive entry of a row, empty if it has no medium.
+            problems: returns the faults of a row's bytes, at a place.
 
         Returns:
-            For each row what identifies its content, None where there is nothing: the SHA-256 of the
-            bytes or, without reading, the place they lie at.
+            The fingerprint of each row's content: the SHA-256 of the bytes or, without reading, their
+            location. None without content.
         """
         if table.root is None or not table.root.is_dir():
             if table.root is not None:
@@ -71,7 +71,7 @@ class MediaCheck:
             else:
                 prints.append(self._check_one(f"{table.name}:{line}", location, row, problems))
             self._advance(1)
-        # One missing archive is one fault, however many entries it should hold.
+        # Report a missing archive once, however many entries it should hold.
         for path, lines in missing_archives.items():
             needed = f"archive is missing, needed by {len(lines)} lines from here on"
             message = f"{path}: {needed}; check the root and the path"
@@ -94,7 +94,7 @@ class MediaCheck:
             self.faults.extend(Fault(place, str(item), item.code) for item in error.faults)
             return None
         self.faults.extend(problems(data, row, place))
-        # All empty files are alike, which says nothing about where they come from.
+        # Empty files are all equal, which is no sign of a copy.
         return hashlib.sha256(data).hexdigest() if data else None
 
     def _advance(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Faults between tables: ids that one table uses and another does not know."""
+"""Find faults between tables: ids that one table uses and another lacks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def images_without_regions(
 
 
 def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None) -> list[Fault]:
-    """Return the images of which there is neither a picture nor a region."""
+    """Return the images that have neither a picture nor a region."""
     if regions is not None and not regions.usable:
         return []
     have_regions = {row.image_id for row in regions.rows} | regions.doubtful if regions is not None else set()

@@ -1,7 +1,7 @@
 """The rows of a data folder's tables.
 
-An *audio id* is the path exactly as it stands in the audio list; images have ids of their own.
-Boxes are in parts of the picture: 0 is its left or upper edge, 1 its right or lower edge.
+An *audio id* is the path exactly as in the audio list; images have their own ids.
+Boxes are relative to the picture: 0 is its left or upper edge, 1 its right or lower edge.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class UtteranceRow:
-    """What is known of an utterance in no pair; speaker and text may be empty."""
+    """Speaker and text of an utterance without a pair; both may be empty."""
 
     audio_id: str
     speaker: str = ""
@@ -39,9 +39,9 @@ class UtteranceRow:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One picture: path (file or archive entry) below the table's root, size in pixels, group of equals.
+    """One picture: path (file or archive entry) below the table's root, size in pixels, group.
 
-    The path is empty where there are only regions of the picture.
+    The path is empty if only regions of the picture are available.
     """
 
     image_id: str
@@ -52,9 +52,9 @@ class ImageRow:
 
     @property
     def group_id(self) -> str:
-        """The group, or the image's own id where no group is given.
+        """The group, or the image's id if it has no group.
 
-        Pictures of one group are interchangeable: no negatives of each other, correct answers for each other.
+        Pictures of one group are interchangeable: never negatives, and correct answers for each other.
         """
         return self.group or self.image_id
 
@@ -73,7 +73,7 @@ class RegionRow:
 
 @dataclass(frozen=True, slots=True)
 class AudioList:
-    """A split's utterances and the folder their paths start from."""
+    """A split's utterances and the folder their paths are relative to."""
 
     root: Path
     rows: tuple[AudioRow, ...]
@@ -81,7 +81,7 @@ class AudioList:
 
 @dataclass(frozen=True, slots=True)
 class ImageTable:
-    """The pictures of all splits and the folder their paths start from."""
+    """The pictures of all splits and the folder their paths are relative to."""
 
     root: Path
     rows: tuple[ImageRow, ...]

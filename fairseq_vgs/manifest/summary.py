@@ -1,4 +1,4 @@
-"""What a data folder says about itself: ``summary.json``."""
+"""Read and write the ``summary.json`` of a data folder."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def write_region_summary(
     folder: Path, regions: Mapping[str, object], *, summary: Mapping[str, object], made_by: str
 ) -> None:
-    """Rewrite ``summary.json`` with what is known of the regions.
+    """Rewrite ``summary.json`` with an entry for the regions.
 
     Args:
-        folder: The data folder.
-        regions: Goes under ``regions``.
-        summary: The result of ``read_summary``.
-        made_by: The command, in case the summary names none yet.
+        folder: the data folder.
+        regions: content of the entry ``regions``.
+        summary: the result of ``read_summary``.
+        made_by: the command, in case the summary names none yet.
     """
     content = {"made_by": made_by, **summary, "regions": regions}
     with atomic_write(ManifestFolder(folder).summary, force=True) as file:

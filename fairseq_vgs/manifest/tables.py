@@ -1,7 +1,7 @@
 """The tables of a data folder: audio lists, pairs, utterances, images, regions.
 
-``read_*`` and ``write_*`` raise ``FaultError`` naming all faulty lines; writers refuse what readers would.
-``scan_*`` return what can be read together with the faults, for the checker.
+``read_*`` and ``write_*`` raise ``FaultError`` naming all faulty lines; writers check like readers.
+``scan_*`` return all readable rows and the faults, for the checker.
 """
 
 from __future__ import annotations
@@ -88,32 +88,32 @@ REGIONS = TableFormat(
 
 
 def read_audio_list(path: Path) -> AudioList:
-    """Read an audio list, fairseq's own format: a root line, then path and length in samples.
+    """Read an audio list in fairseq's format: a root line, then path and length in samples.
 
-    A relative root starts from the list's folder (stock fairseq would start from the working directory).
+    A relative root is relative to the list's folder (in fairseq, to the working directory).
     """
     table = _strict(scan_audio_list(path))
     return AudioList(_root_of(table), table.rows)
 
 
 def read_pairs(path: Path) -> tuple[PairRow, ...]:
-    """Read a pair table; an audio id appears at most once in it, an image id any number of times."""
+    """Read a pair table; audio ids are unique, image ids may repeat."""
     return _strict(scan_pairs(path)).rows
 
 
 def read_utterances(path: Path) -> tuple[UtteranceRow, ...]:
-    """Read the table of speakers and texts of utterances that are in no pair."""
+    """Read the table of speakers and texts of utterances without a pair."""
     return _strict(scan_utterances(path)).rows
 
 
 def read_images(path: Path) -> ImageTable:
-    """Read an image table; its root works as an audio list's."""
+    """Read an image table; its root works as in an audio list."""
     table = _strict(scan_images(path))
     return ImageTable(_root_of(table), table.rows)
 
 
 def read_regions(path: Path) -> tuple[RegionRow, ...]:
-    """Read a region table; an image may have several regions, and several regions the same feature row."""
+    """Read a region table; an image may have several regions, which may share a feature row."""
     return _strict(scan_regions(path)).rows
 
 
@@ -128,7 +128,7 @@ def write_pairs(path: Path, rows: Iterable[PairRow], *, force: bool = False) -> 
 
 
 def write_utterances(path: Path, rows: Iterable[UtteranceRow], *, force: bool = False) -> None:
-    """Write the table of utterances that are in no pair."""
+    """Write the table of utterances without a pair."""
     _write(Path(path), [_header(UTTERANCES)], rows, UTTERANCES, force=force)
 
 
@@ -201,7 +201,7 @@ def _parse_images(lines: Sequence[str | None], path: Path) -> Table[ImageRow]:
     if first is not None and not first.startswith(_ROOT_MARK):
         expected = "line 1 must be #root, a tab and the folder that the paths start from ('.' for this one)"
         faults.append(fault(f"{path.name}:1", expected, first, "put that line first", code="table.root"))
-        # Where only the root line is forgotten, the rest can still be checked; paths then start here.
+        # If only the root line is missing, check the rest with paths relative to this folder.
         start = 0 if first.split("\t")[0] in IMAGES.names else 1
         root: Path | None = path.parent.absolute()
     else:

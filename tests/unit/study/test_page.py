@@ -146,7 +146,7 @@ def test_older_files_are_replaced_and_one_seed_is_said_to_be_one(tmp_path):
     (tmp_path / "report.html").write_text("old")
     path = write_all(results, tmp_path)
     text = _Page(path.read_text(encoding="utf-8")).text
-    assert "variation between seeds is not in the interval" in text
+    assert "the interval does not include the variation between seeds" in text
     assert "with one seed" in text
     assert "so that it is too narrow" in text
     assert "rather too wide" not in text
@@ -172,7 +172,7 @@ def test_page_says_how_the_recipe_differs_from_the_papers(tmp_path):
         text.count("Model and losses are not the paper's: VGS loss infonce (the paper: masked_margin).") == 2
     )
     assert "frames per masked span (model.mask_length)10" in text
-    assert "unknown: no checkpoint" in _Page(write_all(results, tmp_path).read_text("utf-8")).text
+    assert "unknown: there is no checkpoint" in _Page(write_all(results, tmp_path).read_text("utf-8")).text
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium here; the structure is tested above")

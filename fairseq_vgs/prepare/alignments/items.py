@@ -1,7 +1,7 @@
 """Make ZeroSpeech ABX item files from phone alignments.
 
-A *triphone* item is a phone with both its neighbours, from the first one's onset to the last one's offset; a
-*phoneme* item is the phone alone, its neighbours being named only (ZeroSpeech 2015/17 and 2021).
+A *triphone* item spans a phone and both its neighbours; a *phoneme* item spans the phone alone and only names
+its neighbours (ZeroSpeech 2015/17 and 2021).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.tables import line_number
 from fairseq_vgs.files.user_tables import read_table
-from fairseq_vgs.prepare.alignments.read import Alignment, Phone, find_alignments, read_alignments
+from fairseq_vgs.prepare.alignments.read import Alignment, find_alignments, read_alignments
+from fairseq_vgs.prepare.alignments.textgrid import Phone
+from fairseq_vgs.prepare.corpus import raise_any
 
 ITEM_HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 PAUSES = ("", "#", "h#", "pau", "sil", "sp", "spn", "ssil", "<eps>", "<sil>")
@@ -29,13 +31,13 @@ MAX_PLACES = 20
 
 @dataclass(frozen=True)
 class Speakers:
-    """Who speaks in a recording, and what item files call it.
+    """Who speaks in a recording, and its name in item files. One of these is set.
 
     Attributes:
         everyone: The speaker of all recordings.
-        table: File name and speaker by recording; or
-        separator: The speaker is what stands before it in a recording's name, as in LibriSpeech (``-``); or
-        folders: The speaker is the folder of the alignment, as the Montreal Forced Aligner writes them.
+        table: File name and speaker by recording.
+        separator: The speaker is the part of a recording's name before it, as in LibriSpeech (``-``).
+        folders: The speaker is the alignment's folder, as in output of the Montreal Forced Aligner.
     """
 
     everyone: str | None = None
@@ -44,7 +46,7 @@ class Speakers:
     folders: bool = False
 
     def find(self, alignment: Alignment) -> tuple[str, str] | None:
-        """Return the recording's file name and speaker, or None where they are not known."""
+        """Return the recording's file name and speaker, or None if unknown."""
         recording = alignment.recording
         if self.table is not None:
             return self.table.get(recording)
@@ -58,14 +60,14 @@ class Speakers:
 
 @dataclass
 class Items:
-    """The lines of an item file, and what is not among them.
+    """The lines of an item file, and what was left out.
 
     Attributes:
-        lines: Items without their header.
-        n_phones: Phones that are no pauses.
-        faulty: How many phones, or pairs of neighbours, are wrong in which way.
+        lines: Items, without the header.
+        n_phones: Phones that are not pauses.
+        faulty: Faulty phones or pairs of neighbours, by reason.
         places: Where the first of them are.
-        left_out: How many items are not made for each reason.
+        left_out: Items left out, by reason.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -83,7 +85,7 @@ class Items:
 
 def seconds(value: Decimal) -> str:
     """Write a time without trailing zeros, never in exponent form."""
-    # Praat knows a time of -0.
+    # Praat writes times of -0.
     return format(value.normalize(), "f") if value else "0"
 
 
@@ -97,19 +99,18 @@ def make_items(
 ) -> Items:
     """Make the items of all recordings.
 
-    Left out and counted are items with a phone of no duration in them, or with neighbours that overlap, and
-    triphones across a gap. A pause, a gap and the recording's ends are no context of a triphone; phonemes
-    have ``SIL`` there.
+    Items with empty phones or overlapping neighbours and triphones across a gap are left out and counted.
+    Next to a pause, a gap or an end of the recording there is no triphone; phonemes get the context ``SIL``.
 
     Args:
-        alignments: As read.
+        alignments: Of all recordings.
         speakers: Who speaks.
         unit: ``triphone`` or ``phoneme``.
-        pauses: Labels of what is no phone, in lower case; any case is meant.
-        strip_stress: Take digits from the ends of labels (``AH0``).
+        pauses: Labels of pauses in lower case; they match in any case.
+        strip_stress: Remove digits from the ends of labels (``AH0``).
 
     Raises:
-        FaultError: Every recording whose speaker is not known, or no item at all.
+        FaultError: Every recording whose speaker is unknown, or no items.
     """
     items = Items()
     faults = []
@@ -118,9 +119,8 @@ def make_items(
         if names is None or any(name.split() != [name] for name in names):
             expected = "recording must have a file name and a speaker, both without blanks"
             step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
-            faults.append(
-                fault(alignment.source, expected, alignment.recording, step, code="alignment.speaker")
-            )
+            got, code = alignment.recording, "alignment.speaker"
+            faults.append(fault(alignment.source, expected, got, step, code=code))
             continue
         file, speaker = names
         phones = [_Phone(phone, pauses, strip_stress) for phone in alignment.phones]
@@ -131,15 +131,9 @@ def make_items(
                 f"{file} {seconds(onset)} {seconds(offset)} {phone} {before} {after} {speaker}"
             )
     if not faults and not items.lines:
-        faults.append(
-            Fault(
-                "alignments",
-                f"there must be a {unit} between pauses, found none; check --pauses",
-                code="item.missing",
-            )
-        )
-    if faults:
-        raise FaultError(faults)
+        message = f"there must be a {unit} between pauses, got none; check --pauses"
+        faults.append(Fault("alignments", message, "item.missing"))
+    raise_any(faults)
     return items
 
 
@@ -153,7 +147,7 @@ def write_items(path: Path, items: Items, *, force: bool = False) -> int:
 def read_speakers(path: Path) -> Speakers:
     """Read a table with the columns ``file`` and ``speaker``, such as the embedded set's ``utterances.tsv``.
 
-    Where there is a column ``audio_id``, that is what the alignments call a recording.
+    A column ``audio_id``, if present, is the recording's name in the alignments.
 
     Raises:
         FaultError: Every faulty line.
@@ -164,14 +158,11 @@ def read_speakers(path: Path) -> Speakers:
     for row in read_table(path, columns, required=("file", "speaker"), faults=faults):
         recording = row.fields.get("audio_id", row.fields["file"])
         if recording in table:
-            step = "remove one of the two"
-            faults.append(
-                fault(row.place, "recording must be listed once", recording, step, code="recording.duplicate")
-            )
+            expected, step = "recording must be listed once", "remove one of the two"
+            faults.append(fault(row.place, expected, recording, step, code="recording.duplicate"))
         table[recording] = row.fields["file"], row.fields["speaker"]
     faults.sort(key=line_number)
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     return Speakers(table=table)
 
 
@@ -186,20 +177,12 @@ def prepare_items(
     tier: str | None = None,
     force: bool = False,
 ) -> dict[str, object]:
-    """Make an item file from alignment files; return counts.
+    """Make an item file from alignment files or folders of them; return counts.
 
-    Args:
-        sources: Alignment files, or folders with them.
-        output: The item file.
-        speakers: Who speaks.
-        unit: ``triphone`` or ``phoneme``.
-        pauses: Labels of what is no phone.
-        strip_stress: Take digits from the ends of labels.
-        tier: Of TextGrids.
-        force: Replace an existing file.
+    See ``make_items`` for the settings, and ``read_alignments`` for ``tier``.
 
     Raises:
-        FaultError: All that is wrong with the alignments; nothing is written then.
+        FaultError: All faults of the alignments; nothing is written.
         FileExistsError: The item file exists and ``force`` is off.
     """
     alignments = read_alignments(find_alignments(sources), tier=tier)
@@ -218,19 +201,19 @@ def prepare_items(
 
 
 class _Phone:
-    """A phone with the label that items give it; None for a pause."""
+    """A phone with its label in items; None for a pause."""
 
     __slots__ = ("label", "line", "offset", "onset")
 
     def __init__(self, phone: Phone, pauses: Collection[str], strip_stress: bool) -> None:
         self.onset, self.offset, self.line = phone.onset, phone.offset, phone.line
-        # What is all digits is a label, not a stress.
+        # A label of digits only has no stress to strip.
         label = (phone.label.rstrip("0123456789") or phone.label) if strip_stress else phone.label
         self.label = None if phone.label.lower() in pauses else label
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is a phone of no duration; such pauses are usual and do no harm."""
+        """Whether the phone, not a pause, has no duration."""
         return self.label is not None and self.offset == self.onset
 
 

@@ -1,4 +1,4 @@
-"""Read phone alignments: which stretches of a recording are which phones, in the formats of the aligners.
+"""Read phone alignments in the formats of common aligners.
 
 | ending | format | recordings in a file |
 |---|---|---|
@@ -8,7 +8,7 @@
 | ``.alignment.txt`` | LibriSpeech alignments, condensed: words only, a line for each utterance | many |
 | ``.tsv`` | columns ``audio_id onset offset phone``, as in the embedded set | many |
 
-Times are in seconds, exact as written.
+Times are in seconds, kept exactly as written.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.user_tables import read_table as read_user_table
-from fairseq_vgs.prepare.alignments.textgrid import TextGridError, read_tiers
+from fairseq_vgs.prepare.alignments.textgrid import Phone, TextGridError, read_tiers
+from fairseq_vgs.prepare.corpus import raise_any
 
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
 TABLE_COLUMNS = ("audio_id", "onset", "offset", "phone")
@@ -31,31 +32,14 @@ _CORRECT = "correct the line, or align the recording again"
 
 
 @dataclass(frozen=True, slots=True)
-class Phone:
-    """One phone of an alignment.
-
-    Attributes:
-        onset: Seconds.
-        offset: Seconds.
-        label: Its name; empty or a pause's name where nothing is said.
-        line: Where it stands in its file.
-    """
-
-    onset: Decimal
-    offset: Decimal
-    label: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
 class Alignment:
-    """The phones of one recording, in the order they stand in the file.
+    """The phones of one recording, pauses included, in file order.
 
     Attributes:
-        recording: The recording's name: its id in the file, or else the file's name without ending.
+        recording: Its id in the file, or else the file's name without ending.
         source: Name of the file, for reports.
-        phones: What is said, pauses included.
-        folder: Name of the file's folder, which is the speaker where the Montreal Forced Aligner wrote it.
+        phones: Intervals, see ``Phone``.
+        folder: Name of the file's folder: the speaker, in output of the Montreal Forced Aligner.
     """
 
     recording: str
@@ -69,14 +53,14 @@ Reader = Callable[[Path, "str | None"], Entries]
 
 
 def parse_seconds(text: str) -> Decimal | None:
-    """Return a time of plain digits, or None where the text is none."""
+    """Return a time in plain digits, or None."""
     return Decimal(text) if _SECONDS.fullmatch(text) else None
 
 
 def find_alignments(sources: Sequence[Path]) -> list[Path]:
-    """List the alignment files: those given, and those anywhere in given folders, sorted by path.
+    """List the given alignment files, and those anywhere in given folders, sorted by path.
 
-    Tables (``.tsv``) are not looked for in folders, where other tables may be.
+    Tables (``.tsv``) inside folders are ignored: they may be something else.
 
     Raises:
         FaultError: A source is missing, has an unknown ending, or a folder holds no alignment.
@@ -87,39 +71,32 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
         if source.is_dir():
             inside = sorted(path for path in source.rglob("*") if _reader_of(path) not in (None, read_table))
             if not inside:
-                faults.append(
-                    Fault(
-                        str(source),
-                        f"folder must hold files ending in {_endings()}; check the path",
-                        code="folder.empty",
-                    )
-                )
+                message = f"folder must hold files ending in {_endings()}; check the path"
+                faults.append(Fault(str(source), message, "folder.empty"))
             found += inside
         elif not source.is_file():
             faults.append(Fault(str(source), "alignment must exist; check the path", code="file.missing"))
         elif _reader_of(source) is None:
             expected = f"name must end in {_endings()}"
-            step = "rename it by its format"
+            step = "rename it to match its format"
             faults.append(fault(str(source), expected, source.name, step, code="file.suffix"))
         else:
             found.append(source)
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     return found
 
 
 def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[Alignment]:
     """Read alignment files, each by its ending.
 
-    Phones of no duration and overlapping ones are no faults here; who makes items counts them.
+    Empty and overlapping phones are not faults here; ``make_items`` counts them.
 
     Args:
         paths: The files.
-        tier: Name of the TextGrids' tier; without it the one whose name says that it holds phones.
+        tier: Name of the TextGrids' tier; by default the one named like phones.
 
     Raises:
-        FaultError: Every fault of every file: what cannot be read, times that are no times or fall, labels
-            with blanks, a recording that is aligned twice.
+        FaultError: Every fault of every file, and recordings that are aligned twice.
     """
     alignments: dict[str, Alignment] = {}
     faults: list[Fault] = []
@@ -130,13 +107,8 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
         try:
             entries = list(reader(path, tier))
         except (OSError, UnicodeError) as error:
-            faults.append(
-                Fault(
-                    str(path),
-                    f"alignment must be readable text ({error}); check the file",
-                    code="file.unreadable",
-                )
-            )
+            message = f"alignment must be readable text ({error}); check the file"
+            faults.append(Fault(str(path), message, "file.unreadable"))
             continue
         for entry in entries:
             if isinstance(entry, Fault):
@@ -146,26 +118,20 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             if entry.recording in alignments:
                 other = alignments[entry.recording].source
                 expected = f"recording must be aligned once (also in {other})"
-                step = "give one of the two"
-                faults.append(
-                    fault(entry.source, expected, entry.recording, step, code="recording.duplicate")
-                )
+                got, code = entry.recording, "recording.duplicate"
+                faults.append(fault(entry.source, expected, got, "give one of the two", code=code))
             alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     return list(alignments.values())
 
 
 def read_lab(path: Path, tier: str | None = None) -> Entries:
-    """Read xwaves labels, as festvox voices have them; what follows a semicolon is passed over."""
+    """Read xwaves labels, as in festvox voices; text after a semicolon is ignored."""
     del tier
     lines = path.read_text(encoding="utf-8").splitlines()
     if "#" not in lines:
-        yield Fault(
-            f"{path.name}:1",
-            "header must end with a line '#'; give a festvox or xwaves label file",
-            code="alignment.syntax",
-        )
+        message = "header must end with a line '#'; give a festvox or xwaves label file"
+        yield Fault(f"{path.name}:1", message, "alignment.syntax")
         return
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
@@ -187,42 +153,29 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
 
     Args:
         path: The file.
-        tier: Its name; without it, the only one called ``phones`` or alike, or ending so (``anna - phones``).
+        tier: Its name; by default the only one called ``phones`` or the like (``anna - phones``).
     """
     try:
         tiers = read_tiers(path)
     except TextGridError as error:
-        place = f"{path.name}:{error.line}" if error.line else path.name
-        expected = error.expected
-        step = "save the file anew, from Praat as (short) text file"
-        yield fault(place, expected, error.got, step, code="alignment.syntax")
-        return
-    except UnicodeError as error:
-        step = "choose UTF-8 in Praat's text writing preferences and save it anew"
-        yield Fault(path.name, f"file must be UTF-8 or UTF-16 ({error}); {step}", code="file.encoding")
+        yield from error.faults
         return
     chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
     if len(chosen) != 1:
         wanted = f"called {tier!r}" if tier else f"called or ending in one of {', '.join(PHONE_TIERS)}"
         names = [name for name, _ in tiers]
-        expected = f"there must be one tier of intervals {wanted}"
-        step = "choose with --tier"
-        yield fault(path.name, expected, names, step, code="alignment.tier")
+        expected = f"there must be one interval tier {wanted}"
+        yield fault(path.name, expected, names, "choose it with --tier", code="alignment.tier")
         return
+    expected, step = "times must be 0 or more", "shift the tier to start at 0"
     faults = [
-        fault(
-            f"{path.name}:{row.line}",
-            "times must be 0 or more",
-            str(row.onset),
-            "shift the tier to start at 0",
-            code="alignment.time",
-        )
+        fault(f"{path.name}:{row.line}", expected, str(row.onset), step, code="alignment.time")
         for row in chosen[0]
         if row.onset < 0
     ]
     yield from faults
     if not faults:
-        yield Alignment(path.stem, path.name, tuple(Phone(*row) for row in chosen[0]))
+        yield Alignment(path.stem, path.name, chosen[0])
 
 
 def read_flite(path: Path, tier: str | None = None) -> Entries:
@@ -236,16 +189,14 @@ def read_flite(path: Path, tier: str | None = None) -> Entries:
         spoken += bool(line.strip())
         if spoken > 1 and line.strip():
             # Its times start from 0 again, and nothing says where its sound starts in the recording.
-            expected = "file must hold one utterance"
-            step = "let flite speak each text on its own"
+            expected, step = "file must hold one utterance", "run flite on each text separately"
             faults.append(fault(place, expected, line, step, code="alignment.syntax"))
             continue
         for word in line.split():
             label, _, text = word.rpartition(":")
             end = parse_seconds(text)
             if end is None or not label:
-                expected = "words must be label:end-time"
-                step = "print with flite -psdur"
+                expected, step = "words must be label:end-time", "print with flite -psdur"
                 faults.append(fault(place, expected, word, step, code="alignment.syntax"))
             else:
                 ends.append((end, label, number))
@@ -255,7 +206,7 @@ def read_flite(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_condensed(path: Path, tier: str | None = None) -> Entries:
-    """Read condensed LibriSpeech alignments, whose tokens are words: ``ID ",GO,," "0.490,0.890,1.27"``."""
+    """Read condensed LibriSpeech alignments of words: ``ID ",GO,," "0.490,0.890,1.27"``."""
     del tier
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         match = _CONDENSED.fullmatch(line.strip())
@@ -275,7 +226,7 @@ def read_condensed(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_table(path: Path, tier: str | None = None) -> Entries:
-    """Read a table of all recordings' phones, such as the embedded set's ``alignments.tsv``."""
+    """Read one table for many recordings, such as ``alignments.tsv`` of the embedded set."""
     del tier
     faults: list[Fault] = []
     columns = dict(zip(TABLE_COLUMNS, TABLE_COLUMNS, strict=True))
@@ -302,21 +253,16 @@ def _from_ends(ends: Sequence[tuple[Decimal, str, int]]) -> tuple[Phone, ...]:
 
 def _phone_faults(alignment: Alignment) -> Iterator[Fault]:
     if not alignment.phones:
-        yield Fault(
-            alignment.source,
-            f"alignment of {alignment.recording!r} must hold phones, has none",
-            code="alignment.empty",
-        )
+        message = f"alignment of {alignment.recording!r} must hold phones, got none; align it again"
+        yield Fault(alignment.source, message, "alignment.empty")
     for phone in alignment.phones:
         place = f"{alignment.source}:{phone.line}"
         if phone.offset < phone.onset:
             times = f"{phone.onset} {phone.offset}"
-            yield fault(
-                place, "a phone must not end before it starts", times, _CORRECT, code="alignment.time"
-            )
+            expected = "a phone must not end before it starts"
+            yield fault(place, expected, times, _CORRECT, code="alignment.time")
         if phone.label.split() not in ([], [phone.label]):
-            expected = "a label must not have blanks"
-            step = "choose the tier of phones"
+            expected, step = "a label must not have blanks", "choose the phone tier"
             yield fault(place, expected, phone.label, step, code="alignment.label")
 
 

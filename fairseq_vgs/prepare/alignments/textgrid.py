@@ -1,8 +1,7 @@
-"""Read Praat's TextGrids, long and short text, from what the two have in common.
+"""Read Praat's TextGrids in their long and short text formats.
 
-Praat itself takes quoted strings, free-standing numbers and ``<flags>`` in their order and passes over all
-other words, so that the long format is the short one with explanations between the values (Praat manual,
-"TextGrid file formats").
+Praat takes quoted strings, free-standing numbers and ``<flags>`` in order and ignores all other words: the
+long format is the short one with explanations between the values (Praat manual, "TextGrid file formats").
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
+
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 _TOKEN = re.compile(
     r"""
@@ -26,10 +27,11 @@ _TOKEN = re.compile(
 )
 _INTERVALS, _POINTS = "IntervalTier", "TextTier"
 _BINARY = b"ooBinaryFile"
+_SAVE = "save the file again, from Praat as (short) text file"
 
 
-class Interval(NamedTuple):
-    """One interval of a tier; times in seconds, and the line where it starts."""
+class Phone(NamedTuple):
+    """One interval: times in seconds, label (empty or a pause's name where nothing is said), and its line."""
 
     onset: Decimal
     offset: Decimal
@@ -37,18 +39,15 @@ class Interval(NamedTuple):
     line: int
 
 
-class TextGridError(ValueError):
-    """Line (0: the file's end), expectation and value where a file cannot be understood any more."""
-
-    def __init__(self, line: int, expected: str, got: str) -> None:
-        super().__init__(line, expected, got)
-        self.line, self.expected, self.got = line, expected, got
+class TextGridError(FaultError):
+    """A file that cannot be understood from one of its lines on."""
 
 
 class _Tokens:
     """The values of a TextGrid, each with its line."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
         self._values = self._split(text)
 
     @staticmethod
@@ -65,77 +64,85 @@ class _Tokens:
             elif flag is not None:
                 yield flag, line
 
+    def error(self, line: int, expected: str, got: object) -> TextGridError:
+        """Return the error at a line; 0 is the file's end."""
+        place = f"{self._name}:{line}" if line else self._name
+        return TextGridError(fault(place, expected, str(got), _SAVE, code="alignment.syntax"))
+
     def next(self, expected: str) -> tuple[str | Decimal, int]:
         """Return the next value and its line."""
         value = next(self._values, None)
         if value is None:
-            raise TextGridError(0, expected, "the file's end")
+            raise self.error(0, expected, "the file's end")
         return value
 
     def end(self, expected: str) -> None:
-        """See that there are no more values."""
+        """Raise if there are more values."""
         rest = next(self._values, None)
         if rest is not None:
-            raise TextGridError(rest[1], expected, str(rest[0]))
+            raise self.error(rest[1], expected, rest[0])
 
     def string(self, expected: str) -> tuple[str, int]:
         """Return the next value, which must be a string."""
         value, line = self.next(expected)
         if not isinstance(value, str):
-            raise TextGridError(line, expected, str(value))
+            raise self.error(line, expected, value)
         return value, line
 
     def number(self, expected: str) -> tuple[Decimal, int]:
         """Return the next value, which must be a number."""
         value, line = self.next(expected)
         if not isinstance(value, Decimal):
-            raise TextGridError(line, expected, value)
+            raise self.error(line, expected, value)
         return value, line
 
     def count(self, expected: str) -> int:
         """Return the next value, which must be a number of things."""
         value, line = self.number(expected)
         if value < 0 or value != value.to_integral_value():
-            raise TextGridError(line, expected, str(value))
+            raise self.error(line, expected, value)
         return int(value)
 
 
-def read_tiers(path: Path) -> list[tuple[str, tuple[Interval, ...]]]:
-    """Read the names and intervals of the tiers of intervals; tiers of points are passed over.
+def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
+    """Read the names and intervals of the interval tiers; point tiers are skipped.
 
     Args:
-        path: UTF-8, or UTF-16 with its mark, as Praat writes it.
+        path: UTF-8, or UTF-16 with its byte-order mark, as Praat writes it.
 
     Raises:
-        TextGridError: At the first thing that is out of its place, or Praat's binary format.
-        UnicodeError: No text.
+        TextGridError: At the first value out of place; for Praat's binary format; for other encodings.
     """
-    return list(_read_tiers(_Tokens(_decode(path.read_bytes()))))
-
-
-def _decode(content: bytes) -> str:
-    if content.startswith(_BINARY):
-        raise TextGridError(1, "file must be text", _BINARY.decode())
+    content = path.read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if utf16 else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text = "" if content.startswith(_BINARY) else content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeError as error:
+        step = "choose UTF-8 in Praat's text writing preferences and save it again"
+        message = f"file must be UTF-8 or UTF-16 ({error}); {step}"
+        raise TextGridError(Fault(path.name, message, "file.encoding")) from error
+    tokens = _Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))
+    if content.startswith(_BINARY):
+        raise tokens.error(1, "file must be text", _BINARY.decode())
+    return list(_read_tiers(tokens))
 
 
-def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Interval, ...]]]:
+def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Phone, ...]]]:
     for name in ("ooTextFile", "TextGrid"):
         expected = f'file must begin with "ooTextFile" and "TextGrid", lacks "{name}"'
         value, line = tokens.string(expected)
         # Old Praat: "ooTextFile short"
         if value.split()[:1] != [name]:
-            raise TextGridError(line, expected, value)
+            raise tokens.error(line, expected, value)
     tokens.number("start of the TextGrid must be a number")
     tokens.number("end of the TextGrid must be a number")
     flag, line = tokens.string("there must be a flag <exists>")
     if flag != "<exists>":
-        raise TextGridError(line, "there must be a flag <exists>", flag)
+        raise tokens.error(line, "there must be a flag <exists>", flag)
     for _ in range(tokens.count("number of tiers must be an integer")):
         kind, line = tokens.string("class of a tier must be a string")
         if kind not in (_INTERVALS, _POINTS):
-            raise TextGridError(line, f"class of a tier must be {_INTERVALS} or {_POINTS}", kind)
+            raise tokens.error(line, f"class of a tier must be {_INTERVALS} or {_POINTS}", kind)
         name, _ = tokens.string("name of a tier must be a string")
         tokens.number("start of a tier must be a number")
         tokens.number("end of a tier must be a number")
@@ -149,8 +156,8 @@ def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Interval, ...]]]:
     tokens.end("there must be no more entries than their number says")
 
 
-def _read_interval(tokens: _Tokens) -> Interval:
+def _read_interval(tokens: _Tokens) -> Phone:
     onset, line = tokens.number("start of an interval must be a number")
     offset, _ = tokens.number("end of an interval must be a number")
     label, _ = tokens.string("label of an interval must be a string")
-    return Interval(onset, offset, label.strip(), line)
+    return Phone(onset, offset, label.strip(), line)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.alignments.read import Alignment, find_alignments, read_alignments
@@ -87,10 +88,14 @@ def rows(alignment: Alignment) -> list[tuple[str, str, str, int]]:
     return [(str(phone.onset), str(phone.offset), phone.label, phone.line) for phone in alignment.phones]
 
 
-def faults(path: Path, content: str | bytes, tier: str | None = None) -> list[str]:
+def faults(path: Path, content: str | bytes, tier: str | None = None) -> list[tuple[str, str, str]]:
+    """Return place, code and the value found of every fault."""
     with pytest.raises(FaultError) as caught:
         read(path, content, tier)
-    return [str(item) for item in caught.value.faults]
+    return [
+        (item.place, item.code, item.message.partition(", got ")[2].partition("; ")[0])
+        for item in caught.value.faults
+    ]
 
 
 def test_festvox_labels(tmp_path: Path) -> None:
@@ -114,32 +119,34 @@ def test_a_tier_is_chosen_by_name(tmp_path: Path) -> None:
     text = LONG.replace('say ""ah"" 5', "ah")
     (found,) = read(tmp_path / "a.TextGrid", text, "words")
     assert rows(found) == [("0", "0.9", "ah", 16)]
-    expected = "a.TextGrid: there must be one tier of intervals called 'bells', got ['words', 'phones']; "
-    assert faults(tmp_path / "a.TextGrid", text, "bells") == [expected + "choose with --tier"]
+    missing = ("a.TextGrid", "alignment.tier", "['words', 'phones']")
+    assert faults(tmp_path / "a.TextGrid", text, "bells") == [missing]
     twice = text.replace('"words"', '"bob - phones"')
-    assert "got ['bob - phones', 'phones']" in faults(tmp_path / "a.TextGrid", twice)[0]
-    (quoted,) = faults(tmp_path / "a.TextGrid", LONG, "words")
-    assert quoted.startswith("a.TextGrid:16: a label must not have blanks, got 'say \"ah\" 5'")
+    ambiguous = ("a.TextGrid", "alignment.tier", "['bob - phones', 'phones']")
+    assert faults(tmp_path / "a.TextGrid", twice) == [ambiguous]
+    quoted = ("a.TextGrid:16", "alignment.label", "'say \"ah\" 5'")
+    assert faults(tmp_path / "a.TextGrid", LONG, "words") == [quoted]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "place", "got"),
     # Words that are no values are passed over: the fault is at what stands where a value should be.
     [
-        ('"ooTextFile"', '"ooBinary"', '1: file must begin with "ooTextFile"'),
-        ("<exists>", "<absent>", "6: there must be a flag <exists>, got '<absent>'"),
-        ("size = 3", "size = 2.5", "7: number of tiers must be an integer, got '2.5'"),
-        ("size = 2 !", "size = 3 !", ': start of an interval must be a number, got "the file\'s end"'),
-        ("size = 2 !", "size = 1 !", "39: there must be no more entries"),
-        ("xmax = 0.25", "xmax = x", "37: end of an interval must be a number, got ''"),
-        ('"TextTier"', '"Pitch"', "20: class of a tier must be IntervalTier or TextTier, got 'Pitch'"),
-        ('text = "AA1"', "text = AA1", ": label of an interval must be a string"),
-        ("xmin = 0.25", "xmin = -0.25", "39: times must be 0 or more, got '-0.25'"),
+        ('"ooTextFile"', '"ooBinary"', ":1", "'ooBinary'"),
+        ("<exists>", "<absent>", ":6", "'<absent>'"),
+        ("size = 3", "size = 2.5", ":7", "'2.5'"),
+        ("size = 2 !", "size = 3 !", "", '"the file\'s end"'),
+        ("size = 2 !", "size = 1 !", ":39", "'0.25'"),
+        ("xmax = 0.25", "xmax = x", ":37", "''"),
+        ('"TextTier"', '"Pitch"', ":20", "'Pitch'"),
+        ('text = "AA1"', "text = AA1", "", '"the file\'s end"'),
+        ("xmin = 0.25", "xmin = -0.25", ":39", "'-0.25'"),
     ],
 )
-def test_broken_textgrids(tmp_path: Path, old: str, new: str, expected: str) -> None:
-    (message,) = faults(tmp_path / "a.TextGrid", LONG.replace(old, new))
-    assert message.startswith("a.TextGrid" + (":" if expected[0].isdigit() else "") + expected)
+def test_broken_textgrids(tmp_path: Path, old: str, new: str, place: str, got: str) -> None:
+    code = "alignment.time" if got == "'-0.25'" else "alignment.syntax"
+    found = faults(tmp_path / "a.TextGrid", LONG.replace(old, new))
+    assert found == [(f"a.TextGrid{place}", code, got)]
 
 
 @pytest.mark.parametrize("text", [LONG, SHORT])
@@ -155,26 +162,22 @@ def test_textgrids_as_praat_writes_them(tmp_path: Path, text: str) -> None:
 
 def test_textgrids_of_unread_kinds_say_how_to_save_them(tmp_path: Path) -> None:
     path = tmp_path / "a.TextGrid"
-    step = "; save the file anew, from Praat as (short) text file"
-    assert faults(path, b"ooBinaryFile\x08TextGrid\x00\xf3") == [
-        f"a.TextGrid:1: file must be text, got 'ooBinaryFile'{step}"
-    ]
+    binary = ("a.TextGrid:1", "alignment.syntax", "'ooBinaryFile'")
+    assert faults(path, b"ooBinaryFile\x08TextGrid\x00\xf3") == [binary]
     chronological = '"Praat chronological TextGrid text file"\n0 0.9   ! Time domain.\n'
-    (message,) = faults(path, chronological)
-    assert message.startswith('a.TextGrid:1: file must begin with "ooTextFile"')
-    assert message.endswith(step)
-    (message,) = faults(path, LONG.replace("AA1", "ü").encode("latin-1"))
-    assert message.startswith("a.TextGrid: file must be UTF-8 or UTF-16 ('utf-8' codec")
-    assert message.endswith("; choose UTF-8 in Praat's text writing preferences and save it anew")
+    ((place, code, _),) = faults(path, chronological)
+    assert (place, code) == ("a.TextGrid:1", "alignment.syntax")
+    ((place, code, _),) = faults(path, LONG.replace("AA1", "ü").encode("latin-1"))
+    assert (place, code) == ("a.TextGrid", "file.encoding")
 
 
 def test_flite(tmp_path: Path) -> None:
     (found,) = read(tmp_path / "one.flite", "pau:0.200 hh:0.245 \n")
     assert rows(found) == [("0", "0.200", "pau", 1), ("0.200", "0.245", "hh", 1)]
     assert faults(tmp_path / "one.flite", "pau:0.2 hh ax:\npau:0.1\n") == [
-        "one.flite:1: words must be label:end-time, got 'hh'; print with flite -psdur",
-        "one.flite:1: words must be label:end-time, got 'ax:'; print with flite -psdur",
-        "one.flite:2: file must hold one utterance, got 'pau:0.1'; let flite speak each text on its own",
+        ("one.flite:1", "alignment.syntax", "'hh'"),
+        ("one.flite:1", "alignment.syntax", "'ax:'"),
+        ("one.flite:2", "alignment.syntax", "'pau:0.1'"),
     ]
 
 
@@ -184,11 +187,11 @@ def test_condensed_librispeech(tmp_path: Path) -> None:
     assert (first.recording, second.recording) == ("84-1-0000", "84-1-0001")
     assert rows(first)[1:3] == [("0.490", "0.890", "GO", 1), ("0.890", "1.270", "", 1)]
     assert rows(second)[1] == ("0.270", "0.420", "BUT", 2)
-    found = faults(tmp_path / "b.alignment.txt", 'a ",GO," "0.1,0.2"\nb GO 0.1\nc ",," "0,1,x"\n')
-    assert [line.partition("; ")[0] for line in found] == [
-        "b.alignment.txt:1: line must have an end time in seconds for each of its 3 words, got '0.1,0.2'",
-        "b.alignment.txt:2: line must be 'utterance-id \"words\" \"end times\"', got 'b GO 0.1'",
-        "b.alignment.txt:3: line must have an end time in seconds for each of its 3 words, got '0,1,x'",
+    text = 'a ",GO," "0.1,0.2"\nb GO 0.1\nc ",," "0,1,x"\n'
+    assert faults(tmp_path / "b.alignment.txt", text) == [
+        ("b.alignment.txt:1", "alignment.syntax", "'0.1,0.2'"),
+        ("b.alignment.txt:2", "alignment.syntax", "'b GO 0.1'"),
+        ("b.alignment.txt:3", "alignment.syntax", "'0,1,x'"),
     ]
 
 
@@ -203,14 +206,15 @@ def test_all_faults_of_all_files_are_listed(tmp_path: Path) -> None:
         read_alignments(sorted(tmp_path.iterdir()))
     places = [item.place.replace(f"{tmp_path}/", "") for item in caught.value.faults]
     assert places == ["a.lab:4", "a.lab:5", "b.lab:3", "c.lab:1", "d.lab", "e.lab", "f.tsv:3", "f.tsv:4"]
-    assert "b.lab:3: a phone must not end before it starts, got '0.5 0.4'" in str(caught.value)
+    assert caught.value.codes[2] == "alignment.time"
+    assert "'0.5 0.4'" in str(caught.value)
 
 
 def test_a_recording_is_aligned_once(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     for path in (tmp_path / "a.lab", tmp_path / "x/a.flite"):
         path.write_text("#\n1 125 a\n" if path.suffix == ".lab" else "a:1")
-    with pytest.raises(FaultError, match=r"a\.flite: recording must be aligned once \(also in a\.lab\)"):
+    with raises_fault("recording.duplicate", "a.flite"):
         read_alignments(find_alignments([tmp_path]))
 
 
@@ -220,7 +224,4 @@ def test_sources_must_hold_alignments(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(FaultError) as caught:
         find_alignments([tmp_path / "empty", tmp_path / "a.txt", tmp_path / "none.lab"])
-    folder, ending, missing = map(str, caught.value.faults)
-    assert "folder must hold files ending in .lab, .textgrid" in folder
-    assert "name must end in" in ending
-    assert "none.lab: alignment must exist" in missing
+    assert caught.value.codes == ("folder.empty", "file.suffix", "file.missing")

@@ -1,4 +1,4 @@
-"""Corpora as their lists describe them: recordings, pictures, what was left out, and what can be wrong."""
+"""A corpus as its lists describe it, and the faults such lists may have."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Caption:
     """One recording of a corpus.
 
     Attributes:
-        audio: POSIX path below ``Corpus.audio_root``, once in the corpus; also the id in the audio list (with
-            another ending where the recording is converted).
+        audio: POSIX path below ``Corpus.audio_root``, unique; also the id in the audio list (with another
+            suffix if the recording is converted).
         split: ``train``, ``valid``, ``test`` or a further name such as ``test_seen``.
         image: Id of the picture it describes; empty for speech alone.
-        speaker: Who speaks; may be empty.
-        text: What is said; may be empty.
-        place: Where the corpus lists it, for messages: ``SpokenCOCO_train.json: data[17].captions[2]``.
+        speaker: May be empty.
+        text: May be empty.
+        place: Where the corpus lists it: ``SpokenCOCO_train.json: data[17].captions[2]``.
     """
 
     audio: str
@@ -39,7 +39,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a corpus: id, POSIX path below ``Corpus.image_root``, group of equals, where listed."""
+    """One picture: id, POSIX path below ``Corpus.image_root``, group of equal ones, where it is listed."""
 
     image_id: str
     path: str
@@ -53,12 +53,12 @@ class Corpus:
 
     Attributes:
         name: ``spokencoco``, ``librispeech``, ...
-        audio_root: Folder that the captions' paths start from.
-        image_root: Folder that the pictures' paths start from.
-        captions: The recordings, in the order of the audio lists to be.
-        pictures: Empty where there are none, or where region features stand for them.
-        excluded: Reason -> names that the reader left out, such as recordings known to be faulty.
-        checksums: Published lists that were verified: name -> SHA-256.
+        audio_root: Base folder of the captions' paths.
+        image_root: Base folder of the pictures' paths.
+        captions: Recordings, in the order of the audio lists.
+        pictures: Empty for speech alone, or if region features replace them.
+        excluded: Names that the reader left out, by reason.
+        checksums: SHA-256 of published lists that were verified, by name.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Corpus:
 
 @dataclass
 class Exclusions:
-    """What was left out, by reason."""
+    """Items left out, by reason."""
 
     by_reason: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, item: str) -> None:
-        """Note one excluded item."""
+        """Add one excluded item."""
         self.by_reason.setdefault(reason, []).append(item)
 
     def summary(self) -> dict[str, dict[str, object]]:
@@ -95,52 +95,41 @@ def raise_any(faults: Iterable[Fault]) -> None:
 
 
 def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
-    """Yield everything that the tables of a data folder could not hold, or not tell apart.
-
-    Args:
-        corpus: What a reader found.
-        needs_splits: Every recording must have a split.
-    """
+    """Yield everything that the tables of a data folder could not hold or tell apart."""
     yield from _root_faults(corpus)
     if not corpus.captions:
-        yield Fault(
-            str(corpus.audio_root),
-            f"{corpus.name}: must list recordings, got none; check the folder",
-            code="recording.missing",
-        )
+        message = f"{corpus.name}: must list recordings, got none; check the folder"
+        yield Fault(str(corpus.audio_root), message, "recording.missing")
     known = {picture.image_id for picture in corpus.pictures}
-    names, splits = _Names("recording"), set[str]()
+    copy = "remove one of the two (a second picture needs a copy of it)"
+    names, splits = UniqueNames("recording", copy), set[str]()
     for caption in corpus.captions:
         place = caption.place or caption.audio
         yield from names.faults(caption.audio, place)
         if problem := path_problem(caption.audio):
             yield fault(place, f"audio path {problem}", caption.audio, "rename the file", code="file.path")
         if known and caption.image and caption.image not in known:
-            expected = "image must be one of the corpus' pictures"
-            step = "correct the list"
+            expected, step = "image must be one of the corpus' pictures", "correct the list"
             yield fault(place, expected, caption.image, step, code="picture.unknown")
         if not known and caption.image and (problem := _text_problem(caption.image)):
-            yield fault(
-                place, f"image id {problem}", caption.image, "rename the picture", code="picture.name"
-            )
-        # All else that a table cannot hold becomes a blank there.
+            expected, step = f"image id {problem}", "rename the picture"
+            yield fault(place, expected, caption.image, step, code="picture.name")
+        # Other characters that a table cannot hold are replaced by blanks there.
         for what, content in (("speaker", caption.speaker), ("text", caption.text)):
             if problem := _encoding_problem(content):
                 yield fault(place, f"{what} {problem}", content, "correct the list", code="text.encoding")
         if caption.split not in splits and (caption.split or needs_splits):
             splits.add(caption.split)
             if problem := split_problem(caption.split):
-                expected = f"split {problem}"
-                step = "train, valid and test are usual"
+                expected, step = f"split {problem}", "train, valid and test are usual"
                 yield fault(place, expected, caption.split, step, code="split.name")
-    ids = _Names("image id")
+    ids = UniqueNames("image id")
     for picture in corpus.pictures:
         place = picture.place or picture.path
         yield from ids.faults(picture.image_id, place)
         if problem := _text_problem(picture.image_id):
-            yield fault(
-                place, f"image id {problem}", picture.image_id, "rename the picture", code="picture.name"
-            )
+            expected, step = f"image id {problem}", "rename the picture"
+            yield fault(place, expected, picture.image_id, step, code="picture.name")
         if problem := path_problem(picture.path):
             yield fault(place, f"picture path {problem}", picture.path, "rename the file", code="file.path")
 
@@ -160,26 +149,23 @@ def _root_faults(corpus: Corpus) -> Iterator[Fault]:
         roots.setdefault(corpus.image_root, "pictures")
     for root, what in roots.items():
         if not root.is_dir():
-            yield Fault(
-                str(root),
-                f"must be the folder of the {what}, got none; correct the path",
-                code="folder.missing",
-            )
+            message = f"must be the folder of the {what}, got none; correct the path"
+            yield Fault(str(root), message, "folder.missing")
 
 
-class _Names:
+class UniqueNames:
     """Find names that are used twice."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, next_step: str = "remove one of the two") -> None:
+        self._what, self._next_step = what, next_step
         self._places: dict[str, str] = {}
 
     def faults(self, name: str, place: str) -> Iterator[Fault]:
+        """Yield a fault if the name is known from another place."""
         first = self._places.setdefault(name, place)
         if first is not place:
             expected = f"{self._what} must appear only once (first at {first})"
-            copy = " (a second picture needs a copy of it)" if self._what == "recording" else ""
-            yield fault(place, expected, name, f"remove one of the two{copy}", code="name.duplicate")
+            yield fault(place, expected, name, self._next_step, code="name.duplicate")
 
 
 def _text_problem(text: str) -> str | None:
@@ -191,7 +177,7 @@ def _text_problem(text: str) -> str | None:
 
 
 def _encoding_problem(text: str) -> str | None:
-    # JSON may hold half of a pair of surrogates, and so may file names that are no UTF-8.
+    # JSON may hold lone surrogates, and so may file names that are not UTF-8.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -207,4 +193,4 @@ def path_problem(path: str) -> str | None:
         _, offset, _ = split_entry(path)
     except ValueError as error:
         return str(error)
-    return None if offset is None else "must be a file, no part of an archive"
+    return None if offset is None else "must be a file, not part of an archive"

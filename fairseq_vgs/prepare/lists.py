@@ -1,4 +1,4 @@
-"""Lists as corpora publish them: lines, JSON, and the id lists of splits, verified by their SHA-256."""
+"""Read the lists that corpora publish: lines, JSON, and id lists of splits, verified by SHA-256."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.prepare.corpus import raise_any
 
 # Published lists, a folder for each corpus.
 SPLIT_LISTS = Path(__file__).parent / "corpora" / "splits"
@@ -20,16 +21,11 @@ MAX_JSON_BYTES = 1 << 31
 
 
 def read_corpus_lines(path: Path) -> tuple[list[tuple[str, str]], list[Fault]]:
-    """Return the lines that are not blank, each with its place, and what is wrong with the file."""
+    """Return the non-blank lines with their places, and the faults of the file."""
     if not path.is_file() or not path.stat().st_size:
         got = "got an empty file" if path.is_file() else "got none"
-        return [], [
-            Fault(
-                str(path),
-                f"must be a file of the corpus, {got}; unpack the corpus again",
-                code="file.missing",
-            )
-        ]
+        message = f"must be a file of the corpus, {got}; unpack the corpus again"
+        return [], [Fault(str(path), message, "file.missing")]
     lines, faults = read_lines(path)
     placed = [
         (line, f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line is not None
@@ -38,21 +34,18 @@ def read_corpus_lines(path: Path) -> tuple[list[tuple[str, str]], list[Fault]]:
 
 
 def list_hash(names: Iterable[str]) -> str:
-    """Return the SHA-256 of a list as a file has it: a name a line, each ended by LF."""
+    """Return the SHA-256 of a list written one name per line, each ended by LF."""
     return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
 
 
 def read_published(path: Path, sha256: str) -> list[str]:
-    """Return the names of a published list.
-
-    Blanks around names, empty lines and CRLF are of no account.
+    """Return the names of a published list; blanks around names, empty lines and CRLF do not matter.
 
     Raises:
-        FaultError: the list cannot be read, or is another one.
+        FaultError: The list cannot be read, or differs from the published one.
     """
     lines, faults = read_corpus_lines(path)
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     names = [line.strip() for line, _ in lines]
     if (found := list_hash(names)) != sha256:
         expected = f"must be the published list of SHA-256 {sha256}"
@@ -61,18 +54,23 @@ def read_published(path: Path, sha256: str) -> list[str]:
     return names
 
 
-def read_entries(path: Path, list_name: str) -> Iterator[tuple[int, Any]]:
-    """Yield index and value of every entry of a JSON object's list; its other fields are passed over.
+def read_entries(path: Path, list_name: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of every entry of a JSON object's list.
 
-    Raises:
-        FaultError: The file cannot be read, is no such JSON, or lacks the list.
+    A file that cannot be read, is not such JSON, or lacks the list yields nothing and adds its fault.
     """
-    content = _read_json(path)
+    try:
+        content = _read_json(path)
+    except FaultError as error:
+        faults.extend(error.faults)
+        return
     entries = content.get(list_name) if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        expected = f"must be an object with the list {list_name!r}, got none"
-        raise FaultError(Fault(path.name, f"{expected}; {UNPACK_AGAIN}", "json.list"))
-    yield from enumerate(entries)
+    if isinstance(entries, list):
+        for index, entry in enumerate(entries):
+            yield f"{path.name}: {list_name}[{index}]", entry
+    else:
+        message = f"must be an object with the list {list_name!r}, got none; {UNPACK_AGAIN}"
+        faults.append(Fault(path.name, message, "json.list"))
 
 
 def _read_json(path: Path) -> Any:
@@ -105,18 +103,18 @@ def _read_json(path: Path) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 class TextFields:
-    """The fields of one kind of entry that hold text.
+    """Text fields of one kind of entry.
 
     Args:
-        what: what the entries are, for messages.
-        required: fields that every entry must have.
-        filled: those of them that must not be empty.
-        optional: fields that are taken where they are text.
-        passed_over: further fields that are known.
+        what: Name of an entry in messages.
+        required: Fields that every entry must have.
+        filled: Required fields that must not be empty.
+        optional: Fields that are read if they are text.
+        passed_over: Further known fields.
     """
 
     def __init__(
@@ -136,28 +134,21 @@ class TextFields:
         self.unknown: Counter[str] = Counter()
 
     def take(self, entry: Any, place: str, faults: list[Fault]) -> tuple[str, ...] | None:
-        """Return the required fields, then the optional ones; None where it had to add faults."""
+        """Return the required fields, then the optional ones; on faults, add them and return None."""
         if not isinstance(entry, dict):
-            faults.append(
-                fault(place, f"{self._what} must be an object", entry, UNPACK_AGAIN, code="corpus.entry")
-            )
+            expected = f"{self._what} must be an object"
+            faults.append(fault(place, expected, entry, UNPACK_AGAIN, code="corpus.entry"))
             return None
         if not entry.keys() <= self._known:
             self.unknown.update(entry.keys() - self._known)
         found = len(faults)
         for name in self._required:
             if name not in entry:
-                faults.append(
-                    Fault(
-                        place,
-                        f"{self._what} must have the field {name!r}; {UNPACK_AGAIN}",
-                        code="corpus.entry",
-                    )
-                )
+                message = f"{self._what} must have the field {name!r}; {UNPACK_AGAIN}"
+                faults.append(Fault(place, message, "corpus.entry"))
             elif problem := _problem(entry[name], filled=name in self._filled):
-                faults.append(
-                    fault(place, f"{name} {problem}", entry[name], UNPACK_AGAIN, code="corpus.entry")
-                )
+                got, code = entry[name], "corpus.entry"
+                faults.append(fault(place, f"{name} {problem}", got, UNPACK_AGAIN, code=code))
         if len(faults) > found:
             return None
         optional = (entry.get(name, "") for name in self._optional)
@@ -167,7 +158,7 @@ class TextFields:
         )
 
     def note(self) -> str | None:
-        """Return a sentence about the fields that nobody knows, or None."""
+        """Return a sentence about unknown fields, or None."""
         if not self.unknown:
             return None
         names = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(self.unknown.items()))

@@ -76,7 +76,7 @@ class Flickr8k(CorpusReader):
     )
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
-        """Read which recordings and pictures there are; a picture's id is its file's name without ending."""
+        """Read which recordings and pictures there are; a picture's id is its file's name without suffix."""
         audio = _find(source, AUDIO_FOLDERS, CAPTIONS, "flickr_audio")
         images = self.images or (
             audio if self.without_pictures else _find(source, IMAGE_FOLDERS, "", "pictures")
@@ -158,12 +158,12 @@ def _log_notes(captions: list[Caption], *, has_texts: bool) -> None:
 
 @dataclass
 class _Lists:
-    """The corpus' text files, and what is wrong with them."""
+    """The corpus' text files, and their faults."""
 
     faults: list[Fault]
 
     def names(self, path: Path) -> Iterator[str]:
-        """Yield the names of a list; what follows ``#`` is passed over."""
+        """Yield the names of a list; text after ``#`` is ignored."""
         for line, _ in self._lines(path):
             if name := line.partition("#")[0].strip():
                 yield name
@@ -201,6 +201,5 @@ class _Lists:
         yield from lines
 
     def _fault(self, place: str, expected: str, line: str) -> None:
-        self.faults.append(
-            fault(place, expected, line, "correct the line, or unpack the corpus again", code="corpus.line")
-        )
+        step = "correct the line, or unpack the corpus again"
+        self.faults.append(fault(place, expected, line, step, code="corpus.line"))

@@ -34,31 +34,29 @@ class Lextest(CorpusReader):
         "fairseq-vgs evaluate lexical checkpoints/checkpoint_best.pt CDI",
     )
     source = ("LEXTEST", "the repository, or the folder of its recordings")
-    # Without a word's first recording its second would be compared with the others' first: no --skip-bad.
+    # No --skip-bad: without its first recording, a word's second would be compared with the others' first.
     without = NO_COPIES
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings there are and what is said; each recording's text is its word.
 
-        They come in the order of their names, as in the originals: the test compares no word with another in
-        the same place of that order, which is one speaker and style in CDI-Lextest.
+        They are in order of their names, as in the originals: the test never compares words at the same
+        position, which is one speaker and style in CDI-Lextest.
         """
         root = next((source / name for name in UNPACKED if (source / name).is_dir()), source)
         names = sorted(path.name for path in root.glob("*.wav"))
         if not names:
             expected = f"must be a folder of WORD_TOKEN.wav, or hold {' or '.join(UNPACKED)}"
-            raise FaultError(
-                Fault(str(source), f"{expected}, got neither; check the path", code="corpus.folder")
-            )
+            message = f"{expected}, got neither; check the path"
+            raise FaultError(Fault(str(source), message, "corpus.folder"))
         captions: list[Caption] = []
         tokens: defaultdict[str, list[str]] = defaultdict(list)
         for name in names:
             match = _NAME.fullmatch(name.removesuffix(".wav"))
             if match is None:
                 expected = "name must be WORD_NUMBER.wav or, speaker and style, such as WORD_Aq.wav"
-                faults.append(
-                    fault(str(root / name), expected, name, "rename or remove it", code="recording.name")
-                )
+                place, step = str(root / name), "rename or remove it"
+                faults.append(fault(place, expected, name, step, code="recording.name"))
                 continue
             word = " ".join(match["word"].lower().replace("_", " ").split())
             tokens[word].append(match["token"])
@@ -68,7 +66,6 @@ class Lextest(CorpusReader):
             if missing := sorted(set(everything) - set(found)):
                 expected = f"word must be recorded {len(everything)} times, as others are"
                 got = f"{len(found)}, without {', '.join(missing)}"
-                faults.append(
-                    fault(f"{root}: {word}", expected, got, "copy the folder again", code="recording.missing")
-                )
+                place, step = f"{root}: {word}", "copy the folder again"
+                faults.append(fault(place, expected, got, step, code="recording.missing"))
         return Corpus("lextest", audio_root=root, image_root=root, captions=captions)

@@ -1,7 +1,7 @@
 """LibriSpeech (Panayotov et al. 2015): speech alone, with speakers and transcripts.
 
-As distributed: ``SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac`` beside ``SPEAKER-CHAPTER.trans.txt``,
-whose lines are the utterance's name, a blank and what is said.
+As distributed: ``SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac`` next to ``SPEAKER-CHAPTER.trans.txt``,
+whose lines are an utterance's name, a blank and its text.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LibriSpeech(CorpusReader):
         repeated=True,
     )
     abx_items: Path | None = option(
-        None, help="ABX item file of one subset, checked and copied along", metavar="FILE"
+        None, help="ABX item file of one subset, checked and copied into the folder", metavar="FILE"
     )
 
     def __post_init__(self) -> None:
@@ -66,44 +66,34 @@ class LibriSpeech(CorpusReader):
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings there are, who speaks and what is said.
 
-        Utterances that only the transcripts name are listed too, so that their missing recordings are found.
+        Utterances found only in transcripts are listed too: their recordings are missing.
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
         if not root.is_dir():
-            raise FaultError(
-                Fault(
-                    str(source), "must be the folder of LibriSpeech's subsets, got none", code="corpus.folder"
-                )
-            )
+            message = "must be the folder of LibriSpeech's subsets, got none; check the path"
+            raise FaultError(Fault(str(source), message, "corpus.folder"))
         subsets = parse_subsets(self.subset)
         known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
         for subset in subsets:
             if not (root / subset).is_dir():
                 names = ", ".join(path.name for path in _folders(root)) or "none"
-                expected = f"must be one of {names}"
-                step = "check the folder"
+                expected, step = f"must be one of {names}", "check the folder"
                 faults.append(fault(f"--subset {subset}", expected, subset, step, code="setting.value"))
         taken = {subset: split for subset, split in (subsets or known).items() if (root / subset).is_dir()}
         if not taken and not faults:
             expected = "must hold subsets such as train-clean-100 or dev-clean, got none"
-            faults.append(
-                Fault(
-                    str(root),
-                    f"{expected}; check the folder, or name them with --subset",
-                    code="corpus.folder",
-                )
-            )
+            message = f"{expected}; check the folder, or name them with --subset"
+            faults.append(Fault(str(root), message, "corpus.folder"))
         captions: list[Caption] = []
         for subset, split in taken.items():
             captions += _read_subset(root / subset, root, split, faults)
         if self.abx_items is not None:
-            faults += _item_faults(
-                self.abx_items, {PurePosixPath(caption.audio).stem for caption in captions}
-            )
+            recordings = {PurePosixPath(caption.audio).stem for caption in captions}
+            faults += _item_faults(self.abx_items, recordings)
         return Corpus("librispeech", audio_root=root, image_root=root, captions=captions)
 
     def finish(self, folder: Path) -> Mapping[str, object]:
-        """Copy the item file along."""
+        """Copy the item file."""
         if self.abx_items is None:
             return {}
         shutil.copyfile(self.abx_items, folder / self.abx_items.name)
@@ -114,7 +104,7 @@ def parse_subsets(options: Iterable[str]) -> dict[str, str]:
     """Return the split of each subset from ``SUBSET=SPLIT`` options.
 
     Raises:
-        FaultError: An option says something else, or a subset is given twice.
+        FaultError: An option is malformed, or a subset is given twice.
     """
     subsets: dict[str, str] = {}
     faults = []
@@ -139,7 +129,7 @@ def _read_subset(folder: Path, root: Path, split: str, faults: list[Fault]) -> l
 
 
 def default_split(subset: str) -> str | None:
-    """Return the split that a subset becomes by its name, or None for a folder that is no subset."""
+    """Return the default split of a subset, or None for any other folder."""
     return _TRAIN if subset.startswith("train-") else OTHER_SPLITS.get(subset)
 
 
@@ -180,14 +170,10 @@ def _read_transcripts(path: Path, root: Path, texts: dict[str, tuple[str, str]],
         place = f"{name}:{number}"
         if not utterance.startswith(f"{chapter}-"):
             expected = f"line must begin with an utterance's name, {chapter}-NNNN"
-            faults.append(
-                fault(
-                    place, expected, line, "correct the line, or unpack the chapter again", code="corpus.line"
-                )
-            )
+            step = "correct the line, or unpack the chapter again"
+            faults.append(fault(place, expected, line, step, code="corpus.line"))
         elif utterance in texts:
-            expected = "utterance must have one line"
-            step = "remove one of the two"
+            expected, step = "utterance must have one line", "remove one of the two"
             faults.append(fault(place, expected, utterance, step, code="recording.duplicate"))
         else:
             texts[utterance] = (text.strip(), place)
@@ -212,13 +198,12 @@ def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
         place = f"{path.name}:{number}"
         fields = dict(zip(columns, (line or "").split(), strict=False))
         if line is None or len(line.split()) != len(header) or not _is_stretch(fields):
-            expected = f"line must hold {ITEM_HEADER}, times in seconds"
-            step = "make the file again"
+            expected, step = f"line must hold {ITEM_HEADER}, times in seconds", "make the file again"
             yield fault(place, expected, line, step, code="table.line")
         elif fields["#file"] not in recordings and fields["#file"] not in unknown:
             unknown.add(fields["#file"])
-            step = "prepare the subset that the items are of"
             expected = "#file must be a recording of these subsets"
+            step = "prepare the subset that the items are from"
             yield fault(place, expected, fields["#file"], step, code="recording.unknown")
 
 

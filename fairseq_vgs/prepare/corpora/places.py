@@ -8,14 +8,13 @@ As distributed: ``PlacesAudio_400k_distro/wavs`` and, in ``placesaudio_2020_spli
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
-from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, UniqueNames
 from fairseq_vgs.prepare.lists import UNPACK_AGAIN, TextFields, read_entries
 
 logger = logging.getLogger(__name__)
@@ -53,15 +52,15 @@ class Places(CorpusReader):
     without_pictures: bool = without_pictures_option()
     metadata: Path | None = option(
         None,
-        help="folder of the JSON files (default: metadata or placesaudio_2020_splits, in or beside it)",
+        help="folder of the JSON files (default: metadata or placesaudio_2020_splits, in or next to it)",
         metavar="FOLDER",
     )
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings and pictures there are.
 
-        A picture's id is its path, as region features have it (``b/badlands/gsun_0123.jpg``). The files' own
-        base paths are those of the authors' machines, and passed over.
+        A picture's id is its path, as in region features (``b/badlands/gsun_0123.jpg``). The base paths in
+        the files are those of the authors' machines and are ignored.
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
         metadata = self.metadata or find_metadata(root)
@@ -69,20 +68,20 @@ class Places(CorpusReader):
             "entry",
             required=("wav", "uttid", "speaker", "image"),
             filled=("wav", "uttid", "image"),
-            # What a recogniser understood; nobody wrote these captions down.
+            # Output of a speech recogniser: nobody transcribed these captions.
             optional=("asr_text",),
         )
         captions: list[Caption] = []
-        places: dict[str, str] = {}
+        utterances = UniqueNames("uttid", UNPACK_AGAIN)
+        # Each speaker is one object, however often it is named.
+        names: dict[str, str] = {}
         for name, split in SPLIT_OF_FILE.items():
-            for caption, utterance in _read_file(metadata / name, split, fields, faults):
-                first = places.setdefault(utterance, caption.place)
-                if first is not caption.place:
-                    expected = f"uttid must appear only once (first at {first})"
-                    faults.append(
-                        fault(caption.place, expected, utterance, UNPACK_AGAIN, code="recording.duplicate")
-                    )
-                captions.append(caption)
+            for place, entry in read_entries(metadata / name, "data", faults):
+                if (taken := fields.take(entry, place, faults)) is not None:
+                    wav, utterance, speaker, image, text = taken
+                    faults += utterances.faults(utterance, place)
+                    speaker = names.setdefault(speaker, speaker)
+                    captions.append(Caption(wav, split, image, speaker, text, place))
         if note := fields.note():
             logger.warning("%s", note)
         return Corpus(
@@ -95,41 +94,17 @@ class Places(CorpusReader):
 
 
 def find_metadata(root: Path) -> Path:
-    """Return the folder of the split files, in a corpus or beside it.
+    """Return the folder of the split files, in a corpus or next to it.
 
     Raises:
         FaultError: There is none.
     """
-    folders = [root / name for name in METADATA_FOLDERS]
-    for folder in folders:
+    for folder in (root / name for name in METADATA_FOLDERS):
         if any((folder / name).is_file() for name in SPLIT_OF_FILE):
             return folder
-    searched = ", ".join(METADATA_FOLDERS)
-    expected = f"must have {next(iter(SPLIT_OF_FILE))} and the like in one of {searched}, got none"
-    raise FaultError(
-        Fault(
-            str(root), f"{expected}; unpack placesaudio_2020_splits, or give --metadata", code="corpus.folder"
-        )
-    )
-
-
-def _read_file(
-    path: Path, split: str, fields: TextFields, faults: list[Fault]
-) -> Iterator[tuple[Caption, str]]:
-    # Speakers and pictures are one object each, however often they are named.
-    names: dict[str, str] = {}
-    try:
-        for index, entry in read_entries(path, "data"):
-            place = f"{path.name}: data[{index}]"
-            if (taken := fields.take(entry, place, faults)) is None:
-                continue
-            wav, utterance, speaker, image, text = taken
-            yield (
-                Caption(wav, split, image, names.setdefault(speaker, speaker), text, place),
-                utterance,
-            )
-    except FaultError as error:
-        faults.extend(error.faults)
+    expected = f"must have {next(iter(SPLIT_OF_FILE))} and the like in one of {', '.join(METADATA_FOLDERS)}"
+    message = f"{expected}, got none; unpack placesaudio_2020_splits, or give --metadata"
+    raise FaultError(Fault(str(root), message, "corpus.folder"))
 
 
 def _pictures(captions: list[Caption]) -> list[Picture]:

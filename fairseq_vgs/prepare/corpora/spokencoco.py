@@ -19,7 +19,7 @@ from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
-from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, raise_any
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, UniqueNames, raise_any
 from fairseq_vgs.prepare.lists import (
     SPLIT_LISTS,
     UNPACK_AGAIN,
@@ -88,13 +88,12 @@ class SpokenCoco(CorpusReader):
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings and pictures there are.
 
-        A picture's id is its file's name without ending, as region features have it
+        A picture's id is its file's name without suffix, as in region features
         (``COCO_val2014_000000325114``).
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
-        checksums: dict[str, str] = {}
         if self.split == KARPATHY:
-            karpathy, checksums = _read_karpathy(self.karpathy or SPLIT_LISTS / "spokencoco")
+            karpathy = _read_karpathy(self.karpathy or SPLIT_LISTS / "spokencoco")
             split_of: dict[str, Callable[[str], str]] = dict.fromkeys(FILES, karpathy.split_of)
         else:
             split_of = {name: _always(split) for name, split in SPLIT_OF_FILE[self.split].items()}
@@ -108,7 +107,7 @@ class SpokenCoco(CorpusReader):
             image_root=self.images or root,
             captions=found.captions,
             pictures=found.pictures if self.images is not None else (),
-            checksums=checksums,
+            checksums=dict(KARPATHY_LISTS.values()) if self.split == KARPATHY else {},
         )
 
 
@@ -127,7 +126,7 @@ class _Karpathy:
         """Return a picture's split.
 
         Raises:
-            ValueError: It has no COCO id, or the split does not know it.
+            ValueError: It has no COCO id, or is not in the split.
         """
         match = _COCO_NAME.fullmatch(PurePosixPath(image).name)
         if match is None:
@@ -138,41 +137,28 @@ class _Karpathy:
         return split or TRAIN
 
 
-def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
-    checksums = dict(KARPATHY_LISTS.values())
+def _read_karpathy(path: Path) -> _Karpathy:
+    split_of_id: dict[int, str] = {}
     if path.is_dir():
-        return (
-            _Karpathy(
-                {
-                    int(image): split
-                    for split, (name, sha256) in KARPATHY_LISTS.items()
-                    for image in read_published(path / name, sha256)
-                },
-                complete=False,
-            ),
-            checksums,
-        )
+        for split, (name, sha256) in KARPATHY_LISTS.items():
+            split_of_id |= dict.fromkeys(map(int, read_published(path / name, sha256)), split)
+        return _Karpathy(split_of_id, complete=False)
     fields = TextFields(
         "picture",
         required=("filename", "split"),
         passed_over=("filepath", "sentids", "imgid", "sentences", "cocoid"),
     )
-    split_of_id: dict[int, str] = {}
     faults: list[Fault] = []
-    try:
-        for index, entry in read_entries(path, "images"):
-            place = f"{path.name}: images[{index}]"
-            if (taken := fields.take(entry, place, faults)) is None:
-                continue
-            match = _COCO_NAME.fullmatch(taken[0])
-            if match is None or taken[1] not in _KARPATHY_NAMES:
-                names = ", ".join(_KARPATHY_NAMES)
-                expected = f"must have one of COCO's filenames and one of the splits {names}"
-                faults.append(fault(place, expected, taken, UNPACK_AGAIN, code="corpus.entry"))
-            else:
-                split_of_id[int(match[1])] = _KARPATHY_NAMES[taken[1]]
-    except FaultError as error:
-        faults.extend(error.faults)
+    for place, entry in read_entries(path, "images", faults):
+        if (taken := fields.take(entry, place, faults)) is None:
+            continue
+        match = _COCO_NAME.fullmatch(taken[0])
+        if match is None or taken[1] not in _KARPATHY_NAMES:
+            names = ", ".join(_KARPATHY_NAMES)
+            expected = f"must have one of COCO's filenames and one of the splits {names}"
+            faults.append(fault(place, expected, taken, UNPACK_AGAIN, code="corpus.entry"))
+        else:
+            split_of_id[int(match[1])] = _KARPATHY_NAMES[taken[1]]
     raise_any(faults)
     for split, (_, sha256) in KARPATHY_LISTS.items():
         ids = sorted(image for image, its_split in split_of_id.items() if its_split == split)
@@ -181,18 +167,18 @@ def _read_karpathy(path: Path) -> tuple[_Karpathy, dict[str, str]]:
             step = "get the file again, or use the lists that come with the package"
             faults.append(fault(path.name, expected, got, step, code="corpus.checksum"))
     raise_any(faults)
-    return _Karpathy(split_of_id, complete=True), checksums
+    return _Karpathy(split_of_id, complete=True)
 
 
 @dataclass
 class _Found:
-    """What the files list, and what is wrong with them."""
+    """What the files list, and their faults."""
 
     faults: list[Fault]
     captions: list[Caption] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     _uses: Counter[int] = field(default_factory=Counter)
-    _places: dict[str, str] = field(default_factory=dict)
+    _utterances: UniqueNames = field(default_factory=lambda: UniqueNames("uttid", UNPACK_AGAIN))
     # Each speaker and split is one object, however often it is named.
     _names: dict[str, str] = field(default_factory=dict)
     _picture_fields: TextFields = field(
@@ -208,14 +194,11 @@ class _Found:
 
     def read(self, path: Path, *, split_of: Callable[[str], str]) -> None:
         """Add one file's pictures and captions."""
-        try:
-            for index, entry in read_entries(path, "data"):
-                self._add(entry, f"{path.name}: data[{index}]", split_of)
-        except FaultError as error:
-            self.faults.extend(error.faults)
+        for place, entry in read_entries(path, "data", self.faults):
+            self._add(entry, place, split_of)
 
     def log_notes(self) -> None:
-        """Log what is unusual but no fault."""
+        """Log what is unusual but not a fault."""
         for fields in (self._picture_fields, self._caption_fields):
             if note := fields.note():
                 logger.warning("%s", note)
@@ -228,9 +211,8 @@ class _Found:
         taken = self._picture_fields.take(entry, place, self.faults)
         captions = entry.get("captions") if isinstance(entry, dict) else None
         if isinstance(entry, dict) and not isinstance(captions, list):
-            self.faults.append(
-                fault(place, "captions must be a list", captions, UNPACK_AGAIN, code="corpus.entry")
-            )
+            expected = "captions must be a list"
+            self.faults.append(fault(place, expected, captions, UNPACK_AGAIN, code="corpus.entry"))
         split, image = "", ""
         if taken is not None:
             image = PurePosixPath(taken[0]).stem
@@ -238,9 +220,8 @@ class _Found:
             try:
                 split = split_of(taken[0])
             except ValueError as error:
-                self.faults.append(
-                    fault(place, f"image {error}", taken[0], UNPACK_AGAIN, code="split.unknown")
-                )
+                expected = f"image {error}"
+                self.faults.append(fault(place, expected, taken[0], UNPACK_AGAIN, code="split.unknown"))
         if isinstance(captions, list):
             self._uses[len(captions)] += 1
             for number, caption in enumerate(captions):
@@ -251,9 +232,6 @@ class _Found:
         if taken is None:
             return
         wav, utterance, speaker, text = taken
-        first = self._places.setdefault(utterance, place)
-        if first is not place:
-            expected = f"uttid must appear only once (first at {first})"
-            self.faults.append(fault(place, expected, utterance, UNPACK_AGAIN, code="recording.duplicate"))
+        self.faults += self._utterances.faults(utterance, place)
         speaker = self._names.setdefault(speaker, speaker)
         self.captions.append(Caption(wav, split, image, speaker, text, place))

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAKER = "tuxpaint"
-# Shorter than this (samples) nothing is said, and wav2vec 2.0's extractor gives no frame.
+# Samples; anything shorter has no speech, and gives no frame of wav2vec 2.0.
 MIN_SAMPLES = SAMPLE_RATE // 10
-# Said in the summary only: in some languages every recording is clipped.
+# Only reported in the summary: in some languages every recording is clipped.
 CLIPPED_SHARE = 0.02
 PACKAGE_FOLDER = Path("usr/share/tuxpaint/stamps")
 SYMBOLS_FOLDER = "symbols"
@@ -78,7 +78,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class PreparedStamp:
-    """What is known of one stamp after its media were written."""
+    """One stamp whose media were written."""
 
     stamp: Stamp
     audio: AudioRow
@@ -116,12 +116,10 @@ class TuxPaint(Preparation):
         """Refuse impossible values."""
         faults = share_faults(self.valid_share, self.test_share)
         if self.max_seconds < 0:
-            faults.append(
-                fault("--max-seconds", "must be >= 0", self.max_seconds, "0 takes all", code="setting.value")
-            )
+            got, code = self.max_seconds, "setting.value"
+            faults.append(fault("--max-seconds", "must be >= 0", got, "0 takes all", code=code))
         if self.picture_size < 1:
-            expected = "must be positive"
-            step = "224 is usual"
+            expected, step = "must be positive", "224 is usual"
             faults.append(fault("--picture-size", expected, self.picture_size, step, code="setting.value"))
         raise_any(faults)
 
@@ -159,9 +157,8 @@ class TuxPaint(Preparation):
                     prepared.append(result)
             if not prepared:
                 reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
-                raise FaultError(
-                    Fault(str(folder), f"no picture can be used; left out {reasons}", code="picture.missing")
-                )
+                message = f"must hold a usable picture, got none; left out {reasons}"
+                raise FaultError(Fault(str(folder), message, "picture.missing"))
             groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
             splits = _divide(prepared, groups, self)
             write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)
@@ -236,7 +233,7 @@ def _divide(
 
 
 def _image_rows(prepared: Sequence[PreparedStamp], groups: Mapping[str, str]) -> list[ImageRow]:
-    """Return the image rows; the group stands only where it says more than the picture's own id."""
+    """Return the image rows; pictures alone in their group get none."""
     sizes = Counter(groups.values())
     rows = []
     for item in prepared:
@@ -274,7 +271,7 @@ def _summarize(
 
 
 def find_stamps_folder(folder: Path) -> Path:
-    """Return the stamps folder of an unpacked package, whether given itself or the package's root.
+    """Return the stamps folder, given itself or the root of the unpacked package.
 
     Raises:
         FaultError: There is no such folder, or no picture in it.
@@ -321,17 +318,16 @@ def scan_stamps(
     """List every picture that has a recording in the language, and what was left out.
 
     Args:
-        folder: The stamps folder itself.
-        language: Language code as the package spells it, such as ``ru`` or ``pt_BR``.
-        include_symbols: Also take letters, digits, coins and the like.
-        svg: Whether SVG drawings can be rendered; if not they are left out.
+        folder: The stamps folder.
+        language: Language code in the package's spelling, such as ``ru`` or ``pt_BR``.
+        include_symbols: Include letters, digits, coins and the like.
+        svg: Include SVG drawings.
 
     Raises:
         FaultError: The language code is malformed, or no picture has a recording in it.
     """
     if not LANGUAGE_PATTERN.fullmatch(language):
-        expected = "must be a code such as ru or pt_BR"
-        step = "see the package's file names"
+        expected, step = "must be a code such as ru or pt_BR", "see the package's file names"
         raise FaultError(fault("--language", expected, language, step, code="setting.value"))
     exclusions = Exclusions()
     stamps = []
@@ -359,13 +355,8 @@ def scan_stamps(
         left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
         message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
         languages = ", ".join(sorted(_languages(folder))) or "none"
-        raise FaultError(
-            Fault(
-                str(folder),
-                f"{message}; choose another --language (there: {languages})",
-                code="recording.missing",
-            )
-        )
+        message += f"; choose another --language (there: {languages})"
+        raise FaultError(Fault(str(folder), message, "recording.missing"))
     return tuple(stamps), exclusions
 
 
@@ -376,7 +367,7 @@ def _languages(folder: Path) -> set[str]:
 
 
 def _read_stamp(stem: Path, stamp_id: str, speech: Path | None, language: str) -> Stamp | str:
-    """Return the stamp, or the reason why there is none."""
+    """Return the stamp, or why there is none."""
     picture = _existing(stem, PICTURE_SUFFIXES)
     captions_path = stem.with_name(stem.name + ".txt")
     if speech is None or picture is None:

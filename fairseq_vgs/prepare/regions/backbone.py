@@ -1,18 +1,15 @@
-"""Features of a frozen image backbone, computed once: regions that training reads in place of pictures.
+"""Compute the features of a frozen image backbone once: regions that training reads instead of pictures.
 
-Shapes: I pictures of images.tsv, R regions of each, G cells in a row, P pictures of a batch, C dims.
+Shapes: I pictures of images.tsv, R regions each, P pictures of a batch, C dims.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,30 +22,22 @@ from fairseq_vgs.arrays import F32
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import media_digest, resolve
+from fairseq_vgs.files.parallel import map_in_order
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.manifest.tables import read_images
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
-from fairseq_vgs.prepare.regions.store import F16, FeatureStore, open_store, refuse_regions
+from fairseq_vgs.prepare.regions.store import F16, open_store, refuse_regions
 from fairseq_vgs.prepare.regions.writer import grid_boxes, region_lines
 
 MADE_BY_FEATURES = "fairseq-vgs prepare image-features"
 _FIRST_LINE = 3  # of the rows of images.tsv
-_AHEAD = 2  # batches that are decoded while one is computed
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """What was written.
-
-    Attributes:
-        images: I.
-        regions_per_image: R.
-        dims: C.
-        images_kept: pictures whose features an interrupted run had left.
-        seconds: wall time, without reading the backbone.
-    """
+    """What was written: I, R, C, pictures kept from an interrupted run, and wall time without loading."""
 
     images: int
     regions_per_image: int
@@ -68,27 +57,25 @@ def cache_image_features(
     jobs: int = 2,
     force: bool = False,
 ) -> CachedFeatures:
-    """Write ``regions.npy`` and ``regions.tsv`` of all pictures of a manifest folder.
+    """Write ``regions.npy`` and ``regions.tsv`` for all pictures of a data folder.
 
-    Pictures are squeezed to the backbone's square, nothing is cut off; ``summary.json`` says what was done.
-    An interrupted run leaves hidden files in the folder, from which the same command goes on.
+    Pictures are resized to the backbone's square without cropping. The same call resumes an interrupted run.
 
     Args:
-        folder: manifest folder.
-        backbone_folder: local Hugging Face directory.
-        grid: 0 for one region per picture, the backbone's pooled output; else its tokens (or map), averaged
-            over a grid of that many by that many cells, or of rows and columns, each cell a region and its
-            box.
-        image_size: pixels; the backbone's if None.
-        batch_size: pictures at once.
-        device: of the backbone.
-        jobs: threads that decode pictures.
-        force: replace regions that are there.
+        folder: Data folder.
+        backbone_folder: Local Hugging Face directory.
+        grid: 0 for one region per picture, the backbone's pooled output; otherwise rows and columns of a
+            grid over which its tokens (or map) are averaged, each cell a region.
+        image_size: Pixels; the backbone's if None.
+        batch_size: Pictures per batch.
+        device: Where the backbone runs.
+        jobs: Threads that decode pictures.
+        force: Replace existing regions.
 
     Raises:
-        FaultError: faulty tables or pictures, features beyond float16, regions that are there already,
-            or another run in the same folder.
-        BackboneError: the directory cannot be used.
+        FaultError: Faulty tables or pictures, features beyond float16, existing regions, or another run in
+            the same folder.
+        BackboneError: The directory cannot be used.
     """
     manifest = ManifestFolder(folder)
     refuse_regions(folder, force=force)
@@ -106,13 +93,17 @@ def cache_image_features(
         place = f"{manifest.images.name}:{row + _FIRST_LINE} ({table.rows[row].path})"
         return load_picture(resolve(table.root, table.rows[row].path), place=place, image_size=size)
 
+    def place_of_row(row: int) -> str:
+        return f"{manifest.images.name}:{row // n_regions + _FIRST_LINE}"
+
     def embed(pictures: list[F32]) -> F16:
         with torch.no_grad():
             pooled, tokens = backbone(torch.from_numpy(np.stack(pictures)).to(device))
             found = _cells(tokens, rows_columns) if grid else pooled.unsqueeze(1)
         return found.half().cpu().numpy()
 
-    weights = {path.name: sha256_file(path) for path in sorted(backbone_folder.iterdir()) if _weighs(path)}
+    files = (path for path in sorted(backbone_folder.iterdir()) if path.suffix in (".safetensors", ".bin"))
+    weights = {path.name: sha256_file(path) for path in files}
     key = {
         "backbone": described,
         "weights": weights,
@@ -125,8 +116,12 @@ def cache_image_features(
     n_images = len(table.rows)
     with open_store(folder, key, n_rows=n_images * n_regions) as store:
         n_kept = store.n_done // n_regions
-        batches = _loaded(load, range(n_kept, n_images), batch_size=batch_size, jobs=jobs)
-        _fill(store, batches, embed, n_images=n_images, n_regions=n_regions)
+        pictures = map_in_order(load, range(n_kept, n_images), jobs=jobs)
+        with tqdm(total=n_images, initial=n_kept, desc="image features", disable=None) as bar:
+            while batch := list(islice(pictures, batch_size)):
+                features = embed(batch)
+                store.append(features.reshape(-1, features.shape[2]), place_of_row)
+                bar.update(len(batch))
         dims = store.dim
         boxes = grid_boxes(*(max(1, count) for count in rows_columns))
         rows = enumerate(table.rows)
@@ -148,45 +143,8 @@ def cache_image_features(
     return CachedFeatures(len(table.rows), n_regions, dims, n_kept, time.monotonic() - began)
 
 
-def _fill(
-    store: FeatureStore,
-    batches: Iterator[list[F32]],
-    embed: Callable[[list[F32]], F16],
-    *,
-    n_images: int,
-    n_regions: int,
-) -> None:
-    """Append the features [P, R, C] of batch after batch."""
-    done = store.n_done // n_regions
-    bar = tqdm(total=n_images, initial=done, desc="image features", file=sys.stderr, disable=None)
-    with bar:
-        for pictures in batches:
-            features = embed(pictures)
-            store.append(
-                features.reshape(-1, features.shape[2]),
-                lambda row: f"images.tsv:{row // n_regions + _FIRST_LINE}",
-            )
-            bar.update(len(pictures))
-
-
-def _loaded(load: Callable[[int], F32], rows: range, *, batch_size: int, jobs: int) -> Iterator[list[F32]]:
-    """Yield pictures in batches; the next ones are decoded meanwhile."""
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting: deque[list[Future[F32]]] = deque()
-        try:
-            for start in range(0, len(rows), batch_size):
-                waiting.append([pool.submit(load, row) for row in rows[start : start + batch_size]])
-                if len(waiting) > _AHEAD:
-                    yield [future.result() for future in waiting.popleft()]
-            while waiting:
-                yield [future.result() for future in waiting.popleft()]
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
 def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average tokens [P, L, C], the last of which form a square, or a map [P, C, h, w]: [P, R, C]."""
+    """Average tokens [P, L, C], the last of which form a square, or a map [P, C, h, w], to [P, R, C]."""
     if tokens.dim() == 3:
         side = math.isqrt(tokens.size(1))
         tokens = tokens[:, tokens.size(1) - side * side :].transpose(1, 2).unflatten(2, (side, side))
@@ -195,7 +153,3 @@ def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         expected = f"must be at most {side}, the backbone's own cells in a row"
         raise FaultError(fault("--grid", expected, max(grid), "lower it", code="setting.value"))
     return F.adaptive_avg_pool2d(tokens, grid).flatten(2).transpose(1, 2)
-
-
-def _weighs(path: Path) -> bool:
-    return path.suffix in (".safetensors", ".bin")

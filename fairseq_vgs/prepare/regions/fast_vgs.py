@@ -1,8 +1,8 @@
 """Region features in the HDF5 files of FaST-VGS (Peng & Harwath 2022).
 
 Arrays of N pictures: img_id (text of at most 27 bytes), img_h and img_w int64[N], boxes float32[N, R, 4] in
-pixels, features float32[N, R, D], objects_conf float32[N, R], and labels that are not used here. Beside each
-file lies a JSON index, image id -> position; longer ids, as those of Places, are whole only there.
+pixels, features float32[N, R, D], objects_conf float32[N, R], and labels that are not used here. A JSON index
+next to each file maps image ids to positions; longer ids, such as those of Places, are complete only there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import numpy as np
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.prepare.corpus import raise_any
 from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 
 # Axes of the arrays that are read; features and boxes agree in R.
 _AXES = {"img_h": 1, "img_w": 1, "boxes": 3, "features": 3, "objects_conf": 2}
 _IDS = "img_id"
-# A few bytes of HDF5 may stand for arrays of any size: 36 regions of 2048 dims take 0.3 MB, ids some dozens
-# of bytes, and the largest collections of pictures have some millions of them.
+_LAYOUT, _INDEX = "region.layout", "region.index"
+_OTHER_INDEX = "give the index of this file"
+# A few bytes of HDF5 may declare arrays of any size. 36 regions of 2048 dims take 0.3 MB, an id some dozens
+# of bytes; the largest collections have some millions of pictures.
 MAX_PICTURE_BYTES, MAX_CHUNK_BYTES, MAX_ID_BYTES = 1 << 26, 1 << 28, 1 << 12
 MAX_IMAGES = 1 << 23
 MAX_SIDE = 10**9
@@ -34,20 +37,18 @@ class FastVgsSource:
     """One or several HDF5 files.
 
     Args:
-        paths: The files, read one after another; a picture may stand in one of them only.
-        indexes: The JSON index of each file, in the same order; none to take the ids of the files.
+        paths: The files, read in order; a picture may be in one of them only.
+        indexes: The JSON index of each file, in the same order; by default ids come from the files.
 
     Raises:
-        FaultError: Missing files, files of another layout, an index that does not fit, no h5py; all
-            of them.
+        FaultError: All missing files, other layouts and indexes that do not match; or no h5py.
     """
 
     def __init__(self, paths: Sequence[Path], *, indexes: Sequence[Path] = ()) -> None:
         if indexes and len(indexes) != len(paths):
-            what = f"there must be one index for each of the {len(paths)} files, got {len(indexes)}"
-            raise FaultError(
-                Fault("--index", f"{what}; name them in the files' order", code="setting.conflict")
-            )
+            expected = f"there must be one index for each of the {len(paths)} files"
+            step = "name them in the files' order"
+            raise FaultError(fault("--index", expected, len(indexes), step, code="setting.conflict"))
         self._paths = tuple(paths)
         self._ids: list[dict[int, str]] = []
         faults: list[Fault] = []
@@ -59,15 +60,14 @@ class FastVgsSource:
                     self._ids.append(_names(path, file[_IDS], ids))
             except FaultError as error:
                 faults.extend(error.faults)
-        if faults:
-            raise FaultError(faults)
+        raise_any(faults)
 
     def describe(self) -> Mapping[str, object]:
         """Return format, names and sizes in bytes."""
         return {"format": "fast-vgs", "files": {path.name: path.stat().st_size for path in self._paths}}
 
     def read(self, keep: Keep, progress: Progress | None = None) -> Iterator[ImageRegions | BadRegions]:
-        """Yield wanted pictures in the files' order, so that disks read on. Progress is in pictures."""
+        """Yield wanted pictures in file order, to read disks sequentially. Progress is in pictures."""
         total = sum(map(len, self._ids))
         done = 0
         for path, ids in zip(self._paths, self._ids, strict=True):
@@ -92,54 +92,42 @@ def _open(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise FaultError(
-            fault(str(path), "must be an HDF5 file", str(error), "get it again", code="file.unreadable")
-        ) from error
+        expected, step = "must be an HDF5 file", "get it again"
+        raise FaultError(fault(str(path), expected, str(error), step, code="file.unreadable")) from error
 
 
 def _check_layout(path: Path, file: Any) -> int:
-    """Return the number of pictures; raises FaultError naming all arrays that are not as they should."""
+    """Return the number of pictures; raise ``FaultError`` for all arrays of another layout."""
     import h5py
 
     step = "give files in the layout of FaST-VGS"
     faults = []
     for name, n_axes in {_IDS: 1, **_AXES}.items():
-        # An external link would make this file read another one.
+        # An external link would read another file.
         is_own = isinstance(file.get(name, getlink=True), h5py.HardLink)
         array = file.get(name) if is_own else None
         if not isinstance(array, h5py.Dataset) or array.ndim != n_axes or array.external or array.is_virtual:
             got = None if array is None else str(array)
-            faults.append(
-                fault(
-                    path.name, f"must hold an array {name} of {n_axes} axes", got, step, code="region.layout"
-                )
-            )
+            expected = f"must hold an array {name} of {n_axes} axes"
+            faults.append(fault(path.name, expected, got, step, code=_LAYOUT))
         elif name != _IDS and array.dtype.kind not in "fiu":
-            faults.append(
-                fault(path.name, f"{name} must be numbers", str(array.dtype), step, code="region.layout")
-            )
+            got = str(array.dtype)
+            faults.append(fault(path.name, f"{name} must be numbers", got, step, code=_LAYOUT))
     if not faults:
         n_images, n_regions, _ = file["features"].shape
-        expected: dict[str, tuple[int, ...]] = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
-        expected |= {"boxes": (n_images, n_regions, 4), "objects_conf": (n_images, n_regions)}
-        faults = [
-            fault(
-                path.name,
-                f"{name} must be {list(shape)}, as features",
-                list(file[name].shape),
-                step,
-                code="region.layout",
-            )
-            for name, shape in expected.items()
-            if file[name].shape != shape
-        ] or list(_too_large(path, file, step))
-    if faults:
-        raise FaultError(faults)
+        shapes: dict[str, tuple[int, ...]] = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
+        shapes |= {"boxes": (n_images, n_regions, 4), "objects_conf": (n_images, n_regions)}
+        for name, shape in shapes.items():
+            if (got := file[name].shape) != shape:
+                expected = f"{name} must be {list(shape)}, as features"
+                faults.append(fault(path.name, expected, list(got), step, code=_LAYOUT))
+        faults = faults or list(_too_large(path, file, step))
+    raise_any(faults)
     return int(n_images)
 
 
 def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
-    """Yield arrays that would not fit into memory; the limits leave room for what anybody publishes."""
+    """Yield arrays too large for memory; the limits leave room for any published file."""
     if len(file[_IDS]) > MAX_IMAGES:
         expected = f"must hold at most {MAX_IMAGES} pictures"
         yield fault(path.name, expected, len(file[_IDS]), step, code="region.too_large")
@@ -158,35 +146,28 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
     try:
         index = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise FaultError(
-            fault(str(path), "must be JSON", str(error), "check the path", code="json.syntax")
-        ) from error
+        step = "check the path"
+        raise FaultError(fault(str(path), "must be JSON", str(error), step, code="json.syntax")) from error
     if not isinstance(index, dict):
-        raise FaultError(
-            fault(path.name, "must map image ids to positions", index, "check the file", code="region.index")
-        )
+        expected = "must map image ids to positions"
+        raise FaultError(fault(path.name, expected, index, "check the file", code=_INDEX))
     names: dict[int, str] = {}
     faults = []
     for name, position in index.items():
         if type(position) is not int or not 0 <= position < n_images:
             expected = f"position of {name!r} must be from 0 to {n_images - 1}"
-            faults.append(
-                fault(path.name, expected, position, "give the index of this file", code="region.index")
-            )
+            faults.append(fault(path.name, expected, position, _OTHER_INDEX, code=_INDEX))
         elif position in names:
             expected = f"no two ids may have the same position, as {names[position]!r}"
-            faults.append(
-                fault(path.name, expected, name, "give the index of this file", code="region.index")
-            )
+            faults.append(fault(path.name, expected, name, _OTHER_INDEX, code=_INDEX))
         else:
             names[position] = name
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     return names
 
 
 def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
-    """Return the id at each position, having compared the index with the file's own ids."""
+    """Return the id at each position; check the index against the file's own ids."""
     stored = list(_stored_ids(path, array))
     limit = array.dtype.itemsize if array.dtype.kind == "S" else None
     faults = []
@@ -195,19 +176,16 @@ def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
             whole = name.encode("utf-8", "replace")
             if stored[position] != (whole if limit is None else whole[:limit]):
                 expected = f"{path.name}[{position}] must be {name!r}, as the index has it"
-                step = "give the index of this file"
-                faults.append(fault(path.name, expected, stored[position], step, code="region.index"))
+                faults.append(fault(path.name, expected, stored[position], _OTHER_INDEX, code=_INDEX))
         names = dict(index)
     else:
         names = {position: name.decode("utf-8", "replace") for position, name in enumerate(stored)}
         cut = [name for name in stored if len(name) == limit and not name.startswith(b"COCO_")]
         if cut:
             expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
-            faults.append(
-                fault(path.name, expected, cut[0], "give the JSON index with --index", code="region.index")
-            )
-    if faults:
-        raise FaultError(faults)
+            step = "give the JSON index with --index"
+            faults.append(fault(path.name, expected, cut[0], step, code=_INDEX))
+    raise_any(faults)
     return names
 
 
@@ -215,12 +193,11 @@ def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
     for start in range(0, len(array), _IDS_AT_ONCE):
         for position, name in enumerate(array[start : start + _IDS_AT_ONCE], start=start):
             stored = (name if isinstance(name, bytes) else str(name).encode()).rstrip(b"\0")
-            if len(stored) > MAX_ID_BYTES:  # of texts that are as long as they want
+            if len(stored) > MAX_ID_BYTES:  # text of variable length
                 expected = f"{_IDS} must take at most {MAX_ID_BYTES} bytes per picture"
                 step = "give files in the layout of FaST-VGS"
-                raise FaultError(
-                    fault(f"{path.name}[{position}]", expected, len(stored), step, code="region.too_large")
-                )
+                place = f"{path.name}[{position}]"
+                raise FaultError(fault(place, expected, len(stored), step, code="region.too_large"))
             yield stored
 
 
@@ -246,7 +223,5 @@ def _read_image(file: Any, position: int, image_id: str, place: str) -> ImageReg
     except RegionFaultError as error:
         return BadRegions(error.at(place), image_id)
     except OSError as error:
-        return BadRegions(
-            fault(place, "must be readable", str(error), "get the file again", code="file.unreadable"),
-            image_id,
-        )
+        step, code = "get the file again", "file.unreadable"
+        return BadRegions(fault(place, "must be readable", str(error), step, code=code), image_id)

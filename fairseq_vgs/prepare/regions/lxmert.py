@@ -31,9 +31,9 @@ FIELDS = (
     "boxes",
     "features",
 )
-# 36 regions of 2048 dims take 0.4 MB; what is longer is no such line, and would have to fit into memory.
+# 36 regions of 2048 dims take 0.4 MB; longer lines would have to fit into memory.
 MAX_LINE_BYTES = 1 << 26
-# Bytes of one region in each array; what is not used is measured, too, since all must agree.
+# Bytes of one region in each array; all must agree, including those not used here.
 _BYTES_PER_REGION = {"objects_id": 8, "objects_conf": 4, "attrs_id": 8, "attrs_conf": 4, "boxes": 16}
 
 
@@ -41,10 +41,10 @@ class LxmertSource:
     """One or several TSV files.
 
     Args:
-        paths: The files, read one after another; a picture may stand in one of them only.
+        paths: The files, read in order; a picture may be in one of them only.
 
     Raises:
-        FaultError: Files that are missing.
+        FaultError: All missing files.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -78,7 +78,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(MAX_LINE_BYTES):
         yield line
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-            # There is no telling where the next line begins.
+            # The start of the next line is unknown.
             return
 
 
@@ -88,7 +88,7 @@ def _read_line(line: bytes, place: str, keep: Keep, *, is_first: bool) -> ImageR
         return BadRegions(
             fault(place, expected, line[:40], "check that this is an LXMERT TSV", code="region.too_large")
         )
-    # Taken off before the rest is split: most of a file may be unwanted.
+    # The rest is split only if wanted: most of a file may not be.
     raw_id, _, rest = line.rstrip(b"\r\n").partition(b"\t")
     if is_first and raw_id == b"img_id":
         return None

@@ -1,7 +1,7 @@
-"""Region features computed from a data folder's pictures: cells of a grid, or given boxes.
+"""Compute region features of a data folder's pictures: cells of a grid, or given boxes.
 
-Every region is cut out, centred on a white square and shown to a frozen network. The network is the caller's,
-since this package works without torch. R regions in all, D dims.
+Every region is cropped, centred on a white square and passed to a frozen network, which the caller provides:
+this module works without torch. R regions in all, B of a batch, D dims.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fairseq_vgs.manifest import ManifestFolder, read_images, read_regions
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import pad_to_square, read_picture
-from fairseq_vgs.prepare.corpus import Picture
+from fairseq_vgs.prepare.corpus import Picture, raise_any
 from fairseq_vgs.prepare.regions.store import F16, open_store, refuse_regions
 from fairseq_vgs.prepare.regions.writer import MADE_BY_REGIONS, grid_boxes, region_lines
 
@@ -55,7 +55,7 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BoxRow:
-    """A box of an image, in parts of the picture."""
+    """A box of an image, in fractions of its width and height."""
 
     image_id: str
     x0: float
@@ -80,14 +80,7 @@ BOXES = TableFormat(
 
 @dataclass(frozen=True)
 class PictureRegions:
-    """Which regions a folder's pictures get while the folder is built; see ``prepare_picture_regions``.
-
-    Attributes:
-        extractor: The network.
-        grid: Rows and columns of the regions, where no boxes are given.
-        boxes: Table of ``BOXES``, or a ``regions.tsv``.
-        batch_size: Regions that the network sees at once.
-    """
+    """Which regions pictures get while their folder is built; see ``prepare_picture_regions``."""
 
     extractor: Extractor
     grid: tuple[int, int] = (1, 1)
@@ -95,7 +88,7 @@ class PictureRegions:
     batch_size: int = 16
 
     def faults(self, pictures: Sequence[Picture]) -> Iterator[Fault]:
-        """Yield what is wrong with the boxes of these pictures, before anything is computed."""
+        """Yield the faults of these pictures' boxes, before anything is computed."""
         if self.boxes is not None:
             try:
                 boxes = _read_boxes(self.boxes)
@@ -108,23 +101,16 @@ class PictureRegions:
     def compute(
         self, folder: Path, *, left_out: Collection[str], jobs: int, progress: Progress | None
     ) -> dict[str, object]:
-        """Write the regions into a folder with ``images.tsv``; returns what ``summary.json`` says."""
+        """Write the regions into a folder with ``images.tsv``; return what ``summary.json`` says."""
+        settings = {name: value for name, value in vars(self).items() if name != "extractor"}
         return prepare_picture_regions(
-            folder,
-            self.extractor,
-            grid=self.grid,
-            boxes=self.boxes,
-            left_out=left_out,
-            batch_size=self.batch_size,
-            jobs=jobs,
-            force=True,
-            progress=progress,
+            folder, self.extractor, **settings, left_out=left_out, jobs=jobs, force=True, progress=progress
         )
 
 
 @dataclass(frozen=True)
 class _Work:
-    """One picture: where it is, and its regions from ``first`` on, which are rows of the features."""
+    """One picture and its boxes; ``first`` is its first row of the features."""
 
     image_id: str
     path: str
@@ -145,25 +131,25 @@ def prepare_picture_regions(
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Write the region features of all pictures of ``images.tsv``; goes on where an earlier call stopped.
+    """Write the region features of all pictures of ``images.tsv``; resume an interrupted call.
 
     Args:
         folder: The data folder.
         extractor: The network.
-        grid: Rows and columns of the regions, where no boxes are given; (1, 1) is the whole picture.
+        grid: Rows and columns of the regions, without ``boxes``; (1, 1) is the whole picture.
         boxes: Table of ``BOXES``, or a ``regions.tsv``; every picture needs at least one.
-        left_out: Pictures whose boxes are passed over, since the folder does not have them.
-        batch_size: Regions that the network sees at once.
-        jobs: Threads that decode and cut.
-        force: Replace ``regions.npy`` and ``regions.tsv``.
+        left_out: Pictures that the folder does not have; their boxes are ignored.
+        batch_size: Regions per batch.
+        jobs: Threads that decode and crop.
+        force: Replace existing regions.
         progress: Called with (pictures done, pictures to do).
 
     Returns:
         What ``summary.json`` says under ``regions``.
 
     Raises:
-        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder, regions
-            that are there while ``force`` is off.
+        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder, or
+            existing regions.
     """
     names = ManifestFolder(folder)
     refuse_regions(folder, force=force)
@@ -208,8 +194,7 @@ def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> list[_
         elif own is not None:
             plan.append(_Work(image_id, path, place, first, own))
             first += len(own)
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     return plan
 
 
@@ -238,8 +223,7 @@ def _read_boxes(path: Path) -> dict[str, F32]:
         if not header_faults:
             table = parse_rows(lines, BOXES, name=path.name, start=1, order=order)
             rows, header_faults = table.rows, list(table.faults)
-        if faults or header_faults:
-            raise FaultError([*faults, *header_faults])
+        raise_any([*faults, *header_faults])
     found: dict[str, list[tuple[float, ...]]] = {}
     for row in rows:
         found.setdefault(row.image_id, []).append((row.x0, row.y0, row.x1, row.y1))
@@ -259,7 +243,7 @@ def _settings(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[s
 def _read_inputs(
     root: Path, extractor: Extractor, n_kept: int, work: _Work
 ) -> list[NDArray[np.uint8]] | Fault:
-    """Return the network's inputs of a picture's regions that are not there yet."""
+    """Return the network's inputs for those regions of a picture that are still missing."""
     try:
         picture = read_picture(resolve(root, work.path), place=work.place)
     except MediumError as error:
@@ -267,7 +251,7 @@ def _read_inputs(
     size = np.array([picture.width, picture.height] * 2)
     inputs = []
     for box in work.boxes[max(0, n_kept - work.first) :]:
-        # Outwards to whole pixels, so that no region is empty; float32 may have moved an edge off its pixel.
+        # Round outwards, so that no region is empty, but forgive float32 that moved an edge off its pixel.
         left, top = np.floor(box * size + EDGE_PIXELS)[:2].astype(int).tolist()
         right, bottom = np.ceil(box * size - EDGE_PIXELS)[2:].astype(int).tolist()
         crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
@@ -281,7 +265,7 @@ def _compute(
     append: Callable[[F16], None],
     batch_size: int,
 ) -> None:
-    """Show the network batch after batch; where pictures do not decode, find all of these first."""
+    """Compute features batch by batch; if pictures do not decode, find all of them instead."""
     faults: list[Fault] = []
     waiting: list[NDArray[np.uint8]] = []
     for found in pictures:
@@ -292,7 +276,6 @@ def _compute(
             while len(waiting) >= batch_size:
                 append(extractor(np.stack(waiting[:batch_size])))
                 del waiting[:batch_size]
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     if waiting:
         append(extractor(np.stack(waiting)))

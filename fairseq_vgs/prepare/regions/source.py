@@ -1,4 +1,4 @@
-"""What a reader of region features hands over, one picture at a time.
+"""What readers of region features yield, one picture at a time.
 
 Shapes: R regions of a picture, D dims of a feature.
 """
@@ -16,20 +16,20 @@ from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.parallel import Progress
 
 Keep = Callable[[str], str | None]
-"""Gives the data folder's image id for a source's, None for a picture that is not wanted."""
+"""Returns the data folder's image id for a source's, or None for an unwanted picture."""
 
 CHECK_SOURCE = "get the file again, or leave such pictures out with --skip-bad"
 
 
 @dataclass(frozen=True)
 class ImageRegions:
-    """The regions of one picture as a detector found them, the surest first.
+    """The regions of one picture by falling confidence.
 
     Attributes:
         image_id: The data folder's id.
         place: File and line, for errors.
-        width: The picture's, in pixels.
-        height: The picture's, in pixels.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
         boxes: float32[R, 4] in pixels.
         features: float32[R, D].
     """
@@ -44,41 +44,29 @@ class ImageRegions:
 
 @dataclass(frozen=True)
 class BadRegions:
-    """A wanted picture that cannot be used, and why; no id where even that could not be read."""
+    """A wanted picture that cannot be used, and why; the id is empty if unreadable."""
 
     fault: Fault
     image_id: str = ""
 
 
 class RegionFaultError(ValueError):
-    """One record cannot be used; the place is the caller's to add.
+    """One record cannot be used: expectation and value found; the caller adds the place with ``at``."""
 
-    Args:
-        expected: The expectation, a clause.
-        got: What was found.
-        next_step: What the reader can do about it.
-    """
-
-    def __init__(self, expected: str, got: object, next_step: str = CHECK_SOURCE) -> None:
+    def __init__(self, expected: str, got: object) -> None:
         super().__init__(expected)
-        self._parts = (expected, got, next_step)
+        self._parts = (expected, got)
 
     def at(self, place: str) -> Fault:
         """Return the fault at a place."""
-        expected, got, next_step = self._parts
-        return fault(place, expected, got, next_step, code="region.record")
+        return fault(place, *self._parts, CHECK_SOURCE, code="region.record")
 
 
 class RegionSource(Protocol):
     """Region features of many pictures in somebody's format."""
 
     def read(self, keep: Keep, progress: Progress | None) -> Iterator[ImageRegions | BadRegions]:
-        """Yield the wanted pictures in the source's order, and what is wrong with others.
-
-        Args:
-            keep: Says which pictures are wanted; others are not decoded.
-            progress: Called with (work done, all of it).
-        """
+        """Yield the wanted pictures, usable or not, in the source's order; others are not decoded."""
         ...
 
     def describe(self) -> Mapping[str, object]:
@@ -87,7 +75,7 @@ class RegionSource(Protocol):
 
 
 def surest_first(confidences: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the order of regions by falling confidence, in which FaST-VGS takes the first of them.
+    """Return the order of regions by falling confidence, as FaST-VGS takes them.
 
     Raises:
         RegionFaultError: A confidence is NaN.

@@ -1,4 +1,4 @@
-"""Features on their way: computed row by row into a hidden file, from which an interrupted run goes on.
+"""Write computed features row by row into a hidden file, from which an interrupted run resumes.
 
 Shapes: N rows in all, n of a batch, D dims of a feature.
 """
@@ -34,34 +34,30 @@ F16 = npt.NDArray[np.float16]
 
 
 def refuse_regions(folder: Path, *, force: bool) -> None:
-    """See that a folder has no regions, unless they may be replaced.
-
-    Raises:
-        OutputExistsError: It has.
-    """
+    """Raise ``OutputExistsError`` if a folder has regions, unless they may be replaced."""
     names = ManifestFolder(folder)
     refuse_existing(names.regions, names.region_features, force=force)
 
 
 class FeatureStore:
-    """The features of a folder's regions, as far as they are; see `open_store`.
+    """The features of a folder's regions computed so far; see ``open_store``.
 
     Attributes:
-        n_done: Rows that are there.
+        n_done: Rows written.
         dim: D; 0 before the first row.
     """
 
     def __init__(self, folder: Path, file: BinaryIO, settings: Mapping[str, object], n_rows: int) -> None:
         self._folder, self._file, self._settings = folder, file, settings
         self._n_rows = n_rows
-        self.n_done, self.dim = self._go_on()
+        self.n_done, self.dim = self._resume()
 
     def append(self, features: F16, place: Callable[[int], str]) -> None:
         """Write further rows, [n, D].
 
         Args:
             features: The rows.
-            place: Gives file and line of a row, by its number in all.
+            place: Returns file and line of a row by its number among all.
 
         Raises:
             FaultError: A feature is NaN, infinite, or beyond float16.
@@ -74,7 +70,7 @@ class FeatureStore:
             self.dim = int(features.shape[1])
             header = npy_header(self._n_rows, self.dim)
             self._file.truncate(0)
-            # All the space at once: a full disk shows before the work, not in its middle.
+            # Reserve all space now, so that a full disk shows before the work.
             os.posix_fallocate(self._file.fileno(), 0, len(header) + 2 * self.dim * self._n_rows)
             self._file.seek(0)
             self._file.write(header)
@@ -86,7 +82,7 @@ class FeatureStore:
             json.dump({"of": self._settings, "rows": self.n_done}, file)
 
     def publish(self, lines: Iterable[str], *, force: bool) -> None:
-        """Give the features their name, and write their table beside them."""
+        """Write the table, and give the features their final name."""
         names = ManifestFolder(self._folder)
         os.fsync(self._file.fileno())
         with atomic_write(names.regions, force=force) as table:
@@ -97,11 +93,11 @@ class FeatureStore:
             (self._folder / name).unlink(missing_ok=True)
 
     def _end(self, n_rows: int) -> int:
-        """Return where so many rows end."""
+        """Return the offset where ``n_rows`` rows end."""
         return len(npy_header(self._n_rows, self.dim)) + 2 * self.dim * n_rows
 
-    def _go_on(self) -> tuple[int, int]:
-        """Take up what an interrupted run with the same settings left; return its rows and their dims."""
+    def _resume(self) -> tuple[int, int]:
+        """Return rows and dims that an interrupted run with the same settings left."""
         try:
             state: Any = json.loads((self._folder / PARTIAL_STATE).read_text(encoding="utf-8"))
             different = differences(state["of"], self._settings)
@@ -123,7 +119,7 @@ class FeatureStore:
 
 @contextmanager
 def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> Iterator[FeatureStore]:
-    """Give the store of a folder, which no other run can have meanwhile; an interruption leaves it there.
+    """Open and lock the store of a folder; an interruption leaves its rows for the next run.
 
     Args:
         folder: The data folder.
@@ -131,14 +127,14 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
         n_rows: N.
 
     Raises:
-        FaultError: There is nothing to compute, or another run is computing regions of this folder.
+        FaultError: There are no pictures, or another run is computing regions of this folder.
     """
     if not n_rows:
         expected = "must have pictures, to compute regions from"
         raise FaultError(fault("images.tsv", expected, "none", "add them", code="table.empty"))
     path = folder / PARTIAL_FEATURES
     path.touch()
-    # Not for appending: some file systems could not be asked for the space then.
+    # Not in append mode: some file systems cannot reserve space then.
     with path.open("r+b") as file:
         lock(file, path, place=folder, doing="computing regions of this folder")
         store = FeatureStore(folder, file, settings, n_rows)

@@ -1,4 +1,4 @@
-"""Write ``regions.npy`` and ``regions.tsv`` picture by picture, in the memory of one picture.
+"""Write ``regions.npy`` and ``regions.tsv`` one picture at a time.
 
 Shapes: R regions of a picture, D dims of a feature. A box is x0, y0, x1, y1 from the upper left corner.
 """
@@ -23,23 +23,21 @@ from fairseq_vgs.prepare.regions.source import CHECK_SOURCE, ImageRegions
 
 MADE_BY_REGIONS = "fairseq-vgs prepare regions"
 REGIONS_HEADER = "\t".join(RegionRow.__slots__) + "\n"
-# From here on, float16 has its full precision; below, errors are at most half of its smallest number.
+# float16 has its full precision from here on.
 MIN_NORMAL = 2.0**-14
-
-
-# Detectors compute in float32 at another scale: what is outside by less is no fault of theirs.
+# Detectors compute in float32 at another scale: a smaller overhang is rounding.
 ROUNDING_PIXELS = 0.01
 
 
 @dataclass(frozen=True)
 class PartBoxes:
-    """Boxes in parts of the picture, as ``regions.tsv`` holds them.
+    """Boxes in fractions of the picture, as in ``regions.tsv``.
 
     Attributes:
         boxes: float32[R, 4] in [0, 1].
-        usable: bool[R], false for boxes of no area within the picture.
-        n_clipped: Boxes that stood out of the picture by more than ``ROUNDING_PIXELS``.
-        overhang: By how many pixels the worst one stood out; 0 where none did.
+        usable: bool[R], false for boxes without area inside the picture.
+        n_clipped: Boxes that exceeded the picture by more than ``ROUNDING_PIXELS``.
+        overhang: Largest excess in pixels; 0 if none was clipped.
     """
 
     boxes: F32
@@ -49,16 +47,10 @@ class PartBoxes:
 
 
 def boxes_in_parts(boxes: F32, *, width: int, height: int) -> PartBoxes:
-    """Divide boxes by the picture's size and clips them to it.
-
-    Args:
-        boxes: float32[R, 4] in pixels, finite.
-        width: The picture's, in pixels.
-        height: The picture's, in pixels.
-    """
+    """Divide boxes, finite float32[R, 4] in pixels, by the picture's size and clip them to it."""
     size = np.array([width, height, width, height], dtype=np.float32)
     outside = np.maximum(np.maximum(-boxes, boxes - size), 0).max(axis=1, initial=0)
-    # float32 by float32, as FaST-VGS does it: the same numbers enter the same model.
+    # float32 by float32, as in FaST-VGS: the model gets the same numbers.
     parts: F32 = np.clip(boxes / size, 0, 1).astype(np.float32)
     usable = (parts[:, 0] < parts[:, 2]) & (parts[:, 1] < parts[:, 3])
     clipped = outside > ROUNDING_PIXELS
@@ -67,10 +59,7 @@ def boxes_in_parts(boxes: F32, *, width: int, height: int) -> PartBoxes:
 
 
 def region_lines(image_id: str, first_row: int, boxes: F32) -> str:
-    """Return the lines of ``regions.tsv`` of a picture whose features stand one below the other.
-
-    Nine digits are enough to give every float32 back exactly.
-    """
+    """Return a picture's lines of ``regions.tsv``; nine digits restore every float32 exactly."""
     return "".join(
         f"{image_id}\t{row}\t{x0:.9g}\t{y0:.9g}\t{x1:.9g}\t{y1:.9g}\n"
         for row, (x0, y0, x1, y1) in enumerate(boxes.tolist(), start=first_row)
@@ -86,12 +75,11 @@ def grid_boxes(rows: int, columns: int) -> F32:
 
 @dataclass
 class ConversionError:
-    """How far features went from float32 to float16.
+    """The error of converting features from float32 to float16.
 
     Attributes:
         absolute: The largest difference.
-        relative: The largest difference in parts of the value, of values from ``MIN_NORMAL`` on; at most
-            2^-11.
+        relative: The largest relative difference of values from ``MIN_NORMAL`` on; at most 2^-11.
         largest: The largest absolute value.
     """
 
@@ -100,7 +88,7 @@ class ConversionError:
     largest: float = 0.0
 
     def convert(self, features: F32) -> NDArray[np.float16]:
-        """Return the features as float16, having measured the difference; overflows become infinite."""
+        """Return the features as float16 and measure the error; overflows become infinite."""
         with np.errstate(over="ignore"):
             half = features.astype(np.float16)
         size = np.abs(features)
@@ -116,7 +104,7 @@ class ConversionError:
 
 
 def npy_header(n_rows: int, dim: int) -> bytes:
-    """Return the head of a float16 .npy file; its length depends on ``dim`` only, so it can be rewritten."""
+    """Return the header of a float16 .npy file; its length depends on ``dim`` only, to be rewritten later."""
     buffer = io.BytesIO()
     shape = {"descr": "<f2", "fortran_order": False, "shape": (n_rows, dim)}
     np.lib.format.write_array_header_1_0(buffer, shape)
@@ -124,16 +112,16 @@ def npy_header(n_rows: int, dim: int) -> bytes:
 
 
 class RegionWriter:
-    """Take pictures one by one; see ``open_region_writer``.
+    """Write pictures one by one; see ``open_region_writer``.
 
     Attributes:
         n_images: Pictures written.
         n_rows: Regions written.
-        dim: D, as the first picture has it; 0 before.
-        n_clipped: Boxes that stood out of their picture and were clipped.
-        overhang: By how many pixels the worst of them stood out.
-        n_left_out: Regions that were left out because their box has no area within the picture.
-        error: What float16 cost.
+        dim: D of the first picture; 0 before.
+        n_clipped: Boxes clipped to their picture.
+        overhang: Largest excess of a clipped box, in pixels.
+        n_left_out: Regions left out because their box has no area inside the picture.
+        error: The error of float16.
     """
 
     def __init__(self, features: BinaryIO, table: TextIO) -> None:
@@ -145,7 +133,7 @@ class RegionWriter:
         table.write(REGIONS_HEADER)
 
     def add(self, image: ImageRegions) -> Fault | None:
-        """Write a picture's regions; if they cannot be used, writes nothing and returns why."""
+        """Write a picture's regions; if they cannot be used, return why and write nothing."""
         found = self._problem(image)
         if found is not None:
             return found
@@ -177,7 +165,7 @@ class RegionWriter:
         return None
 
     def finish(self) -> None:
-        """Write the number of rows into the head of the features."""
+        """Write the number of rows into the header of the features."""
         self._features.seek(0)
         self._features.write(npy_header(self.n_rows, self.dim))
 
@@ -196,16 +184,14 @@ class RegionWriter:
 
 @contextmanager
 def open_region_writer(folder: Path, *, force: bool) -> Iterator[RegionWriter]:
-    """Give a writer; both files appear when the block ends, neither if it raises.
-
-    A killed run leaves ``partial_path`` of them, which the next one overwrites.
+    """Open a writer; both files appear when the block ends, neither if it raises.
 
     Raises:
-        FileExistsError: One of them is there and ``force`` is off.
+        FileExistsError: One of them exists and ``force`` is off.
         FaultError: Another run is writing them.
     """
     names = ManifestFolder(folder)
-    # The features last, hence put in place first: where the disk is full, it shows in the larger file.
+    # The features come last, so they are put in place first: a full disk shows in the larger file.
     with (
         atomic_write(names.regions, force=force, partial=True) as table,
         atomic_write(names.region_features, mode="wb", force=force, partial=True) as features,

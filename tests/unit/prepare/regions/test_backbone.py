@@ -97,7 +97,6 @@ def interrupt_after_four(folder, path, **settings):
         return load(location, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbone_features, "_AHEAD", 0)
         patch.setattr(backbone_features, "load_picture", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cache_image_features(folder.path, path, batch_size=2, jobs=1, force=True, **settings)

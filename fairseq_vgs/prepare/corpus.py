@@ -80,6 +80,10 @@ class Exclusions:
         """Add one excluded item."""
         self.by_reason.setdefault(reason, []).append(item)
 
+    def listing(self) -> str:
+        """Return counts and reasons in one line, for messages."""
+        return "; ".join(f"{len(items)}: {reason}" for reason, items in self.by_reason.items())
+
     def summary(self) -> dict[str, dict[str, object]]:
         """Return count and sorted items of every reason, for ``summary.json``."""
         return {

@@ -24,6 +24,7 @@ from fairseq_vgs.manifest import (
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.tables import command_line, write_summary
+from fairseq_vgs.prepare.corpus import raise_any
 
 MAKER = "text"
 UNITS_NAME = "spm.model"
@@ -56,20 +57,17 @@ class TextConfig:
 def prepare_text(
     data: Path, output: Path | None = None, *, config: TextConfig | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Train units and write what fairseq's task ``audio_finetuning`` reads.
+    """Train units, write the files of fairseq's task ``audio_finetuning``, and return their summary.
 
     The folder holds ``spm.model``, ``dict.ltr.txt``, and for every split with a table of pairs or utterances
     ``SPLIT.tsv`` (those that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by
     line). The same texts and settings give the same bytes.
 
     Args:
-        data: Manifest folder with texts in its tables of pairs or of utterances without pictures.
-        output: Folder to make; ``DATA/text`` if None, where ``model.caption_encoder=text`` looks for units.
+        data: Data folder with texts in its tables of pairs or utterances.
+        output: Folder to make; by default ``DATA/text``, where ``model.caption_encoder=text`` looks for it.
         config: Settings of the units.
         force: Replace ``output`` if this command made it.
-
-    Returns:
-        The summary that is also written.
 
     Raises:
         FaultError: Faulty tables, no text to train on, or settings that these texts do not allow.
@@ -177,8 +175,7 @@ def _read_texts(
             continue
         rows = lists[split].rows
         texts[split] = [(row, by_id.get(row.audio_id, "").strip()) for row in rows]
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     if not any(text for _, text in texts.get(train_split, ())):
         found = ", ".join(texts) or "none"
         raise FaultError(
@@ -197,7 +194,7 @@ def _encoder(model: bytes) -> Callable[[str], list[str]]:
     known = set(_units(model))
 
     def encode(text: str) -> list[str]:
-        """Unknown characters in a row are one piece there; here each counts for itself."""
+        """Return units; SentencePiece joins unknown characters in a row, here each is one."""
         pieces = processor.encode(text, out_type=str)
         return [unit for piece in pieces for unit in ([piece] if piece in known else piece)]
 

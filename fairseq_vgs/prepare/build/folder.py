@@ -1,4 +1,4 @@
-"""Build a data folder from a corpus: looks at every recording and picture, converts, packs, writes tables.
+"""Build a data folder from a corpus: check every recording and picture, convert, pack and write tables.
 
 The work survives interruptions (``fairseq_vgs.files.work``). The folder gets its name when it is complete.
 """
@@ -30,10 +30,10 @@ LEFT_OUT_PICTURE = "recording of a picture that is left out"
 
 SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
 
-# Fills in what depends on the media: gets the corpus without what is left out, and the SHA-256 of every
-# recording and picture by path; returns it with splits and groups.
+# Gets the corpus without what is left out and the SHA-256 of every recording and picture by path; returns it
+# with splits and groups.
 Arrange = Callable[[Corpus, Mapping[str, str], Mapping[str, str]], Corpus]
-# Writes more files into the folder before it gets its name; returns what to add to the summary.
+# Adds files to the folder before it gets its name; returns what to add to the summary.
 Finish = Callable[[Path], Mapping[str, object]]
 
 
@@ -50,27 +50,25 @@ def build_folder(
     arrange: Arrange | None = None,
     finish: Finish | None = None,
 ) -> dict[str, object]:
-    """Build a data folder and returns its summary.
+    """Build a data folder and return its summary.
 
-    Entries that are faulty or whose files are missing do not keep the other files from being looked at, so
-    that one run lists everything.
+    Faulty entries and missing files do not stop the others from being checked: one run lists everything.
 
     Args:
-        corpus: What a reader found.
+        corpus: From a reader.
         output: The folder to make.
         options: How to build it.
-        faults: Of the corpus' lists, as its reader found them.
-        progress: Called with (files done, files in all); files are looked at once and worked on once, and
-            pictures once more where their regions are computed.
+        faults: Of the corpus' lists, found by its reader.
+        progress: Called with (files done, files in all); every file counts for each pass over it.
         command: For the summary.
-        settings: Of the corpus' own options, for the summary.
-        inputs: Lists and folders that the corpus was read from, beside its roots.
-        arrange: Gives splits and groups that depend on the media.
-        finish: Adds further files to the folder.
+        settings: The corpus' own options, for the summary.
+        inputs: Lists and folders that the corpus was read from, besides its roots.
+        arrange: See ``Arrange``.
+        finish: See ``Finish``.
 
     Raises:
-        FaultError: All faults of the corpus' lists and names, of missing media and of media that cannot
-            be used. ``output`` is then not made, and finished work is kept for the next run.
+        FaultError: All faults of lists, names and media. ``output`` is not made; finished work is kept for
+            the next run.
     """
     maker = corpus.name
     refuse_output(output, maker=maker, force=options.force, inputs=_all_inputs(corpus, options, inputs))
@@ -106,7 +104,7 @@ def build_folder(
 
 
 def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:
-    """Yield everything that the folder is made from: roots, lists, and last the media one by one."""
+    """Yield everything that the folder is made from: roots, lists and media."""
     yield from (corpus.audio_root, corpus.image_root, *inputs)
     if options.regions is not None and options.regions.boxes is not None:
         yield options.regions.boxes
@@ -120,7 +118,7 @@ def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -
 def _listed_faults(
     corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], *, needs_splits: bool
 ) -> tuple[Fault, ...]:
-    """Return what is wrong before any media are looked at; raises where none can be."""
+    """Return the faults found before any media are checked; raise them if no media can be."""
     found = list(faults)
     if corpus.captions or not faults:
         found += corpus_faults(corpus, needs_splits=needs_splits)
@@ -142,7 +140,7 @@ def _listed_faults(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be done: the media that are there, and how they are stored; and what is wrong so far."""
+    """The media that exist, how they are stored, and the faults so far."""
 
     corpus: Corpus
     options: BuildOptions
@@ -155,7 +153,7 @@ class _Plan:
     seen_pictures: Mapping[str, Seen]
 
     def key(self) -> dict[str, object]:
-        """Return what finished media depend on."""
+        """Return everything that finished media depend on."""
         return {
             "roots": [str(root.absolute()) for root in (self.corpus.audio_root, self.corpus.image_root)],
             "converts": self.converts,
@@ -174,7 +172,7 @@ class _Steps:
         self._done = 0
 
     def next(self, size: int) -> Progress:
-        """Return the progress of the next pass, over this many files."""
+        """Return the progress of the next pass over ``size`` files."""
         before = self._done
         self._done += size
 
@@ -189,7 +187,7 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
     speech = [Medium(SPEECH, caption.audio, caption.audio, caption.place) for caption in corpus.captions]
     pictures = [Medium(PICTURES, item.path, item.path, item.place) for item in corpus.pictures]
     if faults:
-        # What leads out of the roots is not opened, not even to look at it.
+        # Files outside the roots are never opened.
         speech, pictures = (
             [medium for medium in media if not path_problem(medium.path)] for media in (speech, pictures)
         )
@@ -236,16 +234,16 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
 
 
 def _announce(faults: Sequence[Fault]) -> None:
-    """Say at once what will be listed after all media were looked at, which may take hours."""
+    """Log the first fault now: all are listed only after every file was checked, which may take hours."""
     if faults:
         more = f" and {len(faults) - 1:,} more" if len(faults) > 1 else ""
-        logger.warning("%s%s; looking at all other files before everything is listed", faults[0], more)
+        logger.warning("%s%s; checking all other files before listing everything", faults[0], more)
 
 
 def _as_flac(speech: Sequence[Medium]) -> list[Medium]:
-    """Name converted recordings: the ending changes, or is added to where two would become one.
+    """Name converted recordings: replace the suffix, or append it where two names would collide.
 
-    Which names they get does not depend on their order. A name is never that of a folder of others.
+    Names do not depend on the order, and never equal a folder of other recordings.
     """
     names = {medium.path: str(PurePosixPath(medium.path).with_suffix(".flac")) for medium in speech}
     folders = {str(folder) for path in names for folder in PurePosixPath(path).parents}
@@ -295,7 +293,7 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
 
 
 def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) -> None:
-    """Raise all faults; notes media that cannot be used where those are left out."""
+    """Raise all faults; note unusable media if they are left out."""
     raise_any([*plan.faults, *([] if plan.options.skip_bad else [problem.fault() for problem in problems])])
     for problem in problems:
         exclusions.add(problem.reason, problem.medium.path)
@@ -304,7 +302,7 @@ def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) ->
 def _compute_regions(
     corpus: Corpus, built: Built, work: WorkFolder, options: BuildOptions, steps: _Steps
 ) -> dict[str, object]:
-    """Compute region features if wanted; return what to add to the summary."""
+    """Compute region features if asked for; return what to add to the summary."""
     if options.regions is None:
         return {}
     kept = {picture.image_id for picture in built.corpus.pictures}
@@ -330,12 +328,6 @@ def _usable(
             else:
                 captions.append(caption)
     if not captions:
-        reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in exclusions.by_reason.items())
-        raise FaultError(
-            Fault(
-                str(corpus.audio_root),
-                f"no recording can be used; left out {reasons}",
-                code="recording.missing",
-            )
-        )
+        message = f"must hold a usable recording, got none; left out {exclusions.listing()}"
+        raise FaultError(Fault(str(corpus.audio_root), message, "recording.missing"))
     return replace(corpus, captions=captions, pictures=kept)

@@ -1,4 +1,4 @@
-"""Work through the media of a corpus: measure, convert and pack them, each only once."""
+"""Measure, convert and pack the media of a corpus, each only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fairseq_vgs.prepare.build.medium import SPEECH, Medium, Problem
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a first look at a file tells: its stamp, and the rate in a recording's header if asked for."""
+    """A file's stamp and, if asked for, the sample rate in its header."""
 
     stamp: Stamp
     rate: int | None
@@ -37,10 +37,10 @@ class Finished:
         kind: ``speech`` or ``pictures``.
         path: The file, below the corpus' root.
         stamp: Of the file when it was read.
-        sha256: Of the bytes that a data folder uses: the converted ones where it was converted.
-        measures: Length in samples; or width and height in pixels.
-        target: Its name in the data folder; where it stays in place, its path.
-        length: Bytes of what was written for it; 0 where the file itself is used.
+        sha256: Of the bytes in the data folder, after conversion.
+        measures: Length in samples, or width and height in pixels.
+        target: Its name in the data folder, or its path if it stays in place.
+        length: Bytes written for it; 0 if the file itself is used.
     """
 
     kind: str
@@ -60,14 +60,9 @@ class Finished:
 def survey(
     root: Path, media: Sequence[Medium], *, rates: bool, jobs: int, progress: Progress | None
 ) -> tuple[dict[str, Seen], list[Problem]]:
-    """Look at every file without decoding it; return what there is, and what is missing.
+    """Look at every file without decoding it; return what exists, and the problems of the rest.
 
-    Args:
-        root: Folder that the media's paths start from.
-        media: The files.
-        rates: Read the sample rates in the headers.
-        jobs: Number of threads.
-        progress: Called with (files seen, files in all).
+    With ``rates``, sample rates are read from the headers.
     """
 
     def look(medium: Medium) -> Seen | Problem:
@@ -75,11 +70,12 @@ def survey(
         try:
             status = path.stat()
         except FileNotFoundError:
-            return Problem(medium, "missing file", "no such file")
+            return Problem(medium, "missing file", "no such file", "file.missing")
         except OSError as error:
-            return Problem(medium, "unreadable file", error.strerror or type(error).__name__)
+            got = error.strerror or type(error).__name__
+            return Problem(medium, "unreadable file", got, "file.unreadable")
         if not stat.S_ISREG(status.st_mode):
-            return Problem(medium, "no regular file", "no regular file")
+            return Problem(medium, "no regular file", "no regular file", "file.unreadable")
         return Seen(Stamp.of(status), header_rate(path) if rates else None)
 
     seen, problems = {}, []
@@ -92,10 +88,10 @@ def survey(
 
 
 class MediaBuilder:
-    """Measures, converts and packs; keeps what earlier runs finished.
+    """Measure, convert and pack media; keep what earlier runs finished.
 
     Args:
-        work: The work folder; what is written lies in ``data/speech`` and ``data/pictures``.
+        work: The work folder; media are written to its ``data/speech`` and ``data/pictures``.
         converts: Write recordings as 16 kHz mono FLAC.
         pack: ``zip``, ``tar``, or empty to leave media as files.
         shard_bytes: Size of the archives.
@@ -119,24 +115,16 @@ class MediaBuilder:
         seen: Mapping[str, Seen],
         progress: Progress | None,
     ) -> tuple[dict[str, Finished], list[Problem]]:
-        """Work through all media of one kind, in their order.
+        """Process all media of one kind in order; return finished files by path, and problems.
 
-        Args:
-            kind: ``speech`` or ``pictures``.
-            root: Folder that the media's paths start from.
-            media: The files.
-            seen: What ``survey`` saw of each.
-            progress: Called with (files done, files in all), counting what earlier runs finished.
-
-        Returns:
-            What is finished, by path, and what cannot be used.
+        ``seen`` comes from ``survey``; progress counts what earlier runs finished.
         """
         done = self._reusable(kind, media, seen)
         self.n_reused += len(done)
         left = [medium for medium in media if medium.path not in done]
         n_done = len(done)
         problems = []
-        for medium in left:  # others now get its name, or it gets another content
+        for medium in left:  # its name may now belong to another file
             self._work.forget(_name(kind, medium.target))
 
         def advance(count: int, _: int) -> None:
@@ -159,13 +147,13 @@ class MediaBuilder:
         return done, problems
 
     def store(self, kind: str, used: Collection[Finished]) -> dict[str, str]:
-        """Remove all media of a kind that are not used, and pack the others if they are to be packed.
+        """Remove unused media of a kind, and pack the others if asked to.
 
-        Earlier, interrupted runs may have written recordings that the user has since withdrawn, and those of
-        a picture that is left out are written before the picture is looked at.
+        Unused are recordings that the user removed since an interrupted run, and those of a picture that was
+        left out later.
 
         Returns:
-            The archive entry of each, by the name it has in the data folder; none where media are files.
+            The archive entry of each, by its name in the data folder; empty if media stay files.
         """
         folder = self._work.data / kind
         names = [item.target for item in used if item.length]
@@ -181,7 +169,7 @@ class MediaBuilder:
         return {}
 
     def _finish(self, medium: Medium, root: Path, stamp: Stamp) -> Finished:
-        """Read one file to its end; write what stands for it in the data folder, if it does not stay."""
+        """Read one whole file; write its copy for the data folder unless it stays in place."""
         content = read_content(root / medium.path, medium.path)
         measures: tuple[int, ...]
         stored: bytes | None = content if self._pack else None
@@ -200,12 +188,12 @@ class MediaBuilder:
         if stored is not None:
             write_whole(self._work.data / medium.kind / medium.target, stored)
         length = 0 if stored is None else len(stored)
-        # of what is converted, not of its source: the same recording may come in two wrappings
+        # of the converted bytes: the same recording may come in two containers
         sha256 = hashlib.sha256(content if stored is None else stored).hexdigest()
         return Finished(medium.kind, medium.path, stamp, sha256, measures, medium.target, length)
 
     def _reusable(self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]) -> dict[str, Finished]:
-        """Return what earlier runs finished of files that are still the same."""
+        """Return what earlier runs finished of unchanged files."""
         folder = self._work.data / kind
         packed = packed_sizes(folder, kind, pack=self._pack) if self._pack else {}
         done = {}
@@ -222,5 +210,5 @@ class MediaBuilder:
 
 
 def _name(kind: str, target: str) -> str:
-    """Return the name of a file in the journal: that of its place in the data folder, which it has alone."""
+    """Return the name of a file in the journal: its unique place in the data folder."""
     return f"{kind}/{target}"

@@ -1,4 +1,4 @@
-"""One recording or picture of a corpus on its way into a data folder, and why it may not get there."""
+"""One recording or picture of a corpus, and why it may be unusable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ _NOUNS = {SPEECH: "recording", PICTURES: "picture"}
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """One file to work on.
-
-    Attributes:
-        kind: ``speech`` or ``pictures``.
-        path: Below the corpus' root.
-        target: Its name in the data folder, if it gets one.
-        place: Where the corpus lists it.
-    """
+    """One file: ``speech`` or ``pictures``, path below the corpus' root, name in the data folder, place."""
 
     kind: str
     path: str
@@ -29,12 +22,12 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a medium cannot be used: in a few words, in full, and by a code."""
+    """Why a medium cannot be used: in a few words, in full, and as a code."""
 
     medium: Medium
     reason: str
     detail: str
-    code: str = ""
+    code: str
 
     def fault(self) -> Fault:
         """Return the fault to show."""

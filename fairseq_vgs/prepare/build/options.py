@@ -1,4 +1,4 @@
-"""How to build a folder: the options of all commands that do."""
+"""Options of all commands that build a data folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BuildOptions:
     )
     jobs: int = option(
         1,
-        help="threads; the result does not depend on it (default: as many as CPUs, at most 8)",
+        help="threads; results are the same (default: as many as CPUs, at most 8)",
         name="--jobs --workers",
         metavar="N",
         parse=positive,

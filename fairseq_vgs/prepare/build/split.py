@@ -1,4 +1,4 @@
-"""Divide items into train, valid and test so that nothing they have in common crosses splits."""
+"""Divide items into train, valid and test so that no shared property crosses splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPLITS = (TRAIN, VALID, TEST)
 
 
 def share_faults(valid_share: float, test_share: float) -> list[Fault]:
-    """Return what is wrong with the shares of valid and test."""
+    """Return the faults of the shares of valid and test."""
     shares = {"--valid-share": valid_share, "--test-share": test_share}
     expected = "must be a share from 0 to below 1"
     faults = [
@@ -27,20 +27,13 @@ def share_faults(valid_share: float, test_share: float) -> list[Fault]:
 
 
 def caption_key(caption: str) -> str:
-    """Return the caption without case, punctuation and extra spaces: equal keys mean the same caption."""
+    """Return the caption without case, punctuation and extra spaces, to find equal captions."""
     kept = "".join(character if character.isalnum() else " " for character in caption.casefold())
     return " ".join(kept.split())
 
 
 def connected_groups(keys: Mapping[str, Sequence[Hashable]]) -> dict[str, str]:
-    """Join items that share a key, directly or through others.
-
-    Args:
-        keys: What each item must not share across splits, such as its recording's hash and its caption.
-
-    Returns:
-        The group of each item, named after the group's smallest item.
-    """
+    """Return the group of each item, named after its smallest: items sharing a key, even through others."""
     parents = {item: item for item in keys}
 
     def find(item: str) -> str:
@@ -60,18 +53,10 @@ def connected_groups(keys: Mapping[str, Sequence[Hashable]]) -> dict[str, str]:
 def split_by_group(
     groups: Mapping[str, str], *, valid_share: float, test_share: float, seed: int
 ) -> dict[str, str]:
-    """Assign whole groups to splits, in an order that depends on the seed and the group's name only.
+    """Return the split of each item; whole groups are assigned in an order set by seed and group name.
 
-    Groups larger than a split's whole share go to train, so that one of them cannot be most of a test set.
-
-    Args:
-        groups: The group of each item.
-        valid_share: Share of all items meant for valid; at least one group if positive.
-        test_share: The same for test.
-        seed: Another seed gives another division.
-
-    Returns:
-        The split of each item.
+    Groups larger than a split's whole share go to train, so that none dominates a test set. Positive shares
+    get at least one group.
     """
     sizes: dict[str, int] = {}
     for group in groups.values():

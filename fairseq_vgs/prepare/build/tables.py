@@ -48,10 +48,10 @@ class Built:
         corpus: Without what was left out.
         speech: Finished recordings, by path.
         pictures: Finished pictures, by path.
-        entries: Archive entries of what is packed, by kind and by name in the data folder.
+        entries: Archive entries of packed media, by kind and name in the data folder.
         converts: Recordings were written as FLAC.
         pack: ``zip``, ``tar`` or empty.
-        n_reused: Files that an earlier run had finished.
+        n_reused: Files finished by an earlier run.
     """
 
     corpus: Corpus
@@ -81,7 +81,7 @@ class Built:
 
 
 def by_split(captions: Iterable[Caption]) -> dict[str, list[Caption]]:
-    """Return the captions of each split: train, valid, test, then others as they come."""
+    """Return the captions of each split: train, valid, test, then others in order of appearance."""
     found: dict[str, list[Caption]] = defaultdict(list)
     for caption in captions:
         found[caption.split].append(caption)
@@ -119,7 +119,7 @@ def write_folder(folder: Path, output: Path, built: Built, *, relative_root: boo
 
 
 def _one_line(text: str) -> str:
-    """Return a text that fits a table: published captions hold line ends here and there."""
+    """Return a text on one line: some published captions hold line ends."""
     return text.strip() if text.isprintable() else " ".join(text.replace("\0", " ").split())
 
 
@@ -200,14 +200,10 @@ def write_tables(
     root: Path | str = RELATIVE_ROOT,
     force: bool = False,
 ) -> None:
-    """Write audio lists, pair tables and the image table.
+    """Write audio lists, pair tables and the image table, whose root is the folder itself.
 
-    Args:
-        folder: Where the tables go.
-        splits: Rows of each split, in their order.
-        images: Pictures of all splits; their root is the folder itself.
-        root: First line of the audio lists. Stock fairseq takes a relative one from the working directory.
-        force: Replace existing tables.
+    ``root`` is the first line of the audio lists; stock fairseq resolves a relative one from the working
+    directory.
     """
     names = ManifestFolder(folder)
     for split, rows in splits.items():
@@ -229,7 +225,7 @@ def write_region_tables(
 
 
 def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]) -> str:
-    """Return the command that gives a folder of these settings; paths stay out of what it writes."""
+    """Return the command that makes such a folder, without paths."""
     words = ["fairseq-vgs", "prepare", subcommand, arguments]
     for name, value in settings.items():
         option = "--" + name.replace("_", "-")
@@ -244,10 +240,7 @@ def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]
 def write_summary(
     folder: Path, content: Mapping[str, object], *, made_by: str = MADE_BY, force: bool = False
 ) -> None:
-    """Write ``summary.json``.
-
-    Where it says ``MADE_BY``, the subcommand that ``corpus``, else ``command``, names may replace the folder.
-    """
+    """Write ``summary.json``; with ``MADE_BY``, the command that it names may replace the folder."""
     with atomic_write(folder / SUMMARY_NAME, force=force) as file:
         json.dump({MADE_BY_KEY: made_by, **content}, file, ensure_ascii=False, indent=1)
         file.write("\n")

@@ -1,4 +1,4 @@
-"""Corpora: one file each, which registers how the corpus is read and what can be chosen about it.
+"""Corpora: one file each, which registers how the corpus is read, and its options.
 
 A file in this folder, or an extension (see `fairseq_vgs.registry`), adds ``fairseq-vgs prepare NAME``:
 
@@ -42,15 +42,15 @@ NO_COPIES = ("convert", "pack", "skip_bad")
 
 @dataclasses.dataclass(frozen=True)
 class Preparation(ABC):
-    """Base of all that makes data folders: a frozen dataclass, whose fields are options.
+    """Base of everything that makes data folders: a frozen dataclass whose fields are options.
 
-    The docstring of a subclass is what ``--help`` says of it: a line, and a description.
+    The docstring of a subclass, a line and a description, is its ``--help``.
 
     Attributes:
         examples: Commands that prepare it.
         source: Metavar and help of the argument that names what to read.
         has_pictures: Offer ``--regions``, the region features of its pictures.
-        without: Names of build options that it does not have.
+        without: Names of build options that it lacks.
     """
 
     examples: ClassVar[Sequence[str]] = ()
@@ -60,7 +60,7 @@ class Preparation(ABC):
 
     @classmethod
     def add_source(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the argument that names the corpus; its value is called ``source``."""
+        """Add the argument ``source``, which names the corpus."""
         metavar, text = cls.source
         parser.add_argument("source", type=Path, metavar=metavar, help=text)
 
@@ -93,21 +93,21 @@ class Preparation(ABC):
 
 @dataclasses.dataclass(frozen=True)
 class CorpusReader(Preparation):
-    """Base of corpora whose recordings and pictures are there and only have to be found.
+    """Base of corpora whose recordings and pictures exist and only need to be found.
 
     Attributes:
-        arranges: Splits or groups depend on the media, and come from ``arrange``.
+        arranges: Splits or groups depend on the media, see ``arrange``.
     """
 
     arranges: ClassVar[bool] = False
 
     @abstractmethod
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
-        """Read lists and look which files there are, without opening any media.
+        """Read lists and find files, without opening any media.
 
         Args:
             source: The corpus.
-            faults: Gets what is wrong with single entries; they are raised when all media were looked at.
+            faults: Receives the faults of single entries; they are raised after all media were checked.
 
         Raises:
             FaultError: The corpus cannot be read at all.
@@ -121,24 +121,24 @@ class CorpusReader(Preparation):
         """
         faults: list[Fault] = []
         corpus = self.collect(source, faults)
-        # Of a file that cannot be read, nothing is known: that it lists nothing is no second fault.
+        # A file that cannot be read lists nothing: that is not a second fault.
         if corpus.captions or not faults:
             faults.extend(corpus_faults(corpus, needs_splits=not self.arranges))
         raise_any(faults)
         return corpus
 
     def arrange(self, corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:  # noqa: ARG002
-        """Return the corpus with splits and groups, where they depend on its media.
+        """Return the corpus with splits and groups that depend on its media.
 
         Args:
             corpus: Without what is left out.
-            speech: SHA-256 of every recording by its path.
-            pictures: SHA-256 of every picture by its path.
+            speech: SHA-256 of every recording by path.
+            pictures: SHA-256 of every picture by path.
         """
         return corpus
 
     def finish(self, folder: Path) -> Mapping[str, object]:  # noqa: ARG002
-        """Write further files into the data folder; return what to add to its summary."""
+        """Add files to the data folder; return what to add to its summary."""
         return {}
 
     def prepare(

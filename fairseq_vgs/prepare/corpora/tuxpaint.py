@@ -156,8 +156,7 @@ class TuxPaint(Preparation):
                 else:
                     prepared.append(result)
             if not prepared:
-                reasons = "; ".join(f"{len(items)}: {why}" for why, items in exclusions.by_reason.items())
-                message = f"must hold a usable picture, got none; left out {reasons}"
+                message = f"must hold a usable picture, got none; left out {exclusions.listing()}"
                 raise FaultError(Fault(str(folder), message, "picture.missing"))
             groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
             splits = _divide(prepared, groups, self)
@@ -352,10 +351,9 @@ def scan_stamps(
         for path in set(folder.rglob(f"*{ending}{suffix}")) - with_picture:
             exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
     if not stamps:
-        left_out = ", ".join(f"{len(items)} x {reason}" for reason, items in exclusions.by_reason.items())
-        message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none ({left_out})"
+        message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none"
         languages = ", ".join(sorted(_languages(folder))) or "none"
-        message += f"; choose another --language (there: {languages})"
+        message += f" (left out {exclusions.listing()}); choose another --language (there: {languages})"
         raise FaultError(Fault(str(folder), message, "recording.missing"))
     return tuple(stamps), exclusions
 

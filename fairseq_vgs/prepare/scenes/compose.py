@@ -76,7 +76,7 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is known of a scene after its media were written."""
+    """One scene whose media were written."""
 
     image: ImageRow
     regions: tuple[RegionRow, ...]
@@ -93,16 +93,16 @@ def prepare_scenes(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Build the folder and returns its summary.
+    """Build the folder and return its summary.
 
     Args:
         output: The folder to make.
         source: A data folder of single objects, such as the embedded set.
         config: What to compose.
-        relative_root: Write ``.`` as the root of the audio lists, so that the folder can be moved;
-            stock fairseq tasks need the absolute path that is written otherwise.
+        relative_root: Write ``.`` as the root of the audio lists, so that the folder can be moved; stock
+            fairseq tasks need the absolute path.
         force: Replace ``output`` if this command made it.
-        jobs: Number of threads; the result does not depend on it.
+        jobs: Number of threads; results are the same.
         progress: Called with (scenes done, scenes in all).
 
     Raises:
@@ -132,7 +132,7 @@ def prepare_scenes(
 
 
 def _source_paths(source: Path) -> Iterator[Path]:
-    """Yield what the source consists of: itself, its tables, its recordings and pictures."""
+    """Yield the source, its tables, recordings and pictures."""
     yield source
     yield from source.glob("*.tsv")
     files = ManifestFolder(source)
@@ -164,7 +164,7 @@ class _Renderer:
         path = f"{PICTURES}/{order.split}/{order.index:05d}.webp"
         write_whole(self.folder / path, encode_webp(canvas, method=QUICK_WEBP))
         regions = tuple(
-            # Feature rows are those of the copy, which holds the chosen objects in their order.
+            # Rows of the copied features, which hold the chosen objects in order.
             RegionRow(image_id, number, *box.relative_to(config.canvas_size))
             for number, box in zip(order.objects, boxes, strict=True)
         )
@@ -177,7 +177,7 @@ class _Renderer:
     def _render_caption(
         self, order: _Order, image_id: str, number: int, spoken: Sequence[int]
     ) -> CaptionedAudio:
-        # A stream of its own: asking for more captions leaves the earlier ones as they are.
+        # A separate stream: more captions leave the earlier ones unchanged.
         generator = scene_generator(self.config.seed, order.split, order.index, CAPTION_STREAM, number)
         samples = compose_caption(spoken, self.name_at_speed, generator)
         path = f"{SPEECH}/{order.split}/{order.index:05d}_{number}.flac"
@@ -203,9 +203,7 @@ def _summarize(
     held_out = {number for split in (VALID, TEST) for objects in plan[split] for number in objects}
     unseen = sorted(source.objects[number].object_id for number in held_out - in_train)
     if unseen:
-        logger.warning(
-            "%d objects of valid or test stand in no training scene; see summary.json", len(unseen)
-        )
+        logger.warning("%d objects of valid or test are in no training scene; see summary.json", len(unseen))
     return {
         "corpus": MAKER,
         "command": command_line(MAKER, "OUTPUT --source SOURCE", asdict(config)),

@@ -1,6 +1,6 @@
-"""What scenes are made, and of which objects: no combination of objects occurs twice in all splits.
+"""Choose the objects of every scene: no combination of objects occurs twice in all splits.
 
-The command line reads this file for its options, so numpy is imported where it is used.
+numpy is imported where it is used: the command line reads its options from this file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Combination = tuple[int, ...]
 
-# Held-out scenes are drawn first: they stay the same where only the size of the training set is changed.
+# Held-out scenes are drawn first: they do not depend on the size of the training set.
 DRAWING_ORDER = (TEST, VALID, TRAIN)
 SPLIT_NUMBERS = {TRAIN: 0, VALID: 1, TEST: 2}
 PLAN_STREAM, PICTURE_STREAM, CAPTION_STREAM = 0, 1, 2
-# A draw that fails this often in a row means that nearly all combinations of this size are taken.
+# After so many failed draws, nearly all combinations of this size are taken: free ones are listed instead.
 MAX_DRAWS = 50
 MAX_PICTURES = 6
 MIN_CANVAS = 64
@@ -60,25 +60,12 @@ class ScenesConfig:
             raise FaultError(
                 fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual", code="setting.value")
             )
-        for name in ("objects", "train_scenes", "captions"):
-            if getattr(self, name) < 1:
-                option = "--" + name.replace("_", "-")
-                expected = "must be at least 1"
-                step = "ask for more"
-                raise FaultError(fault(option, expected, getattr(self, name), step, code="setting.value"))
-        for name in ("valid_scenes", "test_scenes", "max_object_seconds", "seed"):
-            if getattr(self, name) < 0:
-                option = "--" + name.replace("_", "-")
-                raise FaultError(
-                    fault(
-                        option, "must be at least 0", getattr(self, name), "correct it", code="setting.value"
-                    )
-                )
-        if self.canvas_size < MIN_CANVAS:
-            expected = f"must be at least {MIN_CANVAS}"
-            raise FaultError(
-                fault("--canvas-size", expected, self.canvas_size, "224 is usual", code="setting.value")
-            )
+        least = dict.fromkeys(("objects", "train_scenes", "captions"), 1)
+        least |= dict.fromkeys(("valid_scenes", "test_scenes", "max_object_seconds", "seed"), 0)
+        for name, minimum in (least | {"canvas_size": MIN_CANVAS}).items():
+            if (value := getattr(self, name)) < minimum:
+                place, expected = "--" + name.replace("_", "-"), f"must be at least {minimum}"
+                raise FaultError(fault(place, expected, value, "raise it", code="setting.value"))
         check_capacity(self.objects, self.sizes, sum(self.n_scenes.values()))
 
     @property
@@ -93,14 +80,14 @@ class ScenesConfig:
 
 
 def scene_generator(seed: int, split: str, index: int, *stream: int) -> np.random.Generator:
-    """Return the random numbers of one purpose of one scene, independent of all other scenes."""
+    """Return the generator for one purpose of one scene, independent of all other scenes."""
     import numpy as np
 
     return np.random.default_rng([seed, SPLIT_NUMBERS[split], index, *stream])
 
 
 def check_capacity(n_objects: int, sizes: Sequence[int], n_scenes: int) -> None:
-    """Raise ``FaultError`` where there are fewer combinations of objects than scenes."""
+    """Raise ``FaultError`` if there are fewer combinations of objects than scenes."""
     capacity = sum(math.comb(n_objects, size) for size in sizes)
     if n_scenes > capacity:
         expected = (
@@ -120,13 +107,13 @@ def plan_scenes(
     combination is uniform over the free ones of that size.
 
     Args:
-        n_objects: Objects are numbered from 0 to ``n_objects - 1``.
-        sizes: Numbers of objects a scene may have, rising.
-        n_scenes: Number of scenes in each split.
-        seed: The same seed gives the same scenes.
+        n_objects: Objects are numbered from 0.
+        sizes: Numbers of objects a scene may have, ascending.
+        n_scenes: Number of scenes per split.
+        seed: Of all choices.
 
     Returns:
-        For each split its combinations: rising object numbers, none twice, in no two splits.
+        The combinations of each split, as ascending object numbers; none occurs twice.
 
     Raises:
         FaultError: There are fewer combinations than scenes.

@@ -1,4 +1,4 @@
-"""Render one scene: pictures placed on a white canvas, and their recorded names joined to captions.
+"""Render one scene: pictures on a white canvas, and captions joined from their recorded names.
 
 Pixels are counted from the canvas's upper left corner; times are in samples at 16 kHz.
 """
@@ -32,7 +32,7 @@ NameAtSpeed = Callable[[int, int], Samples]
 
 @dataclass(frozen=True)
 class PixelBox:
-    """Where a picture stands: left, upper (inside), right, lower (outside) edge in pixels."""
+    """Edges of a picture in pixels; right and lower are exclusive."""
 
     left: int
     upper: int
@@ -49,7 +49,7 @@ class PixelBox:
 def draw_sizes(
     shapes: Sequence[tuple[int, int]], canvas_size: int, generator: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Draw how large each picture becomes: (width, height) of the same proportions as its shape."""
+    """Draw the size (width, height) of each picture, with the proportions of its shape."""
     per_row = math.ceil(math.sqrt(len(shapes)))
     largest = min(int(MAX_SIDE_SHARE * canvas_size), canvas_size // per_row) - GAP_PIXELS
     smallest = max(1, round(MIN_SIDE_SHARE_OF_MAX * largest))
@@ -66,11 +66,11 @@ def place_boxes(
 ) -> list[PixelBox]:
     """Draw positions so that no two pictures overlap or touch.
 
-    Whole layouts are drawn until one fits; if none does, each picture gets a cell of a grid of its own.
+    Whole layouts are drawn until one fits; if none does, each picture gets its own cell of a grid.
     """
     extents = np.array(sizes)
     room = canvas_size - extents + 1
-    # [attempts, pictures, (x, y)]: all attempts at once, since one at a time is slow in Python.
+    # [attempts, pictures, (x, y)]: all attempts at once, for speed.
     corners = generator.integers(0, room, size=(PLACEMENT_ATTEMPTS, len(sizes), 2))
     ends = corners + extents + GAP_PIXELS
     meets = (corners[:, :, None] < ends[:, None, :]) & (corners[:, None, :] < ends[:, :, None])
@@ -95,7 +95,7 @@ def _grid_corners(extents: np.ndarray, canvas_size: int, generator: np.random.Ge
 def compose_picture(
     pictures: Sequence[Image.Image], canvas_size: int, generator: np.random.Generator
 ) -> tuple[Image.Image, list[PixelBox]]:
-    """Return the canvas, RGB and square, and where each picture stands on it."""
+    """Return the canvas, RGB and square, and the box of each picture."""
     sizes = draw_sizes([picture.size for picture in pictures], canvas_size, generator)
     boxes = place_boxes(sizes, canvas_size, generator)
     canvas = Image.new("RGB", (canvas_size, canvas_size), WHITE)
@@ -112,7 +112,7 @@ def draw_orders(n_objects: int, n_captions: int, generator: np.random.Generator)
 
 
 def change_speed(samples: Samples, percent: int) -> Samples:
-    """Plays the recording at ``percent`` of its speed; its pitch changes along."""
+    """Play the recording at ``percent`` of its speed; the pitch changes too."""
     return resample(samples, percent, 100)
 
 
@@ -124,13 +124,7 @@ def draw_seconds(bounds: tuple[float, float], generator: np.random.Generator) ->
 def compose_caption(
     names: Sequence[int], name_at_speed: NameAtSpeed, generator: np.random.Generator
 ) -> Samples:
-    """Join recorded names with pauses of varying length, all at one speed of 90 to 110 %.
-
-    Args:
-        names: Numbers of the names, in spoken order.
-        name_at_speed: Gives the recording of a name at a speed in percent.
-        generator: Draws speed and pauses.
-    """
+    """Join recorded names, numbered in spoken order, with random pauses, all at one speed of 90 to 110 %."""
     percent = int(generator.integers(SPEED_PERCENT[0], SPEED_PERCENT[1] + 1))
     parts = [np.zeros(draw_seconds(EDGE_SECONDS, generator))]
     for place, name in enumerate(names):

@@ -27,7 +27,7 @@ from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import Samples, decode
 
-# Level of every recorded name, about -23 dB of full scale: loudness must not tell objects apart.
+# Level of every recorded name, about -23 dBFS: loudness must not distinguish objects.
 TARGET_RMS = 0.07
 TRIM_FRAME_SAMPLES = SAMPLE_RATE // 100
 TRIM_RELATIVE_LEVEL = 0.03
@@ -76,19 +76,14 @@ class SceneSource:
 
 
 def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) -> SceneSource:
-    """Chooses objects from all splits of a data folder, pooled, and loads them.
+    """Choose objects from all splits of a data folder, pooled, and load them.
 
-    An object is a group of interchangeable pictures, represented by its first picture and that one's first
-    recording. Which are chosen depends on the seed and their ids only.
-
-    Args:
-        folder: The data folder.
-        n_objects: How many objects to choose.
-        max_seconds: Objects with a longer recording are passed over; 0 = none is.
-        seed: Another seed gives other objects.
+    An object is a group of interchangeable pictures, represented by its first picture and the first recording
+    of that. The choice depends on the seed and the ids only. Objects with recordings longer than
+    ``max_seconds`` are skipped; 0 skips none.
 
     Raises:
-        FaultError: The folder is no data folder, a medium in it is faulty, or it has too few objects.
+        FaultError: The folder is not a data folder, a medium in it is faulty, or it has too few objects.
     """
     files = ManifestFolder(folder)
     splits = tuple(files.splits())
@@ -175,7 +170,7 @@ def _load_speech(candidate: _Candidate) -> Samples:
 
 
 def trim_silence(samples: Samples) -> Samples:
-    """Cuts quiet ends: frames of 10 ms below 3 % of the loudest one, but for a margin of 30 ms."""
+    """Cut quiet ends, frames of 10 ms below 3 % of the loudest one, except for a margin of 30 ms."""
     n_frames = len(samples) // TRIM_FRAME_SAMPLES
     frames = samples[: n_frames * TRIM_FRAME_SAMPLES].reshape(n_frames, TRIM_FRAME_SAMPLES)
     levels = np.sqrt(np.mean(frames**2, axis=1)) if n_frames else np.zeros(0)
@@ -188,7 +183,7 @@ def trim_silence(samples: Samples) -> Samples:
 
 
 def fade_ends(samples: Samples) -> Samples:
-    """Fades 5 ms in and out, so that joining recordings gives no clicks."""
+    """Fade 5 ms in and out, so that joined recordings do not click."""
     length = min(FADE_SAMPLES, len(samples) // 2)
     ramp = np.linspace(0.0, 1.0, length, endpoint=False)
     faded = samples.copy()

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.prepare.corpora.flickr8k import LISTS
 from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS
 from fairseq_vgs.prepare.lists import SPLIT_LISTS, list_hash, read_corpus_lines, read_published
@@ -37,7 +37,7 @@ def test_line_ends_and_blanks_are_of_no_account_but_names_and_order_are(tmp_path
     assert read_published(path, sha256) == ["a.jpg", "b.jpg"]
     for other in ("b.jpg\na.jpg\n", "a.jpg\n", "a.jpg\nb.jpg\nc.jpg\n"):
         path.write_text(other)
-        with pytest.raises(FaultError, match=rf"must be the published list of SHA-256 {sha256}, got '"):
+        with raises_fault("corpus.checksum"):
             read_published(path, sha256)
 
 

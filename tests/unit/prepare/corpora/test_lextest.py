@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.evaluation.evaluators.lexical import open_words
@@ -64,7 +65,5 @@ def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
         f"noise.wav {name}, got 'noise.wav'; rename or remove it",
         f"{tmp_path.name}: zebra {word}, got '2, without 2'; copy the folder again",
     ]
-    with pytest.raises(
-        FaultError, match="must be a folder of WORD_TOKEN.wav, or hold CDI_synth or COCO_synth"
-    ):
+    with raises_fault("corpus.folder"):
         Lextest().read(tmp_path / "none")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.files.faults import FaultError
@@ -119,7 +120,7 @@ def test_unknown_subsets_and_folders_are_refused(tmp_path: Path, subset: str, me
 @pytest.mark.parametrize("option", ["dev-clean", "=valid", "dev-clean=", "dev-clean=a b", "dev-clean=images"])
 def test_subset_options_are_checked(option: str) -> None:
     assert parse_subsets(["dev-clean=valid", "a=train_a"]) == {"dev-clean": "valid", "a": "train_a"}
-    with pytest.raises(FaultError, match="must be SUBSET=SPLIT"):
+    with raises_fault("setting.value", "--subset"):
         parse_subsets([option])
 
 
@@ -135,7 +136,7 @@ def test_items_are_copied_along(tmp_path: Path) -> None:
 def test_items_do_not_take_a_tables_place(tmp_path: Path) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     items = write(tmp_path / "images.tsv", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
-    with pytest.raises(FaultError, match=r"--abx-items: name must end in \.item, got 'images\.tsv'"):
+    with raises_fault("file.suffix"):
         LibriSpeech(abx_items=items).prepare(root, tmp_path / "out")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.faults import raises_fault
 from support.tiny_speech import encode, picture, speech, write
 
 from fairseq_vgs.files.faults import FaultError
@@ -103,7 +104,7 @@ def test_recordings_alone(tmp_path: Path) -> None:
     table = make_table(tmp_path)
     lines = [",".join(line.split(",")[:1]) for line in table.read_text("utf-8").splitlines()]
     table.write_text("\n".join(lines), "utf-8")
-    with pytest.raises(FaultError, match=r"--image-column \(NONE: recordings alone\)"):
+    with raises_fault("table.column"):
         prepare(table, tmp_path / "out")
     Pairs(image_column="NONE").prepare(table, tmp_path / "out")
     assert (tmp_path / "out/train.tsv").exists() and not list((tmp_path / "out").glob("*pairs*"))
@@ -144,7 +145,7 @@ def test_a_split_must_stand_everywhere_or_nowhere(tmp_path: Path) -> None:
     table = make_table(tmp_path)
     lines = table.read_text("utf-8").splitlines()
     table.write_text("\n".join([f"{lines[0]},split", f"{lines[1]},train", f"{lines[2]},"]), "utf-8")
-    with pytest.raises(FaultError, match=r"pairs.csv:3: split must be named in every line or in none"):
+    with raises_fault("split.missing", "pairs.csv:3"):
         prepare(table, tmp_path / "out")
 
 
@@ -237,9 +238,7 @@ def test_a_recording_stands_once(tmp_path: Path) -> None:
     table = make_table(tmp_path)
     lines = table.read_text("utf-8").splitlines()
     table.write_text("\n".join([*lines, lines[1]]), "utf-8")
-    with pytest.raises(
-        FaultError, match=r"pairs.csv:22: recording must appear only once \(first at pairs.csv:2\)"
-    ):
+    with raises_fault("name.duplicate", "pairs.csv:22"):
         prepare(table, tmp_path / "out")
 
 

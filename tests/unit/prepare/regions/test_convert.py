@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.faults import raises_fault
 from support.region_files import lxmert_fields, write_lxmert
 
 from fairseq_vgs.files.faults import FaultError
@@ -128,7 +129,7 @@ def test_ids_may_agree_in_parts(tmp_path: Path, match: str, source_id: str, own_
 
 def test_ids_that_a_match_confuses(tmp_path: Path) -> None:
     add_pairs(tmp_path, "a/x.jpg", "b/x.png")
-    with pytest.raises(FaultError, match=r"train.pairs.tsv:3: ids must differ in their stem"):
+    with raises_fault("setting.conflict", "train.pairs.tsv:3"):
         prepare_regions(LxmertSource([make_tsv(tmp_path / "x.ts", "x")]), tmp_path, match="stem")
 
 

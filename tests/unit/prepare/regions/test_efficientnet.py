@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.faults import raises_fault
 
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import read_images
 from fairseq_vgs.media.pictures import pad_to_square
@@ -59,7 +59,7 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return genuine(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(FaultError, match=r"pip install 'fairseq_vgs\[regions\]'"):
+    with raises_fault("package.missing", "efficientnet-lite-pytorch"):
         EfficientNetFeatures()(np.zeros((1, 3, 224, 224), np.uint8))
 
 

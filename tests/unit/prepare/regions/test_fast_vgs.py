@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import read_images, read_regions
@@ -69,7 +70,7 @@ def test_regions_and_ids_of_the_file(tmp_path: Path) -> None:
 
 def test_ids_longer_than_the_files_come_from_the_index(tmp_path: Path) -> None:
     path = make_hdf5(tmp_path / "x.hdf5", PLACES, "short")
-    with pytest.raises(FaultError, match="ids must be shorter than 27 bytes, or they may be cut") as caught:
+    with raises_fault("region.index") as caught:
         FastVgsSource([path])
     assert "--index" in str(caught.value)
     index = make_index(tmp_path / "x.json", **{PLACES: 0, "short": 1})
@@ -88,9 +89,9 @@ def test_an_index_of_another_file(tmp_path: Path) -> None:
         with pytest.raises(FaultError, match=expected):
             FastVgsSource([path], indexes=[make_index(tmp_path / "x.json", **positions)])
     (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(FaultError, match="must map image ids to positions"):
+    with raises_fault("region.index"):
         FastVgsSource([path], indexes=[tmp_path / "x.json"])
-    with pytest.raises(FaultError, match="one index for each of the 2 files, got 1"):
+    with raises_fault("setting.conflict", "--index"):
         FastVgsSource([path, path], indexes=[tmp_path / "x.json"])
 
 
@@ -197,5 +198,5 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         return genuine(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(FaultError, match=r"x.hdf5: reading HDF5 needs h5py .*fairseq_vgs\[hdf5\]"):
+    with raises_fault("package.missing", "x.hdf5"):
         FastVgsSource([tmp_path / "x.hdf5"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
@@ -191,7 +192,7 @@ def test_all_pictures_that_do_not_decode_are_named(tmp_path: Path) -> None:
 
 def test_pictures_are_needed_and_regions_not_replaced(tmp_path: Path) -> None:
     write_images(tmp_path / "images.tsv", [ImageRow("a", "", 4, 2)])
-    with pytest.raises(FaultError, match="images.tsv:3: path must name a picture"):
+    with raises_fault("picture.missing", "images.tsv:3"):
         prepare_picture_regions(tmp_path, MeanColour())
     (tmp_path / "regions.tsv").write_text("mine")
     with pytest.raises(FaultError, match="--force") as caught:

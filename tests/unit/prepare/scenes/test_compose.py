@@ -175,7 +175,7 @@ def test_objects_that_only_held_out_scenes_show_are_named(
     config = ScenesConfig(objects=12, train_scenes=1, valid_scenes=0, test_scenes=8)
     summary = prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
     assert 0 < len(summary["held_out_objects_unseen_in_train"]) < 12
-    assert "stand in no training scene" in caplog.text
+    assert "are in no training scene" in caplog.text
 
 
 def test_a_source_without_features_gives_pictures_only(tmp_path: Path) -> None:

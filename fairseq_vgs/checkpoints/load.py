@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 import fairseq_vgs.models  # noqa: F401 - registers the models
 from fairseq_vgs.compat import fixes as fairseq_fixes
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
@@ -41,7 +42,7 @@ _STOCK_FIELDS = tuple(
 _OTHER_VERSION = "train it with this version of fairseq_vgs, or load it with the version that wrote it"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FaultError):
     """A checkpoint cannot be used: unreadable, not ours, or its weights do not fit its settings."""
 
 
@@ -50,12 +51,12 @@ class Checkpoint:
     """A model in evaluation mode, and what its file says about it.
 
     Attributes:
-        model: on the CPU, fp32, no gradients; one of `MODEL_NAMES` offers ``encode_speech`` and
+        model: on the CPU, fp32, no gradients; those of ``MODEL_NAMES`` offer ``encode_speech`` and
             ``encode_image``.
         path: the file.
         config: all settings of the run, plain data (sections ``task``, ``criterion``, ``model``, ...).
         n_updates: updates made when it was saved.
-        trained: false if the weights were drawn anew instead of loaded.
+        trained: false if the weights were drawn instead of loaded.
     """
 
     model: nn.Module
@@ -78,14 +79,14 @@ class Checkpoint:
 def load_checkpoint(
     path: Path, *, untrained_seed: int | None = None, allow_stock: bool = False
 ) -> Checkpoint:
-    """Load a checkpoint of `MODEL_NAMES`, or stock wav2vec 2.0, for evaluation.
+    """Load a checkpoint of ``MODEL_NAMES``, or stock wav2vec 2.0, for evaluation.
 
-    Evaluation runs in fp32 whatever ``model.autocast`` says, so that figures do not depend on the machine.
+    Evaluation runs in fp32 whatever ``model.autocast`` says, so that results do not depend on the machine.
 
     Args:
         path: file written by ``fairseq-hydra-train``.
-        untrained_seed: instead of loading the weights, draw them with this seed (the untrained baseline). The
-            file's weights must match all the same.
+        untrained_seed: draw the weights with this seed instead of loading them (the untrained baseline). The
+            file's weights must still match.
         allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings; both
             layouts of such files are read, settings as ``cfg`` and, before 2021, as ``args``.
 
@@ -116,7 +117,7 @@ def read_updates(path: Path) -> int:
     """Return the updates made when a checkpoint was saved; its weights stay on disk.
 
     Raises:
-        CheckpointError: the file is missing, broken or no checkpoint.
+        CheckpointError: the file is missing, broken or not a checkpoint.
     """
     return _n_updates(_read(path, mmap=True))
 
@@ -131,16 +132,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
-    """Build a model from its settings with seeded fresh weights; the caller's random state is left alone.
+    """Build a model from its settings with seeded fresh weights, without touching the caller's random state.
 
     Raises:
         CheckpointError: the settings describe neither a model of this plugin nor stock wav2vec 2.0.
     """
     name = settings.get("_name")
     if name not in (*MODEL_NAMES, STOCK_NAME):
-        raise CheckpointError(
-            f"{path}: model._name must be one of {', '.join(MODEL_NAMES)}, got {name!r}; "
-            "give a checkpoint that was trained with task=vgs_pretraining"
+        raise CheckpointError.at(
+            path,
+            f"model._name must be one of {', '.join(MODEL_NAMES)}, got {name!r}; "
+            "give a checkpoint that was trained with task=vgs_pretraining",
+            "checkpoint.kind",
         )
     if name != STOCK_NAME:
         settings = {**settings, "autocast": "none"}
@@ -153,8 +156,8 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
             torch.manual_seed(seed)
             model = fairseq_models.build_model(OmegaConf.create(dict(settings)), None)
     except (ValueError, OmegaConfBaseException) as error:
-        raise CheckpointError(
-            f"{path}: its model settings must build a model: {error}; {_OTHER_VERSION}"
+        raise CheckpointError.at(
+            path, f"its model settings must build a model: {error}; {_OTHER_VERSION}", "checkpoint.settings"
         ) from error
     return model
 
@@ -165,18 +168,40 @@ def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+def read_pickle(path: Path, error: type[FaultError], *, mmap: bool = False) -> Any:
+    """Read tensors, plain containers and settings of a torch file; nothing in it is run.
+
+    Raises:
+        error: the file is missing or broken, or holds anything else.
+    """
     fairseq_fixes.allow_checkpoint_classes()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: checkpoint must exist; check the path") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        raise CheckpointError(
-            f"{path}: must be a fairseq checkpoint of tensors and plain settings, could not be read "
-            f"({reason}); copy it again, and load no file that you do not trust in any other way"
-        ) from error
+        raise error.at(path, "file must exist; check the path", "file.missing") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as failure:
+        reason = str(failure).strip().split("\n")[0][:300]
+        message = (
+            f"must be a torch file of tensors and plain settings, could not be read ({reason}); copy or "
+            "download it again, and load no file that you do not trust in any other way"
+        )
+        raise error.at(path, message, "checkpoint.unreadable") from failure
+
+
+def mismatches(missing: Iterable[str], unexpected: Iterable[str], reshaped: Iterable[str]) -> str:
+    """Name the weights that are missing, unexpected or of another shape; empty if there are none."""
+    problems = {"missing": missing, "unexpected": unexpected, "other shapes:": reshaped}
+    found = ((problem, sorted(names)) for problem, names in problems.items())
+    return "; ".join(f"{problem} {named(names)}" for problem, names in found if names)
+
+
+def named(names: Sequence[str]) -> str:
+    """Count and list names."""
+    return f"{len(names)} ({', '.join(names)})"
+
+
+def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    state = read_pickle(path, CheckpointError, mmap=mmap)
     missing = [
         key
         for key in ("model", "cfg")
@@ -185,13 +210,17 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if missing == ["cfg"] and isinstance(state.get("args"), argparse.Namespace):
         missing = []  # as fairseq wrote it before 2021
     if missing:
-        raise CheckpointError(
-            f"{path}: must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
-            "missing; give a file that fairseq-hydra-train wrote"
+        raise CheckpointError.at(
+            path,
+            f"must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
+            "missing; give a file that fairseq-hydra-train wrote",
+            "checkpoint.entry",
         )
     strangers = [key for key, value in state["model"].items() if not isinstance(value, Tensor)]
     if strangers:
-        raise CheckpointError(f"{path}: weights must be tensors, got something else for {_named(strangers)}")
+        raise CheckpointError.at(
+            path, f"weights must be tensors, got something else for {named(strangers)}", "checkpoint.weights"
+        )
     return dict(state)
 
 
@@ -207,30 +236,36 @@ def _stock(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read settings, laid out as in our files, and weights of fairseq's own wav2vec 2.0."""
     if not allowed:
-        raise CheckpointError(
-            f"{path}: must be a model with speech and image embeddings, got fairseq's wav2vec2, which has "
+        raise CheckpointError.at(
+            path,
+            "must be a model with speech and image embeddings, got fairseq's wav2vec2, which has "
             "layers only; take its layers with fairseq-vgs extract or evaluate abx, or start a model from it "
-            "with fairseq-vgs import wav2vec2"
+            "with fairseq-vgs import wav2vec2",
+            "checkpoint.kind",
         )
-    if state.get("cfg") is None:  # before 2021 all settings stood together
+    if state.get("cfg") is None:  # before 2021 all settings were in one
         model = task = _config({"cfg": {"model": vars(state["args"])}}, path)["model"]
     else:
         config = _config(state, path)
         model, task = section(config, "model"), section(config, "task")
     rate = task.get("sample_rate") or SAMPLE_RATE
     if rate != SAMPLE_RATE:
-        raise CheckpointError(
-            f"{path}: sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
+        raise CheckpointError.at(
+            path,
+            f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech",
+            "checkpoint.sample_rate",
         )
-    # Files hold settings of other parts beside the model's, and null where the default holds.
+    # Files also hold settings of other parts, and null where the default holds.
     settings = {key: model[key] for key in _STOCK_FIELDS if model.get(key) is not None}
     if isinstance(settings.get("latent_temp"), str):  # as on the command line
         try:
             settings["latent_temp"] = list(ast.literal_eval(settings["latent_temp"]))
         except (ValueError, SyntaxError, TypeError) as error:
-            raise CheckpointError(
-                f"{path}: latent_temp must be three numbers, got {settings['latent_temp']!r}; "
-                "give the file as fairseq wrote it"
+            raise CheckpointError.at(
+                path,
+                f"latent_temp must be three numbers, got {settings['latent_temp']!r}; "
+                "give the file as fairseq wrote it",
+                "checkpoint.settings",
             ) from error
     settings.setdefault("conv_feature_layers", Wav2Vec2Config.conv_feature_layers)
     plain = {
@@ -243,15 +278,19 @@ def _stock(
 def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     config = state.get("cfg")
     if config is None:
-        raise CheckpointError(
-            f"{path}: must hold a model of this plugin or stock wav2vec 2.0, got {_kind(state)!r}; "
-            "give a pre-trained model"
+        raise CheckpointError.at(
+            path,
+            f"must hold a model of this plugin or stock wav2vec 2.0, got {_kind(state)!r}; "
+            "give a pre-trained model",
+            "checkpoint.kind",
         )
     plain: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
     live = [".".join(keys) for keys, value in _leaves(plain) if keys[:1] == ("model",) and "${" in str(value)]
     if live:
-        raise CheckpointError(
-            f"{path}: model settings must be plain values, got interpolations in {_named(live)}"
+        raise CheckpointError.at(
+            path,
+            f"model settings must be plain values, got interpolations in {named(live)}",
+            "checkpoint.settings",
         )
     return dict(plain)
 
@@ -270,21 +309,17 @@ def _check_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> 
     if upgrade is not None:
         upgrade(weights)
     expected = model.state_dict()
-    problems = []
-    if missing := sorted(expected.keys() - weights.keys()):
-        problems.append(f"missing {_named(missing)}")
-    if unexpected := sorted(weights.keys() - expected.keys()):
-        problems.append(f"unexpected {_named(unexpected)}")
     reshaped = [
         f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & weights.keys())
+        for key in expected.keys() & weights.keys()
         if weights[key].shape != expected[key].shape
     ]
-    if reshaped:
-        problems.append(f"other shapes: {_named(reshaped)}")
-    if problems:
-        raise CheckpointError(
-            f"{path}: weights must match the model key by key, got {'; '.join(problems)}; {_OTHER_VERSION}"
+    text = mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped)
+    if text:
+        raise CheckpointError.at(
+            path,
+            f"weights must match the model key by key, got {text}; {_OTHER_VERSION}",
+            "checkpoint.mismatch",
         )
 
 
@@ -293,7 +328,3 @@ def _n_updates(state: Mapping[str, Any]) -> int:
     if isinstance(history, list) and history and isinstance(history[-1], Mapping):
         return int(history[-1].get("num_updates", 0))
     return 0
-
-
-def _named(names: list[str]) -> str:
-    return f"{len(names)} ({', '.join(names)})"

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stand after which update."""
+"""Find the checkpoints of a run by their updates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
     """Find a run's checkpoints: updates -> file, in order, those after a multiple of ``every`` updates.
 
-    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be asked.
+    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be read.
 
     Args:
         run: run folder of fairseq-hydra-train.
@@ -41,9 +41,11 @@ def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
         found.setdefault(read_updates(path), path)
     chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
     if not chosen:
-        raise CheckpointError(
-            f"{folder}: must hold checkpoints after a multiple of {every} updates, got none; train with "
-            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
+        raise CheckpointError.at(
+            folder,
+            f"must hold checkpoints after a multiple of {every} updates, got none; train with "
+            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1",
+            "checkpoint.missing",
         )
     return chosen
 
@@ -53,7 +55,7 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
 
     Where an epoch ends with such an update, fairseq saves ``checkpoint7.pt`` only, and removes it when the
     next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The
-    file gets a second name; fairseq renames finished files into place, so it is never half written.
+    file gets a second name; fairseq renames finished files into place, so it is never incomplete.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -74,16 +76,16 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
 
 
 def checkpoint_after(run: Path, updates: int) -> Path:
-    """Return the checkpoint that fairseq, or `keep_epoch_checkpoints`, named after so many updates.
+    """Return the checkpoint that fairseq, or ``keep_epoch_checkpoints``, named after this number of updates.
 
-    Before there is one, its epoch is unknown: the path has a ``*`` in the epoch's place, and is no file.
+    Before there is one, its epoch is unknown: the path has a ``*`` in place of the epoch.
     """
     pattern = run / "checkpoints" / f"checkpoint_*_{updates}.pt"
     return min(pattern.parent.glob(pattern.name), default=pattern)
 
 
 def has_ended(run: Path, max_update: int) -> bool:
-    """Whether a run has saved a checkpoint after its last update."""
+    """Return whether a run has saved a checkpoint after its last update."""
     return checkpoint_after(run, max_update).is_file()
 
 
@@ -91,8 +93,8 @@ def mend_copies(run: Path) -> None:
     """Replace ``checkpoint_last.pt`` and remove ``checkpoint_best.pt`` where they are cut off.
 
     fairseq renames a checkpoint into place under its first name, but copies it to these two: a process killed
-    then leaves half a file, with which a run can be neither resumed nor evaluated. The last one becomes the
-    newest checkpoint that can be read; without any, the run begins anew. Not to be called while it trains.
+    then leaves half a file, which can be neither resumed nor evaluated. The last one is replaced by the
+    newest readable checkpoint; without any, the run starts over. Do not call this while the run is training.
     """
     folder = run / "checkpoints"
     cut_off = [

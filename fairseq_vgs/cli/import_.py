@@ -15,7 +15,7 @@ from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.options import option, read_options
 
 if TYPE_CHECKING:
-    from fairseq_vgs.checkpoints.imports.model_group import ImportedModel
+    from fairseq_vgs.checkpoints.save import ImportedModel
 
 EPILOG = """\
 examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 # Long enough for any sensible id, short enough to keep a binary blob in a table readable.
 MAX_SHOWN = 160
@@ -44,6 +45,11 @@ class FaultError(ValueError):
             raise TypeError("FaultError takes Fault objects; build them with fairseq_vgs.files.faults.fault")
         # Keep the faults, not their text, as the exception's argument, so that it can be pickled.
         super().__init__(self.faults)
+
+    @classmethod
+    def at(cls, place: object, message: str, code: str) -> Self:
+        """Build the error of one fault whose message is complete."""
+        return cls(Fault(str(place), message, code))
 
     @property
     def codes(self) -> tuple[str, ...]:

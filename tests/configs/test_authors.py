@@ -7,8 +7,9 @@ import pytest
 from configs.test_compose import composed
 from omegaconf import OmegaConf
 
-from fairseq_vgs.checkpoints.imports.fast_vgs_names import NEW_WEIGHTS, authors_name
-from fairseq_vgs.checkpoints.imports.fast_vgs_settings import (
+from fairseq_vgs.checkpoints.imports.fast_vgs_model import (
+    NEW_WEIGHTS,
+    authors_name,
     criterion_settings,
     model_settings,
     task_settings,

@@ -3,37 +3,56 @@
 Source: Peng & Harwath 2022 (two papers), Khorrami et al. 2023, and their public code (FaST-VGS-Family and
 scheduled_VGS_plus). A converted model gives the embeddings, layer features and losses of the authors' code on
 the same input, padding included: see docs/exactness.md.
+
+The trainer saves a dictionary, ``best_bundle.pth``: ``dual_encoder`` (weights), ``optimizer``, ``indices``
+and ``libri_indices`` (order of the data); FaST-VGS's also holds ``cross_encoder``. The settings of its
+command line are in ``args.pkl`` next to it.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fairseq_vgs.checkpoints.imports.fast_vgs_file import UNUSED_ENTRIES, load_dual_encoder, load_settings
-from fairseq_vgs.checkpoints.imports.fast_vgs_names import NEW_WEIGHTS, authors_name, unused_reason
-from fairseq_vgs.checkpoints.imports.fast_vgs_settings import (
+from fairseq_vgs.checkpoints.imports.fast_vgs_model import (
+    NEW_WEIGHTS,
     SCRIPT_SETTINGS,
+    authors_name,
     criterion_settings,
     model_settings,
     task_settings,
+    unused_reason,
 )
-from fairseq_vgs.checkpoints.imports.model_group import (
+from fairseq_vgs.checkpoints.load import mismatches, named, read_pickle
+from fairseq_vgs.checkpoints.save import (
     ImportedModel,
+    ImportFileError,
+    build_model,
     group_path,
     with_overrides,
+    write_checkpoint,
     write_model_group,
 )
-from fairseq_vgs.checkpoints.imports.wav2vec2_branch import named
-from fairseq_vgs.checkpoints.save import ImportFileError, build_model, write_checkpoint
 from fairseq_vgs.files.output import refuse_existing
 
 logger = logging.getLogger(__name__)
 
+DUAL_ENCODER = "dual_encoder"
+UNUSED_ENTRIES: Mapping[str, str] = {
+    "optimizer": "moments of the authors' optimizer; a run that starts from these weights has its own",
+    "indices": "order of the data in the interrupted epoch",
+    "libri_indices": "order of LibriSpeech in the interrupted epoch",
+    "cross_encoder": "the slow second ranking of FaST-VGS, which VGS+ and this plugin do not use",
+}
+"""Entries of a bundle that are left out, and why."""
+
+_PARALLEL = "module."  # put before every name by torch's DataParallel
 SETTINGS_FILE = "args.pkl"
 
 
@@ -45,12 +64,12 @@ def import_fast_vgs(
     overrides: Sequence[str] = (),
     force: bool = False,
 ) -> ImportedModel:
-    """Convert a bundle of the authors' trainer, and write a model group for training beside the result.
+    """Convert a bundle of the authors' trainer, and write a model group for training next to the result.
 
     Args:
         bundle: ``best_bundle.pth`` or another bundle.
         output: the checkpoint to write; the group becomes ``model/NAME.yaml`` in its folder.
-        settings_file: the run's ``args.pkl``; the one beside the bundle if None, and where there is none, the
+        settings_file: the run's ``args.pkl``; if None, the one next to the bundle or, if there is none, the
             settings of the authors' script.
         overrides: ``key=value`` of our model, over the bundle's settings.
         force: replace existing files.
@@ -58,7 +77,7 @@ def import_fast_vgs(
     Raises:
         ImportFileError: a file cannot be read as data, or the weights do not fit the model key by key; all
             faulty keys are named.
-        FileExistsError: a file to write exists and `force` is off.
+        FileExistsError: a file to write exists and ``force`` is off.
     """
     output = output.absolute()
     refuse_existing(output, group_path(output), force=force)
@@ -104,20 +123,19 @@ def converted_model(
     blocks = int(settings["speech_head_blocks"])
     places = {authors_name(key, blocks_per_stage=blocks): key for key in state if key not in NEW_WEIGHTS}
     unused = sorted(name for name in weights if name not in places and unused_reason(name))
-    problems = {
-        "missing": sorted(places.keys() - weights.keys()),
-        "unexpected": sorted(weights.keys() - places.keys() - set(unused)),
-        "other shapes:": [
-            f"{name} {tuple(weights[name].shape)} for {tuple(state[key].shape)}"
-            for name, key in places.items()
-            if name in weights and _without_singletons(weights[name]) != _without_singletons(state[key])
-        ],
-    }
-    if any(problems.values()):
-        text = "; ".join(f"{problem} {named(keys)}" for problem, keys in problems.items() if keys)
-        raise ImportFileError(
-            f"{bundle}: weights must fit the dual encoder key by key, got {text}; give a bundle as the "
-            f"trainer saved it, with the {SETTINGS_FILE} of its own run"
+    reshaped = [
+        f"{name} {tuple(weights[name].shape)} for {tuple(state[key].shape)}"
+        for name, key in places.items()
+        if name in weights and _without_singletons(weights[name]) != _without_singletons(state[key])
+    ]
+    unexpected = weights.keys() - places.keys() - set(unused)
+    text = mismatches(places.keys() - weights.keys(), unexpected, reshaped)
+    if text:
+        raise ImportFileError.at(
+            bundle,
+            f"weights must fit the dual encoder key by key, got {text}; give a bundle as the "
+            f"trainer saved it, with the {SETTINGS_FILE} of its own run",
+            "import.mismatch",
         )
     # The authors' convolutions over time are two-dimensional, and their CLS vectors have three axes.
     found = {
@@ -142,3 +160,79 @@ def _authors_settings(bundle: Path, settings_file: Path | None) -> dict[str, Any
 
 def _without_singletons(tensor: Tensor) -> list[int]:
     return [size for size in tensor.shape if size != 1]
+
+
+def load_dual_encoder(bundle: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """Read the weights of a bundle.
+
+    Returns:
+        The dual encoder's weights under the authors' names, and which of ``UNUSED_ENTRIES`` the file has.
+
+    Raises:
+        ImportFileError: the file cannot be read as data, has no dual encoder, or has an unknown entry.
+    """
+    state = read_pickle(bundle, ImportFileError)
+    if not isinstance(state, Mapping) or not isinstance(state.get(DUAL_ENCODER), Mapping):
+        raise ImportFileError.at(
+            bundle,
+            f"must hold the entry {DUAL_ENCODER}, a table of weights, got none; give a bundle that "
+            "the FaST-VGS or VGS+ trainer saved, such as best_bundle.pth",
+            "import.entry",
+        )
+    strangers = sorted(str(key) for key in state if key != DUAL_ENCODER and key not in UNUSED_ENTRIES)
+    if strangers:
+        raise ImportFileError.at(
+            bundle,
+            f"entries must be {DUAL_ENCODER} and any of {', '.join(UNUSED_ENTRIES)}, got "
+            f"{named(strangers)} as well; give a bundle as the trainer saved it",
+            "import.unknown",
+        )
+    weights = {str(key): value for key, value in state[DUAL_ENCODER].items()}
+    no_tensors = [key for key, value in weights.items() if not isinstance(value, Tensor)]
+    if no_tensors:
+        raise ImportFileError.at(
+            bundle,
+            f"weights must be tensors, got something else for {named(no_tensors)}; give a bundle "
+            "as the trainer saved it",
+            "import.weights",
+        )
+    if weights and all(key.startswith(_PARALLEL) for key in weights):
+        weights = {key.removeprefix(_PARALLEL): value for key, value in weights.items()}
+    return weights, [key for key in UNUSED_ENTRIES if key in state]
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """Read ``args.pkl``, the pickled command line of the run; no class but its own is built.
+
+    Raises:
+        ImportFileError: the file is missing or broken, or holds anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            settings = _SettingsUnpickler(file).load()
+    except FileNotFoundError:
+        raise ImportFileError.at(path, "file must exist; check the path", "file.missing") from None
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise ImportFileError.at(
+            path,
+            f"must be the args.pkl of the run, could not be read ({error}); copy it again, and load "
+            "no file that you do not trust in any other way",
+            "import.unreadable",
+        ) from error
+    if not isinstance(settings, argparse.Namespace):
+        raise ImportFileError.at(
+            path,
+            f"must be the args.pkl of the run, a Namespace, got {type(settings).__name__}; give the "
+            "file next to the bundle",
+            "import.kind",
+        )
+    return dict(vars(settings))
+
+
+class _SettingsUnpickler(pickle.Unpickler):
+    """Unpickles plain values in a Namespace; every other class or function, and so all code, is refused."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if (module_name, global_name) == ("argparse", "Namespace"):
+            return argparse.Namespace
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is not a plain value")

@@ -1,18 +1,16 @@
-"""A wav2vec 2.0 read from another program's file, in fairseq's names; and the safe reading of such files."""
+"""What an import needs of another program's wav2vec 2.0, and checks of its weights."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fairseq_vgs.checkpoints.load import named
 from fairseq_vgs.checkpoints.save import ImportFileError
-from fairseq_vgs.compat import fixes as fairseq_fixes
 from fairseq_vgs.media.rates import SAMPLE_RATE
 
 # torch's newer weight normalisation and, behind it, the names of the older one, which fairseq uses
@@ -30,10 +28,10 @@ class SpeechBranch:
         source: the file or folder.
         settings: fields of fairseq's ``Wav2Vec2Config`` that the file fixes; the others keep their defaults.
         weights: fp32, under fairseq's names.
-        normalize: whether its speech was brought to zero mean and unit variance; None if not said.
+        normalize: whether its speech had zero mean and unit variance; None if unknown.
         dropped: weights of the file that have no place in the model -> the reason.
-        fresh: (beginnings of) names of weights that the file lacks, which are drawn anew -> the reason.
-        notes: settings of the file that were not taken over, one sentence each.
+        fresh: (beginnings of) names of weights that the file lacks, which are drawn -> the reason.
+        notes: settings of the file that were not kept, one sentence each.
     """
 
     source: Path
@@ -45,41 +43,24 @@ class SpeechBranch:
     notes: tuple[str, ...]
 
 
-def load_pickle(path: Path) -> Any:
-    """Read tensors, plain containers and settings of a torch file; nothing in it is run.
-
-    Raises:
-        ImportFileError: the file is missing or broken, or holds anything else.
-    """
-    fairseq_fixes.allow_checkpoint_classes()
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ImportFileError(f"{path}: file must exist; check the path") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        raise ImportFileError(
-            f"{path}: must be a torch file of tensors and plain settings, could not be read ({reason}); "
-            "download it again, and load no file that you do not trust in any other way"
-        ) from error
-
-
 def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
-    """Check a state dict and bring it to fp32 and to the older names of normalised weights.
+    """Check a state dict; convert it to fp32 and to the older names of normalised weights.
 
     Raises:
-        ImportFileError: it is no mapping of names to tensors.
+        ImportFileError: it does not map names to tensors.
     """
     if not isinstance(found, Mapping):
-        raise ImportFileError(
-            f"{path}: weights must be a table of tensors, got {type(found).__name__}; "
-            "give a file with weights"
+        raise ImportFileError.at(
+            path,
+            f"weights must be a table of tensors, got {type(found).__name__}; give a file with weights",
+            "import.weights",
         )
     strangers = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise ImportFileError(
-            f"{path}: weights must be tensors, got something else for {named(strangers)}; "
-            "give a file with weights"
+        raise ImportFileError.at(
+            path,
+            f"weights must be tensors, got something else for {named(strangers)}; give a file with weights",
+            "import.weights",
         )
     return {_plain_name(key): value.float() for key, value in found.items()}
 
@@ -87,15 +68,12 @@ def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
 def check_sample_rate(rate: Any, path: Path) -> None:
     """Refuse a model of speech at another sampling rate; None means that the file does not say."""
     if rate is not None and rate != SAMPLE_RATE:
-        raise ImportFileError(
-            f"{path}: sampling rate must be {SAMPLE_RATE} Hz, as the plugin's data, got {rate}; "
-            "give a model of 16 kHz speech"
+        raise ImportFileError.at(
+            path,
+            f"sampling rate must be {SAMPLE_RATE} Hz, as the plugin's data, got {rate}; "
+            "give a model of 16 kHz speech",
+            "import.sample_rate",
         )
-
-
-def named(names: list[str]) -> str:
-    """Count and list names."""
-    return f"{len(names)} ({', '.join(names)})"
 
 
 def _plain_name(key: str) -> str:

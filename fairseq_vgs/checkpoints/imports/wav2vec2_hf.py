@@ -17,10 +17,9 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import (
     SpeechBranch,
     check_sample_rate,
-    load_pickle,
-    named,
     plain_weights,
 )
+from fairseq_vgs.checkpoints.load import named, read_pickle
 from fairseq_vgs.checkpoints.save import ImportFileError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -54,7 +53,7 @@ _HEADS = {"lm_head.": "the head of fine-tuning (CTC)"}
 _SSL_HEADS = ("quantizer.", "project_q.", "final_proj.")
 
 _NORMS = {"group": "default", "layer": "layer_norm"}
-# settings that our model knows one value of; the default is Hugging Face's, for a key that a folder lacks
+# Settings of which our model has only these values; the default is Hugging Face's, for absent keys.
 _FIXED = {
     "layer_norm_eps": (1e-5, (1e-5,)),
     "feat_extract_activation": ("gelu", ("gelu",)),
@@ -103,9 +102,10 @@ def read_hugging_face(folder: Path) -> SpeechBranch:
     config_path = folder / "config.json"
     config = _read_json(config_path)
     if config is None:
-        raise ImportFileError(
-            f"{config_path}: file must exist; give a Hugging Face folder with config.json and "
-            f"{WEIGHT_FILES[0]}"
+        raise ImportFileError.at(
+            config_path,
+            f"file must exist; give a Hugging Face folder with config.json and {WEIGHT_FILES[0]}",
+            "file.missing",
         )
     settings = _speech_settings(config, config_path)
     preprocessing = _read_json(folder / "preprocessor_config.json") or {}
@@ -130,25 +130,33 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ImportFileError(f"{path}: must be readable JSON, got {error}; download it again") from error
+        raise ImportFileError.at(
+            path, f"must be readable JSON, got {error}; download it again", "import.unreadable"
+        ) from error
     if not isinstance(content, dict):
-        raise ImportFileError(
-            f"{path}: must be a JSON object, got {type(content).__name__}; download it again"
+        raise ImportFileError.at(
+            path,
+            f"must be a JSON object, got {type(content).__name__}; download it again",
+            "import.unreadable",
         )
     return content
 
 
 def _speech_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if config.get("model_type") != "wav2vec2":
-        raise ImportFileError(
-            f"{path}: model_type must be wav2vec2, got {config.get('model_type')!r}; give a wav2vec 2.0 model"
+        raise ImportFileError.at(
+            path,
+            f"model_type must be wav2vec2, got {config.get('model_type')!r}; give a wav2vec 2.0 model",
+            "import.kind",
         )
     for key, (default, allowed) in _FIXED.items():
         value = config.get(key, default)
         if value not in allowed:
-            raise ImportFileError(
-                f"{path}: {key} must be {' or '.join(map(str, allowed[:2]))}, as in fairseq's wav2vec 2.0, "
-                f"got {value!r}; give another model"
+            raise ImportFileError.at(
+                path,
+                f"{key} must be {' or '.join(map(str, allowed[:2]))}, as in fairseq's wav2vec 2.0, "
+                f"got {value!r}; give another model",
+                "import.settings",
             )
     settings = {ours: config.get(key, default) for key, (ours, default) in _RENAMED.items()}
     settings["extractor_mode"] = _NORMS[config.get("feat_extract_norm", "group")]
@@ -157,9 +165,11 @@ def _speech_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if settings["latent_dim"] == settings["final_dim"]:
         settings["latent_dim"] = 0  # fairseq's way to say so
     if settings["encoder_embed_dim"] == _conv_settings(config)["conv_dim"][-1]:
-        raise ImportFileError(
-            f"{path}: hidden_size must differ from the last conv_dim, got {settings['encoder_embed_dim']} "
-            "for both: fairseq's wav2vec 2.0 has no projection then; give another model"
+        raise ImportFileError.at(
+            path,
+            f"hidden_size must differ from the last conv_dim, got {settings['encoder_embed_dim']} "
+            "for both: fairseq's wav2vec 2.0 has no projection then; give another model",
+            "import.settings",
         )
     return settings
 
@@ -174,9 +184,11 @@ def _conv_feature_layers(config: Mapping[str, Any], path: Path) -> str:
     numbers = [value for column in columns.values() if isinstance(column, list) for value in column]
     lengths = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
     if len(lengths) != 1 or 0 in lengths or not all(isinstance(n, int) and n > 0 for n in numbers):
-        raise ImportFileError(
-            f"{path}: {', '.join(columns)} must be equally long lists of positive integers, got "
-            f"{list(columns.values())}; download it again"
+        raise ImportFileError.at(
+            path,
+            f"{', '.join(columns)} must be equally long lists of positive integers, got "
+            f"{list(columns.values())}; download it again",
+            "import.settings",
         )
     return str(list(zip(*columns.values(), strict=True)))
 
@@ -185,12 +197,18 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     for name in WEIGHT_FILES:
         path = folder / name
         if path.is_file():
-            found = _load_safetensors(path) if path.suffix == ".safetensors" else load_pickle(path)
+            found = (
+                _load_safetensors(path)
+                if path.suffix == ".safetensors"
+                else read_pickle(path, ImportFileError)
+            )
             return path, plain_weights(found, path)
     shards = [f"{name}.index.json" for name in WEIGHT_FILES if (folder / f"{name}.index.json").exists()]
     hint = "save it again in one piece (max_shard_size)" if shards else "download the PyTorch weights"
-    raise ImportFileError(
-        f"{folder}: must hold {' or '.join(WEIGHT_FILES)}, got {shards[0] if shards else 'neither'}; {hint}"
+    raise ImportFileError.at(
+        folder,
+        f"must hold {' or '.join(WEIGHT_FILES)}, got {shards[0] if shards else 'neither'}; {hint}",
+        "file.missing",
     )
 
 
@@ -199,15 +217,18 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except (ImportError, OSError, RuntimeError) as error:
-        raise ImportFileError(
-            f"{path}: needs the package safetensors, got {error}; install it with "
-            "pip install 'fairseq_vgs[interop]'"
+        raise ImportFileError.at(
+            path,
+            f"needs the package safetensors, got {error}; install it with pip install 'fairseq_vgs[interop]'",
+            "package.missing",
         ) from error
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ImportFileError(
-            f"{path}: must be a safetensors file, could not be read ({error}); download it again"
+        raise ImportFileError.at(
+            path,
+            f"must be a safetensors file, could not be read ({error}); download it again",
+            "import.unreadable",
         ) from error
 
 
@@ -227,9 +248,11 @@ def _rename(
         else:
             unknown.append(key)
     if unknown:
-        raise ImportFileError(
-            f"{path}: weights must be those of Wav2Vec2Model or Wav2Vec2ForPreTraining, got "
-            f"{named(unknown)}; give the pre-trained model"
+        raise ImportFileError.at(
+            path,
+            f"weights must be those of Wav2Vec2Model or Wav2Vec2ForPreTraining, got "
+            f"{named(unknown)}; give the pre-trained model",
+            "import.unknown",
         )
     return weights, dropped
 
@@ -259,8 +282,10 @@ def _absent(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _notes(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say which settings are left: those of fine-tuning, and what the plugin needs otherwise."""
-    notes = ["mask_time_* and mask_feature_* are left: they are of fine-tuning; masks are our defaults"]
+    """Name the settings that are not kept: those of fine-tuning, and what the plugin sets otherwise."""
+    notes = [
+        "mask_time_* and mask_feature_* are left out, as they belong to fine-tuning; masks are our defaults"
+    ]
     if config.get("layerdrop", 0.1) != 0:
         notes.append(
             f"encoder_layerdrop is 0.0 instead of the folder's {config.get('layerdrop', 0.1)}: "

@@ -131,7 +131,7 @@ def test_files_that_are_no_checkpoints_are_refused(state, tmp_path):
     whole = _save(state, tmp_path).read_bytes()
     for name, content in (("cut.pt", whole[: len(whole) // 2]), ("empty.pt", b""), ("text.pt", b"hello\n")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(checkpoints.CheckpointError, match=f"{name}: must be a fairseq checkpoint"):
+        with pytest.raises(checkpoints.CheckpointError, match=f"{name}: must be a torch file"):
             checkpoints.load_checkpoint(tmp_path / name)
     with pytest.raises(checkpoints.CheckpointError, match="must exist"):
         checkpoints.load_checkpoint(tmp_path / "absent.pt")

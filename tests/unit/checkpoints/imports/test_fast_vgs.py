@@ -102,7 +102,7 @@ def test_every_faulty_weight_is_named(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda state: state.update(vqvae={}), r"got 1 \(vqvae\) besides"),
+        (lambda state: state.update(vqvae={}), r"got 1 \(vqvae\)"),
         (lambda state: state.pop("dual_encoder"), "must hold the entry dual_encoder"),
         (lambda state: state["dual_encoder"].update(mask=[1]), r"something else for 1 \(mask\)"),
         (lambda state: state["dual_encoder"].pop("trm2_proj.weight"), "must include trm2_proj.weight"),

@@ -1,23 +1,105 @@
-"""Settings of an imported dual encoder: sizes from its weights, the rest from the authors' command line.
+"""The authors' dual encoder in ours: where each weight belongs, and which settings compute the same.
 
-A bundle holds no settings. What weights cannot tell (attention heads, strides, which layer VGS reads, dropout
-and masking) is in ``args.pkl`` beside it, or else taken from the training script of scheduled_VGS_plus.
+A bundle holds no settings. Sizes follow from its weights. What weights cannot tell (attention heads, strides,
+the layer that VGS reads, dropout and masking) is in ``args.pkl`` next to it, or is taken from the training
+script of scheduled_VGS_plus.
+
+Source: the public FaST-VGS-Family and scheduled_VGS_plus code, whose dual encoders have the same names.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from fairseq_vgs.checkpoints.imports.fast_vgs_names import SPEECH_ENCODER
 from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
-__all__ = ["SCRIPT_SETTINGS", "criterion_settings", "model_settings", "task_settings"]
+SPEECH_ENCODER = "conv1_trm1_trm3."
+
+UNUSED_WEIGHTS: Mapping[str, str] = {
+    "audio_cls_token_proj_coarse.": "the authors' forward pass overwrites what it computes, so nothing has "
+    "ever trained it",
+}
+"""Beginnings of names of weights that are left out, and why."""
+
+NEW_WEIGHTS = ("logit_scale", "logit_bias")
+"""Weights of ours that the authors' model lacks; the masked margin loss does not read them."""
+
+_PREFIXES = {
+    "speech_head.convolutions.linear.": "conv2.linear.",
+    "speech_head.convolutions.norm.": "conv2.bn1.",
+    "speech_head.cls_projection.": "audio_cls_token_proj_pre.",
+    "speech_head.layer.": "trm2.",
+    "speech_head.projection.": "trm2_proj.",
+    "image_encoder.feature_projection.": "visn_fc.visn_fc.",
+    "image_encoder.feature_norm.": "visn_fc.visn_layer_norm.",
+    "image_encoder.box_projection.": "visn_fc.box_fc.",
+    "image_encoder.box_norm.": "visn_fc.box_layer_norm.",
+    "image_encoder.projection.": "visual_cls_token_proj_coarse.",
+}
+_VECTORS = {
+    "encoder.cls_embedding": f"{SPEECH_ENCODER}cls_token",
+    "image_encoder.cls": "visual_cls_token",
+}
+_BLOCK = re.compile(r"speech_head\.convolutions\.blocks\.(\d+)\.(\w+)\.(\w+)")
+_BLOCK_PARTS = {
+    "conv1": "conv1",
+    "norm1": "bn1",
+    "conv2": "conv2",
+    "norm2": "bn2",
+    "shortcut": "downsample.0",
+    "shortcut_norm": "downsample.1",
+}
+_IMAGE_LAYER = re.compile(r"image_encoder\.layers\.(\d+)\.(.+)")
+_BERT_PARTS = {
+    "query.": "attention.self.query.",
+    "key.": "attention.self.key.",
+    "value.": "attention.self.value.",
+    "attention_output.": "attention.output.dense.",
+    "attention_norm.": "attention.output.LayerNorm.",
+    "expand.": "intermediate.dense.",
+    "contract.": "output.dense.",
+    "output_norm.": "output.LayerNorm.",
+}
+
+
+def authors_name(key: str, *, blocks_per_stage: int) -> str:
+    """Name a weight of ours as the authors do.
+
+    Args:
+        key: of our model's state dict, not one of ``NEW_WEIGHTS``.
+        blocks_per_stage: of the ResDAVEnet, which the authors number by stage.
+    """
+    if key in _VECTORS:
+        return _VECTORS[key]
+    if match := _BLOCK.fullmatch(key):
+        stage, block = divmod(int(match[1]), blocks_per_stage)
+        return f"conv2.layer{stage + 1}.{block}.{_BLOCK_PARTS[match[2]]}.{match[3]}"
+    if match := _IMAGE_LAYER.fullmatch(key):
+        return f"trm.{match[1]}.{_in_bert(match[2])}"
+    for ours, theirs in _PREFIXES.items():
+        if key.startswith(ours):
+            rest = key.removeprefix(ours)
+            return theirs + (_in_bert(rest) if theirs == "trm2." else rest)
+    return SPEECH_ENCODER + key  # fairseq's names, in both
+
+
+def unused_reason(name: str) -> str | None:
+    """Return why a weight of the authors' is left out; None if it is kept."""
+    return next((reason for start, reason in UNUSED_WEIGHTS.items() if name.startswith(start)), None)
+
+
+def _in_bert(rest: str) -> str:
+    return next(
+        theirs + rest.removeprefix(ours) for ours, theirs in _BERT_PARTS.items() if rest.startswith(ours)
+    )
+
 
 SCRIPT_SETTINGS: Mapping[str, Any] = {
     "activation_dropout": 0.0,
@@ -84,7 +166,7 @@ def model_settings(weights: Mapping[str, Tensor], settings: Mapping[str, Any], p
 
     Args:
         weights: of the dual encoder, under the authors' names.
-        settings: the authors' command line; what it lacks is as in `SCRIPT_SETTINGS`.
+        settings: the authors' command line; missing ones are as in ``SCRIPT_SETTINGS``.
         path: the bundle, named in errors.
 
     Raises:
@@ -94,9 +176,11 @@ def model_settings(weights: Mapping[str, Tensor], settings: Mapping[str, Any], p
     theirs = {**SCRIPT_SETTINGS, **settings}
     for key, value in _REQUIRED.items():
         if theirs[key] != value:
-            raise ImportFileError(
-                f"{path}: {key} must be {value}, as in the authors' own models, got {theirs[key]!r}; this "
-                "plugin's model has nothing else"
+            raise ImportFileError.at(
+                path,
+                f"{key} must be {value}, as in the authors' own models, got {theirs[key]!r}; this "
+                "plugin's model has nothing else",
+                "import.settings",
             )
     shapes = _Shapes(weights, path)
     _check_extractor(shapes, str(theirs["conv_feature_layers"]), path)
@@ -145,7 +229,7 @@ def criterion_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Shapes:
-    """Sizes of weights; one that is missing is an error that names it."""
+    """Return the shapes of weights by name, or fail naming the missing one."""
 
     def __init__(self, weights: Mapping[str, Tensor], path: Path) -> None:
         self._weights = weights
@@ -156,14 +240,16 @@ class _Shapes:
 
     def __call__(self, name: str) -> tuple[int, ...]:
         if name not in self._weights:
-            raise ImportFileError(
-                f"{self._path}: weights must include {name}, which tells a size, got none of that name; "
-                "give a bundle as the trainer saved it"
+            raise ImportFileError.at(
+                self._path,
+                f"weights must include {name}, which tells a size, got none of that name; "
+                "give a bundle as the trainer saved it",
+                "import.entry",
             )
         return tuple(self._weights[name].shape)
 
     def count(self, pattern: str) -> int:
-        """Count consecutive numbers, from 0, for which `pattern` with the number in it is a weight."""
+        """Count consecutive numbers, from 0, for which ``pattern`` with the number in it is a weight."""
         number = 0
         while pattern.format(number) in self._weights:
             number += 1
@@ -217,13 +303,17 @@ def _check_extractor(shapes: _Shapes, text: str, path: Path) -> None:
     try:
         layers = parse_conv_layers(text)
     except ValueError as error:
-        raise ImportFileError(f"{path}: {error}; give the args.pkl of the bundle's own run") from None
+        raise ImportFileError.at(
+            path, f"{error}; give the args.pkl of the bundle's own run", "import.settings"
+        ) from None
     weight = SPEECH_ENCODER + "feature_extractor.conv_layers.{}.0.weight"
     found = [shapes(weight.format(number)) for number in range(shapes.count(weight))]
     if [(channels, kernel) for channels, _, kernel in found] != [layer[:2] for layer in layers]:
-        raise ImportFileError(
-            f"{path}: conv_feature_layers must fit the extractor's weights, which have (channels, inputs, "
-            f"kernel) {found}, got {text}; give the args.pkl of the bundle's own run"
+        raise ImportFileError.at(
+            path,
+            f"conv_feature_layers must fit the extractor's weights, which have (channels, inputs, "
+            f"kernel) {found}, got {text}; give the args.pkl of the bundle's own run",
+            "import.mismatch",
         )
 
 
@@ -232,8 +322,9 @@ def _constant_temperature(text: Any, path: Path) -> list[float]:
     try:
         start = float((ast.literal_eval(text) if isinstance(text, str) else text)[0])
     except (ValueError, SyntaxError, TypeError, IndexError) as error:
-        raise ImportFileError(
-            f"{path}: latent_temp must be three numbers, got {text!r}; give the args.pkl of the "
-            "bundle's own run"
+        raise ImportFileError.at(
+            path,
+            f"latent_temp must be three numbers, got {text!r}; give the args.pkl of the bundle's own run",
+            "import.settings",
         ) from error
     return [start, start, 1.0]

@@ -6,7 +6,6 @@ Shapes: ``C`` captions, ``I`` distinct images, ``P`` captions of a batch, ``S`` 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,26 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.checkpoints.load import CheckpointError, section
 from fairseq_vgs.data.captions import TextUnits, units_file
 from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import SplitTable, load_split
-from fairseq_vgs.features.speech import can_pad, speech_embeddings
+from fairseq_vgs.features.speech import can_pad, progress, speech_embeddings
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 DEFAULT_BATCH_SECONDS = 120.0
 _MOST_CAPTIONS = 512  # in a batch: images take memory, however short captions are
@@ -44,7 +40,7 @@ _DEFAULT_IMAGE_SIZE = 224
 
 @dataclass(frozen=True)
 class EvaluationSplit:
-    """A split as a model was validated on it: its data set without masks, and the ids of what comes out.
+    """A split as a model was validated on it: its data set without masks, and the ids of its embeddings.
 
     Attributes:
         dataset: pairs, one per caption.
@@ -54,21 +50,20 @@ class EvaluationSplit:
         image_groups: int64[I] group number of each image.
         n_cut: captions longer than ``max_seconds``, of which the start is used.
         max_seconds: speech is cut here, as in the run's validation.
-        n_skipped: pairs that are left out because they cannot be used; 0 unless the run had
-            ``task.skip_bad=true``.
+        n_skipped: pairs that are left out because they cannot be used (``task.skip_bad=true``).
     """
 
     dataset: VgsDataset
     audio_ids: tuple[str, ...]
     image_ids: tuple[str, ...]
-    caption_image: IntArray
-    image_groups: IntArray
+    caption_image: I64
+    image_groups: I64
     n_cut: int
     max_seconds: float
     n_skipped: int
 
     @property
-    def speech_groups(self) -> IntArray:
+    def speech_groups(self) -> I64:
         """int64[C] group number of each caption's image."""
         return self.image_groups[self.caption_image]
 
@@ -84,8 +79,8 @@ class Embeddings:
         padding_share: share of padding among the samples that were encoded.
     """
 
-    speech: FloatArray
-    images: FloatArray
+    speech: F32
+    images: F32
     seconds: float
     padding_share: float
 
@@ -96,10 +91,10 @@ class Embeddings:
 
 
 def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> EvaluationSplit:
-    """Open a split of a manifest folder with the data settings of a run.
+    """Open a split of a data folder with the data settings of a run.
 
     Args:
-        folder: the manifest folder.
+        folder: the data folder.
         split: "test" or another of its splits.
         config: the run's settings; speech is cut at ``task.valid_max_seconds`` and normalised as there.
 
@@ -160,8 +155,8 @@ def embed_split(
     """Embed all captions and all distinct images of a split.
 
     Captions are encoded from long to short in batches of similar length, images along with the first of their
-    captions; the result does not depend on anything random. Captions of different lengths share a batch only
-    where padding has no influence (`can_pad`), or where each is padded to the same length by design.
+    captions; nothing is random. Captions of different lengths share a batch only
+    where padding has no influence (``can_pad``), or where each is padded to the same length by design.
 
     Args:
         model: of this plugin.
@@ -187,7 +182,7 @@ def embed_split(
     images: list[Tensor | None] = [None] * len(split.image_ids)
     n_samples = n_padded = 0
     start = time.perf_counter()
-    with torch.inference_mode(), _progress(len(split.audio_ids), title) as bar:
+    with torch.inference_mode(), progress(len(split.audio_ids), title, "caption") as bar:
         for batch in batches:
             sample = dataset.collater([dataset[int(index)] for index in batch])
             pairs = sample["id"].tolist()
@@ -241,7 +236,7 @@ def _embed_new_images(
         images[number] = embedding
 
 
-def _of_one_length(batch: IntArray, sizes: IntArray) -> list[IntArray]:
+def _of_one_length(batch: I64, sizes: I64) -> list[I64]:
     """Split a batch, which is in order of length, where the length changes."""
     return np.split(batch, np.flatnonzero(np.diff(sizes[batch])) + 1)
 
@@ -258,9 +253,11 @@ def _regions(
         skip_bad=bool(task.get("skip_bad", False)),
     )
     if store.dim != model.get("image_dim", store.dim):
-        raise CheckpointError(
-            f"{manifest.region_features}: features must have {model['image_dim']} dims (model.image_dim of "
-            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
+        raise CheckpointError.at(
+            manifest.region_features,
+            f"features must have {model['image_dim']} dims (model.image_dim of "
+            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training",
+            "regions.dims",
         )
     return store
 
@@ -278,9 +275,11 @@ def _units(
         units = TextUnits(path)
         if units.sha256 == wanted:
             return units
-    raise CheckpointError(
-        f"{trained_on}: must be the text units of the training (SHA-256 {wanted}), got "
-        f"{'others' if found else 'no file'}; put that file back, here or as {units_file(manifest, None)}"
+    raise CheckpointError.at(
+        trained_on,
+        f"must be the text units of the training (SHA-256 {wanted}), got "
+        f"{'others' if found else 'no file'}; put that file back, here or as {units_file(manifest, None)}",
+        "text.mismatch",
     )
 
 
@@ -300,20 +299,17 @@ def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
     return VgsDataset(table, options, regions=dataset.regions, units=dataset.units)
 
 
-def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> FloatArray:
+def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> F32:
     missing = [name for name, row in zip(ids, rows, strict=True) if row is None]
     if missing:
         raise ValueError(f"{noun} {missing[0]}: expected an embedding, got none ({len(missing)} such)")
     table = torch.stack([row for row in rows if row is not None]).numpy()
     faulty = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if faulty.size:
-        raise CheckpointError(
-            f"{noun} {ids[faulty[0]]}: embedding must be finite numbers, got NaN or infinity ({faulty.size} "
-            f"of {len(ids)} such); the run has probably diverged: look at its losses"
+        raise CheckpointError.at(
+            f"{noun} {ids[faulty[0]]}",
+            f"embedding must be finite numbers, got NaN or infinity ({faulty.size} "
+            f"of {len(ids)} such); the run has probably diverged: look at its losses",
+            "checkpoint.not_finite",
         )
     return table
-
-
-def _progress(total: int, title: str) -> Any:
-    # disable=None turns the bar off where stderr is no terminal.
-    return tqdm(total=total, desc=title, unit="caption", file=sys.stderr, disable=None, leave=False)

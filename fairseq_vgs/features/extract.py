@@ -1,4 +1,4 @@
-"""Features of many recordings and pictures into a folder, batched by length; see `features_store`.
+"""Extract features of recordings and images into a folder, batched by length; see ``store``.
 
 Shapes: S samples, T frames, D dims of the transformer, E embedding dims, R regions of a picture.
 """
@@ -6,11 +6,8 @@ Shapes: S samples, T frames, D dims of the transformer, E embedding dims, R regi
 from __future__ import annotations
 
 import logging
-import math
-import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +17,6 @@ from urllib.parse import quote
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
@@ -28,16 +24,17 @@ from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, refuse_short
 from fairseq_vgs.features.recordings import Recording
 from fairseq_vgs.features.source import FeatureSource, origins
-from fairseq_vgs.features.speech import can_pad, speech_features
+from fairseq_vgs.features.speech import autocast, can_pad, progress, speech_features
 from fairseq_vgs.features.store import FeatureStore
-from fairseq_vgs.files.faults import fault
+from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.modules.conv_spec import ConvLayers
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +53,8 @@ class Extraction:
     Attributes:
         n_utterances: of the source.
         n_images: of the source; 0 where no image embeddings were asked for.
-        n_kept: utterances and images that were there from before.
-        n_changed: utterances and images that were there, but made anew because their files have changed.
+        n_kept: utterances and images that were already there.
+        n_changed: utterances and images that were extracted again because their files had changed.
         frame_rate: frames per second.
         layers: names of the layers.
         seconds: wall time.
@@ -84,34 +81,34 @@ def extract_features(
     bf16: bool = False,
     batch_seconds: float = DEFAULT_BATCH_SECONDS,
 ) -> Extraction:
-    """Write layers and embeddings of recordings, and embeddings of their pictures.
+    """Write layers and embeddings of recordings, and embeddings of their images.
 
-    Speech is unmasked and whole, normalised as in the run. Numbers are f32 and, up to rounding, those of each
-    utterance alone. A begun folder is continued: files that are there are kept, unless what they were made
-    from has changed since (another size or time of change; of a member, of its archive).
+    Speech is unmasked and whole, normalised as in the run. Values are f32 and, up to rounding, those of each
+    utterance alone. An unfinished folder is continued: its files are kept, unless what they were made from
+    has changed (in size or modification time; for a member, those of its archive).
 
     Args:
         checkpoint: the model.
         source: what to read.
-        output: folder; see `features_store`. Image ids are percent-encoded in file names.
+        output: folder; see ``store``. Image ids are percent-encoded in file names.
         file_format: ``npy`` or ``safetensors``.
-        parts: of `PARTS`; by default all that model and source offer.
+        parts: of ``PARTS``; by default all that model and source offer.
         layers: numbers of the layers that are wanted, 0 being the input of the first; all if None.
         device: where the model runs.
         bf16: run the model in bf16 autocast.
         batch_seconds: most speech in a batch, padding included; a longer utterance is a batch of its own.
 
     Raises:
-        FaultError: speech or pictures that cannot be used, or the folder holds something else.
-        CheckpointError: the model lacks a part or a layer, or gives numbers that are not finite.
+        FaultError: speech or pictures that cannot be used, or a folder of something else.
+        CheckpointError: the model lacks a part or a layer, or gives values that are not finite.
     """
     start = time.perf_counter()
-    extractor = parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"]))
+    extractor = extractor_of(checkpoint)
     chosen = _parts(checkpoint, source, parts)
-    names = _layer_names(checkpoint, layers) if "layers" in chosen else ()
-    _refuse_short(source.recordings, extractor)
+    names = layer_names(checkpoint, layers) if "layers" in chosen else ()
+    refuse_short(source.recordings.values(), extractor)
     images = _Images(checkpoint, source, extractor) if "images" in chosen else None
-    rate = SAMPLE_RATE / math.prod(stride for _, _, stride in extractor)
+    rate = frame_rate(checkpoint)
     store = FeatureStore(
         output,
         file_format,
@@ -161,10 +158,10 @@ class _Run:
         self.path, self.store, self.device, self.bf16 = checkpoint.path, store, device, bf16
 
     def speech(self, recordings: Mapping[str, Recording], keys: Sequence[str], *, max_samples: int) -> int:
-        """Write features of recordings; return how many were there."""
+        """Write features of recordings; return how many were already there."""
         left = [name for name in recordings if not self.store.has("speech", name, keys)]
         n_kept = len(recordings) - len(left)
-        with _progress(len(recordings), n_kept, "speech", "utterance") as bar:
+        with progress(len(recordings), "speech", "utterance", initial=n_kept) as bar:
             for batch in _batches(left, recordings, max_samples=max_samples, mixed=can_pad(self.model)):
                 sources = [self._source(recordings[name]) for name in batch]
                 found = speech_features(self.model, sources, bf16=self.bf16)
@@ -177,12 +174,12 @@ class _Run:
         return n_kept
 
     def images(self, images: _Images) -> int:
-        """Write embeddings of pictures; return how many were there."""
+        """Write embeddings of images; return how many were already there."""
         left = [name for name in images.rows if not self.store.has("images", name, (IMAGE_EMBEDDING,))]
         n_kept = len(images.rows) - len(left)
         # Pictures of one number of regions need no padding.
         left.sort(key=images.size)
-        with _progress(len(images.rows), n_kept, "images", "image") as bar:
+        with progress(len(images.rows), "images", "image", initial=n_kept) as bar:
             for _, group in groupby(left, key=images.size):
                 names = list(group)
                 for start in range(0, len(names), _IMAGES_PER_BATCH):
@@ -197,7 +194,7 @@ class _Run:
 
     def _write_images(self, names: Sequence[str], inputs: Mapping[str, Tensor]) -> None:
         on_device = {key: value.to(self.device) for key, value in inputs.items()}
-        with torch.inference_mode(), _autocast(self.device, enabled=self.bf16):
+        with torch.inference_mode(), autocast(self.device, enabled=self.bf16):
             found = self.model.encode_image(on_device).float().cpu()
         for name, row in zip(names, found, strict=True):
             self._write("images", name, {IMAGE_EMBEDDING: row})
@@ -205,15 +202,17 @@ class _Run:
     def _write(self, kind: Any, name: str, tensors: Mapping[str, Tensor]) -> None:
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                raise CheckpointError(
-                    f"{self.path}: {key} of {name} must be finite numbers, got NaN or infinity; the run has "
-                    "probably diverged: look at its losses"
+                raise CheckpointError.at(
+                    self.path,
+                    f"{key} of {name} must be finite numbers, got NaN or infinity; the run has "
+                    "probably diverged: look at its losses",
+                    "checkpoint.not_finite",
                 )
         self.store.write(kind, name, {key: tensor.numpy() for key, tensor in tensors.items()})
 
 
 class _Images:
-    """The pictures of a split as the model reads them; ``rows``: name of a file -> row in images.tsv."""
+    """The images of a split as the model reads them; ``rows``: name of a file -> row in images.tsv."""
 
     def __init__(self, checkpoint: Checkpoint, source: FeatureSource, extractor: ConvLayers) -> None:
         task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
@@ -232,17 +231,21 @@ class _Images:
         max_regions = int(task.get("max_regions") or _DEFAULT_MAX_REGIONS)
         self._regions = load_regions(folder, image_index=self._table.image_index, max_regions=max_regions)
         if self._regions.dim != model.get("image_dim"):
-            raise CheckpointError(
-                f"{folder.region_features}: features must have {model.get('image_dim')} dims "
+            raise CheckpointError.at(
+                folder.region_features,
+                f"features must have {model.get('image_dim')} dims "
                 f"(model.image_dim of the checkpoint), got {self._regions.dim}; take features of the "
-                "training's extractor"
+                "training's extractor",
+                "regions.dims",
             )
         if empty := [row for row in self.rows.values() if self._regions.n_regions(row) == 0]:
-            expected, step = "picture must have a region in regions.tsv", "add one, or remove its pairs"
-            raise BadItemError([fault(self._table.image_place(row), expected, "none", step) for row in empty])
+            message = "image must have a region in regions.tsv, got none; add one, or remove its pairs"
+            raise BadItemError(
+                [Fault(self._table.image_place(row), message, "regions.missing") for row in empty]
+            )
 
     def size(self, name: str) -> int:
-        """Return the number of a picture's regions; 0 for raw pictures."""
+        """Return the number of an image's regions; 0 for raw pictures."""
         return 0 if self._regions is None else self._regions.n_regions(self.rows[name])
 
     def media(self, name: str) -> tuple[MediaLocation, ...]:
@@ -252,7 +255,7 @@ class _Images:
         return MediaLocation(self._folder.regions), MediaLocation(self._folder.region_features)
 
     def inputs(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Read pictures of one `size`."""
+        """Read images of one ``size``."""
         rows = [self.rows[name] for name in names]
         if self._regions is None:
             pictures = [
@@ -276,35 +279,14 @@ def _parts(checkpoint: Checkpoint, source: FeatureSource, wanted: Collection[str
     if checkpoint.has_embeddings:
         offered += ["speech", "images"] if source.has_images else ["speech"]
     if unknown := sorted(set(wanted or ()) - set(offered)):
-        raise CheckpointError(
-            f"{checkpoint.path}: parts must be of {', '.join(offered)} for this model and source, got "
-            f"{', '.join(unknown)}; images need a manifest folder with pairs, and embeddings a model of this "
-            "plugin"
+        raise CheckpointError.at(
+            checkpoint.path,
+            f"parts must be of {', '.join(offered)} for this model and source, got "
+            f"{', '.join(unknown)}; images need a data folder with pairs, and embeddings a model of this "
+            "plugin",
+            "setting.value",
         )
     return [part for part in offered if wanted is None or part in wanted]
-
-
-def _layer_names(checkpoint: Checkpoint, layers: Collection[int] | None) -> tuple[str, ...]:
-    model: Any = checkpoint.model
-    n_layers = len(model.encoder.layers)
-    if unknown := sorted(set(layers or ()) - set(range(n_layers + 1))):
-        raise CheckpointError(f"{checkpoint.path}: layers must be from 0 to {n_layers}, got {unknown}")
-    return tuple(f"layer_{number}" for number in sorted(set(layers or range(n_layers + 1))))
-
-
-def _refuse_short(recordings: Mapping[str, Recording], extractor: ConvLayers) -> None:
-    faults = [
-        fault(
-            recording.place,
-            "utterance must be long enough for a frame",
-            f"{recording.n_samples} samples",
-            "remove it",
-        )
-        for recording in recordings.values()
-        if n_frames(recording.n_samples, extractor) < 1
-    ]
-    if faults:
-        raise BadItemError(faults)
 
 
 def _batches(
@@ -321,14 +303,3 @@ def _batches(
         batch.append(name)
     if batch:
         yield batch
-
-
-def _autocast(device: str, *, enabled: bool) -> Any:
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if enabled else nullcontext()
-
-
-def _progress(total: int, initial: int, title: str, unit: str) -> Any:
-    # disable=None turns the bar off where stderr is no terminal.
-    return tqdm(
-        total=total, initial=initial, desc=title, unit=unit, file=sys.stderr, disable=None, leave=False
-    )

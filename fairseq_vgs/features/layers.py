@@ -1,6 +1,4 @@
-"""What the ABX evaluation compares: a model's layers, or MFCC, of one recording at a time.
-
-One at a time, since a comparison reads them so; `features` batches.
+"""Offer a model's layers, or MFCC, one recording at a time; ``extract`` works in batches.
 
 Shapes: S samples at 16 kHz, T frames, D dims of the transformer.
 """
@@ -8,7 +6,7 @@ Shapes: S samples at 16 kHz, T frames, D dims of the transformer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -32,7 +30,42 @@ MFCC_FRAME_RATE = mfcc.FRAME_RATE
 
 def frame_rate(checkpoint: Checkpoint) -> float:
     """Return the frames per second of a model's extractor: 50 for wav2vec 2.0."""
-    return SAMPLE_RATE / math.prod(stride for _, _, stride in _extractor(checkpoint))
+    return SAMPLE_RATE / math.prod(stride for _, _, stride in extractor_of(checkpoint))
+
+
+def extractor_of(checkpoint: Checkpoint) -> ConvLayers:
+    """Return the layers of a model's convolutional extractor."""
+    return parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"]))
+
+
+def layer_names(checkpoint: Checkpoint, layers: Collection[int] | None) -> tuple[str, ...]:
+    """Name layers by their numbers, in their order; all if None.
+
+    Raises:
+        CheckpointError: ``setting.value``, the model has no such layer.
+    """
+    model: Any = checkpoint.model
+    n_layers = len(model.encoder.layers)
+    if unknown := sorted(set(layers or ()) - set(range(n_layers + 1))):
+        message = f"layers must be from 0 to {n_layers}, got {unknown}"
+        raise CheckpointError.at(checkpoint.path, message, "setting.value")
+    return tuple(f"layer_{number}" for number in sorted(set(layers or range(n_layers + 1))))
+
+
+def refuse_short(recordings: Iterable[Recording], extractor: ConvLayers) -> None:
+    """Refuse recordings that are too short for a frame.
+
+    Raises:
+        BadItemError: ``sound.length``, every one of them.
+    """
+    expected, step = "utterance must be long enough for a frame", "remove the line"
+    faults = [
+        fault(one.place, expected, f"{one.n_samples} samples", step, code="sound.length")
+        for one in recordings
+        if n_frames(one.n_samples, extractor) < 1
+    ]
+    if faults:
+        raise BadItemError(faults)
 
 
 def layer_features(
@@ -42,7 +75,7 @@ def layer_features(
     device: str = "cpu",
     layers: Collection[int] | None = None,
 ) -> LayerFeatures:
-    """Offer the unmasked transformer layers of recordings, all in one pass.
+    """Offer the unmasked transformer layers of a recording, all in one pass.
 
     ``layer_0`` is what enters the first layer (after the positional convolution), ``layer_1`` ... are the
     outputs of the layers; the CLS vector is in none. Nothing is cut; speech is normalised as in the run.
@@ -51,7 +84,7 @@ def layer_features(
         checkpoint: the model.
         recordings: by name.
         device: where the model runs; features come back to the CPU.
-        layers: numbers of the layers that are wanted, all if None: those of many hours may not fit in memory.
+        layers: numbers of the wanted layers; all if None. Those of many hours may not fit in memory.
 
     Returns:
         name of a recording -> name of a layer -> f[T, D].
@@ -60,30 +93,23 @@ def layer_features(
         CheckpointError: the model has no such layer.
     """
     model: Any = checkpoint.model.eval().to(device)
-    extractor = _extractor(checkpoint)
-    n_layers = len(model.encoder.layers)
-    if unknown := sorted(set(layers or ()) - set(range(n_layers + 1))):
-        raise CheckpointError(f"{checkpoint.path}: layers must be from 0 to {n_layers}, got {unknown}")
-    names = None if layers is None else {f"layer_{number}" for number in layers}
+    extractor = extractor_of(checkpoint)
+    names = layer_names(checkpoint, layers)
     normalize = bool(section(checkpoint.config, "task").get("normalize", True))
 
     def features(name: str) -> dict[str, Tensor]:
         recording = recordings[name]
-        if n_frames(recording.n_samples, extractor) < 1:
-            expected = "utterance must be long enough for a frame"
-            raise BadItemError(
-                fault(recording.place, expected, f"{recording.n_samples} samples", "remove the line")
-            )
+        refuse_short([recording], extractor)
         waveform = recording.waveform()
         source = torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
         found = encode_layers(model, source.to(device))
-        return found if names is None else {name: found[name] for name in found if name in names}
+        return {name: found[name] for name in names}
 
     return features
 
 
 def mfcc_features(recordings: Mapping[str, Recording]) -> LayerFeatures:
-    """Offer MFCC of recordings: name -> ``mfcc`` -> f[T, 39], at `MFCC_FRAME_RATE`."""
+    """Offer MFCC of recordings: name -> ``mfcc`` -> f[T, 39], at ``MFCC_FRAME_RATE``."""
 
     def features(name: str) -> dict[str, Tensor]:
         return {MFCC_LAYER: torch.from_numpy(mfcc.mfcc(recordings[name].waveform()))}
@@ -102,7 +128,3 @@ def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
         ``layer_0`` ... ``layer_L``, each f32[T, D] on the CPU.
     """
     return speech_features(model, [source])[0].layers
-
-
-def _extractor(checkpoint: Checkpoint) -> ConvLayers:
-    return parse_conv_layers(str(section(checkpoint.config, "model")["conv_feature_layers"]))

@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients with two orders of differences: the usual baseline of phone ABX.
+"""Compute mel-frequency cepstral coefficients with two orders of differences, the usual baseline of ABX.
 
 Davis and Mermelstein (1980); windows, filters and lifter as in HTK. Shapes: S samples at 16 kHz, T frames.
 """
@@ -10,9 +10,8 @@ import numpy.typing as npt
 from scipy.fft import dct
 from scipy.ndimage import correlate1d
 
+from fairseq_vgs.arrays import F32, F64
 from fairseq_vgs.media.rates import SAMPLE_RATE
-
-FloatArray = npt.NDArray[np.float32]
 
 HOP = 160
 """Samples between two frames: 10 ms."""
@@ -29,7 +28,7 @@ _LOWEST_ENERGY = 1e-10  # of digital silence
 _DELTA_REACH = 2
 
 
-def mfcc(waveform: npt.NDArray[np.floating]) -> FloatArray:
+def mfcc(waveform: npt.NDArray[np.floating]) -> F32:
     """Compute 13 coefficients (the zeroth among them) and their first and second differences.
 
     Args:
@@ -43,7 +42,7 @@ def mfcc(waveform: npt.NDArray[np.floating]) -> FloatArray:
     return np.concatenate([coefficients, first, _differences(first)], axis=1).astype(np.float32)
 
 
-def _cepstra(waveform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _cepstra(waveform: F64) -> F64:
     emphasised = np.append(waveform[:1], waveform[1:] - _PRE_EMPHASIS * waveform[:-1])
     margin = (_WINDOW - HOP) // 2
     padded = np.pad(emphasised, (margin, margin + HOP))
@@ -52,11 +51,11 @@ def _cepstra(waveform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     power = np.abs(np.fft.rfft(windows * np.hamming(_WINDOW), _N_FFT)) ** 2 / _N_FFT
     energies = np.log(np.maximum(power @ _filters().T, _LOWEST_ENERGY))
     lifter = 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(_N_COEFFICIENTS) / _LIFTER)
-    cepstra: npt.NDArray[np.float64] = dct(energies, norm="ortho", axis=1)[:, :_N_COEFFICIENTS] * lifter
+    cepstra: F64 = dct(energies, norm="ortho", axis=1)[:, :_N_COEFFICIENTS] * lifter
     return cepstra
 
 
-def _filters() -> npt.NDArray[np.float64]:
+def _filters() -> F64:
     """Triangles, equally wide in mel, over the power spectrum: f64[filters, bins]."""
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, _N_FILTERS + 2) / 2595) - 1)
@@ -66,9 +65,7 @@ def _filters() -> npt.NDArray[np.float64]:
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-def _differences(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _differences(values: F64) -> F64:
     steps = np.arange(-_DELTA_REACH, _DELTA_REACH + 1)
-    differences: npt.NDArray[np.float64] = correlate1d(
-        values, steps / (steps**2).sum(), axis=0, mode="nearest"
-    )
+    differences: F64 = correlate1d(values, steps / (steps**2).sum(), axis=0, mode="nearest")
     return differences

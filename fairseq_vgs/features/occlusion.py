@@ -1,17 +1,17 @@
-"""Which regions of a picture go with which moments of a caption, found by leaving each out.
+"""Find which regions of an image go with which moments of a caption, by leaving each out.
 
-Let s be a caption's embedding and s_t the one with moment t silenced, v the embedding of a picture and v_r
-the one without region r; of unit length where the run trained with the cosine. The heat of region and moment:
+Let s be a caption's embedding and s_t the one with moment t silenced, v the embedding of an image and v_r
+the one without region r, of unit length if the run trained with the cosine. The heat of region and moment:
 
     H[r, t] = (s - s_t) . (v - v_r) = S(s, v) - S(s_t, v) - S(s, v_r) + S(s_t, v_r)
 
-with the similarity S as in retrieval: what a region adds to the similarity, less what it still adds once the
-moment is silent. So it is the part that needs both. Positive: they match; negative: they speak against each
-other. Nothing is read off attention weights or gradients, so that it holds for every head and image encoder.
+with the similarity S as in retrieval: what a region adds to the similarity, less what it adds while the
+moment is silent, that is, the part that needs both. Positive: they match; negative: they contradict each
+other. No attention weights or gradients are used, so it works for every head and image encoder.
 
-A moment lasts `HOP_SECONDS`; what is silenced reaches further on both sides (`SILENCED_SECONDS` in all),
-since a shorter gap in a word is hardly missed. A region is left out as padding; the cell of a raw picture
-gets the picture's mean colour.
+A moment lasts ``HOP_SECONDS``; the silence reaches further on both sides (``SILENCED_SECONDS`` in all), since
+a shorter gap hardly matters. A region is left out as padding; the cell of a raw picture gets the picture's
+mean colour.
 
 Shapes: S samples, W moments, R regions, E embedding dims.
 """
@@ -25,10 +25,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.features.embeddings import EvaluationSplit
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
@@ -36,14 +36,13 @@ from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 
 CELLS_PER_SIDE = 7
 
-FloatArray = npt.NDArray[np.float32]
 
 _ROWS_PER_BATCH = 32
 _CACHED = 64
 
 
 class Occlusion:
-    """A model and the split that it is looked at with.
+    """Heat maps of a model on a split.
 
     Args:
         checkpoint: offers ``encode_speech`` and ``encode_image``.
@@ -62,28 +61,30 @@ class Occlusion:
         self._images = {
             split.image_ids[image]: caption for caption, image in enumerate(split.caption_image.tolist())
         }
-        # A caption is asked for with several pictures, and a picture with several captions.
+        # A caption is used with several images, and an image with several captions.
         self.speech = lru_cache(_CACHED)(self._speech)
         self.image = lru_cache(_CACHED)(self._image)
 
     @torch.inference_mode()
     def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
-        """Compute the heat of a picture's regions over a caption.
+        """Compute the heat of an image's regions over a caption.
 
         Raises:
-            CheckpointError: an id that is not in the split, or numbers that are not finite.
+            CheckpointError: an id that is not in the split, or values that are not finite.
         """
         moments, loudness = self.speech(audio_id)
         regions, boxes = self.image(image_id)
         values = (regions @ moments.T).float().cpu().numpy()
         if not np.isfinite(values).all():
-            raise CheckpointError(
-                f"{self._path}: similarities of {audio_id} must be finite numbers, got NaN or infinity; the "
-                "run has probably diverged: look at its losses"
+            raise CheckpointError.at(
+                self._path,
+                f"similarities of {audio_id} must be finite numbers, got NaN or infinity; the "
+                "run has probably diverged: look at its losses",
+                "checkpoint.not_finite",
             )
         return HeatMap(values, boxes, loudness, self._is_cropped)
 
-    def _speech(self, audio_id: str) -> tuple[Tensor, FloatArray]:
+    def _speech(self, audio_id: str) -> tuple[Tensor, F32]:
         """Return f64[W, E] what is missing from the embedding when a moment is silent, and the loudness."""
         net_input = self._net_input(self._captions, audio_id)
         source, padding = net_input["source"], net_input["padding_mask"]
@@ -102,7 +103,7 @@ class Occlusion:
         ]
         return self._missing(torch.cat(found)), _loudness(source[0, :n_samples])
 
-    def _image(self, image_id: str) -> tuple[Tensor, FloatArray]:
+    def _image(self, image_id: str) -> tuple[Tensor, F32]:
         """Return f64[R, E] what is missing from the embedding when a region is, and f32[R, 4] the boxes."""
         image = self._net_input(self._images, image_id)["image"]
         variants, boxes = _without_cells(image) if "pictures" in image else _without_regions(image)
@@ -125,14 +126,16 @@ class Occlusion:
 
     def _net_input(self, numbers: Mapping[str, int], name: str) -> dict[str, Any]:
         if name not in numbers:
-            raise CheckpointError(
-                f"{name}: must be in the split that was opened, is not; give the data that were evaluated"
+            raise CheckpointError.at(
+                name,
+                "must be in the split that was opened, is not; give the data that were evaluated",
+                "item.unknown",
             )
         dataset = self._split.dataset
         return dict(dataset.collater([dataset[numbers[name]]])["net_input"])
 
 
-def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], FloatArray]:
+def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], F32]:
     """Repeat one picture, whole and then without each of its regions."""
     boxes = image["boxes"][0]
     n_rows = len(boxes) + 1
@@ -141,7 +144,7 @@ def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Fl
     return variants, boxes.numpy()
 
 
-def _without_cells(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], FloatArray]:
+def _without_cells(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], F32]:
     """Repeat one picture, whole and then with each cell of a grid in the picture's mean colour."""
     pictures = image["pictures"]
     height, width = pictures.shape[2:]
@@ -160,9 +163,9 @@ def _without_cells(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Floa
     return {"pictures": torch.cat(variants)}, np.array(boxes, dtype=np.float32)
 
 
-def _loudness(source: Tensor) -> FloatArray:
+def _loudness(source: Tensor) -> F32:
     n_frames = math.ceil(len(source) / FRAME_STRIDE)
     padded = torch.nn.functional.pad(source, (0, n_frames * FRAME_STRIDE - len(source)))
     level = padded.reshape(n_frames, FRAME_STRIDE).square().mean(dim=1).sqrt()
-    loudness: FloatArray = (level / level.max().clamp_min(1e-9)).numpy()
+    loudness: F32 = (level / level.max().clamp_min(1e-9)).numpy()
     return loudness

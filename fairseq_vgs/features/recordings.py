@@ -1,4 +1,4 @@
-"""Recordings of an audio list, by the names that item files and alignments use.
+"""List the recordings of a split by the names that item files and alignments use.
 
 Shapes: S samples at 16 kHz.
 """
@@ -16,13 +16,13 @@ from fairseq_vgs.data.waveform import load_waveform
 from fairseq_vgs.evaluation.metrics.abx import AbxItem
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, resolve
-from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.files.user_tables import read_table
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 
 NAMES_TABLE = "utterances.tsv"
-_NAME_COLUMNS = ("audio_id", "file")
+_NAME_COLUMNS = {"audio_id": "audio_id", "file": "file"}
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Recording:
     place: str
 
     def waveform(self) -> npt.NDArray[np.float32]:
-        """Read and check it: float32[S].
+        """Read and check it: f32[S].
 
         Raises:
-            BadItemError: unreadable, or not as listed.
+            BadItemError: it is unreadable, or not as listed.
         """
         return load_waveform(self.location, place=self.place, n_samples=self.n_samples)
 
@@ -53,9 +53,8 @@ class Recording:
 def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     """List the recordings of a split by name.
 
-    Names stand in ``utterances.tsv`` (columns ``audio_id`` and ``file``, others are not read); where there is
-    no such table a recording's name is that of its file without folders and ending, as in the corpora's item
-    files.
+    Names come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it, a
+    recording's name is that of its file without folders and extension, as in the corpora's item files.
 
     Args:
         folder: with ``SPLIT.tsv``.
@@ -66,9 +65,14 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     """
     audio = read_audio_list(ManifestFolder(folder).audio_list(split))
     table = Path(folder) / NAMES_TABLE
-    names = _read_names(table) if table.is_file() else None
     recordings: dict[str, Recording] = {}
     faults: list[Fault] = []
+    names = None
+    if table.is_file():
+        rows = read_table(table, _NAME_COLUMNS, required=tuple(_NAME_COLUMNS), faults=faults)
+        names = {row.fields["audio_id"]: row.fields["file"] for row in rows}
+    if faults:
+        raise FaultError(faults)
     for line, row in enumerate(audio.rows, start=2):
         place = f"{split}.tsv:{line}"
         location = resolve(audio.root, row.audio_id)
@@ -76,7 +80,13 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
             name = names[row.audio_id]
         elif names is not None or location.offset is not None:
             faults.append(
-                fault(place, f"audio_id must have a name in {NAMES_TABLE}", row.audio_id, "add a line there")
+                fault(
+                    place,
+                    f"audio_id must have a name in {NAMES_TABLE}",
+                    row.audio_id,
+                    "add a line there",
+                    code="recording.name",
+                )
             )
             continue
         else:
@@ -84,7 +94,13 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
         if name in recordings:
             other = recordings[name].place
             faults.append(
-                fault(place, f"name must be that of one recording (also {other})", name, "rename one")
+                fault(
+                    place,
+                    f"name must be that of one recording (also {other})",
+                    name,
+                    "rename one",
+                    code="recording.duplicate",
+                )
             )
         recordings[name] = Recording(row.audio_id, location, row.n_samples, place)
     if faults:
@@ -93,7 +109,7 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
 
 
 def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> None:
-    """See that every item is inside a recording, to a frame (20 ms): labels are rounded.
+    """Check that every item is inside a recording, to a frame (20 ms), as labels are rounded.
 
     Args:
         items: as read from an item file, one per line after the header.
@@ -101,42 +117,26 @@ def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *
         name: of the item file, for errors.
 
     Raises:
-        FaultError: every item that is not.
+        FaultError: ``item.file``, ``item.length``; every item that is not.
     """
     faults = []
     for line, item in enumerate(items, start=2):
         place = f"{name}:{line}"
         if item.file not in recordings:
             expected = f"file must be one of the {len(recordings)} recordings"
-            faults.append(fault(place, expected, item.file, "add it to the audio list, or remove the line"))
+            faults.append(
+                fault(
+                    place,
+                    expected,
+                    item.file,
+                    "add it to the audio list, or remove the line",
+                    code="item.file",
+                )
+            )
         elif item.offset * SAMPLE_RATE > recordings[item.file].n_samples + FRAME_STRIDE:
             seconds = recordings[item.file].n_samples / SAMPLE_RATE
             expected = f"offset must be within the recording's {seconds:.3f} s"
             step = "use the items of these recordings"
-            faults.append(fault(place, expected, str(item.offset), step))
+            faults.append(fault(place, expected, str(item.offset), step, code="item.length"))
     if faults:
         raise FaultError(faults)
-
-
-def _read_names(path: Path) -> Mapping[str, str]:
-    lines, faults = read_lines(path)
-    header = (lines[0] or "").split("\t")
-    missing = [name for name in _NAME_COLUMNS if name not in header]
-    if missing:
-        raise FaultError(
-            fault(f"{path.name}:1", f"header must name {' and '.join(missing)}", lines[0], "add the columns")
-        )
-    names: dict[str, str] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        fields = (line or "").split("\t")
-        if line is None:
-            continue
-        if len(fields) != len(header):
-            expected = f"line must have {len(header)} fields"
-            faults.append(fault(f"{path.name}:{number}", expected, line, "correct the line"))
-            continue
-        row = dict(zip(header, fields, strict=True))
-        names[row["audio_id"]] = row["file"]
-    if faults:
-        raise FaultError(faults)
-    return names

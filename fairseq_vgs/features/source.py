@@ -1,4 +1,4 @@
-"""What features are extracted of: a split of a manifest folder, a folder of audio files, or single files."""
+"""Find what to extract features from: a split of a data folder, a folder of audio files, or files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class FeatureSource:
     """Recordings by the names of their feature files, and where their pictures are.
 
     Attributes:
-        recordings: by name, relative paths without ending.
+        recordings: by name, relative paths without extension.
         paths: where they come from.
-        split: of a manifest folder; None for audio files.
+        split: of a data folder; None for audio files.
     """
 
     recordings: dict[str, Recording]
@@ -33,18 +33,18 @@ class FeatureSource:
 
     @property
     def has_images(self) -> bool:
-        """Whether there are pairs with pictures."""
+        """Whether there are pairs with images."""
         return self.split is not None and ManifestFolder(self.paths[0]).pairs(self.split).is_file()
 
 
 def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str | int]]:
-    """Return what tells whether media have changed: for each file its place, size and time of change.
+    """Return what tells whether media have changed: place, size and modification time of each file.
 
     Args:
         media: name -> the files, or entries of archives, that it is made from.
 
     Raises:
-        FaultError: every file that is missing or no file.
+        FaultError: every missing file.
     """
     found: dict[str, list[str | int]] = {}
     faults: list[Fault] = []
@@ -65,43 +65,50 @@ def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str 
 
 
 def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
-    """List what features are to be extracted of.
+    """List what features are to be extracted from.
 
-    Names in a manifest folder are those of ``utterances.tsv`` where it stands; otherwise file names without
-    folders and ending, as in the corpora's item files, or, if two files share one or an archive holds them,
-    whole audio ids without ending (``:`` becomes ``_``). Names in a folder of audio files are relative paths
-    without ending; those of single files are their file names.
+    Names in a data folder are those of ``utterances.tsv``. Without it, they are file names without folders
+    and extension, as in the corpora's item files, or, if two files share one or an archive holds them, whole
+    audio ids without extension (``:`` becomes ``_``). Names in a folder of audio files are relative paths
+    without extension; those of single files are their file names.
 
     Args:
         paths: one folder, or files.
-        split: which list of a manifest folder.
+        split: which list of a data folder.
 
     Raises:
         FaultError: a missing path, nothing to read, unreadable files, two recordings of one name, or a
-            name that leads out of the folder of features; every fault of a kind.
+            name that points outside the folder of features; every fault of a kind.
     """
     if len(paths) == 1 and paths[0].is_dir():
         folder = paths[0]
         splits = ManifestFolder(folder).splits()
         if splits and split not in splits:
             expected = f"split must be one of {', '.join(splits)}"
-            raise FaultError(fault(str(folder), expected, split, "choose one with --split"))
+            raise FaultError(
+                fault(str(folder), expected, split, "choose one with --split", code="split.unknown")
+            )
         if splits:
-            return FeatureSource(_checked(_manifest_recordings(folder, split)), (folder,), split)
+            return FeatureSource(_checked(_listed_recordings(folder, split)), (folder,), split)
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         if not files:
             expected = f"folder must hold an audio list (SPLIT.tsv) or files {', '.join(AUDIO_SUFFIXES)}"
-            raise FaultError(Fault(str(folder), f"{expected}, got neither; check the path"))
+            raise FaultError(Fault(str(folder), f"{expected}, got neither; check the path", "folder.empty"))
         named = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files]
     else:
         if wrong := [path for path in paths if not path.is_file()]:
             expected = "source must be one folder, or files"
-            raise FaultError([fault(str(path), expected, "no file", "check the path") for path in wrong])
+            raise FaultError(
+                [
+                    fault(str(path), expected, "no file", "check the path", code="file.missing")
+                    for path in wrong
+                ]
+            )
         named = [(path.stem, path) for path in paths]
     return FeatureSource(_checked(_file_recordings(named)), tuple(paths), None)
 
 
-def _manifest_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
+def _listed_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
     if (folder / NAMES_TABLE).is_file():
         return list(open_recordings(folder, split).items())
     audio = read_audio_list(ManifestFolder(folder).audio_list(split))
@@ -142,10 +149,10 @@ def _checked(recordings: Sequence[tuple[str, Recording]]) -> dict[str, Recording
     for name, recording in recordings:
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             expected = "name of a recording must be a path below the folder of features"
-            faults.append(fault(recording.place, expected, name, "rename it"))
+            faults.append(fault(recording.place, expected, name, "rename it", code="recording.name"))
         elif name in found:
             expected = f"name must be that of one recording (also {found[name].place})"
-            faults.append(fault(recording.place, expected, name, "rename one"))
+            faults.append(fault(recording.place, expected, name, "rename one", code="recording.duplicate"))
         else:
             found[name] = recording
     if faults:

@@ -1,4 +1,4 @@
-"""All layers and the embedding of speech in one pass, the same whatever stands beside it in a batch.
+"""Compute all layers and the embedding of speech in one pass, independently of the rest of the batch.
 
 Padding has no influence: it is left out of a group norm's statistics, and is zero for the positional
 convolution and masked for attention, as in fairseq. Rounding remains, as in any batch.
@@ -9,6 +9,7 @@ E embedding dims.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What a model makes of one utterance, f32 on the CPU.
+    """What a model computes of one utterance, f32 on the CPU.
 
     Attributes:
         layers: ``layer_0`` ... ``layer_L``, each [T, D]: ``layer_0`` is what enters the first layer (after
@@ -36,7 +39,7 @@ class SpeechFeatures:
 
 
 def can_pad(model: nn.Module) -> bool:
-    """Whether utterances of different lengths may share a batch without influence on each other.
+    """Whether utterances of different lengths may share a batch without influencing each other.
 
     Not where several positional convolutions with norms between them fill the padding, where the number of
     frames is cut to a multiple, or where padding is data by design (``padding=fast_vgs``).
@@ -65,14 +68,14 @@ def speech_features(
         B features.
 
     Raises:
-        ValueError: lengths differ, and the model would mix padding into its results (`can_pad`), or it is a
-            model of text.
+        FaultError: ``setting.value``, a model of text.
+        ValueError: lengths differ, and the model would mix padding into its results (``can_pad``).
     """
     if getattr(model, "feature_extractor", None) is None:
-        raise ValueError(
-            "model.caption_encoder: expected speech, whose layers can be measured, got text; use fairseq-vgs "
-            "evaluate retrieval"
+        message = (
+            "expected speech, whose layers can be measured, got text; use fairseq-vgs evaluate retrieval"
         )
+        raise FaultError.at("model.caption_encoder", message, "setting.value")
     lengths = [len(source) for source in sources]
     is_padded = len(set(lengths)) > 1
     if is_padded and not can_pad(model):
@@ -86,7 +89,7 @@ def speech_features(
     shared: list[tuple[Tensor, Tensor | None]] = []
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(_autocast(source.device, enabled=bf16))
+        stack.enter_context(autocast(source.device, enabled=bf16))
         if is_padded:
             stack.enter_context(_norms_of_valid_frames(wav2vec, lengths, layers))
         stack.enter_context(_hooks(wav2vec, inputs, shared))
@@ -100,7 +103,7 @@ def speech_features(
         if shared:
             frames, cls = shared[0]
             embeddings = wav2vec.speech_head(frames, cls=cls, padding_mask=output["padding_mask"])
-    # cut before the batch leaves the device: padding is no result
+    # Cut before the batch leaves the device: padding is not a result.
     return [
         SpeechFeatures(
             {
@@ -114,9 +117,9 @@ def speech_features(
 
 
 def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) -> Tensor:
-    """Embed a padded batch, each utterance as if it were alone where the model allows it (`can_pad`).
+    """Embed a padded batch, each utterance as if alone where the model allows it (``can_pad``).
 
-    The layers above the speech head's are not computed; `speech_features` gives the same embeddings.
+    Layers above the speech head's are not computed; ``speech_features`` gives the same embeddings.
 
     Args:
         model: the plugin's, in evaluation mode.
@@ -187,5 +190,13 @@ def _norms_of_valid_frames(model: Any, lengths: Sequence[int], layers: ConvLayer
             norm.__class__ = its_class
 
 
-def _autocast(device: torch.device, *, enabled: bool) -> Any:
-    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()
+def autocast(device: torch.device | str, *, enabled: bool) -> Any:
+    """Return a context of bf16 autocast on a device, or one without effect."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if enabled else nullcontext()
+
+
+def progress(total: int, title: str, unit: str, *, initial: int = 0) -> Any:
+    """Return a progress bar on stderr; none where that is not a terminal."""
+    return tqdm(
+        total=total, initial=initial, desc=title, unit=unit, file=sys.stderr, disable=None, leave=False
+    )

@@ -1,9 +1,9 @@
-"""A folder of features that can be interrupted and continued, in the layout that fastabx reads.
+"""Keep features in a folder that can be interrupted and continued, in the layout that fastabx reads.
 
 ``npy``: ``LAYER/NAME.npy``, ``speech_embedding/NAME.npy``, ``image_embedding/ID.npy``.
 ``safetensors``: ``speech/NAME.safetensors`` with all layers and the embedding of an utterance, and
-``images/ID.safetensors``; frame rate and layer names stand in each file's own metadata too.
-Beside them ``metadata.json``, and ``sources.json``: which files each utterance and image was made from.
+``images/ID.safetensors``; frame rate and layer names are in each file's own metadata, too.
+``metadata.json`` describes all of them; ``sources.json`` says which files each was made from.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Origin = list[str | int]
 
 
 class FeatureStore:
-    """Writes features file by file; what is there is complete, since files appear by renaming.
+    """Write features file by file; what exists is complete, since files appear by renaming.
 
     Args:
-        folder: new, empty, or one that was begun with the same ``settings``.
-        file_format: one of `FORMATS`.
-        settings: plain data on which the numbers depend; a begun folder must have equal ones.
+        folder: new, empty, or started with the same ``settings``.
+        file_format: one of ``FORMATS``.
+        settings: plain data on which the values depend; an unfinished folder must have the same.
         description: further plain data for ``metadata.json``, and, as text, for safetensors files.
 
     Raises:
@@ -71,11 +71,11 @@ class FeatureStore:
         self._check_folder()
 
     def has(self, kind: Kind, name: str, keys: Collection[str]) -> bool:
-        """Whether the arrays ``keys`` of an utterance or image are there."""
+        """Return whether the arrays ``keys`` of an utterance or image exist."""
         return all(path.is_file() for path in self._paths(kind, name, keys).values())
 
     def write(self, kind: Kind, name: str, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Write the arrays of an utterance or image; files that are there are kept."""
+        """Write the arrays of an utterance or image; existing files are kept."""
         paths = self._paths(kind, name, arrays)
         if self.file_format == "npy":
             for key, path in paths.items():
@@ -89,7 +89,7 @@ class FeatureStore:
             file.write(data)
 
     def begin(self, kind: Kind, origins: Mapping[str, Origin], keys: Collection[str]) -> int:
-        """Write ``metadata.json`` of features that are not complete, and remove those made from other files.
+        """Write ``metadata.json`` of incomplete features, and remove those made from other files.
 
         Args:
             kind: of what is to be written.
@@ -97,7 +97,7 @@ class FeatureStore:
             keys: the arrays of each.
 
         Returns:
-            How many had features that were made from other files, or nobody knows from which.
+            How many had features that were made from other or unknown files.
         """
         self._write_metadata({"complete": False})
         before = self._read_origins()

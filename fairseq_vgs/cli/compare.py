@@ -1,8 +1,8 @@
-"""Put the results of several runs side by side, with paired differences from the first.
+"""Compare the results of several runs, with paired differences from the first.
 
-RESULTS are folders of fairseq-vgs evaluate retrieval, abx, lexical or any other evaluation, all of one kind,
-or folders with several of these in them; or RUN folders after fairseq-vgs evaluate run, or single
-checkpoints of them (RUN/evaluation/N). The table goes to stdout.
+RESULTS are folders of one evaluation (fairseq-vgs evaluate retrieval, abx, lexical, ...) or folders that hold
+several of these; or RUN folders after fairseq-vgs evaluate run, or their checkpoints (RUN/evaluation/N). The
+table goes to stdout.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ examples:
   fairseq-vgs compare outputs/run_a outputs/run_b --updates 600
   fairseq-vgs compare a_abx_within_within b_abx_within_within --json | jq .differences
 
-Of one RUN all checkpoints are compared, of several the last that all of them have; --updates chooses others.
+All checkpoints of one RUN are compared; of several, the last that all of them have. --updates chooses others.
 Differences are computed item by item (queries, phone pairs, words), on the same resampled images, phones or
-words. Recalls of evaluate retrieval --folds are compared where the pools are the same. Runs on other data
+words. Recalls of evaluate retrieval --folds are compared if the pools are the same. Runs on different data
 (hashes of the data folder, split, ABX items and conditions) are refused.
 """
 
@@ -34,15 +34,11 @@ class Settings:
 
     results: tuple[Path, ...] = option(help="folders of evaluations", metavar="RESULTS", positional=True)
     titles: tuple[str, ...] | None = option(
-        None, metavar="TITLE", help="one for each (default: in what the paths differ)"
+        None, metavar="TITLE", help="one for each (default: where the paths differ)"
     )
-    updates: tuple[int, ...] | None = option(
-        None, metavar="N", help="these checkpoints of folders of evaluate run"
-    )
+    updates: tuple[int, ...] | None = option(None, metavar="N", help="only these checkpoints of evaluate run")
     output: Path | None = option(None, metavar="DIR", help="also write Markdown, LaTeX, CSV and JSON here")
-    allow_different_data: bool = option(
-        False, help="print runs on other data side by side, without differences"
-    )
+    allow_different_data: bool = option(False, help="print runs on different data without differences")
     json: bool = option(False, help="print comparison.json instead of the table")
     seed: int = option(1, help="of resampling")
     force: bool = option(False, help="replace existing files")
@@ -55,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table and write the files that were asked for."""
+    """Compare, print the table and write files if asked."""
     from fairseq_vgs.evaluation import compare
     from fairseq_vgs.evaluation.results import as_written
     from fairseq_vgs.files.output import refuse_existing

@@ -27,13 +27,12 @@ from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.options import add_options, option, positive, read_options
 
 RUN_DESCRIPTION = """\
-Retrieval and, with --abx, phone discrimination of every saved checkpoint of a run; --also adds any other
-evaluation. Beside the checkpoints stand the same model with fresh weights, MFCC, and chance. One results
-folder per checkpoint and evaluation; what is there already is kept, and refused if it was made from something
-else (another split, other items, ...). A table goes to stdout; fairseq-vgs compare adds paired differences.
-Of layers the table has the best output of a transformer layer (layer_1 on; evaluate abx measures their common
-input, layer_0, as well), chosen on these very items: it is the best of several numbers, and a little better
-than the same layer would be on other items.
+Measure retrieval and, with --abx, phone discrimination of every saved checkpoint of a run; --also adds any
+other evaluation. The same model with fresh weights, MFCC and chance are shown for comparison. There is one
+results folder per checkpoint and evaluation; existing results are kept, or refused if they were made from
+something else (another split, other items, ...). A table goes to stdout; fairseq-vgs compare adds paired
+differences. The table shows the best output of a transformer layer (from layer_1; evaluate abx also measures
+their input, layer_0), chosen on these same items, so it is slightly better than on other items.
 Train with checkpoint.save_interval_updates=N checkpoint.keep_interval_updates=-1.
 """
 RUN_EPILOG = """\
@@ -47,15 +46,15 @@ examples:
 
 @dataclass(frozen=True)
 class Places:
-    """Options of every evaluation of one checkpoint, beside those of the evaluator."""
+    """Options of every evaluation of one checkpoint, in addition to the evaluator's."""
 
     checkpoint: Path = option(
-        help="written by fairseq-hydra-train, or fairseq's own wav2vec2 where layers are enough",
+        help="written by fairseq-hydra-train, or fairseq's own wav2vec2 where only layers are needed",
         metavar="CHECKPOINT",
         positional=True,
     )
     output: Path | None = option(
-        None, metavar="DIR", help="folder for the results (default: beside CHECKPOINT, CHECKPOINT_NAME_...)"
+        None, metavar="DIR", help="folder for the results (default: next to CHECKPOINT, CHECKPOINT_NAME_...)"
     )
     json: bool = option(False, help="print metrics.json instead of the table")
     force: bool = option(False, help="replace existing results")
@@ -89,7 +88,7 @@ class RunSettings:
         (),
         repeated=True,
         metavar="'NAME DATA ...'",
-        help="another evaluation with its arguments but for the checkpoint, in quotes; may be repeated",
+        help="another evaluation and its arguments without the checkpoint, in quotes; may be repeated",
     )
     baseline: tuple[str, ...] = option(
         (),
@@ -100,7 +99,7 @@ class RunSettings:
     )
     seed: int = option(1, name="--seed --untrained-seed", help="of the untrained weights")
     device: str = device_option()
-    force: bool = option(False, help="replace results that were made from something else; keep others")
+    force: bool = option(False, help="replace results of something else; keep others")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +252,7 @@ def _evaluations(settings: RunSettings) -> list[Any]:
     found += [_also(text, device=settings.device) for text in settings.also]
     keys = [one.key for one in found]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        expected = "must name every evaluation once"
+        expected = "must name each evaluation once"
         raise FaultError(fault("--also", expected, ", ".join(twice), "leave one out", code="setting.value"))
     return found
 

@@ -1,8 +1,8 @@
-"""Results of several runs side by side, with paired differences from the first run.
+"""Compare results of several runs, with paired differences from the first.
 
 A run is a results folder of one evaluation, or one checkpoint of ``fairseq-vgs evaluate run`` with all of its
-evaluations. Differences need the same items: one data folder, one split, one condition. They are computed
-item by item, all of them on the same resampled images, phones or words.
+evaluations. Differences need the same data folder, split and condition. They are computed item by item, all
+on the same resampled images, phones or words.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from fairseq_vgs.evaluation.results import (
     ResultsError,
     differences,
     read_result,
+    written_by,
 )
 
 EVALUATED = TRAINED
-"""Name of the model that was evaluated, whatever it is; all others are baselines."""
+"""Name of the evaluated model; all others are baselines."""
 RUN_KIND = "run"
 EVALUATION_FOLDER = "evaluation"
 """Where ``fairseq-vgs evaluate run RUN`` writes by default, within RUN."""
@@ -42,7 +43,7 @@ class Run:
         results: Name of an evaluation -> its result.
         baselines: The same of update 0, where results are of a checkpoint.
         is_checkpoint: Whether it is one of ``evaluate run``.
-        notes: What is missing from it, or not on the same items; one line each.
+        notes: What is missing, or not on the same items; one line each.
     """
 
     title: str
@@ -54,12 +55,12 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Name of the evaluation, or `RUN_KIND`."""
+        """Name of the evaluation, or ``RUN_KIND``."""
         return RUN_KIND if self.is_checkpoint else next(iter(self.results.values())).kind
 
     @cached_property
     def models(self) -> dict[str, dict[str, Metric]]:
-        """Name of a model -> measure -> number; `EVALUATED` first."""
+        """Name of a model -> measure -> value; ``EVALUATED`` first."""
         models: dict[str, dict[str, Metric]] = {EVALUATED: {}}
         for key, result in self.results.items():
             for name, metrics in result.models.items():
@@ -104,7 +105,7 @@ class Comparison:
     """Runs on one table.
 
     Attributes:
-        runs: In the order given; the first is what the others are compared with.
+        runs: In the order given; the others are compared with the first.
         differences: Title of a run -> measure -> its value minus the first's.
         notes: Of the runs, and why there are no differences, or not all of them; one line each.
     """
@@ -115,12 +116,12 @@ class Comparison:
 
 
 def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -> tuple[Run, ...]:
-    """Read the numbers of results folders.
+    """Read results folders.
 
     Args:
-        folders: Results folders, or checkpoints of ``evaluate run``, as `find_results` finds them; all of one
-            kind.
-        titles: One per folder; by default what distinguishes the paths.
+        folders: Results folders, or checkpoints of ``evaluate run``, as ``find_results`` finds them; all of
+            one kind.
+        titles: One per folder; by default where the paths differ.
 
     Raises:
         ResultsError: A folder without results, results of several kinds, or titles that do not fit.
@@ -148,7 +149,7 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
     """Compute the differences of all runs from the first.
 
     Args:
-        runs: Of `read_runs`.
+        runs: From ``read_runs``.
         seed: Of the resampling.
         allow_different_data: No differences, instead of an error, where runs were measured on other data.
 
@@ -193,7 +194,7 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
 
 
 def find_results(places: Sequence[Path], *, updates: Collection[int] | None = None) -> list[Path]:
-    """Find the results that were given: results folders, and checkpoints of ``evaluate run``.
+    """Find results folders and checkpoints of ``evaluate run``.
 
     A place is a results folder (or its metrics.json), a folder with several such folders in it, or a folder
     of ``evaluate run``, the run folder around it, or one of its checkpoints. Of a run come the checkpoints
@@ -259,7 +260,7 @@ def _read_run(folder: Path, title: str) -> Run:
     _known(result)
     if result.evaluated != EVALUATED:
         message = f"must hold the model {EVALUATED!r}, got {result.evaluated!r}; run it again"
-        raise ResultsError.at(result.path, message)
+        raise ResultsError.at(result.path, message, "results.broken")
     run = Run(
         title, folder, {result.kind: result}, {}, notes=tuple(map(str, result.content.get("notes", ())))
     )
@@ -268,7 +269,7 @@ def _read_run(folder: Path, title: str) -> Run:
 
 
 def _read_checkpoint(stem: Path, title: str) -> Run:
-    """Read one checkpoint of ``evaluate run``; baselines are those of the same folder and data."""
+    """Read one checkpoint of ``evaluate run``; baselines come from the same folder and data."""
     results = read_checkpoint(stem)
     if not results:
         message = "must be a checkpoint's results; run fairseq-vgs evaluate run first"
@@ -302,13 +303,10 @@ def _known(result: Result) -> None:
 def _tried(run: Run) -> None:
     """Read all that a comparison needs of metrics.json."""
     for result in run.results.values():
-        try:
+        command = f"fairseq-vgs evaluate {RUN_KIND if run.is_checkpoint else result.kind}"
+        with written_by(command, result.path):
             evaluator = EVALUATORS[result.kind]()
             _ = evaluator.identity(result.content), evaluator.describe(result.content), run.models, run.titles
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            command = f"fairseq-vgs evaluate {RUN_KIND if run.is_checkpoint else result.kind}"
-            message = f"must be what {command} wrote, got {error!r}; run it again"
-            raise ResultsError.at(result.path, message) from error
 
 
 def _kind(run: Run, key: str) -> str:
@@ -316,7 +314,7 @@ def _kind(run: Run, key: str) -> str:
 
 
 def _unlike(run: Run, first: Run) -> list[str]:
-    """Name what two runs were measured on, where it differs; of checkpoints, the evaluations."""
+    """Name what differs in what two runs were measured on; of checkpoints, the evaluations."""
     both = [key for key in run.data if key in first.data]
     if run.is_checkpoint:
         return [key for key in both if _different(run.data[key], first.data[key])]
@@ -358,7 +356,7 @@ def _results_in(place: Path) -> list[Path] | dict[int, Path]:
         return checkpoints
     within = sorted(path.parent for path in place.glob(f"*/{METRICS_NAME}"))
     if not within:
-        state = "got nothing of these" if place.exists() else "got no such file or folder"
+        state = "got none of these" if place.exists() else "got no such file or folder"
         message = (
             f"must be results: a folder with {METRICS_NAME}, or with such folders in it, or the run folder "
             f"or {EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; run fairseq-vgs "
@@ -375,7 +373,7 @@ def _chosen_updates(runs: dict[Path, dict[int, Path]], *, alone: bool) -> list[i
         (only,) = runs.values()
         return [number for number in only if number] or list(only)
     common = set.intersection(*(set(part) for part in runs.values()))
-    # Models before training differ in nothing but chance, and every run has one.
+    # Models before training differ by chance only, and every run has one.
     if not common or (common == {0} and any(max(part) for part in runs.values())):
         having = "; ".join(f"{place}: {_numbers(part)}" for place, part in runs.items())
         last = " ".join(str(part[max(part)]) for part in runs.values())

@@ -1,7 +1,4 @@
-"""One evaluation of one checkpoint: the model and its baselines, intervals, differences, files.
-
-Every evaluator goes through here, so that the rules are the same for all of them.
-"""
+"""Evaluate one checkpoint: the model and its baselines, intervals, differences, files."""
 
 from __future__ import annotations
 
@@ -23,6 +20,7 @@ from fairseq_vgs.evaluation.results import (
     Result,
     Scores,
     differences,
+    metrics_json,
     write_result,
 )
 from fairseq_vgs.files.output import refuse_existing
@@ -46,12 +44,12 @@ def evaluate(
         checkpoint: Of this plugin or, where the evaluator needs no embeddings, fairseq's own wav2vec2.
         settings: Of the evaluator.
         output: The folder.
-        baselines: Of those of the evaluator.
+        baselines: Some of the evaluator's.
         command: What the user typed, for the record.
         force: Replace existing results.
 
     Raises:
-        OutputExistsError: There are results; before anything is measured.
+        OutputExistsError: There are results already; nothing is measured then.
         CheckpointError, FaultError, AbxError: The checkpoint or data cannot be used.
     """
     refuse_existing(*(output / name for name in (METRICS_NAME, ITEMS_NAME, *evaluator.files)), force=force)
@@ -91,8 +89,8 @@ def measure(
         evaluator: What measures them.
         models: Taken one by one; the evaluated one comes first.
         settings: Of the evaluator.
-        output: The folder; what is there is replaced.
-        made_from: What the numbers depend on.
+        output: The folder; existing files are replaced.
+        made_from: What the values depend on.
         checkpoint: The evaluated file.
         command: What the user typed, for the record.
         with_tables: Write the evaluator's own files, too.
@@ -108,7 +106,7 @@ def measure(
         described[model.name] = {
             "title": model.title,
             "n_updates": model.n_updates,
-            "metrics": {name: metric.as_json() for name, metric in estimates[model.name].items()},
+            "metrics": metrics_json(estimates[model.name]),
             "seconds": round(time.perf_counter() - begun, 3),
             **found.details,
         }
@@ -136,7 +134,7 @@ def measure(
         "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": peak_memory_mb()},
     }
     items: dict[str, Mapping[str, Items]] = {name: found.items for name, found in scores.items()}
-    # Gone before the rest is replaced: where it is, the rest belongs to it.
+    # Removed first: as long as it exists, the other files belong to it.
     (output / METRICS_NAME).unlink(missing_ok=True)
     if with_tables:
         evaluator.write_files(output, scores, force=True)
@@ -147,7 +145,7 @@ def measure(
 def _differences(
     scores: Mapping[str, Scores], estimates: Mapping[str, Mapping[str, Metric]], *, seed: int
 ) -> dict[str, Any]:
-    """Return, as JSON, the first model minus each other one that was measured on the same items."""
+    """Return as JSON the first model minus every other one that was measured on the same items."""
     first, *others = scores
     found = {
         f"{first} minus {name}": differences(
@@ -155,8 +153,4 @@ def _differences(
         )
         for name in others
     }
-    return {
-        title: {name: metric.as_json() for name, metric in metrics.items()}
-        for title, metrics in found.items()
-        if metrics is not None
-    }
+    return {title: metrics_json(metrics) for title, metrics in found.items() if metrics is not None}

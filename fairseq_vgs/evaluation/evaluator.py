@@ -1,8 +1,7 @@
 """What an evaluation is: its options, how a model is measured, and how results are described.
 
-A class that follows `Evaluator` and is registered is a command, ``fairseq-vgs evaluate NAME``: baselines,
-intervals, paired differences, provenance, files, ``evaluate run --also NAME``, ``compare`` and ``plot`` come
-with it.
+A registered subclass of ``Evaluator`` is a command, ``fairseq-vgs evaluate NAME``, with baselines, intervals,
+paired differences, provenance and files, and works in ``evaluate run --also NAME``, ``compare`` and ``plot``.
 
 ```python
 @EVALUATORS.register("length")
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fairseq_vgs.device import device_option
 from fairseq_vgs.evaluation.results import Result, Scores, manifest_hashes
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.text_tables import text_table
 from fairseq_vgs.options import option
 from fairseq_vgs.registry import Registry
@@ -64,11 +63,11 @@ class CommonSettings:
 
     @property
     def folder_name(self) -> str:
-        """Name of the results folder after ``CHECKPOINT_NAME_``, when there is no ``--output``."""
+        """Name of the results folder after ``CHECKPOINT_NAME_`` without ``--output``."""
         return f"{self.variant}_{self.split}" if self.variant else self.split
 
     def condition(self) -> dict[str, Any]:
-        """Return as JSON the options under which numbers can be compared."""
+        """Return as JSON the options that values must share to be compared."""
         common = {field.name for field in dataclasses.fields(CommonSettings)}
         return {
             field.name: getattr(self, field.name)
@@ -82,11 +81,10 @@ class Model:
     """What is measured: a checkpoint, the same model with fresh weights, or MFCC.
 
     Attributes:
-        name: `TRAINED`, `UNTRAINED` or `MFCC`.
+        name: ``TRAINED``, ``UNTRAINED`` or ``MFCC``.
         title: For tables.
         loaded: None for MFCC.
-        outputs_only: Leave out ``layer_0``: it is what a layer is given, not what one made of it, and no
-            candidate for the best layer.
+        outputs_only: Leave out ``layer_0``, which is a layer's input and cannot be the best layer.
     """
 
     name: str
@@ -96,7 +94,7 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint; evaluators without `MFCC` among their baselines always have one."""
+        """The checkpoint; always there unless ``MFCC`` is among the baselines."""
         if self.loaded is None:
             raise ValueError(f"{self.title} has no checkpoint")
         return self.loaded
@@ -108,7 +106,7 @@ class Model:
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second of `features`."""
+        """Frames per second of ``features``."""
         from fairseq_vgs.features import layers
 
         return layers.frame_rate(self.loaded) if self.loaded else layers.MFCC_FRAME_RATE
@@ -132,7 +130,7 @@ class Model:
 
 
 class Evaluator(Protocol):
-    """One evaluation. Inherit from it: everything but `measure` has a default.
+    """One evaluation. Inherit from it: everything but ``measure`` has a default.
 
     Attributes:
         name: Under which it is registered.
@@ -140,12 +138,12 @@ class Evaluator(Protocol):
         description: For ``--help``.
         examples: Arguments after ``fairseq-vgs evaluate``, one per line; more text may follow an empty line.
         Settings: Its options.
-        baselines: What can be measured beside the model.
+        baselines: What can be measured in addition to the model.
         needs_embeddings: Whether stock wav2vec 2.0, which has layers only, cannot be measured.
-        layered: Whether metrics are one number for every layer: they are rows of the table, and a plot.
+        layered: Whether there is one metric for every layer: a row of the table, a point of the plot.
         higher_is_better: Which layer is the best one.
         axis: Of that plot.
-        files: Names of files that it writes beside the common ones.
+        files: Names of files that it writes in addition to the common ones.
     """
 
     name: str = ""
@@ -168,7 +166,7 @@ class Evaluator(Protocol):
         ...
 
     def sources(self, settings: Any) -> dict[str, Any]:
-        """Return as JSON what numbers depend on besides the checkpoint, known before anything is measured."""
+        """Return as JSON what values depend on besides the checkpoint, before anything is measured."""
         return {
             "split": settings.split,
             "data": manifest_hashes(settings.data, settings.split),
@@ -181,7 +179,7 @@ class Evaluator(Protocol):
         return {"split": content.get("split"), **content.get("condition", {}), **hashes}
 
     def notes(self, scores: Mapping[str, Scores], titles: Mapping[str, str]) -> list[str]:
-        """Say which models were not measured on the first's items, one line each.
+        """Return a line for every model that was not measured on the first's items.
 
         Args:
             scores: By model; the evaluated one comes first.
@@ -195,14 +193,14 @@ class Evaluator(Protocol):
         ]
 
     def write_files(self, folder: Path, scores: Mapping[str, Scores], *, force: bool) -> None:
-        """Write the files named by `files`; none by default."""
+        """Write the files named by ``files``; none by default."""
 
     def describe(self, content: Mapping[str, Any]) -> list[str]:
-        """Say from metrics.json what was measured, on what; the first line says it in short."""
+        """Describe what metrics.json has measured, on what; the first line is a summary."""
         return [f"{self.name} on split {content.get('split')}"]
 
     def columns(self, content: Mapping[str, Any]) -> dict[str, str]:
-        """Choose the metrics that stand for a checkpoint of a run, with short titles; of layers, the best."""
+        """Choose the metrics that represent a checkpoint of a run, with short titles."""
         metrics = next(iter(content["models"].values()))["metrics"]
         return {name: name for name, data in metrics.items() if data["unit"] == "%"}
 
@@ -230,7 +228,7 @@ class Evaluator(Protocol):
         return f"{text} {unit}".rstrip()
 
     def table(self, result: Result) -> str:
-        """Lay out the numbers: a row per metric, a column per model that has all of them, then chance."""
+        """Lay out the values: a row per metric, a column per model that has all of them, then chance."""
         models = result.models
         metrics = models[result.evaluated]
         columns = [name for name in models if list(models[name]) == list(metrics)]
@@ -253,7 +251,7 @@ EVALUATORS: Registry[type[Evaluator]] = Registry("evaluation", "fairseq_vgs.eval
 
 
 def chosen_baselines(evaluator: Evaluator, given: Sequence[str]) -> tuple[str, ...]:
-    """Check ``--baseline``: all that there are unless some are given; "none" must stand alone.
+    """Return the baselines of ``--baseline``: all unless some are given; "none" must stand alone.
 
     Raises:
         FaultError: ``setting.value``.
@@ -263,35 +261,27 @@ def chosen_baselines(evaluator: Evaluator, given: Sequence[str]) -> tuple[str, .
         return evaluator.baselines
     if NO_BASELINE in chosen:
         if len(chosen) > 1:
-            raise FaultError(
-                fault(
-                    "--baseline",
-                    "none must stand alone",
-                    ", ".join(chosen),
-                    "leave it out",
-                    code="setting.value",
-                )
-            )
+            message = f"none must stand alone, got {', '.join(chosen)}; leave it out"
+            raise FaultError.at("--baseline", message, "setting.value")
         return ()
     if unknown := sorted(set(chosen) - set(evaluator.baselines)):
-        expected = f"must be of {', '.join((*evaluator.baselines, NO_BASELINE))} for {evaluator.name}"
-        raise FaultError(
-            fault("--baseline", expected, ", ".join(unknown), "choose others", code="setting.value")
-        )
+        known = ", ".join((*evaluator.baselines, NO_BASELINE))
+        message = f"must be of {known} for {evaluator.name}, got {', '.join(unknown)}; choose others"
+        raise FaultError.at("--baseline", message, "setting.value")
     return chosen
 
 
 def open_models(
     path: Path, baselines: Sequence[str], *, seed: int, evaluator: Evaluator, outputs_only: bool = False
 ) -> Iterator[Model]:
-    """Load a checkpoint, then its baselines, each when it is asked for.
+    """Load a checkpoint, then its baselines, each when it is needed.
 
     Args:
         path: The checkpoint.
-        baselines: Of `UNTRAINED` and `MFCC`.
+        baselines: Of ``UNTRAINED`` and ``MFCC``.
         seed: Of the fresh weights.
         evaluator: What measures them.
-        outputs_only: As in `Model`.
+        outputs_only: As in ``Model``.
 
     Raises:
         CheckpointError: It cannot be used.

@@ -1,9 +1,9 @@
-"""Every saved checkpoint of a run, measured by several evaluators: learning as a curve.
+"""Measure every saved checkpoint of a run with several evaluators.
 
-``OUTPUT/UPDATES/EVALUATION`` is a results folder (`results`) without tables. Update 0 is the same model with
-fresh weights, beside which MFCC stand. An interrupted evaluation goes on with what is missing. Results that
-were made from something else (another checkpoint, other data, items or conditions) are replaced on demand
-only; what is not asked for stays.
+``OUTPUT/UPDATES/EVALUATION`` is a results folder (``results``) without tables. Update 0 is the same model
+with fresh weights, measured together with MFCC. An interrupted evaluation continues with what is
+missing. Results of something else (another checkpoint, other data, items or conditions) are replaced with
+``force`` only; results that are not asked for are kept.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ from fairseq_vgs.evaluation.evaluator import (
 )
 from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Metric, Result, read_result
 from fairseq_vgs.evaluation.version_1 import read_version_1
-from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.output import OutputExistsError
 from fairseq_vgs.files.provenance import sha256_file
 
-# On these sections depend fresh weights, how speech is cut, and how embeddings are compared.
+# Fresh weights, how speech is cut, and how embeddings are compared depend on these sections.
 _SETTINGS = ("task", "criterion", "model")
 _HASH_LENGTH, _HASH_LETTERS = 64, 12  # of SHA-256 in hexadecimal, and what is shown of it
 
@@ -58,7 +57,7 @@ class Evaluation:
 
     @cached_property
     def sources(self) -> dict[str, Any]:
-        """What numbers depend on besides the checkpoint, as it is read back."""
+        """What values depend on besides the checkpoint, as read back from JSON."""
         return dict(json.loads(json.dumps(self.evaluator.sources(self.settings))))
 
 
@@ -88,25 +87,23 @@ def evaluate_run(
 ) -> Iterator[tuple[int, Results, int]]:
     """Measure the checkpoints of a run that have no results in ``output`` yet.
 
-    What was made from the same checkpoint, data and conditions is kept.
-
     Args:
         run: Run folder of fairseq-hydra-train.
         evaluations: What to measure; their keys differ.
         output: Folder of the results.
         every: Updates between the checkpoints that are measured.
-        baselines: "untrained": also measure, as update 0, the same model with fresh weights; "mfcc": beside
-            it, where an evaluator can.
+        baselines: "untrained": also measure the same model with fresh weights, as update 0; "mfcc": together
+            with it, where an evaluator can.
         untrained_seed: Of the fresh weights.
         command: What the user typed, for the record.
-        force: Replace results from something else, instead of refusing.
+        force: Replace results of something else.
 
     Yields:
         (updates, results by key, number of checkpoints) of each, as soon as it is measured.
 
     Raises:
         CheckpointError, FaultError, AbxError: A checkpoint or data cannot be used.
-        OutputExistsError: Results in ``output`` were made from something else; nothing is measured then.
+        OutputExistsError: Results in ``output`` are of something else; nothing is measured then.
     """
     tasks = _tasks(run, every=every, baselines=baselines, seed=untrained_seed)
     evaluations = [
@@ -144,7 +141,7 @@ def evaluate_run(
 
 
 def read_checkpoint(stem: Path) -> Results:
-    """Read the results of one checkpoint, retrieval first: none, if it has not been measured.
+    """Read the results of one checkpoint, retrieval first; empty if there are none.
 
     Args:
         stem: ``OUTPUT/UPDATES``: a folder or, as version 0.1.0 wrote them, ``UPDATES.json`` and ``.npz``.
@@ -159,7 +156,7 @@ def read_checkpoint(stem: Path) -> Results:
 
 
 def checkpoints_in(folder: Path) -> dict[int, Path]:
-    """Find what `read_checkpoint` reads: updates -> ``folder/UPDATES``; 0 is the model with fresh weights."""
+    """Find what ``read_checkpoint`` reads: updates -> ``folder/UPDATES``; 0 has fresh weights."""
     stems = {path.parent.parent for path in folder.glob(f"*/*/{METRICS_NAME}")}
     stems |= {path.with_suffix("") for path in folder.glob("*.json")}
     return dict(sorted((int(stem.name), stem) for stem in stems if stem.name.isdecimal()))
@@ -169,7 +166,7 @@ def score_rows(measured: Mapping[int, Results]) -> list[list[str]]:
     """Lay out a table: a row per checkpoint, then MFCC and chance; of layers the best one.
 
     Args:
-        measured: Updates -> results, as `evaluate_run` yields them.
+        measured: Updates -> results, as ``evaluate_run`` yields them.
     """
     last = list(measured.values())[-1]
     rows: dict[str, list[str]] = {"update": []}
@@ -201,7 +198,7 @@ def score_rows(measured: Mapping[int, Results]) -> list[list[str]]:
 
 
 def notes_of(measured: Mapping[int, Results]) -> list[str]:
-    """Say which numbers any order reaches, and which models were not measured on the same items."""
+    """Return notes on values that any order reaches, and on models without the same items."""
     last = list(measured.values())[-1]
     notes = []
     for result in last.values():
@@ -215,16 +212,16 @@ def notes_of(measured: Mapping[int, Results]) -> list[str]:
 
 
 class _Models:
-    """Loads what is measured at a task, each model once."""
+    """Load the models of a task, each once."""
 
     def __init__(self, task: _Task) -> None:
         self._task = task
         self._model: Model | None = None
 
     def of(self, evaluation: Evaluation) -> Iterator[Model]:
-        """Yield the model of the task, then MFCC where they are wanted."""
+        """Yield the model of the task, then MFCC if wanted."""
         task, needs = self._task, evaluation.evaluator.needs_embeddings
-        # Stock wav2vec 2.0 serves evaluators that need no embeddings; for others it is refused by loading.
+        # Stock wav2vec 2.0 has no embeddings; where they are needed, loading refuses it.
         if self._model is None or (needs and not self._model.checkpoint.has_embeddings):
             if task.untrained_seed is None:
                 found = open_models(task.path, (), seed=1, evaluator=evaluation.evaluator, outputs_only=True)
@@ -245,7 +242,7 @@ def _tasks(run: Path, *, every: int, baselines: Collection[str], seed: int) -> l
     if UNTRAINED in baselines:
         extra = tuple(name for name in baselines if name != UNTRAINED)
         tasks.insert(0, _Task(0, tasks[0].path, seed, extra))
-    elif baselines:  # beside the first checkpoint, as there is no update 0
+    elif baselines:  # with the first checkpoint, as there is no update 0
         tasks[0] = replace(tasks[0], baselines=tuple(baselines))
     return tasks
 
@@ -282,12 +279,12 @@ def _cells(result: Result, model: str, columns: Mapping[str, str], evaluator: Ev
 
 
 def _checkpoint_source(task: _Task) -> dict[str, Any]:
-    """Return what a model is made from: its file or, of fresh weights, the settings and the seed."""
+    """Return what identifies a model: its file or, for fresh weights, the settings and the seed."""
     if task.untrained_seed is None:
         return {"file": task.path.name, "sha256": sha256_file(task.path), "untrained_seed": None}
     from fairseq_vgs.checkpoints.load import read_config, section
 
-    # Not the file: the run's first checkpoint may be another one by now, with the same settings.
+    # Not the file: the run's first checkpoint may have changed, with the same settings.
     config = read_config(task.path)
     settings = json.dumps({name: section(config, name) for name in _SETTINGS}, sort_keys=True, default=str)
     return {
@@ -301,7 +298,7 @@ def _stale(
     wanted: Mapping[int, Mapping[str, Mapping[str, Any]]],
     checkpoints: Mapping[int, Mapping[str, Any]],
 ) -> Iterator[tuple[int, str, tuple[Path, str]]]:
-    """Yield (updates, key, (file, what differs)) of results that were made from something else."""
+    """Yield (updates, key, (file, what differs)) of results of something else."""
     for updates, results in there.items():
         for key, result in results.items():
             made_from = result.content.get("made_from", {})
@@ -316,14 +313,11 @@ def _stale(
 def _refuse(stale: Sequence[tuple[int, str, tuple[Path, str]]], n_checkpoints: int) -> None:
     path, differing = stale[0][2]
     n_stale = len({updates for updates, _, _ in stale})
-    raise OutputExistsError(
-        Fault(
-            str(path),
-            f"already exists, and was made from something else ({differing}); {n_stale} of {n_checkpoints} "
-            "checkpoints have such results; pass --force to replace them, or another --output",
-            "output.exists",
-        )
+    message = (
+        f"already exists, and was made from something else ({differing}); {n_stale} of {n_checkpoints} "
+        "checkpoints have such results; pass --force to replace them, or another --output"
     )
+    raise OutputExistsError.at(path, message, "output.exists")
 
 
 def _differing(old: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> Iterator[str]:

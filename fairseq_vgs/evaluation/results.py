@@ -1,13 +1,13 @@
-"""Results of an evaluation: what models scored, item by item, and the folder that it is kept in.
+"""Results of an evaluation: what models scored, item by item, and the folder that holds it.
 
 ```
-metrics.json   numbers of all models with n, chance and intervals; paired differences; what was measured, on
+metrics.json   values of all models with n, chance and intervals; paired differences; what was measured, on
                what (hashes) and with what (seed, command, versions, machine)
 items.npz      values of every item, from which intervals and differences follow
 ```
 
-Evaluators add tables (CSV) and arrays of their own. ``metrics.json`` is written last: where it is, the rest
-is complete. `evaluate run` keeps one such folder per checkpoint and evaluation.
+Evaluators add tables (CSV) and arrays of their own. ``metrics.json`` is written last: if it exists, the
+rest is complete. ``evaluate run`` keeps one such folder per checkpoint and evaluation.
 
 Arrays of ``items.npz`` (``Q`` items; SET is what was measured, such as ``speech_to_image``):
 
@@ -25,7 +25,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -41,13 +42,13 @@ from fairseq_vgs.evaluation.metrics import intervals
 from fairseq_vgs.evaluation.metrics.intervals import Interval, Statistic
 from fairseq_vgs.evaluation.metrics.pools import within_pools
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
 
 SCHEMA_VERSION = 1
 METRICS_NAME, ITEMS_NAME = "metrics.json", "items.npz"
 ALWAYS = "k >= pool: always 100 %"
-"""Note on a recall that says nothing: every order of so small a pool reaches it."""
+"""Note on a recall that says nothing, since every order of so small a pool reaches it."""
 CERTAIN = "always 100 (k >= pool)"
 """Shown instead of such a recall."""
 POINTS = "percentage points"
@@ -56,10 +57,17 @@ POINTS = "percentage points"
 class ResultsError(FaultError):
     """A result file is missing, broken, or of another schema."""
 
-    @classmethod
-    def at(cls, place: object, message: str, code: str = "results.broken") -> ResultsError:
-        """Build the error of one fault."""
-        return cls(Fault(str(place), message, code))
+
+@contextmanager
+def written_by(command: str, path: Path) -> Iterator[None]:
+    """Turn what a result lacks into a ``ResultsError`` that names the command to run again."""
+    try:
+        yield
+    except ResultsError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        message = f"must be what {command} wrote, got {error!r}; run it again"
+        raise ResultsError.at(path, message, "results.broken") from error
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Metric:
     Attributes:
         value: The estimate with its confidence interval.
         n: Number of queries, cells or tokens behind it.
-        chance: What a random order scores; None where there is no such thing (a difference).
+        chance: What a random order scores; None for a difference.
         unit: "%", "percentage points", "rank" or "" (a ratio in 0..1).
         level: Confidence level of the interval.
         statistic: How it follows from the values of items.
@@ -84,7 +92,7 @@ class Metric:
 
     @property
     def is_certain(self) -> bool:
-        """Whether any order scores 100 %: the top k hold all of the pool, or all of its wrong answers."""
+        """Whether any order scores 100 %, as the top k hold the pool or all of its wrong answers."""
         return self.unit == "%" and self.chance is not None and self.chance >= 100.0
 
     def as_json(self) -> dict[str, Any]:
@@ -102,7 +110,7 @@ class Metric:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Metric:
-        """Read what `as_json` gave."""
+        """Read what ``as_json`` returned."""
         bounds = data["interval"]
         value = Interval(
             _float(data["value"]), _float(bounds["low"]), _float(bounds["high"]), bounds["method"]
@@ -111,7 +119,7 @@ class Metric:
         return cls(value, int(data["n"]), data["chance"], data["unit"], bounds["level"], statistic)
 
     def __str__(self) -> str:
-        """Write a value with its interval, if any; one that any order reaches says so instead."""
+        """Return the value with its interval, if any, or say that any order reaches it."""
         if self.is_certain:
             return CERTAIN
         digits = {"": 3}.get(self.unit, 1)
@@ -127,7 +135,7 @@ class Items:
 
     Attributes:
         ids: Columns that name the items; the same for all models.
-        units: int64[Q] or int64[Q, 2] what is resampled, see `intervals`.
+        units: int64[Q] or int64[Q, 2] what is resampled, see ``intervals``.
         resampled: What the units are: "images", "phones", "words".
         values: Metric -> f64[Q] in its unit.
         same_as: Digest of all that must be equal for a paired difference; of ids and units by default.
@@ -152,10 +160,10 @@ class Reported:
     """How a metric is reported, beside its values.
 
     Attributes:
-        unit: As in `Metric`.
+        unit: As in ``Metric``.
         chance: What knowing nothing scores; None if there is no such value.
         statistic: How it follows from the values of items.
-        n: What stands for the number of items where that says more, such as cells or tokens.
+        n: A count that says more than the number of items, such as cells or tokens.
     """
 
     unit: str
@@ -225,7 +233,7 @@ def differences(
         one_for_all: Subtract a baseline of a single metric (MFCC) from all metrics of that set.
 
     Returns:
-        None if not a single set of items is the same.
+        None if no set of items is the same.
     """
     found, shared = {}, False
     for name, items in own.items():
@@ -253,12 +261,12 @@ def differences(
 
 @dataclass(frozen=True)
 class Result:
-    """A results folder as read, or as about to be written.
+    """A results folder, read or to be written.
 
     Attributes:
         content: Of metrics.json.
         path: The file that it was read from.
-        computed: Items by model where they do not come from ``items.npz`` beside the file.
+        computed: Items by model where they do not come from ``items.npz`` next to it.
     """
 
     content: Mapping[str, Any]
@@ -272,7 +280,7 @@ class Result:
 
     @cached_property
     def models(self) -> dict[str, dict[str, Metric]]:
-        """Name of a model -> metric -> number; the model that was evaluated comes first."""
+        """Name of a model -> metric -> value; the evaluated model comes first."""
         return {
             name: {metric: Metric.from_json(data) for metric, data in model["metrics"].items()}
             for name, model in self.content["models"].items()
@@ -280,7 +288,7 @@ class Result:
 
     @property
     def evaluated(self) -> str:
-        """Name of the model that was evaluated; all others are baselines."""
+        """Name of the evaluated model; all others are baselines."""
         return next(iter(self.content["models"]))
 
     @cached_property
@@ -296,11 +304,11 @@ class Result:
 def write_result(
     folder: Path, content: Mapping[str, Any], items: Mapping[str, Mapping[str, Items]], *, force: bool = False
 ) -> str:
-    """Write ``items.npz``, then ``metrics.json``; return the text of the latter as `as_written` does.
+    """Write ``items.npz``, then ``metrics.json``; return the text of the latter as ``as_written`` does.
 
     Args:
         folder: Created if needed.
-        content: Of metrics.json beside the schema version.
+        content: Of metrics.json without the schema version.
         items: Model -> set -> items; the first model's are the common ones.
         force: Replace existing files.
     """
@@ -310,24 +318,20 @@ def write_result(
 
 
 def read_result(path: Path, *, kind: str | None = None) -> Result:
-    """Read a results folder, or its metrics.json; items are read when needed.
+    """Read a results folder or its metrics.json; items are read when needed.
 
     Raises:
         ResultsError: Missing, or not such a file.
     """
     path = path if path.name == METRICS_NAME else path / METRICS_NAME
     content = read_metrics(path, kind=kind)
-    found = Result(content, path)
-    try:
+    with written_by(f"fairseq-vgs evaluate {content.get('kind')}", path):
         if "folds" in content and "models" in content["folds"]:  # as written before recalls had one place
-            content = {**content, "models": _with_folds(content)}
-            found = Result(content, path)
+            content["models"] = _with_folds(content)
+        found = Result(content, path)
         if not found.models:
             raise KeyError("models")
         _ = content["kind"], content["provenance"]["manifest"]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        command = f"fairseq-vgs evaluate {content.get('kind')}"
-        raise ResultsError.at(path, f"must be what {command} wrote, got {error!r}; run it again") from error
     return found
 
 
@@ -342,15 +346,15 @@ def read_items(path: Path) -> dict[str, dict[str, Items]]:
             arrays = dict(file)
         return _items(arrays)
     except FileNotFoundError:
-        message = "must be beside metrics.json (older versions wrote none); run the evaluation again"
+        message = "must be next to metrics.json (older versions wrote none); run the evaluation again"
         raise ResultsError.at(path, message, "results.items_missing") from None
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         message = f"must be the items that an evaluation wrote, got {error}; run the evaluation again"
-        raise ResultsError.at(path, message) from error
+        raise ResultsError.at(path, message, "results.broken") from error
 
 
 def manifest_hashes(folder: Path, *splits: str) -> dict[str, str]:
-    """Hash the files of a data folder that splits read, by file name; absent ones are left out."""
+    """Hash the files of a data folder that splits read, by file name; missing ones are left out."""
     from fairseq_vgs.manifest.folder import ManifestFolder
 
     manifest = ManifestFolder(folder)
@@ -371,7 +375,7 @@ def as_written(content: Mapping[str, Any]) -> str:
 
 
 def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> str:
-    """Write ``metrics.json``, and return what was written as `as_written` does."""
+    """Write ``metrics.json``, and return its text as ``as_written`` does."""
     text = as_written(content)
     with atomic_write(path, force=force) as file:
         file.write(text + "\n")
@@ -385,19 +389,31 @@ def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
         ResultsError: Missing, not JSON, of another schema version or kind.
     """
     command = f"fairseq-vgs evaluate {kind or 'retrieval (or abx)'}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResultsError.at(path, f"result file must exist; run {command} first", "file.missing") from None
-    except (OSError, ValueError) as error:
-        raise ResultsError.at(path, f"must be JSON, got {error}; run {command} again") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        message = f"schema_version must be {SCHEMA_VERSION}, got {version!r}; run {command} again"
-        raise ResultsError.at(path, message, "results.schema_version")
+    content = read_json(path, command=f"run {command}")
     if kind is not None and content.get("kind") != kind:
         message = f"kind must be {kind!r}, got {content.get('kind')!r}; give the right folder"
         raise ResultsError.at(path, message, "results.kind")
+    return content
+
+
+def read_json(path: Path, *, command: str) -> dict[str, Any]:
+    """Read a JSON file of this schema version; ``command`` is what to do where it cannot be read.
+
+    Raises:
+        ResultsError: Missing, not JSON, or of another schema version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError.at(path, f"result file must exist; {command} first", "file.missing") from None
+    except (OSError, ValueError) as error:
+        raise ResultsError.at(
+            path, f"must be JSON, got {error}; {command} again", "results.broken"
+        ) from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        message = f"schema_version must be {SCHEMA_VERSION}, got {version!r}; {command} again"
+        raise ResultsError.at(path, message, "results.schema_version")
     return dict(content)
 
 
@@ -412,7 +428,7 @@ def write_table(
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file written by `write_table`.
+    """Read a CSV file written by ``write_table``.
 
     Raises:
         ResultsError: The file is missing.
@@ -435,25 +451,18 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         message = f"must be an array of numbers, got {error}; run the evaluation again"
-        raise ResultsError.at(path, message) from error
+        raise ResultsError.at(path, message, "results.broken") from error
     return array
 
 
 def _with_folds(content: Mapping[str, Any]) -> dict[str, Any]:
-    within = within_pools(content["folds"])
-    return {
-        name: {
-            **model,
-            "metrics": {
-                **model["metrics"],
-                **{
-                    f"{metric}{within}": data
-                    for metric, data in content["folds"]["models"][name]["metrics"].items()
-                },
-            },
-        }
-        for name, model in content["models"].items()
-    }
+    folds = content["folds"]
+    within = within_pools(folds)
+    models = {name: dict(model) for name, model in content["models"].items()}
+    for name, model in models.items():
+        own = folds["models"][name]["metrics"]
+        model["metrics"] = {**model["metrics"], **{f"{metric}{within}": own[metric] for metric in own}}
+    return models
 
 
 def _arrays(items: Mapping[str, Mapping[str, Items]]) -> dict[str, npt.NDArray[Any]]:
@@ -490,6 +499,11 @@ def _items(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, Items]
             )
         sets[name] = replace(sets[name], values={**sets[name].values, metric: values})
     return models
+
+
+def metrics_json(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Return metrics by name as plain data."""
+    return {name: metric.as_json() for name, metric in metrics.items()}
 
 
 def _number(value: float) -> float | None:

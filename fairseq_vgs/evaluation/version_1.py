@@ -1,4 +1,4 @@
-"""What ``fairseq-vgs evaluate run`` of version 0.1.0 wrote, read as results of today.
+"""Read what ``fairseq-vgs evaluate run`` of version 0.1.0 wrote as today's results.
 
 There was one pair of files per checkpoint, ``UPDATES.json`` with numbers and ``UPDATES.npz`` with the ranks
 of queries and the errors of ordered phone pairs.
@@ -17,7 +17,6 @@ With ABX across speakers there are ``abx_across_layers`` and so on, too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,39 +29,35 @@ from fairseq_vgs.evaluation.evaluator import MFCC, TRAINED, UNTRAINED
 from fairseq_vgs.evaluation.evaluators import abx, retrieval
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.metrics.intervals import Interval
-from fairseq_vgs.evaluation.results import Items, Metric, Reported, Result, ResultsError, Scores
+from fairseq_vgs.evaluation.results import (
+    Items,
+    Metric,
+    Reported,
+    Result,
+    ResultsError,
+    Scores,
+    metrics_json,
+    read_json,
+    written_by,
+)
 
 _SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
-_SCHEMA_VERSION, _SEED = 1, 1
-_AGAIN = "remove it, and run fairseq-vgs evaluate run again"
+_SEED = 1
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def read_version_1(path: Path) -> dict[str, Result]:
-    """Read ``UPDATES.json`` and the ``.npz`` beside it: name of an evaluation -> its result.
+    """Read ``UPDATES.json`` and the ``.npz`` next to it: name of an evaluation -> its result.
 
     Raises:
         ResultsError: One is missing or broken.
     """
-    try:
-        numbers = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError.at(path, f"must be JSON, got {error}; {_AGAIN}") from error
-    version = numbers.get("schema_version") if isinstance(numbers, dict) else None
-    if version != _SCHEMA_VERSION:
-        message = f"schema_version must be {_SCHEMA_VERSION}, got {version!r}; {_AGAIN}"
-        raise ResultsError.at(path, message, "results.schema_version")
+    numbers = read_json(path, command="remove it, and run fairseq-vgs evaluate run")
     arrays = read_arrays(path.with_suffix(".npz"))
-    try:
-        return {
-            key: _result(key, numbers, arrays, path)
-            for key in ("retrieval", *ABX_KEYS.values())
-            if key in numbers
-        }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        message = f"must be what fairseq-vgs evaluate run wrote, got {error!r}; {_AGAIN}"
-        raise ResultsError.at(path, message) from error
+    with written_by("fairseq-vgs evaluate run", path):
+        keys = [key for key in ("retrieval", *ABX_KEYS.values()) if key in numbers]
+        return {key: _result(key, numbers, arrays, path) for key in keys}
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -75,12 +70,15 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     except (OSError, ValueError, BadZipFile) as error:
-        message = f"must be arrays beside {path.stem}.json, got {error}; remove {path.stem}.json, and run "
-        raise ResultsError.at(path, f"{message}fairseq-vgs evaluate run again") from error
+        message = (
+            f"must be arrays next to {path.stem}.json, got {error}; remove {path.stem}.json, and run "
+            "fairseq-vgs evaluate run again"
+        )
+        raise ResultsError.at(path, message, "results.broken") from error
     missing = {"abx_phones", "abx_phone_names"} - set(arrays)
     if "abx_errors" in arrays and missing:
         message = (
-            f"must hold {' and '.join(sorted(missing))} beside abx_errors (an older version's evaluation); "
+            f"must hold {' and '.join(sorted(missing))} with abx_errors (an older version's evaluation); "
             f"remove {path.parent} and {path.parent.with_name('evaluated.json')}, and run the study again: "
             "it evaluates again, without training"
         )
@@ -133,7 +131,7 @@ def _result(key: str, numbers: Mapping[str, Any], arrays: Arrays, path: Path) ->
     title = f"trained ({updates} updates)" if updates else "untrained"
     metrics = Scores(sets, reported).estimates(seed=_SEED)
     models: dict[str, Any] = {
-        name: {"title": title, "n_updates": updates, "metrics": _as_json(metrics), **details}
+        name: {"title": title, "n_updates": updates, "metrics": metrics_json(metrics), **details}
     }
     if key == ABX_KEYS["within"]:
         models |= _baselines(numbers)
@@ -154,7 +152,7 @@ def _result(key: str, numbers: Mapping[str, Any], arrays: Arrays, path: Path) ->
 
 
 def _made_from(key: str, made_from: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what numbers were made from as it is written today, so that an evaluation can go on."""
+    """Return what the values were made from as it is written today, so that an evaluation can continue."""
     if key == "retrieval":
         own = {"data": made_from["data"], "condition": {}}
     else:
@@ -169,7 +167,7 @@ def _made_from(key: str, made_from: Mapping[str, Any], facts: Mapping[str, Any])
 
 
 def _baselines(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return features that are no model, of which no interval was kept."""
+    """Return features without a model, for which no interval was kept."""
     found = {}
     for name, error in numbers.get("baselines", {}).items():
         counts = numbers.get("baseline_counts", {}).get(name, numbers["abx"]["counts"])
@@ -178,7 +176,3 @@ def _baselines(numbers: Mapping[str, Any]) -> dict[str, Any]:
         title = "MFCC" if name == MFCC else name
         found[name] = {"title": title, "n_updates": 0, "metrics": {name: metric.as_json()}, "counts": counts}
     return found
-
-
-def _as_json(metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    return {name: metric.as_json() for name, metric in metrics.items()}

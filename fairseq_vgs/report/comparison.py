@@ -1,7 +1,9 @@
-"""A comparison of runs as text, Markdown, LaTeX and CSV: measures in rows, runs in columns.
+"""Write a comparison of runs as text, Markdown, LaTeX and CSV: measures down, runs across.
+
+The comparison's files:
 
 ```
-comparison.md     scores, then differences from the first run, with what was measured
+comparison.md     scores, then differences from the first run, with a description
 comparison.tex    the same tables (booktabs)
 comparison.csv    every value of every model in full precision, one per row
 comparison.json   the same with hashes, seed, versions and command
@@ -11,13 +13,13 @@ comparison.json   the same with hashes, seed, versions and command
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.evaluation.compare import EVALUATED, Comparison, Run
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
-from fairseq_vgs.evaluation.results import Metric, write_metrics, write_table
+from fairseq_vgs.evaluation.results import Metric, metrics_json, write_metrics, write_table
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.files.provenance import sha256_file, versions
@@ -49,7 +51,7 @@ _DECIMALS = {"": 3}  # of other units 1
 
 
 def score_rows(comparison: Comparison) -> Rows:
-    """Return the scores: a row per measure; a column per run, then baselines and chance."""
+    """Lay out the scores: a row per measure; a column per run, then baselines and chance."""
     columns: list[_Column] = [
         (run.title, _metric_cell(run.models[EVALUATED], str)) for run in comparison.runs
     ]
@@ -58,7 +60,7 @@ def score_rows(comparison: Comparison) -> Rows:
 
 
 def difference_rows(comparison: Comparison) -> Rows:
-    """Return the differences from the first run, if any."""
+    """Lay out the differences from the first run; no rows where there are none."""
     found = comparison.differences
     columns: list[_Column] = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
     measures = dict.fromkeys(name for metrics in found.values() for name in metrics)
@@ -66,7 +68,7 @@ def difference_rows(comparison: Comparison) -> Rows:
 
 
 def describe(comparison: Comparison) -> list[str]:
-    """Say what was measured on what, and why runs cannot be compared; one line each."""
+    """Describe what was measured, on what, and what keeps runs from being compared; one line each."""
     lines: list[str] = []
     for run in comparison.runs:
         line = _described(run)
@@ -76,33 +78,38 @@ def describe(comparison: Comparison) -> list[str]:
 
 
 def as_text(comparison: Comparison) -> str:
-    """Write everything for a terminal."""
-    parts = ["\n".join(describe(comparison)), text_table(score_rows(comparison))]
-    differences = difference_rows(comparison)
-    if differences:
-        parts.append(f"{_difference_title(comparison)}\n{text_table(differences)}")
-    return "\n\n".join(parts)
+    """Lay everything out for a terminal."""
+    return _document(comparison, text_table, line="{}", heading="{}\n")
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Write scores and differences as Markdown tables."""
-    parts = ["\n".join(f"- {markdown_text(line)}" for line in describe(comparison))]
-    parts.append(markdown_table(score_rows(comparison)))
-    differences = difference_rows(comparison)
-    if differences:
-        parts += [markdown_text(_difference_title(comparison)), markdown_table(differences)]
-    return "\n\n".join(parts) + "\n"
+    text = _document(comparison, markdown_table, line="- {}", heading="{}\n\n", escape=markdown_text)
+    return f"{text}\n"
 
 
 def as_latex(comparison: Comparison) -> str:
-    """Write scores and differences as LaTeX tables (booktabs), with explanations in comments."""
-    parts = ["\n".join(f"% {' '.join(line.split())}" for line in describe(comparison))]
-    parts.append(latex_table(score_rows(comparison)))
-    differences = difference_rows(comparison)
-    if differences:
-        title = " ".join(_difference_title(comparison).split())
-        parts.append(f"% {title}\n{latex_table(differences)}")
-    return "\n\n".join(parts) + "\n"
+    """Write scores and differences as LaTeX tables (booktabs), described in comments."""
+    text = _document(
+        comparison, latex_table, line="% {}", heading="% {}\n", escape=lambda text: " ".join(text.split())
+    )
+    return f"{text}\n"
+
+
+def _document(
+    comparison: Comparison,
+    table: Callable[[Rows], str],
+    *,
+    line: str,
+    heading: str,
+    escape: Callable[[str], str] = str,
+) -> str:
+    described = "\n".join(line.format(escape(text)) for text in describe(comparison))
+    parts = [described, table(score_rows(comparison))]
+    if differences := difference_rows(comparison):
+        title = f"run minus {comparison.runs[0].title}, % as percentage points [95 % interval, paired]"
+        parts.append(heading.format(escape(title)) + table(differences))
+    return "\n\n".join(parts)
 
 
 def csv_rows(comparison: Comparison) -> Iterator[list[Any]]:
@@ -126,7 +133,7 @@ def csv_rows(comparison: Comparison) -> Iterator[list[Any]]:
 
 
 def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any]:
-    """Return plain data: values, differences and their sources."""
+    """Return plain data: values, differences, what they come from."""
     return {
         "kind": KIND,
         "evaluation": comparison.runs[0].kind,
@@ -134,25 +141,19 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
             run.title: {
                 "folder": str(run.folder),
                 **_sources(run),
-                "models": {
-                    name: {measure: metric.as_json() for measure, metric in metrics.items()}
-                    for name, metrics in run.models.items()
-                },
+                "models": {name: metrics_json(metrics) for name, metrics in run.models.items()},
             }
             for run in comparison.runs
         },
         "first": comparison.runs[0].title,
-        "differences": {
-            title: {measure: metric.as_json() for measure, metric in metrics.items()}
-            for title, metrics in comparison.differences.items()
-        },
+        "differences": {title: metrics_json(metrics) for title, metrics in comparison.differences.items()},
         "notes": list(comparison.notes),
         "provenance": {"command": command, "seed": seed, "versions": versions()},
     }
 
 
 def _sources(run: Run) -> dict[str, Any]:
-    """Return the sources of a run's values; for a checkpoint, by evaluation."""
+    """Return where the values of a run come from; for a checkpoint, by evaluation."""
     files = {key: sha256_file(result.path) for key, result in run.results.items()}
     first = next(iter(run.results.values()))
     return {
@@ -165,7 +166,7 @@ def _sources(run: Run) -> dict[str, Any]:
 def write_comparison(
     folder: Path, comparison: Comparison, *, content: Mapping[str, Any], force: bool = False
 ) -> None:
-    """Write ``FILE_NAMES`` into a folder; ``content`` is from ``as_json``."""
+    """Write ``FILE_NAMES`` into a folder; ``content`` comes from ``as_json``."""
     paths = markdown, latex, table, plain = [folder / name for name in FILE_NAMES]
     refuse_existing(*paths, force=force)
     for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
@@ -176,22 +177,22 @@ def write_comparison(
 
 
 def _measures(runs: Sequence[Run]) -> list[str]:
-    """List the measures of the evaluated models, then those of baselines only (MFCC's one layer)."""
+    """List those of the evaluated models, then those that only a baseline has (MFCC's one layer)."""
     models = [run.models[EVALUATED] for run in runs]
     models += [metrics for run in runs for metrics in run.models.values()]
     return list(dict.fromkeys(name for metrics in models for name in metrics))
 
 
 def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
-    """Make one column per baseline; runs share it if their values agree in common measures."""
+    """Make a column per baseline; runs share it if their values agree in common measures."""
     found: dict[str, list[tuple[Run, dict[str, Metric]]]] = {}
     for run in runs:
         for name in list(run.models)[1:]:
             versions, own = found.setdefault(name, []), run.models[name]
             for _, other in versions:
                 shared = own.keys() & other
-                if shared and _plain_data(own, shared) == _plain_data(other, shared):
-                    other.update(own)  # one run may have folds or more layers
+                if shared and all(own[n].as_json() == other[n].as_json() for n in shared):
+                    other.update(own)  # of a run with folds, or other layers, as well
                     break
             else:
                 versions.append((run, dict(own)))
@@ -202,34 +203,30 @@ def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
     ]
 
 
-def _plain_data(metrics: Mapping[str, Metric], names: Collection[str]) -> dict[str, Any]:
-    """Return values in which NaN equals itself."""
-    return {name: metrics[name].as_json() for name in names}
-
-
 def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
     versions: list[tuple[Run, dict[str, float | None]]] = []
     for run in runs:
         chance = {name: metric.chance for metrics in run.models.values() for name, metric in metrics.items()}
         for _, other in versions:
-            # Runs may have different layers; in common ones, chance must be the same.
+            # Of a run with other layers as well: where both have one, it is the same.
             if all(chance[name] == other[name] for name in chance.keys() & other):
                 other.update(chance)
                 break
         else:
             versions.append((run, chance))
-    units = {
-        name: metric for run in runs for metrics in run.models.values() for name, metric in metrics.items()
-    }
-    columns: list[_Column] = []
-    for run, chance in versions:
+    units = {name: metric.unit for run in runs for own in run.models.values() for name, metric in own.items()}
+    return [
+        ("chance" if len(versions) == 1 else f"chance ({run.title})", _chance_cell(chance, units))
+        for run, chance in versions
+    ]
 
-        def cell(measure: str, chance: Mapping[str, float | None] = chance) -> str:
-            value = chance.get(measure)
-            return NOTHING if value is None else _plain(value, units[measure].unit)
 
-        columns.append(("chance" if len(versions) == 1 else f"chance ({run.title})", cell))
-    return columns
+def _chance_cell(chance: Mapping[str, float | None], units: Mapping[str, str]) -> Callable[[str], str]:
+    def cell(measure: str) -> str:
+        value = chance.get(measure)
+        return NOTHING if value is None else f"{value:.{_DECIMALS.get(units[measure], 1)}f}"
+
+    return cell
 
 
 def _table(columns: Sequence[_Column], measures: Sequence[str], runs: Sequence[Run]) -> Rows:
@@ -247,23 +244,15 @@ def _signed(metric: Metric) -> str:
     return value if math.isnan(metric.value.low) else f"{value} [{low}, {high}]"
 
 
-def _plain(number: float, unit: str) -> str:
-    return f"{number:.{_DECIMALS.get(unit, 1)}f}"
-
-
 def _bounds(metric: Metric) -> list[float]:
     return [metric.value.value, metric.value.low, metric.value.high]
 
 
 def _described(run: Run) -> str:
-    """Say what was measured, and what its intervals cover."""
+    """Describe what was measured, and what its intervals resample."""
     parts = []
     for result in run.results.values():
         line = EVALUATORS[result.kind]().describe(result.content)[0]
         own = next(iter(result.models[result.evaluated].values()))
         parts.append(f"{line} [95 % interval {own.value.method.partition(' ')[2]}]")
     return "; ".join(parts)
-
-
-def _difference_title(comparison: Comparison) -> str:
-    return f"run minus {comparison.runs[0].title}, % as percentage points [95 % interval, paired]"

@@ -193,7 +193,7 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[s
     models = metrics.get("models")
     if not isinstance(models, Mapping) or not models:
         message = "must hold models; run fairseq-vgs evaluate retrieval again"
-        raise ResultsError.at("metrics.json", message)
+        raise ResultsError.at("metrics.json", message, "results.broken")
     summary = {}
     for direction in DIRECTIONS:
         rows, chance = [], list[str]()

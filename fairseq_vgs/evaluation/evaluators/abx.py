@@ -1,6 +1,6 @@
 """``fairseq-vgs evaluate abx``: how well the layers of a model tell phones apart.
 
-Beside the common files, a results folder has ``cells_MODEL.csv``: phone_a, phone_b, previous_phone,
+Besides the common files, a results folder has ``cells_MODEL.csv``: phone_a, phone_b, previous_phone,
 next_phone, speaker, x_speaker, triples, and the error (0..1) of every layer.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -57,7 +56,7 @@ def _count_or_all(text: str) -> int | None:
         return None
     value = int(text) if text.isascii() and text.isdigit() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, or '{_ALL}', got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number from 1, or '{_ALL}', got {text}")
     return value
 
 
@@ -114,9 +113,9 @@ class Abx(Evaluator):
     name = KIND
     summary = "phone discrimination (ABX) of every layer"
     description = """\
-Phone ABX: how often is a token x of phone a closer to a token of phone b than to another one of a? Error in
-percent of every transformer layer; chance, and a model that maps everything to one point, are 50 %. Beside
-the model stand the same model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled
+Phone ABX: how often is a token x of phone a closer to a token of phone b than to another one of a? The error
+of every transformer layer in percent; chance is 50 %, as for a model that maps everything to one point. The
+same model with fresh weights, MFCC and chance are shown for comparison. Intervals are 95 %, over resampled
 phones. Speech is unmasked and whole.
 """
     examples = """\
@@ -124,8 +123,8 @@ abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
 abx checkpoint_best.pt DEV_CLEAN --items triphone-dev-clean.item --speaker across
 abx checkpoint_best.pt ABX --baseline none --json | jq .models.trained
 
-ITEMS is a folder with an audio list (test.tsv), a ZeroSpeech item file (NAME.item) and, where the items call
-recordings otherwise than by their file names without ending, utterances.tsv (columns audio_id and file).
+ITEMS is a folder with an audio list (test.tsv), a ZeroSpeech item file (NAME.item) and, if the items do not
+name recordings by their file names without extension, utterances.tsv (columns audio_id and file).
 """
     Settings = AbxSettings
     layered = True
@@ -135,25 +134,16 @@ recordings otherwise than by their file names without ending, utterances.tsv (co
 
     def measure(self, model: Model, settings: AbxSettings) -> Scores:
         """Compare all layers in one pass over the recordings."""
-        from tqdm import tqdm
-
         from fairseq_vgs.evaluation.metrics.abx import abx_scores, read_items
         from fairseq_vgs.features.recordings import check_items, open_recordings
+        from fairseq_vgs.features.speech import progress
 
         start = time.perf_counter()
         path = item_file(settings.data, settings.items)
         recordings, items = open_recordings(settings.data, settings.split), read_items(path)
         check_items(items, recordings, name=path.name)
         features = model.features(recordings, device=settings.device, layers=settings.layers)
-        # disable=None turns the bar off where stderr is no terminal.
-        with tqdm(
-            total=len(recordings),
-            desc=model.title,
-            unit="recording",
-            file=sys.stderr,
-            disable=None,
-            leave=False,
-        ) as bar:
+        with progress(len(recordings), model.title, "recording") as bar:
 
             def counted(name: str) -> Mapping[str, Tensor]:
                 bar.update()
@@ -205,7 +195,7 @@ recordings otherwise than by their file names without ending, utterances.tsv (co
         return found
 
     def notes(self, scores: Mapping[str, Scores], titles: Mapping[str, str]) -> list[str]:
-        """Say how many items had no frame, which is why cells can differ."""
+        """Return how many items had no frame, which is why cells can differ."""
         (first, own), *others = scores.items()
         return [
             f"{titles[name]} was not measured on the same items as {titles[first]} "
@@ -225,7 +215,7 @@ recordings otherwise than by their file names without ending, utterances.tsv (co
             write_table(folder / f"cells_{name}.csv", header, rows, force=force)
 
     def describe(self, content: Mapping[str, Any]) -> list[str]:
-        """Say under which condition what was compared, and what was not."""
+        """Describe the condition, and what was compared and left out."""
         condition, models = content["condition"], list(content["models"].values())
         counted = {model.get("title", ""): model["counts"] for model in models if "counts" in model}
         lines = [describe_counts(counts) for counts in counted.values()]
@@ -243,7 +233,7 @@ recordings otherwise than by their file names without ending, utterances.tsv (co
 
 
 def item_file(folder: Path, name: str | None) -> Path:
-    """Return the item file of a name in a folder; without a name the only one there.
+    """Return the item file of a name in a folder; without a name, the only one.
 
     Raises:
         FaultError: ``file.ambiguous``, no name, and none or several.
@@ -266,7 +256,7 @@ def phone_scores(
     facts: Mapping[str, Any] | None = None,
     seconds: float = 0.0,
 ) -> Scores:
-    """Return the error of each layer in percent, ordered phone pair by ordered phone pair."""
+    """Return the error of each layer in percent, for every ordered phone pair."""
     from fairseq_vgs.evaluation.metrics.abx import pair_errors
 
     cells = _any(layers).cells
@@ -298,7 +288,7 @@ def pair_items(pairs: Sequence[tuple[str, str]], values: Mapping[str, Any], *, s
 
 
 def cells_digest(cells: AbxCells) -> str:
-    """Hash what cells are: two models on the same cells, with as many triples, can be subtracted."""
+    """Hash cells: two models on the same cells, with equal triples, can be subtracted."""
     columns = [list(map(str, column)) for column in _cell_columns(cells)]
     return sha256(json.dumps(columns).encode()).hexdigest()
 
@@ -309,11 +299,7 @@ def is_collapsed(layers: Mapping[str, AbxResult]) -> bool:
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:
-    """Say in one line what was compared, and what was not.
-
-    Args:
-        counts: Of `AbxCounts`, as JSON.
-    """
+    """Describe in one line what was compared and left out, from ``AbxCounts`` as JSON."""
     left_out = {
         "without a frame": counts["no_frame"],
         "drawn out of large groups": counts["subsampled"],
@@ -330,7 +316,7 @@ def describe_counts(counts: Mapping[str, int]) -> str:
 
 
 def _any(layers: Mapping[str, AbxResult]) -> AbxResult:
-    """Return one of the layers, for what all have in common."""
+    """Return one layer, for what all have in common."""
     return next(iter(layers.values()))
 
 

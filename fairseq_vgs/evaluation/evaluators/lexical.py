@@ -1,6 +1,6 @@
 """``fairseq-vgs evaluate lexical``: how well the layers of a model tell words apart.
 
-Beside the common files, a results folder has ``words.csv``: every word's recall (0..1), a column
+Besides the common files, a results folder has ``words.csv``: every word's recall (0..1), a column
 ``MODEL/LAYER`` for each model and layer.
 
 Shapes: T frames, D dims.
@@ -68,9 +68,9 @@ class Lexical(Evaluator):
     description = """\
 Lexical test (CDI-Lextest, COCO-Lextest): of the nearest recordings of a spoken word, as many as there are
 others of that word, how many percent are the same word? Recordings are compared by the cosine of the means
-over their frames or, with --frames, by dynamic time warping. Beside every layer of the model stand the same
-model with fresh weights, MFCC, and chance. Intervals are 95 %, over resampled words. DATA has one word in
-each recording, several recordings of a word.
+over their frames or, with --frames, by dynamic time warping. The same model with fresh weights, MFCC and
+chance are shown for comparison. Intervals are 95 %, over resampled words. DATA has one word in each
+recording, and several recordings of a word.
 """
     examples = """\
 lexical RUN/checkpoints/checkpoint_best.pt WORDS
@@ -82,7 +82,7 @@ WORDS of the published tests: fairseq-vgs prepare lextest CDI_lextest WORDS
 WORDS of the embedded data:
   fairseq-vgs prepare scenes WORDS --pictures-per-scene 1 1 --captions 20 --objects 60 \\
       --train-scenes 10 --valid-scenes 0 --test-scenes 50
-The recordings of such a word differ in speed, pitch and pauses only, so that MFCC do well on them.
+Recordings of such a word differ in speed, pitch and pauses only, so MFCC do well on them.
 """
     Settings = LexicalSettings
     layered = True
@@ -117,7 +117,7 @@ The recordings of such a word differ in speed, pitch and pauses only, so that MF
         write_table(folder / WORDS_NAME, ["word", *columns], rows, force=force)
 
     def describe(self, content: Mapping[str, Any]) -> list[str]:
-        """Say how many recordings of how many words were compared, and how."""
+        """Describe how many recordings of how many words were compared, and how."""
         counts = content["counts"]
         compared = f"by {content.get('compared', MEANS)}, split {content['split']}"
         counted = f"{counts['tokens']} recordings of {counts['words']} words"
@@ -129,9 +129,9 @@ The recordings of such a word differ in speed, pitch and pauses only, so that MF
 
 
 def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str]]:
-    """List the recordings of a split by audio id, and the word that each is: its text, in lower case.
+    """List the recordings of a split by audio id, and the word of each: its text, in lower case.
 
-    Texts stand in the table of pairs or, of recordings without pictures, in that of utterances.
+    Texts come from the table of pairs or, without images, from that of utterances.
 
     Raises:
         FaultError: A faulty table, or every recording whose text is missing or several words (separated by
@@ -172,7 +172,7 @@ def score_words(
     Args:
         features: Audio id -> name of a layer -> f[T, D].
         words: Audio id -> word, in the order that makes the folds.
-        compared: `MEANS` over frames, or `FRAMES`, which are warped: many times slower.
+        compared: ``MEANS`` over frames, or ``FRAMES``, which are warped, many times slower.
         device: Where to warp.
     """
     import torch

@@ -1,6 +1,6 @@
-"""``fairseq-vgs evaluate retrieval``: pictures by speech, and speech by pictures.
+"""``fairseq-vgs evaluate retrieval``: images by speech, and speech by images.
 
-Beside the common files, a results folder has:
+Besides the common files, a results folder has:
 
 ```
 speech_to_image.csv    audio_id, image_id, group, rank, top_image_id, top_score (and each baseline's rank;
@@ -45,6 +45,7 @@ from fairseq_vgs.evaluation.results import (
     read_result,
     read_table,
     write_table,
+    written_by,
 )
 from fairseq_vgs.files.atomic import write_array
 from fairseq_vgs.files.text_tables import text_table
@@ -66,16 +67,16 @@ SPEECH_ARRAY, IMAGE_ARRAY = "speech_embeddings.npy", "image_embeddings.npy"
 
 
 def query_values(ranks: F64, direction: str) -> dict[str, F64]:
-    """Return what every query scores on R@1/5/10, median rank and MRR of one direction."""
+    """Return the values of every query for R@1/5/10, median rank and MRR of one direction."""
     values = {f"{direction}_r{k}": hits(ranks <= k) for k in CUTOFFS}
     return {**values, f"{direction}_median_rank": ranks, f"{direction}_mrr": 1.0 / ranks}
 
 
 def reported(chance: Mapping[str, float]) -> dict[str, Reported]:
-    """Say how the metrics of `query_values` are reported, both directions.
+    """Describe how the metrics of ``query_values`` are reported, both directions.
 
     Args:
-        chance: Of `chance_values`; metrics that it lacks have none.
+        chance: From ``chance_values``; missing metrics have none.
     """
     found: dict[str, Reported] = {}
     for direction in DIRECTION_TITLES:
@@ -91,7 +92,7 @@ def reported(chance: Mapping[str, float]) -> dict[str, Reported]:
 def rank_items(
     ranks: RetrievalRanks, pool: Pool, *, audio_ids: Sequence[str] = (), image_ids: Sequence[str] = ()
 ) -> dict[str, Items]:
-    """Return both directions' queries and their values; images without captions are no queries."""
+    """Return both directions' queries and their values; images without captions are not queries."""
     asked = np.isin(pool.image_groups, pool.speech_groups)
     ids: dict[str, dict[str, Sequence[str]]] = {
         "speech_to_image": {"audio_id": audio_ids} if audio_ids else {},
@@ -129,7 +130,7 @@ def fold_scores(ranks: RetrievalRanks, folds: Folds) -> tuple[dict[str, Items], 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What was retrieved from what, and with which vectors.
+    """Embeddings of a pool, and the ranks that follow from them.
 
     Attributes:
         audio_ids: C ids.
@@ -172,15 +173,15 @@ class RetrievalSettings(CommonSettings):
 
 @EVALUATORS.register(KIND)
 class Retrieval(Evaluator):
-    """Recall of pictures by speech and of speech by pictures."""
+    """Recall of images by speech and of speech by images."""
 
     name = KIND
-    summary = "recall of pictures by speech and of speech by pictures"
+    summary = "recall of images by speech and of speech by images"
     description = """\
-Speech-image retrieval: every spoken caption ranks the split's pictures, and every picture ranks the spoken
-captions (a hit if any of its captions is within the top k). Beside the model stand the same model with fresh
-weights, and chance. Intervals are 95 %, over resampled pictures. Speech is unmasked, and cut where the run's
-validation cut it.
+Speech-image retrieval: every spoken caption ranks the split's images, and every image ranks the spoken
+captions (a hit if any of its captions is within the top k). The same model with fresh weights and chance are
+shown for comparison. Intervals are 95 %, over resampled images. Speech is unmasked, and cut as in the run's
+validation.
 """
     examples = """\
 retrieval RUN/checkpoints/checkpoint_best.pt DATA
@@ -269,7 +270,7 @@ retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
         write_embedded(folder, scores[first].extra, ranks, force=force)
 
     def describe(self, content: Mapping[str, Any]) -> list[str]:
-        """Say how large the pool is."""
+        """Describe the pool."""
         pool = content["pool"]
         return [
             f"retrieval on split {content['split']}: {pool['captions']} captions of {pool['images']} images",
@@ -282,7 +283,7 @@ retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
         return {**found, "speech_to_image_r1": "s->i R@1", "image_to_speech_r1": "i->s R@1"}
 
     def title(self, metric: str, content: Mapping[str, Any], *, alone: bool = True) -> str:  # noqa: ARG002
-        """Name a metric: direction, then R@k, median rank or MRR, then the pools that it is within."""
+        """Name a metric: direction, then R@k, median rank or MRR, then its pools."""
         name, within, pools = metric.partition(", within ")
         direction = next((way for way in DIRECTION_TITLES if name.startswith(f"{way}_")), "")
         short = name.removeprefix(f"{direction}_")
@@ -321,7 +322,7 @@ def _chance(metric: Metric, form: str) -> str:
 
 
 def _spreads(speech: F32, images: F32, pool: Pool, *, trained: bool) -> dict[str, float | None]:
-    """Measure whether embeddings differ at all; a trained model whose do not has collapsed."""
+    """Measure whether embeddings differ at all; if not, a trained model has collapsed."""
     import torch
 
     from fairseq_vgs.losses import embedding_spread
@@ -331,7 +332,7 @@ def _spreads(speech: F32, images: F32, pool: Pool, *, trained: bool) -> dict[str
         ("speech_spread", speech, pool.speech_groups),
         ("image_spread", images, pool.image_groups),
     ):
-        # One picture, or the captions of one, may well lie at one point.
+        # One image, or the captions of one, may well be at one point.
         several = len(np.unique(groups)) > 1
         spreads[name] = spread = float(embedding_spread(torch.from_numpy(vectors))) if several else None
         if trained and spread is not None and spread < COLLAPSED_SPREAD:
@@ -390,7 +391,7 @@ def write_embedded(
 
 
 def read_retrieval(folder: Path) -> RetrievalResults:
-    """Read the results folder of an evaluation of retrieval.
+    """Read a results folder of retrieval.
 
     Raises:
         ResultsError: A file is missing or broken, or the files do not belong together.
@@ -403,8 +404,8 @@ def read_retrieval(folder: Path) -> RetrievalResults:
     for name, table, array in zip((SPEECH_ARRAY, IMAGE_ARRAY), (captions, images), arrays, strict=True):
         if array.ndim != 2 or len(array) != len(table):
             message = f"must have {len(table)} rows as the CSV, got shape {array.shape}; evaluate again"
-            raise ResultsError.at(folder / name, message)
-    try:
+            raise ResultsError.at(folder / name, message, "results.broken")
+    with written_by("fairseq-vgs evaluate retrieval", folder):
         numbers = {row["image_id"]: number for number, row in enumerate(images)}
         found = Embedded(
             audio_ids=tuple(row["audio_id"] for row in captions),
@@ -416,11 +417,6 @@ def read_retrieval(folder: Path) -> RetrievalResults:
             similarity=str(result.content["similarity"]),
             ranks=RetrievalRanks(_ranks(captions), _ranks(images)),
         )
-    except (KeyError, ValueError) as error:
-        message = (
-            f"tables must be those that fairseq-vgs evaluate retrieval wrote, got {error!r}; run it again"
-        )
-        raise ResultsError.at(folder, message) from error
     return RetrievalResults(result.content, found)
 
 
@@ -430,7 +426,7 @@ class RetrievalResults:
 
     Attributes:
         metrics: Content of metrics.json.
-        items: What was retrieved from what.
+        items: Embeddings and ranks.
     """
 
     metrics: Mapping[str, Any]
@@ -438,7 +434,7 @@ class RetrievalResults:
 
     @property
     def ranks(self) -> RetrievalRanks:
-        """Ranks of the model that was evaluated."""
+        """Ranks of the evaluated model."""
         return self.items.ranks
 
 

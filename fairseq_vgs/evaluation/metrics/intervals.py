@@ -1,4 +1,4 @@
-"""Confidence intervals that resample what items depend on: images of captions, phones of phone pairs, words.
+"""Compute confidence intervals that resample what items depend on: images, phones of phone pairs, words.
 
 Shapes: ``Q`` items, ``G`` units (distinct images, phones, words), ``N`` resamples.
 
@@ -104,7 +104,7 @@ def difference(
     Args:
         first: f64[Q] one number per item of the first model.
         second: f64[Q] the same items, in the same order, of the second model.
-        units: As in `interval`, as are all others.
+        units: As in ``interval``, as are all others.
         seed: Of the draws.
         statistic: "mean" (also of hits) or "median".
         resampled: What the units are.
@@ -202,7 +202,7 @@ def hits(found: Bool) -> F64:
 
 
 def _means(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
-    """f64[N] mean of each resample."""
+    """Return f64[N], the mean of each resample."""
     if units.ndim == 2:
         blocks = resample_pairs(units, n_resamples, seed=seed)
         return np.concatenate([(block @ values) / block.sum(axis=1) for block in blocks])
@@ -213,7 +213,7 @@ def _means(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
 
 
 def _medians(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
-    """f64[N] median of each resample; of an even number of items the mean of the two in the middle."""
+    """Return f64[N], the median of each resample; of an even number, the mean of the middle two."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     draws = []

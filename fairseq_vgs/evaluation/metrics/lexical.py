@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.arrays import F64, I64, Bool
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError
 
 _MAX_CELLS = 4_000_000  # frame distances held at once
 _DECIMALS = 10  # of cosine distances that are compared
@@ -64,7 +64,7 @@ class LexicalResult:
 
 
 def folds(words: Sequence[str]) -> I64:
-    """Number the tokens of each word in their order: int64[N] from 0."""
+    """Return int64[N]: tokens of each word numbered from 0."""
     seen: Counter[str] = Counter()
     numbers = []
     for word in words:
@@ -118,14 +118,15 @@ def _check(words: Sequence[str], features: Sequence[Tensor]) -> None:
     for number, (word, frames) in enumerate(zip(words, features, strict=True)):
         place = f"token {number} ({word})"
         if not len(frames):
-            faults.append(Fault(place, "token must have a frame, has none; leave it out"))
+            faults.append(Fault(place, "token must have a frame, has none; leave it out", "sound.length"))
         elif not bool(torch.isfinite(frames).all()):
-            faults.append(Fault(place, "features must be finite numbers; check the model"))
+            faults.append(
+                Fault(place, "features must be finite numbers; check the model", "features.not_finite")
+            )
     if not faults and max(Counter(words).values(), default=0) < 2:
         found = f"{len(words)} tokens of {len(set(words))} words"
-        faults.append(
-            fault("lexical test", "a word must have at least two tokens", found, "give more tokens")
-        )
+        message = f"a word must have at least two tokens, got {found}; give more tokens"
+        faults.append(Fault("lexical test", message, "recording.word"))
     if faults:
         raise FaultError(faults)
 

@@ -1,9 +1,8 @@
 """Pools of retrieval: what is retrieved from what, all together or within disjoint parts.
 
-For folds, images are dealt at random into disjoint pools of (nearly) equal size, pictures of one
-group into one pool; captions go with their images, and every query ranks what is in its own pool. A recall is
-the mean over all queries. Recall in a small pool is higher than in a large one: pool sizes are part of the
-result.
+For folds, images are dealt at random into disjoint pools of (nearly) equal size, images of one group into one
+pool; captions go with their images, and every query ranks its own pool. A recall is the mean over all
+queries. It is higher in smaller pools, so pool sizes are part of the result.
 
 Shapes: ``C`` captions, ``I`` images, ``E`` embedding dims.
 """
@@ -23,7 +22,8 @@ from fairseq_vgs.files.faults import FaultError, fault
 if TYPE_CHECKING:
     from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
 
-_DIRECTIONS = ("speech_to_image", "image_to_speech")
+DIRECTIONS = ("speech_to_image", "image_to_speech")
+RECALL_CUTOFFS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class Pool:
 
     @property
     def n_captions(self) -> int:
-        """Captions: queries of `speech_to_image`, gallery of `image_to_speech`."""
+        """Captions: queries of ``speech_to_image``, gallery of ``image_to_speech``."""
         return len(self.speech_groups)
 
     @property
     def n_images(self) -> int:
-        """Images: gallery of `speech_to_image`, queries of `image_to_speech`."""
+        """Images: gallery of ``speech_to_image``, queries of ``image_to_speech``."""
         return len(self.image_groups)
 
     def sides(self, direction: str) -> tuple[I64, I64]:
-        """Groups of the queries (those with a correct answer) and of the gallery."""
+        """Return the groups of the queries (those with a correct answer) and of the gallery."""
         if direction == "speech_to_image":
             return self.speech_groups, self.image_groups
         return self.image_groups[np.isin(self.image_groups, self.speech_groups)], self.speech_groups
 
     def as_json(self) -> dict[str, object]:
-        """Return sizes and rules, in words that can stand beside a number."""
+        """Return sizes and rules, in words that explain a value."""
         return {
             "images": self.n_images,
             "captions": self.n_captions,
@@ -101,7 +101,7 @@ class Folds:
             yield captions, images, part
 
     def as_json(self) -> dict[str, Any]:
-        """Return sizes, the rule and the seed, to stand beside the numbers."""
+        """Return sizes, the rule and the seed, to explain the values."""
         parts = [part for _, _, part in self.parts()]
         return {
             "n": self.n_pools,
@@ -143,7 +143,7 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> Folds:
 
 
 def fold_ranks(speech: F32, images: F32, folds: Folds, *, similarity: str = "dot") -> RetrievalRanks:
-    """Rank within pools; shapes, ties and NaN as in `metrics.retrieval.retrieval_ranks`."""
+    """Rank within pools; shapes, ties and NaN as in ``metrics.retrieval.retrieval_ranks``."""
     from fairseq_vgs.evaluation.metrics import retrieval
 
     speech_ranks = np.full(folds.whole.n_captions, np.nan)
@@ -161,11 +161,11 @@ def fold_ranks(speech: F32, images: F32, folds: Folds, *, similarity: str = "dot
 
 
 def chance_values(pool: Pool) -> dict[str, float]:
-    """Return what random orders score on every metric of `reported`."""
+    """Return what random orders score on every metric."""
     from fairseq_vgs.evaluation.metrics import retrieval
 
     found = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
-    for direction in _DIRECTIONS:
+    for direction in DIRECTIONS:
         sides = pool.sides(direction)
         found[f"{direction}_median_rank"] = retrieval.chance_median_rank(*sides)
         found[f"{direction}_mrr"] = retrieval.chance_mean_reciprocal_rank(*sides)
@@ -173,11 +173,7 @@ def chance_values(pool: Pool) -> dict[str, float]:
 
 
 def within_pools(folds: Mapping[str, Any]) -> str:
-    """Name pools such that recalls within other pools are other metrics.
-
-    Args:
-        folds: What `Folds.as_json` gave.
-    """
+    """Return a suffix that tells metrics within these pools from others, given ``Folds.as_json``."""
     sizes = [
         f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
         for found in (folds["images"], folds["captions"])

@@ -3,7 +3,7 @@
 Shapes: ``C`` captions (spoken), ``I`` distinct images, ``E`` embedding dims, ``Q`` queries, ``N`` gallery
 items.
 
-Every caption queries the images (`speech_to_image`), every image queries the captions (`image_to_speech`).
+Every caption queries the images (``speech_to_image``), every image the captions (``image_to_speech``).
 Items with the same group number are correct answers for each other, so that an image with five captions has
 five positives, and two copies of one picture are never each other's distractors. Recall counts queries with
 *any* positive in the top k.
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.arrays import F32, F64, I64
+from fairseq_vgs.evaluation.metrics.pools import DIRECTIONS as DIRECTIONS
+from fairseq_vgs.evaluation.metrics.pools import RECALL_CUTOFFS as RECALL_CUTOFFS
 
-DIRECTIONS = ("speech_to_image", "image_to_speech")
-RECALL_CUTOFFS = (1, 5, 10)
 SIMILARITIES = ("dot", "cosine")
 
 Embeddings = Tensor | npt.NDArray[np.floating]
@@ -43,11 +43,8 @@ class RetrievalRanks:
     image_to_speech: F64
 
     def direction(self, name: str) -> F64:
-        """Ranks of one of `DIRECTIONS`, distractors removed."""
-        ranks: F64 = {
-            "speech_to_image": self.speech_to_image,
-            "image_to_speech": self.image_to_speech,
-        }[name]
+        """Return the ranks of one of ``DIRECTIONS``, distractors removed."""
+        ranks = self.speech_to_image if name == "speech_to_image" else self.image_to_speech
         return ranks[~np.isnan(ranks)]
 
 
@@ -145,7 +142,7 @@ def top_items(
 
 
 def recall_at(ranks: F64 | Tensor, k: int) -> float:
-    """Percentage of queries whose best correct answer is within the top ``k``; NaN ranks are no queries."""
+    """Return the percentage of queries with a correct answer in the top ``k``; NaN ranks do not count."""
     values = np.asarray(ranks, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not values.size:
@@ -154,7 +151,7 @@ def recall_at(ranks: F64 | Tensor, k: int) -> float:
 
 
 def recalls(ranks: RetrievalRanks) -> dict[str, float]:
-    """R@1, R@5 and R@10 of both directions in percent, keyed ``speech_to_image_r1`` and so on."""
+    """Return R@1, R@5 and R@10 of both directions in percent, keyed ``speech_to_image_r1`` and so on."""
     return {
         f"{direction}_r{k}": recall_at(ranks.direction(direction), k)
         for direction in DIRECTIONS
@@ -162,27 +159,21 @@ def recalls(ranks: RetrievalRanks) -> dict[str, float]:
     }
 
 
-def median_rank(ranks: F64) -> float:
-    """Median rank of the best correct answer (NaN ranks left out)."""
-    values = ranks[~np.isnan(ranks)]
-    return float(np.median(values)) if values.size else float("nan")
-
-
 def mean_reciprocal_rank(ranks: F64) -> float:
-    """Mean of 1/rank over queries, in 0..1 (NaN ranks left out)."""
+    """Return the mean of 1/rank over queries, in 0..1 (NaN ranks left out)."""
     values = ranks[~np.isnan(ranks)]
     return float(np.mean(1.0 / values)) if values.size else float("nan")
 
 
 def positives_per_query(query_groups: Groups, gallery_groups: Groups) -> I64:
-    """int64[Q]: how many gallery items are correct answers for each query."""
+    """Return int64[Q]: how many gallery items are correct answers for each query."""
     groups, counts = np.unique(np.asarray(gallery_groups), return_counts=True)
     lookup: Mapping[int, int] = dict(zip(groups.tolist(), counts.tolist(), strict=True))
     return np.array([lookup.get(group, 0) for group in np.asarray(query_groups).tolist()], dtype=np.int64)
 
 
 def chance_hit_probability(n_gallery: int, n_positives: int, k: int) -> float:
-    """Probability that a random order has one of the positives or more in its top ``k`` (hypergeometric)."""
+    """Return the probability that a random order has a positive in its top ``k`` (hypergeometric)."""
     missed = 1.0
     for drawn in range(min(k, n_gallery)):
         missed *= max(n_gallery - n_positives - drawn, 0) / (n_gallery - drawn)
@@ -190,7 +181,7 @@ def chance_hit_probability(n_gallery: int, n_positives: int, k: int) -> float:
 
 
 def chance_recall(query_groups: Groups, gallery_groups: Groups, k: int) -> float:
-    """R@k in percent that random orders reach on average; queries without a correct answer left out."""
+    """Return the mean R@k of random orders in percent; queries without a correct answer are left out."""
     positives = positives_per_query(query_groups, gallery_groups)
     values, counts = np.unique(positives[positives > 0], return_counts=True)
     if not values.size:
@@ -201,7 +192,7 @@ def chance_recall(query_groups: Groups, gallery_groups: Groups, k: int) -> float
 
 
 def chance_recalls(speech_groups: Groups, image_groups: Groups) -> dict[str, float]:
-    """The six values of `recalls` at chance level."""
+    """Return the six values of ``recalls`` at chance level."""
     sides = {
         "speech_to_image": (speech_groups, image_groups),
         "image_to_speech": (image_groups, speech_groups),
@@ -210,7 +201,7 @@ def chance_recalls(speech_groups: Groups, image_groups: Groups) -> dict[str, flo
 
 
 def chance_rank_distribution(query_groups: Groups, gallery_groups: Groups) -> F64:
-    """f64[N]: probability of rank 1..N for the best correct answer in a random order, mean over queries."""
+    """Return f64[N]: probability of rank 1..N of the best correct answer, mean over queries."""
     positives = positives_per_query(query_groups, gallery_groups)
     values, counts = np.unique(positives[positives > 0], return_counts=True)
     n_gallery = len(np.asarray(gallery_groups))
@@ -223,13 +214,13 @@ def chance_rank_distribution(query_groups: Groups, gallery_groups: Groups) -> F6
 
 
 def chance_median_rank(query_groups: Groups, gallery_groups: Groups) -> float:
-    """Median rank of the best correct answer in random orders."""
+    """Return the median rank of the best correct answer in random orders."""
     reached = np.cumsum(chance_rank_distribution(query_groups, gallery_groups))
     return float(np.searchsorted(reached, 0.5 - 1e-12) + 1)
 
 
 def chance_mean_reciprocal_rank(query_groups: Groups, gallery_groups: Groups) -> float:
-    """Expected reciprocal rank of the best correct answer in random orders."""
+    """Return the expected reciprocal rank of the best correct answer in random orders."""
     probability = chance_rank_distribution(query_groups, gallery_groups)
     return float(np.sum(probability / np.arange(1, len(probability) + 1)))
 

@@ -165,7 +165,7 @@ FREE_SPACE = "free space, raise the limit or choose another place, then run the 
         (KeyError("x"), "KeyError: 'x' (run again as fairseq-vgs --debug ... for the traceback)"),
         (RuntimeError("a\nb"), "RuntimeError: a b (run again as fairseq-vgs --debug ... for the traceback)"),
         (CheckpointError.at("a.pt", "is none; train one", "checkpoint.missing"), "a.pt: is none; train one"),
-        (ResultsError.at("b.json", "is none; evaluate"), "b.json: is none; evaluate"),
+        (ResultsError.at("b.json", "is none; evaluate", "results.broken"), "b.json: is none; evaluate"),
         (TrainingLogError(Fault("c.log", "is none; train")), "c.log: is none; train"),
         (refuse_sound("a.wav", "sound.silent", "x"), "a.wav: audio must not be silent, got x; remove it"),
         (ValueError("x"), "ValueError: x (run again as fairseq-vgs --debug ... for the traceback)"),

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from support.abx_material import write_recordings
+from support.faults import raises_fault
 
 from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.features.recordings import check_items, open_recordings
@@ -35,20 +36,17 @@ def test_names_of_a_table(folder):
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "code", "place"),
     [
-        ("audio_id\tname\n", "utterances.tsv:1: header must name file"),
-        ("audio_id\tfile\nr0.wav\n", "utterances.tsv:2: line must have 2 fields"),
-        ("audio_id\tfile\nr0.wav\ta\nr1.wav\tb\n", "test.tsv:4: audio_id must have a name in utterances.tsv"),
-        (
-            "audio_id\tfile\nr0.wav\ta\nr1.wav\tb\nr2.wav\ta\n",
-            "test.tsv:4: name must be that of one recording",
-        ),
+        ("audio_id\tname\n", "table.column", "utterances.tsv:1"),
+        ("audio_id\tfile\nr0.wav\n", "table.line", "utterances.tsv:2"),
+        ("audio_id\tfile\nr0.wav\ta\nr1.wav\tb\n", "recording.name", "test.tsv:4"),
+        ("audio_id\tfile\nr0.wav\ta\nr1.wav\tb\nr2.wav\ta\n", "recording.duplicate", "test.tsv:4"),
     ],
 )
-def test_faulty_tables(folder, table, message):
+def test_faulty_tables(folder, table, code, place):
     (folder / "utterances.tsv").write_text(table)
-    with pytest.raises(FaultError, match=message):
+    with raises_fault(code, place):
         open_recordings(folder)
 
 

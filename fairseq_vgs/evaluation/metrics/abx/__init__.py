@@ -3,11 +3,10 @@
 In memory, in plain torch: `abx_scores` takes features per file and returns one `AbxResult` per layer.
 """
 
-from fairseq_vgs.evaluation.metrics.abx.collapse import collapsed_error, pair_errors
 from fairseq_vgs.evaluation.metrics.abx.engine import AbxCounts, AbxResult, abx_scores
-from fairseq_vgs.evaluation.metrics.abx.errors import AbxError
-from fairseq_vgs.evaluation.metrics.abx.items import AbxItem, read_items
+from fairseq_vgs.evaluation.metrics.abx.items import AbxError, AbxItem, read_items
 from fairseq_vgs.evaluation.metrics.abx.plan import AbxCells
+from fairseq_vgs.evaluation.metrics.abx.scoring import collapsed_error, pair_errors
 
 __all__ = [
     "AbxCells",

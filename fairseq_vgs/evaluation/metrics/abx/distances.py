@@ -1,4 +1,4 @@
-"""Distances between frames, f[N, D] and f[M, D] to f[N, M]."""
+"""Measure distances between frames, f[N, D] and f[M, D] to f[N, M]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic time warping on a CPU, compiled by numba: to the bit what `dtw_distance` gives, many times faster.
+"""Dynamic time warping on a CPU, compiled by numba: bit-identical to ``dtw_distance``, many times faster.
 
 numba is optional (the extra ``abx``); without it, and on GPUs, `dtw_distance` does the work.
 """

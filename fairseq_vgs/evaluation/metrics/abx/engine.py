@@ -1,4 +1,4 @@
-"""The ABX evaluation from features and items to errors, all layers in one pass over the files.
+"""Measure ABX from features and items, all layers in one pass over the files.
 
 Shapes: T frames of a file, D dims of a layer, C cells.
 """
@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.arrays import F64, I64, Bool
-from fairseq_vgs.evaluation.metrics.abx.collapse import collapsed_error
 from fairseq_vgs.evaluation.metrics.abx.distances import DISTANCES
-from fairseq_vgs.evaluation.metrics.abx.errors import AbxError
-from fairseq_vgs.evaluation.metrics.abx.items import AbxItem
+from fairseq_vgs.evaluation.metrics.abx.items import AbxError, AbxItem, exact_rate, frame_span
 from fairseq_vgs.evaluation.metrics.abx.layout import make_layout
 from fairseq_vgs.evaluation.metrics.abx.plan import (
     CONTEXT_MODES,
@@ -27,8 +25,12 @@ from fairseq_vgs.evaluation.metrics.abx.plan import (
     make_plan,
     n_overlapping,
 )
-from fairseq_vgs.evaluation.metrics.abx.scoring import cell_errors, paths_may_tie, token_distances
-from fairseq_vgs.evaluation.metrics.abx.slicing import exact_rate, frame_span
+from fairseq_vgs.evaluation.metrics.abx.scoring import (
+    cell_errors,
+    collapsed_error,
+    paths_may_tie,
+    token_distances,
+)
 
 Features = Callable[[str], Mapping[str, Tensor]] | Mapping[str, Mapping[str, Tensor]]
 
@@ -249,9 +251,11 @@ def _cut(
         except KeyError as error:
             if error.args != (file,):  # a fault inside the function, not an unknown file
                 raise
-            raise AbxError(
-                f"features: expected those of {file!r}, which the items name, got none; "
-                "give the item file that belongs to these recordings"
+            raise AbxError.at(
+                "features",
+                f"expected those of {file!r}, which the items name, got none; "
+                "give the item file that belongs to these recordings",
+                "recording.missing",
             ) from None
         n_frames = _check_layers(layers, file, tokens.frames)
         for token in tokens.by_file[file]:
@@ -268,38 +272,48 @@ def _cut(
         tokens.n_frames += n_frames
         tokens.fetched.add(file)
     if too_short:
-        raise AbxError(
-            f"items: expected tokens inside the features ({frame_rate:g} frames per second), got "
+        raise AbxError.at(
+            "items",
+            f"expected tokens inside the features ({frame_rate:g} frames per second), got "
             f"{len(too_short)} past their end, first {too_short[0]}; check the frame rate, and that items "
-            "and recordings belong together"
+            "and recordings belong together",
+            "item.length",
         )
     return int(tokens.usable.sum()) < before
 
 
 def _check_layers(layers: Mapping[str, Tensor], file: str, before: Mapping[str, object]) -> int:
     if not layers or (before and layers.keys() != before.keys()):
-        raise AbxError(
-            f"features of {file!r}: expected the layers {', '.join(before) or 'of a model'}, got "
-            f"{', '.join(layers) or 'none'}; give the same layers for every file"
+        raise AbxError.at(
+            f"features of {file!r}",
+            f"expected the layers {', '.join(before) or 'of a model'}, got "
+            f"{', '.join(layers) or 'none'}; give the same layers for every file",
+            "features.layers",
         )
     lengths = set()
     for name, layer in layers.items():
         if layer.ndim != 2 or not layer.dtype.is_floating_point:
-            raise AbxError(
-                f"features of {file!r}, {name}: expected floating point [frames, dims], got {layer.dtype} "
-                f"{list(layer.shape)}; convert them first"
+            raise AbxError.at(
+                f"features of {file!r}, {name}",
+                f"expected floating point [frames, dims], got {layer.dtype} "
+                f"{list(layer.shape)}; convert them first",
+                "features.shape",
             )
         low, high = torch.aminmax(layer) if layer.numel() else (layer.sum(), layer.sum())
         if not bool(torch.isfinite(low) & torch.isfinite(high)):
             n_faulty = int((~torch.isfinite(layer)).any(dim=1).sum())
-            raise AbxError(
-                f"features of {file!r}, {name}: expected finite numbers, got NaN or infinity in {n_faulty} "
-                f"of {len(layer)} frames; the run has probably diverged: look at its losses"
+            raise AbxError.at(
+                f"features of {file!r}, {name}",
+                f"expected finite numbers, got NaN or infinity in {n_faulty} "
+                f"of {len(layer)} frames; the run has probably diverged: look at its losses",
+                "features.not_finite",
             )
         lengths.add(len(layer))
     if len(lengths) != 1:
-        raise AbxError(
-            f"features of {file!r}: expected equally many frames in all layers, got {sorted(lengths)}; "
-            "evaluate layers of different frame rates one by one"
+        raise AbxError.at(
+            f"features of {file!r}",
+            f"expected equally many frames in all layers, got {sorted(lengths)}; "
+            "evaluate layers of different frame rates one by one",
+            "features.length",
         )
     return lengths.pop()

@@ -1,6 +1,8 @@
-"""ZeroSpeech item files: which stretches of which recordings are tokens of which phone.
+"""Read ZeroSpeech item files, and find the frames of their tokens.
 
-``#file onset offset #phone prev-phone next-phone speaker``, separated by blanks, times in seconds.
+``#file onset offset #phone prev-phone next-phone speaker``, separated by blanks, times in seconds. Frame i of
+a representation with f frames per second has its middle at (i + 1/2) / f seconds; arithmetic is exact, since
+a rounding error moves a token by a frame.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
@@ -17,6 +19,11 @@ COLUMNS = ("#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "sp
 
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?([eE]-?[0-9]{1,2})?")
 _NEXT_STEP = "correct the line, or make the item file again"
+_HALF = Decimal("0.5")
+
+
+class AbxError(FaultError):
+    """Features and items do not fit each other, or nothing can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +52,20 @@ class AbxItem:
 def read_items(path: Path) -> tuple[AbxItem, ...]:
     """Read an item file.
 
-    A token of no duration is no fault here; it is excluded and counted when features are cut.
+    A token of no duration is accepted; it is excluded and counted when features are cut.
 
     Raises:
-        FaultError: every faulty line: missing fields, times that are no times, offset before onset, a line
-            that stands there twice.
+        FaultError: every faulty line: missing fields, faulty times, offset before onset, duplicates.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FaultError(Fault(str(path), "item file must exist; check the path")) from None
+        raise FaultError(Fault(str(path), "item file must exist; check the path", "file.missing")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise FaultError(
-            Fault(str(path), f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}")
+            Fault(
+                str(path), f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}", "file.unreadable"
+            )
         ) from error
     lines = text.splitlines()
     header = lines[0].split() if lines else []
@@ -68,13 +76,14 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
                 f"header must be '{' '.join(COLUMNS)}'",
                 lines[0] if lines else "",
                 "give a ZeroSpeech item file",
+                code="table.column",
             )
         )
     found = list(_parse(lines, path.name, [header.index(name) for name in COLUMNS]))
     faults = [entry for entry in found if isinstance(entry, Fault)]
     items = tuple(entry for entry in found if isinstance(entry, AbxItem))
     if not faults and not items:
-        faults = [Fault(path.name, f"item file must hold tokens, has none; {_NEXT_STEP}")]
+        faults = [Fault(path.name, f"item file must hold tokens, has none; {_NEXT_STEP}", "table.empty")]
     if faults:
         raise FaultError(faults)
     return items
@@ -86,16 +95,20 @@ def _parse(lines: Sequence[str], name: str, order: Sequence[int]) -> Iterator[Ab
         place = f"{name}:{number}"
         fields = line.split()
         if len(fields) != len(COLUMNS):
-            yield fault(place, f"line must have {len(COLUMNS)} fields", line, _NEXT_STEP)
+            yield fault(place, f"line must have {len(COLUMNS)} fields", line, _NEXT_STEP, code="table.line")
             continue
         file, onset, offset, phone, previous_phone, next_phone, speaker = (fields[index] for index in order)
         wrong = next((text for text in (onset, offset) if _SECONDS.fullmatch(text) is None), None)
         if wrong is not None:
-            yield fault(place, "onset and offset must be seconds, 0 or more", wrong, _NEXT_STEP)
+            yield fault(
+                place, "onset and offset must be seconds, 0 or more", wrong, _NEXT_STEP, code="item.time"
+            )
             continue
         item = AbxItem(file, Decimal(onset), Decimal(offset), phone, previous_phone, next_phone, speaker)
         if item.offset < item.onset:
-            yield fault(place, "offset must not be before onset", f"{onset} {offset}", _NEXT_STEP)
+            yield fault(
+                place, "offset must not be before onset", f"{onset} {offset}", _NEXT_STEP, code="item.time"
+            )
         elif item in seen:
             # x = a is excluded by position: a copy would be compared with itself, at distance 0.
             yield fault(
@@ -103,7 +116,36 @@ def _parse(lines: Sequence[str], name: str, order: Sequence[int]) -> Iterator[Ab
                 f"token must appear only once (first in line {seen[item]})",
                 line,
                 "remove one of the two",
+                code="item.duplicate",
             )
         else:
             seen[item] = number
             yield item
+
+
+def frame_span(
+    onset: Decimal, offset: Decimal, *, frame_rate: Decimal, librilight_slicing: bool = False
+) -> tuple[int, int]:
+    """Return the first frame of a token and how many it has (0 or fewer: none).
+
+    Args:
+        onset: seconds.
+        offset: seconds.
+        frame_rate: frames per second.
+        librilight_slicing: leave out the last frame, as Libri-Light's and ZeroSpeech 2021's evaluation does;
+            otherwise all frames with onset <= middle <= offset.
+    """
+    first = int((onset * frame_rate - _HALF).to_integral_value(ROUND_CEILING))
+    last = int((offset * frame_rate - _HALF).to_integral_value(ROUND_FLOOR))
+    return max(first, 0), last - max(first, 0) + (0 if librilight_slicing else 1)
+
+
+def exact_rate(frame_rate: float) -> Decimal:
+    """Return the frame rate as it is written, e.g. 50.0 or 49.95.
+
+    Raises:
+        ValueError: not a positive number.
+    """
+    if not 0 < frame_rate < float("inf"):
+        raise ValueError(f"frame_rate must be a positive number of frames per second, got {frame_rate!r}")
+    return Decimal(repr(float(frame_rate)))

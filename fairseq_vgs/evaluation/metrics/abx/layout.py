@@ -1,4 +1,4 @@
-"""Where the distances of token pairs are computed, and where cells find them.
+"""Lay out where the distances of token pairs are computed, and where cells find them.
 
 Cells need *rectangles* of distances: all tokens of one group against all of another. A rectangle is stored
 once, row-major, whichever of its groups is x. Frame distances come from matrix products, which are fast if
@@ -60,7 +60,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Blocks whose results stand one after the other in a table, and the token pairs that are read from it.
+    """Blocks whose results follow each other in a table, and the token pairs that are read from it.
 
     Attributes:
         blocks: the products.
@@ -310,5 +310,5 @@ def _products(n_rows: I64, n_columns: I64) -> tuple[I64, I64, I64]:
 
 
 def _cumulative(counts: I64) -> I64:
-    """Sums of all entries before each, and of all at the end."""
+    """Return the sum of all entries before each, and of all at the end."""
     return np.concatenate([[0], np.cumsum(counts)])

@@ -1,4 +1,4 @@
-"""What is compared with what: groups of tokens, cells, and the token pairs whose distance is needed.
+"""Plan what is compared with what: groups of tokens, cells, and the token pairs whose distance is needed.
 
 A *group* holds the tokens of one phone in one context by one speaker. A *cell* compares groups: A and B by
 the same speaker, of phones a and b, and X of phone a: A itself (within speaker), or of another speaker
@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from fairseq_vgs.arrays import I64
-from fairseq_vgs.evaluation.metrics.abx.errors import AbxError
-from fairseq_vgs.evaluation.metrics.abx.items import AbxItem
+from fairseq_vgs.evaluation.metrics.abx.items import AbxError, AbxItem
 
 Name = TypeVar("Name", str, tuple[str, str])
 
@@ -108,7 +107,7 @@ def make_plan(
         if has_frames:
             place = (item.previous_phone, item.next_phone) if context == "within" else ("", "")
             members[_Key(place, item.phone, item.speaker)].append(position)
-    # What is compared within a speaker stands side by side, so that it can be computed together.
+    # What is compared within a speaker is adjacent, so that it can be computed together.
     keys = sorted(members, key=lambda key: (key.context, key.speaker, key.phone))
     groups = tuple(_drawn(members[key], max_size_group, seed=seed, key=key) for key in keys)
     numbers = {key: number for number, key in enumerate(keys)}
@@ -117,10 +116,12 @@ def make_plan(
     else:
         found = list(_across(keys, numbers, max_x_across, seed=seed))
     if not found:
-        raise AbxError(
-            f"items: expected at least one pair of phones to compare ({speaker} speaker, {context} context), "
+        raise AbxError.at(
+            "items",
+            f"expected at least one pair of phones to compare ({speaker} speaker, {context} context), "
             f"got none among {sum(usable)} usable tokens of {len({key.phone for key in keys})} phones by "
-            f"{len({key.speaker for key in keys})} speakers; give more tokens or another condition"
+            f"{len({key.speaker for key in keys})} speakers; give more tokens or another condition",
+            "item.unusable",
         )
     cell_groups = np.array(found, dtype=np.int64)
     n_subsampled = sum(map(len, members.values())) - sum(map(len, groups))
@@ -154,13 +155,13 @@ def n_overlapping(plan: Plan, starts: I64, lengths: I64) -> int:
 
 
 def require_speakers(items: Sequence[AbxItem], speakers: Sequence[str], *, place: str) -> None:
-    """Refuse ways of comparing, "within" and "across" speaker, for which items have no two phones to compare.
+    """Refuse items without two phones to compare within a context, "within" or "across" speaker.
 
-    Contexts are within; whether tokens have frames is not looked at.
+    Whether tokens have frames is not checked.
 
     Args:
         items: all tokens.
-        speakers: of `SPEAKER_MODES`.
+        speakers: of ``SPEAKER_MODES``.
         place: the item file, for errors.
 
     Raises:
@@ -178,7 +179,8 @@ def require_speakers(items: Sequence[AbxItem], speakers: Sequence[str], *, place
                 seed=1,
             )
         except AbxError as error:
-            raise AbxError(f"{place}: {error}") from None
+            faults = [replace(found, place=f"{place}: {found.place}") for found in error.faults]
+            raise AbxError(faults) from None
 
 
 def _within(keys: Sequence[_Key], groups: Sequence[I64]) -> Iterator[tuple[int, int, int]]:

@@ -1,6 +1,9 @@
-"""Distances of all token pairs, and each cell's error.
+"""Compute the distances of all token pairs, each cell's error, and one number from them.
 
-Shapes: C cells, P token pairs.
+Errors are averaged in the field's order: contexts (across speakers: contexts and x-speakers together), then
+speakers, then ordered phone pairs. The order matters, since cells are not equally many everywhere.
+
+Shapes: C cells, P token pairs, O ordered phone pairs.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from fairseq_vgs.evaluation.metrics.abx import dtw_numba
 from fairseq_vgs.evaluation.metrics.abx.distances import DISTANCES
 from fairseq_vgs.evaluation.metrics.abx.dtw import dtw_distance
 from fairseq_vgs.evaluation.metrics.abx.layout import Bundle, CellSide, Layout
+from fairseq_vgs.evaluation.metrics.abx.plan import AbxCells
 
 _MAX_WARPED = 1 << 20  # frame distances of the token pairs that are warped together
 _PAIRS_WORTH_A_BAND = 2048
@@ -101,6 +105,47 @@ def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, F6
             twice = 2 * n_compared - (below + not_above).sum(dim=(1, 2))
             errors[name][cells] = (twice.double() / (2 * n_compared)).cpu().numpy()
     return errors
+
+
+def pair_errors(cells: AbxCells, cell_errors: F64) -> F64:
+    """Average within ordered phone pairs.
+
+    Args:
+        cells: what the cells are.
+        cell_errors: f64[C] shares in 0..1.
+
+    Returns:
+        f64[O], in the order of ``cells.pairs``.
+    """
+    if cell_errors.shape != cells.pair.shape:
+        raise ValueError(f"cell_errors must have shape {cells.pair.shape}, got {cell_errors.shape}")
+    keys, of_cell = np.unique(np.stack([cells.pair, cells.speaker]), axis=1, return_inverse=True)
+    by_speaker = _means(cell_errors, of_cell.reshape(-1))
+    return _means(by_speaker, keys[0])
+
+
+def collapsed_error(cells: AbxCells, cell_errors: F64, *, pair_weights: F64 | None = None) -> float | F64:
+    """Average to one number.
+
+    Args:
+        cells: what the cells are.
+        cell_errors: f64[C] shares in 0..1.
+        pair_weights: f64[O], or f64[N, O] for N resamples: how often each ordered phone pair counts; once if
+            None.
+
+    Returns:
+        A share in 0..1, or f64[N] of them.
+    """
+    errors = pair_errors(cells, cell_errors)
+    if pair_weights is None:
+        return float(errors.mean())
+    weighted = pair_weights @ errors / pair_weights.sum(axis=-1)
+    return float(weighted) if pair_weights.ndim == 1 else weighted
+
+
+def _means(values: F64, group: I64) -> F64:
+    means: F64 = np.bincount(group, weights=values) / np.bincount(group)
+    return means
 
 
 def _frame_distances(frames: Tensor, layout: Layout, bundle: Bundle, *, distance: str) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference.abx_loops import frame_numbers
 
-from fairseq_vgs.evaluation.metrics.abx.slicing import exact_rate, frame_span
+from fairseq_vgs.evaluation.metrics.abx.items import exact_rate, frame_span
 
 
 @pytest.mark.parametrize(

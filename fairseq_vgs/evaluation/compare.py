@@ -282,9 +282,9 @@ def _read_checkpoint(stem: Path, title: str) -> Run:
     notes = [str(note) for result in results.values() for note in result.content.get("notes", ())]
     baselines = {}
     if fresh != stem and (untrained := read_checkpoint(fresh)):
-        beside = Run(title, fresh, untrained, {}, is_checkpoint=True)
-        _tried(beside)
-        different = _unlike(alone, beside)
+        baseline = Run(title, fresh, untrained, {}, is_checkpoint=True)
+        _tried(baseline)
+        different = _unlike(alone, baseline)
         baselines = {
             key: result for key, result in untrained.items() if key in results and key not in different
         }

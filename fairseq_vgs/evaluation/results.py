@@ -50,7 +50,7 @@ METRICS_NAME, ITEMS_NAME = "metrics.json", "items.npz"
 ALWAYS = "k >= pool: always 100 %"
 """Note on a recall that says nothing, since every order of so small a pool reaches it."""
 CERTAIN = "always 100 (k >= pool)"
-"""Shown instead of such a recall."""
+"""Shown instead of its value."""
 POINTS = "percentage points"
 
 
@@ -157,11 +157,11 @@ class Items:
 
 @dataclass(frozen=True)
 class Reported:
-    """How a metric is reported, beside its values.
+    """How a metric is reported.
 
     Attributes:
         unit: As in ``Metric``.
-        chance: What knowing nothing scores; None if there is no such value.
+        chance: What a random guess scores; None if undefined.
         statistic: How it follows from the values of items.
         n: A count that says more than the number of items, such as cells or tokens.
     """
@@ -321,7 +321,7 @@ def read_result(path: Path, *, kind: str | None = None) -> Result:
     """Read a results folder or its metrics.json; items are read when needed.
 
     Raises:
-        ResultsError: Missing, or not such a file.
+        ResultsError: Missing or broken.
     """
     path = path if path.name == METRICS_NAME else path / METRICS_NAME
     content = read_metrics(path, kind=kind)

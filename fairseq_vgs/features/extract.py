@@ -1,6 +1,6 @@
 """Extract features of recordings and images into a folder, batched by length; see ``store``.
 
-Shapes: S samples, T frames, D dims of the transformer, E embedding dims, R regions of a picture.
+Shapes: S samples, T frames, D dims of the transformer, E embedding dims, R regions of an image.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ class _Images:
         return 0 if self._regions is None else self._regions.n_regions(self.rows[name])
 
     def media(self, name: str) -> tuple[MediaLocation, ...]:
-        """Return the files that a picture's input comes from."""
+        """Return the files that an image's input comes from."""
         if self._regions is None:
             return (self._table.image_location(self.rows[name]),)
         return MediaLocation(self._folder.regions), MediaLocation(self._folder.region_features)

@@ -21,7 +21,7 @@ class HeatMap:
 
     Attributes:
         values: f32[R, W] similarity; moment t starts at t * ``HOP_SECONDS``.
-        boxes: f32[R, 4] x0, y0, x1, y1 in parts of the picture.
+        boxes: f32[R, 4] x0, y0, x1, y1 as fractions of the image.
         is_cropped: the image is the central square of the file's (``task.image_fit=crop``).
         loudness: f32[frames of 20 ms] root mean square of the speech, the loudest being 1.
     """

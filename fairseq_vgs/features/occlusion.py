@@ -136,7 +136,7 @@ class Occlusion:
 
 
 def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], F32]:
-    """Repeat one picture, whole and then without each of its regions."""
+    """Repeat one image, whole and then without each of its regions."""
     boxes = image["boxes"][0]
     n_rows = len(boxes) + 1
     variants = {name: torch.cat(n_rows * [tensor]) for name, tensor in image.items()}

@@ -50,6 +50,15 @@ class Recording:
         return load_waveform(self.location, place=self.place, n_samples=self.n_samples)
 
 
+def listed_recordings(folder: Path, split: str) -> list[Recording]:
+    """List the recordings of a split in the order of its audio list."""
+    audio = read_audio_list(ManifestFolder(folder).audio_list(split))
+    return [
+        Recording(row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, f"{split}.tsv:{line}")
+        for line, row in enumerate(audio.rows, start=2)
+    ]
+
+
 def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     """List the recordings of a split by name.
 
@@ -63,7 +72,6 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     Raises:
         FaultError: a faulty table, two recordings of one name, or archive entries without names.
     """
-    audio = read_audio_list(ManifestFolder(folder).audio_list(split))
     table = Path(folder) / NAMES_TABLE
     recordings: dict[str, Recording] = {}
     faults: list[Fault] = []
@@ -73,15 +81,13 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
         names = {row.fields["audio_id"]: row.fields["file"] for row in rows}
     if faults:
         raise FaultError(faults)
-    for line, row in enumerate(audio.rows, start=2):
-        place = f"{split}.tsv:{line}"
-        location = resolve(audio.root, row.audio_id)
+    for row in listed_recordings(folder, split):
         if names is not None and row.audio_id in names:
             name = names[row.audio_id]
-        elif names is not None or location.offset is not None:
+        elif names is not None or row.location.offset is not None:
             faults.append(
                 fault(
-                    place,
+                    row.place,
                     f"audio_id must have a name in {NAMES_TABLE}",
                     row.audio_id,
                     "add a line there",
@@ -95,14 +101,14 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
             other = recordings[name].place
             faults.append(
                 fault(
-                    place,
+                    row.place,
                     f"name must be that of one recording (also {other})",
                     name,
                     "rename one",
                     code="recording.duplicate",
                 )
             )
-        recordings[name] = Recording(row.audio_id, location, row.n_samples, place)
+        recordings[name] = row
     if faults:
         raise FaultError(faults)
     return recordings

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.features.recordings import NAMES_TABLE, Recording, open_recordings
+from fairseq_vgs.features.recordings import NAMES_TABLE, Recording, listed_recordings, open_recordings
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.location import MediaLocation, check_present, resolve
+from fairseq_vgs.files.location import MediaLocation, check_present
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.tables import read_audio_list
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.sound import inspect
 
@@ -111,11 +110,7 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
 def _listed_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
     if (folder / NAMES_TABLE).is_file():
         return list(open_recordings(folder, split).items())
-    audio = read_audio_list(ManifestFolder(folder).audio_list(split))
-    recordings = [
-        Recording(row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, f"{split}.tsv:{line}")
-        for line, row in enumerate(audio.rows, start=2)
-    ]
+    recordings = listed_recordings(folder, split)
     stems = [PurePosixPath(row.audio_id).stem for row in recordings]
     if len(set(stems)) == len(stems) and all(row.location.offset is None for row in recordings):
         return list(zip(stems, recordings, strict=True))

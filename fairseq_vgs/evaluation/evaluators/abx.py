@@ -76,7 +76,7 @@ class AbxSettings(CommonSettings):
         "within", help="x is by the speaker of a and b, or by another"
     )
     context: Literal["within", "any"] = option(
-        "within", help="a, b and x stand between the same phones, or anywhere"
+        "within", help="a, b and x are between the same phones, or anywhere"
     )
     distance: Literal["angular", "euclidean", "kl_symmetric", "identical"] = option(
         "angular", help="between frames"

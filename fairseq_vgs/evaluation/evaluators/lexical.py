@@ -18,7 +18,6 @@ import numpy as np
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, CommonSettings, Evaluator, Model
 from fairseq_vgs.evaluation.results import Items, Reported, Scores, write_table
 from fairseq_vgs.files.faults import FaultError, fault
-from fairseq_vgs.files.location import resolve
 from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
@@ -92,8 +91,8 @@ Recordings of such a word differ in speed, pitch and pauses only, so MFCC do wel
     def measure(self, model: Model, settings: LexicalSettings) -> Scores:
         """Score every layer."""
         recordings, tokens = open_words(settings.data, settings.split)
-        features = model.features(recordings, device=settings.device, layers=settings.layers)
         words = dict(zip(recordings, tokens, strict=True))
+        features = model.features(recordings, device=settings.device, layers=settings.layers)
         found = score_words(features, words, compared=settings.compared, device=settings.device)
         return word_scores(found, compared=settings.compared)
 
@@ -137,31 +136,26 @@ def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str
         FaultError: A faulty table, or every recording whose text is missing or several words (separated by
             commas, as in scenes of several objects).
     """
-    from fairseq_vgs.features.recordings import Recording
-    from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_pairs, read_utterances
+    from fairseq_vgs.features.recordings import listed_recordings
+    from fairseq_vgs.manifest import ManifestFolder, read_pairs, read_utterances
 
     files = ManifestFolder(folder)
-    audio = read_audio_list(files.audio_list(split))
-    utterances = files.utterances(split)
-    alone = utterances.is_file() and not files.pairs(split).is_file()
-    table = utterances if alone else files.pairs(split)
-    texts = {
-        row.audio_id: row.text.strip().casefold() for row in (read_utterances if alone else read_pairs)(table)
-    }
-    recordings, words, faults = {}, [], []
-    for line, row in enumerate(audio.rows, start=2):
-        place, text = f"{split}.tsv:{line}", texts.get(row.audio_id, "")
-        if not text or "," in text:
-            step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
-            expected = f"recording must be one word by {table.name}"
-            faults.append(fault(place, expected, text, step, code="recording.word"))
-        recordings[row.audio_id] = Recording(
-            row.audio_id, resolve(audio.root, row.audio_id), row.n_samples, place
-        )
-        words.append(text)
+    utterances, pairs = files.utterances(split), files.pairs(split)
+    table = utterances if utterances.is_file() and not pairs.is_file() else pairs
+    rows = read_pairs(table) if table is pairs else read_utterances(table)
+    texts = {row.audio_id: row.text.strip().casefold() for row in rows}
+    recordings = {one.audio_id: one for one in listed_recordings(folder, split)}
+    words = {name: texts.get(name, "") for name in recordings}
+    expected = f"recording must be one word by {table.name}"
+    step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
+    faults = [
+        fault(recordings[name].place, expected, text, step, code="recording.word")
+        for name, text in words.items()
+        if not text or "," in text
+    ]
     if faults:
         raise FaultError(faults)
-    return recordings, words
+    return recordings, list(words.values())
 
 
 def score_words(

@@ -9,7 +9,7 @@ Embeddings of whole words are compared by cosine distance, sequences of frames b
 least sum of Euclidean frame distances along a path, not divided by its length.
 
 On the log-mel examples of both repositories this gives the recalls that they publish: 17.10 % and 47.08 %
-(CDI-Lextest, words and frames), 0.208 and 0.568 (COCO-Lextest); `benchmarks/lextest.py` repeats it.
+(CDI-Lextest, words and frames), 0.208 and 0.568 (COCO-Lextest); ``benchmarks/lextest.py`` repeats it.
 
 Shapes: N tokens, P tokens of a pool, T frames of one token, F the most frames of a pool, D dims.
 """
@@ -76,8 +76,8 @@ def folds(words: Sequence[str]) -> I64:
 def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
     """Score one embedding per token.
 
-    Cosine distances are compared to 1e-10: the last digits of a product depend on where in a matrix it
-    stands, so that equal embeddings would not tie.
+    Cosine distances are compared to 1e-10: the last digits of a product depend on its place
+    in the matrix, so equal embeddings would not tie.
 
     Args:
         embeddings: f[N, D]; computed in float64.
@@ -104,7 +104,7 @@ def frame_recall(
         device: where to warp.
 
     Raises:
-        FaultError: as `vector_recall`, or a token without frames.
+        FaultError: as ``vector_recall``, or a token without frames.
     """
     kept = [frames[~frames.isnan().any(dim=1)].double().to(device) for frames in features]
     _check(words, kept)

@@ -5,7 +5,7 @@ items.
 
 Every caption queries the images (``speech_to_image``), every image the captions (``image_to_speech``).
 Items with the same group number are correct answers for each other, so that an image with five captions has
-five positives, and two copies of one picture are never each other's distractors. Recall counts queries with
+five positives, and two copies of one image are never each other's distractors. Recall counts queries with
 *any* positive in the top k.
 """
 

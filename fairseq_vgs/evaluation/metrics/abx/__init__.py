@@ -1,6 +1,6 @@
 """Phone ABX: does a representation put two tokens of one phone closer together than tokens of two phones?
 
-In memory, in plain torch: `abx_scores` takes features per file and returns one `AbxResult` per layer.
+In memory, in plain torch: ``abx_scores`` takes features per file and returns one ``AbxResult`` per layer.
 """
 
 from fairseq_vgs.evaluation.metrics.abx.engine import AbxCounts, AbxResult, abx_scores

@@ -65,7 +65,7 @@ def euclidean(first: Tensor, second: Tensor) -> Tensor:
 
 
 def kl_symmetric(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of both Kullback-Leibler divergences, nats; of what `with_logs` makes of distributions."""
+    """Mean of both Kullback-Leibler divergences, nats; of what ``with_logs`` makes of distributions."""
 
     def divergence(p: Tensor, q: Tensor) -> Tensor:
         difference, log_difference = (p - q).chunk(2, dim=-1)

@@ -1,6 +1,6 @@
 """Dynamic time warping on a CPU, compiled by numba: bit-identical to ``dtw_distance``, many times faster.
 
-numba is optional (the extra ``abx``); without it, and on GPUs, `dtw_distance` does the work.
+numba is optional (the extra ``abx``); without it, and on GPUs, ``dtw_distance`` does the work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kernel = Callable[..., npt.NDArray[Any]]
 
 @functools.cache
 def load_kernel() -> Kernel | None:
-    """Compile `_warp`, or read what an earlier process compiled; None where numba is not installed."""
+    """Compile ``_warp``, or read what an earlier process compiled; None where numba is not installed."""
     try:
         from numba import njit
     except ImportError:

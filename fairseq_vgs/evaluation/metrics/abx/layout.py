@@ -42,7 +42,7 @@ class CellSide:
 
 @dataclass(frozen=True)
 class Block:
-    """One matrix product: frames of the rows x frames of the columns, as slices of `Layout.frames`."""
+    """One matrix product: frames of the rows x frames of the columns, as slices of ``Layout.frames``."""
 
     rows: slice
     columns: slice
@@ -145,7 +145,7 @@ class _Rectangles:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Parts of groups, of at most `_MAX_TILE_TOKENS` tokens.
+    """Parts of groups, of at most ``_MAX_TILE_TOKENS`` tokens.
 
     First tile of each group, first token and first frame of each tile; and the ends.
     """
@@ -172,7 +172,7 @@ def make_layout(plan: Plan, starts: I64, lengths: I64, *, directed: bool = False
         starts: int64[items] first frame of each token.
         lengths: int64[items] frames of each token.
         directed: the first token of a pair is always x. Otherwise a pair of tokens is measured once,
-            whichever of them is x, which is the same unless paths tie: `dtw_distance` prefers left to up.
+            whichever of them is x, which is the same unless paths tie: ``dtw_distance`` prefers left to up.
     """
     order = np.concatenate(plan.groups)
     sizes = np.array([len(group) for group in plan.groups], dtype=np.int64)

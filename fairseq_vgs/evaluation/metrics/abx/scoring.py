@@ -32,7 +32,7 @@ def paths_may_tie(frames: Tensor, numbers: I64) -> bool:
     """Whether frames repeat or are whole numbers, as units and their one-hot vectors are.
 
     Then different paths cost exactly the same, and a token pair's distance depends on which of the two is x:
-    see `dtw_distance`. The paths of other features tie by chance at most.
+    see ``dtw_distance``. The paths of other features tie by chance at most.
 
     Args:
         frames: f[frames, D], prepared as the distance wants it.
@@ -63,7 +63,7 @@ def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: s
         distance: name of a frame distance.
 
     Returns:
-        layer -> f[`Layout.n_distances`]; infinite where a token would meet itself.
+        layer -> f[``Layout.n_distances``]; infinite where a token would meet itself.
     """
     distances = {name: layer.new_full((layout.n_distances,), torch.inf) for name, layer in frames.items()}
     worth = len(frames) * layout.n_distances >= _PAIRS_WORTH_COMPILING
@@ -83,7 +83,7 @@ def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, F6
     """Return each cell's share of triples where x is closer to b than to a, ties counting half.
 
     Args:
-        distances: layer -> f[`Layout.n_distances`].
+        distances: layer -> f[``Layout.n_distances``].
         layout: where cells find theirs.
 
     Returns:
@@ -96,7 +96,7 @@ def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, F6
         to_b = _places(layout.to_b, cells, n_x, n_b)
         for name, table in distances.items():
             # Sorting the distances to a lets one search count, for every b, the a below it and the a tied
-            # with it; x itself stands at infinity, where it counts as neither.
+            # with it; x itself is at infinity, where it counts as neither.
             known = table[_on(table, to_a)].sort(dim=-1).values
             asked = table[_on(table, to_b)]
             below = torch.searchsorted(known, asked, right=False)

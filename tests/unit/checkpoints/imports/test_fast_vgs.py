@@ -219,7 +219,7 @@ def test_command_line(bundle, tmp_path, capsys):
 
 
 def test_a_run_of_fairseq_starts_from_it(bundle, tmp_path):
-    """What fairseq's trainer reads of `checkpoint.finetune_from_model`."""
+    """What fairseq's trainer reads of ``checkpoint.finetune_from_model``."""
     from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 
     done = import_fast_vgs(bundle, tmp_path / "out.pt")

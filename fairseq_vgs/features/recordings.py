@@ -85,29 +85,14 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
         if names is not None and row.audio_id in names:
             name = names[row.audio_id]
         elif names is not None or row.location.offset is not None:
-            faults.append(
-                fault(
-                    row.place,
-                    f"audio_id must have a name in {NAMES_TABLE}",
-                    row.audio_id,
-                    "add a line there",
-                    code="recording.name",
-                )
-            )
+            expected, step = f"audio_id must have a name in {NAMES_TABLE}", "add a line there"
+            faults.append(fault(row.place, expected, row.audio_id, step, code="recording.name"))
             continue
         else:
             name = PurePosixPath(row.audio_id).stem
         if name in recordings:
-            other = recordings[name].place
-            faults.append(
-                fault(
-                    row.place,
-                    f"name must be that of one recording (also {other})",
-                    name,
-                    "rename one",
-                    code="recording.duplicate",
-                )
-            )
+            expected = f"name must be that of one recording (also {recordings[name].place})"
+            faults.append(fault(row.place, expected, name, "rename one", code="recording.duplicate"))
         recordings[name] = row
     if faults:
         raise FaultError(faults)
@@ -130,15 +115,8 @@ def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *
         place = f"{name}:{line}"
         if item.file not in recordings:
             expected = f"file must be one of the {len(recordings)} recordings"
-            faults.append(
-                fault(
-                    place,
-                    expected,
-                    item.file,
-                    "add it to the audio list, or remove the line",
-                    code="item.file",
-                )
-            )
+            step = "add it to the audio list, or remove the line"
+            faults.append(fault(place, expected, item.file, step, code="item.file"))
         elif item.offset * SAMPLE_RATE > recordings[item.file].n_samples + FRAME_STRIDE:
             seconds = recordings[item.file].n_samples / SAMPLE_RATE
             expected = f"offset must be within the recording's {seconds:.3f} s"

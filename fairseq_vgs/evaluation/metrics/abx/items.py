@@ -60,25 +60,16 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FaultError(Fault(str(path), "item file must exist; check the path", "file.missing")) from None
+        raise FaultError.at(path, "item file must exist; check the path", "file.missing") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise FaultError(
-            Fault(
-                str(path), f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}", "file.unreadable"
-            )
-        ) from error
+        message = f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}"
+        raise FaultError.at(path, message, "file.unreadable") from error
     lines = text.splitlines()
     header = lines[0].split() if lines else []
     if sorted(header) != sorted(COLUMNS):
-        raise FaultError(
-            fault(
-                f"{path.name}:1",
-                f"header must be '{' '.join(COLUMNS)}'",
-                lines[0] if lines else "",
-                "give a ZeroSpeech item file",
-                code="table.column",
-            )
-        )
+        expected, got = f"header must be '{' '.join(COLUMNS)}'", lines[0] if lines else ""
+        step = "give a ZeroSpeech item file"
+        raise FaultError(fault(f"{path.name}:1", expected, got, step, code="table.column"))
     found = list(_parse(lines, path.name, [header.index(name) for name in COLUMNS]))
     faults = [entry for entry in found if isinstance(entry, Fault)]
     items = tuple(entry for entry in found if isinstance(entry, AbxItem))

@@ -139,12 +139,11 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
     """
     name = settings.get("_name")
     if name not in (*MODEL_NAMES, STOCK_NAME):
-        raise CheckpointError.at(
-            path,
+        message = (
             f"model._name must be one of {', '.join(MODEL_NAMES)}, got {name!r}; "
-            "give a checkpoint that was trained with task=vgs_pretraining",
-            "checkpoint.kind",
+            "give a checkpoint that was trained with task=vgs_pretraining"
         )
+        raise CheckpointError.at(path, message, "checkpoint.kind")
     if name != STOCK_NAME:
         settings = {**settings, "autocast": "none"}
     try:
@@ -210,12 +209,11 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if missing == ["cfg"] and isinstance(state.get("args"), argparse.Namespace):
         missing = []  # as fairseq wrote it before 2021
     if missing:
-        raise CheckpointError.at(
-            path,
+        message = (
             f"must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
-            "missing; give a file that fairseq-hydra-train wrote",
-            "checkpoint.entry",
+            "missing; give a file that fairseq-hydra-train wrote"
         )
+        raise CheckpointError.at(path, message, "checkpoint.entry")
     strangers = [key for key, value in state["model"].items() if not isinstance(value, Tensor)]
     if strangers:
         raise CheckpointError.at(
@@ -236,13 +234,12 @@ def _stock(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read settings, laid out as in our files, and weights of fairseq's own wav2vec 2.0."""
     if not allowed:
-        raise CheckpointError.at(
-            path,
+        message = (
             "must be a model with speech and image embeddings, got fairseq's wav2vec2, which has "
             "layers only; take its layers with fairseq-vgs extract or evaluate abx, or start a model from it "
-            "with fairseq-vgs import wav2vec2",
-            "checkpoint.kind",
+            "with fairseq-vgs import wav2vec2"
         )
+        raise CheckpointError.at(path, message, "checkpoint.kind")
     if state.get("cfg") is None:  # before 2021 all settings were in one
         model = task = _config({"cfg": {"model": vars(state["args"])}}, path)["model"]
     else:
@@ -250,23 +247,19 @@ def _stock(
         model, task = section(config, "model"), section(config, "task")
     rate = task.get("sample_rate") or SAMPLE_RATE
     if rate != SAMPLE_RATE:
-        raise CheckpointError.at(
-            path,
-            f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech",
-            "checkpoint.sample_rate",
-        )
+        message = f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
+        raise CheckpointError.at(path, message, "checkpoint.sample_rate")
     # Files also hold settings of other parts, and null where the default holds.
     settings = {key: model[key] for key in _STOCK_FIELDS if model.get(key) is not None}
     if isinstance(settings.get("latent_temp"), str):  # as on the command line
         try:
             settings["latent_temp"] = list(ast.literal_eval(settings["latent_temp"]))
         except (ValueError, SyntaxError, TypeError) as error:
-            raise CheckpointError.at(
-                path,
+            message = (
                 f"latent_temp must be three numbers, got {settings['latent_temp']!r}; "
-                "give the file as fairseq wrote it",
-                "checkpoint.settings",
-            ) from error
+                "give the file as fairseq wrote it"
+            )
+            raise CheckpointError.at(path, message, "checkpoint.settings") from error
     settings.setdefault("conv_feature_layers", Wav2Vec2Config.conv_feature_layers)
     plain = {
         "model": {**settings, "_name": STOCK_NAME},
@@ -278,20 +271,16 @@ def _stock(
 def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     config = state.get("cfg")
     if config is None:
-        raise CheckpointError.at(
-            path,
+        message = (
             f"must hold a model of this plugin or stock wav2vec 2.0, got {_kind(state)!r}; "
-            "give a pre-trained model",
-            "checkpoint.kind",
+            "give a pre-trained model"
         )
+        raise CheckpointError.at(path, message, "checkpoint.kind")
     plain: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
     live = [".".join(keys) for keys, value in _leaves(plain) if keys[:1] == ("model",) and "${" in str(value)]
     if live:
-        raise CheckpointError.at(
-            path,
-            f"model settings must be plain values, got interpolations in {named(live)}",
-            "checkpoint.settings",
-        )
+        message = f"model settings must be plain values, got interpolations in {named(live)}"
+        raise CheckpointError.at(path, message, "checkpoint.settings")
     return dict(plain)
 
 
@@ -316,11 +305,8 @@ def _check_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> 
     ]
     text = mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped)
     if text:
-        raise CheckpointError.at(
-            path,
-            f"weights must match the model key by key, got {text}; {_OTHER_VERSION}",
-            "checkpoint.mismatch",
-        )
+        message = f"weights must match the model key by key, got {text}; {_OTHER_VERSION}"
+        raise CheckpointError.at(path, message, "checkpoint.mismatch")
 
 
 def _n_updates(state: Mapping[str, Any]) -> int:

@@ -21,10 +21,6 @@ def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
 
     fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be read.
 
-    Args:
-        run: run folder of fairseq-hydra-train.
-        every: updates.
-
     Raises:
         CheckpointError: there is none, or one cannot be read.
     """
@@ -41,12 +37,11 @@ def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
         found.setdefault(read_updates(path), path)
     chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
     if not chosen:
-        raise CheckpointError.at(
-            folder,
+        message = (
             f"must hold checkpoints after a multiple of {every} updates, got none; train with "
-            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1",
-            "checkpoint.missing",
+            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
         )
+        raise CheckpointError.at(folder, message, "checkpoint.missing")
     return chosen
 
 

@@ -141,24 +141,17 @@ def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source
         return complete_model_settings({**settings, **{str(key): value for key, value in wanted.items()}})
     except (KeyError, ValueError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
-        raise ImportFileError.at(
-            source,
+        message = (
             f"settings must be those of the model, key=value, got {reason}; see the section model "
-            "of examples/vgs/base.yaml",
-            "setting.value",
-        ) from error
+            "of examples/vgs/base.yaml"
+        )
+        raise ImportFileError.at(source, message, "setting.value") from error
 
 
 def write_model_group(
     output: Path, model_settings: Mapping[str, Any], *, task_settings: Mapping[str, Any], force: bool
 ) -> ImportedModel:
     """Write ``model/NAME.yaml`` next to a checkpoint.
-
-    Args:
-        output: the checkpoint, an absolute path.
-        model_settings: all settings of the model.
-        task_settings: settings of the task that belong to the weights.
-        force: replace an existing file.
 
     Raises:
         FileExistsError: the group exists and ``force`` is off.

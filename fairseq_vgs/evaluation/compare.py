@@ -128,13 +128,12 @@ def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -
     """
     names = short_titles(folders) if titles is None else list(titles)
     if len(names) != len(folders) or len(set(names)) != len(names):
-        raise ResultsError.at(
-            "titles",
+        message = (
             f"must be {len(folders)} different ones, one for each of "
             f"{', '.join(str(folder) for folder in folders)}, got {names}; give every folder once and a "
-            "title for each",
-            "setting.value",
+            "title for each"
         )
+        raise ResultsError.at("titles", message, "setting.value")
     runs = tuple(_read_run(folder, title) for folder, title in zip(folders, names, strict=True))
     for run in runs[1:]:
         if run.kind != runs[0].kind:
@@ -168,12 +167,11 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
     unlike = {run.title: _unlike(run, first) for run in runs[1:]}
     different = [f"{title} ({', '.join(names)})" for title, names in unlike.items() if names]
     if different and not allow_different_data:
-        raise ResultsError.at(
-            METRICS_NAME,
+        message = (
             f"data must be those of {first.title}, got others in {'; '.join(different)}; evaluate on the "
-            "same data, or pass --allow-different-data for a table without differences",
-            "results.other_data",
+            "same data, or pass --allow-different-data for a table without differences"
         )
+        raise ResultsError.at(METRICS_NAME, message, "results.other_data")
     if different:
         note = f"measured on other data than {first.title}: {'; '.join(different)}; so no differences"
         return Comparison(tuple(runs), {}, (*notes, note))

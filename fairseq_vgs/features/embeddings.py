@@ -253,12 +253,11 @@ def _regions(
         skip_bad=bool(task.get("skip_bad", False)),
     )
     if store.dim != model.get("image_dim", store.dim):
-        raise CheckpointError.at(
-            manifest.region_features,
+        message = (
             f"features must have {model['image_dim']} dims (model.image_dim of "
-            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training",
-            "regions.dims",
+            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
         )
+        raise CheckpointError.at(manifest.region_features, message, "regions.dims")
     return store
 
 
@@ -275,12 +274,11 @@ def _units(
         units = TextUnits(path)
         if units.sha256 == wanted:
             return units
-    raise CheckpointError.at(
-        trained_on,
+    message = (
         f"must be the text units of the training (SHA-256 {wanted}), got "
-        f"{'others' if found else 'no file'}; put that file back, here or as {units_file(manifest, None)}",
-        "text.mismatch",
+        f"{'others' if found else 'no file'}; put that file back, here or as {units_file(manifest, None)}"
     )
+    raise CheckpointError.at(trained_on, message, "text.mismatch")
 
 
 def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
@@ -306,10 +304,9 @@ def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> F32:
     table = torch.stack([row for row in rows if row is not None]).numpy()
     faulty = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if faulty.size:
-        raise CheckpointError.at(
-            f"{noun} {ids[faulty[0]]}",
+        message = (
             f"embedding must be finite numbers, got NaN or infinity ({faulty.size} "
-            f"of {len(ids)} such); the run has probably diverged: look at its losses",
-            "checkpoint.not_finite",
+            f"of {len(ids)} such); the run has probably diverged: look at its losses"
         )
+        raise CheckpointError.at(f"{noun} {ids[faulty[0]]}", message, "checkpoint.not_finite")
     return table

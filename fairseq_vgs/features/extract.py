@@ -202,12 +202,11 @@ class _Run:
     def _write(self, kind: Any, name: str, tensors: Mapping[str, Tensor]) -> None:
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                raise CheckpointError.at(
-                    self.path,
+                message = (
                     f"{key} of {name} must be finite numbers, got NaN or infinity; the run has "
-                    "probably diverged: look at its losses",
-                    "checkpoint.not_finite",
+                    "probably diverged: look at its losses"
                 )
+                raise CheckpointError.at(self.path, message, "checkpoint.not_finite")
         self.store.write(kind, name, {key: tensor.numpy() for key, tensor in tensors.items()})
 
 
@@ -231,13 +230,12 @@ class _Images:
         max_regions = int(task.get("max_regions") or _DEFAULT_MAX_REGIONS)
         self._regions = load_regions(folder, image_index=self._table.image_index, max_regions=max_regions)
         if self._regions.dim != model.get("image_dim"):
-            raise CheckpointError.at(
-                folder.region_features,
+            message = (
                 f"features must have {model.get('image_dim')} dims "
                 f"(model.image_dim of the checkpoint), got {self._regions.dim}; take features of the "
-                "training's extractor",
-                "regions.dims",
+                "training's extractor"
             )
+            raise CheckpointError.at(folder.region_features, message, "regions.dims")
         if empty := [row for row in self.rows.values() if self._regions.n_regions(row) == 0]:
             message = "image must have a region in regions.tsv, got none; add one, or remove its pairs"
             raise BadItemError(
@@ -279,13 +277,12 @@ def _parts(checkpoint: Checkpoint, source: FeatureSource, wanted: Collection[str
     if checkpoint.has_embeddings:
         offered += ["speech", "images"] if source.has_images else ["speech"]
     if unknown := sorted(set(wanted or ()) - set(offered)):
-        raise CheckpointError.at(
-            checkpoint.path,
+        message = (
             f"parts must be of {', '.join(offered)} for this model and source, got "
             f"{', '.join(unknown)}; images need a data folder with pairs, and embeddings a model of this "
-            "plugin",
-            "setting.value",
+            "plugin"
         )
+        raise CheckpointError.at(checkpoint.path, message, "setting.value")
     return [part for part in offered if wanted is None or part in wanted]
 
 

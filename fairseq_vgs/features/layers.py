@@ -120,10 +120,6 @@ def mfcc_features(recordings: Mapping[str, Recording]) -> LayerFeatures:
 def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
     """Encode one utterance without masks.
 
-    Args:
-        model: wav2vec 2.0 or the plugin's, in evaluation mode.
-        source: f[S], normalised as the model expects, long enough for a frame.
-
     Returns:
         ``layer_0`` ... ``layer_L``, each f32[T, D] on the CPU.
     """

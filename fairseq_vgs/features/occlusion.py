@@ -76,12 +76,11 @@ class Occlusion:
         regions, boxes = self.image(image_id)
         values = (regions @ moments.T).float().cpu().numpy()
         if not np.isfinite(values).all():
-            raise CheckpointError.at(
-                self._path,
+            message = (
                 f"similarities of {audio_id} must be finite numbers, got NaN or infinity; the "
-                "run has probably diverged: look at its losses",
-                "checkpoint.not_finite",
+                "run has probably diverged: look at its losses"
             )
+            raise CheckpointError.at(self._path, message, "checkpoint.not_finite")
         return HeatMap(values, boxes, loudness, self._is_cropped)
 
     def _speech(self, audio_id: str) -> tuple[Tensor, F32]:
@@ -126,11 +125,8 @@ class Occlusion:
 
     def _net_input(self, numbers: Mapping[str, int], name: str) -> dict[str, Any]:
         if name not in numbers:
-            raise CheckpointError.at(
-                name,
-                "must be in the split that was opened, is not; give the data that were evaluated",
-                "item.unknown",
-            )
+            message = "must be in the split that was opened, is not; give the data that were evaluated"
+            raise CheckpointError.at(name, message, "item.unknown")
         dataset = self._split.dataset
         return dict(dataset.collater([dataset[numbers[name]]])["net_input"])
 

@@ -102,11 +102,6 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
 def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> None:
     """Check that every item is inside a recording, to a frame (20 ms), as labels are rounded.
 
-    Args:
-        items: as read from an item file, one per line after the header.
-        recordings: by name.
-        name: of the item file, for errors.
-
     Raises:
         FaultError: ``item.file``, ``item.length``; every item that is not.
     """

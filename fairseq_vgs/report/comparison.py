@@ -28,21 +28,9 @@ from fairseq_vgs.files.text_tables import latex_table, markdown_table, markdown_
 KIND = "comparison"
 FILE_NAMES = ("comparison.md", "comparison.tex", "comparison.csv", "comparison.json")
 NOTHING = "-"
-CSV_COLUMNS = (
-    "run",
-    "folder",
-    "model",
-    "measure",
-    "unit",
-    "value",
-    "low",
-    "high",
-    "n",
-    "chance",
-    "difference",
-    "difference_low",
-    "difference_high",
-)
+_BOUNDS = ("value", "low", "high")
+_DIFFERENCE = ("difference", "difference_low", "difference_high")
+CSV_COLUMNS = ("run", "folder", "model", "measure", "unit", *_BOUNDS, "n", "chance", *_DIFFERENCE)
 
 Rows = list[list[str]]
 _Column = tuple[str, Callable[[str], str]]  # title, and the cell of a measure

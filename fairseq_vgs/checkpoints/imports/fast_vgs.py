@@ -131,12 +131,11 @@ def converted_model(
     unexpected = weights.keys() - places.keys() - set(unused)
     text = mismatches(places.keys() - weights.keys(), unexpected, reshaped)
     if text:
-        raise ImportFileError.at(
-            bundle,
+        message = (
             f"weights must fit the dual encoder key by key, got {text}; give a bundle as the "
-            f"trainer saved it, with the {SETTINGS_FILE} of its own run",
-            "import.mismatch",
+            f"trainer saved it, with the {SETTINGS_FILE} of its own run"
         )
+        raise ImportFileError.at(bundle, message, "import.mismatch")
     # The authors' convolutions over time are two-dimensional, and their CLS vectors have three axes.
     found = {
         key: weights[name].to(state[key].dtype).reshape(state[key].shape) for name, key in places.items()
@@ -173,29 +172,26 @@ def load_dual_encoder(bundle: Path) -> tuple[dict[str, Tensor], list[str]]:
     """
     state = read_pickle(bundle, ImportFileError)
     if not isinstance(state, Mapping) or not isinstance(state.get(DUAL_ENCODER), Mapping):
-        raise ImportFileError.at(
-            bundle,
+        message = (
             f"must hold the entry {DUAL_ENCODER}, a table of weights, got none; give a bundle that "
-            "the FaST-VGS or VGS+ trainer saved, such as best_bundle.pth",
-            "import.entry",
+            "the FaST-VGS or VGS+ trainer saved, such as best_bundle.pth"
         )
+        raise ImportFileError.at(bundle, message, "import.entry")
     strangers = sorted(str(key) for key in state if key != DUAL_ENCODER and key not in UNUSED_ENTRIES)
     if strangers:
-        raise ImportFileError.at(
-            bundle,
+        message = (
             f"entries must be {DUAL_ENCODER} and any of {', '.join(UNUSED_ENTRIES)}, got "
-            f"{named(strangers)} as well; give a bundle as the trainer saved it",
-            "import.unknown",
+            f"{named(strangers)} as well; give a bundle as the trainer saved it"
         )
+        raise ImportFileError.at(bundle, message, "import.unknown")
     weights = {str(key): value for key, value in state[DUAL_ENCODER].items()}
     no_tensors = [key for key, value in weights.items() if not isinstance(value, Tensor)]
     if no_tensors:
-        raise ImportFileError.at(
-            bundle,
+        message = (
             f"weights must be tensors, got something else for {named(no_tensors)}; give a bundle "
-            "as the trainer saved it",
-            "import.weights",
+            "as the trainer saved it"
         )
+        raise ImportFileError.at(bundle, message, "import.weights")
     if weights and all(key.startswith(_PARALLEL) for key in weights):
         weights = {key.removeprefix(_PARALLEL): value for key, value in weights.items()}
     return weights, [key for key in UNUSED_ENTRIES if key in state]
@@ -213,19 +209,17 @@ def load_settings(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ImportFileError.at(path, "file must exist; check the path", "file.missing") from None
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"must be the args.pkl of the run, could not be read ({error}); copy it again, and load "
-            "no file that you do not trust in any other way",
-            "import.unreadable",
-        ) from error
-    if not isinstance(settings, argparse.Namespace):
-        raise ImportFileError.at(
-            path,
-            f"must be the args.pkl of the run, a Namespace, got {type(settings).__name__}; give the "
-            "file next to the bundle",
-            "import.kind",
+            "no file that you do not trust in any other way"
         )
+        raise ImportFileError.at(path, message, "import.unreadable") from error
+    if not isinstance(settings, argparse.Namespace):
+        message = (
+            f"must be the args.pkl of the run, a Namespace, got {type(settings).__name__}; give the "
+            "file next to the bundle"
+        )
+        raise ImportFileError.at(path, message, "import.kind")
     return dict(vars(settings))
 
 

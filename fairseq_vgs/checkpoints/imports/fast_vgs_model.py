@@ -176,12 +176,11 @@ def model_settings(weights: Mapping[str, Tensor], settings: Mapping[str, Any], p
     theirs = {**SCRIPT_SETTINGS, **settings}
     for key, value in _REQUIRED.items():
         if theirs[key] != value:
-            raise ImportFileError.at(
-                path,
+            message = (
                 f"{key} must be {value}, as in the authors' own models, got {theirs[key]!r}; this "
-                "plugin's model has nothing else",
-                "import.settings",
+                "plugin's model has nothing else"
             )
+            raise ImportFileError.at(path, message, "import.settings")
     shapes = _Shapes(weights, path)
     _check_extractor(shapes, str(theirs["conv_feature_layers"]), path)
     return {
@@ -240,12 +239,11 @@ class _Shapes:
 
     def __call__(self, name: str) -> tuple[int, ...]:
         if name not in self._weights:
-            raise ImportFileError.at(
-                self._path,
+            message = (
                 f"weights must include {name}, which tells a size, got none of that name; "
-                "give a bundle as the trainer saved it",
-                "import.entry",
+                "give a bundle as the trainer saved it"
             )
+            raise ImportFileError.at(self._path, message, "import.entry")
         return tuple(self._weights[name].shape)
 
     def count(self, pattern: str) -> int:
@@ -309,12 +307,11 @@ def _check_extractor(shapes: _Shapes, text: str, path: Path) -> None:
     weight = SPEECH_ENCODER + "feature_extractor.conv_layers.{}.0.weight"
     found = [shapes(weight.format(number)) for number in range(shapes.count(weight))]
     if [(channels, kernel) for channels, _, kernel in found] != [layer[:2] for layer in layers]:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"conv_feature_layers must fit the extractor's weights, which have (channels, inputs, "
-            f"kernel) {found}, got {text}; give the args.pkl of the bundle's own run",
-            "import.mismatch",
+            f"kernel) {found}, got {text}; give the args.pkl of the bundle's own run"
         )
+        raise ImportFileError.at(path, message, "import.mismatch")
 
 
 def _constant_temperature(text: Any, path: Path) -> list[float]:
@@ -322,9 +319,8 @@ def _constant_temperature(text: Any, path: Path) -> list[float]:
     try:
         start = float((ast.literal_eval(text) if isinstance(text, str) else text)[0])
     except (ValueError, SyntaxError, TypeError, IndexError) as error:
-        raise ImportFileError.at(
-            path,
-            f"latent_temp must be three numbers, got {text!r}; give the args.pkl of the bundle's own run",
-            "import.settings",
-        ) from error
+        message = (
+            f"latent_temp must be three numbers, got {text!r}; give the args.pkl of the bundle's own run"
+        )
+        raise ImportFileError.at(path, message, "import.settings") from error
     return [start, start, 1.0]

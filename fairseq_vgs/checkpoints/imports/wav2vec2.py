@@ -105,11 +105,6 @@ def read_speech_branch(source: Path) -> SpeechBranch:
 def initialise(branch: SpeechBranch, model_settings: Mapping[str, Any], *, seed: int) -> nn.Module:
     """Build the model with fresh, seeded weights and put the file's weights into its speech branch.
 
-    Args:
-        branch: what the file says.
-        model_settings: all settings of the model.
-        seed: of the fresh weights.
-
     Raises:
         ImportFileError: a weight is missing, has no place, or has another shape; all are named.
     """
@@ -124,12 +119,11 @@ def initialise(branch: SpeechBranch, model_settings: Mapping[str, Any], *, seed:
     ]
     missing = [key for key in drawn if not key.startswith(may_be_drawn)]
     if text := mismatches(missing, branch.weights.keys() - state.keys(), reshaped):
-        raise ImportFileError.at(
-            branch.source,
+        message = (
             f"weights must fit the file's own settings key by key, got {text}; "
-            "leave settings that change shapes out of --set, or give another file",
-            "import.mismatch",
+            "leave settings that change shapes out of --set, or give another file"
         )
+        raise ImportFileError.at(branch.source, message, "import.mismatch")
     model.load_state_dict({**state, **branch.weights}, strict=True)
     _log_account(branch, drawn, seed=seed)
     return model
@@ -160,21 +154,19 @@ def read_fairseq(path: Path) -> SpeechBranch:
     """
     state = read_pickle(path, ImportFileError)
     if not isinstance(state, Mapping) or "model" not in state:
-        raise ImportFileError.at(
-            path,
+        message = (
             "must hold the entry model of a fairseq checkpoint, got none; give a file such as "
-            "wav2vec_small.pt, or a Hugging Face folder",
-            "import.entry",
+            "wav2vec_small.pt, or a Hugging Face folder"
         )
+        raise ImportFileError.at(path, message, "import.entry")
     model, task = _sections(state, path)
     kind = model.get("_name") or model.get("arch")
     if kind != "wav2vec2":
-        raise ImportFileError.at(
-            path,
+        message = (
             f"must be fairseq's wav2vec2, got {kind!r}: "
-            f"{_OTHER_KINDS.get(str(kind), 'another architecture; give a wav2vec 2.0 checkpoint')}",
-            "import.kind",
+            f"{_OTHER_KINDS.get(str(kind), 'another architecture; give a wav2vec 2.0 checkpoint')}"
         )
+        raise ImportFileError.at(path, message, "import.kind")
     check_sample_rate(task.get("sample_rate"), path)
     settings, notes = _speech_settings(model, path)
     normalize = task.get("normalize")
@@ -197,11 +189,10 @@ def _sections(state: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dic
             return _plain(settings.get("model")), _plain(settings.get("task"))
         if settings:
             return settings, settings
-    raise ImportFileError.at(
-        path,
-        "must hold the settings of its run (entry cfg or args), got none; give the file as fairseq wrote it",
-        "import.entry",
+    message = (
+        "must hold the settings of its run (entry cfg or args), got none; give the file as fairseq wrote it"
     )
+    raise ImportFileError.at(path, message, "import.entry")
 
 
 def _plain(section: Any) -> dict[str, Any]:
@@ -216,27 +207,22 @@ def _speech_settings(model: Mapping[str, Any], path: Path) -> tuple[dict[str, An
     """Pick fairseq's settings of wav2vec 2.0; note those that the plugin sets otherwise."""
     used = [key for key in _REFUSED if model.get(key)]
     if used:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"must not use {', '.join(_REFUSED)}, which this plugin's model lacks, got "
-            f"{named(used)} switched on; give another checkpoint",
-            "import.kind",
+            f"{named(used)} switched on; give another checkpoint"
         )
+        raise ImportFileError.at(path, message, "import.kind")
     if str(model.get("layer_type", "transformer")) != "transformer":
-        raise ImportFileError.at(
-            path,
-            f"layer_type must be transformer, got {model['layer_type']}; give another checkpoint",
-            "import.kind",
-        )
+        message = f"layer_type must be transformer, got {model['layer_type']}; give another checkpoint"
+        raise ImportFileError.at(path, message, "import.kind")
     settings = {key: model[key] for key in _FIELDS if model.get(key) is not None and key not in _RUN_SETTINGS}
     live = [key for key, value in settings.items() if "${" in str(value)]
     if live:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"model settings must be plain values, got interpolations in {named(live)}; "
-            "give the file as fairseq wrote it",
-            "import.settings",
+            "give the file as fairseq wrote it"
         )
+        raise ImportFileError.at(path, message, "import.settings")
     try:
         parse_conv_layers(str(settings.get("conv_feature_layers", Wav2Vec2Config.conv_feature_layers)))
         if "latent_temp" in settings:

@@ -50,30 +50,25 @@ def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
         ImportFileError: it does not map names to tensors.
     """
     if not isinstance(found, Mapping):
-        raise ImportFileError.at(
-            path,
-            f"weights must be a table of tensors, got {type(found).__name__}; give a file with weights",
-            "import.weights",
-        )
+        message = f"weights must be a table of tensors, got {type(found).__name__}; give a file with weights"
+        raise ImportFileError.at(path, message, "import.weights")
     strangers = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise ImportFileError.at(
-            path,
-            f"weights must be tensors, got something else for {named(strangers)}; give a file with weights",
-            "import.weights",
+        message = (
+            f"weights must be tensors, got something else for {named(strangers)}; give a file with weights"
         )
+        raise ImportFileError.at(path, message, "import.weights")
     return {_plain_name(key): value.float() for key, value in found.items()}
 
 
 def check_sample_rate(rate: Any, path: Path) -> None:
     """Refuse a model of speech at another sampling rate; None means that the file does not say."""
     if rate is not None and rate != SAMPLE_RATE:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"sampling rate must be {SAMPLE_RATE} Hz, as the plugin's data, got {rate}; "
-            "give a model of 16 kHz speech",
-            "import.sample_rate",
+            "give a model of 16 kHz speech"
         )
+        raise ImportFileError.at(path, message, "import.sample_rate")
 
 
 def _plain_name(key: str) -> str:

@@ -102,11 +102,8 @@ def read_hugging_face(folder: Path) -> SpeechBranch:
     config_path = folder / "config.json"
     config = _read_json(config_path)
     if config is None:
-        raise ImportFileError.at(
-            config_path,
-            f"file must exist; give a Hugging Face folder with config.json and {WEIGHT_FILES[0]}",
-            "file.missing",
-        )
+        message = f"file must exist; give a Hugging Face folder with config.json and {WEIGHT_FILES[0]}"
+        raise ImportFileError.at(config_path, message, "file.missing")
     settings = _speech_settings(config, config_path)
     preprocessing = _read_json(folder / "preprocessor_config.json") or {}
     check_sample_rate(preprocessing.get("sampling_rate"), folder / "preprocessor_config.json")
@@ -134,30 +131,23 @@ def _read_json(path: Path) -> dict[str, Any] | None:
             path, f"must be readable JSON, got {error}; download it again", "import.unreadable"
         ) from error
     if not isinstance(content, dict):
-        raise ImportFileError.at(
-            path,
-            f"must be a JSON object, got {type(content).__name__}; download it again",
-            "import.unreadable",
-        )
+        message = f"must be a JSON object, got {type(content).__name__}; download it again"
+        raise ImportFileError.at(path, message, "import.unreadable")
     return content
 
 
 def _speech_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if config.get("model_type") != "wav2vec2":
-        raise ImportFileError.at(
-            path,
-            f"model_type must be wav2vec2, got {config.get('model_type')!r}; give a wav2vec 2.0 model",
-            "import.kind",
-        )
+        message = f"model_type must be wav2vec2, got {config.get('model_type')!r}; give a wav2vec 2.0 model"
+        raise ImportFileError.at(path, message, "import.kind")
     for key, (default, allowed) in _FIXED.items():
         value = config.get(key, default)
         if value not in allowed:
-            raise ImportFileError.at(
-                path,
+            message = (
                 f"{key} must be {' or '.join(map(str, allowed[:2]))}, as in fairseq's wav2vec 2.0, "
-                f"got {value!r}; give another model",
-                "import.settings",
+                f"got {value!r}; give another model"
             )
+            raise ImportFileError.at(path, message, "import.settings")
     settings = {ours: config.get(key, default) for key, (ours, default) in _RENAMED.items()}
     settings["extractor_mode"] = _NORMS[config.get("feat_extract_norm", "group")]
     settings["conv_feature_layers"] = _conv_feature_layers(config, path)
@@ -165,12 +155,11 @@ def _speech_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if settings["latent_dim"] == settings["final_dim"]:
         settings["latent_dim"] = 0  # fairseq's way to say so
     if settings["encoder_embed_dim"] == _conv_settings(config)["conv_dim"][-1]:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"hidden_size must differ from the last conv_dim, got {settings['encoder_embed_dim']} "
-            "for both: fairseq's wav2vec 2.0 has no projection then; give another model",
-            "import.settings",
+            "for both: fairseq's wav2vec 2.0 has no projection then; give another model"
         )
+        raise ImportFileError.at(path, message, "import.settings")
     return settings
 
 
@@ -184,12 +173,11 @@ def _conv_feature_layers(config: Mapping[str, Any], path: Path) -> str:
     numbers = [value for column in columns.values() if isinstance(column, list) for value in column]
     lengths = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
     if len(lengths) != 1 or 0 in lengths or not all(isinstance(n, int) and n > 0 for n in numbers):
-        raise ImportFileError.at(
-            path,
+        message = (
             f"{', '.join(columns)} must be equally long lists of positive integers, got "
-            f"{list(columns.values())}; download it again",
-            "import.settings",
+            f"{list(columns.values())}; download it again"
         )
+        raise ImportFileError.at(path, message, "import.settings")
     return str(list(zip(*columns.values(), strict=True)))
 
 
@@ -205,11 +193,8 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
             return path, plain_weights(found, path)
     shards = [f"{name}.index.json" for name in WEIGHT_FILES if (folder / f"{name}.index.json").exists()]
     hint = "save it again in one piece (max_shard_size)" if shards else "download the PyTorch weights"
-    raise ImportFileError.at(
-        folder,
-        f"must hold {' or '.join(WEIGHT_FILES)}, got {shards[0] if shards else 'neither'}; {hint}",
-        "file.missing",
-    )
+    message = f"must hold {' or '.join(WEIGHT_FILES)}, got {shards[0] if shards else 'neither'}; {hint}"
+    raise ImportFileError.at(folder, message, "file.missing")
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -217,19 +202,15 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except (ImportError, OSError, RuntimeError) as error:
-        raise ImportFileError.at(
-            path,
-            f"needs the package safetensors, got {error}; install it with pip install 'fairseq_vgs[interop]'",
-            "package.missing",
-        ) from error
+        message = (
+            f"needs the package safetensors, got {error}; install it with pip install 'fairseq_vgs[interop]'"
+        )
+        raise ImportFileError.at(path, message, "package.missing") from error
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ImportFileError.at(
-            path,
-            f"must be a safetensors file, could not be read ({error}); download it again",
-            "import.unreadable",
-        ) from error
+        message = f"must be a safetensors file, could not be read ({error}); download it again"
+        raise ImportFileError.at(path, message, "import.unreadable") from error
 
 
 def _rename(
@@ -248,12 +229,11 @@ def _rename(
         else:
             unknown.append(key)
     if unknown:
-        raise ImportFileError.at(
-            path,
+        message = (
             f"weights must be those of Wav2Vec2Model or Wav2Vec2ForPreTraining, got "
-            f"{named(unknown)}; give the pre-trained model",
-            "import.unknown",
+            f"{named(unknown)}; give the pre-trained model"
         )
+        raise ImportFileError.at(path, message, "import.unknown")
     return weights, dropped
 
 

@@ -251,12 +251,11 @@ def _cut(
         except KeyError as error:
             if error.args != (file,):  # a fault inside the function, not an unknown file
                 raise
-            raise AbxError.at(
-                "features",
+            message = (
                 f"expected those of {file!r}, which the items name, got none; "
-                "give the item file that belongs to these recordings",
-                "recording.missing",
-            ) from None
+                "give the item file that belongs to these recordings"
+            )
+            raise AbxError.at("features", message, "recording.missing") from None
         n_frames = _check_layers(layers, file, tokens.frames)
         for token in tokens.by_file[file]:
             start, length = tokens.spans[token]
@@ -272,48 +271,43 @@ def _cut(
         tokens.n_frames += n_frames
         tokens.fetched.add(file)
     if too_short:
-        raise AbxError.at(
-            "items",
+        message = (
             f"expected tokens inside the features ({frame_rate:g} frames per second), got "
             f"{len(too_short)} past their end, first {too_short[0]}; check the frame rate, and that items "
-            "and recordings belong together",
-            "item.length",
+            "and recordings belong together"
         )
+        raise AbxError.at("items", message, "item.length")
     return int(tokens.usable.sum()) < before
 
 
 def _check_layers(layers: Mapping[str, Tensor], file: str, before: Mapping[str, object]) -> int:
     if not layers or (before and layers.keys() != before.keys()):
-        raise AbxError.at(
-            f"features of {file!r}",
+        message = (
             f"expected the layers {', '.join(before) or 'of a model'}, got "
-            f"{', '.join(layers) or 'none'}; give the same layers for every file",
-            "features.layers",
+            f"{', '.join(layers) or 'none'}; give the same layers for every file"
         )
+        raise AbxError.at(f"features of {file!r}", message, "features.layers")
     lengths = set()
     for name, layer in layers.items():
         if layer.ndim != 2 or not layer.dtype.is_floating_point:
-            raise AbxError.at(
-                f"features of {file!r}, {name}",
+            message = (
                 f"expected floating point [frames, dims], got {layer.dtype} "
-                f"{list(layer.shape)}; convert them first",
-                "features.shape",
+                f"{list(layer.shape)}; convert them first"
             )
+            raise AbxError.at(f"features of {file!r}, {name}", message, "features.shape")
         low, high = torch.aminmax(layer) if layer.numel() else (layer.sum(), layer.sum())
         if not bool(torch.isfinite(low) & torch.isfinite(high)):
             n_faulty = int((~torch.isfinite(layer)).any(dim=1).sum())
-            raise AbxError.at(
-                f"features of {file!r}, {name}",
+            message = (
                 f"expected finite numbers, got NaN or infinity in {n_faulty} "
-                f"of {len(layer)} frames; the run has probably diverged: look at its losses",
-                "features.not_finite",
+                f"of {len(layer)} frames; the run has probably diverged: look at its losses"
             )
+            raise AbxError.at(f"features of {file!r}, {name}", message, "features.not_finite")
         lengths.add(len(layer))
     if len(lengths) != 1:
-        raise AbxError.at(
-            f"features of {file!r}",
+        message = (
             f"expected equally many frames in all layers, got {sorted(lengths)}; "
-            "evaluate layers of different frame rates one by one",
-            "features.length",
+            "evaluate layers of different frame rates one by one"
         )
+        raise AbxError.at(f"features of {file!r}", message, "features.length")
     return lengths.pop()

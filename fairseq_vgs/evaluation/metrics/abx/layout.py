@@ -259,16 +259,7 @@ def _bundle(
     blocks: Sequence[Block],
     block: I64,
 ) -> Bundle:
-    """Find the token pairs of some tile pairs.
-
-    Args:
-        tokens: all tokens.
-        rectangles: all rectangles.
-        tiles: all tiles.
-        pairs: tile pairs.
-        blocks: the blocks that they are in.
-        block: number of each tile pair's block among these.
-    """
+    """Find the token pairs of some tile pairs; ``block`` numbers the block of each among ``blocks``."""
     n_tokens = np.diff(tiles.token)
     tile_pair, i, j = _products(n_tokens[pairs.row], n_tokens[pairs.column])
     first, second = tiles.token[pairs.row[tile_pair]] + i, tiles.token[pairs.column[tile_pair]] + j

@@ -116,13 +116,12 @@ def make_plan(
     else:
         found = list(_across(keys, numbers, max_x_across, seed=seed))
     if not found:
-        raise AbxError.at(
-            "items",
+        message = (
             f"expected at least one pair of phones to compare ({speaker} speaker, {context} context), "
             f"got none among {sum(usable)} usable tokens of {len({key.phone for key in keys})} phones by "
-            f"{len({key.speaker for key in keys})} speakers; give more tokens or another condition",
-            "item.unusable",
+            f"{len({key.speaker for key in keys})} speakers; give more tokens or another condition"
         )
+        raise AbxError.at("items", message, "item.unusable")
     cell_groups = np.array(found, dtype=np.int64)
     n_subsampled = sum(map(len, members.values())) - sum(map(len, groups))
     return Plan(_cells(keys, groups, cell_groups), groups, cell_groups, n_subsampled)

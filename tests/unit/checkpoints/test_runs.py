@@ -1,7 +1,7 @@
 import os
 
-import pytest
 import torch
+from support.faults import raises_fault
 
 from fairseq_vgs.checkpoints.load import CheckpointError, read_updates
 from fairseq_vgs.checkpoints.runs import checkpoints_of, has_ended, keep_epoch_checkpoints, mend_copies
@@ -36,8 +36,9 @@ def test_multiples_in_order_whatever_the_names(tmp_path):
 
 def test_none_is_an_error(tmp_path):
     save(tmp_path, "checkpoint_1_30.pt", 30)
-    with pytest.raises(CheckpointError, match="save_interval_updates=20"):
+    with raises_fault("checkpoint.missing", "checkpoints", error=CheckpointError) as caught:
         checkpoints_of(tmp_path, every=20)
+    assert "save_interval_updates=20" in str(caught.value)
 
 
 def test_epoch_checkpoint_of_a_point_outlives_the_epoch(tmp_path):
@@ -57,7 +58,7 @@ def test_other_epoch_checkpoints_are_left_to_fairseq(tmp_path):
 def test_broken_epoch_checkpoint_is_an_error(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "checkpoint3.pt").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"checkpoint3\.pt"):
+    with raises_fault("checkpoint.unreadable", "checkpoint3.pt", error=CheckpointError):
         keep_epoch_checkpoints(tmp_path, every=20)
 
 
@@ -76,7 +77,7 @@ def test_copies_that_are_cut_off_are_mended(tmp_path):
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         save(tmp_path, name, 40)
         cut(folder / name)
-    with pytest.raises(CheckpointError):
+    with raises_fault("checkpoint.unreadable", "checkpoint_best.pt", error=CheckpointError):
         checkpoints_of(tmp_path, every=20)
     mend_copies(tmp_path)
     assert read_updates(folder / "checkpoint_last.pt") == 40

@@ -126,7 +126,7 @@ def test_one_pair_is_not_said_to_be_collapsed(tmp_path, capsys, caplog):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"checkpoint": "absent.pt"}, "checkpoint must exist"),
+        ({"checkpoint": "absent.pt"}, "absent.pt: file must exist"),
         ({"split": "valid"}, "valid"),
         ({"data": "nowhere"}, "nowhere"),
     ],

@@ -183,7 +183,7 @@ def test_other_evaluations_are_added_by_name(run, capsys):
     assert set(read_checkpoint(run / "evaluation" / "14")) == {"retrieval", "abx_across"}
     for wrong, said in (
         ("wer DATA", "must begin with one of abx"),
-        (f"retrieval {run}", "name every evaluation once"),
+        (f"retrieval {run}", "--also: must name each evaluation once"),
     ):
         assert main([*command, "--also", wrong]) == 1
         assert said in capsys.readouterr().err

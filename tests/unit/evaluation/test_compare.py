@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.abx_material import random_material
+from support.faults import raises_fault
 from support.retrieval_folders import write_results
 
 from fairseq_vgs.evaluation import compare
@@ -147,15 +148,16 @@ def test_words_are_compared_on_the_same_resampled_words(tmp_path):
     comparison = compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
     assert "other items" in comparison.notes[0]
     (tmp_path / "c" / "items.npz").write_text("x\n1\n", encoding="utf-8")
-    with pytest.raises(ResultsError, match="must be the items that an evaluation wrote"):
+    with raises_fault("results.broken", "items.npz", error=ResultsError):
         compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
 
 
 def test_other_data_are_refused_or_stand_without_differences(folders):
     _edit(folders[1], lambda content: content["provenance"]["manifest"].update({"test.tsv": "other"}))
     runs = compare.read_runs(folders)
-    with pytest.raises(ResultsError, match=r"got others in .*b \(test.tsv\).*--allow-different-data"):
+    with raises_fault("results.other_data", "metrics.json", error=ResultsError) as caught:
         compare.compare_runs(runs, seed=1)
+    assert "b (test.tsv)" in str(caught.value)
     comparison = compare.compare_runs(runs, seed=1, allow_different_data=True)
     assert comparison.differences == {}
     assert "so no differences" in comparison.notes[0]
@@ -175,7 +177,7 @@ def test_items_that_are_missing_or_others_give_no_differences(folders):
     (note,) = compare.compare_runs(compare.read_runs(folders), seed=1).notes
     assert "run the evaluation again" in note
     (folders[1] / "items.npz").write_bytes(whole[:100])
-    with pytest.raises(ResultsError, match="must be the items that an evaluation wrote"):
+    with raises_fault("results.broken", "items.npz", error=ResultsError):
         compare.compare_runs(compare.read_runs(folders), seed=1)
 
 
@@ -193,20 +195,20 @@ def test_recalls_within_pools_of_version_0_1_0_stand_with_the_others(folders):
 
 
 def test_folders_that_are_no_results_are_refused(folders, tmp_path):
-    with pytest.raises(ResultsError, match="result file must exist"):
+    with raises_fault("file.missing", "metrics.json", error=ResultsError):
         compare.read_runs([tmp_path])
-    with pytest.raises(ResultsError, match="must be 2 different ones"):
+    with raises_fault("setting.value", "titles", error=ResultsError):
         compare.read_runs(folders, titles=["same", "same"])
-    with pytest.raises(ResultsError, match="must be 2 different ones"):
+    with raises_fault("setting.value", "titles", error=ResultsError):
         compare.read_runs([folders[0], folders[0]])
     _write_abx(tmp_path / "abx", noise=0.0)
-    with pytest.raises(ResultsError, match="kind must be 'retrieval' as in"):
+    with raises_fault("results.kind", "abx", error=ResultsError):
         compare.read_runs([folders[0], tmp_path / "abx"])
     _edit(folders[0], lambda content: content["models"].pop("trained"))
-    with pytest.raises(ResultsError, match="run it again"):
+    with raises_fault("results.broken", "metrics.json", error=ResultsError):
         compare.read_runs(folders)
     _edit(folders[1], lambda content: content.update(kind="comparison"))
-    with pytest.raises(ResultsError, match="kind must be one of"):
+    with raises_fault("results.kind", "metrics.json", error=ResultsError):
         compare.read_runs([folders[1]])
 
 
@@ -239,8 +241,9 @@ def test_abx_of_other_cells_or_draws(tmp_path):
     _write_abx(tmp_path / "b", noise=0.0, seed=2)
     for name in ("a", "b"):
         _edit(tmp_path / name, drawn)
-    with pytest.raises(ResultsError, match=r"b \(seed\)"):
+    with raises_fault("results.other_data", "metrics.json", error=ResultsError) as caught:
         compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "b"], titles=["a", "b"]), seed=1)
+    assert "(seed)" in str(caught.value)
 
 
 def test_baselines_that_agree_share_a_column(folders):
@@ -298,6 +301,7 @@ def test_files(folders, tmp_path):
     assert written == {"schema_version": 1, **json.loads(json.dumps(content))}
     assert written["provenance"]["versions"]["numpy"] == np.__version__
     assert written["runs"]["a_1"]["data"]["split"] == "test"
-    with pytest.raises(FileExistsError, match="--force"):
+    with raises_fault("output.exists", "comparison.md") as caught:
         compare_tables.write_comparison(tmp_path / "out", comparison, content=content)
+    assert "--force" in str(caught.value)
     compare_tables.write_comparison(tmp_path / "out", comparison, content=content, force=True)

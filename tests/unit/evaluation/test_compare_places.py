@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.evaluation.compare import find_results, short_titles
 from fairseq_vgs.evaluation.results import ResultsError
@@ -46,11 +47,13 @@ def test_checkpoints_of_runs(places):
     assert find_results([long, short]) == [files[7], only]  # the last of both
     assert find_results([long], updates=[14, 0]) == [files[0], files[14]]
     assert find_results([files[14], only]) == [files[14], only]
-    with pytest.raises(ResultsError, match=r"short: must hold a checkpoint after 14 updates, got 7;"):
+    with raises_fault("results.updates", "short", error=ResultsError) as caught:
         find_results([long, short], updates=[14])
+    assert "7;" in str(caught.value)
     only.rename(only.with_name("8"))
-    with pytest.raises(ResultsError, match=r"same number of updates, got .*long: 0, 7, 14; .*short: 8;"):
+    with raises_fault("results.updates", "fairseq-vgs compare", error=ResultsError) as caught:
         find_results([long, short])
+    assert "long: 0, 7, 14; " in str(caught.value)
 
 
 def test_checkpoints_of_version_0_1_0(places):
@@ -78,15 +81,16 @@ def test_only_untrained_weights(places):
 
 
 @pytest.mark.parametrize(
-    ("name", "state"), [("results/empty", "got nothing of these"), ("absent", "got no such file or folder")]
+    ("name", "state"), [("results/empty", "got none of these"), ("absent", "got no such file or folder")]
 )
 def test_places_without_results(places, name, state):
-    with pytest.raises(ResultsError, match=f"{name}: must be results: .*{state}; run fairseq-vgs evaluate"):
+    with raises_fault("file.missing", name, error=ResultsError) as caught:
         find_results([places / "results" / "a", places / name])
+    assert state in str(caught.value)
 
 
 def test_updates_are_of_runs(places):
-    with pytest.raises(ResultsError, match=r"--updates: must be given with folders of .* evaluate run"):
+    with raises_fault("setting.value", "--updates", error=ResultsError):
         find_results([places / "results" / "a"], updates=[7])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.faults import raises_fault
 from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 from torch import nn
@@ -134,7 +135,7 @@ def test_cells_of_a_raw_picture(folder):
 
 def test_refusals(folder):
     lens, _ = opened(folder, _Known())
-    with pytest.raises(CheckpointError, match=r"other\.wav: must be in the split"):
+    with raises_fault("item.unknown", "other.wav", error=CheckpointError):
         lens.heat_map("other.wav", "image0")
 
     class Diverged(_Known):
@@ -142,5 +143,5 @@ def test_refusals(folder):
             return super().encode_speech(source, padding_mask) * torch.nan
 
     lens, _ = opened(folder, Diverged())
-    with pytest.raises(CheckpointError, match="finite numbers"):
+    with raises_fault("checkpoint.not_finite", "checkpoint.pt", error=CheckpointError):
         lens.heat_map("test/0.wav", "image0")

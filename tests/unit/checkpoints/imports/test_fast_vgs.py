@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from support.fast_vgs import SETTINGS, inputs, tensor, write_bundle
+from support.faults import raises_fault
 
 from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
 from fairseq_vgs.checkpoints.load import load_checkpoint
@@ -148,7 +149,7 @@ def test_pickled_code_does_not_run(place, bundle, tmp_path):
 def test_conv_layers_are_read_as_data(bundle, tmp_path):
     marker = tmp_path / "ran"
     rewrite_settings(bundle, conv_feature_layers=f"[open({str(marker)!r}, 'w') and (16, 10, 5)]")
-    with pytest.raises(ImportFileError, match="conv_feature_layers"):
+    with raises_fault("import.settings", "best_bundle.pth", error=ImportFileError):
         import_fast_vgs(bundle, tmp_path / "out.pt")
     assert not marker.exists()
 
@@ -179,12 +180,12 @@ def test_settings_that_do_not_fit_are_refused(settings, message, bundle, tmp_pat
 def test_without_args_pkl_the_authors_script_holds(bundle, tmp_path, caplog):
     args = bundle.with_name("args.pkl")
     kept = args.rename(tmp_path / "kept.pkl")
-    with pytest.raises(ImportFileError, match="must fit the extractor's weights"):
+    with raises_fault("import.mismatch", "best_bundle.pth", error=ImportFileError):
         import_fast_vgs(bundle, tmp_path / "out.pt")
     assert f"{args} is missing" in caplog.text
     done = import_fast_vgs(bundle, tmp_path / "out.pt", settings_file=kept)
     assert load_checkpoint(done.checkpoint).config["model"]["vgs_layer"] == 2
-    with pytest.raises(ImportFileError, match=r"absent\.pkl: file must exist"):
+    with raises_fault("file.missing", "absent.pkl", error=ImportFileError):
         import_fast_vgs(bundle, tmp_path / "other.pt", settings_file=tmp_path / "absent.pkl")
 
 

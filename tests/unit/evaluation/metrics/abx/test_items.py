@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from support.faults import raises_fault
 
 from fairseq_vgs.evaluation.metrics.abx import AbxItem, read_items
 from fairseq_vgs.files.faults import FaultError
@@ -71,8 +72,8 @@ def test_no_item_file(tmp_path, text, expected):
 
 
 def test_missing_and_binary_files(tmp_path):
-    with pytest.raises(FaultError, match="must exist"):
+    with raises_fault("file.missing", "none.item"):
         read_items(tmp_path / "none.item")
     (tmp_path / "binary.item").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FaultError, match="readable UTF-8"):
+    with raises_fault("file.unreadable", "binary.item"):
         read_items(tmp_path / "binary.item")

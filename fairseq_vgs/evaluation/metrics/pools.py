@@ -22,8 +22,7 @@ from fairseq_vgs.files.faults import FaultError, fault
 if TYPE_CHECKING:
     from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
 
-DIRECTIONS = ("speech_to_image", "image_to_speech")
-RECALL_CUTOFFS = (1, 5, 10)
+_DIRECTIONS = ("speech_to_image", "image_to_speech")
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def chance_values(pool: Pool) -> dict[str, float]:
     from fairseq_vgs.evaluation.metrics import retrieval
 
     found = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
-    for direction in DIRECTIONS:
+    for direction in _DIRECTIONS:
         sides = pool.sides(direction)
         found[f"{direction}_median_rank"] = retrieval.chance_median_rank(*sides)
         found[f"{direction}_mrr"] = retrieval.chance_mean_reciprocal_rank(*sides)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.arrays import F32, F64, I64
-from fairseq_vgs.evaluation.metrics.pools import DIRECTIONS as DIRECTIONS
-from fairseq_vgs.evaluation.metrics.pools import RECALL_CUTOFFS as RECALL_CUTOFFS
 
+DIRECTIONS = ("speech_to_image", "image_to_speech")
+RECALL_CUTOFFS = (1, 5, 10)
 SIMILARITIES = ("dot", "cosine")
 
 Embeddings = Tensor | npt.NDArray[np.floating]

@@ -262,7 +262,7 @@ def _also(text: str, *, device: str) -> Any:
 
     name, *arguments = shlex.split(text) or [""]
     if name not in EVALUATORS:
-        expected = f"must begin with one of {', '.join(EVALUATORS)}"
+        expected = f"must begin with one of {', '.join(sorted(EVALUATORS))}"
         raise FaultError(fault("--also", expected, text, "correct the name", code="setting.value"))
     evaluator = EVALUATORS[name]()
     parser = argparse.ArgumentParser(prog=f"--also {name}", allow_abbrev=False, exit_on_error=False)

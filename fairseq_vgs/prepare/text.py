@@ -130,7 +130,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
             vocab_size=config.vocabulary_size,
             character_coverage=config.character_coverage,
             normalization_rule_name=config.normalization,
-            max_sentence_length=1 << 30,  # bytes; longer texts would be passed over in silence
+            max_sentence_length=1 << 30,  # bytes; longer texts would be skipped silently
             bos_id=-1,
             eos_id=-1,
             num_threads=1,  # the sums of several threads would depend on their number
@@ -146,7 +146,7 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
     units = _units(model.getvalue())
     if blank := [unit for unit in units if unit.split() != [unit]]:
         # fairseq separates units by any blank there is
-        step = "choose another --normalization than identity"
+        step = "choose a --normalization other than identity"
         expected = "units must not hold blanks"
         raise FaultError(
             fault(f"texts of {config.train_split!r}", expected, blank[0], step, code="text.units")

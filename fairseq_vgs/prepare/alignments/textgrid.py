@@ -17,7 +17,7 @@ from fairseq_vgs.files.faults import Fault, FaultError, fault
 
 _TOKEN = re.compile(
     r"""
-    "((?:[^"]|"")*)"  # a string; a doubled quotation mark stands for one
+    "((?:[^"]|"")*)"  # a string; a doubled quotation mark is one
     | (<[^>\s]*>)
     | (?:^|(?<=\s)) (-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?) (?=\s|$)
     | ![^\n]*  # a comment

@@ -1,7 +1,7 @@
 """SpokenCOCO (Hsu et al. 2021): the captions of COCO 2014, five a picture, read aloud.
 
 As distributed: ``SpokenCOCO_train.json`` and ``SpokenCOCO_val.json``, ``{"data": [{"image": ..., "captions":
-[{"text", "speaker", "uttid", "wav"}, ...]}, ...]}``, beside ``wavs/``; COCO's pictures in ``train2014/`` and
+[{"text", "speaker", "uttid", "wav"}, ...]}, ...]}``, next to ``wavs/``; COCO's pictures in ``train2014/`` and
 ``val2014/``.
 """
 

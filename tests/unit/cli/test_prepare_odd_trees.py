@@ -212,7 +212,7 @@ def test_faults_of_lists_paths_and_media_are_a_line_each_and_nothing_is_made(
     place = tree.break_list()
     assert main(command(tree, tmp_path)) == 1
     captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if "looking at all other files" not in line]
+    lines = [line for line in captured.err.splitlines() if "checking all other files" not in line]
     for expected in (place, *tree.places):
         assert len([line for line in lines if line.startswith(f"{expected}: ")]) == 1, expected
     assert len([line for line in lines if "; " in line and "must" in line]) == 3

@@ -31,11 +31,11 @@ def fault_calls() -> list[tuple[str, ast.Call]]:
 
 
 def code_of(call: ast.Call) -> str | None:
-    """Return the code that a call gives, if it is written out."""
-    for keyword in call.keywords:
-        if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
-            return str(keyword.value.value)
-    return None
+    """Return the code that a call gives, or the expression that makes it in braces; None without one."""
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "code"]
+    if isinstance(call.func, ast.Name) and call.func.id == "Fault":
+        given += call.args[2:3]
+    return template(given[0]) if given else None
 
 
 def template(node: ast.AST) -> str:
@@ -54,7 +54,7 @@ def wording() -> dict[str, list[str]]:
     """Return code -> the messages that it stands for: expectation and next step, without place and value."""
     found: dict[str, set[str]] = {}
     for _, call in fault_calls():
-        texts = [template(node) for node in call.args[1:]]
+        texts = [template(node) for node in call.args[1:4]]
         if isinstance(call.func, ast.Name) and call.func.id == "fault" and len(texts) == 3:
             texts = [texts[0], texts[2]]
         found.setdefault(code_of(call) or "", set()).add("; ".join(texts))

@@ -2,17 +2,17 @@
 
 import re
 
-from support.wording import GOLDEN, as_written, code_of, fault_calls
+from support.wording import GOLDEN, as_written, messages
 
-CODE = re.compile(r"[a-z_]+\.[a-z_]+")
+CODE = re.compile(r"[a-z_]+\.[a-z_0-9]+")
 
 
 def test_every_fault_has_a_code():
     """Written out, or made by an expression that says it."""
     without = [
-        f"{place}: {code}"
-        for place, call in fault_calls()
-        if not ((code := code_of(call)) and (CODE.fullmatch(code) or "{" in code))
+        f"{message.place}: {message.code}"
+        for message in messages()
+        if not message.code or not (CODE.fullmatch(message.code) or "{" in message.code)
     ]
     assert not without, "\n".join(without)
 

@@ -7,10 +7,10 @@
 - The page on errors ends with the codes that the package uses.
 """
 
-import ast
+import html
+import json
 import posixpath
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -26,7 +26,7 @@ PAGES = {
 }
 SOURCES = {page: source for source, page in PAGES.items()}
 API_PAGE = re.compile(r"api/(?!index)(\w+)\.md")
-CODE = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
+CODE = re.compile(r"[a-z_]+\.[a-z_0-9]+")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
 
 
@@ -72,29 +72,20 @@ def api_page(room: str) -> str:
 
 
 def code_table() -> str:
-    """Return the codes of the package with what each of them expects."""
-    rows = sorted({row for path in (ROOT / "fairseq_vgs").rglob("*.py") for row in codes(path)})
-    return "\n".join(["\n\n## List of codes\n", "| code | expectation | in |", "|---|---|---|", *rows]) + "\n"
+    """Return every code with the messages that it stands for, which a test keeps equal to the source."""
+    wording = json.loads((ROOT / "tests" / "golden" / "wording.json").read_text(encoding="utf-8"))
+    rows = [
+        f"| `{code}` | {'<br>'.join(shown(message) for message in messages)} |"
+        for code, messages in wording.items()
+        if CODE.fullmatch(code)
+    ]
+    return "\n".join(["\n\n## List of codes\n", "| code | messages |", "|---|---|", *rows]) + "\n"
 
 
-def codes(path: Path) -> Iterator[str]:
-    """Yield a row for each fault that a file builds with a code."""
-    room = path.relative_to(ROOT / "fairseq_vgs").parts[0].removesuffix(".py")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call):
-            continue
-        code = next((item.value for item in node.keywords if item.arg == "code"), None)
-        if isinstance(code, ast.Constant) and CODE.fullmatch(str(code.value)):
-            yield f"| `{code.value}` | {wording(node.args[1]) if len(node.args) > 1 else ''} | `{room}` |"
-
-
-def wording(node: ast.expr) -> str:
-    """Return a message as it stands in the source, with dots for the values in it."""
-    if isinstance(node, ast.Constant):
-        return str(node.value).replace("|", "\\|")
-    if isinstance(node, ast.JoinedStr):
-        return "".join(wording(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
-    return ""
+def shown(message: str) -> str:
+    """Return a message with dots for what is filled in, as Markdown in a table."""
+    text = html.escape(re.sub(r"\{[^{}]*\}", "…", message), quote=False)
+    return re.sub(r"([|*_`\[\]~])", r"\\\1", text)
 
 
 def source_of(page: str) -> str:

@@ -9,8 +9,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 # fairseq itself is not declared: the pins of official 0.12.2 (omegaconf < 2.1, hydra < 1.1) cannot be
-# resolved by pip >= 24.1 and do not run on Python >= 3.11. What it needs at run time is declared here in its
-# stead, and requirements-fairseq.txt (examples/vgs/setup_environment.sh) adds it.
+# resolved by pip >= 24.1 and do not run on Python >= 3.11. What it needs at run time is declared here
+# instead, and requirements-fairseq.txt (examples/vgs/setup_environment.sh) adds it.
 FAIRSEQ_REQUIRES = [
     "bitarray",
     "cffi",
@@ -91,7 +91,7 @@ def read_readme() -> str:
 
 
 class BuildWithConfigs(build_py):
-    """Copies the configurations of training from examples/vgs into the package; see fairseq_vgs.configs."""
+    """Copy the configurations of training from examples/vgs into the package; see fairseq_vgs.configs."""
 
     def run(self) -> None:
         """Build, then copy; an editable installation finds them in the checkout."""
@@ -99,8 +99,10 @@ class BuildWithConfigs(build_py):
         source, target = ROOT / "examples" / "vgs", Path(self.build_lib) / "fairseq_vgs" / "configs"
         if self.editable_mode:
             return
+        if not (source / "base.yaml").is_file():
+            raise RuntimeError(f"{source}: expected the configurations of training, found no base.yaml")
         for path in [*source.glob("*.yaml"), *source.glob("*/*.yaml")]:
-            if path.name != "study.yaml":  # which names data of the checkout
+            if path != source / "study.yaml":  # which names data of the checkout
                 copy = target / path.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
@@ -129,6 +131,9 @@ setup(
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

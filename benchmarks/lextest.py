@@ -7,7 +7,7 @@ Clone github.com/SPEECHCOG/CDI_lextest and COCO_lextest, then
     python benchmarks/lextest.py COCO_lextest/demodata/COCO_embs_uttlevel    # 0.208
     python benchmarks/lextest.py COCO_lextest/demodata/COCO_embs_frame       # 0.568, in 8 minutes
 
-Frames of NaN, which the examples have in pauses, are passed over.
+Frames of NaN, which the examples have in pauses, are skipped.
 """
 
 from __future__ import annotations

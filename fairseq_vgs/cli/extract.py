@@ -1,6 +1,6 @@
 """Write the layers and embeddings of a model as files: speech whole and unmasked, all layers in one pass.
 
-Repeat the command to continue an interrupted extraction; files of changed inputs are made again. Results do
+Repeat the command to continue an interrupted extraction; files of changed inputs are recomputed. Results do
 not depend on the other utterances of a batch, up to rounding.
 """
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if found.n_kept:
         print(f"{found.n_kept} of them existed already")
     if found.n_changed:
-        print(f"{found.n_changed} of them were made again, since their files changed or had no record")
+        print(f"{found.n_changed} of them were recomputed, since their files changed or had no record")
     print(_describe(options.output, found, file_format=options.format))
     return 0
 

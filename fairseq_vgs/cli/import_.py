@@ -24,15 +24,15 @@ examples:
   fairseq-vgs import wav2vec2 HUGGING_FACE_FOLDER start/w2v2.pt --set image_dim=1280 --set vgs_layer=6
 """
 FAST_VGS_DESCRIPTION = """\
-The dual encoder of FaST-VGS, FaST-VGS+ or VGS+, as the authors' trainer saves it (best_bundle.pth). Every
-weight must be accounted for; no code in the file is run.
+Convert the dual encoder of FaST-VGS, FaST-VGS+ or VGS+, as the authors' trainer saves it (best_bundle.pth).
+Every weight must be accounted for; no code in the file is run.
 """
 
 WAV2VEC2_DESCRIPTION = """\
-The speech branch from a public wav2vec 2.0: a fairseq checkpoint (wav2vec_small.pt) or a Hugging Face folder
-(config.json and model.safetensors or pytorch_model.bin). The CLS vector and the visually grounded branch are
-initialised at random. Every weight must be accounted for; no code in the file is run. A model group for
-training is written to model/NAME.yaml next to OUTPUT, and the command that uses it is printed.
+Take the speech branch from a public wav2vec 2.0: a fairseq checkpoint (wav2vec_small.pt) or a Hugging Face
+folder (config.json and model.safetensors or pytorch_model.bin). The CLS vector and the visually grounded
+branch are initialised at random. Every weight must be accounted for; no code in the file is run. A model
+group for training is written to model/NAME.yaml next to OUTPUT, and the command that uses it is printed.
 """
 
 
@@ -77,7 +77,7 @@ class Wav2Vec2:
         (),
         name="--set",
         metavar="KEY=VALUE",
-        help=SETTINGS_HELP.format("the file's, and those of examples/vgs/model/base.yaml, image_dim 2048"),
+        help=SETTINGS_HELP.format("the file's, and those of model=paper, image_dim 2048"),
         repeated=True,
     )
     seed: int = option(1, help="seed of the random weights")

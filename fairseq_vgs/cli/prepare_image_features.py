@@ -15,8 +15,8 @@ from fairseq_vgs.options import option, positive
 from fairseq_vgs.prepare.regions.options import GRID_HELP, Grid, parse_grid
 
 DESCRIPTION = """\
-Runs a backbone from a local Hugging Face directory over all pictures of a data folder and writes regions.npy
-and regions.tsv, which training reads instead of the pictures (with the defaults task.image_input=regions and
+Run a backbone from a local Hugging Face directory over all pictures of a data folder and write regions.npy
+and regions.tsv, which training reads instead of the pictures (the default,
 model.image_encoder=regions). Pictures are resized to the backbone's square; nothing is downloaded. Repeat the
 command to continue an interrupted run.
 """

@@ -12,7 +12,7 @@ from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.options import option
 
 DESCRIPTION = """\
-Makes a ZeroSpeech ABX item file from phone alignments: .lab (festvox), .TextGrid (Praat, Montreal Forced
+Make a ZeroSpeech ABX item file from phone alignments: .lab (festvox), .TextGrid (Praat, Montreal Forced
 Aligner, LibriSpeech alignments), .flite (printed by flite -psdur), .alignment.txt (LibriSpeech alignments,
 condensed: the items are words) and .tsv (audio_id, onset, offset, phone). Items with phones that overlap or
 have no duration are left out and counted.

@@ -14,7 +14,7 @@ from fairseq_vgs.options import option, positive, read_options
 from fairseq_vgs.prepare.regions.options import EfficientNetOptions
 
 DESCRIPTION = """\
-Writes regions.npy (float16) and regions.tsv into a data folder, for the pictures in its images.tsv, else in
+Write regions.npy (float16) and regions.tsv into a data folder, for the pictures in its images.tsv, else in
 its pairs, else for all. If images.tsv is missing, it is written too, without pictures.
 """
 LXMERT_EXAMPLES = """\

@@ -13,8 +13,8 @@ from fairseq_vgs.options import option, read_options
 from fairseq_vgs.prepare.text import TextConfig, prepare_text
 
 DESCRIPTION = """\
-Trains SentencePiece units on the texts of the training split (SPLIT.pairs.tsv, SPLIT.utterances.tsv) and
-writes, for every split with such a table, what fairseq's task audio_finetuning reads: SPLIT.tsv (the
+Train SentencePiece units on the texts of the training split (SPLIT.pairs.tsv, SPLIT.utterances.tsv) and
+write, for every split with such a table, what fairseq's task audio_finetuning reads: SPLIT.tsv (the
 utterances that have a text), SPLIT.ltr (their units) and dict.ltr.txt, with spm.model. Utterances without
 text are left out and counted.
 """

@@ -82,7 +82,7 @@ class RegionStore:
         return features
 
     def boxes(self, image_index: int) -> F32:
-        """Return the boxes of a picture's regions, float32[R, 4]: x0, y0, x1, y1 in parts of the picture."""
+        """Return the boxes of a picture's regions, float32[R, 4]: x0, y0, x1, y1 as fractions of its size."""
         return self._boxes[self._slice(image_index)]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class RegionColumns:
     Attributes:
         image_row: int64[M] numbers of their pictures.
         feature_row: int64[M] rows of their features.
-        boxes: float32[M, 4], x0, y0, x1, y1 in parts of the picture.
+        boxes: float32[M, 4], x0, y0, x1, y1 as fractions of the picture's width and height.
     """
 
     image_row: I64

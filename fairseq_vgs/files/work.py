@@ -75,7 +75,7 @@ def refuse_other_settings(place: Path, before: object, now: Mapping[str, object]
     """
     if different := differences(before, now):
         raise FaultError(
-            Fault(str(place), f"begun with other settings ({different}); {step}", "work.settings")
+            Fault(str(place), f"started with other settings ({different}); {step}", "work.settings")
         )
 
 
@@ -168,7 +168,7 @@ def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[
         os.ftruncate(journal.fileno(), end)
         return finished
     if header:
-        logger.warning("%s: begun with other settings (%s); starting again", path, different)
+        logger.warning("%s: started with other settings (%s); starting again", path, different)
     os.ftruncate(journal.fileno(), 0)
     shutil.rmtree(path / DATA)
     (path / DATA).mkdir()

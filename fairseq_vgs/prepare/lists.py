@@ -162,7 +162,7 @@ class TextFields:
         if not self.unknown:
             return None
         names = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(self.unknown.items()))
-        return f"{self._what}: unknown fields were passed over: {names}"
+        return f"{self._what}: unknown fields were skipped: {names}"
 
 
 def _problem(value: Any, *, filled: bool = False) -> str | None:

@@ -99,7 +99,7 @@ def frame_recall(
     Distances are summed in float64 and compared in float32, so that equal ones tie however they were summed.
 
     Args:
-        features: f[T, D] of each token; frames with NaN in them are passed over, as the originals do.
+        features: f[T, D] of each token; frames with NaN in them are skipped, as the originals do.
         words: word of each token, in the order that makes the folds.
         device: where to warp.
 

@@ -48,7 +48,8 @@ class EfficientNetOptions:
     )
     boxes: Path | None = option(
         None,
-        help="regions are these: a table with image_id x0 y0 x1 y1 in parts of the picture, or a regions.tsv",
+        help="regions are these: a table with image_id x0 y0 x1 y1 as fractions of the picture's "
+        "width and height, or a regions.tsv",
         metavar="TABLE",
         exclusive="where",
     )

@@ -107,7 +107,7 @@ class FeatureStore:
         except (OSError, ValueError, KeyError, TypeError, RecursionError, EOFError):
             return 0, 0
         if different:
-            logger.warning("%s: begun with other settings; starting again", self._folder / PARTIAL_FEATURES)
+            logger.warning("%s: started with other settings; starting again", self._folder / PARTIAL_FEATURES)
             return 0, 0
         if dtype != np.float16 or len(shape) != 2 or shape[0] != self._n_rows or n_done < 1:
             return 0, 0

@@ -47,7 +47,7 @@ class ScenesConfig:
         (2, 4), help="objects in a scene", metavar=("FEWEST", "MOST")
     )
     max_object_seconds: float = option(
-        1.5, help="pass over objects with a longer recorded name; 0: none", metavar="SECONDS"
+        1.5, help="skip objects with a longer recorded name; 0: none", metavar="SECONDS"
     )
     canvas_size: int = option(224, help="width and height of a scene", metavar="PIXELS")
     seed: int = option(1, help="seed of all choices", metavar="N")

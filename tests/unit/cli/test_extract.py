@@ -37,11 +37,11 @@ def test_summary_and_files(tmp_path, capsys):
     (tmp_path / "other/r0.wav").replace(folder / "r0.wav")
     (tmp_path / "other/test.tsv").replace(folder / "test.tsv")
     assert main(command) == 0
-    assert "\n1 of them were made again, since their files changed" in capsys.readouterr().out
+    assert "\n1 of them were recomputed, since their files changed" in capsys.readouterr().out
     assert np.load(output / "layer_2/r0.npy").shape == (49, 24)
     # other weights are other features
     assert main([*command, "--untrained", "1"]) == 1
-    assert "begun with other settings (trained: " in capsys.readouterr().err
+    assert "started with other settings (trained: " in capsys.readouterr().err
 
 
 def test_safetensors_are_described(tmp_path, capsys):

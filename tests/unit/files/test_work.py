@@ -52,7 +52,7 @@ def test_a_torn_line_is_dropped_and_written_over(tmp_path: Path, torn: str) -> N
 def test_other_settings_begin_anew_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     interrupted_run(tmp_path / "out", ITEMS)
     assert found(tmp_path / "out", {**KEY, "pack": "zip"}) == {}
-    assert "begun with other settings (pack:  before, zip now); starting again" in caplog.text
+    assert "started with other settings (pack:  before, zip now); starting again" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 

@@ -82,7 +82,7 @@ def test_fields_are_taken_in_order_and_unknown_ones_counted() -> None:
     assert fields.note() is None
     assert fields.take({"text": "b", "wav": "é", "asr": "c", "new": 1}, "x", faults) == ("é", "b", "c")
     assert fields.take({"text": "b", "wav": "é", "asr": 3, "new": 1, "old": 1}, "x", faults) == ("é", "b", "")
-    assert fields.note() == "caption: unknown fields were passed over: 'new' (2), 'old' (1)"
+    assert fields.note() == "caption: unknown fields were skipped: 'new' (2), 'old' (1)"
     assert faults == []
 
 

@@ -149,7 +149,7 @@ def abx_scores(
     plan = planned(tokens.usable)
     fetch = features.__getitem__ if isinstance(features, Mapping) else features
     while files := tokens.missing_files(_members(plan)):
-        # A token without a frame in the features takes no part, so that others may be drawn in its stead.
+        # A token without a frame in the features takes no part, so that others may be drawn instead.
         if _cut(fetch, files, tokens, frame_rate=frame_rate):
             plan = planned(tokens.usable)
     members, n_usable = _members(plan), int(tokens.usable.sum())

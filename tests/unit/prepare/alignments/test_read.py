@@ -130,7 +130,7 @@ def test_a_tier_is_chosen_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "place", "got"),
-    # Words that are no values are passed over: the fault is at what stands where a value should be.
+    # Words that are no values are skipped: the fault is at what stands where a value should be.
     [
         ('"ooTextFile"', '"ooBinary"', ":1", "'ooBinary'"),
         ("<exists>", "<absent>", ":6", "'<absent>'"),

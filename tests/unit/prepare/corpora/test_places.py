@@ -91,7 +91,7 @@ def test_unknown_fields_are_noted_and_a_text_may_be_missing(
     write_places(tmp_path, train=[entry])
     assert NO_PICTURES.read(tmp_path).captions[0].text == ""
     assert [record.message for record in caplog.records] == [
-        "entry: unknown fields were passed over: 'alignment' (1)"
+        "entry: unknown fields were skipped: 'alignment' (1)"
     ]
 
 

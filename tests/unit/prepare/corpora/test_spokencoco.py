@@ -185,8 +185,8 @@ def test_unknown_fields_and_other_counts_are_noted_once(
     corpus = config(tmp_path).read(tmp_path)
     assert len(corpus.captions) == 16
     assert [record.message for record in caplog.records] == [
-        "picture: unknown fields were passed over: 'reassign_id' (1)",
-        "caption: unknown fields were passed over: 'parse_tree' (1)",
+        "picture: unknown fields were skipped: 'reassign_id' (1)",
+        "caption: unknown fields were skipped: 'parse_tree' (1)",
         "not all pictures have 5 captions: 1 have 1",
     ]
 

@@ -23,7 +23,7 @@ from fairseq_vgs.evaluation.results import (
     metrics_json,
     write_result,
 )
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import refuse_existing, staged_files
 from fairseq_vgs.files.provenance import machine, peak_memory_mb, sha256_file, versions
 
 
@@ -134,12 +134,11 @@ def measure(
         "cost": {"seconds": round(time.perf_counter() - start, 2), "peak_memory_mb": peak_memory_mb()},
     }
     items: dict[str, Mapping[str, Items]] = {name: found.items for name, found in scores.items()}
-    # Removed first: as long as it exists, the other files belong to it.
-    (output / METRICS_NAME).unlink(missing_ok=True)
-    if with_tables:
-        evaluator.write_files(output, scores, force=True)
-    write_result(output, content, items, force=True)
-    return Result(content, output / METRICS_NAME, items)
+    with staged_files(output, last=METRICS_NAME) as staging:
+        if with_tables:
+            evaluator.write_files(staging, scores, force=True)
+        written = write_result(staging, content, items)
+    return Result(written, output / METRICS_NAME, items)
 
 
 def _differences(

@@ -29,7 +29,7 @@ from fairseq_vgs.evaluation.evaluator import (
     untrained_model,
 )
 from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Metric, Result, read_result
-from fairseq_vgs.evaluation.version_1 import read_version_1
+from fairseq_vgs.evaluation.version_1 import forget_version_1, read_version_1
 from fairseq_vgs.files.output import OutputExistsError
 from fairseq_vgs.files.provenance import sha256_file
 
@@ -96,7 +96,8 @@ def evaluate_run(
             with it, where an evaluator can.
         untrained_seed: Of the fresh weights.
         command: What the user typed, for the record.
-        force: Replace results of something else.
+        force: Replace results of something else, each when its new values are measured; then remove those of
+            another checkpoint that are not asked for.
 
     Yields:
         (updates, results by key, number of checkpoints) of each, as soon as it is measured.
@@ -121,11 +122,14 @@ def evaluate_run(
     stale = list(_stale(there, wanted, checkpoints))
     if stale and not force:
         _refuse(stale, len(there))
-    for updates, key, _ in stale:
-        there[updates].pop(key).path.unlink(missing_ok=True)
+    outdated = {(updates, key) for updates, key, _ in stale}
     for task in tasks:
         found = there[task.updates]
-        missing = [one for one in evaluations if not _is_measured(found.get(one.key), one, task)]
+        missing = [
+            one
+            for one in evaluations
+            if (task.updates, one.key) in outdated or not _is_measured(found.get(one.key), one, task)
+        ]
         models = _Models(task)
         for one in missing:
             found[one.key] = measure(
@@ -137,6 +141,10 @@ def evaluate_run(
                 checkpoint=task.path,
                 command=command,
             )
+        for key in [
+            key for key in found if (task.updates, key) in outdated and key not in wanted[task.updates]
+        ]:
+            discard_result(found.pop(key), key)
         yield task.updates, {one.key: found[one.key] for one in evaluations}, len(tasks)
 
 
@@ -144,7 +152,8 @@ def read_checkpoint(stem: Path) -> Results:
     """Read the results of one checkpoint, retrieval first; empty if there are none.
 
     Args:
-        stem: ``OUTPUT/UPDATES``: a folder or, as version 0.1.0 wrote them, ``UPDATES.json`` and ``.npz``.
+        stem: ``OUTPUT/UPDATES``: a folder or, in an earlier form, ``UPDATES.json`` and ``.npz``.
+            A result in the folder takes the place of one in the file.
 
     Raises:
         ResultsError: A file is broken.
@@ -153,6 +162,14 @@ def read_checkpoint(stem: Path) -> Results:
     found = read_version_1(old) if old.is_file() else {}
     found |= {path.parent.name: read_result(path) for path in sorted(stem.glob(f"*/{METRICS_NAME}"))}
     return dict(sorted(found.items(), key=lambda entry: (entry[0] != "retrieval", entry[0])))
+
+
+def discard_result(result: Result, key: str) -> None:
+    """Remove one result of a checkpoint; others in the same file of an earlier version stay."""
+    if result.path.name == METRICS_NAME:
+        result.path.unlink(missing_ok=True)
+    else:
+        forget_version_1(result.path, key)
 
 
 def checkpoints_in(folder: Path) -> dict[int, Path]:
@@ -254,7 +271,7 @@ def _extra(evaluation: Evaluation, task: _Task) -> set[str]:
 def _is_measured(result: Result | None, evaluation: Evaluation, task: _Task) -> bool:
     if result is None:
         return False
-    # Version 0.1.0 measured MFCC within speaker only.
+    # In the earlier form, MFCC was measured within speaker only.
     return result.path.name != METRICS_NAME or _extra(evaluation, task) <= result.models.keys()
 
 

@@ -6,8 +6,9 @@ metrics.json   values of all models with n, chance and intervals; paired differe
 items.npz      values of every item, from which intervals and differences follow
 ```
 
-Evaluators add tables (CSV) and arrays of their own. ``metrics.json`` is written last: if it exists, the
-rest is complete. ``evaluate run`` keeps one such folder per checkpoint and evaluation.
+Evaluators add tables (CSV) and arrays of their own. ``metrics.json`` is written last and holds the SHA-256
+of ``items.npz``, so that files of two evaluations are told apart. ``evaluate run`` keeps one such folder per
+checkpoint and evaluation.
 
 Arrays of ``items.npz`` (``Q`` items; SET is what was measured, such as ``speech_to_image``):
 
@@ -45,13 +46,15 @@ from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, SCHEMA_VERSION)
 METRICS_NAME, ITEMS_NAME = "metrics.json", "items.npz"
 ALWAYS = "k >= pool: always 100 %"
 """Note on a recall that says nothing, since every order of so small a pool reaches it."""
 CERTAIN = "always 100 (k >= pool)"
 """Shown instead of its value."""
 POINTS = "percentage points"
+_ITEMS_DIGEST = "items_sha256"
 
 
 class ResultsError(FaultError):
@@ -296,15 +299,23 @@ class Result:
         """Model -> set -> items.
 
         Raises:
-            ResultsError: ``items.npz`` is missing or broken.
+            ResultsError: ``items.npz`` is missing, broken, or of another evaluation than metrics.json.
         """
-        return self.computed if self.computed is not None else read_items(self.path.with_name(ITEMS_NAME))
+        if self.computed is not None:
+            return self.computed
+        path, digest = self.path.with_name(ITEMS_NAME), self.content.get(_ITEMS_DIGEST)
+        found = read_items(path)
+        if digest is not None and sha256_file(path) != digest:
+            message = f"must be written together with {METRICS_NAME}, got items of another evaluation"
+            step = f"run fairseq-vgs evaluate {self.kind} again"
+            raise ResultsError.at(path, f"{message}; {step}", "results.mismatch")
+        return found
 
 
 def write_result(
     folder: Path, content: Mapping[str, Any], items: Mapping[str, Mapping[str, Items]], *, force: bool = False
-) -> str:
-    """Write ``items.npz``, then ``metrics.json``; return the text of the latter as ``as_written`` does.
+) -> dict[str, Any]:
+    """Write ``items.npz``, then ``metrics.json`` with its SHA-256; return what the latter holds.
 
     Args:
         folder: Created if needed.
@@ -314,7 +325,9 @@ def write_result(
     """
     with atomic_write(folder / ITEMS_NAME, force=force, mode="wb") as file:
         np.savez_compressed(file, allow_pickle=False, **_arrays(items))
-    return write_metrics(folder / METRICS_NAME, content, force=force)
+    bound = {**content, _ITEMS_DIGEST: sha256_file(folder / ITEMS_NAME)}
+    write_metrics(folder / METRICS_NAME, bound, force=force)
+    return bound
 
 
 def read_result(path: Path, *, kind: str | None = None) -> Result:
@@ -388,7 +401,7 @@ def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
     Raises:
         ResultsError: Missing, not JSON, of another schema version or kind.
     """
-    command = f"fairseq-vgs evaluate {kind or 'retrieval (or abx)'}"
+    command = f"fairseq-vgs evaluate {kind or 'NAME'}"
     content = read_json(path, command=f"run {command}")
     if kind is not None and content.get("kind") != kind:
         message = f"kind must be {kind!r}, got {content.get('kind')!r}; give the right folder"
@@ -397,7 +410,11 @@ def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
 
 
 def read_json(path: Path, *, command: str) -> dict[str, Any]:
-    """Read a JSON file of this schema version; ``command`` is what to do where it cannot be read.
+    """Read a JSON file of this schema version or an older one.
+
+    Args:
+        path: The file.
+        command: What to do where it cannot be read.
 
     Raises:
         ResultsError: Missing, not JSON, or of another schema version.
@@ -411,8 +428,10 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
             path, f"must be JSON, got {error}; {command} again", "results.broken"
         ) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        message = f"schema_version must be {SCHEMA_VERSION}, got {version!r}; {command} again"
+    if version not in _READABLE:
+        message = (
+            f"schema_version must be {' or '.join(map(str, _READABLE))}, got {version!r}; {command} again"
+        )
         raise ResultsError.at(path, message, "results.schema_version")
     return dict(content)
 

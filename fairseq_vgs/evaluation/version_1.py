@@ -1,4 +1,4 @@
-"""Read what ``fairseq-vgs evaluate run`` of version 0.1.0 wrote as today's results.
+"""Read results of ``fairseq-vgs evaluate run`` in an earlier form as today's results.
 
 There was one pair of files per checkpoint, ``UPDATES.json`` with numbers and ``UPDATES.npz`` with the ranks
 of queries and the errors of ordered phone pairs.
@@ -17,6 +17,7 @@ With ABX across speakers there are ``abx_across_layers`` and so on, too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from fairseq_vgs.evaluation.results import (
     read_json,
     written_by,
 )
+from fairseq_vgs.files.atomic import atomic_write
 
 _SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
 _SEED = 1
@@ -58,6 +60,14 @@ def read_version_1(path: Path) -> dict[str, Result]:
     with written_by("fairseq-vgs evaluate run", path):
         keys = [key for key in ("retrieval", *ABX_KEYS.values()) if key in numbers]
         return {key: _result(key, numbers, arrays, path) for key in keys}
+
+
+def forget_version_1(path: Path, key: str) -> None:
+    """Remove one evaluation from ``UPDATES.json``; its arrays stay in the file of arrays, unread."""
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    numbers.pop(key, None)
+    with atomic_write(path, force=True) as file:
+        json.dump(numbers, file)
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

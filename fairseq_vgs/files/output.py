@@ -120,6 +120,27 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def staged_files(folder: Path, *, last: str) -> Iterator[Path]:
+    """Yield a temporary folder to fill, whose files replace those of the output when the block ends.
+
+    Existing files are left alone until all new ones are on disk; others in the output stay.
+
+    Args:
+        folder: the output; created if needed.
+        last: the file that is renamed last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / f".{secrets.token_hex(4)}.partial"
+    staging.mkdir()
+    try:
+        yield staging
+        for path in sorted(staging.iterdir(), key=lambda path: (path.name == last, path.name)):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> None:
     """Rename a complete folder to its final path; an older one is removed only afterwards.
 

@@ -16,7 +16,7 @@ import numpy as np
 from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
-from fairseq_vgs.evaluation.results import ITEMS_NAME, Items, Result, read_items
+from fairseq_vgs.evaluation.results import METRICS_NAME, Items, Result, read_result
 from fairseq_vgs.evaluation.version_1 import items_of, read_arrays
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
@@ -43,7 +43,7 @@ class Point:
             "..._median_rank"; on the test split.
         abx: Layer -> phone ABX error within speaker in percent.
         abx_across: The same across speakers.
-        items: folder of the checkpoint's evaluations, or ``UPDATES.npz`` of version 0.1.0.
+        items: folder of the checkpoint's evaluations, or ``UPDATES.npz`` in an earlier form.
     """
 
     scenario: str
@@ -136,11 +136,12 @@ def load_items(path: Path) -> dict[str, dict[str, Items]]:
     Raises:
         ResultsError: the files are broken, or too old to hold the phones of pairs.
     """
-    if path.suffix == ".npz":
-        return items_of(read_arrays(path))
-    return {
-        found.parent.name: next(iter(read_items(found).values())) for found in path.glob(f"*/{ITEMS_NAME}")
-    }
+    folder = path.with_suffix("")
+    old = folder.with_suffix(".npz")
+    found = items_of(read_arrays(old)) if old.is_file() else {}
+    for result in map(read_result, folder.glob(f"*/{METRICS_NAME}")):
+        found[result.path.parent.name] = dict(result.items[result.evaluated])
+    return found
 
 
 def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
@@ -212,7 +213,7 @@ def _point(
 
 
 def _items(run: RunFolder, update: int) -> Path:
-    """Return where the items of a checkpoint are: in its folder, or one file of version 0.1.0."""
+    """Return where the items of a checkpoint are: in its folder, or one file in an earlier form."""
     folder = run.evaluation / str(update)
     return folder if folder.is_dir() else folder.with_suffix(".npz")
 

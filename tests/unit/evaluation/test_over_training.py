@@ -1,5 +1,6 @@
 """Every checkpoint of a run measured: on what, when again, and as the single evaluations measure."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ from support.faults import raises_fault
 from support.tiny_folder import make_folder
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation import compare, over_training
+from fairseq_vgs.evaluation import compare, over_training, results
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.metrics.abx import AbxError
 from fairseq_vgs.evaluation.over_training import Evaluation, checkpoints_in, evaluate_run, read_checkpoint
@@ -285,6 +286,29 @@ def test_what_is_made_from_something_else_is_replaced_by_force_only(copy, measur
     assert measured == []  # --force keeps what would be the same
 
 
+def test_a_failure_loses_no_result_that_is_to_be_replaced(copy, monkeypatch):
+    (copy / "run" / "checkpoints" / "checkpoint_1_7.pt").unlink()
+    write_checkpoint(copy / "run" / "checkpoints" / "checkpoint_1_7.pt", collapsed=True)
+    before = hashes(copy / "evaluation")
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    for place, name in ((over_training, "measure"), (np, "savez_compressed"), (results, "write_metrics")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            with pytest.raises(OSError, match="no space left"):
+                again(copy, force=True)
+        assert hashes(copy / "evaluation") == before
+
+
+def test_stale_results_that_are_not_asked_for_are_removed_after_the_others(copy, measured):
+    write_checkpoint(copy / "run" / "checkpoints" / "checkpoint_1_7.pt", collapsed=True)
+    again(copy, abx=False, force=True)
+    assert measured == ["7 retrieval"]
+    assert list(read_checkpoint(copy / "evaluation" / "7")) == ["retrieval"]
+
+
 def names_of(folder):
     names = [f"r{number}.wav\tr{number}\n" for number in range(3)]
     return ["audio_id\tfile\n", *names, ""]
@@ -322,7 +346,7 @@ def test_across_speakers_stands_beside_within(places, tmp_path):
 
 def test_numbers_of_another_schema_are_refused(copy):
     path = copy / "evaluation" / "7" / "abx" / "metrics.json"
-    for text, said in (("[", "must be JSON"), ('{"schema_version": 0}', "schema_version must be 1")):
+    for text, said in (("[", "must be JSON"), ('{"schema_version": 0}', "schema_version must be 1 or 2")):
         path.write_text(text)
         with pytest.raises(ResultsError, match=said):
             read_checkpoint(copy / "evaluation" / "7")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 
 import numpy as np
@@ -40,8 +41,8 @@ def test_files_are_not_overwritten_without_force(tmp_path):
     ("text", "message"),
     [
         ("{", "must be JSON"),
-        ('{"schema_version": 99, "kind": "retrieval"}', "schema_version must be 1, got 99"),
-        ("[]", "schema_version must be 1, got None"),
+        ('{"schema_version": 99, "kind": "retrieval"}', "schema_version must be 1 or 2, got 99"),
+        ("[]", "schema_version must be 1 or 2, got None"),
         ('{"schema_version": 1, "kind": "abx"}', "kind must be 'retrieval', got 'abx'"),
     ],
 )
@@ -109,6 +110,24 @@ def test_items_are_read_as_written_and_shared_by_models(tmp_path):
         np.testing.assert_array_equal(read.units, own.units)
         for metric, values in own.values.items():
             np.testing.assert_array_equal(read.values[metric], values)
+
+
+def test_items_of_another_evaluation_are_refused(tmp_path):
+    content = {"kind": "x", "models": {"trained": {"metrics": {}}}, "provenance": {"manifest": {}}}
+    for name, values in (("a", [0, 100, 0, 100]), ("b", [0, 0, 0, 100])):
+        results.write_result(tmp_path / name, content, {"trained": scores(values).items})
+    found = results.read_result(tmp_path / "a")
+    (tmp_path / "b" / "items.npz").rename(tmp_path / "a" / "items.npz")
+    with raises_fault("results.mismatch", "items.npz", error=results.ResultsError) as error:
+        _ = found.items
+    assert "run fairseq-vgs evaluate x again" in str(error.value)
+
+
+def test_items_of_the_earlier_schema_are_not_checked(tmp_path):
+    content = {"kind": "x", "models": {"trained": {"metrics": {}}}, "provenance": {"manifest": {}}}
+    results.write_result(tmp_path, content, {"trained": scores([0, 0, 0, 100]).items})
+    (tmp_path / "metrics.json").write_text(json.dumps({"schema_version": 1, **content}))
+    assert list(results.read_result(tmp_path).items) == ["trained"]
 
 
 def test_differences_need_the_same_items():

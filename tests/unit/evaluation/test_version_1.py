@@ -1,6 +1,7 @@
-"""What ``evaluate run`` of version 0.1.0 wrote is read, and goes on."""
+"""Results of ``evaluate run`` in an earlier form are read, and go on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.over_training import Evaluation, evaluate_run, read_checkpoint
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.evaluation.version_1 import read_arrays
+from fairseq_vgs.study.results import load_items
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +111,48 @@ def test_an_evaluation_that_they_began_goes_on(root, monkeypatch):
     assert [updates for updates, _, _ in steps] == [0, 7]
 
 
+def test_one_stale_result_is_replaced_and_the_others_of_its_file_stay(root, tmp_path, monkeypatch):
+    for name in ("run", "data", "abx", "old"):
+        shutil.copytree(root / name, tmp_path / name)
+    before = read_checkpoint(tmp_path / "old" / "7")
+    table = tmp_path / "data" / "test.pairs.tsv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    seen, measure = [], over_training.measure
+
+    def counted(evaluator, models, settings, output, **given):
+        seen.append(f"{output.parent.name} {output.name}")
+        assert list(read_checkpoint(output.parent)) == ["retrieval", "abx"]  # as long as it takes
+        return measure(evaluator, models, settings, output, **given)
+
+    monkeypatch.setattr(over_training, "measure", counted)
+    for _ in range(2):
+        steps = evaluate_run(
+            tmp_path / "run",
+            evaluations(tmp_path),
+            tmp_path / "old",
+            every=7,
+            baselines=("untrained", "mfcc"),
+            force=True,
+        )
+        assert len(list(steps)) == 2
+        assert seen == ["0 retrieval", "7 retrieval"]
+    after = read_checkpoint(tmp_path / "old" / "7")
+    assert after["abx"].content == before["abx"].content
+    assert after["retrieval"].path == tmp_path / "old" / "7" / "retrieval" / "metrics.json"
+    items = load_items(tmp_path / "old" / "7")
+    assert set(items) == {"retrieval", "abx"}
+    assert len(items["retrieval"]["speech_to_image"].units) == 2
+    # Without retrieval, a result of another checkpoint leaves the file, and nothing else does.
+    write_checkpoint(tmp_path / "run" / "checkpoints" / "checkpoint_1_7.pt", collapsed=True)
+    only = evaluations(tmp_path)[:1]
+    list(evaluate_run(tmp_path / "run", only, tmp_path / "old", every=7, force=True))
+    assert set(read_checkpoint(tmp_path / "old" / "7")) == {"retrieval"}
+    assert set(read_checkpoint(tmp_path / "old" / "0")) == {"retrieval", "abx"}
+
+
 def test_broken_files_are_named(tmp_path):
     path = tmp_path / "7.json"
-    for text, said in (("[", "must be JSON"), ('{"schema_version": 0}', "schema_version must be 1")):
+    for text, said in (("[", "must be JSON"), ('{"schema_version": 0}', "schema_version must be 1 or 2")):
         path.write_text(text)
         with pytest.raises(ResultsError, match=said):
             read_checkpoint(tmp_path / "7")

@@ -4,6 +4,9 @@
 finished item, once its files are written, and ``.OUTPUT.work/data`` becomes the output. A killed run leaves
 both, and the next run with the same settings resumes. Work that resumes in the output itself, such as a
 folder of features, records its settings there and checks them with ``refuse_other_settings``.
+
+Other settings start the work again, with a warning. What the version before started is resumed or refused,
+never removed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from fairseq_vgs.files.output import put_in_place, refuse_output
 logger = logging.getLogger(__name__)
 
 VERSION = 3
+_FORMER = 2  # its journal has one mapping per item, and its archives are filled as the work goes on
+_FORMER_FIELDS = ("kind", "path", "stamp", "sha256", "measures", "target", "length")
 JOURNAL, DATA = "journal.jsonl", "data"
 
 Record = dict[str, Any]
@@ -132,7 +137,8 @@ def open_work(
         force: replace an existing output made by the same subcommand.
 
     Raises:
-        FaultError: The output must not be written, or another run is working on it.
+        FaultError: The output must not be written, another run is working on it, or a former version started
+            it and it cannot be resumed (``work.version``, ``work.settings``).
     """
     output = output.absolute()
     refuse_output(output, maker=maker, force=force)
@@ -153,10 +159,11 @@ def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[
     journal.seek(0)
     header = next(journal, "")
     finished: dict[str, Record] = {}
-    if header and not (different := differences(_parse(header), settings)):
+    different = differences(_begun_with(path, header, settings), settings)
+    if header and not different:
         end = len(header)
         for line in journal:
-            item = _parse(line)
+            item = _from_former(_parse(line))
             if not isinstance(item, list) or len(item) != 2 or not isinstance(item[1], dict | None):
                 break  # the line that a killed run was writing
             name, record = item
@@ -175,6 +182,30 @@ def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[
     journal.write(json.dumps(settings, sort_keys=True) + "\n")
     journal.flush()
     return finished
+
+
+def _begun_with(path: Path, header: str, settings: Mapping[str, object]) -> Any:
+    """Return the settings in a journal's header; refuse those of a former version that cannot be resumed."""
+    begun = _parse(header)
+    if not header.endswith("\n") or (isinstance(begun, dict) and begun.get("version") == VERSION):
+        return begun
+    step = f"remove {path} to start again, or finish it with the version that started it"
+    if not isinstance(begun, dict) or begun.get("version") != _FORMER or begun.get("pack"):
+        raise FaultError(Fault(str(path), f"started by another version; {step}", "work.version"))
+    begun = {**begun, "version": VERSION}
+    refuse_other_settings(path, begun, settings, step=step)
+    return begun
+
+
+def _from_former(item: Any) -> Any:
+    """Return name and record of a line of a former journal; any other line as it is."""
+    if not isinstance(item, dict):
+        return item
+    try:
+        name, record = f"{item['kind']}/{item['target']}", {field: item[field] for field in _FORMER_FIELDS}
+        return [name, None if record["stamp"]["size"] < 0 else record]  # a forgotten one has no stamp
+    except (KeyError, TypeError):
+        return None
 
 
 def _parse(line: str) -> Any:

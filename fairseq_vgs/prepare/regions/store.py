@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.output import refuse_existing
-from fairseq_vgs.files.work import differences
+from fairseq_vgs.files.work import differences, refuse_other_settings
 from fairseq_vgs.manifest import ManifestFolder
 from fairseq_vgs.prepare.regions.writer import REGIONS_HEADER, npy_header
 
@@ -29,6 +30,7 @@ PARTIAL_FEATURES, PARTIAL_STATE = ".regions.partial", ".regions.json"
 PARTIAL_NAMES = (PARTIAL_FEATURES, PARTIAL_STATE)
 
 _OLD_PARTIAL_NAMES = (".image-features.partial.npy", ".image-features.partial.json")  # of before 0.1.0
+_DOING = "computing regions of this folder"
 
 F16 = npt.NDArray[np.float16]
 
@@ -98,16 +100,18 @@ class FeatureStore:
 
     def _resume(self) -> tuple[int, int]:
         """Return rows and dims that an interrupted run with the same settings left."""
+        path = self._folder / PARTIAL_FEATURES
         try:
-            state: Any = json.loads((self._folder / PARTIAL_STATE).read_text(encoding="utf-8"))
-            different = differences(state["of"], self._settings)
-            n_done = int(state["rows"])
+            before, n_done, is_former = self._read_state()
             np.lib.format.read_magic(self._file)
             shape, _, dtype = np.lib.format.read_array_header_1_0(self._file)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, EOFError):
             return 0, 0
-        if different:
-            logger.warning("%s: started with other settings; starting again", self._folder / PARTIAL_FEATURES)
+        if is_former:
+            step = f"restore them, or remove {path} to start again"
+            refuse_other_settings(path, before, self._settings, step=step)
+        if differences(before, self._settings):
+            logger.warning("%s: started with other settings; starting again", path)
             return 0, 0
         if dtype != np.float16 or len(shape) != 2 or shape[0] != self._n_rows or n_done < 1:
             return 0, 0
@@ -115,6 +119,16 @@ class FeatureStore:
         size = self._file.seek(0, os.SEEK_END)
         whole = (size - self._end(0)) // (2 * self.dim) if self.dim else 0
         return max(0, min(n_done, whole, self._n_rows)), self.dim if whole > 0 else 0
+
+    def _read_state(self) -> tuple[Any, int, bool]:
+        """Return settings, number of rows, and whether a version before 0.1.0 wrote them."""
+        state: Any = json.loads((self._folder / PARTIAL_STATE).read_text(encoding="utf-8"))
+        if "plan_sha256" in state:  # of boxes: the file ends with its last row
+            return state, self._n_rows, True
+        if "images" in state:
+            n_regions = max(1, math.prod(state["of"]["grid"]))
+            return state["of"], int(state["images"]) * n_regions, True
+        return state["of"], int(state["rows"]), False
 
 
 @contextmanager
@@ -127,16 +141,18 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
         n_rows: N.
 
     Raises:
-        FaultError: There are no pictures, or another run is computing regions of this folder.
+        FaultError: There are no pictures, another run is computing regions of this folder, or a former
+            version started them with other settings (``work.settings``).
     """
     if not n_rows:
         expected = "must have pictures, to compute regions from"
         raise FaultError(fault("images.tsv", expected, "none", "add them", code="table.empty"))
     path = folder / PARTIAL_FEATURES
+    _take_over(folder)
     path.touch()
     # Not in append mode: some file systems cannot reserve space then.
     with path.open("r+b") as file:
-        lock(file, path, place=folder, doing="computing regions of this folder")
+        lock(file, path, place=folder, doing=_DOING)
         store = FeatureStore(folder, file, settings, n_rows)
         try:
             yield store
@@ -145,3 +161,14 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
                 for name in PARTIAL_NAMES:
                     (folder / name).unlink(missing_ok=True)
             raise
+
+
+def _take_over(folder: Path) -> None:
+    """Rename what ``prepare image-features`` of a version before 0.1.0 left."""
+    features, state = (folder / name for name in _OLD_PARTIAL_NAMES)
+    if not features.exists() or not state.exists() or (folder / PARTIAL_STATE).exists():
+        return
+    with features.open("r+b") as file:
+        lock(file, features, place=folder, doing=_DOING)
+        state.replace(folder / PARTIAL_STATE)
+        features.replace(folder / PARTIAL_FEATURES)

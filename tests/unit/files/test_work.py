@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -91,12 +92,67 @@ def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_an_older_version_began_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    journal = interrupted_run(tmp_path / "out", ITEMS) / "journal.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text(lines[0].replace('"version": 3', '"version": 2') + "".join(lines[1:]))
-    assert found(tmp_path / "out") == {}
-    assert "(version: 2 before, 3 now)" in caplog.text
+def former_run(output: Path, settings: dict[str, object], *, version: int = 2) -> Path:
+    """What an interrupted run of the former version leaves: two recordings, of which one was forgotten."""
+    folder = output.parent / f".{output.name}.work"
+    (folder / "data/speech").mkdir(parents=True)
+    (folder / "data/speech/a.wav").write_text("x")
+    item = {"kind": "speech", "path": "a.wav", "stamp": {"size": 5, "changed": 7}, "sha256": "0" * 64}
+    item |= {"measures": [100], "length": 1, "shard": -1, "offset": 0, "crc": 0, "target": "a.wav"}
+    other = {**item, "path": "b.wav", "target": "b.wav"}
+    forgotten = {**other, "stamp": {"size": -1, "changed": -1}}
+    lines = [{"version": version, **settings}, item, other, forgotten]
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+    (folder / "journal.jsonl").write_text(f'{text}{{"kind": "spe')
+    return folder
+
+
+def test_what_the_former_version_began_goes_on(tmp_path: Path) -> None:
+    former_run(tmp_path / "out", KEY)
+    expected = {
+        "speech/a.wav": {
+            "kind": "speech",
+            "path": "a.wav",
+            "stamp": {"size": 5, "changed": 7},
+            "sha256": "0" * 64,
+            "measures": [100],
+            "target": "a.wav",
+            "length": 1,
+        }
+    }
+    assert found(tmp_path / "out") == expected
+    interrupted_run(tmp_path / "out", first(1))
+    assert found(tmp_path / "out") == expected | first(1)
+    assert (tmp_path / ".out.work/data/speech/a.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "version", "now", "code"),
+    [
+        (KEY, 2, {**KEY, "converts": False}, "work.settings"),
+        ({**KEY, "pack": "zip"}, 2, {**KEY, "pack": "zip"}, "work.version"),
+        (KEY, 1, KEY, "work.version"),
+        (KEY, 4, KEY, "work.version"),
+    ],
+)
+def test_what_another_version_began_is_never_removed(
+    tmp_path: Path, settings: dict[str, object], version: int, now: dict[str, object], code: str
+) -> None:
+    folder = former_run(tmp_path / "out", settings, version=version)
+    before = (folder / "journal.jsonl").read_bytes()
+    with raises_fault(code, str(folder)) as caught:
+        found(tmp_path / "out", now)
+    assert f"remove {folder} to start again" in str(caught.value)
+    assert (folder / "journal.jsonl").read_bytes() == before
+    assert (folder / "data/speech/a.wav").exists()
+
+
+def test_a_journal_whose_header_is_unreadable_is_never_removed(tmp_path: Path) -> None:
+    folder = interrupted_run(tmp_path / "out", ITEMS)
+    (folder / "journal.jsonl").write_text("rubbish\n")
+    with raises_fault("work.version", str(folder)):
+        found(tmp_path / "out")
+    assert (folder / "data/103").exists()
 
 
 def test_a_forgotten_piece_is_not_finished(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.faults import raises_fault
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import make_folder
 
@@ -111,6 +112,22 @@ def test_an_interrupted_run_goes_on(folder, tmp_path):
     assert cache_image_features(folder.path, path, batch_size=2, force=True).images_kept == 4
     np.testing.assert_array_equal(np.load(folder.region_features), whole)
     assert not (folder.path / PARTIAL_FEATURES).exists() and not (folder.path / PARTIAL_STATE).exists()
+
+
+def test_what_image_features_of_a_former_version_began_goes_on(folder, tmp_path):
+    path = directory(tmp_path)
+    cache_image_features(folder.path, path, batch_size=2, grid=2, force=True)
+    whole = np.load(folder.region_features)
+    interrupt_after_four(folder, path, grid=2)
+    of = json.loads((folder.path / PARTIAL_STATE).read_text())["of"]
+    (folder.path / PARTIAL_STATE).unlink()
+    (folder.path / PARTIAL_FEATURES).rename(folder.path / ".image-features.partial.npy")
+    (folder.path / ".image-features.partial.json").write_text(json.dumps({"of": of, "images": 4}))
+    with raises_fault("work.settings", PARTIAL_FEATURES):
+        cache_image_features(folder.path, path, grid=1, force=True)
+    assert cache_image_features(folder.path, path, batch_size=2, grid=2, force=True).images_kept == 4
+    np.testing.assert_array_equal(np.load(folder.region_features), whole)
+    assert not list(folder.path.glob(".*"))
 
 
 def test_features_of_pictures_that_changed_are_not_taken(folder, tmp_path):

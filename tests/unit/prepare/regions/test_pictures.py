@@ -16,7 +16,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
 from fairseq_vgs.media.pictures import inspect_picture
 from fairseq_vgs.prepare.regions.pictures import prepare_picture_regions
-from fairseq_vgs.prepare.regions.store import PARTIAL_FEATURES, open_store
+from fairseq_vgs.prepare.regions.store import PARTIAL_FEATURES, PARTIAL_STATE, open_store
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -145,6 +145,34 @@ def test_an_interrupted_run_is_continued(tmp_path: Path, n_torn: int) -> None:
     assert (summary["rows_kept"], network.n_seen) == (n_kept, 6 - n_kept)
     assert features_of(tmp_path) == GRID
     assert not list(tmp_path.glob(".*"))
+
+
+def former_state(folder: Path, network: MeanColour) -> None:
+    """Leave three of six rows as the former version did: settings alone, and a file that ends with a row."""
+    with pytest.raises(KeyboardInterrupt):
+        prepare_picture_regions(folder, network, grid=(1, 2), batch_size=1)
+    state, partial = folder / PARTIAL_STATE, folder / PARTIAL_FEATURES
+    state.write_text(json.dumps(json.loads(state.read_text())["of"], sort_keys=True))
+    partial.write_bytes(partial.read_bytes()[: -3 * 8])
+
+
+def test_what_the_former_version_began_goes_on(tmp_path: Path) -> None:
+    make_pictures(tmp_path)
+    former_state(tmp_path, MeanColour(stop_after=3))
+    network = MeanColour()
+    assert prepare_picture_regions(tmp_path, network, grid=(1, 2))["rows_kept"] == 3
+    assert network.n_seen == 3
+    assert features_of(tmp_path) == GRID
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_the_former_version_began_with_other_settings_is_refused(tmp_path: Path) -> None:
+    make_pictures(tmp_path)
+    former_state(tmp_path, MeanColour(stop_after=3))
+    before = (tmp_path / PARTIAL_FEATURES).read_bytes()
+    with raises_fault("work.settings", PARTIAL_FEATURES):
+        prepare_picture_regions(tmp_path, MeanColour(name="other"), grid=(1, 2))
+    assert (tmp_path / PARTIAL_FEATURES).read_bytes() == before
 
 
 def test_work_of_other_settings_is_not_used(tmp_path: Path) -> None:

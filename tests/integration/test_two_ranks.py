@@ -61,7 +61,7 @@ SETTINGS = [
 KINKS = {"rel": 3e-2, "abs": 3e-2}
 
 
-def assert_equal_training(one, two, *, loss, first_gradients, gradients):
+def assert_equal_training(one, two, *, loss, first_gradients, gradients, accuracies=1e-4):
     """Compare two run folders: losses and gradient norms per update, and the probes before and after."""
     updates, others = history(one), history(two)
     assert sorted(updates) == sorted(others) == [1, 2, 3]
@@ -70,6 +70,8 @@ def assert_equal_training(one, two, *, loss, first_gradients, gradients):
         assert found["vgs_loss"] == pytest.approx(expected["vgs_loss"], **loss), update
         tolerance = first_gradients if update == 1 else gradients
         assert found["gnorm"] == pytest.approx(expected["gnorm"], **tolerance), update
+        accuracy = "vgs_speech_to_image_accuracy"
+        assert found[accuracy] == pytest.approx(expected[accuracy], abs=accuracies), update
     probes, others = (read_probes(folder / "probes.jsonl") for folder in (one, two))
     assert [probe.update for probe in probes] == [probe.update for probe in others] == [0, 3]
     for expected, found in zip(probes, others, strict=True):
@@ -83,7 +85,6 @@ def train_one_and_two(tmp_path, small_data, *overrides, backend="legacy_ddp"):
     shared = [
         f"task.data={small_data}",
         *SETTINGS,
-        "optimization.lr=[1.0e-5]",  # large steps would amplify rounding
         "criterion.vgs_loss=infonce",
         "criterion.similarity=cosine",
         "model.vgs_forward=unmasked",
@@ -106,24 +107,22 @@ def test_vgs_on_two_ranks_equals_one_process(backend, head, small_data, tmp_path
         tmp_path, small_data, f"model.speech_head={head}", "model.autocast=none", backend=backend
     )
     exact = {"rel": 1e-4, "abs": 1e-5}
-    assert_equal_training(one, two, loss=exact, first_gradients=exact, gradients=KINKS)
+    assert_equal_training(one, two, loss={"rel": 1e-3}, first_gradients=exact, gradients=KINKS)
     valid_one, valid_two = history(one, "valid")[3], history(two, "valid")[3]
     assert valid_two["retrieval_images"] == valid_one["retrieval_images"] == 10
     assert valid_two["speech_to_image_r10"] == valid_one["speech_to_image_r10"]
-    accuracy = "vgs_speech_to_image_accuracy"
-    assert history(two)[1][accuracy] == pytest.approx(history(one)[1][accuracy], abs=1e-6)
 
 
 @pytest.mark.skipif(not autocast_enabled("auto"), reason="no bf16 units: autocast would be emulated")
 def test_vgs_on_two_ranks_equals_one_process_in_bf16(small_data, tmp_path):
     """bf16 keeps 8 bits (0.4 %): sums in another order differ by that much, kinks come on top."""
-    one, two = train_one_and_two(tmp_path, small_data, "model.speech_head=resdavenet", "model.autocast=bf16")
+    # Small steps: larger ones amplify rounding. Emulated on a CPU without the units, the two runs differ by
+    # 0.05 % in loss and 0.4 % in gradients at first, then by 0.2 % and 4 %; cosines by 0.0003, then 0.033.
+    settings = ("model.speech_head=resdavenet", "model.autocast=bf16", "optimization.lr=[1.0e-5]")
+    one, two = train_one_and_two(tmp_path, small_data, *settings)
+    first, later = {"rel": 0.02, "abs": 0.01}, {"rel": 0.1, "abs": 0.07}
     assert_equal_training(
-        one,
-        two,
-        loss={"rel": 1e-2},
-        first_gradients={"rel": 0.1, "abs": 0.05},
-        gradients={"rel": 0.2, "abs": 0.1},
+        one, two, loss={"rel": 5e-3}, first_gradients=first, gradients=later, accuracies=0.05
     )
 
 

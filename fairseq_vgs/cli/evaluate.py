@@ -10,7 +10,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.device import device_option
@@ -99,7 +99,7 @@ class RunSettings:
     )
     seed: int = option(1, name="--seed --untrained-seed", help="of the untrained weights")
     device: str = device_option()
-    force: bool = option(False, help="replace results of something else; keep others")
+    force: bool = option(False, help="replace results made with other settings or data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -203,9 +203,14 @@ def _evaluate_run(args: argparse.Namespace) -> int:
     settings = read_options(args, RunSettings)
     output = settings.output or settings.run_folder / "evaluation"
     baselines = _baselines(EVALUATORS["abx"](), args)
+    try:
+        evaluations = _evaluations(settings)
+    except FaultError as error:
+        args.usage_error(str(error))
+        raise
     steps = evaluate_run(
         settings.run_folder,
-        _evaluations(settings),
+        evaluations,
         output,
         every=settings.every,
         baselines=baselines,
@@ -234,7 +239,7 @@ def _evaluations(settings: RunSettings) -> list[Any]:
     """List what is measured of every checkpoint: retrieval, ABX and what ``--also`` names.
 
     Raises:
-        FaultError: ``setting.value``, an evaluation is unknown or named twice.
+        FaultError: ``setting.value``, an evaluation is unknown or named twice, or its options are wrong.
     """
     from fairseq_vgs.evaluation.over_training import Evaluation
 
@@ -257,15 +262,30 @@ def _evaluations(settings: RunSettings) -> list[Any]:
     return found
 
 
+class _AlsoParser(argparse.ArgumentParser):
+    """Parse the words of ``--also``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong, for the command's own parser to report."""
+        raise FaultError.at("--also", f"{message}; correct it", "setting.value")
+
+
 def _also(text: str, *, device: str) -> Any:
     from fairseq_vgs.evaluation.over_training import Evaluation
 
-    name, *arguments = shlex.split(text) or [""]
+    try:
+        name, *arguments = shlex.split(text) or [""]
+    except ValueError as error:
+        raise FaultError(
+            fault(
+                "--also", f"must be words as in a shell ({error})", text, "correct it", code="setting.value"
+            )
+        ) from error
     if name not in EVALUATORS:
         expected = f"must begin with one of {', '.join(sorted(EVALUATORS))}"
         raise FaultError(fault("--also", expected, text, "correct the name", code="setting.value"))
     evaluator = EVALUATORS[name]()
-    parser = argparse.ArgumentParser(prog=f"--also {name}", allow_abbrev=False, exit_on_error=False)
+    parser = _AlsoParser(allow_abbrev=False, add_help=False)
     add_options(parser, evaluator.Settings, leave_out=("seed", "device"))
     settings: CommonSettings = read_options(parser.parse_args(arguments), evaluator.Settings, device=device)
     return Evaluation(evaluator, settings)

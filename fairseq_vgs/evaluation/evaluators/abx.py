@@ -311,7 +311,7 @@ def describe_counts(counts: Mapping[str, int]) -> str:
     if counts["clamped"]:
         parts.append(f"{counts['clamped']} cut by a frame at the end of their recording")
     if counts["overlapping"]:
-        parts.append(f"{counts['overlapping']} pairs of tokens share frames and are compared all the same")
+        parts.append(f"{counts['overlapping']} pairs of tokens share frames and are compared anyway")
     return "; ".join(parts)
 
 

@@ -181,12 +181,29 @@ def test_other_evaluations_are_added_by_name(run, capsys):
     assert main([*command, *also]) == 0
     assert "ABX across speaker" in capsys.readouterr().out
     assert set(read_checkpoint(run / "evaluation" / "14")) == {"retrieval", "abx_across"}
-    for wrong, said in (
-        ("wer DATA", "must begin with one of abx"),
-        (f"retrieval {run}", "--also: must name each evaluation once"),
-    ):
-        assert main([*command, "--also", wrong]) == 1
-        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("wer DATA", "--also: must begin with one of abx"),
+        ("", "--also: must begin with one of abx"),
+        ("retrieval DATA", "--also: must name each evaluation once"),
+        ("retrieval 'DATA", "--also: must be words as in a shell (No closing quotation)"),
+        ("lexical", "--also: the following arguments are required: DATA"),
+        ("lexical DATA --what", "--also: unrecognized arguments: --what"),
+        ("lexical DATA --help", "--also: unrecognized arguments: --help"),
+        ("abx DATA --speaker between", "--also: argument --speaker: "),
+        ("retrieval DATA --folds x", "--also: argument --folds: "),
+    ],
+)
+def test_wrong_words_of_another_evaluation_are_wrong_usage(run, capsys, words, said):
+    command = ["evaluate", "run", str(run), str(run.parent / "data")]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--also", words])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (run / "evaluation").exists()
 
 
 def test_none_stands_alone_among_baselines(run, capsys):

@@ -1,8 +1,8 @@
-"""Hydra's configurations of training: the folder for ``fairseq-hydra-train --config-dir``.
+"""What a checkout holds beside the package: configurations of training, and the embedded data.
 
-They lie in ``examples/vgs`` of the checkout, where a run is started from, and nowhere else. Building a wheel
-copies them into this package: no second version that could differ, and no link, which archives and other
-systems would not keep.
+The configurations, for ``fairseq-hydra-train --config-dir``, lie in ``examples/vgs`` of the checkout, where a
+run is started from, and nowhere else. Building a wheel copies them into this package: no second version that
+could differ, and no link, which archives and other systems would not keep.
 """
 
 from __future__ import annotations
@@ -27,3 +27,10 @@ def config_dir() -> Path:
             return folder
     step = "install the package again, or start from a checkout"
     raise FaultError(fault(str(package / BASE), "must be there", "no file", step, code="file.missing"))
+
+
+def embedded_data() -> Path:
+    """Return the embedded data folder of this package's checkout, or else of the working directory."""
+    relative = Path("manifests", "embedded")
+    in_checkout = Path(__file__).resolve().parents[2] / relative
+    return in_checkout if in_checkout.is_dir() else relative

@@ -6,12 +6,11 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq_vgs.configs import embedded_data
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
 from fairseq_vgs.prepare.scenes.plan import ScenesConfig
-
-EMBEDDED = Path("manifests", "embedded")
 
 
 @CORPORA.register("scenes")
@@ -33,7 +32,7 @@ class Scenes(ScenesConfig, Preparation):
     def add_source(cls, parser: argparse.ArgumentParser) -> None:
         """Add ``--source``, which may be left out."""
         text = "data folder of single objects (default: the embedded set)"
-        parser.add_argument("--source", type=Path, default=embedded_set(), metavar="FOLDER", help=text)
+        parser.add_argument("--source", type=Path, default=embedded_data(), metavar="FOLDER", help=text)
 
     def prepare(
         self,
@@ -56,9 +55,3 @@ class Scenes(ScenesConfig, Preparation):
             jobs=options.jobs,
             progress=progress,
         )
-
-
-def embedded_set() -> Path:
-    """Return the embedded set of this package's checkout, or else of the working directory."""
-    beside_package = Path(__file__).resolve().parents[3] / EMBEDDED
-    return beside_package if beside_package.is_dir() else EMBEDDED

@@ -18,7 +18,7 @@ from fairseq_vgs.files.work import WorkFolder, open_work
 from fairseq_vgs.media.encode import resampler
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
-from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, Problem
+from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, UnusableMedium
 from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder, write_summary
 from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
@@ -145,7 +145,7 @@ class _Plan:
     corpus: Corpus
     options: BuildOptions
     faults: Sequence[Fault]
-    missing: Sequence[Problem]
+    missing: Sequence[UnusableMedium]
     converts: bool
     speech: Sequence[Medium]
     pictures: Sequence[Medium]
@@ -292,7 +292,7 @@ def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _
     )
 
 
-def _report(problems: Sequence[Problem], plan: _Plan, exclusions: Exclusions) -> None:
+def _report(problems: Sequence[UnusableMedium], plan: _Plan, exclusions: Exclusions) -> None:
     """Raise all faults; note unusable media if they are left out."""
     raise_any([*plan.faults, *([] if plan.options.skip_bad else [problem.fault() for problem in problems])])
     for problem in problems:

@@ -18,7 +18,7 @@ from fairseq_vgs.media.errors import MediumError, refuse_sound
 from fairseq_vgs.media.pictures import inspect_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import decode, header_rate
-from fairseq_vgs.prepare.build.medium import SPEECH, Medium, Problem
+from fairseq_vgs.prepare.build.medium import SPEECH, Medium, UnusableMedium
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +59,28 @@ class Finished:
 
 def survey(
     root: Path, media: Sequence[Medium], *, rates: bool, jobs: int, progress: Progress | None
-) -> tuple[dict[str, Seen], list[Problem]]:
+) -> tuple[dict[str, Seen], list[UnusableMedium]]:
     """Look at every file without decoding it; return what exists, and the problems of the rest.
 
     With ``rates``, sample rates are read from the headers.
     """
 
-    def look(medium: Medium) -> Seen | Problem:
+    def look(medium: Medium) -> Seen | UnusableMedium:
         path = root / medium.path
         try:
             status = path.stat()
         except FileNotFoundError:
-            return Problem(medium, "missing file", "no such file", "file.missing")
+            return UnusableMedium(medium, "missing file", "no such file", "file.missing")
         except OSError as error:
             got = error.strerror or type(error).__name__
-            return Problem(medium, "unreadable file", got, "file.unreadable")
+            return UnusableMedium(medium, "unreadable file", got, "file.unreadable")
         if not stat.S_ISREG(status.st_mode):
-            return Problem(medium, "no regular file", "no regular file", "file.unreadable")
+            return UnusableMedium(medium, "no regular file", "no regular file", "file.unreadable")
         return Seen(Stamp.of(status), header_rate(path) if rates else None)
 
     seen, problems = {}, []
     for medium, result in zip(media, map_in_order(look, media, jobs=jobs, progress=progress), strict=True):
-        if isinstance(result, Problem):
+        if isinstance(result, UnusableMedium):
             problems.append(result)
         else:
             seen[medium.path] = result
@@ -114,7 +114,7 @@ class MediaBuilder:
         *,
         seen: Mapping[str, Seen],
         progress: Progress | None,
-    ) -> tuple[dict[str, Finished], list[Problem]]:
+    ) -> tuple[dict[str, Finished], list[UnusableMedium]]:
         """Process all media of one kind in order; return finished files by path, and problems.
 
         ``seen`` comes from ``survey``; progress counts what earlier runs finished.
@@ -131,15 +131,15 @@ class MediaBuilder:
             if progress is not None:
                 progress(n_done + count, len(media))
 
-        def finish(medium: Medium) -> Finished | Problem:
+        def finish(medium: Medium) -> Finished | UnusableMedium:
             try:
                 return self._finish(medium, root, seen[medium.path].stamp)
             except MediumError as error:
-                return Problem(medium, error.reason, error.detail, error.code)
+                return UnusableMedium(medium, error.reason, error.detail, error.code)
 
         advance(0, 0)
         for outcome in map_in_order(finish, left, jobs=self._jobs, progress=advance):
-            if isinstance(outcome, Problem):
+            if isinstance(outcome, UnusableMedium):
                 problems.append(outcome)
                 continue
             self._work.add(_name(kind, outcome.target), asdict(outcome))

@@ -21,7 +21,7 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class UnusableMedium:
     """Why a medium cannot be used: in a few words, in full, and as a code."""
 
     medium: Medium

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
     require_fairseq()
     from fairseq_vgs.files.faults import FaultError, fault
-    from fairseq_vgs.study.begun import refuse_other_measurement, refuse_other_settings, training_data
+    from fairseq_vgs.study.markers import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.page import write_all
     from fairseq_vgs.study.plan import StudyFolder, plan_runs
     from fairseq_vgs.study.results import collect

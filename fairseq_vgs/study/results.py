@@ -20,7 +20,7 @@ from fairseq_vgs.evaluation.results import METRICS_NAME, Items, Result, read_res
 from fairseq_vgs.evaluation.version_1 import items_of, read_arrays
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
-from fairseq_vgs.study.begun import StudyError
+from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
 from fairseq_vgs.study.recipe import read_recipe
 from fairseq_vgs.study.settings import BASES, StudySettings, phases_of

@@ -6,7 +6,6 @@ stage; interrupted training resumes from its last checkpoint, evaluation at the 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -26,10 +25,10 @@ from tqdm import tqdm
 from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints, mend_copies
 from fairseq_vgs.evaluation.over_training import checkpoints_in
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.study import launch
-from fairseq_vgs.study.begun import (
+from fairseq_vgs.study.markers import (
     StudyError,
     is_marked,
     mark,
@@ -208,14 +207,15 @@ class StudyRunner:
             ``failures``, including runs that start from a failed one.
 
         Raises:
-            StudyError: the study is running, started with other settings, or its data cannot be made.
+            FaultError: another run of the study goes on (``output.busy``).
+            StudyError: the study started with other settings, or its data cannot be made.
         """
-        with _locked(self.folder.lock) as lock:
+        with _locked(self.folder.lock) as locked:
             runs = list(plan_runs(self.settings))
             self._data = training_data(self.settings, self.folder)
             refuse_other_settings(runs, self.settings, self.folder, self._data)
             self._record_settings()
-            if self._prepare_data(lock):
+            if self._prepare_data(locked):
                 self._data = training_data(self.settings, self.folder)
                 refuse_other_settings(runs, self.settings, self.folder, self._data)
             self._measured_on = measured_on(self.settings, self.folder)
@@ -224,7 +224,7 @@ class StudyRunner:
             done = self._updates_done(waiting)
             with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as progress:
                 try:
-                    self._loop(waiting, progress, lock=lock.fileno())
+                    self._loop(waiting, progress, lock=locked.fileno())
                 finally:
                     launch.stop_processes([slot.process for slot in self.slots if slot.process is not None])
         return self.failures
@@ -412,14 +412,7 @@ def _locked(path: Path) -> Iterator[IO[str]]:
     """Hold a study's lock, which processes that outlive a killed study hold too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = (
-                "must not be in use by a running study or its training; wait, stop it, or choose "
-                "another --output"
-            )
-            raise StudyError(Fault(str(path.parent), message, "study.busy")) from None
+        lock(file, path, place=path.parent, doing="running this study or its training")
         yield file
 
 

@@ -33,7 +33,7 @@ from fairseq_vgs.evaluation.metrics.intervals import resample_pairs, resample_we
 from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.evaluation.results import Items
 from fairseq_vgs.files.faults import Fault
-from fairseq_vgs.study.begun import StudyError
+from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.results import Point, load_items
 
 N_RESAMPLES = 2000

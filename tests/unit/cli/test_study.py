@@ -7,8 +7,8 @@ import pytest
 
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.study import page
-from fairseq_vgs.study.begun import mark, measured_on, run_identity
 from fairseq_vgs.study.launch import training_command
+from fairseq_vgs.study.markers import mark, measured_on, run_identity
 from fairseq_vgs.study.plan import StudyFolder, plan_runs
 from fairseq_vgs.study.settings import read_settings
 

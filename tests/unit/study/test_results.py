@@ -7,7 +7,7 @@ from support.faults import raises_fault
 
 from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import Metric, write_result
-from fairseq_vgs.study.begun import StudyError
+from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.results import collect
 from fairseq_vgs.study.settings import StudySettings

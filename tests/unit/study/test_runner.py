@@ -1,5 +1,6 @@
 """The runner with small scripts in the place of training and evaluation."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ import torch
 from support.faults import raises_fault
 
 from fairseq_vgs.checkpoints.runs import keep_epoch_checkpoints
+from fairseq_vgs.files import atomic
 from fairseq_vgs.study import launch, runner
 from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.runner import Slot, StudyError, StudyRunner
@@ -422,8 +424,16 @@ def test_two_studies_do_not_run_in_one_folder(study):
     folder.path.mkdir()
     with folder.lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with raises_fault("study.busy", str(folder.path), error=StudyError):
+        with raises_fault("output.busy", str(folder.path)):
             start(study)
+
+
+def test_a_study_runs_where_files_cannot_be_locked(study, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(atomic.fcntl, "flock", refuse)
+    assert start(study) == {}
 
 
 def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypatch):

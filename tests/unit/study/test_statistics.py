@@ -13,7 +13,7 @@ from support.study_results import write_items
 
 from fairseq_vgs.evaluation.metrics.intervals import resample_weights
 from fairseq_vgs.evaluation.results import ResultsError
-from fairseq_vgs.study.begun import StudyError
+from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.results import Point
 from fairseq_vgs.study.statistics import MEASURES, Sampler, combination, difference, estimate, mean_over_seeds
 

@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     failures: dict[str, str] = {}
     if args.report_only and not folder.settings.is_file():
         step = "run the study first, or correct --output"
-        expected, code = "must be the folder of a study", "study.missing"
-        raise FaultError(fault(str(folder.path), expected, "no study.json", step, code=code))
+        expected = "must be the folder of a study"
+        raise FaultError(fault(str(folder.path), expected, "no study.json", step, code="study.missing"))
     if args.report_only:
         runs = plan_runs(settings)
         refuse_other_settings(runs, settings, folder, training_data(settings, folder))

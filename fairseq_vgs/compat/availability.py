@@ -32,18 +32,20 @@ def fairseq_problem() -> Fault | None:
     """
     spec = importlib.util.find_spec("fairseq")
     if spec is None:
-        return _problem("an installed package", "none", "missing")
+        return fault("fairseq", "must be an installed package", "none", REMEDY, code="package.missing")
     if spec.origin is None:
         folder = next(iter(spec.submodule_search_locations or ()), "an unknown folder")
-        return _problem("a package and not a plain folder: work elsewhere", folder, "folder")
+        expected = "must be a package and not a plain folder: work elsewhere"
+        return fault("fairseq", expected, folder, REMEDY, code="package.folder")
     version = _installed_version()
     if version is not None and _leading_numbers(version) < OLDEST_VERSION:
-        return _problem("version 0.12.2 or a later fork", version, "version")
+        expected = "must be version 0.12.2 or a later fork"
+        return fault("fairseq", expected, version, REMEDY, code="package.version")
     try:
         importlib.import_module("fairseq")
     except Exception as error:  # noqa: BLE001 - a broken or foreign fairseq may raise anything
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return _problem("an importable package", cause, "broken")
+        return fault("fairseq", "must be an importable package", cause, REMEDY, code="package.broken")
     return None
 
 
@@ -56,10 +58,6 @@ def require_fairseq() -> None:
     problem = fairseq_problem()
     if problem is not None:
         raise FairseqUnavailableError(problem)
-
-
-def _problem(expected: str, got: object, kind: str) -> Fault:
-    return fault("fairseq", f"must be {expected}", got, REMEDY, code=f"package.{kind}")
 
 
 def _installed_version() -> str | None:

@@ -49,16 +49,7 @@ class TextUnits:
             model = path.read_bytes()
             self._processor: Any = SentencePieceProcessor(model_proto=model)
         except (ImportError, OSError, RuntimeError) as error:
-            if isinstance(error, ImportError):
-                code, what = (
-                    "package.missing",
-                    f"needs sentencepiece ({error}); pip install 'fairseq_vgs[text]'",
-                )
-            elif isinstance(error, FileNotFoundError):
-                code, what = "file.missing", f"file of text units is missing; {_MAKE}"
-            else:
-                code, what = "file.unreadable", f"must be a SentencePiece model, got {error}; {_MAKE}"
-            raise FaultError(Fault(str(path), what, code)) from error
+            raise FaultError(_unreadable(path, error)) from error
         self.sha256 = hashlib.sha256(model).hexdigest()
 
     def __len__(self) -> int:
@@ -117,3 +108,12 @@ def encode_captions(
     log_skipped(faults)
     logger.warning("split %r: %d pairs without text are skipped", table.split, len(faults))
     return table.select(keep), CaptionTokens(tokens[pair] for pair in np.flatnonzero(keep).tolist())
+
+
+def _unreadable(path: Path, error: Exception) -> Fault:
+    if isinstance(error, ImportError):
+        step = "pip install 'fairseq_vgs[text]'"
+        return Fault(str(path), f"needs sentencepiece ({error}); {step}", "package.missing")
+    if isinstance(error, FileNotFoundError):
+        return Fault(str(path), f"file of text units is missing; {_MAKE}", "file.missing")
+    return Fault(str(path), f"must be a SentencePiece model, got {error}; {_MAKE}", "file.unreadable")

@@ -87,11 +87,10 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
         FaultError: The file cannot be read or is empty.
     """
     if not path.is_file():
-        what, code = (
-            ("is not a regular file", "file.kind") if path.exists() else ("file is missing", "file.missing")
-        )
         step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
-        raise FaultError(Fault(str(path), f"{what}; {step}", code))
+        if path.exists():
+            raise FaultError(Fault(str(path), f"is not a regular file; {step}", "file.kind"))
+        raise FaultError(Fault(str(path), f"file is missing; {step}", "file.missing"))
     try:
         raw_lines = path.read_bytes().split(b"\n")
     except OSError as error:

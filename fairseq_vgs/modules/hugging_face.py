@@ -60,7 +60,9 @@ class BackboneError(FaultError):
     """A folder or a stored configuration describes no usable backbone."""
 
 
-def _unusable(place: object, expected: str, got: object, step: str = DOWNLOAD, *, code: str) -> BackboneError:
+def _bad_backbone(
+    place: object, expected: str, got: object, step: str = DOWNLOAD, *, code: str
+) -> BackboneError:
     return BackboneError(fault(str(place), expected, got, step, code=code))
 
 
@@ -76,7 +78,7 @@ def read_backbone(folder: Path) -> str:
     """
     if not folder.is_dir():
         expected, step = f"must be a local folder with {CONFIG_NAME}", "download the model first"
-        raise _unusable(folder, expected, "no folder", step, code="backbone.missing")
+        raise _bad_backbone(folder, expected, "no folder", step, code="backbone.missing")
     found = _read_json(folder / CONFIG_NAME)
     settings = _plain(found.get("vision_config", found))
     # In folders of picture-text models, model_type names the whole model.
@@ -87,7 +89,7 @@ def read_backbone(folder: Path) -> str:
     size = _size(preprocessing) or _side(getattr(config, "image_size", None))
     if size is None:
         expected = "size or crop_size must be that of a square"
-        raise _unusable(
+        raise _bad_backbone(
             path, expected, preprocessing.get("size"), "choose another model", code="backbone.value"
         )
     known = {"model": _plain(config.to_dict()), "size": size, "scale": scale, "offset": offset}
@@ -124,7 +126,7 @@ class Backbone(nn.Module):
             self.size = int(known["size"])
         except (ValueError, KeyError, TypeError) as error:
             expected, step = "expected the text that read_backbone returns", "read the folder again"
-            raise _unusable("backbone", expected, error, step, code="backbone.value") from error
+            raise _bad_backbone("backbone", expected, error, step, code="backbone.value") from error
         self.config = _auto_config(settings, "backbone")
         try:
             self.model = _transformers().AutoModel.from_config(self.config, trust_remote_code=False)
@@ -165,13 +167,13 @@ class Backbone(nn.Module):
                 )
         except Exception as error:
             expected = "weights must be readable tensors"
-            raise _unusable(folder, expected, _first_line(error), code="backbone.unreadable") from error
+            raise _bad_backbone(folder, expected, _first_line(error), code="backbone.unreadable") from error
         own = self.model.state_dict()
         reshaped = {name[0] for name in report["mismatched_keys"]}
         for what, names in (("missing", report["missing_keys"]), ("of other shapes", reshaped)):
             if bad := sorted(own.keys() & {str(name) for name in names}):
                 got = f"{len(bad)} {what} ({', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''})"
-                raise _unusable(folder, f"weights must fit {CONFIG_NAME}", got, code="backbone.mismatch")
+                raise _bad_backbone(folder, f"weights must fit {CONFIG_NAME}", got, code="backbone.mismatch")
         weights = found.state_dict()
         self.model.load_state_dict({name: weights[name].float() for name in own}, strict=True)
 
@@ -260,7 +262,7 @@ class HuggingFaceEncoder(ImageTransformer):
         except Exception as error:
             expected = f"expected a size that the backbone reads (it was made for {backbone.size})"
             step = f"set it to that size ({_first_line(error)})"
-            raise _unusable("model.image_size", expected, size, step, code="setting.value") from error
+            raise _bad_backbone("model.image_size", expected, size, step, code="setting.value") from error
         if self.frozen:
             backbone.requires_grad_(False)
         else:
@@ -276,9 +278,9 @@ def _transformers() -> Any:
     try:
         import transformers
     except (ImportError, OSError, RuntimeError) as error:
-        raise _unusable(place, needs, error, step, code="package.missing") from error
+        raise _bad_backbone(place, needs, error, step, code="package.missing") from error
     if int(transformers.__version__.split(".")[0]) < FIRST_TRANSFORMERS:
-        raise _unusable(place, needs, transformers.__version__, step, code="package.version")
+        raise _bad_backbone(place, needs, transformers.__version__, step, code="package.version")
     return transformers
 
 
@@ -309,12 +311,12 @@ def _auto_config(settings: Mapping[str, Any], place: str) -> Any:
 def _unknown(place: str, model_type: object, error: Exception) -> BackboneError:
     expected = f"must describe a model that transformers {_transformers().__version__} builds"
     step = f"choose another model ({_first_line(error)})"
-    return _unusable(place, expected, f"model_type {model_type}", step, code="backbone.unknown")
+    return _bad_backbone(place, expected, f"model_type {model_type}", step, code="backbone.unknown")
 
 
 def _plain(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
-        raise _unusable("backbone", "settings must be a JSON object", settings, code="backbone.value")
+        raise _bad_backbone("backbone", "settings must be a JSON object", settings, code="backbone.value")
     return {str(key): value for key, value in settings.items() if key not in LEFT_OUT}
 
 
@@ -322,9 +324,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _unusable(path, "must be readable JSON", error, code="backbone.unreadable") from error
+        raise _bad_backbone(path, "must be readable JSON", error, code="backbone.unreadable") from error
     if not isinstance(found, dict):
-        raise _unusable(path, "must be a JSON object", found, code="backbone.value")
+        raise _bad_backbone(path, "must be a JSON object", found, code="backbone.value")
     return found
 
 
@@ -338,7 +340,7 @@ def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:
         if isinstance(found, dict) and ("image_mean" in found or found.get("do_normalize") is False):
             return found, path
     expected = f"must hold {PREPROCESSOR_NAMES[0][0]} with image_mean and image_std"
-    raise _unusable(folder, expected, "none", "download it with the model", code="backbone.missing")
+    raise _bad_backbone(folder, expected, "none", "download it with the model", code="backbone.missing")
 
 
 def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[float], list[float]]:
@@ -351,7 +353,7 @@ def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[f
     usable = len(numbers) == 7 and all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
     if not usable or min(numbers[3:]) <= 0:
         expected = "image_mean and image_std must be three numbers each, rescale_factor one"
-        raise _unusable(path, expected, (mean, std, rescale), code="backbone.value")
+        raise _bad_backbone(path, expected, (mean, std, rescale), code="backbone.value")
     white = 255 * rescale
     scale = [white / 2 / deviation for deviation in numbers[3:6]]
     offset = [

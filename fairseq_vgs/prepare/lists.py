@@ -147,8 +147,8 @@ class TextFields:
                 message = f"{self._what} must have the field {name!r}; {UNPACK_AGAIN}"
                 faults.append(Fault(place, message, "corpus.entry"))
             elif problem := _problem(entry[name], filled=name in self._filled):
-                got, code = entry[name], "corpus.entry"
-                faults.append(fault(place, f"{name} {problem}", got, UNPACK_AGAIN, code=code))
+                expected = f"{name} {problem}"
+                faults.append(fault(place, expected, entry[name], UNPACK_AGAIN, code="corpus.entry"))
         if len(faults) > found:
             return None
         optional = (entry.get(name, "") for name in self._optional)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path[:0] = [str(folder) for folder in Path(__file__).parents[1:3]]
 
-from support.source_files import CHECKOUT, MODULES, parse
+from support.source_files import CHECKOUT, MODULES, module_name, parse
 
 from fairseq_vgs.media.errors import PROBLEMS
 
@@ -26,7 +26,18 @@ PARTS = {
     "Fault": ((1,), 2),
     "at": ((1,), 2),
     "bad_setting": ((1, 3), None),
+    "_bad_backbone": ((1, 3), None),
 }
+# places that pass on a code which another call gives: of a part of the input, or of PROBLEMS
+FORWARDING = {
+    "data/bad_items.py": "{item.code}",
+    "manifest/media_check.py": "{item.code}",
+    "media/errors.py": "{code}",
+    "modules/hugging_face.py": "{code}",
+    "prepare/build/medium.py": "{self.code}",
+    "prepare/corpora/librispeech.py": "{item.code}",
+}
+Texts = dict[str, list[tuple[int, ast.expr]]]
 
 
 class Message(NamedTuple):
@@ -36,14 +47,22 @@ class Message(NamedTuple):
     code: str | None
     text: str
 
+    @property
+    def forwards(self) -> bool:
+        """Whether the code is that of another fault."""
+        path = self.place.rpartition(":")[0].removeprefix("fairseq_vgs/")
+        return self.code is not None and FORWARDING.get(path) == self.code
+
 
 def messages() -> Iterator[Message]:
     """Yield every call that builds a fault, with where it is."""
+    trees = {module_name(path): parse(path) for path in MODULES}
+    of_modules = {name: _assigned_texts(tree.body) for name, tree in trees.items()}
     for path in MODULES:
         if path.name in ("faults.py", "settings.py"):  # where these callables are defined
             continue
-        tree = parse(path)
-        constants = _assigned_texts(tree.body)
+        tree = trees[module_name(path)]
+        constants = {**_imported_texts(tree, of_modules), **of_modules[module_name(path)]}
         for node, function in _with_function(tree):
             name = _called(node)
             if isinstance(node, ast.Call) and name in PARTS:
@@ -56,6 +75,8 @@ def wording() -> dict[str, list[str]]:
     """Return code -> the messages that it stands for: expectation and next step, without place and value."""
     found: dict[str, set[str]] = {}
     for message in messages():
+        if message.forwards:
+            continue
         found.setdefault(message.code or "", set()).add(message.text)
     for code, problem in PROBLEMS.items():
         found.setdefault(code, set()).add(f"{problem.expected}; {problem.next_step}")
@@ -81,9 +102,7 @@ def _called(node: ast.AST) -> str:
     return function.id if isinstance(function, ast.Name) else ""
 
 
-def _code_and_text(
-    call: ast.Call, name: str, texts: dict[str, list[tuple[int, ast.AST]]]
-) -> tuple[str | None, str]:
+def _code_and_text(call: ast.Call, name: str, texts: Texts) -> tuple[str | None, str]:
     positions, code_position = PARTS[name]
     parts = [call.args[position] for position in positions if position < len(call.args)]
     code = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
@@ -91,19 +110,26 @@ def _code_and_text(
         code = call.args[code_position]
     if code is None and name == "bad_setting":
         code = ast.Constant("setting.value")
-    text = "; ".join(template(_resolved(part, call.lineno, texts)) for part in parts)
-    return None if code is None else template(code), text
+    text = "; ".join(template(part, call.lineno, texts) for part in parts)
+    return None if code is None else template(code, call.lineno, {}), text
 
 
-def template(node: ast.AST) -> str:
-    """Return a text as it is written, with what is filled in in braces."""
+def template(node: ast.expr, line: int, texts: Texts) -> str:
+    """Return a text as it is written, with what is filled in in braces.
+
+    A name stands for the text that was last assigned to it above this line.
+    """
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(
-            "{" + ast.unparse(part.value) + "}" if isinstance(part, ast.FormattedValue) else str(part.value)  # type: ignore[attr-defined]
-            for part in node.values
-        )
+        return "".join(template(part, line, texts) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return template(node.value, line, texts)
+    if isinstance(node, ast.Name):
+        above = [(at, text) for at, text in texts.get(node.id, []) if at < line]
+        if above:
+            at, text = above[-1]
+            return template(text, at, texts)
     return "{" + ast.unparse(node) + "}"
 
 
@@ -118,23 +144,36 @@ def _with_function(
         yield from _with_function(child, function)
 
 
-def _assigned_texts(nodes: Iterable[ast.AST]) -> dict[str, list[tuple[int, ast.AST]]]:
+def _assigned_texts(nodes: Iterable[ast.AST]) -> Texts:
     """Return name -> (line, text) of the texts that are assigned to it, top down."""
-    found: dict[str, list[tuple[int, ast.AST]]] = {}
+    found: Texts = {}
     for node in nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.JoinedStr):
+        if isinstance(node, ast.Assign):
             for target in node.targets:
-                if isinstance(target, ast.Name):
-                    found.setdefault(target.id, []).append((node.lineno, node.value))
+                for name, value in _pairs(target, node.value):
+                    if isinstance(value, ast.Constant | ast.JoinedStr):
+                        found.setdefault(name, []).append((node.lineno, value))
     return {name: sorted(texts, key=lambda text: text[0]) for name, texts in found.items()}
 
 
-def _resolved(node: ast.AST, line: int, texts: dict[str, list[tuple[int, ast.AST]]]) -> ast.AST:
-    """Return the text that was last assigned to a name above this line."""
-    if not isinstance(node, ast.Name):
-        return node
-    above = [text for at, text in texts.get(node.id, []) if at < line]
-    return above[-1] if above else node
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Yield what is assigned to each name, also in ``one, two = "first", "second"``."""
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        for part, text in zip(target.elts, value.elts, strict=False):
+            yield from _pairs(part, text)
+
+
+def _imported_texts(tree: ast.Module, of_modules: dict[str, Texts]) -> Texts:
+    """Return the constants of other modules of the package that are imported, as if assigned in line 0."""
+    return {
+        alias.asname or alias.name: [(0, of_modules[node.module][alias.name][-1][1])]
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module in of_modules
+        for alias in node.names
+        if alias.name in of_modules[node.module]
+    }
 
 
 if __name__ == "__main__":

@@ -119,8 +119,8 @@ def make_items(
         if names is None or any(name.split() != [name] for name in names):
             expected = "recording must have a file name and a speaker, both without blanks"
             step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
-            got, code = alignment.recording, "alignment.speaker"
-            faults.append(fault(alignment.source, expected, got, step, code=code))
+            got = alignment.recording
+            faults.append(fault(alignment.source, expected, got, step, code="alignment.speaker"))
             continue
         file, speaker = names
         phones = [_Phone(phone, pauses, strip_stress) for phone in alignment.phones]

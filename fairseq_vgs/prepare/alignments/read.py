@@ -118,8 +118,10 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             if entry.recording in alignments:
                 other = alignments[entry.recording].source
                 expected = f"recording must be aligned once (also in {other})"
-                got, code = entry.recording, "recording.duplicate"
-                faults.append(fault(entry.source, expected, got, "give one of the two", code=code))
+                step = "give one of the two"
+                faults.append(
+                    fault(entry.source, expected, entry.recording, step, code="recording.duplicate")
+                )
             alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
     raise_any(faults)
     return list(alignments.values())

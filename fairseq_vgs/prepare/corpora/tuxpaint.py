@@ -116,8 +116,8 @@ class TuxPaint(Preparation):
         """Refuse impossible values."""
         faults = share_faults(self.valid_share, self.test_share)
         if self.max_seconds < 0:
-            got, code = self.max_seconds, "setting.value"
-            faults.append(fault("--max-seconds", "must be >= 0", got, "0 takes all", code=code))
+            got = self.max_seconds
+            faults.append(fault("--max-seconds", "must be >= 0", got, "0 takes all", code="setting.value"))
         if self.picture_size < 1:
             expected, step = "must be positive", "224 is usual"
             faults.append(fault("--picture-size", expected, self.picture_size, step, code="setting.value"))

@@ -23,7 +23,6 @@ from fairseq_vgs.prepare.regions.source import BadRegions, ImageRegions, Keep, R
 # Axes of the arrays that are read; features and boxes agree in R.
 _AXES = {"img_h": 1, "img_w": 1, "boxes": 3, "features": 3, "objects_conf": 2}
 _IDS = "img_id"
-_LAYOUT, _INDEX = "region.layout", "region.index"
 _OTHER_INDEX = "give the index of this file"
 # A few bytes of HDF5 may declare arrays of any size. 36 regions of 2048 dims take 0.3 MB, an id some dozens
 # of bytes; the largest collections have some millions of pictures.
@@ -109,10 +108,10 @@ def _check_layout(path: Path, file: Any) -> int:
         if not isinstance(array, h5py.Dataset) or array.ndim != n_axes or array.external or array.is_virtual:
             got = None if array is None else str(array)
             expected = f"must hold an array {name} of {n_axes} axes"
-            faults.append(fault(path.name, expected, got, step, code=_LAYOUT))
+            faults.append(fault(path.name, expected, got, step, code="region.layout"))
         elif name != _IDS and array.dtype.kind not in "fiu":
             got = str(array.dtype)
-            faults.append(fault(path.name, f"{name} must be numbers", got, step, code=_LAYOUT))
+            faults.append(fault(path.name, f"{name} must be numbers", got, step, code="region.layout"))
     if not faults:
         n_images, n_regions, _ = file["features"].shape
         shapes: dict[str, tuple[int, ...]] = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
@@ -120,7 +119,7 @@ def _check_layout(path: Path, file: Any) -> int:
         for name, shape in shapes.items():
             if (got := file[name].shape) != shape:
                 expected = f"{name} must be {list(shape)}, as features"
-                faults.append(fault(path.name, expected, list(got), step, code=_LAYOUT))
+                faults.append(fault(path.name, expected, list(got), step, code="region.layout"))
         faults = faults or list(_too_large(path, file, step))
     raise_any(faults)
     return int(n_images)
@@ -150,16 +149,16 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
         raise FaultError(fault(str(path), "must be JSON", str(error), step, code="json.syntax")) from error
     if not isinstance(index, dict):
         expected = "must map image ids to positions"
-        raise FaultError(fault(path.name, expected, index, "check the file", code=_INDEX))
+        raise FaultError(fault(path.name, expected, index, "check the file", code="region.index"))
     names: dict[int, str] = {}
     faults = []
     for name, position in index.items():
         if type(position) is not int or not 0 <= position < n_images:
             expected = f"position of {name!r} must be from 0 to {n_images - 1}"
-            faults.append(fault(path.name, expected, position, _OTHER_INDEX, code=_INDEX))
+            faults.append(fault(path.name, expected, position, _OTHER_INDEX, code="region.index"))
         elif position in names:
             expected = f"no two ids may have the same position, as {names[position]!r}"
-            faults.append(fault(path.name, expected, name, _OTHER_INDEX, code=_INDEX))
+            faults.append(fault(path.name, expected, name, _OTHER_INDEX, code="region.index"))
         else:
             names[position] = name
     raise_any(faults)
@@ -176,7 +175,7 @@ def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
             whole = name.encode("utf-8", "replace")
             if stored[position] != (whole if limit is None else whole[:limit]):
                 expected = f"{path.name}[{position}] must be {name!r}, as the index has it"
-                faults.append(fault(path.name, expected, stored[position], _OTHER_INDEX, code=_INDEX))
+                faults.append(fault(path.name, expected, stored[position], _OTHER_INDEX, code="region.index"))
         names = dict(index)
     else:
         names = {position: name.decode("utf-8", "replace") for position, name in enumerate(stored)}
@@ -184,7 +183,7 @@ def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
         if cut:
             expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
             step = "give the JSON index with --index"
-            faults.append(fault(path.name, expected, cut[0], step, code=_INDEX))
+            faults.append(fault(path.name, expected, cut[0], step, code="region.index"))
     raise_any(faults)
     return names
 
@@ -223,5 +222,6 @@ def _read_image(file: Any, position: int, image_id: str, place: str) -> ImageReg
     except RegionFaultError as error:
         return BadRegions(error.at(place), image_id)
     except OSError as error:
-        step, code = "get the file again", "file.unreadable"
-        return BadRegions(fault(place, "must be readable", str(error), step, code=code), image_id)
+        step = "get the file again"
+        found = fault(place, "must be readable", str(error), step, code="file.unreadable")
+        return BadRegions(found, image_id)

@@ -212,7 +212,12 @@ class _Trap:
         ("config.json", {"model_type": "no_such"}, "backbone.unknown", "config.json"),
         ("config.json", {"hidden_size": 18}, "backbone.mismatch", "vit"),
         ("preprocessor_config.json", {"image_mean": "-"}, "backbone.missing", "vit"),
-        ("preprocessor_config.json", {"image_std": [1.0, 0.0, 1.0]}, "backbone.value", "or_config.json"),
+        (
+            "preprocessor_config.json",
+            {"image_std": [1.0, 0.0, 1.0]},
+            "backbone.value",
+            "preprocessor_config.json",
+        ),
         ("preprocessor_config.json", {"image_mean": [1.0]}, "backbone.value", "preprocessor_config.json"),
     ],
 )

@@ -54,12 +54,13 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the table and write files if asked."""
     from fairseq_vgs.evaluation import compare
     from fairseq_vgs.evaluation.results import as_written
-    from fairseq_vgs.files.output import refuse_existing
+    from fairseq_vgs.files.output import refuse_existing, try_output
     from fairseq_vgs.report import comparison as tables
 
     settings = read_options(args, Settings)
     if settings.output:
         refuse_existing(*(settings.output / name for name in tables.FILE_NAMES), force=settings.force)
+        try_output(settings.output)
     results = compare.find_results(settings.results, updates=settings.updates)
     runs = compare.read_runs(results, titles=settings.titles)
     found = compare.compare_runs(runs, seed=settings.seed, allow_different_data=settings.allow_different_data)

@@ -67,8 +67,10 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.checkpoints.load import load_checkpoint
     from fairseq_vgs.features.extract import extract_features
     from fairseq_vgs.features.source import open_source
+    from fairseq_vgs.files.output import try_output
 
     options = read_options(args, Options)
+    try_output(options.output)
     device = resolve_device(options.device)
     source = open_source(options.sources, split=options.split)
     checkpoint = load_checkpoint(options.checkpoint, untrained_seed=options.untrained, allow_stock=True)

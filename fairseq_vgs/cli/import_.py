@@ -123,8 +123,10 @@ def run(args: argparse.Namespace) -> int:
 def run_fast_vgs(args: argparse.Namespace) -> ImportedModel:
     """Convert a bundle of the authors' trainer."""
     from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
+    from fairseq_vgs.files.output import try_output
 
     options = read_options(args, FastVgs)
+    try_output(options.output.parent)
     return import_fast_vgs(
         options.bundle,
         options.output,
@@ -137,8 +139,10 @@ def run_fast_vgs(args: argparse.Namespace) -> ImportedModel:
 def run_wav2vec2(args: argparse.Namespace) -> ImportedModel:
     """Convert a wav2vec 2.0."""
     from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
+    from fairseq_vgs.files.output import try_output
 
     options = read_options(args, Wav2Vec2)
+    try_output(options.output.parent)
     return import_wav2vec2(
         options.source, options.output, settings=options.settings, seed=options.seed, force=options.force
     )

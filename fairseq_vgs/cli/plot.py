@@ -91,9 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the plot; print the paths of the files."""
+    from fairseq_vgs.files.output import try_output
     from fairseq_vgs.report.plots import require_suffix, write_figure
 
     require_suffix(args.output)
+    try_output(args.output.parent)
     table = write_figure(args.make(args), args.output, force=args.force)
     print(args.output)
     print(table)

@@ -23,7 +23,7 @@ from fairseq_vgs.evaluation.results import (
     metrics_json,
     write_result,
 )
-from fairseq_vgs.files.output import refuse_existing, staged_files
+from fairseq_vgs.files.output import refuse_existing, staged_files, try_output
 from fairseq_vgs.files.provenance import machine, peak_memory_mb, sha256_file, versions
 
 
@@ -50,9 +50,11 @@ def evaluate(
 
     Raises:
         OutputExistsError: There are results already; nothing is measured then.
+        FaultError: ``output.unwritable``; nothing is measured then.
         CheckpointError, FaultError, AbxError: The checkpoint or data cannot be used.
     """
     refuse_existing(*(output / name for name in (METRICS_NAME, ITEMS_NAME, *evaluator.files)), force=force)
+    try_output(output)
     settings = replace(settings, device=resolve_device(settings.device))
     models = open_models(checkpoint, baselines, seed=settings.seed, evaluator=evaluator)
     trained = next(models)

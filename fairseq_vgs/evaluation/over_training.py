@@ -30,7 +30,7 @@ from fairseq_vgs.evaluation.evaluator import (
 )
 from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Metric, Result, read_result
 from fairseq_vgs.evaluation.version_1 import forget_version_1, read_version_1
-from fairseq_vgs.files.output import OutputExistsError
+from fairseq_vgs.files.output import OutputExistsError, try_output
 from fairseq_vgs.files.provenance import sha256_file
 
 # Fresh weights, how speech is cut, and how embeddings are compared depend on these sections.
@@ -130,6 +130,8 @@ def evaluate_run(
             for one in evaluations
             if (task.updates, one.key) in outdated or not _is_measured(found.get(one.key), one, task)
         ]
+        if missing:
+            try_output(output / str(task.updates))
         models = _Models(task)
         for one in missing:
             found[one.key] = measure(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError
@@ -31,6 +32,30 @@ def refuse_existing(*paths: Path, force: bool = False) -> None:
     if found and not force:
         step = "already exists; pass --force (force=True) to replace it, or choose another output"
         raise OutputExistsError(Fault(str(path), step, "output.exists") for path in found)
+
+
+def try_output(folder: Path) -> None:
+    """Refuse a folder that cannot be created or written; call this before the work begins.
+
+    Nothing is left behind, so that a command that fails later makes no empty folder.
+
+    Raises:
+        FaultError: ``output.unwritable``.
+    """
+    new = list(itertools.takewhile(lambda place: not os.path.lexists(place), (folder, *folder.parents)))
+    probe = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        step = "free space or change its permissions, or choose another output"
+        message = f"must be a folder that can be written, got {error.strerror or error}; {step}"
+        raise FaultError(Fault(str(folder), message, "output.unwritable")) from error
+    finally:
+        for place in new:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def maker_of(folder: Path) -> str:

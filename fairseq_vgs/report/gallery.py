@@ -20,7 +20,7 @@ from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS,
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.features.heat_map import HeatMap
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import PairRow
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
@@ -146,6 +146,7 @@ def build_gallery(
     """
     page_path = output / PAGE_NAME
     refuse_existing(page_path, force=force)
+    try_output(output)
     results = read_retrieval(results_folder)
     source = _open_source(data_folder, results, results_folder)
     media = MediaFolder(output / FOLDER_NAME)

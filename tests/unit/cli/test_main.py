@@ -272,3 +272,22 @@ def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
     assert done.stdout.startswith(b"train.tsv:2: ")
     assert b"BrokenPipe" not in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate retrieval absent.pt absent --output {}",
+        "compare absent absent --output {}",
+        "plot training absent {}/figure.png",
+        "gallery absent absent {} --no-heat-maps",
+        "extract absent.pt absent --output {}",
+        "import wav2vec2 absent {}/start.pt",
+        "import fast-vgs absent {}/start.pt",
+    ],
+)
+def test_an_output_is_tried_before_the_work(tmp_path, capsys, command):
+    """Inputs are missing, too: they are not read before."""
+    (tmp_path / "file").touch()
+    assert main.main(command.format(tmp_path / "file" / "output").split()) == 1
+    assert "must be a folder that can be written" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.output import maker_of, refuse_existing, refuse_output, staged_folder
+from fairseq_vgs.files.output import maker_of, refuse_existing, refuse_output, staged_folder, try_output
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.prepare.build.tables import (
     CaptionedAudio,
@@ -63,6 +64,28 @@ def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
         (str(path), "output.exists") for path in paths[1:]
     ]
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_output_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    try_output(tmp_path)
+    try_output(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with raises_fault("output.unwritable", folder.name):
+            try_output(folder)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with raises_fault("output.unwritable", "folder") as caught:
+        try_output(tmp_path / "new" / "folder")
+    assert "got No space left on device; free space" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_existing_folder_needs_force(tmp_path: Path) -> None:

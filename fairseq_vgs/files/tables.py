@@ -1,6 +1,11 @@
 """Read and write tab-separated tables; every fault has a line number.
 
 Lines end with LF; CRLF is accepted. There is no quoting: a field is the text between two tabs.
+
+There are two ways to read. ``parse_rows`` reads line by line and names every fault, for tables that people
+wrote or changed; it makes an object of every row. ``column_chunks`` reads millions of rows by columns, in the
+memory of the result, and only detects that there is a fault; the caller then reads by line. Both parse fields
+with the same ``Column`` and accept the same tables, except that CRLF is left to the first.
 """
 
 from __future__ import annotations

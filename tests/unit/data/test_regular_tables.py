@@ -1,7 +1,12 @@
 """The fast reader gives what the line by line reader gives, and leaves every irregular table to it."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.tiny_folder import LAYERS, make_folder
 
 from fairseq_vgs.data import tables
@@ -9,6 +14,7 @@ from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
 from fairseq_vgs.data.regular_tables import read_audio_columns, read_image_columns
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.tables import IrregularTableError
+from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 CONV = parse_conv_layers(LAYERS)
@@ -62,6 +68,63 @@ def test_regular_tables_are_read_alike(folder, monkeypatch, make_text, chunk):
     assert fast.image_place(2) == "images.tsv:5 (images/2.png)"
     assert fast.audio.place(0) == "valid.tsv:2 (valid/0.wav)"
     assert tables._load_regular(folder, "valid", with_texts=False).texts is None
+
+
+IDS = st.sampled_from(["a.wav", "b.wav", "я c.wav", "z.zip:3:4"])
+PICTURES = st.sampled_from(["p", "q", "я"])
+SIZES = st.sampled_from(["1", "20", "007"])
+ANYTHING = st.sampled_from(["", " ", "a", "/", "../", "-1", ".5", "\t", "\0", "\ufeff", "\u2028", "\n"])
+FIRST = {
+    "valid.tsv": "sounds\n",
+    "images.tsv": "#root\t.\nimage_id\tpath\twidth\theight\tgroup\n",
+    "valid.pairs.tsv": "audio_id\timage_id\tspeaker\ttext\n",
+}
+ROWS = {
+    "valid.tsv": st.tuples(IDS, SIZES),
+    "images.tsv": st.tuples(
+        PICTURES, st.sampled_from(["", "p.png"]), SIZES, SIZES, st.sampled_from(["", "g"])
+    ),
+}
+
+
+@st.composite
+def table_texts(draw):
+    """Three tables of a split; in half of the cases, one or two places hold anything."""
+    rows = {
+        name: draw(st.lists(row, min_size=1, max_size=3, unique_by=lambda row: row[0]))
+        for name, row in ROWS.items()
+    }
+    ids, pictures = (st.sampled_from([row[0] for row in rows[name]]) for name in ROWS)
+    pair = st.tuples(ids, pictures, st.sampled_from(["", "s"]), st.sampled_from(["", "a я", " "]))
+    rows["valid.pairs.tsv"] = draw(st.lists(pair, min_size=1, max_size=3, unique_by=lambda row: row[0]))
+    texts = {}
+    for name, found in rows.items():
+        texts[name] = FIRST[name] + "\n".join("\t".join(row) for row in found)
+        texts[name] += draw(st.sampled_from(["\n", ""]))
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        name = draw(st.sampled_from([*texts]))
+        at = draw(st.integers(0, len(texts[name])))
+        end = draw(st.sampled_from([at, at + 1, at + 3]))
+        texts[name] = texts[name][:at] + draw(ANYTHING) + texts[name][end:]
+    return texts
+
+
+@given(table_texts(), st.sampled_from([1, 20, 1 << 20]))
+@settings(max_examples=300, deadline=None)
+def test_both_readers_take_the_same_tables(texts, chunk):
+    with tempfile.TemporaryDirectory() as path, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fairseq_vgs.files.tables.CHUNK_BYTES", chunk)
+        for name, text in texts.items():
+            Path(path, name).write_bytes(text.encode())
+        folder = ManifestFolder(Path(path))
+        by_columns = tables._load_regular(folder, "valid", with_texts=True)
+        try:
+            by_line = tables._load_by_line(folder, "valid", skip_bad=False, with_texts=True)
+        except FaultError:
+            by_line = None
+    assert (by_columns is None) == (by_line is None)
+    if by_columns is not None:
+        same(by_columns, by_line)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,20 @@ from fairseq_vgs.files.faults import FaultError
 def raises_fault(
     code: str, place: str | None = None, *, error: type[FaultError] = FaultError
 ) -> Iterator[pytest.ExceptionInfo[FaultError]]:
-    """Expect an error with a fault of this code, at a place that ends with this text.
+    """Expect an error with a fault of this code, at this place.
 
-    Places end rather than equal, because tests work in temporary folders.
+    What stands before it may be left out in whole words, because tests work in temporary folders.
     """
     with pytest.raises(error) as caught:
         yield caught
     found = [(fault.code, fault.place) for fault in caught.value.faults]
     matching = [at for known, at in found if known == code]
     assert matching, f"expected a fault {code}, got {found}"
-    assert place is None or any(at.endswith(place) for at in matching), f"expected {place}, got {matching}"
+    assert place is None or any(_is_at(at, place) for at in matching), f"expected {place}, got {matching}"
+
+
+def _is_at(at: str, place: str) -> bool:
+    """Return whether a place is the named one, whole: ``1.tsv:3`` is not ``11.tsv:3``."""
+    before = at.removesuffix(place)
+    whole = not before or not place[0].isalnum() or not (before[-1].isalnum() or before[-1] == "_")
+    return at.endswith(place) and whole

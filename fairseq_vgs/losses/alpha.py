@@ -171,5 +171,5 @@ def _checked_boundaries(boundaries: Iterable[Any]) -> tuple[int, ...]:
 
 def _entries(name: str, entries: Iterable[Any]) -> list[Any]:
     if isinstance(entries, str) or not isinstance(entries, Iterable):
-        raise SettingError(name, "a list, like [0.5]", entries)
+        raise SettingError(name, "a list such as [0.5]", entries)
     return list(entries)

@@ -14,9 +14,9 @@ import pytest
 from support.tiny_speech import encode, speech, write
 from support.tiny_stamps import make_stamps
 
+from fairseq_vgs import configs
 from fairseq_vgs.cli.main import build_parser, main
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.prepare.corpora import scenes
 
 SMALL = ["--objects", "5", "--train-scenes", "4", "--valid-scenes", "2", "--test-scenes", "3"]
 
@@ -108,7 +108,7 @@ def test_outside_a_checkout_the_source_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scenes, "__file__", str(tmp_path / "lib/fairseq_vgs/prepare/corpora/scenes.py"))
+    monkeypatch.setattr(configs, "__file__", str(tmp_path / "lib/fairseq_vgs/configs/__init__.py"))
     assert main(["prepare", "scenes", "data"]) == 1
     assert "with --source" in capsys.readouterr().err
 
@@ -177,7 +177,7 @@ from fairseq_vgs.prepare.corpora import CORPORA
 assert len(CORPORA) >= 8
 sys.exit(f"imported {found}" if (found := {"torch", "fairseq"} & set(sys.modules)) else 0)
 """
-    folder = Path(scenes.__file__).parents[2]
+    folder = Path(configs.__file__).parents[1]
     result = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120
     )

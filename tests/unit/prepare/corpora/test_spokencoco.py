@@ -109,7 +109,7 @@ def test_karpathys_file_with_other_splits_is_refused(tmp_path: Path) -> None:
 def test_a_picture_that_karpathys_file_does_not_know_is_a_fault(tmp_path: Path) -> None:
     stranger = coco_entry("train2014/COCO_train2014_000000000025.jpg", first=30)
     write_spokencoco(tmp_path, [*TRAIN, stranger], VAL)
-    with raises_fault("split.unknown", "train.json: data[2]"):
+    with raises_fault("split.unknown", "SpokenCOCO_train.json: data[2]"):
         config(tmp_path, karpathy=dataset_coco(tmp_path)).read(tmp_path)
 
 

@@ -64,7 +64,7 @@ def measure(toolkit: str, condition: str) -> dict[str, object]:
                 )
 
         else:
-            from fairseq_vgs.evaluation.metrics.abx import abx_scores, read_items
+            from fairseq_vgs.metrics.abx import abx_scores, read_items
 
             def score() -> float:
                 return abx_scores(

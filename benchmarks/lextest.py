@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairseq_vgs.evaluation.metrics.lexical import frame_recall, vector_recall
+from fairseq_vgs.metrics.lexical import frame_recall, vector_recall
 
 
 def main() -> None:

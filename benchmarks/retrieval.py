@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fairseq_vgs.evaluation.metrics.retrieval import retrieval_ranks
+from fairseq_vgs.metrics.retrieval import retrieval_ranks
 
 ARMS = ("fairseq_vgs", "sorted")
 NOISE = 12.0  # of captions and images around their scene

@@ -45,7 +45,7 @@ from fairseq_vgs.prepare.build.split import SPLITS, caption_key, connected_group
 from fairseq_vgs.prepare.build.tables import CaptionedAudio, write_region_tables, write_summary, write_tables
 from fairseq_vgs.prepare.corpora.tuxpaint import Stamp, find_stamps_folder, scan_stamps
 from fairseq_vgs.prepare.corpus import Exclusions
-from fairseq_vgs.prepare.regions.efficientnet import EfficientNetFeatures
+from fairseq_vgs.regions.efficientnet import EfficientNetFeatures
 
 logger = logging.getLogger("rebuild_embedded")
 

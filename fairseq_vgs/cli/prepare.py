@@ -22,7 +22,7 @@ from fairseq_vgs.cli.summaries import progress_bar, summary_table
 from fairseq_vgs.options import add_options, read_options
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, Preparation
-from fairseq_vgs.prepare.regions.options import RegionOptions
+from fairseq_vgs.regions.options import RegionOptions
 
 MAX_DEFAULT_JOBS = 8
 EPILOG = """\

@@ -12,7 +12,7 @@ from typing import Any
 from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive
-from fairseq_vgs.prepare.regions.options import GRID_HELP, Grid, parse_grid
+from fairseq_vgs.regions.options import GRID_HELP, Grid, parse_grid
 
 DESCRIPTION = """\
 Run a backbone from a local Hugging Face directory over all pictures of a data folder and write regions.npy
@@ -71,7 +71,7 @@ def add_image_features(corpora: Any) -> None:
 
 
 def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions.backbone import cache_image_features
+    from fairseq_vgs.regions.backbone import cache_image_features
 
     found = cache_image_features(
         args.output,

@@ -81,7 +81,7 @@ def add_items(corpora: Any) -> None:
 
 
 def _prepare_items(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.alignments.items import PAUSES, Speakers, prepare_items, read_speakers
+    from fairseq_vgs.alignments.items import PAUSES, Speakers, prepare_items, read_speakers
 
     speakers = (
         read_speakers(args.speakers)

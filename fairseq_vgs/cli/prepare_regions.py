@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.cli.summaries import progress_bar
 from fairseq_vgs.options import option, positive, read_options
-from fairseq_vgs.prepare.regions.options import EfficientNetOptions
+from fairseq_vgs.regions.options import EfficientNetOptions
 
 DESCRIPTION = """\
 Write regions.npy (float16) and regions.tsv into a data folder, for the pictures in its images.tsv, else in
@@ -110,19 +110,19 @@ def add_regions(corpora: Any) -> None:
 
 
 def _prepare_lxmert(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions.lxmert import LxmertSource
+    from fairseq_vgs.regions.lxmert import LxmertSource
 
     return _convert(args, LxmertSource(args.files), unit="regions (bytes)")
 
 
 def _prepare_fast_vgs(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions.fast_vgs import FastVgsSource
+    from fairseq_vgs.regions.fast_vgs import FastVgsSource
 
     return _convert(args, FastVgsSource(args.files, indexes=args.index), unit="regions (pictures)")
 
 
 def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions.convert import prepare_regions
+    from fairseq_vgs.regions.convert import prepare_regions
 
     with progress_bar(f"preparing {unit}") as progress:
         return prepare_regions(
@@ -137,7 +137,7 @@ def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, o
 
 
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.prepare.regions.pictures import prepare_picture_regions
+    from fairseq_vgs.regions.pictures import prepare_picture_regions
 
     regions = read_options(args, EfficientNetOptions).open()
     with progress_bar("preparing regions (pictures)") as progress:

@@ -39,12 +39,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.arrays import F64, I64
-from fairseq_vgs.evaluation.metrics import intervals
-from fairseq_vgs.evaluation.metrics.intervals import Interval, Statistic
-from fairseq_vgs.evaluation.metrics.pools import within_pools
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.metrics import intervals
+from fairseq_vgs.metrics.intervals import Interval, Statistic
+from fairseq_vgs.metrics.pools import within_pools
 
 SCHEMA_VERSION = 2
 _READABLE = (1, SCHEMA_VERSION)

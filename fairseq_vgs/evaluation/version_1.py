@@ -29,7 +29,6 @@ import numpy.typing as npt
 from fairseq_vgs.evaluation.evaluator import MFCC, TRAINED, UNTRAINED
 from fairseq_vgs.evaluation.evaluators import abx, retrieval
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
-from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import (
     Items,
     Metric,
@@ -42,6 +41,7 @@ from fairseq_vgs.evaluation.results import (
     written_by,
 )
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.metrics.intervals import Interval
 
 _SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
 _SEED = 1

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.data.waveform import load_waveform
-from fairseq_vgs.evaluation.metrics.abx import AbxItem
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.files.user_tables import read_table
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
+from fairseq_vgs.metrics.abx import AbxItem
 
 NAMES_TABLE = "utterances.tsv"
 _NAME_COLUMNS = {"audio_id": "audio_id", "file": "file"}

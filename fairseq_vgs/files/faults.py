@@ -61,6 +61,12 @@ class FaultError(ValueError):
         return "\n".join(str(item) for item in self.faults)
 
 
+def raise_any(faults: Iterable[Fault]) -> None:
+    """Raise ``FaultError`` with all faults, if there are any."""
+    if found := list(faults):
+        raise FaultError(found)
+
+
 def fault(place: str, expected: str, got: object, next_step: str, *, code: str = "") -> Fault:
     """Build a fault of the form ``place: expectation, got value; next step``.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.location import split_entry
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -90,12 +90,6 @@ class Exclusions:
             reason: {"count": len(items), "items": sorted(items)}
             for reason, items in sorted(self.by_reason.items())
         }
-
-
-def raise_any(faults: Iterable[Fault]) -> None:
-    """Raise ``FaultError`` with all faults, if there are any."""
-    if found := list(faults):
-        raise FaultError(found)
 
 
 def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.tables import read_lines
-from fairseq_vgs.prepare.corpus import raise_any
 
 # Published lists, a folder for each corpus.
 SPLIT_LISTS = Path(__file__).parent / "corpora" / "splits"

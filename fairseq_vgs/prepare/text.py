@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.manifest import (
     AudioList,
@@ -24,7 +24,6 @@ from fairseq_vgs.manifest import (
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.tables import command_line, write_summary
-from fairseq_vgs.prepare.corpus import raise_any
 
 MAKER = "text"
 UNITS_NAME = "spm.model"

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
-from fairseq_vgs.evaluation.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.files.faults import fault
+from fairseq_vgs.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
 from fairseq_vgs.report.plots import COLOURS, ORANGE, Figure, Panel, Series
 from fairseq_vgs.report.run_logs import TRAIN, Curve, ProbeRecord, TrainingLog, TrainingLogError
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from fairseq_vgs.arrays import F32, F64, I64
 from fairseq_vgs.evaluation.evaluators.retrieval import RetrievalResults, read_retrieval
-from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.features.heat_map import HeatMap
 from fairseq_vgs.files.atomic import atomic_write
@@ -24,6 +23,7 @@ from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import PairRow
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
+from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.report.gallery_heat import NOTE, HeatFigure, draw_cells, draw_loudness, peak_heat
 from fairseq_vgs.report.gallery_media import FOLDER_NAME, MediaFolder
 from fairseq_vgs.report.page import render_page

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS
+from fairseq_vgs.metrics.retrieval import DIRECTIONS
 from fairseq_vgs.report.figures import layer_shade
 from fairseq_vgs.report.plots import BLUE, GREY, ORANGE, Figure, Panel, Series
 from fairseq_vgs.report.run_logs import Curve

@@ -8,9 +8,9 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fairseq_vgs.evaluation.metrics.abx import read_items
-from fairseq_vgs.evaluation.metrics.abx.plan import SPEAKER_MODES, require_speakers
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.metrics.abx import read_items
+from fairseq_vgs.metrics.abx.plan import SPEAKER_MODES, require_speakers
 
 BASES = ("w2v2", "vgs", "vgs_plus")
 SCHEDULED = (

@@ -8,7 +8,7 @@ A mean m over n seeds of values measured on one test set gets the interval
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
 images for retrieval, whose captions are dependent, and phones for ABX, whose pairs are dependent
-(``evaluation.metrics.intervals``), with the best layer chosen in every resample. For a paired difference, m
+(``metrics.intervals``), with the best layer chosen in every resample. For a paired difference, m
 is the mean over seeds of the differences between two scenarios, all on the same resampled items, so that what
 is hard for both cancels.
 
@@ -29,10 +29,10 @@ from scipy.special import stdtrit
 
 from fairseq_vgs.arrays import F64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
-from fairseq_vgs.evaluation.metrics.intervals import resample_pairs, resample_weights
-from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.evaluation.results import Items
 from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.metrics.intervals import resample_pairs, resample_weights
+from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.results import Point, load_items
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
-from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.files.text_tables import latex_table, markdown_table
+from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate

@@ -13,8 +13,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from fairseq_vgs.evaluation.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
 from fairseq_vgs.losses import gather_ids, gather_with_gradient
+from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
 
 METRIC_NAMES = (
     *(f"{direction}_r{k}" for direction in DIRECTIONS for k in RECALL_CUTOFFS),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.abx_material import random_material
 
-from fairseq_vgs.evaluation.metrics.abx import abx_scores
+from fairseq_vgs.metrics.abx import abx_scores
 
 GOLDEN = json.loads(Path(__file__).with_name("abx_fastabx.json").read_text(encoding="utf-8"))
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from support.train import CHECKOUT, EMBEDDED, environment
 
-from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.evaluation.over_training import checkpoints_in, read_checkpoint
 from fairseq_vgs.manifest import read_audio_list, write_audio_list
+from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.study.plan import StudyFolder
 
 ABX = EMBEDDED / "abx"

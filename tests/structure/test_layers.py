@@ -8,9 +8,9 @@ from support.source_files import MODULES, imported_modules, module_name, parse
 
 FAIRSEQ = {"fairseq", "fairseq_cli"}
 TORCH = {"torch"}
-# Room -> the rooms it may import besides itself and EVERYBODY. What only computes, evaluation.metrics, is a
-# room of its own. compat also loads models, criterions and tasks by name, when fairseq asks for the plugin
-# (compat.registration); no module waits for that import, so it closes no circle.
+# Room -> the rooms it may import besides itself and EVERYBODY. compat also loads models, criterions and tasks
+# by name, when fairseq asks for the plugin (compat.registration); no module waits for that import, so it
+# closes no circle.
 ALLOWED = {
     "compat": {"modules"},
     "files": set(),
@@ -22,11 +22,13 @@ ALLOWED = {
     "models": {"modules", "losses"},
     "criterions": {"losses"},
     "data": {"files", "media", "manifest", "modules"},
-    "tasks": {"files", "media", "manifest", "modules", "losses", "data", "evaluation.metrics"},
-    "prepare": {"files", "media", "manifest", "configs"},
+    "tasks": {"files", "media", "manifest", "modules", "losses", "data", "metrics"},
+    "alignments": {"files"},
+    "regions": {"files", "media", "manifest"},
+    "prepare": {"files", "media", "manifest", "configs", "alignments", "regions"},
     "checkpoints": {"files", "media", "compat", "modules", "models"},
-    "features": {"files", "media", "manifest", "modules", "data", "checkpoints", "evaluation.metrics"},
-    "evaluation.metrics": {"files"},
+    "features": {"files", "media", "manifest", "modules", "data", "checkpoints", "metrics"},
+    "metrics": {"files"},
     "evaluation": {
         "files",
         "media",
@@ -35,9 +37,9 @@ ALLOWED = {
         "checkpoints",
         "features",
         "losses",
-        "evaluation.metrics",
+        "metrics",
     },
-    "report": {"files", "media", "manifest", "checkpoints", "features", "evaluation", "evaluation.metrics"},
+    "report": {"files", "media", "manifest", "checkpoints", "features", "evaluation", "metrics"},
     "study": {
         "files",
         "media",
@@ -45,29 +47,31 @@ ALLOWED = {
         "checkpoints",
         "features",
         "evaluation",
-        "evaluation.metrics",
+        "metrics",
         "report",
     },
 }
 # Parts with a rule of their own, which of their room may import their package alone.
-PARTS = {"prepare.regions.backbone": {"files", "media", "manifest", "data", "modules"}}
+PARTS = {"regions.backbone": {"files", "media", "manifest", "data", "modules"}}
 NO_FAIRSEQ = {
+    "alignments",
+    "regions",
     "files",
     "media",
     "manifest",
     "losses",
     "modules",
     "prepare",
-    "evaluation.metrics",
+    "metrics",
     "report",
     "study",
 }
-NO_TORCH = {"files", "media", "manifest", "configs", "prepare"}
-TORCH_ALLOWED = {"prepare.regions.backbone", "prepare.regions.efficientnet"}
+NO_TORCH = {"files", "media", "manifest", "configs", "alignments", "regions", "prepare"}
+TORCH_ALLOWED = {"regions.backbone", "regions.efficientnet"}
 # Third-party packages of the rooms that only compute; LAZY ones only inside a function of that file.
-COMPUTING = {"losses", "modules", "evaluation.metrics"}
+COMPUTING = {"losses", "modules", "metrics"}
 THIRD_PARTIES = {"torch", "numpy"}
-LAZY = {"modules.hugging_face": {"transformers"}, "evaluation.metrics.abx.dtw_numba": {"numba"}}
+LAZY = {"modules.hugging_face": {"transformers"}, "metrics.abx.dtw_numba": {"numba"}}
 EVERYBODY = {"arrays", "device", "files.faults", "options", "registry", "settings"}
 
 

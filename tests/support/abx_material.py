@@ -15,9 +15,9 @@ from support.abx_draw import HEADER, draw
 from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, noise
 
-from fairseq_vgs.evaluation.metrics.abx import AbxItem
 from fairseq_vgs.manifest.schema import AudioRow
 from fairseq_vgs.manifest.tables import write_audio_list
+from fairseq_vgs.metrics.abx import AbxItem
 
 
 def random_material(**options: Any) -> tuple[tuple[AbxItem, ...], dict[str, npt.NDArray[np.float64]]]:

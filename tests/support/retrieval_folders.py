@@ -16,11 +16,11 @@ from fairseq_vgs.evaluation.evaluators.retrieval import (
     reported,
     write_embedded,
 )
-from fairseq_vgs.evaluation.metrics import retrieval
 from fairseq_vgs.evaluation.results import Scores, write_result
 from fairseq_vgs.files.provenance import machine, versions
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow
 from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs
+from fairseq_vgs.metrics import retrieval
 
 N_IMAGES, N_CAPTIONS = 8, 14
 HOSTILE = '<script>alert("x")</script> & "quoted"'

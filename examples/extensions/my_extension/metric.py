@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, UNTRAINED, CommonSettings, Evaluator, Model
-from fairseq_vgs.evaluation.metrics.intervals import hits
 from fairseq_vgs.evaluation.results import Items, Reported, Scores
+from fairseq_vgs.metrics.intervals import hits
 from fairseq_vgs.options import option
 
 

@@ -27,16 +27,16 @@ from fairseq_vgs.evaluation.evaluator import (
     Evaluator,
     Model,
 )
-from fairseq_vgs.evaluation.metrics.intervals import numbered_pairs
 from fairseq_vgs.evaluation.results import Items, Reported, Scores, manifest_hashes, write_table
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.metrics.intervals import numbered_pairs
 from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairseq_vgs.evaluation.metrics.abx import AbxCells, AbxResult
+    from fairseq_vgs.metrics.abx import AbxCells, AbxResult
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +134,9 @@ name recordings by their file names without extension, utterances.tsv (columns a
 
     def measure(self, model: Model, settings: AbxSettings) -> Scores:
         """Compare all layers in one pass over the recordings."""
-        from fairseq_vgs.evaluation.metrics.abx import abx_scores, read_items
         from fairseq_vgs.features.recordings import check_items, open_recordings
         from fairseq_vgs.features.speech import progress
+        from fairseq_vgs.metrics.abx import abx_scores, read_items
 
         start = time.perf_counter()
         path = item_file(settings.data, settings.items)
@@ -169,8 +169,8 @@ name recordings by their file names without extension, utterances.tsv (columns a
 
     def sources(self, settings: AbxSettings) -> dict[str, Any]:
         """Add the item file, the names of recordings, and the seed of the draws."""
-        from fairseq_vgs.evaluation.metrics.abx import read_items
-        from fairseq_vgs.evaluation.metrics.abx.plan import require_speakers
+        from fairseq_vgs.metrics.abx import read_items
+        from fairseq_vgs.metrics.abx.plan import require_speakers
 
         path = item_file(settings.data, settings.items)
         if settings.context == "within":
@@ -257,7 +257,7 @@ def phone_scores(
     seconds: float = 0.0,
 ) -> Scores:
     """Return the error of each layer in percent, for every ordered phone pair."""
-    from fairseq_vgs.evaluation.metrics.abx import pair_errors
+    from fairseq_vgs.metrics.abx import pair_errors
 
     cells = _any(layers).cells
     values = {name: 100.0 * pair_errors(cells, layer.cell_errors) for name, layer in layers.items()}

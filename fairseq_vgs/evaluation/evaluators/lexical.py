@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fairseq_vgs.evaluation.evaluator import LayerFeatures
-    from fairseq_vgs.evaluation.metrics.lexical import LexicalResult
     from fairseq_vgs.features.recordings import Recording
+    from fairseq_vgs.metrics.lexical import LexicalResult
 
 KIND = "lexical"
 WORDS_NAME = "words.csv"
@@ -171,7 +171,7 @@ def score_words(
     """
     import torch
 
-    from fairseq_vgs.evaluation.metrics.lexical import frame_recall, vector_recall
+    from fairseq_vgs.metrics.lexical import frame_recall, vector_recall
 
     found: dict[str, list[Tensor]] = {}
     for audio_id in words:

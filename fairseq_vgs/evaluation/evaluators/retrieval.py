@@ -25,15 +25,6 @@ import numpy as np
 
 from fairseq_vgs.arrays import F32, F64, I64
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, UNTRAINED, CommonSettings, Evaluator, Model
-from fairseq_vgs.evaluation.metrics.intervals import hits
-from fairseq_vgs.evaluation.metrics.pools import (
-    Folds,
-    Pool,
-    chance_values,
-    deal_images,
-    fold_ranks,
-    within_pools,
-)
 from fairseq_vgs.evaluation.results import (
     Items,
     Metric,
@@ -49,11 +40,20 @@ from fairseq_vgs.evaluation.results import (
 )
 from fairseq_vgs.files.atomic import write_array
 from fairseq_vgs.files.text_tables import text_table
+from fairseq_vgs.metrics.intervals import hits
+from fairseq_vgs.metrics.pools import (
+    Folds,
+    Pool,
+    chance_values,
+    deal_images,
+    fold_ranks,
+    within_pools,
+)
 from fairseq_vgs.options import option, positive_number
 
 if TYPE_CHECKING:
-    from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
     from fairseq_vgs.features.embeddings import EvaluationSplit
+    from fairseq_vgs.metrics.retrieval import RetrievalRanks
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def rank_items(
 
 def fold_scores(ranks: RetrievalRanks, folds: Folds) -> tuple[dict[str, Items], dict[str, Reported]]:
     """Return the recalls within pools: queries with their values, and how they are reported."""
-    from fairseq_vgs.evaluation.metrics.retrieval import chance_recall
+    from fairseq_vgs.metrics.retrieval import chance_recall
 
     items, metrics, within = {}, {}, within_pools(folds.as_json())
     for direction in DIRECTION_TITLES:
@@ -195,8 +195,8 @@ retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
 
     def measure(self, model: Model, settings: RetrievalSettings) -> Scores:
         """Embed the split and rank it both ways."""
-        from fairseq_vgs.evaluation.metrics.retrieval import retrieval_ranks
         from fairseq_vgs.features.embeddings import embed_split
+        from fairseq_vgs.metrics.retrieval import retrieval_ranks
 
         split = self._split(model, settings)
         pool = Pool(split.speech_groups, split.image_groups)
@@ -353,7 +353,7 @@ def write_embedded(
         others: Column -> further ranks of the same queries, such as ``untrained_rank``.
         force: Replace existing files.
     """
-    from fairseq_vgs.evaluation.metrics.retrieval import top_items
+    from fairseq_vgs.metrics.retrieval import top_items
 
     best = top_items(found.speech, found.images, n_top=1, similarity=found.similarity)
     rows: list[tuple[Any, ...]] = [
@@ -396,7 +396,7 @@ def read_retrieval(folder: Path) -> RetrievalResults:
     Raises:
         ResultsError: A file is missing or broken, or the files do not belong together.
     """
-    from fairseq_vgs.evaluation.metrics.retrieval import RetrievalRanks
+    from fairseq_vgs.metrics.retrieval import RetrievalRanks
 
     result = read_result(folder, kind=KIND)
     captions, images = read_table(folder / SPEECH_TABLE), read_table(folder / IMAGE_TABLE)

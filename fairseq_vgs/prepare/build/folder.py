@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import Fault, FaultError, raise_any
 from fairseq_vgs.files.output import refuse_output
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.work import WorkFolder, open_work
@@ -21,8 +21,8 @@ from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, UnusableMedium
 from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder, write_summary
-from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem, raise_any
-from fairseq_vgs.prepare.regions.store import PARTIAL_NAMES
+from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem
+from fairseq_vgs.regions.store import PARTIAL_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ def _listed_faults(
                     code="setting.conflict",
                 )
             )
-        found += options.regions.faults(corpus.pictures)
+        images = [(picture.image_id, picture.place or picture.path) for picture in corpus.pictures]
+        found += options.regions.faults(images)
     roots = {corpus.audio_root, *((corpus.image_root,) if corpus.pictures else ())}
     if not corpus.captions or not all(root.is_dir() for root in roots):
         raise_any(found)

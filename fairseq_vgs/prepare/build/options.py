@@ -10,7 +10,7 @@ from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
-    from fairseq_vgs.prepare.regions.pictures import PictureRegions
+    from fairseq_vgs.regions.pictures import PictureRegions
 
 AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
 

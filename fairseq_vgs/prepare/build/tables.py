@@ -32,7 +32,7 @@ from fairseq_vgs.prepare.corpus import Caption, Corpus
 
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.build.media import Finished
-    from fairseq_vgs.prepare.regions.store import F16
+    from fairseq_vgs.regions.store import F16
 
 SECONDS_PER_HOUR = 3600
 RELATIVE_ROOT = "."

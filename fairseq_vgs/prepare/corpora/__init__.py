@@ -28,9 +28,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.files.faults import Fault, raise_any
 from fairseq_vgs.options import option
-from fairseq_vgs.prepare.corpus import Corpus, corpus_faults, raise_any
+from fairseq_vgs.prepare.corpus import Corpus, corpus_faults
 from fairseq_vgs.registry import Registry
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.alignments.items import ITEM_HEADER
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.tables import read_lines
 from fairseq_vgs.options import option
-from fairseq_vgs.prepare.alignments.items import ITEM_HEADER
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
-from fairseq_vgs.prepare.corpus import Caption, Corpus, raise_any, split_problem
+from fairseq_vgs.prepare.corpus import Caption, Corpus, split_problem
 
 ITEM_SUFFIX = ".item"
 UNPACKED = "LibriSpeech"

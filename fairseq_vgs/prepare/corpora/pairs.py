@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.user_tables import TableRow, read_table
 from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.options import option
@@ -24,7 +24,7 @@ from fairseq_vgs.prepare.build.split import (
     split_by_group,
 )
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
-from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, raise_any
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
 
 logger = logging.getLogger(__name__)
 

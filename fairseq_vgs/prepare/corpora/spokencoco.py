@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
-from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, UniqueNames, raise_any
+from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, UniqueNames
 from fairseq_vgs.prepare.lists import (
     SPLIT_LISTS,
     UNPACK_AGAIN,

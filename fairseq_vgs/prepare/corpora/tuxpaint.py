@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairseq_vgs.files.archives import write_whole
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_inputs, refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
@@ -41,7 +41,7 @@ from fairseq_vgs.prepare.build.tables import (
     write_tables,
 )
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
-from fairseq_vgs.prepare.corpus import Exclusions, raise_any
+from fairseq_vgs.prepare.corpus import Exclusions
 
 if TYPE_CHECKING:
     from fairseq_vgs.media.sound import Samples

@@ -11,8 +11,8 @@ from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.evaluation.evaluators import lexical as lexical_words
-from fairseq_vgs.evaluation.metrics.lexical import frame_recall
 from fairseq_vgs.features import layers as phone_features
+from fairseq_vgs.metrics.lexical import frame_recall
 
 SIZES = ["--objects", "6", "--train-scenes", "1", "--valid-scenes", "0", "--test-scenes", "4"]
 

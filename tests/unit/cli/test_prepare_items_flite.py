@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.evaluation.metrics.abx import abx_scores, read_items
 from fairseq_vgs.features.layers import MFCC_FRAME_RATE, mfcc_features
 from fairseq_vgs.features.recordings import check_items, open_recordings
 from fairseq_vgs.manifest import AudioRow, write_audio_list
+from fairseq_vgs.metrics.abx import abx_scores, read_items
 
 FLITE = shutil.which("flite")
 VOICES = ("slt", "rms")

@@ -24,7 +24,7 @@ from support.region_files import lxmert_fields, write_lxmert
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
 from fairseq_vgs.manifest.check import check_folder, inspect_folder
-from fairseq_vgs.prepare.regions import efficientnet as regions_efficientnet
+from fairseq_vgs.regions import efficientnet as regions_efficientnet
 
 
 def make_tsv(path: Path) -> str:

@@ -16,9 +16,9 @@ from fairseq_vgs.evaluation import compare
 from fairseq_vgs.evaluation.evaluators.abx import phone_scores
 from fairseq_vgs.evaluation.evaluators.lexical import word_scores
 from fairseq_vgs.evaluation.evaluators.retrieval import deal_images, fold_ranks, fold_scores
-from fairseq_vgs.evaluation.metrics.abx import abx_scores
-from fairseq_vgs.evaluation.metrics.lexical import vector_recall
 from fairseq_vgs.evaluation.results import ResultsError, write_result
+from fairseq_vgs.metrics.abx import abx_scores
+from fairseq_vgs.metrics.lexical import vector_recall
 from fairseq_vgs.report import comparison as compare_tables
 
 

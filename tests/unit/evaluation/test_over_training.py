@@ -14,10 +14,10 @@ from support.tiny_folder import make_folder
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.evaluation import compare, over_training, results
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
-from fairseq_vgs.evaluation.metrics.abx import AbxError
 from fairseq_vgs.evaluation.over_training import Evaluation, checkpoints_in, evaluate_run, read_checkpoint
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.metrics.abx import AbxError
 
 LENGTHS = {"test": [7000 + 300 * number for number in range(8)]}
 BOTH = ("untrained", "mfcc")

@@ -11,8 +11,8 @@ import pytest
 from support.faults import raises_fault
 
 from fairseq_vgs.evaluation import results
-from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.files import atomic
+from fairseq_vgs.metrics.intervals import Interval
 
 
 def test_metrics_survive_a_round_trip(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 from support.abx_material import write_recordings
 from support.faults import raises_fault
 
-from fairseq_vgs.evaluation.metrics.abx import read_items
 from fairseq_vgs.features.recordings import check_items, open_recordings
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.metrics.abx import read_items
 
 
 @pytest.fixture

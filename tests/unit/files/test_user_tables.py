@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from support.faults import raises_fault
 
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import Fault, FaultError, raise_any
 from fairseq_vgs.files.user_tables import TableRow, read_table
-from fairseq_vgs.prepare.corpus import raise_any
 
 COLUMNS = {"audio": "audio", "image": "Bild", "text": "text"}
 ROWS = [

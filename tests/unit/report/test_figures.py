@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from support.faults import raises_fault
 
-from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import Metric, ResultsError
+from fairseq_vgs.metrics.intervals import Interval
 from fairseq_vgs.report import figures
 from fairseq_vgs.report.plots import write_figure
 from fairseq_vgs.report.run_logs import ProbeRecord, TrainingLog, TrainingLogError, parse_training_log

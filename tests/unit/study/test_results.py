@@ -5,8 +5,8 @@ import json
 import pytest
 from support.faults import raises_fault
 
-from fairseq_vgs.evaluation.metrics.intervals import Interval
 from fairseq_vgs.evaluation.results import Metric, write_result
+from fairseq_vgs.metrics.intervals import Interval
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.results import collect

@@ -11,8 +11,8 @@ from reference.study_loops import best_layer_error, recall_both_directions
 from support.faults import raises_fault
 from support.study_results import write_items
 
-from fairseq_vgs.evaluation.metrics.intervals import resample_weights
 from fairseq_vgs.evaluation.results import ResultsError
+from fairseq_vgs.metrics.intervals import resample_weights
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.results import Point
 from fairseq_vgs.study.statistics import MEASURES, Sampler, combination, difference, estimate, mean_over_seeds

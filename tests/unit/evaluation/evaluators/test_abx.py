@@ -9,8 +9,8 @@ import torch
 from support.abx_material import random_material
 
 from fairseq_vgs.evaluation.evaluators.abx import PAIRS, Abx, describe_counts, is_collapsed, phone_scores
-from fairseq_vgs.evaluation.metrics.abx import abx_scores
 from fairseq_vgs.evaluation.results import Result, differences
+from fairseq_vgs.metrics.abx import abx_scores
 
 TITLES = {"trained": "trained (7 updates)", "untrained": "untrained", "mfcc": "MFCC"}
 

@@ -9,7 +9,6 @@ from support.retrieval_folders import write_results
 
 from fairseq_vgs.evaluation.evaluators import retrieval as report
 from fairseq_vgs.evaluation.evaluators.retrieval import Pool, deal_images, fold_ranks, read_retrieval
-from fairseq_vgs.evaluation.metrics import retrieval
 from fairseq_vgs.evaluation.results import (
     ALWAYS,
     Metric,
@@ -19,6 +18,7 @@ from fairseq_vgs.evaluation.results import (
     differences,
     read_table,
 )
+from fairseq_vgs.metrics import retrieval
 
 
 def metrics_of(ranks, pool):

@@ -25,7 +25,7 @@ from fairseq_vgs.prepare.build import media as build_media
 from fairseq_vgs.prepare.build.folder import build_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
-from fairseq_vgs.prepare.regions.pictures import PictureRegions
+from fairseq_vgs.regions.pictures import PictureRegions
 
 N_IMAGES = 3
 SPLITS = ("train", "valid", "test")

@@ -14,7 +14,7 @@ from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
 from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.pairs import Pairs, standard_split
-from fairseq_vgs.prepare.regions.pictures import PictureRegions
+from fairseq_vgs.regions.pictures import PictureRegions
 
 N_IMAGES = 10
 

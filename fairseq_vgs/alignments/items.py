@@ -1,0 +1,259 @@
+"""Make ZeroSpeech ABX item files from phone alignments.
+
+A *triphone* item spans a phone and both its neighbours; a *phoneme* item spans the phone alone and only names
+its neighbours (ZeroSpeech 2015/17 and 2021).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+
+from fairseq_vgs.alignments.read import Alignment, find_alignments, read_alignments
+from fairseq_vgs.alignments.textgrid import Phone
+from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.files.tables import line_number
+from fairseq_vgs.files.user_tables import read_table
+
+ITEM_HEADER = "#file onset offset #phone prev-phone next-phone speaker"
+PAUSES = ("", "#", "h#", "pau", "sil", "sp", "spn", "ssil", "<eps>", "<sil>")
+TRIPHONE, PHONEME = UNITS = ("triphone", "phoneme")
+SILENCE = "SIL"
+ZERO_LENGTH, OVERLAP, GAP = "phone of no duration", "overlap of two phones", "gap between two phones"
+MAX_PLACES = 20
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """Who speaks in a recording, and its name in item files. One of these is set.
+
+    Attributes:
+        everyone: The speaker of all recordings.
+        table: File name and speaker by recording.
+        separator: The speaker is the part of a recording's name before it, as in LibriSpeech (``-``).
+        folders: The speaker is the alignment's folder, as in output of the Montreal Forced Aligner.
+    """
+
+    everyone: str | None = None
+    table: Mapping[str, tuple[str, str]] | None = None
+    separator: str | None = None
+    folders: bool = False
+
+    def find(self, alignment: Alignment) -> tuple[str, str] | None:
+        """Return the recording's file name and speaker, or None if unknown."""
+        recording = alignment.recording
+        if self.table is not None:
+            return self.table.get(recording)
+        if self.folders:
+            return recording, alignment.folder
+        if self.separator is not None:
+            before, found, _ = recording.partition(self.separator)
+            return (recording, before) if found and before else None
+        return (recording, self.everyone) if self.everyone else None
+
+
+@dataclass
+class Items:
+    """The lines of an item file, and what was left out.
+
+    Attributes:
+        lines: Items, without the header.
+        n_phones: Phones that are not pauses.
+        faulty: Faulty phones or pairs of neighbours, by reason.
+        places: Where the first of them are.
+        left_out: Items left out, by reason.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    n_phones: int = 0
+    faulty: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def note(self, reason: str, place: str) -> None:
+        """Count a faulty phone."""
+        self.faulty[reason] += 1
+        if self.faulty[reason] <= MAX_PLACES:
+            self.places.setdefault(reason, []).append(place)
+
+
+def seconds(value: Decimal) -> str:
+    """Write a time without trailing zeros, never in exponent form."""
+    # Praat writes times of -0.
+    return format(value.normalize(), "f") if value else "0"
+
+
+def make_items(
+    alignments: Iterable[Alignment],
+    speakers: Speakers,
+    *,
+    unit: str = TRIPHONE,
+    pauses: Collection[str] = PAUSES,
+    strip_stress: bool = False,
+) -> Items:
+    """Make the items of all recordings.
+
+    Items with empty phones or overlapping neighbours and triphones across a gap are left out and counted.
+    Next to a pause, a gap or an end of the recording there is no triphone; phonemes get the context ``SIL``.
+
+    Args:
+        alignments: Of all recordings.
+        speakers: Who speaks.
+        unit: ``triphone`` or ``phoneme``.
+        pauses: Labels of pauses in lower case; they match in any case.
+        strip_stress: Remove digits from the ends of labels (``AH0``).
+
+    Raises:
+        FaultError: Every recording whose speaker is unknown, or no items.
+    """
+    items = Items()
+    faults = []
+    for alignment in alignments:
+        names = speakers.find(alignment)
+        if names is None or any(name.split() != [name] for name in names):
+            expected = "recording must have a file name and a speaker, both without blanks"
+            step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
+            got = alignment.recording
+            faults.append(fault(alignment.source, expected, got, step, code="alignment.speaker"))
+            continue
+        file, speaker = names
+        phones = [_Phone(phone, pauses, strip_stress) for phone in alignment.phones]
+        _note_faulty(items, phones, alignment.source)
+        for onset, offset, labels in _windows(items, phones, unit):
+            phone, before, after = labels
+            items.lines.append(
+                f"{file} {seconds(onset)} {seconds(offset)} {phone} {before} {after} {speaker}"
+            )
+    if not faults and not items.lines:
+        message = f"there must be a {unit} between pauses, got none; check --pauses"
+        faults.append(Fault("alignments", message, "item.missing"))
+    raise_any(faults)
+    return items
+
+
+def write_items(path: Path, items: Items, *, force: bool = False) -> int:
+    """Write the item file; return the number of items."""
+    with atomic_write(path, force=force) as file:
+        file.write("\n".join([ITEM_HEADER, *items.lines]) + "\n")
+    return len(items.lines)
+
+
+def read_speakers(path: Path) -> Speakers:
+    """Read a table with the columns ``file`` and ``speaker``, such as the embedded set's ``utterances.tsv``.
+
+    A column ``audio_id``, if present, is the recording's name in the alignments.
+
+    Raises:
+        FaultError: Every faulty line.
+    """
+    faults: list[Fault] = []
+    columns = {name: name for name in ("file", "speaker", "audio_id")}
+    table: dict[str, tuple[str, str]] = {}
+    for row in read_table(path, columns, required=("file", "speaker"), faults=faults):
+        recording = row.fields.get("audio_id", row.fields["file"])
+        if recording in table:
+            expected, step = "recording must be listed once", "remove one of the two"
+            faults.append(fault(row.place, expected, recording, step, code="recording.duplicate"))
+        table[recording] = row.fields["file"], row.fields["speaker"]
+    faults.sort(key=line_number)
+    raise_any(faults)
+    return Speakers(table=table)
+
+
+def prepare_items(
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    speakers: Speakers,
+    unit: str = TRIPHONE,
+    pauses: Collection[str] = PAUSES,
+    strip_stress: bool = False,
+    tier: str | None = None,
+    force: bool = False,
+) -> dict[str, object]:
+    """Make an item file from alignment files or folders of them; return counts.
+
+    See ``make_items`` for the settings, and ``read_alignments`` for ``tier``.
+
+    Raises:
+        FaultError: All faults of the alignments; nothing is written.
+        FileExistsError: The item file exists and ``force`` is off.
+    """
+    alignments = read_alignments(find_alignments(sources), tier=tier)
+    items = make_items(alignments, speakers, unit=unit, pauses=pauses, strip_stress=strip_stress)
+    write_items(output, items, force=force)
+    return {
+        "unit": unit,
+        "recordings": len(alignments),
+        "phones": items.n_phones,
+        "items": len(items.lines),
+        "faulty": {
+            reason: {"count": count, "items_left_out": items.left_out[reason], "places": items.places[reason]}
+            for reason, count in items.faulty.items()
+        },
+    }
+
+
+class _Phone:
+    """A phone with its label in items; None for a pause."""
+
+    __slots__ = ("label", "line", "offset", "onset")
+
+    def __init__(self, phone: Phone, pauses: Collection[str], strip_stress: bool) -> None:
+        self.onset, self.offset, self.line = phone.onset, phone.offset, phone.line
+        # A label of digits only has no stress to strip.
+        label = (phone.label.rstrip("0123456789") or phone.label) if strip_stress else phone.label
+        self.label = None if phone.label.lower() in pauses else label
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the phone, not a pause, has no duration."""
+        return self.label is not None and self.offset == self.onset
+
+
+def _joint(first: _Phone, second: _Phone) -> str | None:
+    if second.onset < first.offset:
+        return OVERLAP
+    return GAP if second.onset > first.offset else None
+
+
+def _note_faulty(items: Items, phones: Sequence[_Phone], source: str) -> None:
+    for phone in phones:
+        items.n_phones += phone.label is not None
+        if phone.is_empty:
+            items.note(ZERO_LENGTH, f"{source}:{phone.line}")
+    for first, second in pairwise(phones):
+        reason = _joint(first, second)
+        if reason is not None:
+            items.note(reason, f"{source}:{second.line}")
+
+
+def _windows(
+    items: Items, phones: Sequence[_Phone], unit: str
+) -> Iterator[tuple[Decimal, Decimal, tuple[str, str, str]]]:
+    """Yield onset, offset and labels (phone, before, after) of each item; count those left out."""
+    for before, phone, after in zip((None, *phones), phones, (*phones[1:], None), strict=False):
+        labels = [None if each is None else each.label for each in (before, phone, after)]
+        joints = [before and _joint(before, phone), after and _joint(phone, after)]
+        if labels[1] is None or (unit == TRIPHONE and None in labels):
+            continue
+        inside = (before, phone, after) if unit == TRIPHONE else (phone,)
+        if any(each is not None and each.is_empty for each in inside):
+            items.left_out[ZERO_LENGTH] += 1
+        elif OVERLAP in joints:
+            items.left_out[OVERLAP] += 1
+        elif unit == TRIPHONE and GAP in joints:
+            items.left_out[GAP] += 1
+        elif unit == TRIPHONE and before is not None and after is not None:
+            yield before.onset, after.offset, (labels[1], str(labels[0]), str(labels[2]))
+        else:
+            contexts = [
+                SILENCE if label is None or joint == GAP else label
+                for label, joint in zip((labels[0], labels[2]), joints, strict=True)
+            ]
+            yield phone.onset, phone.offset, (labels[1], contexts[0], contexts[1])

@@ -1,0 +1,289 @@
+"""Read phone alignments in the formats of common aligners.
+
+| ending | format | recordings in a file |
+|---|---|---|
+| ``.lab`` | festvox and xwaves labels: a line ``#``, then ``end-time colour label`` lines | one |
+| ``.TextGrid`` | Praat's, long or short: Montreal Forced Aligner, LibriSpeech alignments | one |
+| ``.flite`` | what ``flite -psdur`` prints: ``label:end-time`` words on one line | one |
+| ``.alignment.txt`` | LibriSpeech alignments, condensed: words only, a line for each utterance | many |
+| ``.tsv`` | columns ``audio_id onset offset phone``, as in the embedded set | many |
+
+Times are in seconds, kept exactly as written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from fairseq_vgs.alignments.textgrid import Phone, TextGridError, read_tiers
+from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.files.user_tables import read_table as read_user_table
+
+PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
+TABLE_COLUMNS = ("audio_id", "onset", "offset", "phone")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,18})?")
+_CONDENSED = re.compile(r'(\S+)\s+"([^"]*)"\s+"([^"]*)"')
+_CORRECT = "correct the line, or align the recording again"
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The phones of one recording, pauses included, in file order.
+
+    Attributes:
+        recording: Its id in the file, or else the file's name without ending.
+        source: Name of the file, for reports.
+        phones: Intervals, see ``Phone``.
+        folder: Name of the file's folder: the speaker, in output of the Montreal Forced Aligner.
+    """
+
+    recording: str
+    source: str
+    phones: tuple[Phone, ...]
+    folder: str = ""
+
+
+Entries = Iterator["Alignment | Fault"]
+Reader = Callable[[Path, "str | None"], Entries]
+
+
+def parse_seconds(text: str) -> Decimal | None:
+    """Return a time in plain digits, or None."""
+    return Decimal(text) if _SECONDS.fullmatch(text) else None
+
+
+def find_alignments(sources: Sequence[Path]) -> list[Path]:
+    """List the given alignment files, and those anywhere in given folders, sorted by path.
+
+    Tables (``.tsv``) inside folders are ignored: they may be something else.
+
+    Raises:
+        FaultError: A source is missing, has an unknown ending, or a folder holds no alignment.
+    """
+    found: list[Path] = []
+    faults = []
+    for source in sources:
+        if source.is_dir():
+            inside = sorted(path for path in source.rglob("*") if _reader_of(path) not in (None, read_table))
+            if not inside:
+                message = f"folder must hold files ending in {_endings()}; check the path"
+                faults.append(Fault(str(source), message, "folder.empty"))
+            found += inside
+        elif not source.is_file():
+            faults.append(Fault(str(source), "alignment must exist; check the path", code="file.missing"))
+        elif _reader_of(source) is None:
+            expected = f"name must end in {_endings()}"
+            step = "rename it to match its format"
+            faults.append(fault(str(source), expected, source.name, step, code="file.suffix"))
+        else:
+            found.append(source)
+    raise_any(faults)
+    return found
+
+
+def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[Alignment]:
+    """Read alignment files, each by its ending.
+
+    Empty and overlapping phones are not faults here; ``make_items`` counts them.
+
+    Args:
+        paths: The files.
+        tier: Name of the TextGrids' tier; by default the one named like phones.
+
+    Raises:
+        FaultError: Every fault of every file, and recordings that are aligned twice.
+    """
+    alignments: dict[str, Alignment] = {}
+    faults: list[Fault] = []
+    for path in paths:
+        reader = _reader_of(path)
+        if reader is None:
+            raise ValueError(f"{path}: name must end in {_endings()}")
+        try:
+            entries = list(reader(path, tier))
+        except (OSError, UnicodeError) as error:
+            message = f"alignment must be readable text ({error}); check the file"
+            faults.append(Fault(str(path), message, "file.unreadable"))
+            continue
+        for entry in entries:
+            if isinstance(entry, Fault):
+                faults.append(entry)
+                continue
+            faults += _phone_faults(entry)
+            if entry.recording in alignments:
+                other = alignments[entry.recording].source
+                expected = f"recording must be aligned once (also in {other})"
+                step = "give one of the two"
+                faults.append(
+                    fault(entry.source, expected, entry.recording, step, code="recording.duplicate")
+                )
+            alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
+    raise_any(faults)
+    return list(alignments.values())
+
+
+def read_lab(path: Path, tier: str | None = None) -> Entries:
+    """Read xwaves labels, as in festvox voices; text after a semicolon is ignored."""
+    del tier
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if "#" not in lines:
+        message = "header must end with a line '#'; give a festvox or xwaves label file"
+        yield Fault(f"{path.name}:1", message, "alignment.syntax")
+        return
+    ends: list[tuple[Decimal, str, int]] = []
+    faults: list[Fault] = []
+    for number, line in enumerate(lines[lines.index("#") + 1 :], start=lines.index("#") + 2):
+        fields = line.partition(";")[0].split()
+        end = parse_seconds(fields[0]) if len(fields) == 3 else None
+        if end is not None:
+            ends.append((end, fields[2], number))
+        elif line.strip():
+            expected = "line must be 'end-time colour label'"
+            faults.append(fault(f"{path.name}:{number}", expected, line, _CORRECT, code="alignment.syntax"))
+    yield from faults
+    if not faults:
+        yield Alignment(path.stem, path.name, _from_ends(ends))
+
+
+def read_textgrid(path: Path, tier: str | None = None) -> Entries:
+    """Read one tier of a TextGrid.
+
+    Args:
+        path: The file.
+        tier: Its name; by default the only one called ``phones`` or the like (``anna - phones``).
+    """
+    try:
+        tiers = read_tiers(path)
+    except TextGridError as error:
+        yield from error.faults
+        return
+    chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
+    if len(chosen) != 1:
+        wanted = f"called {tier!r}" if tier else f"called or ending in one of {', '.join(PHONE_TIERS)}"
+        names = [name for name, _ in tiers]
+        expected = f"there must be one interval tier {wanted}"
+        yield fault(path.name, expected, names, "choose it with --tier", code="alignment.tier")
+        return
+    expected, step = "times must be 0 or more", "shift the tier to start at 0"
+    faults = [
+        fault(f"{path.name}:{row.line}", expected, str(row.onset), step, code="alignment.time")
+        for row in chosen[0]
+        if row.onset < 0
+    ]
+    yield from faults
+    if not faults:
+        yield Alignment(path.stem, path.name, chosen[0])
+
+
+def read_flite(path: Path, tier: str | None = None) -> Entries:
+    """Read what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``."""
+    del tier
+    ends: list[tuple[Decimal, str, int]] = []
+    faults: list[Fault] = []
+    spoken = 0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        place = f"{path.name}:{number}"
+        spoken += bool(line.strip())
+        if spoken > 1 and line.strip():
+            # Its times start from 0 again, and nothing says where its sound starts in the recording.
+            expected, step = "file must hold one utterance", "run flite on each text separately"
+            faults.append(fault(place, expected, line, step, code="alignment.syntax"))
+            continue
+        for word in line.split():
+            label, _, text = word.rpartition(":")
+            end = parse_seconds(text)
+            if end is None or not label:
+                expected, step = "words must be label:end-time", "print with flite -psdur"
+                faults.append(fault(place, expected, word, step, code="alignment.syntax"))
+            else:
+                ends.append((end, label, number))
+    yield from faults
+    if not faults:
+        yield Alignment(path.stem, path.name, _from_ends(ends))
+
+
+def read_condensed(path: Path, tier: str | None = None) -> Entries:
+    """Read condensed LibriSpeech alignments of words: ``ID ",GO,," "0.490,0.890,1.27"``."""
+    del tier
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        match = _CONDENSED.fullmatch(line.strip())
+        if match is None:
+            if line.strip():
+                expected = """line must be 'utterance-id "words" "end times"'"""
+                yield fault(f"{path.name}:{number}", expected, line, _CORRECT, code="alignment.syntax")
+            continue
+        words, texts = match[2].split(","), match[3].split(",")
+        ends = [parse_seconds(text) for text in texts]
+        if len(words) != len(ends) or None in ends:
+            expected = f"line must have an end time in seconds for each of its {len(words)} words"
+            yield fault(f"{path.name}:{number}", expected, match[3], _CORRECT, code="alignment.syntax")
+            continue
+        rows = [(end, word, number) for end, word in zip(ends, words, strict=True) if end is not None]
+        yield Alignment(match[1], path.name, _from_ends(rows))
+
+
+def read_table(path: Path, tier: str | None = None) -> Entries:
+    """Read one table for many recordings, such as ``alignments.tsv`` of the embedded set."""
+    del tier
+    faults: list[Fault] = []
+    columns = dict(zip(TABLE_COLUMNS, TABLE_COLUMNS, strict=True))
+    recordings: dict[str, list[Phone]] = {}
+    for row in read_user_table(path, columns, required=TABLE_COLUMNS, faults=faults):
+        audio_id, *seconds, label = (row.fields[name] for name in TABLE_COLUMNS)
+        onset, offset = map(parse_seconds, seconds)
+        if onset is None or offset is None:
+            expected = "onset and offset must be seconds, 0 or more"
+            faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))
+            continue
+        recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, row.line))
+    yield from faults
+    for audio_id, phones in recordings.items():
+        yield Alignment(audio_id, path.name, tuple(phones))
+
+
+def _from_ends(ends: Sequence[tuple[Decimal, str, int]]) -> tuple[Phone, ...]:
+    onsets = [Decimal(0), *(end for end, _, _ in ends)]
+    return tuple(
+        Phone(onset, end, label, line) for onset, (end, label, line) in zip(onsets, ends, strict=False)
+    )
+
+
+def _phone_faults(alignment: Alignment) -> Iterator[Fault]:
+    if not alignment.phones:
+        message = f"alignment of {alignment.recording!r} must hold phones, got none; align it again"
+        yield Fault(alignment.source, message, "alignment.empty")
+    for phone in alignment.phones:
+        place = f"{alignment.source}:{phone.line}"
+        if phone.offset < phone.onset:
+            times = f"{phone.onset} {phone.offset}"
+            expected = "a phone must not end before it starts"
+            yield fault(place, expected, times, _CORRECT, code="alignment.time")
+        if phone.label.split() not in ([], [phone.label]):
+            expected, step = "a label must not have blanks", "choose the phone tier"
+            yield fault(place, expected, phone.label, step, code="alignment.label")
+
+
+def _is_phone_tier(name: str) -> bool:
+    return name.lower().rpartition(" - ")[2].strip() in PHONE_TIERS
+
+
+def _reader_of(path: Path) -> Reader | None:
+    name = path.name.lower()
+    return next((reader for ending, reader in _READERS.items() if name.endswith(ending)), None)
+
+
+def _endings() -> str:
+    return ", ".join(_READERS)
+
+
+_READERS: dict[str, Reader] = {
+    ".lab": read_lab,
+    ".textgrid": read_textgrid,
+    ".flite": read_flite,
+    ".alignment.txt": read_condensed,
+    ".tsv": read_table,
+}

@@ -1,0 +1,226 @@
+"""Region features in the HDF5 files of FaST-VGS (Peng & Harwath 2022).
+
+Arrays of N pictures: img_id (text of at most 27 bytes), img_h and img_w int64[N], boxes float32[N, R, 4] in
+pixels, features float32[N, R, D], objects_conf float32[N, R], and labels that are not used here. A JSON index
+next to each file maps image ids to positions; longer ids, such as those of Places, are complete only there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
+
+# Axes of the arrays that are read; features and boxes agree in R.
+_AXES = {"img_h": 1, "img_w": 1, "boxes": 3, "features": 3, "objects_conf": 2}
+_IDS = "img_id"
+_OTHER_INDEX = "give the index of this file"
+# A few bytes of HDF5 may declare arrays of any size. 36 regions of 2048 dims take 0.3 MB, an id some dozens
+# of bytes; the largest collections have some millions of pictures.
+MAX_PICTURE_BYTES, MAX_CHUNK_BYTES, MAX_ID_BYTES = 1 << 26, 1 << 28, 1 << 12
+MAX_IMAGES = 1 << 23
+MAX_SIDE = 10**9
+_IDS_AT_ONCE = 1 << 10
+
+
+class FastVgsSource:
+    """One or several HDF5 files.
+
+    Args:
+        paths: The files, read in order; a picture may be in one of them only.
+        indexes: The JSON index of each file, in the same order; by default ids come from the files.
+
+    Raises:
+        FaultError: All missing files, other layouts and indexes that do not match; or no h5py.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, indexes: Sequence[Path] = ()) -> None:
+        if indexes and len(indexes) != len(paths):
+            expected = f"there must be one index for each of the {len(paths)} files"
+            step = "name them in the files' order"
+            raise FaultError(fault("--index", expected, len(indexes), step, code="setting.conflict"))
+        self._paths = tuple(paths)
+        self._ids: list[dict[int, str]] = []
+        faults: list[Fault] = []
+        for number, path in enumerate(self._paths):
+            try:
+                with _open(path) as file:
+                    n_images = _check_layout(path, file)
+                    ids = _read_index(indexes[number], n_images) if indexes else {}
+                    self._ids.append(_names(path, file[_IDS], ids))
+            except FaultError as error:
+                faults.extend(error.faults)
+        raise_any(faults)
+
+    def describe(self) -> Mapping[str, object]:
+        """Return format, names and sizes in bytes."""
+        return {"format": "fast-vgs", "files": {path.name: path.stat().st_size for path in self._paths}}
+
+    def read(self, keep: Keep, progress: Progress | None = None) -> Iterator[ImageRegions | BadRegions]:
+        """Yield wanted pictures in file order, to read disks sequentially. Progress is in pictures."""
+        total = sum(map(len, self._ids))
+        done = 0
+        for path, ids in zip(self._paths, self._ids, strict=True):
+            with _open(path) as file:
+                for position, name in sorted(ids.items()):
+                    image_id = keep(name)
+                    if image_id is not None:
+                        yield _read_image(file, position, image_id, f"{path.name}[{position}] ({name})")
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+
+
+def _open(path: Path) -> Any:
+    try:
+        import h5py
+    except (ImportError, OSError, RuntimeError) as error:
+        what = f"reading HDF5 needs h5py ({error}); pip install 'fairseq_vgs[hdf5]'"
+        raise FaultError(Fault(path.name, what, code="package.missing")) from error
+    if not path.is_file():
+        raise FaultError(Fault(str(path), "file is missing; check the path", code="file.missing"))
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        expected, step = "must be an HDF5 file", "get it again"
+        raise FaultError(fault(str(path), expected, str(error), step, code="file.unreadable")) from error
+
+
+def _check_layout(path: Path, file: Any) -> int:
+    """Return the number of pictures; raise ``FaultError`` for all arrays of another layout."""
+    import h5py
+
+    step = "give files in the layout of FaST-VGS"
+    faults = []
+    for name, n_axes in {_IDS: 1, **_AXES}.items():
+        # An external link would read another file.
+        is_own = isinstance(file.get(name, getlink=True), h5py.HardLink)
+        array = file.get(name) if is_own else None
+        if not isinstance(array, h5py.Dataset) or array.ndim != n_axes or array.external or array.is_virtual:
+            got = None if array is None else str(array)
+            expected = f"must hold an array {name} of {n_axes} axes"
+            faults.append(fault(path.name, expected, got, step, code="region.layout"))
+        elif name != _IDS and array.dtype.kind not in "fiu":
+            got = str(array.dtype)
+            faults.append(fault(path.name, f"{name} must be numbers", got, step, code="region.layout"))
+    if not faults:
+        n_images, n_regions, _ = file["features"].shape
+        shapes: dict[str, tuple[int, ...]] = {_IDS: (n_images,), "img_h": (n_images,), "img_w": (n_images,)}
+        shapes |= {"boxes": (n_images, n_regions, 4), "objects_conf": (n_images, n_regions)}
+        for name, shape in shapes.items():
+            if (got := file[name].shape) != shape:
+                expected = f"{name} must be {list(shape)}, as features"
+                faults.append(fault(path.name, expected, list(got), step, code="region.layout"))
+        faults = faults or list(_too_large(path, file, step))
+    raise_any(faults)
+    return int(n_images)
+
+
+def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
+    """Yield arrays too large for memory; the limits leave room for any published file."""
+    if len(file[_IDS]) > MAX_IMAGES:
+        expected = f"must hold at most {MAX_IMAGES} pictures"
+        yield fault(path.name, expected, len(file[_IDS]), step, code="region.too_large")
+    for name in (_IDS, *_AXES):
+        array = file[name]
+        size = array.dtype.itemsize
+        limits = [(MAX_ID_BYTES if name == _IDS else MAX_PICTURE_BYTES, "picture", array.shape[1:])]
+        limits += [(MAX_CHUNK_BYTES, "chunk", array.chunks)] if array.chunks else []
+        for limit, what, shape in limits:
+            if math.prod(shape) * size > limit:
+                expected = f"{name} must take at most {limit} bytes per {what}"
+                yield fault(path.name, expected, math.prod(shape) * size, step, code="region.too_large")
+
+
+def _read_index(path: Path, n_images: int) -> dict[int, str]:
+    try:
+        index = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        step = "check the path"
+        raise FaultError(fault(str(path), "must be JSON", str(error), step, code="json.syntax")) from error
+    if not isinstance(index, dict):
+        expected = "must map image ids to positions"
+        raise FaultError(fault(path.name, expected, index, "check the file", code="region.index"))
+    names: dict[int, str] = {}
+    faults = []
+    for name, position in index.items():
+        if type(position) is not int or not 0 <= position < n_images:
+            expected = f"position of {name!r} must be from 0 to {n_images - 1}"
+            faults.append(fault(path.name, expected, position, _OTHER_INDEX, code="region.index"))
+        elif position in names:
+            expected = f"no two ids may have the same position, as {names[position]!r}"
+            faults.append(fault(path.name, expected, name, _OTHER_INDEX, code="region.index"))
+        else:
+            names[position] = name
+    raise_any(faults)
+    return names
+
+
+def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
+    """Return the id at each position; check the index against the file's own ids."""
+    stored = list(_stored_ids(path, array))
+    limit = array.dtype.itemsize if array.dtype.kind == "S" else None
+    faults = []
+    if index:
+        for position, name in index.items():
+            whole = name.encode("utf-8", "replace")
+            if stored[position] != (whole if limit is None else whole[:limit]):
+                expected = f"{path.name}[{position}] must be {name!r}, as the index has it"
+                faults.append(fault(path.name, expected, stored[position], _OTHER_INDEX, code="region.index"))
+        names = dict(index)
+    else:
+        names = {position: name.decode("utf-8", "replace") for position, name in enumerate(stored)}
+        cut = [name for name in stored if len(name) == limit and not name.startswith(b"COCO_")]
+        if cut:
+            expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
+            step = "give the JSON index with --index"
+            faults.append(fault(path.name, expected, cut[0], step, code="region.index"))
+    raise_any(faults)
+    return names
+
+
+def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
+    for start in range(0, len(array), _IDS_AT_ONCE):
+        for position, name in enumerate(array[start : start + _IDS_AT_ONCE], start=start):
+            stored = (name if isinstance(name, bytes) else str(name).encode()).rstrip(b"\0")
+            if len(stored) > MAX_ID_BYTES:  # text of variable length
+                expected = f"{_IDS} must take at most {MAX_ID_BYTES} bytes per picture"
+                step = "give files in the layout of FaST-VGS"
+                place = f"{path.name}[{position}]"
+                raise FaultError(fault(place, expected, len(stored), step, code="region.too_large"))
+            yield stored
+
+
+def _side(file: Any, name: str, position: int) -> int:
+    value = file[name][position]
+    if not (np.isfinite(value) and value == int(value) and 0 < value < MAX_SIDE):
+        raise RegionFaultError(f"{name} must be a positive integer", value.item())
+    return int(value)
+
+
+def _read_image(file: Any, position: int, image_id: str, place: str) -> ImageRegions | BadRegions:
+    try:
+        height, width = _side(file, "img_h", position), _side(file, "img_w", position)
+        order = surest_first(np.asarray(file["objects_conf"][position], dtype=np.float32))
+        return ImageRegions(
+            image_id,
+            place,
+            width,
+            height,
+            np.asarray(file["boxes"][position], dtype=np.float32)[order],
+            np.asarray(file["features"][position], dtype=np.float32)[order],
+        )
+    except RegionFaultError as error:
+        return BadRegions(error.at(place), image_id)
+    except OSError as error:
+        step = "get the file again"
+        found = fault(place, "must be readable", str(error), step, code="file.unreadable")
+        return BadRegions(found, image_id)

@@ -1,0 +1,279 @@
+"""Compute region features of a data folder's pictures: cells of a grid, or given boxes.
+
+Every region is cropped, centred on a white square and passed to a frozen network, which the caller provides:
+this module works without torch. R regions in all, B of a batch, D dims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fairseq_vgs.arrays import F32
+from fairseq_vgs.files.columns import identifier, share
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.location import media_digest, resolve
+from fairseq_vgs.files.parallel import Progress, map_in_order
+from fairseq_vgs.files.tables import TableFormat, parse_header, parse_rows, read_lines
+from fairseq_vgs.manifest import ManifestFolder, read_images, read_regions
+from fairseq_vgs.manifest.summary import read_summary, write_region_summary
+from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.pictures import pad_to_square, read_picture
+from fairseq_vgs.regions.store import F16, open_store, refuse_regions
+from fairseq_vgs.regions.writer import MADE_BY_REGIONS, grid_boxes, region_lines
+
+EDGE_PIXELS = 0.01
+
+
+class Extractor(Protocol):
+    """A frozen network."""
+
+    dim: int
+
+    def describe(self) -> Mapping[str, object]:
+        """Return what the features depend on."""
+        ...
+
+    def network_input(self, square: Image.Image) -> NDArray[np.uint8]:
+        """Return a square picture as the network takes it; called on several threads."""
+        ...
+
+    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return the features of a batch of inputs, float16[B, D]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRow:
+    """A box of an image, in fractions of its width and height."""
+
+    image_id: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def _check_box(row: BoxRow) -> None:
+    if not (row.x0 < row.x1 and row.y0 < row.y1):
+        raise ValueError("box must have x0 < x1 and y0 < y1", f"{row.x0:g} {row.y0:g} {row.x1:g} {row.y1:g}")
+
+
+BOXES = TableFormat(
+    (identifier("image_id"), share("x0"), share("y0"), share("x1"), share("y1")),
+    BoxRow,
+    unique=("image_id", "x0", "y0", "x1", "y1"),
+    noun="box",
+    check=_check_box,
+)
+
+
+@dataclass(frozen=True)
+class PictureRegions:
+    """Which regions pictures get while their folder is built; see ``prepare_picture_regions``."""
+
+    extractor: Extractor
+    grid: tuple[int, int] = (1, 1)
+    boxes: Path | None = None
+    batch_size: int = 16
+
+    def faults(self, images: Sequence[tuple[str, str]]) -> Iterator[Fault]:
+        """Yield the faults of the boxes of images (id and place), before anything is computed."""
+        if self.boxes is not None:
+            try:
+                boxes = _read_boxes(self.boxes)
+            except FaultError as error:
+                yield from error.faults
+            else:
+                yield from _box_faults(images, boxes)
+
+    def compute(
+        self, folder: Path, *, left_out: Collection[str], jobs: int, progress: Progress | None
+    ) -> dict[str, object]:
+        """Write the regions into a folder with ``images.tsv``; return what ``summary.json`` says."""
+        settings = {name: value for name, value in vars(self).items() if name != "extractor"}
+        return prepare_picture_regions(
+            folder, self.extractor, **settings, left_out=left_out, jobs=jobs, force=True, progress=progress
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One picture and its boxes; ``first`` is its first row of the features."""
+
+    image_id: str
+    path: str
+    place: str
+    first: int
+    boxes: F32
+
+
+def prepare_picture_regions(
+    folder: Path,
+    extractor: Extractor,
+    *,
+    grid: tuple[int, int] = (1, 1),
+    boxes: Path | None = None,
+    left_out: Collection[str] = (),
+    batch_size: int = 16,
+    jobs: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Write the region features of all pictures of ``images.tsv``; resume an interrupted call.
+
+    Args:
+        folder: The data folder.
+        extractor: The network.
+        grid: Rows and columns of the regions, without ``boxes``; (1, 1) is the whole picture.
+        boxes: Table of ``BOXES``, or a ``regions.tsv``; every picture needs at least one.
+        left_out: Pictures that the folder does not have; their boxes are ignored.
+        batch_size: Regions per batch.
+        jobs: Threads that decode and crop.
+        force: Replace existing regions.
+        progress: Called with (pictures done, pictures to do).
+
+    Returns:
+        What ``summary.json`` says under ``regions``.
+
+    Raises:
+        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder, or
+            existing regions.
+    """
+    names = ManifestFolder(folder)
+    refuse_regions(folder, force=force)
+    summary = read_summary(folder)
+    images = read_images(names.images)
+    if boxes is None:
+        boxes_of = dict.fromkeys((row.image_id for row in images.rows), grid_boxes(*grid))
+    else:
+        boxes_of = {name: found for name, found in _read_boxes(boxes).items() if name not in left_out}
+    plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
+    n_rows = sum(len(work.boxes) for work in plan)
+    with open_store(folder, _settings(plan, images.root, extractor), n_rows=n_rows) as store:
+        n_kept = store.n_done
+        todo = [work for work in plan if work.first + len(work.boxes) > n_kept]
+        read = partial(_read_inputs, images.root, extractor, n_kept)
+        firsts = [work.first for work in plan]
+        _compute(
+            map_in_order(read, todo, jobs=jobs, progress=progress),
+            extractor,
+            lambda features: store.append(features, lambda row: plan[bisect(firsts, row) - 1].place),
+            batch_size,
+        )
+        lines = (region_lines(work.image_id, work.first, work.boxes) for work in plan)
+        store.publish(lines, force=force)
+    where = {"boxes": boxes.name} if boxes is not None else {"grid": list(grid)}
+    counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
+    regions = {**extractor.describe(), **where, **counts}
+    write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
+    return regions
+
+
+def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> list[_Work]:
+    plan = []
+    placed = [(image_id, f"images.tsv:{line}") for line, (image_id, _) in enumerate(images, start=3)]
+    faults = list(_box_faults(placed, boxes))
+    first = 0
+    for (image_id, place), (_, path) in zip(placed, images, strict=True):
+        own = boxes.get(image_id)
+        if own is not None and not path:
+            what = "path must name a picture, to compute regions from, got none; add it"
+            faults.append(Fault(place, what, code="picture.missing"))
+        elif own is not None:
+            plan.append(_Work(image_id, path, place, first, own))
+            first += len(own)
+    raise_any(faults)
+    return plan
+
+
+def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> Iterator[Fault]:
+    """Yield pictures, given with their places, without boxes, and boxes without pictures."""
+    known = {image_id for image_id, _ in images}
+    for name in boxes:
+        if name not in known:
+            expected = "image_id must be in images.tsv"
+            step = "remove its boxes"
+            yield fault("the boxes", expected, name, step, code="picture.unknown")
+    for image_id, place in images:
+        if image_id not in boxes:
+            expected = "image must have a box in the table of boxes"
+            step = "add one"
+            yield fault(place, expected, image_id, step, code="region.missing")
+
+
+def _read_boxes(path: Path) -> dict[str, F32]:
+    lines, faults = read_lines(path)
+    rows: Sequence[BoxRow] = ()
+    if lines[0] is not None and "feature_row" in lines[0].split("\t"):
+        rows = [BoxRow(row.image_id, row.x0, row.y0, row.x1, row.y1) for row in read_regions(path)]
+    else:
+        order, header_faults = parse_header(lines[0] or "", BOXES, place=f"{path.name}:1")
+        if not header_faults:
+            table = parse_rows(lines, BOXES, name=path.name, start=1, order=order)
+            rows, header_faults = table.rows, list(table.faults)
+        raise_any([*faults, *header_faults])
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for row in rows:
+        found.setdefault(row.image_id, []).append((row.x0, row.y0, row.x1, row.y1))
+    return {name: np.array(boxes, dtype=np.float32) for name, boxes in found.items()}
+
+
+def _settings(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[str, object]:
+    """Return what the features depend on."""
+    digest = hashlib.sha256(str(root).encode("utf-8", "surrogateescape"))
+    for work in plan:
+        digest.update(f"{work.image_id}\0{work.path}\0".encode("utf-8", "surrogateescape"))
+        digest.update(work.boxes.tobytes())
+    pictures = media_digest(root, (work.path for work in plan))
+    return {**extractor.describe(), "plan_sha256": digest.hexdigest(), "pictures_sha256": pictures}
+
+
+def _read_inputs(
+    root: Path, extractor: Extractor, n_kept: int, work: _Work
+) -> list[NDArray[np.uint8]] | Fault:
+    """Return the network's inputs for those regions of a picture that are still missing."""
+    try:
+        picture = read_picture(resolve(root, work.path), place=work.place)
+    except MediumError as error:
+        return error.faults[0]
+    size = np.array([picture.width, picture.height] * 2)
+    inputs = []
+    for box in work.boxes[max(0, n_kept - work.first) :]:
+        # Round outwards, so that no region is empty, but forgive float32 that moved an edge off its pixel.
+        left, top = np.floor(box * size + EDGE_PIXELS)[:2].astype(int).tolist()
+        right, bottom = np.ceil(box * size - EDGE_PIXELS)[2:].astype(int).tolist()
+        crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        inputs.append(extractor.network_input(pad_to_square(crop)))
+    return inputs
+
+
+def _compute(
+    pictures: Iterator[list[NDArray[np.uint8]] | Fault],
+    extractor: Extractor,
+    append: Callable[[F16], None],
+    batch_size: int,
+) -> None:
+    """Compute features batch by batch; if pictures do not decode, find all of them instead."""
+    faults: list[Fault] = []
+    waiting: list[NDArray[np.uint8]] = []
+    for found in pictures:
+        if isinstance(found, Fault):
+            faults.append(found)
+        elif not faults:
+            waiting += found
+            while len(waiting) >= batch_size:
+                append(extractor(np.stack(waiting[:batch_size])))
+                del waiting[:batch_size]
+    raise_any(faults)
+    if waiting:
+        append(extractor(np.stack(waiting)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,7 @@ SCENARIO_COLOURS = (
 
 _COLUMNS = {name: name for name in ("panel", "series", "seed", "x", "value")}
 _LOSSES = {"vgs_loss": ("VGS loss", BLUE), "ssl_loss": ("SSL loss", ORANGE)}
-_DIRECTION_LINES = {
-    "speech_to_image": ("speech → image", BLUE),
-    "image_to_speech": ("image → speech", ORANGE),
-}
+_DIRECTION_COLOURS = {"speech_to_image": BLUE, "image_to_speech": ORANGE}
 _PROBES = {
     "gradient_cosine": (
         "Cosine between the gradients of the two losses",
@@ -45,6 +43,7 @@ _PROBES = {
         (0.0, 1.0),
     ),
 }
+Value = Callable[[Point], float]
 _N_LOGGED = 100  # points per scenario; denser logs are averaged
 
 
@@ -69,30 +68,16 @@ class SeedCurves:
         return Curve(np.array(shared, dtype=np.int64), np.mean(values, axis=0))
 
 
-def point_curves(
-    results: StudyResults, scenario: str, value: Callable[[Point], float], *, from_untrained: bool = True
-) -> SeedCurves:
-    """Collect a value of a scenario's checkpoints over updates.
-
-    Args:
-        results: the study's results.
-        scenario: name of the scenario.
-        value: returns the value of a checkpoint; NaN if it was not measured.
-        from_untrained: start with the untrained model at update 0.
-    """
+def point_curves(results: StudyResults, scenario: str, value: Value) -> SeedCurves:
+    """Collect a value of a scenario's checkpoints over updates, from the untrained model at update 0."""
     found = {}
     for seed in results.settings.seeds:
-        points = {
-            point.update: point
-            for point in results.points
-            if (point.scenario, point.seed) == (scenario, seed)
-        }
-        if points and from_untrained and seed in results.untrained:
+        chosen = (point for point in results.points if (point.scenario, point.seed) == (scenario, seed))
+        points = {point.update: point for point in chosen}
+        if points and seed in results.untrained:
             points[0] = results.untrained[seed]
-        curve = _curve((update, value(points[update])) for update in sorted(points))
-        if curve is not None:
-            found[seed] = curve
-    return SeedCurves(found)
+        found[seed] = _curve((update, value(points[update])) for update in sorted(points))
+    return _by_seed(found)
 
 
 def logged_curves(results: StudyResults, scenario: str, loss: str) -> SeedCurves:
@@ -120,7 +105,7 @@ def probe_curves(
 
     Both phases have a record at the boundary; the later one belongs to the second phase.
     """
-    by_layer: dict[str, dict[int, Curve]] = {}
+    by_layer: dict[str, dict[int, Curve | None]] = {}
     start = boundary(results, scenario)
     for seed in results.settings.seeds:
         training = results.training.get((scenario, seed))
@@ -133,24 +118,14 @@ def probe_curves(
                 records[probe.update] = getattr(probe, column)
         for layer in dict.fromkeys(name for values in records.values() for name in values):
             curve = _curve((update, values.get(layer, math.nan)) for update, values in records.items())
-            if curve is not None:
-                by_layer.setdefault(layer, {})[seed] = curve
-    return {layer: SeedCurves(seeds) for layer, seeds in by_layer.items()}
+            by_layer.setdefault(layer, {})[seed] = curve
+    curves = {layer: _by_seed(seeds) for layer, seeds in by_layer.items()}
+    return {layer: found for layer, found in curves.items() if found.seeds}
 
 
-def loss(name: str) -> Callable[[Point], float]:
-    """Return a reader of a validation loss, nats per item; NaN if it was not measured."""
-    return lambda point: point.losses.get(name, math.nan)
-
-
-def retrieval(name: str) -> Callable[[Point], float]:
-    """Return a reader of a retrieval measure; NaN if it was not measured."""
-    return lambda point: point.retrieval.get(name, math.nan)
-
-
-def abx(layer: str) -> Callable[[Point], float]:
-    """Return a reader of a layer's ABX error, percent; NaN if it was not measured."""
-    return lambda point: point.abx.get(layer, math.nan)
+def measured(kind: str, name: str) -> Value:
+    """Return a reader of a value in a mapping of ``Point``, such as "losses"; NaN if it was not measured."""
+    return lambda point: getattr(point, kind).get(name, math.nan)
 
 
 def best_abx(point: Point) -> float:
@@ -163,7 +138,7 @@ def recall_at_10(point: Point) -> float:
     return sum(point.retrieval.get(f"{way}_r10", math.nan) for way in DIRECTIONS) / len(DIRECTIONS)
 
 
-def untrained_mean(results: StudyResults, value: Callable[[Point], float]) -> float | None:
+def untrained_mean(results: StudyResults, value: Value) -> float | None:
     """Average a value of the untrained models over seeds; None if it was not measured."""
     values = [value(point) for point in results.untrained.values()]
     kept = [number for number in values if not math.isnan(number)]
@@ -183,6 +158,10 @@ def _curve(pairs: Iterable[tuple[int, float]]) -> Curve | None:
     return Curve(np.array(updates, dtype=np.int64), np.array(values, dtype=np.float64))
 
 
+def _by_seed(curves: Mapping[int, Curve | None]) -> SeedCurves:
+    return SeedCurves({seed: curve for seed, curve in curves.items() if curve is not None})
+
+
 def study_figures(results: StudyResults) -> list[Figure]:
     """Make all figures that have values."""
     figures = [
@@ -192,8 +171,7 @@ def study_figures(results: StudyResults) -> list[Figure]:
         _abx_by_layer(results),
         *(_probes(results, column) for column in _PROBES),
     ]
-    has_lines = [any(line.x is not None for panel in f.panels for line in panel.series) for f in figures]
-    return [figure for figure, has_line in zip(figures, has_lines, strict=True) if has_line]
+    return [f for f in figures if any(line.x is not None for panel in f.panels for line in panel.series)]
 
 
 def scenario_charts(results: StudyResults) -> Iterator[Figure]:
@@ -201,13 +179,15 @@ def scenario_charts(results: StudyResults) -> Iterator[Figure]:
 
     A scheduled scenario starts where it leaves its base run.
     """
-    chances = [results.chance[key] for way in DIRECTIONS if (key := f"{way}_r10") in results.chance]
-    chance = [_level("chance", sum(chances) / 2)] if len(chances) == 2 else []
-    kinds: tuple[tuple[str, Callable[[Point], float], list[Series], tuple[float, float] | None, int], ...] = (
-        ("R@10, mean of both directions, %", recall_at_10, chance, (0.0, 100.0), 1),
+    chance = results.chance_of([f"{way}_r10" for way in DIRECTIONS])
+    at_chance = [] if chance is None else [_level("chance", chance)]
+    kinds: tuple[tuple[str, Value, list[Series], tuple[float, float] | None, int], ...] = (
+        ("R@10, mean of both directions, %", recall_at_10, at_chance, (0.0, 100.0), 1),
         ("Phone ABX error within speaker, best layer, %", best_abx, phone_levels(results), None, 1),
-        ("VGS loss on the validation split, nats per item", loss("vgs_loss"), [], None, 2),
-        ("SSL loss on the validation split, nats per item", loss("ssl_loss"), [], None, 2),
+        *(
+            (f"{title} on the validation split, nats per item", measured("losses", name), [], None, 2)
+            for name, (title, _) in _LOSSES.items()
+        ),
     )
     for title, value, levels, limits, decimals in kinds:
         lines = []
@@ -229,46 +209,49 @@ def _chart_line(scenario: str, updates: Any, values: Any, colour: str, decimals:
 
 
 def _losses(results: StudyResults) -> Figure:
-    panels = []
-    for scenario in results.settings.scenarios:
-        lines: list[Series] = []
+    def lines(scenario: str) -> Iterator[Series]:
         for name, (label, colour) in _LOSSES.items():
-            lines += _lines(f"{label}, training", colour, logged_curves(results, scenario, name))
-            valid = point_curves(results, scenario, loss(name))
-            lines += _lines(f"{label}, validation", colour, valid, are_marks=True)
-        panels.append(_panel(results, scenario, "nats per item", lines))
+            yield from _lines(f"{label}, training", colour, logged_curves(results, scenario, name))
+            valid = point_curves(results, scenario, measured("losses", name))
+            yield from _lines(f"{label}, validation", colour, valid, are_marks=True)
+
     note = "Lines: training, speech masked. Dots: validation split."
+    panels = _panels(results, "nats per item", lines)
     return _figure("losses", "Losses over updates", note, panels)
 
 
 def _retrieval(results: StudyResults) -> Figure:
-    panels = []
     untrained = _untrained_level(results, recall_at_10)
-    for scenario in results.settings.scenarios:
-        lines, levels = [], []
-        for way, (label, colour) in _DIRECTION_LINES.items():
-            key = f"{way}_r10"
-            lines += _lines(label, colour, point_curves(results, scenario, retrieval(key)))
+
+    def lines(scenario: str) -> Iterator[Series]:
+        levels = []
+        for way, colour in _DIRECTION_COLOURS.items():
+            key, label = f"{way}_r10", way.replace("_to_", " → ")
+            yield from _lines(label, colour, point_curves(results, scenario, measured("retrieval", key)))
             if key in results.chance:
                 levels.append(_level(f"chance, {label}", results.chance[key], colour))
-        panels.append(_panel(results, scenario, "R@10, %", [*lines, *levels, *untrained], (0.0, 100.0)))
+        yield from (*levels, *untrained)
+
+    panels = _panels(results, "R@10, %", lines, (0.0, 100.0))
     return _figure("retrieval", "R@10 over updates", "Test split.", panels)
 
 
 def _abx(results: StudyResults) -> Figure:
     layers = list(dict.fromkeys(layer for point in results.points for layer in point.abx))
     colours = _layer_colours(layers)
-    panels = []
-    for scenario in results.settings.scenarios:
-        lines = _lines("best layer", BLUE, point_curves(results, scenario, best_abx))
+
+    def lines(scenario: str) -> Iterator[Series]:
+        yield from _lines("best layer", BLUE, point_curves(results, scenario, best_abx))
         for layer in layers:
-            curves = point_curves(results, scenario, abx(layer))
-            lines += _lines(layer.replace("_", " "), colours[layer], curves, are_thin=True)
-        panels.append(_panel(results, scenario, "ABX error, %", [*lines, *phone_levels(results)]))
+            curves = point_curves(results, scenario, measured("abx", layer))
+            yield from _lines(layer.replace("_", " "), colours[layer], curves, are_thin=True)
+        yield from phone_levels(results)
+
     note = (
         "Within speaker. The best layer is chosen for each checkpoint and seed; single layers show their "
         "means."
     )
+    panels = _panels(results, "ABX error, %", lines)
     return _figure("abx", "Phone ABX error over updates", note, panels)
 
 
@@ -277,12 +260,12 @@ def _abx_by_layer(results: StudyResults) -> Figure:
     points = [point for found in finals.values() for point in found.values()]
     layers = list(dict.fromkeys(layer for point in points for layer in point.abx))
     ticks = [layer.removeprefix("layer_") for layer in layers]
+    levels = [level for level in phone_levels(results) if level.label != "untrained"]
     panels = []
     for scenario, found in finals.items():
         lines = _lines("untrained", GREY, _by_layer(results.untrained, layers))
         lines += _lines("end of training", BLUE, _by_layer(found, layers))
         named = [replace(line, names=[ticks[int(x)] for x in line.x]) for line in lines]
-        levels = [level for level in phone_levels(results) if level.label != "untrained"]
         panels.append(Panel(scenario_title(scenario), "ABX error, %", [*named, *levels]))
     title = "Phone ABX error by layer at the end of training"
     note = "Within speaker; only seeds that have finished."
@@ -291,20 +274,15 @@ def _abx_by_layer(results: StudyResults) -> Figure:
 
 
 def _probes(results: StudyResults, column: str) -> Figure:
-    title, note, unit, limits = _PROBES[column]
-    panels = []
-    for scenario in results.settings.scenarios:
+    def lines(scenario: str) -> Iterator[Series]:
+        # two lines per layer, since each phase measures drift from its own start
         phases = [probe_curves(results, scenario, column, is_second=second) for second in (False, True)]
         colours = _layer_colours(list({**phases[0], **phases[1]}))
-        # two lines per layer, since each phase measures drift from its own start
-        lines = [
-            line
-            for found in phases
-            for layer, curves in found.items()
-            for line in _lines(layer.replace("_", " "), colours[layer], curves)
-        ]
-        if lines:
-            panels.append(_panel(results, scenario, unit, lines, limits))
+        for layer, curves in chain.from_iterable(found.items() for found in phases):
+            yield from _lines(layer.replace("_", " "), colours[layer], curves)
+
+    title, note, unit, limits = _PROBES[column]
+    panels = [panel for panel in _panels(results, unit, lines, limits) if panel.series]
     return _figure(column, title, note, panels)
 
 
@@ -315,14 +293,17 @@ def _figure(name: str, title: str, note: str, panels: list[Panel]) -> Figure:
     )
 
 
-def _panel(
+def _panels(
     results: StudyResults,
-    scenario: str,
     unit: str,
-    series: list[Series],
+    lines_of: Callable[[str], Iterable[Series]],
     limits: tuple[float, float] | None = None,
-) -> Panel:
-    return Panel(scenario_title(scenario), unit, series, limits, boundary=boundary(results, scenario))
+) -> list[Panel]:
+    """Make a panel per scenario, with a mark where its second phase starts."""
+    return [
+        Panel(scenario_title(name), unit, [*lines_of(name)], limits, boundary=boundary(results, name))
+        for name in results.settings.scenarios
+    ]
 
 
 def _lines(
@@ -354,7 +335,7 @@ def phone_levels(results: StudyResults) -> list[Series]:
     return [*levels, *_untrained_level(results, best_abx)]
 
 
-def _untrained_level(results: StudyResults, value: Callable[[Point], float]) -> list[Series]:
+def _untrained_level(results: StudyResults, value: Value) -> list[Series]:
     mean = untrained_mean(results, value)
     return [] if mean is None else [_level("untrained", mean, style="--")]
 

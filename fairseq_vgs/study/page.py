@@ -6,9 +6,9 @@ missing values are dashes.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,65 +17,47 @@ from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.report.page import render_page
 from fairseq_vgs.report.plots import Figure, inline_svg, write_figure
+from fairseq_vgs.study import tables
 from fairseq_vgs.study.figures import SCENARIO_COLOURS, scenario_charts, study_figures
 from fairseq_vgs.study.recipe import recipe_words, shown
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.settings import scenario_title
-from fairseq_vgs.study.statistics import N_RESAMPLES, Estimate, Measure, Sampler
-from fairseq_vgs.study.tables import (
-    POINT_COLUMNS,
-    RETRIEVAL_WRITTEN,
-    Table,
-    abx_table,
-    csv_rows,
-    latex,
-    markdown,
-    phone_measures,
-    plain,
-    point_rows,
-    retrieval_table,
-)
-from fairseq_vgs.study.verdicts import DOES_NOT_HOLD, HOLDS, Line, Verdict, judge, signed, signed_interval
+from fairseq_vgs.study.statistics import N_RESAMPLES, Sampler
+from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Verdict, judge
 
 PAGE_NAME = "report.html"
-RESULTS_NAME = "results"
-VERDICTS_NAME = "verdicts.json"
 
-_STATES = {HOLDS: "yes", DOES_NOT_HOLD: "no"}
+_STATES = {HOLDS: "yes", DOES_NOT_HOLD: "no", CANNOT_TELL: "open"}
 
 
 def write_all(results: StudyResults, folder: Path) -> Path:
-    """Write ``results/`` (tables, figures, verdicts) and ``report.html``, replacing older ones.
+    """Write ``results/`` and ``report.html``, replacing older ones; return the path of the page.
 
     ``results/`` holds ``retrieval`` and ``abx`` as ``.csv``, ``.md`` and ``.tex``, ``points.csv`` with every
     value of every checkpoint, ``verdicts.json`` and ``.md``, and each figure as ``.png`` with its ``.csv``.
-
-    Returns:
-        Path of the page.
     """
     sampler = Sampler()
-    target = folder / RESULTS_NAME
-    tables = _write_tables(results, target, sampler)
+    target = folder / "results"
+    written = _write_tables(results, target, sampler)
     verdicts = _write_verdicts(results, target, sampler)
-    figures = study_figures(results)
-    for figure in figures:
-        write_figure(figure, target / f"{figure.name}.png", force=True)
-    page = _render(results, verdicts, tables, figures, target)
-    _write_text(folder / PAGE_NAME, page)
+    figures = [(figure, target / f"{figure.name}.png") for figure in study_figures(results)]
+    for figure, path in figures:
+        write_figure(figure, path, force=True)
+    _write_text(folder / PAGE_NAME, _render(results, verdicts, written, figures))
     return folder / PAGE_NAME
 
 
-def _write_tables(results: StudyResults, target: Path, sampler: Sampler) -> list[Table]:
+def _write_tables(results: StudyResults, target: Path, sampler: Sampler) -> list[tables.Table]:
     kinds = (
-        ("retrieval", retrieval_table(results, sampler), RETRIEVAL_WRITTEN),
-        ("abx", abx_table(results, sampler), phone_measures(results)),
+        ("retrieval", tables.retrieval_table(results, sampler), tables.RETRIEVAL_WRITTEN),
+        ("abx", tables.abx_table(results, sampler), tables.phone_measures(results)),
     )
     for name, table, measures in kinds:
-        header, rows = csv_rows(table, measures, results.settings.seeds)
+        header, rows = tables.csv_rows(table, measures, results.settings.seeds)
         write_table(target / f"{name}.csv", header, rows, force=True)
-        _write_text(target / f"{name}.md", markdown(table))
-        _write_text(target / f"{name}.tex", latex(table))
-    write_table(target / "points.csv", POINT_COLUMNS, point_rows(results), force=True)
+        _write_text(target / f"{name}.md", tables.markdown(table))
+        _write_text(target / f"{name}.tex", tables.latex(table))
+    write_table(target / "points.csv", tables.POINT_COLUMNS, tables.point_rows(results), force=True)
     return [table for _, table, _ in kinds]
 
 
@@ -83,7 +65,7 @@ def _write_verdicts(results: StudyResults, target: Path, sampler: Sampler) -> li
     verdicts = judge(results, sampler)
     content = [verdict.as_json() for verdict in verdicts]
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    _write_text(target / VERDICTS_NAME, text + "\n")
+    _write_text(target / "verdicts.json", text + "\n")
     _write_text(target / "verdicts.md", "".join(f"- {verdict.sentence}\n" for verdict in verdicts))
     return verdicts
 
@@ -91,9 +73,8 @@ def _write_verdicts(results: StudyResults, target: Path, sampler: Sampler) -> li
 def _render(
     results: StudyResults,
     verdicts: Sequence[Verdict],
-    tables: Sequence[Table],
-    figures: Sequence[Figure],
-    pictures: Path,
+    written: Sequence[tables.Table],
+    figures: Sequence[tuple[Figure, Path]],
 ) -> str:
     settings = results.settings
     scenarios = [
@@ -108,13 +89,11 @@ def _render(
         n_done=sum(len(results.finals(scenario)) for scenario in settings.scenarios),
         recipe=recipe_words(results.recipe),
         recipe_settings=list(shown(results.recipe)),
-        verdicts=[_verdict(verdict) for verdict in verdicts],
-        tables=tables,
+        verdicts=verdicts,
+        states=_STATES,
+        tables=written,
         charts=list(_charts(results)),
-        figures=[
-            {"title": figure.title, "note": figure.note, "data": _encoded(pictures / f"{figure.name}.png")}
-            for figure in figures
-        ],
+        figures=[(figure, b64encode(path.read_bytes()).decode()) for figure, path in figures],
         missing=results.missing,
         settings=list(_flat(settings.as_json())),
         facts=list(_flat(results.facts)),
@@ -130,39 +109,6 @@ def _charts(results: StudyResults) -> Iterator[tuple[str, Any]]:
     for number, chart in enumerate(scenario_charts(results), start=1):
         drawn = inline_svg(chart, name=f"chart-{number}", title=f"{chart.title}: curves over updates")
         yield chart.title, Markup(drawn)
-
-
-def _encoded(picture: Path) -> str:
-    return base64.b64encode(picture.read_bytes()).decode("ascii")
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    measure, found = verdict.finding.measure, verdict.difference
-    difference = None
-    if found is not None:
-        difference = {"text": signed_interval(found, measure), "seeds": _seeds(found, measure, signed)}
-    return {
-        "claim": verdict.finding.claim,
-        "state": _STATES.get(verdict.answer, "open"),
-        "answer": verdict.answer,
-        "what": verdict.what,
-        "difference": difference,
-        "remarks": verdict.remarks,
-        "lines": [(line.label, _line(line)) for line in verdict.lines],
-    }
-
-
-def _line(line: Line) -> dict[str, str]:
-    found, measure = line.estimate, line.measure
-    if line.is_difference:
-        return {"text": signed_interval(found, measure), "seeds": _seeds(found, measure, signed)}
-    value, low, high = (plain(number, measure) for number in (found.value, found.low, found.high))
-    return {"text": f"{value} {measure.unit} [{low}, {high}]", "seeds": _seeds(found, measure, plain)}
-
-
-def _seeds(found: Estimate, measure: Measure, write: Callable[[float, Measure], str]) -> str:
-    values = " · ".join(write(value, measure) for value in found.per_seed.values())
-    return values if found.seeds_measured else ""
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

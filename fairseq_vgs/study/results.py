@@ -6,8 +6,10 @@ computed from the items that ``fairseq-vgs evaluate run`` wrote (``evaluation.re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
 from fairseq_vgs.evaluation.results import METRICS_NAME, Items, Result, read_result
 from fairseq_vgs.evaluation.version_1 import items_of, read_arrays
-from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
@@ -35,14 +36,12 @@ class Point:
 
     Attributes:
         scenario: name of the primary, such as "w2v2_then_vgs", or "untrained".
-        seed: of weights, data order and masks.
         phase: "whole", "first", "second" or "untrained".
         update: updates since the start of the scenario, first phase included.
         losses: "ssl_loss" and "vgs_loss" in nats on the validation split.
         retrieval: "speech_to_image_r1", ..., "image_to_speech_r10" in percent, "..._mrr" in 0..1,
             "..._median_rank"; on the test split.
-        abx: Layer -> phone ABX error within speaker in percent.
-        abx_across: The same across speakers.
+        abx: layer -> phone ABX error within speaker in percent; ``abx_across``: across speakers.
         items: folder of the checkpoint's evaluations, or ``UPDATES.npz`` in an earlier form.
     """
 
@@ -56,35 +55,25 @@ class Point:
     items: Path | None = None
     abx_across: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def best_layer(self) -> str | None:
-        """Layer with the lowest ABX error within speaker, the lower one of a tie; None without ABX."""
-        return self.best_layer_in("abx")
-
-    def best_layer_in(self, kind: str) -> str | None:
-        """Return the layer with the lowest error in "abx" or "abx_across"; None without."""
+    def best_layer(self, kind: str) -> str | None:
+        """Return the (lower) layer with the lowest error in "abx" or "abx_across"; None without."""
         errors: Mapping[str, float] = getattr(self, kind)
         return min(errors, key=errors.__getitem__) if errors else None
 
     @property
     def best_abx(self) -> float:
-        """ABX error of the best layer in percent; NaN without ABX."""
-        layer = self.best_layer
-        return float("nan") if layer is None else self.abx[layer]
+        """ABX error of the best layer within speaker in percent; NaN without ABX."""
+        return min(self.abx.values(), default=math.nan)
 
 
 @dataclass(frozen=True)
 class Training:
-    """Losses of one scenario and seed over its updates, for curves.
+    """Losses and cooperation probes of one scenario and seed, by updates since the start of the scenario.
 
-    Attributes:
-        losses: "ssl_loss" and "vgs_loss" -> (i64[n] updates since the start of the scenario, f64[n] nats).
-        boundary: update at which the second phase started; None for scenarios of one phase.
-        probes: cooperation probes of all phases, by update since the start of the scenario.
+    ``losses`` maps "ssl_loss" and "vgs_loss" to i64[n] updates and f64[n] nats.
     """
 
     losses: Mapping[str, tuple[I64, F64]]
-    boundary: int | None
     probes: tuple[ProbeRecord, ...] = ()
 
 
@@ -114,20 +103,20 @@ class StudyResults:
     facts: Mapping[str, object]
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
-    def final(self, scenario: str, seed: int) -> Point | None:
-        """Return the point at the end of a scenario's training, if it exists."""
-        end = self.settings.updates_of(scenario)
-        found = [
-            point
-            for point in self.points
-            if (point.scenario, point.seed, point.update) == (scenario, seed, end)
-        ]
-        return found[0] if found else None
+    def at(self, scenario: str, update: int) -> dict[int, Point]:
+        """Return a scenario's points at an update by seed."""
+        wanted = (scenario, update)
+        found = {point.seed: point for point in self.points if (point.scenario, point.update) == wanted}
+        return {seed: found[seed] for seed in self.settings.seeds if seed in found}
 
     def finals(self, scenario: str) -> dict[int, Point]:
-        """Return the final points of a scenario by seed, without unfinished seeds."""
-        found = {seed: self.final(scenario, seed) for seed in self.settings.seeds}
-        return {seed: point for seed, point in found.items() if point is not None}
+        """Return the points at the end of a scenario's training by seed, without unfinished seeds."""
+        return self.at(scenario, self.settings.updates_of(scenario))
+
+    def chance_of(self, parts: Sequence[str]) -> float | None:
+        """Average the scores of a random order over some measures; None unless all are known."""
+        found = [self.chance[part] for part in parts if part in self.chance]
+        return sum(found) / len(found) if len(found) == len(parts) else None
 
 
 def load_items(path: Path) -> dict[str, dict[str, Items]]:
@@ -151,113 +140,92 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
         StudyError: ``study.mismatch``, checkpoints were measured on different data.
         ResultsError: a result file is broken.
     """
-    runs = {run.name: run for run in plan_runs(settings)}
-    points: list[Point] = []
-    training: dict[tuple[str, int], Training] = {}
-    for scenario in settings.scenarios:
-        for seed in settings.seeds:
-            points += _points(scenario, seed, settings, folder)
-            training[scenario, seed] = _training(scenario, seed, settings, folder)
-    untrained = {
-        seed: point for seed in settings.seeds if (point := _untrained(seed, runs, folder)) is not None
-    }
-    measured = list(_measured(runs, folder))
+    runs = plan_runs(settings)
+    evaluations = [folder.run(run.name).evaluation for run in runs]
+    measured = [read_checkpoint(stem) for path in evaluations for stem in checkpoints_in(path).values()]
     _refuse_mixed_data(measured, folder)
     first = measured[0] if measured else {}
+    both = list(product(settings.scenarios, settings.seeds))
+    untrained = {seed: _untrained(seed, runs, folder) for seed in settings.seeds}
     return StudyResults(
         settings=settings,
-        points=tuple(points),
-        untrained=untrained,
-        training=training,
+        points=tuple(point for one in both for point in _points(*one, settings, folder)),
+        untrained={seed: point for seed, point in untrained.items() if point is not None},
+        training={one: _training(*one, settings, folder) for one in both},
         chance=_chance(first),
         baselines=next((found for results in measured if (found := _baselines(results))), {}),
-        missing=tuple(_missing(settings, runs.values(), folder)),
+        missing=tuple(_missing(settings, runs, folder)),
         facts=_facts(first),
-        recipe=read_recipe(folder.run(name).run for name in runs),
+        recipe=read_recipe(folder.run(run.name).run for run in runs),
     )
+
+
+def _phases(scenario: str, settings: StudySettings) -> list[tuple[str, str, int, int]]:
+    """List the phases of a scenario: primary, name, first and last update."""
+    end = settings.updates_of(scenario)
+    if scenario in BASES:
+        return [(scenario, "whole", 0, end)]
+    middle = settings.first_updates
+    return [(phases_of(scenario)[0], "first", 0, middle), (scenario, "second", middle, end)]
 
 
 def _points(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Iterator[Point]:
     """Yield the points of a scenario, those of its base run first."""
-    start = 0
-    if scenario not in BASES:
-        base, start = phases_of(scenario)[0], settings.first_updates
-        run = folder.run(run_name(base, seed))
-        for update in range(settings.evaluate_every, start + 1, settings.evaluate_every):
-            yield from _point(run, update, scenario=scenario, seed=seed, phase="first", start=0)
-    run = folder.run(run_name(scenario, seed))
-    end = settings.updates_of(scenario) - start
-    for update in range(settings.evaluate_every, end + 1, settings.evaluate_every):
-        phase = "second" if start else "whole"
-        yield from _point(run, update, scenario=scenario, seed=seed, phase=phase, start=start)
+    every = settings.evaluate_every
+    for primary, phase, start, end in _phases(scenario, settings):
+        run = folder.run(run_name(primary, seed))
+        for update in range(every, end - start + 1, every):
+            point = _point(run, update, scenario=scenario, seed=seed, phase=phase)
+            if point is not None:
+                yield replace(point, update=start + update)
 
 
-def _point(
-    run: RunFolder, update: int, *, scenario: str, seed: int, phase: str, start: int
-) -> Iterator[Point]:
-    results = read_checkpoint(run.evaluation / str(update))
+def _point(run: RunFolder, update: int, *, scenario: str, seed: int, phase: str) -> Point | None:
+    """Read a checkpoint of a run, with the updates since the start of that run."""
+    path = run.evaluation / str(update)
+    results = read_checkpoint(path)
     if not results:
-        return
+        return None
     log = _log(run)
-    yield Point(
+    return Point(
         scenario=scenario,
         seed=seed,
         phase=phase,
-        update=start + update,
+        update=update,
         losses={} if log is None else _losses_at(log, update),
         retrieval=_numbers(results.get("retrieval")),
         abx=_numbers(results.get(ABX_KEYS["within"])),
         abx_across=_numbers(results.get(ABX_KEYS["across"])),
-        items=_items(run, update),
+        items=path if path.is_dir() else path.with_suffix(".npz"),
     )
 
 
-def _items(run: RunFolder, update: int) -> Path:
-    """Return where the items of a checkpoint are: in its folder, or one file in an earlier form."""
-    folder = run.evaluation / str(update)
-    return folder if folder.is_dir() else folder.with_suffix(".npz")
-
-
-def _untrained(seed: int, runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Point | None:
-    for run in runs.values():
-        if run.seed == seed and run.start is None:
-            found = list(
-                _point(folder.run(run.name), 0, scenario=UNTRAINED, seed=seed, phase=UNTRAINED, start=0)
-            )
-            if found:
-                return found[0]
-    return None
+def _untrained(seed: int, runs: Sequence[PhaseRun], folder: StudyFolder) -> Point | None:
+    folders = (folder.run(run.name) for run in runs if run.seed == seed and run.start is None)
+    points = (_point(path, 0, scenario=UNTRAINED, seed=seed, phase=UNTRAINED) for path in folders)
+    return next((point for point in points if point is not None), None)
 
 
 def _training(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Training:
     """Join the losses of a scenario's phases."""
-    parts: list[tuple[RunFolder, int, int]] = []  # folder, its first update, its last update that counts
-    boundary = None
-    if scenario not in BASES:
-        boundary = settings.first_updates
-        parts.append((folder.run(run_name(phases_of(scenario)[0], seed)), 0, boundary))
-    parts.append((folder.run(run_name(scenario, seed)), boundary or 0, settings.updates_of(scenario)))
-    pieces: dict[str, list[tuple[I64, F64]]] = {name: [] for name in LOSSES}
+    pieces: dict[str, list[tuple[I64, F64]]] = {}
     probes: list[ProbeRecord] = []
-    for run, start, last in parts:
+    for primary, _, start, end in _phases(scenario, settings):
+        run = folder.run(run_name(primary, seed))
         log = _log(run)
         for name in LOSSES:
             curve = None if log is None else log.curve(TRAIN, name)
             if curve is not None:
-                counts = curve.updates + start <= last
-                pieces[name].append((curve.updates[counts] + start, curve.values[counts]))
-        if run.probes.is_file():
-            probes += [
-                replace(record, update=record.update + start)
-                for record in read_probes(run.probes)
-                if record.update + start <= last
-            ]
+                counts = curve.updates + start <= end
+                pieces.setdefault(name, []).append((curve.updates[counts] + start, curve.values[counts]))
+        records = read_probes(run.probes) if run.probes.is_file() else []
+        moved = (replace(record, update=record.update + start) for record in records)
+        probes += [record for record in moved if record.update <= end]
     losses = {
         name: (np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found]))
         for name, found in pieces.items()
-        if found
     }
-    return Training(losses, boundary, tuple(probes))
+    return Training(losses, tuple(probes))
 
 
 def _log(run: RunFolder) -> TrainingLog | None:
@@ -277,15 +245,8 @@ def _losses_at(log: TrainingLog, update: int) -> dict[str, float]:
 
 def _numbers(result: Result | None) -> dict[str, float]:
     """Return the numbers of the evaluated model."""
-    if result is None:
-        return {}
-    return {name: metric.value.value for name, metric in result.models[result.evaluated].items()}
-
-
-def _measured(runs: Mapping[str, PhaseRun], folder: StudyFolder) -> Iterator[Results]:
-    for name in runs:
-        for stem in checkpoints_in(folder.run(name).evaluation).values():
-            yield read_checkpoint(stem)
+    metrics = result.models[result.evaluated] if result else {}
+    return {name: metric.value.value for name, metric in metrics.items()}
 
 
 def _chance(results: Results) -> dict[str, float]:
@@ -303,47 +264,41 @@ def _chance(results: Results) -> dict[str, float]:
 def _baselines(results: Results) -> dict[str, float]:
     """Return the ABX error within speaker of features without a model."""
     result = results.get(ABX_KEYS["within"])
-    if result is None:
-        return {}
-    models = {name: metrics for name, metrics in result.models.items() if name in metrics}
-    return {name: metrics[name].value.value for name, metrics in models.items()}
+    models = result.models.items() if result else ()
+    return {name: metrics[name].value.value for name, metrics in models if name in metrics}
 
 
 def _refuse_mixed_data(measured: Sequence[Results], folder: StudyFolder) -> None:
     """Compare hashes of the data files, since pools of equal size may differ."""
-    hashes = [
+    found = (
         results["retrieval"].content["made_from"]["data"] for results in measured if "retrieval" in results
-    ]
-    made_from = [found for found in hashes if found]
-    different = sorted(
-        name
-        for name in {name for hashes in made_from for name in hashes}
-        if len({hashes.get(name) for hashes in made_from}) > 1
     )
+    made_from = [hashes for hashes in found if hashes]
+    names = sorted({name for hashes in made_from for name in hashes})
+    different = [name for name in names if len({hashes.get(name) for hashes in made_from}) > 1]
     if different:
         message = (
             f"all checkpoints must be measured on the same data, got different {', '.join(different)}; "
             "run the study again, which measures outdated checkpoints again"
         )
-        raise StudyError(Fault(str(folder.path), message, "study.mismatch"))
+        raise StudyError.at(folder.path, message, "study.mismatch")
 
 
-def _missing(settings: StudySettings, runs: Iterable[PhaseRun], folder: StudyFolder) -> Iterator[str]:
+def _missing(settings: StudySettings, runs: Sequence[PhaseRun], folder: StudyFolder) -> Iterator[str]:
     for run in runs:
-        measured = checkpoints_in(folder.run(run.name).evaluation)
-        there = [update for update in points_of(run, settings) if update in measured]
         expected = points_of(run, settings)
+        there = checkpoints_in(folder.run(run.name).evaluation).keys() & set(expected)
         if len(there) < len(expected):
             state = "trained" if folder.run(run.name).trained.exists() else "not fully trained"
             yield f"{run.name}: {state}, {len(there)} of {len(expected)} checkpoints evaluated"
 
 
 def _facts(results: Results) -> dict[str, object]:
+    def counts(result: Result) -> dict[str, Any]:
+        return result.content["models"][result.evaluated].get("counts", {})
+
     abx = {
-        f"phone ABX {mode} speaker": {
-            **results[key].content["condition"],
-            **results[key].content["models"][results[key].evaluated].get("counts", {}),
-        }
+        f"phone ABX {mode} speaker": {**results[key].content["condition"], **counts(results[key])}
         for mode, key in ABX_KEYS.items()
         if key in results
     }
@@ -352,6 +307,5 @@ def _facts(results: Results) -> dict[str, object]:
     return {
         "pool": results["retrieval"].content.get("pool", {}) if "retrieval" in results else {},
         **abx,
-        "machine": provenance.get("machine", {}),
-        "versions": provenance.get("versions", {}),
+        **{name: provenance.get(name, {}) for name in ("machine", "versions")},
     }

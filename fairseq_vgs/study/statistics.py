@@ -7,20 +7,17 @@ A mean m over n seeds of values measured on one test set gets the interval
     m ± sqrt((t(0.975, n - 1) * s / sqrt(n))^2 + (1.96 * se_items)^2)
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
-images for retrieval, whose captions are dependent, and phones for ABX, whose pairs are dependent
-(``metrics.intervals``), with the best layer chosen in every resample. For a paired difference, m
-is the mean over seeds of the differences between two scenarios, all on the same resampled items, so that what
-is hard for both cancels.
-
-The interval is conservative: s already includes the items' influence that differs between seeds, and with few
-seeds t is large. With one seed the interval covers items only, and ``Estimate.seeds_measured`` is False.
+images for retrieval and phones for ABX, since captions and pairs are dependent (``metrics.intervals``), with
+the best layer chosen in every resample. A paired difference is taken on the same resampled items, so that
+what is hard for both scenarios cancels. The interval is conservative: s already includes the items' influence
+that differs between seeds. With one seed the interval covers items only.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +27,6 @@ from scipy.special import stdtrit
 from fairseq_vgs.arrays import F64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.results import Items
-from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.metrics.intervals import resample_pairs, resample_weights
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.markers import StudyError
@@ -44,15 +40,10 @@ _NORMAL_QUANTILE = 1.96
 
 @dataclass(frozen=True)
 class Measure:
-    """Something measured at a checkpoint.
+    """Something measured at a checkpoint, in ``unit`` "%" or "" (a ratio) from 0 to ``highest``.
 
-    Attributes:
-        name: key in files.
-        title: for tables.
-        unit: "%" or "" (a ratio).
-        highest: the largest possible value; the smallest is 0.
-        parts: single-direction measures that this one averages; otherwise itself.
-        lower_is_better: true for errors.
+    ``name`` is its key in files, ``title`` is for tables. ``parts`` names the single-direction measures that
+    it averages, else itself.
     """
 
     name: str
@@ -77,49 +68,41 @@ class Measure:
         """Number of decimals shown."""
         return 1 if self.unit == "%" else 3
 
+    def text(self, number: float, *, signed: bool = False) -> str:
+        """Write a value, or a difference with its sign."""
+        if signed:
+            return f"{number:+.{self.decimals}f}".replace("-", "−")
+        return f"{number:.{self.decimals}f}"
 
-_ARROWS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
+    def interval(self, found: Estimate, unit: str = "", *, signed: bool = False) -> str:
+        """Write a mean with its interval: "+4.1 percentage points [+1.2, +7.0]"."""
+        value, low, high = (self.text(n, signed=signed) for n in (found.value, found.low, found.high))
+        return f"{value}{unit and ' '}{unit} [{low}, {high}]"
+
+
 _KINDS = {**{f"r{k}": (f"R@{k}", "%", 100.0) for k in RECALL_CUTOFFS}, "mrr": ("MRR", "", 1.0)}
-MEASURES = {
-    measure.name: measure
-    for measure in (
-        *(
-            Measure(f"{way}_{kind}", f"{title}, {_ARROWS[way]}", unit, highest, (f"{way}_{kind}",))
-            for way in DIRECTIONS
-            for kind, (title, unit, highest) in _KINDS.items()
-        ),
-        *(
-            Measure(
-                kind,
-                f"{title}, mean of both directions",
-                unit,
-                highest,
-                tuple(f"{way}_{kind}" for way in DIRECTIONS),
-            )
-            for kind, (title, unit, highest) in _KINDS.items()
-        ),
-        *(
-            Measure(
-                key, f"ABX error of the best layer, {mode} speaker", "%", 100.0, (key,), lower_is_better=True
-            )
-            for mode, key in ABX_KEYS.items()
-        ),
-    )
-}
+
+
+def _measures() -> Iterator[Measure]:
+    for kind, (title, unit, highest) in _KINDS.items():
+        parts = tuple(f"{way}_{kind}" for way in DIRECTIONS)
+        for way, part in zip(DIRECTIONS, parts, strict=True):
+            yield Measure(part, f"{title}, {way.replace('_to_', ' → ')}", unit, highest, (part,))
+        yield Measure(kind, f"{title}, mean of both directions", unit, highest, parts)
+    for mode, key in ABX_KEYS.items():
+        title = f"ABX error of the best layer, {mode} speaker"
+        yield Measure(key, title, "%", 100.0, (key,), lower_is_better=True)
+
+
+MEASURES = {measure.name: measure for measure in _measures()}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its 95 % interval.
+    """A mean over seeds (``per_seed``: seed -> value, or difference) with its 95 % interval.
 
-    Attributes:
-        value: mean over seeds.
-        low: lower bound.
-        high: upper bound.
-        per_seed: seed -> value, or difference.
-        seed_sd: standard deviation between seeds; NaN with one seed.
-        item_se: bootstrap standard error over test items.
-        n_items: number of resampled images or phones.
+    ``seed_sd`` is the standard deviation between seeds, NaN with one seed; ``item_se`` the bootstrap standard
+    error over ``n_items`` test items, images or phones.
     """
 
     value: float
@@ -151,13 +134,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Sample:
-    """One measure of one checkpoint, on all items and on resamples of them.
+    """One measure of one checkpoint, on all items and on resamples of them (``draws``, f64[N]).
 
-    Attributes:
-        value: on all items.
-        draws: f64[N] on resamples.
-        n_items: number of resampled items.
-        items: identifies the items; equal for comparable checkpoints.
+    ``items`` identifies the ``n_items`` resampled items; equal for comparable checkpoints.
     """
 
     value: float
@@ -168,10 +147,7 @@ class Sample:
 
 @dataclass
 class Sampler:
-    """Read and resample the items of checkpoints, each checkpoint once.
-
-    Checkpoints with equal items get the same draws.
-    """
+    """Reads and resamples each checkpoint's items once; checkpoints with equal items get the same draws."""
 
     n_resamples: int = N_RESAMPLES
     seed: int = RESAMPLE_SEED
@@ -185,9 +161,8 @@ class Sampler:
         if key not in self._known:
             items = load_items(point.items)
             self._known[key] = {**self._retrieval(items.get("retrieval", {})), **self._abx(items)}
-        parts = [self._known[key].get(part) for part in measure.parts]
-        found = [part for part in parts if part is not None and not math.isnan(part.value)]
-        if len(found) < len(parts):
+        found = [sample for part in measure.parts if (sample := self._known[key].get(part)) is not None]
+        if len(found) < len(measure.parts) or any(math.isnan(part.value) for part in found):
             return None
         value = float(np.mean([part.value for part in found]))
         draws: F64 = np.mean([part.draws for part in found], axis=0)
@@ -197,7 +172,7 @@ class Sampler:
         if not sets:
             return {}
         names = np.unique(sets["speech_to_image"].units)
-        sums, counts, columns = [], [], []
+        columns, sums, counts = [], [], []
         for way in DIRECTIONS:
             found = sets[way]
             item = np.searchsorted(names, found.units)
@@ -210,8 +185,8 @@ class Sampler:
         whole, draws = _ratios(np.stack(sums, axis=1), np.stack(counts, axis=1), weights)
         items = b"".join(sets[way].units.tobytes() for way in DIRECTIONS)
         return {
-            name: Sample(float(whole[column]), draws[:, column], len(names), items)
-            for column, name in enumerate(columns)
+            name: Sample(float(value), drawn, len(names), items)
+            for name, value, drawn in zip(columns, whole, draws.T, strict=True)
         }
 
     def _abx(self, items: Mapping[str, Mapping[str, Items]]) -> dict[str, Sample]:
@@ -234,31 +209,17 @@ def _ratios(sums: F64, counts: F64, weights: Iterable[F64]) -> tuple[F64, F64]:
 
 
 def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> Estimate | None:
-    """Return the mean over seeds of one scenario's checkpoints.
+    """Return the mean over seeds of one scenario's checkpoints; None if no seed has been measured.
 
     If every query of every seed hits, or none does, all resamples agree; the bound is then the exact binomial
     one (Clopper-Pearson) for the number of items.
-
-    Args:
-        points: seed -> checkpoint.
-        measure: one of ``MEASURES``.
-        sampler: shared, so that a checkpoint is read once.
-
-    Returns:
-        None if no seed has been measured.
     """
-    samples = _samples(points, measure, sampler)
-    if not samples:
+    found = combination([(1, points)], measure, sampler)
+    if found is None:
         return None
-    n_items = next(iter(samples.values())).n_items
-    found = mean_over_seeds(
-        {seed: sample.value for seed, sample in samples.items()},
-        np.mean([sample.draws for sample in samples.values()], axis=0),
-        n_items=n_items,
-    )
     low, high = found.low, found.high
     if measure.unit == "%" and set(found.per_seed.values()) in ({0.0}, {measure.highest}):
-        margin = measure.highest * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / n_items))
+        margin = measure.highest * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / found.n_items))
         low, high = found.value - margin, found.value + margin
     return replace(found, low=max(low, 0.0), high=min(high, measure.highest))
 
@@ -266,45 +227,36 @@ def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) ->
 def difference(
     first: Mapping[int, Point], second: Mapping[int, Point], measure: Measure, sampler: Sampler
 ) -> Estimate | None:
-    """Return the mean of first minus second over the seeds that both have.
-
-    Args:
-        first: seed -> checkpoint of one scenario.
-        second: seed -> checkpoint of the other.
-        measure: one of ``MEASURES``.
-        sampler: shared, so that a checkpoint is read once.
-
-    Returns:
-        None if no seed has been measured for both.
-
-    Raises:
-        StudyError: ``study.mismatch``, they were measured on different items.
-    """
-    return combination(((1, first), (-1, second)), measure, sampler)
+    """Return the mean of first minus second over the seeds that both have, see ``combination``."""
+    return combination([(1, first), (-1, second)], measure, sampler)
 
 
 def combination(
     terms: Sequence[tuple[int, Mapping[int, Point]]], measure: Measure, sampler: Sampler
 ) -> Estimate | None:
-    """Return the mean of a signed sum over the seeds that all terms have.
+    """Return the mean of a signed sum over the seeds measured in all terms; None without such a seed.
 
     Args:
         terms: sign (1 or -1), and seed -> checkpoint.
         measure: one of ``MEASURES``.
         sampler: shared, so that a checkpoint is read once.
 
-    Returns:
-        None if no seed has been measured for all.
-
     Raises:
         StudyError: ``study.mismatch``, they were measured on different items.
     """
     signs = [sign for sign, _ in terms]
-    samples = [_samples(points, measure, sampler) for _, points in terms]
+    samples = [
+        {seed: sample for seed, point in sorted(points.items()) if (sample := sampler.sample(point, measure))}
+        for _, points in terms
+    ]
     seeds = [seed for seed in samples[0] if all(seed in found for found in samples)]
     if not seeds:
         return None
-    _refuse_different_items([sample for found in samples for sample in found.values()], measure)
+    if len({sample.items for found in samples for sample in found.values()}) > 1:
+        step = "delete the study's evaluations and run it again"
+        raise StudyError.at(
+            measure.name, f"checkpoints must be measured on the same items; {step}", "study.mismatch"
+        )
     of_seed = {seed: [found[seed] for found in samples] for seed in seeds}
     values = {seed: float(np.dot(signs, [s.value for s in found])) for seed, found in of_seed.items()}
     draws = [np.dot(signs, [s.draws for s in found]) for found in of_seed.values()]
@@ -312,34 +264,16 @@ def combination(
 
 
 def mean_over_seeds(per_seed: Mapping[int, float], draws: F64, *, n_items: int = 0) -> Estimate:
-    """Combine the variation between seeds and items, see the module.
+    """Combine the variation between seeds and items (see the module).
 
-    Args:
-        per_seed: seed -> value, or paired difference.
-        draws: f64[N] means over seeds on resampled items.
-        n_items: number of resampled items, for the record.
+    ``per_seed`` maps a seed to its value or paired difference; ``draws`` are f64[N] means over seeds on
+    resampled items.
     """
     values = np.array(list(per_seed.values()), dtype=np.float64)
-    n, value = len(values), float(values.mean())
-    item_se = float(draws.std(ddof=1))
+    n, value, item_se = len(values), float(values.mean()), float(draws.std(ddof=1))
     seed_sd, seed_part = math.nan, 0.0
     if n > 1:
         seed_sd = float(values.std(ddof=1))
         seed_part = float(stdtrit(n - 1, (1.0 + LEVEL) / 2.0)) * seed_sd / math.sqrt(n)
     half = math.hypot(seed_part, _NORMAL_QUANTILE * item_se)
     return Estimate(value, value - half, value + half, dict(per_seed), seed_sd, item_se, n_items)
-
-
-def _samples(points: Mapping[int, Point], measure: Measure, sampler: Sampler) -> dict[int, Sample]:
-    found = {seed: sampler.sample(point, measure) for seed, point in sorted(points.items())}
-    samples = {seed: sample for seed, sample in found.items() if sample is not None}
-    _refuse_different_items(list(samples.values()), measure)
-    return samples
-
-
-def _refuse_different_items(samples: Sequence[Sample], measure: Measure) -> None:
-    if len({sample.items for sample in samples}) > 1:
-        message = (
-            "checkpoints must be measured on the same items; delete the study's evaluations and run it again"
-        )
-        raise StudyError(Fault(measure.name, message, "study.mismatch"))

@@ -7,26 +7,23 @@ over seeds, intervals (``study.statistics``) and the values of the seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.files.text_tables import latex_table, markdown_table
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
-from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults
+from fairseq_vgs.study.results import UNTRAINED, StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate
 
 NOTHING = "–"
 
-RETRIEVAL = tuple(MEASURES[f"{way}_r{k}"] for way in DIRECTIONS for k in RECALL_CUTOFFS)
 RETRIEVAL_SHOWN = tuple(MEASURES[f"{way}_r{k}"] for way in DIRECTIONS for k in (1, 10))  # as in the paper
-RETRIEVAL_WRITTEN = (
-    *RETRIEVAL,
-    *(MEASURES[f"{way}_mrr"] for way in DIRECTIONS),
-    *map(MEASURES.__getitem__, ("r10", "r1", "mrr")),
-)
+_WRITTEN = [f"{way}_r{k}" for way in DIRECTIONS for k in RECALL_CUTOFFS]
+_WRITTEN += [*(f"{way}_mrr" for way in DIRECTIONS), "r10", "r1", "mrr"]
+RETRIEVAL_WRITTEN = tuple(MEASURES[name] for name in _WRITTEN)
 PHONES = tuple(MEASURES[key] for key in ABX_KEYS.values())
 
 POINT_COLUMNS = ("scenario", "seed", "phase", "update", "measure", "layer", "value", "chance")
@@ -38,7 +35,6 @@ class Row:
 
     Attributes:
         name: scenario, "untrained", "chance" or a baseline.
-        title: shown name.
         estimates: measure -> mean over seeds; measures without one are left out.
         constants: measure -> value without seeds, such as chance.
         layers: measure -> seed -> best layer.
@@ -66,10 +62,9 @@ class Row:
         """Write a value with its interval, or a dash."""
         found = self.estimates.get(measure.name)
         if found is not None:
-            value, low, high = (plain(number, measure) for number in (found.value, found.low, found.high))
-            return f"{value} [{low}, {high}]"
+            return measure.interval(found)
         constant = self.constants.get(measure.name)
-        return NOTHING if constant is None else plain(constant, measure)
+        return NOTHING if constant is None else measure.text(constant)
 
     def seeds_cell(self, measure: Measure) -> str:
         """Write the value of every seed (and its best layer), unless the mean says the same."""
@@ -77,11 +72,9 @@ class Row:
         layers = self.layers.get(measure.name, {})
         if found is None or not (layers or found.seeds_measured):
             return ""
-        texts = []
-        for seed, value in found.per_seed.items():
-            layer = f" ({layer_number(layers[seed])})" if seed in layers else ""
-            texts.append(f"{plain(value, measure)}{layer}")
-        return " · ".join(texts)
+        numbers = {seed: f" ({layer.removeprefix('layer_')})" for seed, layer in layers.items()}
+        values = found.per_seed.items()
+        return " · ".join(f"{measure.text(value)}{numbers.get(seed, '')}" for seed, value in values)
 
     @property
     def seeds_text(self) -> str:
@@ -102,11 +95,8 @@ class Table:
 
     def best(self, measure: Measure) -> float | None:
         """Return the best mean of all scenarios, if any."""
-        values = [
-            row.estimates[measure.name].value
-            for row in self.rows
-            if row.is_scenario and measure.name in row.estimates
-        ]
+        rows = (row for row in self.rows if row.is_scenario and measure.name in row.estimates)
+        values = [row.estimates[measure.name].value for row in rows]
         return (min if measure.lower_is_better else max)(values, default=None)
 
     def is_best(self, row: Row, measure: Measure) -> bool:
@@ -117,9 +107,7 @@ class Table:
 
 def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
     """Make the paper's Table I: retrieval in both directions, then the untrained model and chance."""
-    rows = [
-        _row(name, points, RETRIEVAL_WRITTEN, results, sampler) for name, points in _rows_of_points(results)
-    ]
+    rows = _rows(results, RETRIEVAL_WRITTEN, sampler)
     note = _note(rows, "pictures", "every seed's value")
     chance = _chance(results, RETRIEVAL_WRITTEN)
     return Table("Speech-image retrieval", note, RETRIEVAL_SHOWN, (*rows, chance))
@@ -128,7 +116,7 @@ def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
 def abx_table(results: StudyResults, sampler: Sampler) -> Table:
     """Make the paper's ABX table: the best layer's error, then baselines and chance."""
     measures = phone_measures(results)
-    rows = [_row(name, points, measures, results, sampler) for name, points in _rows_of_points(results)]
+    rows = _rows(results, measures, sampler)
     baselines = [
         Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
     ]
@@ -152,36 +140,23 @@ def csv_rows(
     rows = []
     for row in table.rows:
         for measure in measures:
-            found = row.estimates.get(measure.name)
-            per_seed = found.per_seed if found else {}
-            rows.append(
-                [
-                    row.name,
-                    row.title,
-                    measure.name,
-                    measure.unit,
-                    found.value if found else row.constants.get(measure.name, math.nan),
-                    found.low if found else math.nan,
-                    found.high if found else math.nan,
-                    len(per_seed),
-                    chance.get(measure.name, math.nan),
-                    *(per_seed.get(seed, math.nan) for seed in seeds),
-                    *(row.layers.get(measure.name, {}).get(seed, "") for seed in seeds),
-                ]
-            )
+            name, found = measure.name, row.estimates.get(measure.name)
+            mean = row.constants.get(name, math.nan)
+            numbers = (found.value, found.low, found.high) if found else (mean, math.nan, math.nan)
+            per_seed, layers = found.per_seed if found else {}, row.layers.get(name, {})
+            cells = [row.name, row.title, name, measure.unit, *numbers, len(per_seed)]
+            cells += [chance.get(name, math.nan), *(per_seed.get(seed, math.nan) for seed in seeds)]
+            rows.append([*cells, *(layers.get(seed, "") for seed in seeds)])
     return header, rows
 
 
 def markdown(table: Table) -> str:
     """Write a table with its note in Markdown; seeds' values are below their mean."""
-    rows = [
-        [
-            row.title,
-            *("\n".join(filter(None, (row.cell(m), row.seeds_cell(m)))) for m in table.measures),
-            row.seeds_text,
-        ]
-        for row in table.rows
-    ]
+
+    def cell(row: Row, measure: Measure) -> str:
+        return "\n".join(filter(None, (row.cell(measure), row.seeds_cell(measure))))
+
+    rows = [[row.title, *(cell(row, one) for one in table.measures), row.seeds_text] for row in table.rows]
     heads = ["", *(measure.heading for measure in table.measures), "seeds"]
     return f"{markdown_table([heads, *rows])}\n\n{table.note}\n"
 
@@ -196,54 +171,35 @@ def latex(table: Table) -> str:
 def point_rows(results: StudyResults) -> list[list[Any]]:
     """List every value of every checkpoint; columns ``POINT_COLUMNS``."""
     rows: list[list[Any]] = []
+    chance = results.chance
     for point in (*results.untrained.values(), *results.points):
         head = [point.scenario, point.seed, point.phase, point.update]
-        for name, value in point.losses.items():
-            rows.append([*head, name, "", value, math.nan])
-        for name, value in point.retrieval.items():
-            rows.append([*head, name, "", value, results.chance.get(name, math.nan)])
+        values = [(name, "", value, math.nan) for name, value in point.losses.items()]
+        values += [(name, "", value, chance.get(name, math.nan)) for name, value in point.retrieval.items()]
         for key in ABX_KEYS.values():
-            for layer, value in getattr(point, key).items():
-                rows.append([*head, key, layer, value, results.chance.get(key, math.nan)])
+            errors = getattr(point, key).items()
+            values += [(key, layer, value, chance.get(key, math.nan)) for layer, value in errors]
+        rows += [[*head, *value] for value in values]
     return rows
 
 
-def layer_number(layer: str) -> str:
-    """Shorten a layer's name: "layer_2" -> "2"."""
-    return layer.removeprefix("layer_")
-
-
-def plain(number: float, measure: Measure) -> str:
-    """Write a value with the decimals of its measure."""
-    return f"{number:.{measure.decimals}f}"
-
-
-def _rows_of_points(results: StudyResults) -> Iterator[tuple[str, Mapping[int, Point]]]:
-    for scenario in results.settings.scenarios:
-        yield scenario, results.finals(scenario)
-    yield UNTRAINED, results.untrained
-
-
-def _row(
-    name: str,
-    points: Mapping[int, Point],
-    measures: Sequence[Measure],
-    results: StudyResults,
-    sampler: Sampler,
-) -> Row:
-    found = {measure.name: estimate(points, measure, sampler) for measure in measures}
-    layers: dict[str, dict[int, str]] = {}
-    for measure in PHONES:
-        for seed, point in points.items():
-            if measure in measures and (layer := point.best_layer_in(measure.name)) is not None:
-                layers.setdefault(measure.name, {})[seed] = layer
-    return Row(
-        name,
-        "untrained" if name == UNTRAINED else scenario_title(name),
-        estimates={key: value for key, value in found.items() if value is not None},
-        layers=layers,
-        n_planned=len(results.settings.seeds),
-    )
+def _rows(results: StudyResults, measures: Sequence[Measure], sampler: Sampler) -> list[Row]:
+    """Make a row per scenario, and one of the untrained model."""
+    named = [(name, scenario_title(name), results.finals(name)) for name in results.settings.scenarios]
+    rows = []
+    for name, title, points in (*named, (UNTRAINED, "untrained", results.untrained)):
+        found = {measure.name: estimate(points, measure, sampler) for measure in measures}
+        estimates = {key: value for key, value in found.items() if value is not None}
+        best = {
+            measure.name: {seed: point.best_layer(measure.name) for seed, point in points.items()}
+            for measure in measures
+            if measure in PHONES
+        }
+        layers = {
+            key: {seed: layer for seed, layer in by_seed.items() if layer} for key, by_seed in best.items()
+        }
+        rows.append(Row(name, title, estimates, {}, layers, len(results.settings.seeds)))
+    return rows
 
 
 def _note(rows: Sequence[Row], items: str, below: str) -> str:
@@ -258,9 +214,6 @@ def _note(rows: Sequence[Row], items: str, below: str) -> str:
 
 
 def _chance(results: StudyResults, measures: Sequence[Measure]) -> Row:
-    constants = {}
-    for measure in measures:
-        parts = [results.chance[part] for part in measure.parts if part in results.chance]
-        if len(parts) == len(measure.parts):
-            constants[measure.name] = sum(parts) / len(parts)
+    chances = {measure.name: results.chance_of(measure.parts) for measure in measures}
+    constants = {name: chance for name, chance in chances.items() if chance is not None}
     return Row("chance", "chance", constants=constants)

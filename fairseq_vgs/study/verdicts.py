@@ -16,7 +16,7 @@ until the answer is convenient makes intervals too narrow: fix the seeds beforeh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +39,10 @@ CANNOT_TELL = "cannot tell"
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding of the paper.
+    """A finding of the paper: a claim that scenario ``better`` beats scenario ``worse``.
 
     Attributes:
-        name: key in files.
-        claim: in plain words.
-        better: the scenario that the paper found better.
-        worse: the scenario it is compared with.
-        measure: the deciding measure.
-        secondary: further measures that are shown but decide nothing.
-        sign: 1 if more is better, -1 for errors.
+        measure: the deciding measure; ``secondary`` ones are shown but decide nothing.
         keeps: whether it is about what remains of the first phase, which must have learned it; shows what
             both scenarios lose.
         learned: whether both models must be better than the untrained one.
@@ -60,9 +54,18 @@ class Finding:
     worse: str
     measure: Measure
     secondary: tuple[Measure, ...] = ()
-    sign: int = 1
     keeps: bool = False
     learned: bool = False
+
+    @property
+    def scenarios(self) -> tuple[str, str]:
+        """Both scenarios, the better one first."""
+        return self.better, self.worse
+
+    @property
+    def minuend_first(self) -> tuple[str, str]:
+        """Both scenarios in the order in which a positive difference supports the paper."""
+        return (self.worse, self.better) if self.measure.lower_is_better else self.scenarios
 
 
 FINDINGS = (
@@ -90,7 +93,6 @@ FINDINGS = (
         "w2v2",
         MEASURES["abx"],
         (MEASURES["abx_across"],),
-        sign=-1,
         learned=True,
     ),
 )
@@ -110,13 +112,23 @@ class Line:
         """Unit of the value."""
         return self.measure.difference_unit if self.is_difference else self.measure.unit
 
+    @property
+    def text(self) -> str:
+        """The value with its unit and interval."""
+        return self.measure.interval(self.estimate, self.unit, signed=self.is_difference)
+
+    @property
+    def seeds(self) -> str:
+        """The values of the seeds, if there is more than one."""
+        values = self.estimate.per_seed.values() if self.estimate.seeds_measured else ()
+        return " · ".join(self.measure.text(value, signed=self.is_difference) for value in values)
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What the study says about a finding.
 
     Attributes:
-        finding: the finding.
         answer: "holds", "does not hold" or "cannot tell".
         difference: supports the paper if above 0; None if it was not measured.
         lines: the scenarios' values, and secondary ones.
@@ -132,40 +144,35 @@ class Verdict:
     @property
     def what(self) -> str:
         """What was subtracted from what, in words."""
-        better, worse = scenario_title(self.finding.better), scenario_title(self.finding.worse)
-        if self.finding.sign < 0:
-            better, worse = worse, better
-        return f"{self.finding.measure.title}: {better} minus {worse}"
+        first, second = map(scenario_title, self.finding.minuend_first)
+        return f"{self.finding.measure.title}: {first} minus {second}"
+
+    @property
+    def difference_line(self) -> Line | None:
+        """The difference with its label; None if it was not measured."""
+        if self.difference is None:
+            return None
+        return Line(self.what, self.difference, self.finding.measure, is_difference=True)
 
     @property
     def sentence(self) -> str:
         """The verdict in plain words with its difference."""
-        number = (
-            f" {self.what}: {signed_interval(self.difference, self.finding.measure)}."
-            if self.difference
-            else ""
-        )
-        return " ".join([f"{self.finding.claim} {self.answer.capitalize()}.{number}", *self.remarks])
+        line = self.difference_line
+        numbers = [f"{line.label}: {line.text}."] if line else []
+        return " ".join([self.finding.claim, f"{self.answer.capitalize()}.", *numbers, *self.remarks])
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
+        unit = self.finding.measure.difference_unit
+        found = self.difference.as_json() if self.difference else {"value": None}
         return {
             "finding": self.finding.name,
             "claim": self.finding.claim,
             "verdict": self.answer,
-            "difference": {
-                "of": self.what,
-                "unit": self.finding.measure.difference_unit,
-                **(self.difference.as_json() if self.difference else {"value": None}),
-            },
+            "difference": {"of": self.what, "unit": unit, **found},
             "also": [
-                {
-                    "what": line.label,
-                    "measure": line.measure.name,
-                    "unit": line.unit,
-                    **line.estimate.as_json(),
-                }
-                for line in self.lines
+                {"what": one.label, "measure": one.measure.name, "unit": one.unit, **one.estimate.as_json()}
+                for one in self.lines
             ],
             "remarks": list(self.remarks),
             "sentence": self.sentence,
@@ -174,177 +181,131 @@ class Verdict:
 
 def judge(results: StudyResults, sampler: Sampler) -> list[Verdict]:
     """Check all ``FINDINGS``."""
-    return [_judge(finding, results, sampler) for finding in FINDINGS]
+    return [_Judge(finding, results, sampler).verdict() for finding in FINDINGS]
 
 
-def signed_interval(found: Estimate, measure: Measure) -> str:
-    """Write a difference with its interval and unit: "+4.1 percentage points [+1.2, +7.0]"."""
-    unit = f" {measure.difference_unit}" if measure.difference_unit else ""
-    value, low, high = (signed(number, measure) for number in (found.value, found.low, found.high))
-    return f"{value}{unit} [{low}, {high}]"
+@dataclass(frozen=True)
+class _Judge:
+    """Checks one finding."""
 
+    finding: Finding
+    results: StudyResults
+    sampler: Sampler
 
-def signed(number: float, measure: Measure) -> str:
-    """Write a difference of a measure with its sign."""
-    return f"{number:+.{measure.decimals}f}".replace("-", "−")
+    def verdict(self) -> Verdict:
+        finding = self.finding
+        found = self._difference(finding.measure)
+        remarks = [*self._unfinished(), *self._unmeasured(found)]
+        if finding.keeps and not remarks:
+            remarks += self._unlearned()
+        if finding.learned and not remarks:
+            remarks += self._as_untrained()
+        if found is not None and not found.seeds_measured:
+            remarks.append("One seed: the variation between seeds is unknown.")
+        answer = CANNOT_TELL
+        if not remarks and found is not None:
+            answer = HOLDS if found.low > 0 else DOES_NOT_HOLD if found.high < 0 else CANNOT_TELL
+            if answer == CANNOT_TELL:
+                remarks.append("The interval contains 0.")
+        return Verdict(finding, answer, found, tuple(self._lines()), tuple(remarks))
 
+    def _difference(self, measure: Measure) -> Estimate | None:
+        first, second = map(self.results.finals, self.finding.minuend_first)
+        return difference(first, second, measure, self.sampler)
 
-def _judge(finding: Finding, results: StudyResults, sampler: Sampler) -> Verdict:
-    better, worse = results.finals(finding.better), results.finals(finding.worse)
-    found = _signed_difference(finding, better, worse, finding.measure, sampler)
-    remarks = [*_unfinished(finding, results), *_unmeasured(finding, better, worse, found)]
-    if finding.keeps and not remarks:
-        remarks += _unlearned(finding, results, sampler)
-    if finding.learned and not remarks:
-        remarks += _as_untrained(finding, results, sampler)
-    if found is not None and not found.seeds_measured:
-        remarks.append("One seed: the variation between seeds is unknown.")
-    answer = CANNOT_TELL
-    if not remarks and found is not None:
-        answer = HOLDS if found.low > 0 else DOES_NOT_HOLD if found.high < 0 else CANNOT_TELL
-        if answer == CANNOT_TELL:
-            remarks.append("The interval contains 0.")
-    lines = _values(finding, better, worse, sampler)
-    for measure in finding.secondary:
-        other = _signed_difference(finding, better, worse, measure, sampler)
-        if other is not None:
-            lines.append(Line(f"difference in {measure.title}", other, measure, is_difference=True))
-    if finding.learned:
-        lines += _gained(finding, results, sampler)
-    if finding.keeps:
-        lines += _kept(finding, results, sampler)
-    return Verdict(finding, answer, found, tuple(lines), tuple(remarks))
+    def _lines(self) -> Iterator[Line]:
+        finding, sampler = self.finding, self.sampler
+        for scenario in finding.scenarios:
+            found = estimate(self.results.finals(scenario), finding.measure, sampler)
+            yield from self._line(scenario_title(scenario), found)
+        for measure in finding.secondary:
+            if other := self._difference(measure):
+                yield Line(f"difference in {measure.title}", other, measure, is_difference=True)
+        for scenario in finding.scenarios if finding.learned else ():
+            gained = self._gained(scenario)
+            yield from self._line(f"{scenario_title(scenario)} minus untrained", gained, is_difference=True)
+        if finding.keeps:
+            yield from self._kept()
 
-
-def _signed_difference(
-    finding: Finding,
-    better: Mapping[int, Point],
-    worse: Mapping[int, Point],
-    measure: Measure,
-    sampler: Sampler,
-) -> Estimate | None:
-    first, second = (better, worse) if finding.sign > 0 else (worse, better)
-    return difference(first, second, measure, sampler)
-
-
-def _unfinished(finding: Finding, results: StudyResults) -> list[str]:
-    """Name the scenarios that are not in the study or not finished."""
-    sentences = []
-    for scenario in (finding.better, finding.worse):
-        done = results.finals(scenario)
-        left = [seed for seed in results.settings.seeds if seed not in done]
-        if scenario not in results.settings.scenarios:
-            sentences.append(f"{scenario_title(scenario)} is not part of this study.")
-        elif left:
-            word = "seed" if len(left) == 1 else "seeds"
-            sentences.append(f"{scenario_title(scenario)} has not finished: {word} {_listed(left)}.")
-    return sentences
-
-
-def _unmeasured(
-    finding: Finding, better: Mapping[int, Point], worse: Mapping[int, Point], found: Estimate | None
-) -> list[str]:
-    """Name the seeds that are trained but not measured."""
-    measured = found.per_seed if found else {}
-    left = [seed for seed in better if seed in worse and seed not in measured]
-    if not left:
-        return []
-    return [f"Not measured: {finding.measure.title} (seeds {_listed(left)})."]
-
-
-def _values(
-    finding: Finding, better: Mapping[int, Point], worse: Mapping[int, Point], sampler: Sampler
-) -> list[Line]:
-    lines = []
-    for scenario, points in ((finding.better, better), (finding.worse, worse)):
-        found = estimate(points, finding.measure, sampler)
+    def _line(self, label: str, found: Estimate | None, *, is_difference: bool = False) -> Iterator[Line]:
         if found is not None:
-            lines.append(Line(scenario_title(scenario), found, finding.measure))
-    return lines
+            yield Line(label, found, self.finding.measure, is_difference)
+
+    def _gained(self, scenario: str) -> Estimate | None:
+        """Return how much a scenario differs from the untrained model."""
+        finals = self.results.finals(scenario)
+        return difference(finals, self.results.untrained, self.finding.measure, self.sampler)
+
+    def _at_boundary(self, scenario: str) -> Mapping[int, Point]:
+        """Return the points at the start of a scenario's second phase by seed; none for a base."""
+        return {} if scenario in BASES else self.results.at(scenario, self.results.settings.first_updates)
+
+    def _kept(self) -> Iterator[Line]:
+        """Yield what scenarios had after their first phase, what they lose by the end, and the difference."""
+        measure, sampler = self.finding.measure, self.sampler
+        terms = []
+        for sign, scenario in zip((1, -1), self.finding.scenarios, strict=True):
+            title, start = scenario_title(scenario), self._at_boundary(scenario)
+            end = self.results.finals(scenario)
+            lost = difference(start, end, measure, sampler)
+            yield from self._line(f"{title}, after its first phase", estimate(start, measure, sampler))
+            yield from self._line(f"{title}, lost since its first phase", lost, is_difference=True)
+            terms += [(sign, start), (-sign, end)]
+        label = "difference in what was lost: " + " minus ".join(map(scenario_title, self.finding.scenarios))
+        yield from self._line(label, combination(terms, measure, sampler), is_difference=True)
+
+    def _unfinished(self) -> Iterator[str]:
+        """Name the scenarios that are not in the study or not finished."""
+        for scenario in self.finding.scenarios:
+            title, settings = scenario_title(scenario), self.results.settings
+            left = [seed for seed in settings.seeds if seed not in self.results.finals(scenario)]
+            if scenario not in settings.scenarios:
+                yield f"{title} is not part of this study."
+            elif left:
+                yield f"{title} has not finished: {'seed' if len(left) == 1 else 'seeds'} {_listed(left)}."
+
+    def _unmeasured(self, found: Estimate | None) -> Iterator[str]:
+        """Name the seeds that are trained but not measured."""
+        better, worse = map(self.results.finals, self.finding.scenarios)
+        if left := _left([seed for seed in better if seed in worse], found):
+            yield f"Not measured: {self.finding.measure.title} (seeds {_listed(left)})."
+
+    def _unlearned(self) -> Iterator[str]:
+        """Name the scenarios whose first phase learned nothing that the second could lose."""
+        measure, chance = self.finding.measure, self.results.chance_of(self.finding.measure.parts)
+        for scenario in self.finding.scenarios:
+            title = scenario_title(scenario)
+            found = estimate(self._at_boundary(scenario), measure, self.sampler)
+            left = _left(self.results.finals(scenario), found)
+            if found is None or left or chance is None:
+                seeds = f" (seeds {_listed(left)})" if left else ""
+                yield f"Not measured: {measure.title} of {title} after its first phase, or chance{seeds}."
+            elif found.low <= chance:
+                yield (
+                    f"{title} had nothing to lose: after its first phase {measure.title} is "
+                    f"{measure.interval(found)}, which is not above chance, {measure.text(chance)}."
+                )
+
+    def _as_untrained(self) -> Iterator[str]:
+        """Name the models that are not better than the untrained one, and so have nothing to transfer."""
+        measure = self.finding.measure
+        for scenario in self.finding.scenarios:
+            title, found = scenario_title(scenario), self._gained(scenario)
+            left = _left(self.results.finals(scenario), found)
+            if found is None or left:
+                seeds = f"(seeds {_listed(left)})"
+                yield f"Not measured: {measure.title} of {title} minus the untrained model {seeds}."
+            elif found.high >= 0:
+                number = measure.interval(found, measure.difference_unit, signed=True)
+                yield (
+                    f"{title} has not learned phones: {measure.title} minus the untrained model's is "
+                    f"{number}, which is not below 0."
+                )
 
 
-def _unlearned(finding: Finding, results: StudyResults, sampler: Sampler) -> list[str]:
-    """Name the scenarios whose first phase learned nothing that the second could lose."""
-    measure, sentences = finding.measure, []
-    levels = [results.chance[part] for part in measure.parts if part in results.chance]
-    for scenario in (finding.better, finding.worse):
-        start, title = at_boundary(results, scenario), scenario_title(scenario)
-        found = estimate(start, measure, sampler)
-        left = [seed for seed in results.finals(scenario) if found is None or seed not in found.per_seed]
-        if found is None or left or len(levels) < len(measure.parts):
-            seeds = f" (seeds {_listed(left)})" if left else ""
-            sentences.append(
-                f"Not measured: {measure.title} of {title} after its first phase, or chance{seeds}."
-            )
-        elif found.low <= sum(levels) / len(levels):
-            sentences.append(
-                f"{title} had nothing to lose: after its first phase {measure.title} is "
-                f"{found.value:.{measure.decimals}f} [{found.low:.{measure.decimals}f}, "
-                f"{found.high:.{measure.decimals}f}], which is not above chance, "
-                f"{sum(levels) / len(levels):.{measure.decimals}f}."
-            )
-    return sentences
-
-
-def _as_untrained(finding: Finding, results: StudyResults, sampler: Sampler) -> list[str]:
-    """Name the models that are not better than the untrained one, and so have nothing to transfer."""
-    measure, sentences = finding.measure, []
-    for scenario in (finding.better, finding.worse):
-        finals, title = results.finals(scenario), scenario_title(scenario)
-        found = difference(finals, results.untrained, measure, sampler)
-        left = [seed for seed in finals if found is None or seed not in found.per_seed]
-        if found is None or left:
-            sentences.append(
-                f"Not measured: {measure.title} of {title} minus the untrained model (seeds {_listed(left)})."
-            )
-        elif found.high >= 0:
-            sentences.append(
-                f"{title} has not learned phones: {measure.title} minus the untrained model's is "
-                f"{signed_interval(found, measure)}, which is not below 0."
-            )
-    return sentences
-
-
-def _gained(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
-    """Return how much each scenario differs from the untrained model."""
-    lines = []
-    for scenario in (finding.better, finding.worse):
-        found = difference(results.finals(scenario), results.untrained, finding.measure, sampler)
-        if found is not None:
-            label = f"{scenario_title(scenario)} minus untrained"
-            lines.append(Line(label, found, finding.measure, is_difference=True))
-    return lines
-
-
-def _kept(finding: Finding, results: StudyResults, sampler: Sampler) -> list[Line]:
-    """Return what each scenario had after its first phase, what it loses by the end, and the difference."""
-    measure, lines = finding.measure, []
-    spans = [(at_boundary(results, name), results.finals(name)) for name in (finding.better, finding.worse)]
-    titles = [scenario_title(name) for name in (finding.better, finding.worse)]
-    for title, (start, end) in zip(titles, spans, strict=True):
-        learned, lost = estimate(start, measure, sampler), difference(start, end, measure, sampler)
-        if learned is not None:
-            lines.append(Line(f"{title}, after its first phase", learned, measure))
-        if lost is not None:
-            lines.append(Line(f"{title}, lost since its first phase", lost, measure, is_difference=True))
-    (start, end), (other_start, other_end) = spans
-    terms = ((1, start), (-1, end), (-1, other_start), (1, other_end))
-    more_lost = combination(terms, measure, sampler)
-    if more_lost is not None:
-        label = f"difference in what was lost: {titles[0]} minus {titles[1]}"
-        lines.append(Line(label, more_lost, measure, is_difference=True))
-    return lines
-
-
-def at_boundary(results: StudyResults, scenario: str) -> dict[int, Point]:
-    """Return the points at the start of a scenario's second phase by seed; none for a base."""
-    if scenario in BASES:
-        return {}
-    return {
-        point.seed: point
-        for point in results.points
-        if (point.scenario, point.update) == (scenario, results.settings.first_updates)
-    }
+def _left(seeds: Iterable[int], found: Estimate | None) -> list[int]:
+    """Return the seeds that an estimate lacks."""
+    return [seed for seed in seeds if found is None or seed not in found.per_seed]
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -196,8 +196,7 @@ def _training(chosen: StudySettings, scenario: str, seed: int, *, probes: bool) 
         [(0, start), (start, chosen.updates_of(scenario))] if start else [(0, chosen.updates_of(scenario))]
     )
     records = [_probe(update, update - begin) for begin, end in spans for update in range(begin, end + 1, 40)]
-    boundary = None if scenario in BASES else chosen.first_updates
-    return Training(losses, boundary, tuple(records) if probes and "vgs_plus" in scenario else ())
+    return Training(losses, tuple(records) if probes and "vgs_plus" in scenario else ())
 
 
 def _probe(update: int, since_start: int) -> ProbeRecord:

@@ -13,7 +13,7 @@ from fairseq_vgs.study.figures import (
     SeedCurves,
     boundary,
     logged_curves,
-    loss,
+    measured,
     phone_levels,
     point_curves,
     probe_curves,
@@ -47,22 +47,20 @@ def test_points_begin_with_the_untrained_model(results):
     found = point_curves(results, "w2v2_then_vgs", recall_at_10)
     assert found.seeds[2].updates.tolist() == list(range(0, 281, 40))
     assert found.seeds[2].values[0] == recall_at_10(results.untrained[2])
-    assert found.seeds[2].values[-1] == recall_at_10(results.final("w2v2_then_vgs", 2))
-    plain = point_curves(results, "vgs", loss("vgs_loss"), from_untrained=False)
-    assert plain.seeds[1].updates[0] == 40
+    assert found.seeds[2].values[-1] == recall_at_10(results.finals("w2v2_then_vgs")[2])
 
 
 def test_seeds_without_points_have_no_curve(results):
     assert list(point_curves(without(results, "vgs", 1), "vgs", recall_at_10).seeds) == [2]
-    assert point_curves(results, "vgs", loss("nothing")).seeds == {}
+    assert point_curves(results, "vgs", measured("losses", "nothing")).seeds == {}
 
 
 def test_logged_losses_are_averaged_over_equally_many_updates_without_gaps(results):
     updates = np.arange(1, 281)
     values = np.where(updates % 2 == 0, np.nan, updates.astype(np.float64))
     training = {
-        ("vgs", 1): Training({"vgs_loss": (updates, values)}, None),
-        ("vgs", 2): Training({"vgs_loss": (updates[:5], np.ones(5))}, None),
+        ("vgs", 1): Training({"vgs_loss": (updates, values)}),
+        ("vgs", 2): Training({"vgs_loss": (updates[:5], np.ones(5))}),
     }
     found = logged_curves(replace(results, training=training), "vgs", "vgs_loss").seeds
     assert found[1].updates.tolist()[:3] == [3, 5, 9]  # the last logged of 1-3, 4-6, 7-9

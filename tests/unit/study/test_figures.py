@@ -71,7 +71,7 @@ def test_png_and_csv_of_what_was_drawn(results, tmp_path):
 def test_layers_are_named_on_their_axis(results, tmp_path):
     table = write_figure(by_name(results)["abx_by_layer"], tmp_path / "abx_by_layer.png")
     rows = {(r["panel"], r["series"], r["seed"], r["x"]): float(r["value"]) for r in read_table(table)}
-    final = results.final("vgs_plus", 2)
+    final = results.finals("vgs_plus")[2]
     assert rows["VGS+", "end of training", "2", "3"] == final.abx["layer_3"]
     assert rows["VGS+", "untrained", "1", "4"] == results.untrained[1].abx["layer_4"]
 

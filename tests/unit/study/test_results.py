@@ -93,15 +93,15 @@ def test_base_scenario(settings, folder):
     points = by_update(results, "w2v2")
     assert list(points) == [10, 20, 30, 40]
     assert points[20].losses == {"ssl_loss": 2.5, "vgs_loss": 9.0}
-    assert points[20].best_layer == "layer_1"
+    assert points[20].best_layer("abx") == "layer_1"
     assert points[20].best_abx == pytest.approx(28.0)
     assert points[20].items.is_dir()
 
 
 def test_ends_and_what_is_missing(settings, folder):
     results = collect(settings, folder)
-    assert results.final("w2v2", 1).update == 40
-    assert results.final("w2v2_then_vgs", 1) is None
+    assert results.finals("w2v2")[1].update == 40
+    assert results.finals("w2v2_then_vgs") == {}
     assert results.missing == ("w2v2_then_vgs-seed1: not fully trained, 2 of 3 checkpoints evaluated",)
 
 
@@ -115,7 +115,6 @@ def test_untrained_model_chance_and_baselines(settings, folder):
 def test_losses_of_both_phases_are_joined_at_the_boundary(settings, folder):
     training = collect(settings, folder).training["w2v2_then_vgs", 1]
     updates, values = training.losses["ssl_loss"]
-    assert training.boundary == 20
     assert updates.tolist() == [10, 20, 30, 40]
     assert values.tolist() == [3.0, 2.0, 2.5, 2.4]
 

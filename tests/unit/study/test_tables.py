@@ -57,7 +57,7 @@ def test_abx_table_has_best_layers_baselines_and_chance(results, sampler):
     for row in table.rows[:4]:
         points = results.finals(row.name) if row.is_scenario else results.untrained
         assert row.estimates["abx"].per_seed == pytest.approx({s: p.best_abx for s, p in points.items()})
-        assert row.layers == {"abx": {seed: point.best_layer for seed, point in points.items()}}
+        assert row.layers == {"abx": {seed: point.best_layer("abx") for seed, point in points.items()}}
         assert set(row.layers["abx"].values()) <= set(LAYERS)
     assert table.rows[4].cell(PHONES[0]) == "7.2"
     assert table.rows[5].cell(PHONES[0]) == "50.0"
@@ -138,7 +138,7 @@ def test_long_table_has_every_number_of_every_point(results):
     assert len(rows) == sum(len(p.losses) + len(p.retrieval) + len(p.abx) for p in points)
     found = {(r["scenario"], r["seed"], r["update"], r["measure"], r["layer"]): r for r in rows}
     assert len(found) == len(rows)
-    final = results.final("w2v2_then_vgs", 2)
+    final = results.finals("w2v2_then_vgs")[2]
     row = found["w2v2_then_vgs", 2, 280, "abx", "layer_3"]
     assert (row["value"], row["chance"], row["phase"]) == (final.abx["layer_3"], 50.0, "second")
     assert math.isnan(found["vgs", 1, 40, "vgs_loss", ""]["chance"])

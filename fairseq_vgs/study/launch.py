@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,9 @@ def training_command(
     ]
     if start is not None:
         overrides.append(_override("checkpoint.finetune_from_model", str(start)))
-    return [
-        *_program("fairseq-hydra-train", "fairseq_cli.hydra_train"),
-        "--config-dir",
-        str(Path(settings.config_dir).resolve()),
-        "--config-name",
-        run.primary,
-        *overrides,
-    ]
+    program = _program("fairseq-hydra-train", "fairseq_cli.hydra_train")
+    config_dir = str(Path(settings.config_dir).resolve())
+    return [*program, "--config-dir", config_dir, "--config-name", run.primary, *overrides]
 
 
 def evaluation_command(
@@ -149,10 +145,8 @@ def stop_processes(processes: Sequence[subprocess.Popen[bytes]], *, patience_sec
             if process.poll() is None:
                 os.killpg(process.pid, chosen)
         for process in processes:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(patience_seconds)
-            except subprocess.TimeoutExpired:
-                continue
 
 
 def _program(script: str, module: str) -> list[str]:
@@ -162,22 +156,16 @@ def _program(script: str, module: str) -> list[str]:
 
 
 def _override(key: str, value: str) -> str:
-    """Write a Hydra override with any characters in its value.
-
-    To Hydra, a backslash is an escape only before a quote.
-    """
+    """Write a Hydra override with any characters in its value; a backslash escapes only quotes."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
     return f"{key}='{escaped}'"
 
 
 def command_identity(command: Sequence[str]) -> dict[str, str]:
-    """Return a command's overrides by key, and a hash of each of its YAML files.
-
-    Comments and the order of keys are ignored.
-    """
-    primary = command[command.index("--config-name") + 1]
-    folder = Path(command[command.index("--config-dir") + 1])
-    overrides = dict(entry.partition("=")[::2] for entry in command[command.index("--config-name") + 2 :])
+    """Return a command's overrides by key, and a hash of each of its YAML files without comments."""
+    at = command.index("--config-name")
+    primary, folder = command[at + 1], Path(command[command.index("--config-dir") + 1])
+    overrides = dict(entry.partition("=")[::2] for entry in command[at + 2 :])
     files = {name: _content_hash(folder / name) for name in _files_of(folder, primary, overrides)}
     return {"--config-name": primary, **files, **overrides}
 

@@ -52,14 +52,7 @@ def measured_on(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
 def run_identity(
     command: Sequence[str], run: PhaseRun, settings: StudySettings, data: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what makes a run what it is: its command, what it starts from, and its data.
-
-    Args:
-        command: from ``launch.training_command``.
-        run: the run of the command.
-        settings: settings of the study.
-        data: from ``training_data``.
-    """
+    """Return what makes a run what it is: its ``training_command``, start and ``training_data``."""
     return {
         **launch.command_identity(command),
         "task.data": settings.data,  # as in the study file, since the study's folder may be moved
@@ -77,30 +70,22 @@ def refuse_other_settings(
     A run without a checkpoint may start again with other settings. The number of updates may differ: a base
     that has only served as a first phase is trained to its end when its scenario joins the study.
 
-    Args:
-        runs: the planned runs.
-        settings: the present settings.
-        folder: folder of the study.
-        data: from ``training_data``.
-
     Raises:
-        StudyError: ``study.settings`` for every run with other settings or data, ``study.prepare`` for data
-            that was prepared differently.
+        StudyError: ``study.settings`` for every run with other settings or ``training_data``,
+            ``study.prepare`` for data that was prepared differently.
     """
     faults = _other_preparation(settings, folder)
     for run in runs:
-        run_folder = folder.run(run.name)
-        if not run_folder.trained.exists() and not any(
-            (run_folder.run / "checkpoints").glob("checkpoint*.pt")
-        ):
+        place = folder.run(run.name)
+        if not place.trained.exists() and not any((place.run / "checkpoints").glob("checkpoint*.pt")):
             continue
         command = launch.training_command(
-            run, settings, data=folder.data(settings.data), folder=run_folder, start=None
+            run, settings, data=folder.data(settings.data), folder=place, start=None
         )
         now = run_identity(command, run, settings, data)
-        if different := _differences(_read(run_folder.command), now):
+        if different := _differences(_read(place.command), now):
             message = f"started with other settings ({different}); {_STEPS}"
-            faults.append(Fault(str(run_folder.path), message, "study.settings"))
+            faults.append(Fault(str(place.path), message, "study.settings"))
     if faults:
         raise StudyError(faults)
 
@@ -114,8 +99,7 @@ def refuse_other_measurement(runs: Sequence[PhaseRun], settings: StudySettings, 
     now = measured_on(settings, folder)
     step = "restore the settings, or run the study without --report-only, which measures again"
     faults = []
-    for run in runs:
-        path = folder.run(run.name).evaluated
+    for path in (folder.run(run.name).evaluated for run in runs):
         if path.exists() and (different := _differences(_read(path).get("on"), now)):
             message = f"measured on something else ({different}); {step}"
             faults.append(Fault(str(path), message, "study.measurement"))
@@ -132,20 +116,15 @@ def mark(path: Path, run: PhaseRun, *, on: object = "") -> None:
 
 def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:
     """Whether a stage is done with all planned updates and ``on`` the same data."""
-    if not path.exists():
-        return False
     content = _read(path)
     enough: bool = content.get("updates", run.max_update) >= run.max_update
-    return enough and content.get("on", "") == on
+    return path.exists() and enough and content.get("on", "") == on
 
 
 def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[Fault]:
     """Say whether existing data was made with other arguments, even if no run has started."""
-    data = folder.data(settings.data)
-    if not data.exists() or not folder.settings.exists():
-        return []
-    before = _read(folder.settings).get("prepare", [])
-    if before == settings.prepare:
+    data, before = folder.data(settings.data), _read(folder.settings).get("prepare", [])
+    if not data.exists() or not folder.settings.exists() or before == settings.prepare:
         return []
     different = f"{shlex.join(before)!r} before, {shlex.join(settings.prepare)!r} now"
     return [Fault(str(data), f"made with prepare {different}; {_STEPS}", "study.prepare")]

@@ -23,7 +23,6 @@ OUTPUT/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +31,10 @@ from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """One run of ``fairseq-hydra-train``.
+    """One run of ``fairseq-hydra-train`` in a folder with its name.
 
-    Attributes:
-        name: unique in the study; the name of its folder.
-        primary: its configuration.
-        seed: of weights, data order and masks.
-        max_update: number of updates.
-        schedule_updates: length of the learning rate schedule.
-        start: base run that it starts from; None: random weights.
-        start_update: number of updates of the base run.
+    ``primary`` is its configuration, ``schedule_updates`` the length of its learning rate schedule. It starts
+    from the base run ``start`` after ``start_update`` updates, or from random weights.
     """
 
     name: str
@@ -98,29 +91,21 @@ def points_of(run: PhaseRun, settings: StudySettings) -> list[int]:
     return list(range(settings.evaluate_every, run.max_update + 1, settings.evaluate_every))
 
 
-def _runs_of_seed(settings: StudySettings, seed: int) -> Sequence[PhaseRun]:
-    whole = [name for name in BASES if name in settings.scenarios]
+def _runs_of_seed(settings: StudySettings, seed: int) -> list[PhaseRun]:
     scheduled = [name for name in settings.scenarios if name not in BASES]
-    only_left = [
-        name
-        for name in BASES
-        if name not in whole and any(phases_of(entry)[0] == name for entry in scheduled)
-    ]
+    first_phases = {phases_of(name)[0] for name in scheduled}
+    whole = [name for name in BASES if name in settings.scenarios]
+    only_left = [name for name in BASES if name in first_phases and name not in whole]
     bases = [
-        PhaseRun(
-            name=run_name(base, seed),
-            primary=base,
-            seed=seed,
-            max_update=settings.whole_updates if base in whole else settings.first_updates,
-            schedule_updates=settings.whole_updates,
-        )
-        for base in (*whole, *only_left)
+        PhaseRun(run_name(base, seed), base, seed, updates, settings.whole_updates)
+        for names, updates in ((whole, settings.whole_updates), (only_left, settings.first_updates))
+        for base in names
     ]
     second = [
         PhaseRun(
-            name=run_name(scenario, seed),
-            primary=scenario,
-            seed=seed,
+            run_name(scenario, seed),
+            scenario,
+            seed,
             max_update=settings.second_updates,
             schedule_updates=settings.second_updates,
             start=run_name(phases_of(scenario)[0], seed),

@@ -33,33 +33,24 @@ _SETTINGS: tuple[tuple[str, str, str, Any], ...] = (
 
 
 def read_recipe(runs: Iterable[Path]) -> dict[str, Any]:
-    """Read the settings from the first readable checkpoint; all runs of a study share them.
+    """Read the settings ("section.setting" -> value) from the first readable checkpoint of some run folders.
 
-    Args:
-        runs: run folders of fairseq-hydra-train.
-
-    Returns:
-        "section.setting" -> value; empty without a readable checkpoint.
+    All runs of a study share them; empty without a readable checkpoint.
     """
-    for run in runs:
-        for path in sorted((run / "checkpoints").glob("checkpoint*.pt")):
-            try:
-                config = read_config(path)
-            except CheckpointError:  # half written by a running study; the report is still made
-                continue
-            return {
-                f"{part}.{name}": section(config, part)[name]
-                for part, name, _, _ in _SETTINGS
-                if name in section(config, part)
-            }
+    for path in (path for run in runs for path in sorted((run / "checkpoints").glob("checkpoint*.pt"))):
+        try:
+            config = read_config(path)
+        except CheckpointError:  # half written by a running study; the report is still made
+            continue
+        known = ((part, name, section(config, part)) for part, name, _, _ in _SETTINGS)
+        return {f"{part}.{name}": values[name] for part, name, values in known if name in values}
     return {}
 
 
 def shown(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """List settings as (words, value), with the paper's value where it differs."""
     for key, words, value, papers in _known(recipe):
-        text = _text(value)
-        yield f"{words} ({key})", text if _is_equal(value, papers) else f"{text}; the paper: {_text(papers)}"
+        yield f"{words} ({key})", value if value == papers else f"{value}; the paper: {papers}"
 
 
 def recipe_words(recipe: Mapping[str, Any]) -> str:
@@ -68,26 +59,20 @@ def recipe_words(recipe: Mapping[str, Any]) -> str:
     if not known:
         return "How the model differs from the paper's is unknown: there is no checkpoint to read it from."
     different = [
-        f"{words} {_text(value)} (the paper: {_text(papers)})"
-        for _, words, value, papers in known
-        if not _is_equal(value, papers)
+        f"{words} {value} (the paper: {papers})" for _, words, value, papers in known if value != papers
     ]
     if not different:
         return "Model and losses are the paper's in all settings listed under “What was run”."
     return f"Model and losses are not the paper's: {', '.join(different)}."
 
 
-def _known(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+def _known(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, words, value and the paper's value of the settings that a recipe has."""
     for part, name, words, papers in _SETTINGS:
-        key = f"{part}.{name}"
-        if key in recipe:
-            yield key, words, recipe[key], papers
-
-
-def _is_equal(value: Any, papers: Any) -> bool:
-    return _text(value) == _text(papers)
+        if (key := f"{part}.{name}") in recipe:
+            yield key, words, _text(recipe[key]), _text(papers)
 
 
 def _text(value: Any) -> str:
-    entries = list(value) if isinstance(value, list | tuple) else [value]
+    entries = value if isinstance(value, list | tuple) else [value]
     return " ".join(f"{entry:g}" if isinstance(entry, int | float) else str(entry) for entry in entries)

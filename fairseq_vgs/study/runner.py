@@ -14,11 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,7 +25,6 @@ from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints, mend_copies
 from fairseq_vgs.evaluation.over_training import checkpoints_in
 from fairseq_vgs.files.atomic import atomic_write, lock
-from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.markers import (
     StudyError,
@@ -51,12 +49,7 @@ _LOSSES = {"ssl_loss": "SSL", "vgs_loss": "VGS"}
 
 @dataclass
 class Slot:
-    """Resources for one run at a time.
-
-    Attributes:
-        gpu: number of its GPU; None: CPU.
-        threads: number of CPU threads; None leaves it to the libraries.
-    """
+    """Resources for one run at a time: a GPU (None: CPU) and CPU threads (None: as the libraries choose)."""
 
     gpu: str | None = None
     threads: int | None = None
@@ -67,14 +60,9 @@ class Slot:
 
 @dataclass(frozen=True)
 class RunState:
-    """How far an active run has come.
+    """How far an active run has come in its stage, ``train`` (updates) or ``evaluate`` (checkpoints).
 
-    Attributes:
-        name: name of the run.
-        stage: ``train`` or ``evaluate``.
-        done: updates made, or checkpoints evaluated.
-        total: updates to make, or checkpoints to evaluate.
-        losses: for display, such as "SSL 2.91 VGS 1.10".
+    ``losses`` are for display, such as "SSL 2.91 VGS 1.10".
     """
 
     name: str
@@ -84,7 +72,6 @@ class RunState:
     losses: str = ""
 
     def __str__(self) -> str:
-        """Return one line."""
         unit = "update" if self.stage == "train" else "checkpoint"
         return f"{self.name}: {self.stage}, {unit} {self.done}/{self.total} {self.losses}".rstrip()
 
@@ -109,7 +96,7 @@ def read_position(history: Path) -> tuple[int, str]:
     return 0, ""
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Show the state of a study on stderr: bars on a terminal, otherwise occasional lines.
 
     Args:
@@ -125,27 +112,15 @@ class Progress:
         self._next_line = 0.0
         if self._terminal:
             overall = tqdm(
-                total=total_updates,
-                initial=done_updates,
-                desc="study",
-                unit="update",
-                dynamic_ncols=True,
-                file=sys.stderr,
-                position=0,
-            )
-            lines = [
+                total=total_updates, initial=done_updates, desc="study", unit="update", position=0,
+                dynamic_ncols=True, file=sys.stderr,
+            )  # fmt: skip
+            lines = (
                 tqdm(total=0, bar_format="{desc}", file=sys.stderr, position=1 + n) for n in range(n_slots)
-            ]
+            )
             self._bars = [overall, *lines]
 
-    def __enter__(self) -> Progress:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the bars."""
+    def __exit__(self, *_: object) -> None:
         for bar in reversed(self._bars):
             bar.close()
 
@@ -163,8 +138,7 @@ class Progress:
         if self._terminal:
             self._bars[0].n = updates
             self._bars[0].refresh()
-            # a wrapped line would not be erased
-            width = shutil.get_terminal_size().columns - 1
+            width = shutil.get_terminal_size().columns - 1  # a wrapped line would not be erased
             for bar, state in zip(self._bars[1:], states, strict=True):
                 bar.set_description_str(("  idle" if state is None else f"  {state}")[:width])
         elif time.monotonic() >= self._next_line:
@@ -184,13 +158,9 @@ class Progress:
 
 @dataclass
 class StudyRunner:
-    """Runs a study.
+    """Runs the ``settings`` in ``folder``, one run at a time on each slot.
 
-    Attributes:
-        settings: what to run.
-        folder: where to run it.
-        slots: resources of the runs, one run at a time on each.
-        failures: name of a failed run -> reason.
+    ``failures`` maps the name of a failed run to the reason.
     """
 
     settings: StudySettings
@@ -199,46 +169,46 @@ class StudyRunner:
     failures: dict[str, str] = field(default_factory=dict)
     _data: dict[str, str] = field(default_factory=dict, init=False)
     _measured_on: dict[str, str] = field(default_factory=dict, init=False)
+    _progress: Progress = field(init=False, repr=False)
+    _lock: int = field(init=False, repr=False)
 
     def run(self) -> dict[str, str]:
-        """Run everything that is missing.
-
-        Returns:
-            ``failures``, including runs that start from a failed one.
+        """Run everything that is missing; return ``failures``, with the runs that start from a failed one.
 
         Raises:
             FaultError: another run of the study goes on (``output.busy``).
             StudyError: the study started with other settings, or its data cannot be made.
         """
-        with _locked(self.folder.lock) as locked:
+        with _locked(self.folder.lock) as self._lock:
             runs = list(plan_runs(self.settings))
-            self._data = training_data(self.settings, self.folder)
-            refuse_other_settings(runs, self.settings, self.folder, self._data)
-            self._record_settings()
-            if self._prepare_data(locked):
-                self._data = training_data(self.settings, self.folder)
-                refuse_other_settings(runs, self.settings, self.folder, self._data)
+            self._require_same_settings(runs)
+            _write_json(self.folder.settings, self.settings.as_json(), indent=2)
+            if self._prepare_data():
+                self._require_same_settings(runs)
             self._measured_on = measured_on(self.settings, self.folder)
             waiting = [run for run in runs if not self._is_finished(run)]
-            total = sum(run.max_update for run in runs)
-            done = self._updates_done(waiting)
-            with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as progress:
+            total, done = sum(run.max_update for run in runs), self._updates_done(waiting)
+            with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as self._progress:
                 try:
-                    self._loop(waiting, progress, lock=locked.fileno())
+                    self._loop(waiting)
                 finally:
                     launch.stop_processes([slot.process for slot in self.slots if slot.process is not None])
         return self.failures
 
-    def _loop(self, waiting: list[PhaseRun], progress: Progress, *, lock: int) -> None:
+    def _require_same_settings(self, runs: Sequence[PhaseRun]) -> None:
+        self._data = training_data(self.settings, self.folder)
+        refuse_other_settings(runs, self.settings, self.folder, self._data)
+
+    def _loop(self, waiting: list[PhaseRun]) -> None:
         while True:
             for slot in self.slots:
-                self._advance(slot, progress, lock=lock)
+                self._advance(slot)
                 if slot.process is None and (run := self._next(waiting)) is not None:
                     waiting.remove(run)
-                    self._begin(slot, run, progress, lock=lock)
+                    self._begin(slot, run)
             if not waiting and all(slot.process is None for slot in self.slots):
                 return
-            progress.show(self._updates_done(waiting), [self._state(slot) for slot in self.slots])
+            self._progress.show(self._updates_done(waiting), [self._state(slot) for slot in self.slots])
             time.sleep(POLL_SECONDS)
 
     def _next(self, waiting: list[PhaseRun]) -> PhaseRun | None:
@@ -252,45 +222,37 @@ class StudyRunner:
                 return run
         return None
 
-    def _begin(self, slot: Slot, run: PhaseRun, progress: Progress, *, lock: int) -> None:
+    def _begin(self, slot: Slot, run: PhaseRun) -> None:
         slot.run = run
         folder = self.folder.run(run.name)
         try:
             mend_copies(folder.run)
             keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
         except (CheckpointError, OSError) as error:
-            self._fail(slot, str(error), progress)
+            self._fail(slot, str(error))
             return
         if not self._is_trained(run) and has_ended(folder.run, run.max_update):
             mark(folder.trained, run)  # killed between the last checkpoint and its mark
-        stage = "evaluate" if self._is_trained(run) else "train"
-        self._start(slot, stage, progress, lock=lock)
+        self._start(slot, run, "evaluate" if self._is_trained(run) else "train")
 
-    def _start(self, slot: Slot, stage: str, progress: Progress, *, lock: int) -> None:
-        run = slot.run
-        if run is None:
-            raise RuntimeError("a slot without a run cannot start one")
+    def _start(self, slot: Slot, run: PhaseRun, stage: str) -> None:
         folder = self.folder.run(run.name)
         try:
             command = self._command(run, folder, stage, slot)
         except ValueError as error:
-            self._fail(slot, str(error), progress)
+            self._fail(slot, str(error))
             return
         slot.stage = stage
         slot.process = launch.start_process(
-            command, log=folder.log, threads=slot.threads, gpu=slot.gpu, lock=lock
+            command, log=folder.log, threads=slot.threads, gpu=slot.gpu, lock=self._lock
         )
 
     def _command(self, run: PhaseRun, folder: RunFolder, stage: str, slot: Slot) -> list[str]:
-        data = self.folder.data(self.settings.data).resolve()
+        data, settings = self.folder.data(self.settings.data).resolve(), self.settings
         if stage == "evaluate":
+            device = "cpu" if slot.gpu is None else "cuda"
             return launch.evaluation_command(
-                run,
-                self.settings,
-                data=data,
-                folder=folder,
-                untrained=run.start is None,
-                device="cpu" if slot.gpu is None else "cuda",
+                run, settings, data=data, folder=folder, untrained=run.start is None, device=device
             )
         start = None
         if run.start is not None:
@@ -301,16 +263,14 @@ class StudyRunner:
                     f"must exist for {run.name} to start from, got {_checkpoint_names(base)}; remove "
                     f"{base.path} and run the study again, which trains {run.start} again"
                 )
-                raise StudyError(Fault(str(start), message, "checkpoint.missing"))
+                raise StudyError.at(start, message, "checkpoint.missing")
         command = launch.training_command(
-            run, self.settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
+            run, settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
         )
-        with atomic_write(folder.command, force=True) as file:
-            identity = run_identity(command, run, self.settings, self._data)
-            file.write(json.dumps(identity, indent=1) + "\n")
+        _write_json(folder.command, run_identity(command, run, settings, self._data), indent=1)
         return command
 
-    def _advance(self, slot: Slot, progress: Progress, *, lock: int) -> None:
+    def _advance(self, slot: Slot) -> None:
         """Start the next stage if a slot's process has ended, or free the slot."""
         if slot.process is None or slot.run is None:
             return
@@ -321,46 +281,44 @@ class StudyRunner:
                 keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
             except (CheckpointError, OSError) as error:
                 launch.stop_processes([slot.process])
-                self._fail(slot, str(error), progress)
+                self._fail(slot, str(error))
                 return
         if not ended:
             return
         slot.process = None
         if code != 0:
-            self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}", progress)
+            self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}")
         elif slot.stage == "train" and not has_ended(folder.run, run.max_update):
-            self._fail(
-                slot,
+            reason = (
                 f"{folder.run}: training must end with a checkpoint after update {run.max_update}, got "
                 f"{_checkpoint_names(folder)}; remove what ends it early from the configuration, such as "
-                "checkpoint.patience, optimization.stop_time_hours or optimization.stop_min_lr",
-                progress,
+                "checkpoint.patience, optimization.stop_time_hours or optimization.stop_min_lr"
             )
+            self._fail(slot, reason)
         elif slot.stage == "train":
             mark(folder.trained, run)
-            self._start(slot, "evaluate", progress, lock=lock)
+            self._start(slot, run, "evaluate")
         else:
             mark(folder.evaluated, run, on=self._measured_on)
-            progress.say(f"{run.name}: finished")
+            self._progress.say(f"{run.name}: finished")
             slot.run = None
 
-    def _fail(self, slot: Slot, reason: str, progress: Progress) -> None:
+    def _fail(self, slot: Slot, reason: str) -> None:
         if slot.run is not None:
             self.failures[slot.run.name] = reason
-            progress.say(f"{slot.run.name}: failed: {reason}")
+            self._progress.say(f"{slot.run.name}: failed: {reason}")
         slot.run = slot.process = None
 
     def _state(self, slot: Slot) -> RunState | None:
-        if slot.run is None or slot.process is None:
+        run = slot.run
+        if run is None or slot.process is None:
             return None
-        folder = self.folder.run(slot.run.name)
+        folder = self.folder.run(run.name)
         if slot.stage == "train":
             update, losses = read_position(folder.history)
-            return RunState(
-                slot.run.name, "train", min(update, slot.run.max_update), slot.run.max_update, losses
-            )
-        n_points = len(points_of(slot.run, self.settings)) + (slot.run.start is None)
-        return RunState(slot.run.name, "evaluate", len(checkpoints_in(folder.evaluation)), n_points)
+            return RunState(run.name, "train", min(update, run.max_update), run.max_update, losses)
+        n_points = len(points_of(run, self.settings)) + (run.start is None)
+        return RunState(run.name, "evaluate", len(checkpoints_in(folder.evaluation)), n_points)
 
     def _updates_done(self, waiting: Sequence[PhaseRun]) -> int:
         """Count updates of finished and interrupted runs, without those of runs in training."""
@@ -375,45 +333,44 @@ class StudyRunner:
         return done
 
     def _is_finished(self, run: PhaseRun) -> bool:
-        return self._is_trained(run) and is_marked(
-            self.folder.run(run.name).evaluated, run, on=self._measured_on
-        )
+        evaluated = self.folder.run(run.name).evaluated
+        return self._is_trained(run) and is_marked(evaluated, run, on=self._measured_on)
 
     def _is_trained(self, run: PhaseRun) -> bool:
         return is_marked(self.folder.run(run.name).trained, run)
 
-    def _record_settings(self) -> None:
-        with atomic_write(self.folder.settings, force=True) as file:
-            file.write(json.dumps(self.settings.as_json(), indent=2) + "\n")
-
-    def _prepare_data(self, lock: IO[str]) -> bool:
+    def _prepare_data(self) -> bool:
         """Make the data if it is missing; return whether it was."""
-        data = self.folder.data(self.settings.data)
+        data, log = self.folder.data(self.settings.data), self.folder.log
         if not self.settings.prepare or data.exists():
             return False
         arguments = [entry.replace("{output}", str(self.folder.path)) for entry in self.settings.prepare]
+        command = launch.prepare_command(arguments)
         logger.info("preparing %s", data)
-        process = launch.start_process(
-            launch.prepare_command(arguments), log=self.folder.log, threads=None, gpu=None, lock=lock.fileno()
-        )
+        process = launch.start_process(command, log=log, threads=None, gpu=None, lock=self._lock)
         try:
             code = process.wait()
         finally:
             launch.stop_processes([process])
         if code != 0:
-            logger.error("%s", _last_lines(self.folder.log))
-            message = f"prepare must make the data, ended with exit code {code}; see {self.folder.log}"
-            raise StudyError(Fault(str(data), message, "study.prepare_failed"))
+            logger.error("%s", _last_lines(log))
+            message = f"prepare must make the data, ended with exit code {code}; see {log}"
+            raise StudyError.at(data, message, "study.prepare_failed")
         return True
 
 
+def _write_json(path: Path, content: object, *, indent: int) -> None:
+    with atomic_write(path, force=True) as file:
+        file.write(json.dumps(content, indent=indent) + "\n")
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
-    """Hold a study's lock, which processes that outlive a killed study hold too."""
+def _locked(path: Path) -> Iterator[int]:
+    """Hold a study's lock, which processes that outlive a killed study hold too; yield its descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         lock(file, path, place=path.parent, doing="running this study or its training")
-        yield file
+        yield file.fileno()
 
 
 def _checkpoint_names(folder: RunFolder) -> str:

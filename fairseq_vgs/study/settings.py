@@ -8,7 +8,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault, raise_any
 from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.metrics.abx.plan import SPEAKER_MODES, require_speakers
 
@@ -107,73 +107,65 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         reason = str(error).strip().replace("\n", "; ")
         found = fault(str(path), "must be a study file", reason, NEXT_STEP, code="study.file")
         raise FaultError(found) from error
-    faults = [
+    raise_any(
         fault(str(path), f"{name} must be {expected}", got, NEXT_STEP, code="setting.value")
         for name, expected, got in _conflicts(settings)
-    ]
-    if faults:
-        raise FaultError(faults)
+    )
     return settings
 
 
 def require_files(settings: StudySettings, path: Path) -> None:
-    """Refuse settings whose files are missing before training starts.
-
-    Args:
-        settings: settings of the study.
-        path: the study file, for errors.
+    """Refuse settings of a study file ``path`` whose files are missing before training starts.
 
     Raises:
         FaultError: ``file.missing`` for a primary, the data or the ABX items.
         AbxError: the items cannot be compared within or across speakers as set.
     """
     phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
-    needed = [
-        ("config_dir", Path(settings.config_dir) / f"{name}.yaml") for name in {*settings.scenarios, *phases}
-    ]
-    if settings.abx is not None:
-        needed.append(("abx", Path(settings.abx) / settings.abx_items))
+    primaries = {*settings.scenarios, *phases}
+    needed = [("config_dir", Path(settings.config_dir) / f"{name}.yaml") for name in primaries]
+    items = None if settings.abx is None else Path(settings.abx) / settings.abx_items
+    if items is not None:
+        needed.append(("abx", items))
     if not settings.prepare and "{output}" not in settings.data:
         needed.append(("data", Path(settings.data)))
     step = f"{NEXT_STEP}; paths are relative to the working directory"
-    faults = [
+    raise_any(
         fault(str(path), f"{name} must name an existing file", f"none at {file}", step, code="file.missing")
         for name, file in sorted(needed)
         if not file.exists()
-    ]
-    if faults:
-        raise FaultError(faults)
-    if settings.abx is not None:
-        items = Path(settings.abx) / settings.abx_items
+    )
+    if items is not None:
         require_speakers(read_items(items), settings.abx_speakers, place=str(items))
 
 
 def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
     """Return (setting, expectation, value) of impossible settings."""
-    found: list[tuple[str, str, Any]] = []
-    for scenario in settings.scenarios:
-        if scenario not in SCENARIOS:
-            found.append(("scenarios", f"one of {', '.join(SCENARIOS)}", scenario))
-    for name in ("scenarios", "seeds"):
-        entries = getattr(settings, name)
-        if not entries or len(set(entries)) != len(entries):
-            found.append((name, "different entries, at least one", list(entries)))
-    speakers = settings.abx_speakers
-    if "within" not in speakers or len(set(speakers)) != len(speakers) or set(speakers) - {*SPEAKER_MODES}:
-        found.append(("abx_speakers", "[within] or [within, across]", list(speakers)))
-    for name in ("whole_updates", "first_updates", "second_updates", "evaluate_every"):
-        if getattr(settings, name) < 1:
-            found.append((name, "at least 1", getattr(settings, name)))
-    if not found:
-        for name in ("whole_updates", "first_updates", "second_updates"):
-            if getattr(settings, name) % settings.evaluate_every:
-                expected = f"a multiple of evaluate_every ({settings.evaluate_every})"
-                found.append((name, expected, getattr(settings, name)))
-        if settings.first_updates >= settings.whole_updates:
-            expected = f"fewer than whole_updates ({settings.whole_updates})"
-            found.append(("first_updates", expected, settings.first_updates))
-    if not 0 <= settings.warmup_share < 1:
-        found.append(("warmup_share", "a number in 0..1", settings.warmup_share))
-    if settings.prepare and "{output}" not in settings.data:
-        found.append(("data", "a path below {output}, since prepare makes it", settings.data))
-    return found
+    every, first, whole = settings.evaluate_every, settings.first_updates, settings.whole_updates
+    updates = {"whole_updates": whole, "first_updates": first, "second_updates": settings.second_updates}
+    has_place = not settings.prepare or "{output}" in settings.data
+    checks: list[tuple[bool, str, str, Any]] = [
+        *(
+            (one in SCENARIOS, "scenarios", f"one of {', '.join(SCENARIOS)}", one)
+            for one in settings.scenarios
+        ),
+        *(
+            (0 < len(set(entries)) == len(entries), name, "different entries, at least one", list(entries))
+            for name, entries in (("scenarios", settings.scenarios), ("seeds", settings.seeds))
+        ),
+        (
+            sorted(settings.abx_speakers) in (["within"], sorted(SPEAKER_MODES)),
+            "abx_speakers",
+            "[within] or [within, across]",
+            list(settings.abx_speakers),
+        ),
+        *((n >= 1, name, "at least 1", n) for name, n in {**updates, "evaluate_every": every}.items()),
+        *(
+            (every < 1 or n % every == 0, name, f"a multiple of evaluate_every ({every})", n)
+            for name, n in updates.items()
+        ),
+        (first < whole, "first_updates", f"fewer than whole_updates ({whole})", first),
+        (0 <= settings.warmup_share < 1, "warmup_share", "a number in 0..1", settings.warmup_share),
+        (has_place, "data", "a path below {output}, since prepare makes it", settings.data),
+    ]
+    return [(name, expected, got) for is_met, name, expected, got in checks if not is_met]

@@ -49,14 +49,11 @@ register_with_fairseq()
 def __getattr__(name: str) -> Any:
     """Import a public name or a subpackage when it is first used."""
     if name in _PUBLIC:
-        value = getattr(importlib.import_module(_PUBLIC[name]), name)
-        globals()[name] = value
-        return value
+        return globals().setdefault(name, getattr(importlib.import_module(_PUBLIC[name]), name))
     if not name.startswith("_") and any(module.name == name for module in pkgutil.iter_modules(__path__)):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List the public names and what has been imported."""
     return sorted({*globals(), *__all__})

@@ -18,10 +18,6 @@ def device_option(default: str = AUTO) -> Any:
 def resolve_device(name: str = AUTO, *, place: str = "--device") -> str:
     """Return the device of a setting after trying it; ``auto`` is CUDA if available, else the CPU.
 
-    Args:
-        name: value of the setting.
-        place: place of the error.
-
     Raises:
         FaultError: ``setting.value``, the device is unknown or unavailable.
     """

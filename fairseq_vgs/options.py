@@ -78,18 +78,11 @@ def option(
         exclusive: name of a group of options of which at most one may be given.
         needed: whether one option of that group is required.
     """
-    settings = {
-        "help": help,
-        "name": name,
-        "metavar": metavar,
-        "choices": choices,
-        "parse": parse,
-        "positional": positional,
-        "repeated": repeated,
-        "exclusive": exclusive,
-        "needed": needed,
-    }
-    return dataclasses.field(default=default, metadata={_KEY: settings})
+    declared = types.SimpleNamespace(
+        help=help, name=name, metavar=metavar, choices=choices, parse=parse, positional=positional,
+        repeated=repeated, exclusive=exclusive, needed=needed,
+    )  # fmt: skip
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def add_options(
@@ -107,22 +100,15 @@ def add_options(
         if _KEY in field.metadata and field.name not in leave_out:
             flags, given = _argument(field, _annotation(settings, field.name))
             target, declared = parser, field.metadata[_KEY]
-            if declared["exclusive"]:
-                if declared["exclusive"] not in sets:
-                    group = parser.add_mutually_exclusive_group(required=declared["needed"])
-                    sets[declared["exclusive"]] = group
-                target = sets[declared["exclusive"]]
+            if name := declared.exclusive:
+                if name not in sets:
+                    sets[name] = parser.add_mutually_exclusive_group(required=declared.needed)
+                target = sets[name]
             target.add_argument(*flags, **given)
 
 
 def read_options(args: argparse.Namespace, settings: type[Settings], **given: Any) -> Settings:
-    """Build a dataclass from parsed arguments.
-
-    Args:
-        args: result of a parser with the dataclass's options.
-        settings: the dataclass.
-        given: values for fields that are not options, or that override them.
-    """
+    """Build a dataclass from the result of a parser with its options; ``given`` values override them."""
     values = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         if _KEY in field.metadata and hasattr(args, field.name):
@@ -138,34 +124,31 @@ def _argument(field: dataclasses.Field[Any], annotation: Any) -> tuple[list[str]
     declared = field.metadata[_KEY]
     kind, many = _unwrap(annotation)
     length = _fixed_length(annotation)
-    default = None if field.default is dataclasses.MISSING else field.default
-    keywords: dict[str, Any] = {"help": _help(declared["help"], default)}
-    if kind is bool and default and (declared["name"] or "").startswith("--no-"):
-        keywords |= {"action": "store_false", "default": True}
+    is_required = field.default is dataclasses.MISSING
+    default = None if is_required else field.default
+    keywords: dict[str, Any] = {"help": _help(declared.help, default), "default": default}
+    if kind is bool and default and (declared.name or "").startswith("--no-"):
+        keywords["action"] = "store_false"
     elif kind is bool:
-        keywords |= {
-            "action": argparse.BooleanOptionalAction if default else "store_true",
-            "default": default,
-        }
+        keywords["action"] = argparse.BooleanOptionalAction if default else "store_true"
     else:
-        choices = declared["choices"]
+        choices = declared.choices
         if typing.get_origin(kind) is typing.Literal:
             choices = choices or typing.get_args(kind)
             kind = type(typing.get_args(kind)[0])
-        keywords |= {"type": declared["parse"] or kind, "choices": choices, "metavar": declared["metavar"]}
+        keywords |= {"type": declared.parse or kind, "choices": choices, "metavar": declared.metavar}
         # argparse would extend a default that is a list; `read_options` replaces None by the default
         keywords["default"] = None if many else default
-    if declared["positional"]:
-        may_lack = field.default is not dataclasses.MISSING
-        keywords |= {"nargs": ("*" if many else "?") if may_lack else ("+" if many else None)}
-        keywords["metavar"] = declared["metavar"] or field.name.upper()
+    if declared.positional:
+        several, one = ("+", None) if is_required else ("*", "?")
+        keywords |= {"nargs": several if many else one, "metavar": declared.metavar or field.name.upper()}
         return [field.name], {key: value for key, value in keywords.items() if value is not None}
     if length:
         keywords |= {"nargs": length}
     elif many:
-        keywords |= {"action": "append"} if declared["repeated"] else {"action": "extend", "nargs": "+"}
-    keywords |= {"dest": field.name, "required": field.default is dataclasses.MISSING}
-    names = (declared["name"] or f"--{field.name.replace('_', '-')}").split()
+        keywords |= {"action": "append"} if declared.repeated else {"action": "extend", "nargs": "+"}
+    keywords |= {"dest": field.name, "required": is_required}
+    names = (declared.name or f"--{field.name.replace('_', '-')}").split()
     return names, {key: value for key, value in keywords.items() if value is not None or key == "default"}
 
 

@@ -26,15 +26,11 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Entries of one kind by name.
+    """Entries of one kind ("speech head") by name, in order of registration.
 
     ``@LOSSES.register("infonce")`` adds a class or function; looking up an unknown name raises a ``KeyError``
-    that lists the known ones.
-
-    Args:
-        kind: what an entry is, for messages ("speech head").
-        package: package whose modules are imported before the first look-up, so that a new file is enough to
-            add an entry.
+    that lists the known ones. The modules of ``package`` are imported before the first look-up, so that a new
+    file is enough to add an entry.
     """
 
     def __init__(self, kind: str, package: ModuleType | str | None = None) -> None:
@@ -43,11 +39,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package = package
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Return a decorator that adds an entry.
-
-        Raises:
-            ValueError: Another entry has this name.
-        """
+        """Return a decorator that adds an entry; a ``ValueError`` if another one has this name."""
 
         def add(entry: Entry) -> Entry:
             known = self._entries.get(name)
@@ -59,23 +51,16 @@ class Registry(Mapping[str, T], Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        """Return an entry.
-
-        Raises:
-            KeyError: The name is unknown.
-        """
         self._load()
         if name not in self._entries:
             raise KeyError(f"{self.kind}: expected one of {', '.join(sorted(self._entries))}, got {name!r}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names in order of registration."""
         self._load()
         return iter(self._entries)
 
     def __len__(self) -> int:
-        """Count the entries."""
         self._load()
         return len(self._entries)
 
@@ -91,10 +76,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 @functools.lru_cache(maxsize=1)
 def load_extensions(listed: str) -> None:
-    """Import the extensions, which register their entries.
-
-    Args:
-        listed: names of modules, separated by commas; entry points are added.
+    """Import the extensions, which register their entries: ``listed`` modules, and those of entry points.
 
     Raises:
         FaultError: ``extension.import``, a module cannot be imported.

@@ -35,40 +35,20 @@ _CONFIG_KEY = "fairseq_vgs.config_key"
 
 
 class SettingError(ValueError):
-    """Invalid value of a setting; raised by a settings dataclass or by the entry that takes it.
-
-    Args:
-        name: the field.
-        expected: what it should be.
-        got: what it is.
-    """
+    """Invalid value of a field; raised by a settings dataclass or by the entry that takes it."""
 
     def __init__(self, name: str, expected: str, got: object) -> None:
         super().__init__(name, expected, got)
         self.name, self.expected, self.got = name, expected, got
 
     def __str__(self) -> str:
-        """Return ``name: expected ..., got ...``."""
         return f"{self.name}: expected {self.expected}, got {self.got!r}"
 
 
 def bad_setting(
-    place: str,
-    expected: str,
-    got: object,
-    step: str = "change the setting",
-    *,
-    code: str = "setting.value",
+    place: str, expected: str, got: object, step: str = "change the setting", *, code: str = "setting.value"
 ) -> FaultError:
-    """Build the error for one setting.
-
-    Args:
-        place: configuration key, such as ``model.vgs_layer``.
-        expected: what the setting should be.
-        got: its value.
-        step: what to do about it.
-        code: kind of fault.
-    """
+    """Build the error for a configuration key ``place``, such as ``model.vgs_layer``."""
     return FaultError(fault(place, f"expected {expected}", got, step, code=code))
 
 
@@ -124,11 +104,9 @@ def _gather(declared: Any, key: str, config: Any, given: Any) -> tuple[dict[str,
     if unknown := [name for name in given if name not in fields]:
         own = [name for name, field in fields.items() if _CONFIG_KEY not in field.metadata]
         known = f"its settings are {', '.join(own or fields) or 'none'}"
+        step = "correct or remove it"
         raise FaultError(
-            [
-                fault(f"{key}_settings.{name}", known, name, "correct or remove it", code="setting.unknown")
-                for name in unknown
-            ]
+            fault(f"{key}_settings.{name}", known, name, step, code="setting.unknown") for name in unknown
         )
     hints = typing.get_type_hints(declared)
     values, places = {}, {}

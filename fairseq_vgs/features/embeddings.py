@@ -23,19 +23,17 @@ from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import SplitTable, load_split
-from fairseq_vgs.features.speech import can_pad, progress, speech_embeddings
+from fairseq_vgs.features.speech import can_pad, diverged, progress, speech_embeddings
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 logger = logging.getLogger(__name__)
 
-
 DEFAULT_BATCH_SECONDS = 120.0
 _MOST_CAPTIONS = 512  # in a batch: images take memory, however short captions are
 _DEFAULT_MAX_SECONDS = 10.0
 _DEFAULT_MAX_REGIONS = 36
-_DEFAULT_IMAGE_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,9 @@ class EvaluationSplit:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of a split and what they took.
+    """Embeddings of a split, f32[C, E] and f32[I, E], and what they took.
 
-    Attributes:
-        speech: f32[C, E].
-        images: f32[I, E].
-        seconds: wall time.
-        padding_share: share of padding among the samples that were encoded.
+    ``seconds`` is wall time, ``padding_share`` the share of padding among the samples that were encoded.
     """
 
     speech: F32
@@ -93,10 +87,7 @@ class Embeddings:
 def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> EvaluationSplit:
     """Open a split of a data folder with the data settings of a run.
 
-    Args:
-        folder: the data folder.
-        split: "test" or another of its splits.
-        config: the run's settings; speech is cut at ``task.valid_max_seconds`` and normalised as there.
+    Speech is cut at ``task.valid_max_seconds`` and normalised as there.
 
     Raises:
         FaultError: missing or faulty tables; every fault of a kind.
@@ -109,18 +100,21 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
     units = _units(manifest, task=task, model=model)
     table = load_split(manifest, split, layers=layers, skip_bad=skip_bad, with_texts=units is not None)
     max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
+    image_size, image_fit = picture_options(task, model)
     options = VgsDatasetOptions(
         layers=layers,
         max_samples=round(max_seconds * SAMPLE_RATE),
         pad_to_max=bool(task.get("pad_to_max", False)),
         normalize=bool(task.get("normalize", True)),
         mask=None,
-        image_size=int(task.get("image_size") or model.get("image_size") or _DEFAULT_IMAGE_SIZE),
-        image_fit=str(task.get("image_fit") or "squeeze"),
+        image_size=image_size,
+        image_fit=image_fit,
         training=False,
         skip_bad=skip_bad,
     )
-    regions = _regions(manifest, table, task=task, model=model)
+    regions = None
+    if task.get("image_input", "regions") == "regions":
+        regions = open_regions(manifest, table, task=task, model=model)
     dataset = VgsDataset(table, options, regions=regions, units=units)
     if skip_bad:
         dataset = _without_bad_items(dataset)
@@ -155,15 +149,9 @@ def embed_split(
     """Embed all captions and all distinct images of a split.
 
     Captions are encoded from long to short in batches of similar length, images along with the first of their
-    captions; nothing is random. Captions of different lengths share a batch only
-    where padding has no influence (``can_pad``), or where each is padded to the same length by design.
-
-    Args:
-        model: of this plugin.
-        split: what to embed.
-        device: where the model runs.
-        batch_seconds: most speech in a batch, padding included.
-        title: of the progress bar.
+    captions; nothing is random. Captions of different lengths share a batch, of at most ``batch_seconds``
+    with padding, only where padding has no influence (``can_pad``), or where each is padded to the same
+    length by design. ``title`` is that of the progress bar.
 
     Raises:
         BadItemError: a clip or picture that cannot be used.
@@ -185,55 +173,42 @@ def embed_split(
     with torch.inference_mode(), progress(len(split.audio_ids), title, "caption") as bar:
         for batch in batches:
             sample = dataset.collater([dataset[int(index)] for index in batch])
-            pairs = sample["id"].tolist()
-            net_input = sample["net_input"]
+            pairs, net_input = sample["id"].tolist(), sample["net_input"]
             source, padding_mask = net_input["source"].to(device), net_input["padding_mask"].to(device)
             found = speech_embeddings(encoder, source, padding_mask)
             for pair, row in zip(pairs, found.float().cpu(), strict=True):
                 speech[pair] = row
-            _embed_new_images(
-                model, net_input["image"], split.caption_image[pairs].tolist(), images, device=device
-            )
+            numbers = split.caption_image[pairs].tolist()
+            _embed_new_images(encoder, net_input["image"], numbers, images, device=device)
             n_samples, n_padded = n_samples + sample["ntokens"], n_padded + sample["n_padded"]
             bar.update(len(pairs))
-    seconds = time.perf_counter() - start
     embeddings = Embeddings(
         speech=_stacked(speech, split.audio_ids, "caption"),
         images=_stacked(images, split.image_ids, "image"),
-        seconds=seconds,
+        seconds=time.perf_counter() - start,
         padding_share=n_padded / (n_samples + n_padded),
     )
     logger.info(
         "%s: %d captions and %d images in %.1f s (%.4f s per caption, %.1f %% padding)",
-        title,
-        len(speech),
-        len(images),
-        seconds,
-        embeddings.seconds_per_caption,
+        *(title, len(speech), len(images), embeddings.seconds, embeddings.seconds_per_caption),
         100 * embeddings.padding_share,
     )
     return embeddings
 
 
 def _embed_new_images(
-    model: Any,
-    image: Mapping[str, Tensor],
-    numbers: list[int],
-    images: list[Tensor | None],
-    *,
-    device: str,
+    model: Any, image: Mapping[str, Tensor], numbers: list[int], images: list[Tensor | None], *, device: str
 ) -> None:
     """Embed the images of a batch that have no embedding yet; an image comes once per caption."""
     rows: dict[int, int] = {}
     for row, number in enumerate(numbers):
         if images[number] is None:
             rows.setdefault(number, row)
-    if not rows:
-        return
-    chosen = list(rows.values())
-    found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})
-    for number, embedding in zip(rows, found.float().cpu(), strict=True):
-        images[number] = embedding
+    if rows:
+        chosen = list(rows.values())
+        found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})
+        for number, embedding in zip(rows, found.float().cpu(), strict=True):
+            images[number] = embedding
 
 
 def _of_one_length(batch: I64, sizes: I64) -> list[I64]:
@@ -241,21 +216,30 @@ def _of_one_length(batch: I64, sizes: I64) -> list[I64]:
     return np.split(batch, np.flatnonzero(np.diff(sizes[batch])) + 1)
 
 
-def _regions(
+def picture_options(task: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[int, str]:
+    """Return side in pixels and fit of the pictures that a run reads."""
+    size = task.get("image_size") or model.get("image_size") or VgsDatasetOptions.image_size
+    return int(size), str(task.get("image_fit") or VgsDatasetOptions.image_fit)
+
+
+def open_regions(
     manifest: ManifestFolder, table: SplitTable, *, task: Mapping[str, Any], model: Mapping[str, Any]
-) -> RegionStore | None:
-    if task.get("image_input", "regions") != "regions":
-        return None
+) -> RegionStore:
+    """Open the region features of a split as a run reads them.
+
+    Raises:
+        CheckpointError: ``regions.dims``, features that do not fit the model.
+    """
     store = load_regions(
         manifest,
         image_index=table.image_index,
-        max_regions=int(task.get("max_regions", _DEFAULT_MAX_REGIONS)),
+        max_regions=int(task.get("max_regions") or _DEFAULT_MAX_REGIONS),
         skip_bad=bool(task.get("skip_bad", False)),
     )
-    if store.dim != model.get("image_dim", store.dim):
+    if store.dim != (wanted := model.get("image_dim", store.dim)):
         message = (
-            f"features must have {model['image_dim']} dims (model.image_dim of "
-            f"the checkpoint), got {store.dim}; evaluate on features of the same extractor as in training"
+            f"features must have {wanted} dims (model.image_dim of the checkpoint), got {store.dim}; take "
+            "features of the training's extractor"
         )
         raise CheckpointError.at(manifest.region_features, message, "regions.dims")
     return store
@@ -287,12 +271,8 @@ def _without_bad_items(dataset: VgsDataset) -> VgsDataset:
     usable = np.fromiter((isinstance(dataset[index], PairItem) for index in range(n_pairs)), bool, n_pairs)
     table = dataset.table.select(usable)
     if table.n_skipped:
-        logger.warning(
-            "split %r: %d pairs skipped (task.skip_bad=true in the run), %d evaluated",
-            table.split,
-            table.n_skipped,
-            len(table),
-        )
+        counts = (table.split, table.n_skipped, len(table))
+        logger.warning("split %r: %d pairs skipped (task.skip_bad=true in the run), %d evaluated", *counts)
     options = replace(dataset.options, skip_bad=False)
     return VgsDataset(table, options, regions=dataset.regions, units=dataset.units)
 
@@ -304,9 +284,5 @@ def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> F32:
     table = torch.stack([row for row in rows if row is not None]).numpy()
     faulty = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if faulty.size:
-        message = (
-            f"embedding must be finite numbers, got NaN or infinity ({faulty.size} "
-            f"of {len(ids)} such); the run has probably diverged: look at its losses"
-        )
-        raise CheckpointError.at(f"{noun} {ids[faulty[0]]}", message, "checkpoint.not_finite")
+        raise diverged(f"{noun} {ids[faulty[0]]}", "embedding", f" ({faulty.size} of {len(ids)} such)")
     return table

@@ -21,13 +21,13 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
-from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.features.embeddings import open_regions, picture_options
 from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, refuse_short
 from fairseq_vgs.features.recordings import Recording
 from fairseq_vgs.features.source import FeatureSource, origins
-from fairseq_vgs.features.speech import autocast, can_pad, progress, speech_features
+from fairseq_vgs.features.speech import autocast, can_pad, diverged, progress, speech_features
 from fairseq_vgs.features.store import FeatureStore
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.location import MediaLocation
@@ -42,8 +42,6 @@ PARTS = ("layers", "speech", "images")
 DEFAULT_BATCH_SECONDS = 60.0
 SPEECH_EMBEDDING, IMAGE_EMBEDDING = "speech_embedding", "image_embedding"
 _IMAGES_PER_BATCH = 32
-_DEFAULT_MAX_REGIONS = 36
-_DEFAULT_IMAGE_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class Extraction:
     """What an extraction did.
 
     Attributes:
-        n_utterances: of the source.
         n_images: of the source; 0 where no image embeddings were asked for.
         n_kept: utterances and images that were already there.
         n_changed: utterances and images that were extracted again because their files had changed.
@@ -90,7 +87,7 @@ def extract_features(
     Args:
         checkpoint: the model.
         source: what to read.
-        output: folder; see ``store``. Image ids are percent-encoded in file names.
+        output: folder in a format of ``store``. Image ids are percent-encoded in file names.
         file_format: ``npy`` or ``safetensors``.
         parts: of ``PARTS``; by default all that model and source offer.
         layers: numbers of the layers that are wanted, 0 being the input of the first; all if None.
@@ -124,7 +121,7 @@ def extract_features(
         description={"frame_rate": rate, "layers": list(names), "sample_rate": SAMPLE_RATE},
     )
     run = _Run(checkpoint, store, device, bf16)
-    n_kept = n_changed = 0
+    n_kept = n_changed = n_images = 0
     keys = (*names, SPEECH_EMBEDDING) if "speech" in chosen else names
     if keys:
         speech = {name: (recording.location,) for name, recording in source.recordings.items()}
@@ -136,15 +133,15 @@ def extract_features(
         n_kept += run.speech(source.recordings, keys, max_samples=int(batch_seconds * SAMPLE_RATE))
     if images is not None:
         n_kept += run.images(images)
-    n_images = len(images.rows) if images is not None else 0
-    store.finish({"n_utterances": len(source.recordings), "n_images": n_images})
+        n_images = len(images.rows)
+    counts = {"n_utterances": len(source.recordings), "n_images": n_images}
+    store.finish(counts)
     return Extraction(
-        n_utterances=len(source.recordings),
-        n_images=n_images,
+        **counts,
         n_kept=n_kept,
         n_changed=n_changed,
         frame_rate=rate,
-        layers=tuple(names),
+        layers=names,
         seconds=time.perf_counter() - start,
     )
 
@@ -202,11 +199,7 @@ class _Run:
     def _write(self, kind: Any, name: str, tensors: Mapping[str, Tensor]) -> None:
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                message = (
-                    f"{key} of {name} must be finite numbers, got NaN or infinity; the run has "
-                    "probably diverged: look at its losses"
-                )
-                raise CheckpointError.at(self.path, message, "checkpoint.not_finite")
+                raise diverged(self.path, f"{key} of {name}")
         self.store.write(kind, name, {key: tensor.numpy() for key, tensor in tensors.items()})
 
 
@@ -217,30 +210,18 @@ class _Images:
         task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
         self._folder = folder = ManifestFolder(source.paths[0])
         self._table = load_split(folder, str(source.split), layers=extractor)
-        self._image_size = int(model.get("image_size") or _DEFAULT_IMAGE_SIZE)
-        self._image_fit = str(task.get("image_fit") or "squeeze")
+        self._image_size, self._image_fit = picture_options(task, model)
         self._regions = None
         used = set(self._table.image_row.tolist())
-        # Ids may hold anything, slashes too.
-        self.rows = {
-            quote(name, safe=""): row for name, row in self._table.image_index.items() if row in used
-        }
+        rows = self._table.image_index.items()
+        self.rows = {quote(name, safe=""): row for name, row in rows if row in used}  # ids may hold slashes
         if model.get("image_encoder", "regions") != "regions":
             return
-        max_regions = int(task.get("max_regions") or _DEFAULT_MAX_REGIONS)
-        self._regions = load_regions(folder, image_index=self._table.image_index, max_regions=max_regions)
-        if self._regions.dim != model.get("image_dim"):
-            message = (
-                f"features must have {model.get('image_dim')} dims "
-                f"(model.image_dim of the checkpoint), got {self._regions.dim}; take features of the "
-                "training's extractor"
-            )
-            raise CheckpointError.at(folder.region_features, message, "regions.dims")
+        self._regions = open_regions(folder, self._table, task={**task, "skip_bad": False}, model=model)
         if empty := [row for row in self.rows.values() if self._regions.n_regions(row) == 0]:
             message = "image must have a region in regions.tsv, got none; add one, or remove its pairs"
-            raise BadItemError(
-                [Fault(self._table.image_place(row), message, "regions.missing") for row in empty]
-            )
+            places = [self._table.image_place(row) for row in empty]
+            raise BadItemError([Fault(place, message, "regions.missing") for place in places])
 
     def size(self, name: str) -> int:
         """Return the number of an image's regions; 0 for raw pictures."""
@@ -256,14 +237,10 @@ class _Images:
         """Read images of one ``size``."""
         rows = [self.rows[name] for name in names]
         if self._regions is None:
+            located = [(self._table.image_location(row), self._table.image_place(row)) for row in rows]
             pictures = [
-                load_picture(
-                    self._table.image_location(row),
-                    place=self._table.image_place(row),
-                    image_size=self._image_size,
-                    fit=self._image_fit,
-                )
-                for row in rows
+                load_picture(location, place=place, image_size=self._image_size, fit=self._image_fit)
+                for location, place in located
             ]
             return {"pictures": torch.from_numpy(np.stack(pictures))}
         features = torch.from_numpy(np.stack([self._regions.features(row) for row in rows]))
@@ -278,9 +255,8 @@ def _parts(checkpoint: Checkpoint, source: FeatureSource, wanted: Collection[str
         offered += ["speech", "images"] if source.has_images else ["speech"]
     if unknown := sorted(set(wanted or ()) - set(offered)):
         message = (
-            f"parts must be of {', '.join(offered)} for this model and source, got "
-            f"{', '.join(unknown)}; images need a data folder with pairs, and embeddings a model of this "
-            "plugin"
+            f"parts must be of {', '.join(offered)} for this model and source, got {', '.join(unknown)}; "
+            "images need a data folder with pairs, and embeddings a model of this plugin"
         )
         raise CheckpointError.at(checkpoint.path, message, "setting.value")
     return [part for part in offered if wanted is None or part in wanted]

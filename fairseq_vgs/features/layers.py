@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
@@ -79,15 +79,10 @@ def layer_features(
 
     ``layer_0`` is what enters the first layer (after the positional convolution), ``layer_1`` ... are the
     outputs of the layers; the CLS vector is in none. Nothing is cut; speech is normalised as in the run.
-
-    Args:
-        checkpoint: the model.
-        recordings: by name.
-        device: where the model runs; features come back to the CPU.
-        layers: numbers of the wanted layers; all if None. Those of many hours may not fit in memory.
+    ``layers`` are the numbers of the wanted layers (all if None); those of many hours may not fit in memory.
 
     Returns:
-        name of a recording -> name of a layer -> f[T, D].
+        name of a recording -> name of a layer -> f[T, D] on the CPU.
 
     Raises:
         CheckpointError: the model has no such layer.
@@ -102,7 +97,7 @@ def layer_features(
         refuse_short([recording], extractor)
         waveform = recording.waveform()
         source = torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
-        found = encode_layers(model, source.to(device))
+        found = speech_features(model, [source.to(device)])[0].layers
         return {name: found[name] for name in names}
 
     return features
@@ -115,12 +110,3 @@ def mfcc_features(recordings: Mapping[str, Recording]) -> LayerFeatures:
         return {MFCC_LAYER: torch.from_numpy(mfcc.mfcc(recordings[name].waveform()))}
 
     return features
-
-
-def encode_layers(model: nn.Module, source: Tensor) -> dict[str, Tensor]:
-    """Encode one utterance without masks.
-
-    Returns:
-        ``layer_0`` ... ``layer_L``, each f32[T, D] on the CPU.
-    """
-    return speech_features(model, [source])[0].layers

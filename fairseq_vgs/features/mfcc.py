@@ -29,14 +29,7 @@ _DELTA_REACH = 2
 
 
 def mfcc(waveform: npt.NDArray[np.floating]) -> F32:
-    """Compute 13 coefficients (the zeroth among them) and their first and second differences.
-
-    Args:
-        waveform: f[S] at 16 kHz.
-
-    Returns:
-        f32[S // 160, 39].
-    """
+    """Compute 13 coefficients (the zeroth too) and two orders of differences: f[S] -> f32[S // 160, 39]."""
     coefficients = _cepstra(np.asarray(waveform, dtype=np.float64))
     first = _differences(coefficients)
     return np.concatenate([coefficients, first, _differences(first)], axis=1).astype(np.float32)

@@ -32,23 +32,16 @@ from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.features.embeddings import EvaluationSplit
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
+from fairseq_vgs.features.speech import diverged
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 
 CELLS_PER_SIDE = 7
-
-
 _ROWS_PER_BATCH = 32
 _CACHED = 64
 
 
 class Occlusion:
-    """Heat maps of a model on a split.
-
-    Args:
-        checkpoint: offers ``encode_speech`` and ``encode_image``.
-        split: opened with the checkpoint's settings.
-        device: where the model runs.
-    """
+    """Heat maps of a model with ``encode_speech`` and ``encode_image`` on a split opened with its config."""
 
     def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = "cpu") -> None:
         self._model: Any = checkpoint.model.eval().to(device)
@@ -76,11 +69,7 @@ class Occlusion:
         regions, boxes = self.image(image_id)
         values = (regions @ moments.T).float().cpu().numpy()
         if not np.isfinite(values).all():
-            message = (
-                f"similarities of {audio_id} must be finite numbers, got NaN or infinity; the "
-                "run has probably diverged: look at its losses"
-            )
-            raise CheckpointError.at(self._path, message, "checkpoint.not_finite")
+            raise diverged(self._path, f"similarities of {audio_id}")
         return HeatMap(values, boxes, loudness, self._is_cropped)
 
     def _speech(self, audio_id: str) -> tuple[Tensor, F32]:
@@ -95,10 +84,10 @@ class Occlusion:
             silenced = source.clone()
             silenced[:, max(0, start - reach) : start + hop + reach] = 0.0
             variants.append(silenced)
-        rows = torch.cat(variants)
+        rows, padding = torch.cat(variants).to(self._device), padding.to(self._device)
         found = [
-            self._model.encode_speech(part, padding.expand(len(part), -1).to(self._device)).double()
-            for part in rows.to(self._device).split(_ROWS_PER_BATCH)
+            self._model.encode_speech(part, padding.expand(len(part), -1)).double()
+            for part in rows.split(_ROWS_PER_BATCH)
         ]
         return self._missing(torch.cat(found)), _loudness(source[0, :n_samples])
 
@@ -106,16 +95,11 @@ class Occlusion:
         """Return f64[R, E] what is missing from the embedding when a region is, and f32[R, 4] the boxes."""
         image = self._net_input(self._images, image_id)["image"]
         variants, boxes = _without_cells(image) if "pictures" in image else _without_regions(image)
-        n_rows = len(boxes) + 1
-        found = [
-            self._model.encode_image(
-                {
-                    name: tensor[start : start + _ROWS_PER_BATCH].to(self._device)
-                    for name, tensor in variants.items()
-                }
-            ).double()
-            for start in range(0, n_rows, _ROWS_PER_BATCH)
-        ]
+        found = []
+        for start in range(0, len(boxes) + 1, _ROWS_PER_BATCH):
+            rows = slice(start, start + _ROWS_PER_BATCH)
+            part = {name: tensor[rows].to(self._device) for name, tensor in variants.items()}
+            found.append(self._model.encode_image(part).double())
         return self._missing(torch.cat(found)), boxes
 
     def _missing(self, embeddings: Tensor) -> Tensor:
@@ -134,8 +118,7 @@ class Occlusion:
 def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], F32]:
     """Repeat one image, whole and then without each of its regions."""
     boxes = image["boxes"][0]
-    n_rows = len(boxes) + 1
-    variants = {name: torch.cat(n_rows * [tensor]) for name, tensor in image.items()}
+    variants = {name: torch.cat((len(boxes) + 1) * [tensor]) for name, tensor in image.items()}
     variants["padding_mask"][1:].fill_diagonal_(True)
     return variants, boxes.numpy()
 

@@ -5,7 +5,7 @@ Shapes: S samples at 16 kHz.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.data.waveform import load_waveform
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.files.user_tables import read_table
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -27,14 +27,7 @@ _NAME_COLUMNS = {"audio_id": "audio_id", "file": "file"}
 
 @dataclass(frozen=True)
 class Recording:
-    """One utterance of an audio list.
-
-    Attributes:
-        audio_id: its id in the list.
-        location: where its bytes are.
-        n_samples: length according to the list.
-        place: list and line, for errors.
-    """
+    """One utterance of an audio list; ``place`` is list and line, for errors."""
 
     audio_id: str
     location: MediaLocation
@@ -65,38 +58,43 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     Names come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it, a
     recording's name is that of its file without folders and extension, as in the corpora's item files.
 
-    Args:
-        folder: with ``SPLIT.tsv``.
-        split: which list.
-
     Raises:
         FaultError: a faulty table, two recordings of one name, or archive entries without names.
     """
     table = Path(folder) / NAMES_TABLE
-    recordings: dict[str, Recording] = {}
+    named: list[tuple[str, Recording]] = []
     faults: list[Fault] = []
     names = None
     if table.is_file():
         rows = read_table(table, _NAME_COLUMNS, required=tuple(_NAME_COLUMNS), faults=faults)
         names = {row.fields["audio_id"]: row.fields["file"] for row in rows}
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)
     for row in listed_recordings(folder, split):
         if names is not None and row.audio_id in names:
-            name = names[row.audio_id]
-        elif names is not None or row.location.offset is not None:
+            named.append((names[row.audio_id], row))
+        elif names is None and row.location.offset is None:
+            named.append((PurePosixPath(row.audio_id).stem, row))
+        else:
             expected, step = f"audio_id must have a name in {NAMES_TABLE}", "add a line there"
             faults.append(fault(row.place, expected, row.audio_id, step, code="recording.name"))
-            continue
-        else:
-            name = PurePosixPath(row.audio_id).stem
-        if name in recordings:
-            expected = f"name must be that of one recording (also {recordings[name].place})"
-            faults.append(fault(row.place, expected, name, "rename one", code="recording.duplicate"))
-        recordings[name] = row
-    if faults:
-        raise FaultError(faults)
-    return recordings
+    return by_name(named, faults)
+
+
+def by_name(named: Iterable[tuple[str, Recording]], faults: Iterable[Fault]) -> dict[str, Recording]:
+    """Return recordings by name.
+
+    Raises:
+        FaultError: ``faults``, and two recordings of one name.
+    """
+    found: dict[str, Recording] = {}
+    repeated = []
+    for name, recording in named:
+        first = found.setdefault(name, recording)
+        if first is not recording:
+            expected = f"name must be that of one recording (also {first.place})"
+            repeated.append(fault(recording.place, expected, name, "rename one", code="recording.duplicate"))
+    raise_any([*faults, *repeated])
+    return found
 
 
 def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> None:
@@ -107,15 +105,13 @@ def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *
     """
     faults = []
     for line, item in enumerate(items, start=2):
-        place = f"{name}:{line}"
-        if item.file not in recordings:
+        place, recording = f"{name}:{line}", recordings.get(item.file)
+        if recording is None:
             expected = f"file must be one of the {len(recordings)} recordings"
             step = "add it to the audio list, or remove the line"
             faults.append(fault(place, expected, item.file, step, code="item.file"))
-        elif item.offset * SAMPLE_RATE > recordings[item.file].n_samples + FRAME_STRIDE:
-            seconds = recordings[item.file].n_samples / SAMPLE_RATE
-            expected = f"offset must be within the recording's {seconds:.3f} s"
+        elif item.offset * SAMPLE_RATE > recording.n_samples + FRAME_STRIDE:
+            expected = f"offset must be within the recording's {recording.n_samples / SAMPLE_RATE:.3f} s"
             step = "use the items of these recordings"
             faults.append(fault(place, expected, str(item.offset), step, code="item.length"))
-    if faults:
-        raise FaultError(faults)
+    raise_any(faults)

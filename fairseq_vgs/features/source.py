@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.features.recordings import NAMES_TABLE, Recording, listed_recordings, open_recordings
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.features.recordings import (
+    NAMES_TABLE,
+    Recording,
+    by_name,
+    listed_recordings,
+    open_recordings,
+)
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import MediaLocation, check_present
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.errors import MediumError
@@ -39,27 +45,23 @@ class FeatureSource:
 def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, list[str | int]]:
     """Return what tells whether media have changed: place, size and modification time of each file.
 
-    Args:
-        media: name -> the files, or entries of archives, that it is made from.
+    ``media`` maps a name to the files, or entries of archives, that it is made from.
 
     Raises:
         FaultError: every missing file.
     """
-    found: dict[str, list[str | int]] = {}
+    found: dict[str, list[str | int]] = {name: [] for name in media}
     faults: list[Fault] = []
-    for name, locations in media.items():
-        found[name] = []
-        for location in locations:
-            try:
-                check_present(location)
-            except FaultError as error:
-                faults += error.faults
-                continue
-            status = location.path.stat()
-            place = replace(location, path=location.path.absolute())
-            found[name] += [str(place), status.st_size, status.st_mtime_ns]
-    if faults:
-        raise FaultError(faults)
+    for name, location in ((name, location) for name, locations in media.items() for location in locations):
+        try:
+            check_present(location)
+        except FaultError as error:
+            faults += error.faults
+            continue
+        status = location.path.stat()
+        place = replace(location, path=location.path.absolute())
+        found[name] += [str(place), status.st_size, status.st_mtime_ns]
+    raise_any(faults)
     return found
 
 
@@ -84,25 +86,19 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
         splits = ManifestFolder(folder).splits()
         if splits and split not in splits:
             expected = f"split must be one of {', '.join(splits)}"
-            raise FaultError(
-                fault(str(folder), expected, split, "choose one with --split", code="split.unknown")
-            )
+            found = fault(str(folder), expected, split, "choose one with --split", code="split.unknown")
+            raise FaultError(found)
         if splits:
             return FeatureSource(_checked(_listed_recordings(folder, split)), (folder,), split)
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         if not files:
             expected = f"folder must hold an audio list (SPLIT.tsv) or files {', '.join(AUDIO_SUFFIXES)}"
-            raise FaultError(Fault(str(folder), f"{expected}, got neither; check the path", "folder.empty"))
+            raise FaultError.at(folder, f"{expected}, got neither; check the path", "folder.empty")
         named = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files]
     else:
-        if wrong := [path for path in paths if not path.is_file()]:
-            expected = "source must be one folder, or files"
-            raise FaultError(
-                [
-                    fault(str(path), expected, "no file", "check the path", code="file.missing")
-                    for path in wrong
-                ]
-            )
+        expected, step = "source must be one folder, or files", "check the path"
+        wrong = (path for path in paths if not path.is_file())
+        raise_any(fault(str(path), expected, "no file", step, code="file.missing") for path in wrong)
         named = [(path.stem, path) for path in paths]
     return FeatureSource(_checked(_file_recordings(named)), tuple(paths), None)
 
@@ -131,25 +127,17 @@ def _file_recordings(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Recor
             n_samples = inspect(path, place=str(path)).n_samples
         except MediumError as error:
             faults += error.faults
-            continue
-        recordings.append((name, Recording(str(path), MediaLocation(path, None, None), n_samples, str(path))))
-    if faults:
-        raise FaultError(faults)
+        else:
+            recordings.append((name, Recording(str(path), MediaLocation(path), n_samples, str(path))))
+    raise_any(faults)
     return recordings
 
 
 def _checked(recordings: Sequence[tuple[str, Recording]]) -> dict[str, Recording]:
-    found: dict[str, Recording] = {}
-    faults = []
-    for name, recording in recordings:
-        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            expected = "name of a recording must be a path below the folder of features"
-            faults.append(fault(recording.place, expected, name, "rename it", code="recording.name"))
-        elif name in found:
-            expected = f"name must be that of one recording (also {found[name].place})"
-            faults.append(fault(recording.place, expected, name, "rename one", code="recording.duplicate"))
-        else:
-            found[name] = recording
-    if faults:
-        raise FaultError(faults)
-    return found
+    expected, step = "name of a recording must be a path below the folder of features", "rename it"
+    faults = [
+        fault(recording.place, expected, name, step, code="recording.name")
+        for name, recording in recordings
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+    ]
+    return by_name(recordings, faults)

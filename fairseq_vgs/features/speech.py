@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
@@ -64,24 +65,17 @@ def speech_features(
             device. Those of one length are computed by the model as it is.
         bf16: run the model in bf16 autocast.
 
-    Returns:
-        B features.
-
     Raises:
         FaultError: ``setting.value``, a model of text.
         ValueError: lengths differ, and the model would mix padding into its results (``can_pad``).
     """
     if getattr(model, "feature_extractor", None) is None:
-        message = (
-            "expected speech, whose layers can be measured, got text; use fairseq-vgs evaluate retrieval"
-        )
+        message = "expected speech, to measure its layers, got text; use fairseq-vgs evaluate retrieval"
         raise FaultError.at("model.caption_encoder", message, "setting.value")
     lengths = [len(source) for source in sources]
     is_padded = len(set(lengths)) > 1
     if is_padded and not can_pad(model):
-        raise ValueError(
-            f"sources: must be of one length for this model (can_pad), got {sorted(set(lengths))}"
-        )
+        raise ValueError(f"sources: must be of one length for this model, got {sorted(set(lengths))}")
     wav2vec: Any = model
     source, padding_mask = _padded(sources, lengths)
     layers = parse_conv_layers(str(wav2vec.cfg.conv_feature_layers))
@@ -103,31 +97,20 @@ def speech_features(
         if shared:
             frames, cls = shared[0]
             embeddings = wav2vec.speech_head(frames, cls=cls, padding_mask=output["padding_mask"])
-    # Cut before the batch leaves the device: padding is not a result.
-    return [
-        SpeechFeatures(
-            {
-                f"layer_{number}": layer[: min(total, n_frames(length, layers)), row].float().cpu()
-                for number, layer in enumerate(stacked)
-            },
-            None if embeddings is None else embeddings[row].float().cpu(),
-        )
-        for row, length in enumerate(lengths)
-    ]
+    found = []
+    for row, length in enumerate(lengths):
+        # Cut before the batch leaves the device: padding is not a result.
+        end = min(total, n_frames(length, layers))
+        whole = {f"layer_{number}": layer[:end, row].float().cpu() for number, layer in enumerate(stacked)}
+        found.append(SpeechFeatures(whole, None if embeddings is None else embeddings[row].float().cpu()))
+    return found
 
 
 def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) -> Tensor:
-    """Embed a padded batch, each utterance as if alone where the model allows it (``can_pad``).
+    """Embed a padded batch f[B, S] as f[B, E], each utterance as if alone if the model can (``can_pad``).
 
     Layers above the speech head's are not computed; ``speech_features`` gives the same embeddings.
-
-    Args:
-        model: the plugin's, in evaluation mode.
-        source: f[B, S].
-        padding_mask: bool[B, S], true where a sample is padding.
-
-    Returns:
-        f[B, E].
+    ``padding_mask``: bool[B, S], true where a sample is padding.
     """
     encoder: Any = model
     with ExitStack() as stack:
@@ -150,17 +133,16 @@ def _padded(sources: Sequence[Tensor], lengths: Sequence[int]) -> tuple[Tensor, 
 @contextmanager
 def _hooks(model: Any, inputs: list[Tensor], shared: list[tuple[Tensor, Tensor | None]]) -> Iterator[None]:
     """Keep what enters the first layer, f[T, B, D], and what the speech head reads."""
-    hooks = [
-        model.encoder.layers[0].register_forward_pre_hook(
-            lambda _module, arguments: inputs.append(arguments[0])
-        )
-    ]
+
+    def keep_input(_module: Any, arguments: Any) -> None:
+        inputs.append(arguments[0])
+
+    def keep_shared(encoder: Any, _arguments: Any, _output: Any) -> None:
+        shared.append(encoder.take_shared())
+
+    hooks = [model.encoder.layers[0].register_forward_pre_hook(keep_input)]
     if getattr(model, "speech_head", None) is not None:
-        hooks.append(
-            model.encoder.register_forward_hook(
-                lambda encoder, _arguments, _output: shared.append(encoder.take_shared())
-            )
-        )
+        hooks.append(model.encoder.register_forward_hook(keep_shared))
     try:
         yield
     finally:
@@ -170,10 +152,7 @@ def _hooks(model: Any, inputs: list[Tensor], shared: list[tuple[Tensor, Tensor |
 
 @contextmanager
 def _norms_of_valid_frames(model: Any, lengths: Sequence[int], layers: ConvLayers) -> Iterator[None]:
-    """Let group norms over time take their statistics from the frames of the utterances alone.
-
-    Models of ``padding=exact`` do so by themselves.
-    """
+    """Let group norms over time see the utterances' frames alone, as in models of ``padding=exact``."""
     found: list[tuple[Any, type]] = []
     if not getattr(model, "exact_padding", False):
         for number, block in enumerate(model.feature_extractor.conv_layers, start=1):
@@ -188,6 +167,13 @@ def _norms_of_valid_frames(model: Any, lengths: Sequence[int], layers: ConvLayer
         for norm, its_class in found:
             norm.n_valid = None
             norm.__class__ = its_class
+
+
+def diverged(place: object, what: str, count: str = "") -> CheckpointError:
+    """Return the error for values that are not finite."""
+    step = "the run has probably diverged: look at its losses"
+    message = f"{what} must be finite numbers, got NaN or infinity{count}; {step}"
+    return CheckpointError.at(place, message, "checkpoint.not_finite")
 
 
 def autocast(device: torch.device | str, *, enabled: bool) -> Any:

@@ -45,12 +45,7 @@ class FeatureStore:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        file_format: str,
-        *,
-        settings: Mapping[str, Any],
-        description: Mapping[str, Any],
+        self, folder: Path, file_format: str, *, settings: Mapping[str, Any], description: Mapping[str, Any]
     ) -> None:
         if file_format not in FORMATS:
             expected = f"must be one of {', '.join(FORMATS)}"
@@ -82,22 +77,15 @@ class FeatureStore:
                 if not path.is_file():
                     write_array(path, arrays[key])
             return
-        data = _import_safetensors().save(
-            {key: np.ascontiguousarray(array) for key, array in arrays.items()}, metadata=self._text_metadata
-        )
+        whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         with atomic_write(next(iter(paths.values())), mode="wb") as file:
-            file.write(data)
+            file.write(_import_safetensors().save(whole, metadata=self._text_metadata))
 
     def begin(self, kind: Kind, origins: Mapping[str, Origin], keys: Collection[str]) -> int:
         """Write ``metadata.json`` of incomplete features, and remove those made from other files.
 
-        Args:
-            kind: of what is to be written.
-            origins: of each utterance or image that is to be written.
-            keys: the arrays of each.
-
-        Returns:
-            How many had features that were made from other or unknown files.
+        ``origins`` are those of each utterance or image that is to be written, ``keys`` the arrays of each.
+        Returns how many had features that were made from other or unknown files.
         """
         self._write_metadata({"complete": False})
         before = self._read_origins()
@@ -151,9 +139,8 @@ class FeatureStore:
                 raise FaultError(Fault(str(self.folder), message, "features.folder")) from None
             return
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise FaultError(
-                fault(str(path), "must describe features", error, step, code="features.metadata")
-            ) from error
+            found = fault(str(path), "must describe features", error, step, code="features.metadata")
+            raise FaultError(found) from error
         refuse_other_settings(self.folder, before, self._content["settings"], step=step)
 
 

@@ -22,8 +22,8 @@ from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features import extract as features_extract
 from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.features.extract import extract_features
-from fairseq_vgs.features.layers import encode_layers
 from fairseq_vgs.features.source import open_source
+from fairseq_vgs.features.speech import speech_features
 from fairseq_vgs.files.faults import FaultError
 
 LENGTHS = {"test": [9600, 6000, 7321, 12000]}
@@ -56,7 +56,7 @@ def test_files_of_a_manifest_folder(data, checkpoint, tmp_path):
     assert (found.n_utterances, found.n_images, found.n_kept, found.frame_rate) == (4, 3, 0, 50.0)
     for name, recording in source.recordings.items():
         waveform = torch.from_numpy(normalize_waveform(recording.waveform()))
-        for layer, expected in encode_layers(checkpoint.model, waveform).items():
+        for layer, expected in speech_features(checkpoint.model, [waveform])[0].layers.items():
             stored = np.load(tmp_path / f"out/{layer}/{name}.npy", allow_pickle=False)
             assert stored.dtype == np.float32
             assert np.allclose(stored, expected.numpy(), rtol=0, atol=1e-5)

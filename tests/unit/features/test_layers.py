@@ -15,6 +15,7 @@ from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features import layers as phone_features
 from fairseq_vgs.features import mfcc
 from fairseq_vgs.features.recordings import open_recordings
+from fairseq_vgs.features.speech import speech_features
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def checkpoint(tmp_path_factory):
 def test_layers_are_those_of_fairseq(settings, multiple, n_samples):
     model = tiny_model(**settings, required_seq_len_multiple=multiple).eval()
     source = torch.randn(n_samples, generator=torch.Generator().manual_seed(0))
-    found = phone_features.encode_layers(model, source)
+    found = speech_features(model, [source])[0].layers
     assert list(found) == ["layer_0", "layer_1", "layer_2", "layer_3"]
     with torch.inference_mode():
         output = model.extract_features(source[None], None, mask=False)
@@ -48,7 +49,8 @@ def test_layers_are_those_of_fairseq(settings, multiple, n_samples):
 
 def test_layer_0_enters_the_first_layer():
     model = tiny_model(use_cls=False).eval()
-    found = phone_features.encode_layers(model, torch.randn(6000, generator=torch.Generator().manual_seed(0)))
+    source = torch.randn(6000, generator=torch.Generator().manual_seed(0))
+    found = speech_features(model, [source])[0].layers
     with torch.inference_mode():
         after, _ = model.encoder.layers[0](found["layer_0"][:, None])
     assert torch.allclose(after[:, 0], found["layer_1"], atol=1e-6)
@@ -60,9 +62,8 @@ def test_recordings_one_at_a_time_normalised(folder, checkpoint):
     alone = features("r1")
     features("r0")
     again = features("r1")
-    expected = phone_features.encode_layers(
-        checkpoint.model, torch.from_numpy(normalize_waveform(recordings["r1"].waveform()))
-    )
+    source = torch.from_numpy(normalize_waveform(recordings["r1"].waveform()))
+    expected = speech_features(checkpoint.model, [source])[0].layers
     for name in expected:
         assert torch.equal(alone[name], again[name])
         assert torch.equal(alone[name], expected[name])

@@ -1,4 +1,4 @@
-"""Compute confidence intervals that resample what items depend on: images, phones of phone pairs, words.
+"""Confidence intervals that resample what items depend on: images, phones of phone pairs, words.
 
 Shapes: ``Q`` items, ``G`` units (distinct images, phones, words), ``N`` resamples.
 
@@ -35,10 +35,7 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the bounds of its confidence interval, in the unit of the estimate.
-
-    The bounds are NaN where there are none: one image says nothing about others.
-    """
+    """An estimate with the bounds of its confidence interval; NaN where there are none, as of one image."""
 
     value: float
     low: float
@@ -54,7 +51,6 @@ def interval(
     statistic: Statistic = "mean",
     resampled: str = "images",
     n_resamples: int = N_RESAMPLES,
-    level: float = LEVEL,
 ) -> Interval:
     """Return a statistic over items with its percentile interval.
 
@@ -69,23 +65,14 @@ def interval(
         statistic: Mean or median of the values; "hits" is the mean with exact bounds at 0 and 100.
         resampled: What the units are, for the record.
         n_resamples: Number of draws.
-        level: Share of draws inside the interval.
     """
-    method = f"bootstrap over {resampled}"
     if len(values) != len(units):
         raise ValueError(f"bootstrap: expected units for each value ({len(values)}), got {len(units)}")
-    if not values.size:
-        return Interval(_NAN, _NAN, _NAN, method)
-    if statistic == "hits" and (values == values[0]).all():
-        margin = 100.0 * (1.0 - ((1.0 - level) / 2.0) ** (1.0 / len(np.unique(units))))
+    if statistic == "hits" and values.size and (values == values[0]).all():
+        margin = 100.0 * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / len(np.unique(units))))
         low, high = (100.0 - margin, 100.0) if values[0] else (0.0, margin)
         return Interval(float(values[0]), low, high, f"Clopper-Pearson over {resampled}")
-    value = np.median(values) if statistic == "median" else values.mean()
-    if len(np.unique(units)) < 2:  # every resample is the sample
-        return Interval(float(value), _NAN, _NAN, method)
-    draw = _medians if statistic == "median" else _means
-    low, high = _percentiles(draw(values, units, n_resamples, seed=seed), level)
-    return Interval(float(value), low, high, method)
+    return _bootstrapped([values], units, n_resamples, seed, statistic, resampled)
 
 
 def difference(
@@ -97,50 +84,15 @@ def difference(
     statistic: Statistic = "mean",
     resampled: str = "images",
     n_resamples: int = N_RESAMPLES,
-    level: float = LEVEL,
 ) -> Interval:
-    """Return the statistic of the first minus that of the second, on the same resampled units.
+    """Return the statistic of f64[Q] minus that of the same items of another model, on the same resamples.
 
-    Args:
-        first: f64[Q] one number per item of the first model.
-        second: f64[Q] the same items, in the same order, of the second model.
-        units: As in ``interval``, as are all others.
-        seed: Of the draws.
-        statistic: "mean" (also of hits) or "median".
-        resampled: What the units are.
-        n_resamples: Number of draws.
-        level: Share of draws inside the interval.
+    All else is as in ``interval``, but for "hits", which are like "mean".
     """
     if first.shape != second.shape:
-        raise ValueError(
-            f"paired difference: expected the same items, got {len(first)} and {len(second)} of them"
-        )
-    if statistic != "median" or not first.size:
-        gain = first - second
-        return interval(gain, units, seed=seed, resampled=resampled, n_resamples=n_resamples, level=level)
-    value, method = float(np.median(first) - np.median(second)), f"bootstrap over {resampled}"
-    if len(np.unique(units)) < 2:
-        return Interval(value, _NAN, _NAN, method)
-    draws, others = (_medians(values, units, n_resamples, seed=seed) for values in (first, second))
-    return Interval(value, *_percentiles(draws - others, level), method)
-
-
-def resample(units: I64, n_resamples: int, *, seed: int) -> Iterator[F64]:
-    """Yield f64[n, Q] blocks: how often each item occurs in each of the ``N`` resamples.
-
-    The draws depend on the arguments alone.
-
-    Args:
-        units: int64[Q], or int64[Q, 2].
-        n_resamples: Number of draws.
-        seed: Of the draws.
-    """
-    if units.ndim == 2:
-        yield from resample_pairs(units, n_resamples, seed=seed)
-        return
-    names, index = np.unique(units, return_inverse=True)
-    for weights in resample_weights(len(names), n_resamples, seed=seed, n_columns=len(units)):
-        yield weights[:, index]
+        raise ValueError(f"paired difference: expected the same items, got {len(first)} and {len(second)}")
+    parts = [first, second] if statistic == "median" else [first - second]
+    return _bootstrapped(parts, units, n_resamples, seed, statistic, resampled)
 
 
 def resample_weights(
@@ -148,8 +100,8 @@ def resample_weights(
 ) -> Iterator[F64]:
     """Yield f64[n, G] blocks: how often each unit occurs in each of the resamples.
 
-    The draws depend on ``n_units``, ``n_resamples`` and ``seed`` alone. ``n_columns`` (default ``n_units``)
-    is the width of what the caller builds per resample, which bounds the size of a block.
+    The draws depend on ``n_units``, ``n_resamples`` and ``seed`` alone. ``n_columns`` is the width of what
+    the caller builds per resample if it is wider, which bounds the size of a block.
     """
     generator = np.random.default_rng(seed)
     block = max(1, _MAX_CELLS // max(n_units, n_columns or 0))
@@ -161,22 +113,15 @@ def resample_weights(
 
 
 def resample_pairs(pairs: I64, n_resamples: int, *, seed: int) -> Iterator[F64]:
-    """Yield f64[n, Q] blocks: how often each pair of units occurs in each of the resamples.
+    """Yield f64[n, Q] blocks: how often each of int64[Q, 2] pairs of units occurs in each of the resamples.
 
     A resample without any pair is drawn again.
-
-    Args:
-        pairs: int64[Q, 2] the two units of each item.
-        n_resamples: Number of draws.
-        seed: Of the draws.
 
     Raises:
         ValueError: There is no pair of two different units.
     """
     if not (pairs[:, 0] != pairs[:, 1]).any():
-        raise ValueError(
-            f"bootstrap over pairs: expected pairs of two different units, got {len(pairs)} pairs, none such"
-        )
+        raise ValueError(f"bootstrap: expected pairs of two different units, got none in {len(pairs)} pairs")
     names, index = np.unique(pairs, return_inverse=True)
     first, second = index.reshape(pairs.shape).T
     generator = np.random.default_rng(seed)
@@ -191,14 +136,31 @@ def resample_pairs(pairs: I64, n_resamples: int, *, seed: int) -> Iterator[F64]:
 
 def numbered_pairs(pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], I64]:
     """Return the distinct names in pairs, sorted, and int64[Q, 2] the numbers of each pair's two."""
-    names = tuple(sorted({name for pair in pairs for name in pair}))
-    numbers = {name: number for number, name in enumerate(names)}
-    return names, np.array([[numbers[a], numbers[b]] for a, b in pairs], dtype=np.int64)
+    names, numbers = np.unique(np.array(pairs), return_inverse=True)
+    return tuple(names.tolist()), numbers.reshape(-1, 2)
 
 
 def hits(found: Bool) -> F64:
     """Return f64[Q]: 100 for every hit, else 0."""
     return np.where(found, 100.0, 0.0)
+
+
+def _bootstrapped(
+    parts: Sequence[F64], units: I64, n_resamples: int, seed: int, statistic: Statistic, resampled: str
+) -> Interval:
+    """Return the statistic of the first part minus that of the second, if there is one."""
+    method = f"bootstrap over {resampled}"
+    if not parts[0].size:
+        return Interval(_NAN, _NAN, _NAN, method)
+    measure, draw = (np.median, _medians) if statistic == "median" else (np.mean, _means)
+    value, *others = (float(measure(values)) for values in parts)
+    value -= sum(others)
+    if len(np.unique(units)) < 2:  # every resample is the sample
+        return Interval(value, _NAN, _NAN, method)
+    draws, *others_draws = (draw(values, units, n_resamples, seed=seed) for values in parts)
+    tail = 50.0 * (1.0 - LEVEL)
+    low, high = np.percentile(draws - sum(others_draws), [tail, 100.0 - tail])
+    return Interval(value, float(low), float(high), method)
 
 
 def _means(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
@@ -217,7 +179,7 @@ def _medians(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     draws = []
-    for weights in resample(units, n_resamples, seed=seed):
+    for weights in _resample_items(units, n_resamples, seed=seed):
         reached = np.cumsum(weights[:, order], axis=1)
         total = reached[:, -1:]
         lower, upper = np.argmax(2 * reached >= total, axis=1), np.argmax(2 * reached > total, axis=1)
@@ -225,7 +187,11 @@ def _medians(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
     return np.concatenate(draws)
 
 
-def _percentiles(draws: F64, level: float) -> tuple[float, float]:
-    tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(draws, [tail, 100.0 - tail])
-    return float(low), float(high)
+def _resample_items(units: I64, n_resamples: int, *, seed: int) -> Iterator[F64]:
+    """Yield f64[n, Q] blocks: how often each item occurs in each of the resamples."""
+    if units.ndim == 2:
+        yield from resample_pairs(units, n_resamples, seed=seed)
+        return
+    names, index = np.unique(units, return_inverse=True)
+    for weights in resample_weights(len(names), n_resamples, seed=seed, n_columns=len(units)):
+        yield weights[:, index]

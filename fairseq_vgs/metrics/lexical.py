@@ -16,9 +16,10 @@ Shapes: N tokens, P tokens of a pool, T frames of one token, F the most frames o
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.arrays import F64, I64, Bool
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import Fault, FaultError, raise_any
 
 _MAX_CELLS = 4_000_000  # frame distances held at once
 _DECIMALS = 10  # of cosine distances that are compared
@@ -37,11 +38,9 @@ _DECIMALS = 10  # of cosine distances that are compared
 class LexicalResult:
     """What was measured of one set of tokens.
 
-    Attributes:
-        words: the word of each token that has another token.
-        recall: f64[tokens] share (0..1) of its nearest tokens that are the same word.
-        chance: recall of a random order, and of features that are all equal.
-        n_single: tokens whose word has no other token; they are in the pools, but ask nothing.
+    ``words`` has the word of each token that has another token, ``recall`` (f64[tokens]) the share (0..1) of
+    its nearest tokens that are the same word. ``chance`` is the recall of a random order, and of features
+    that are all equal. The ``n_single`` other tokens are in the pools, but ask nothing.
     """
 
     words: tuple[str, ...]
@@ -52,10 +51,8 @@ class LexicalResult:
     @property
     def by_word(self) -> dict[str, float]:
         """Mean recall of each word's tokens, in the words' order."""
-        shares: dict[str, list[float]] = {}
-        for word, recall in zip(self.words, self.recall, strict=True):
-            shares.setdefault(word, []).append(float(recall))
-        return {word: float(np.mean(shares[word])) for word in sorted(shares)}
+        words = np.array(self.words)
+        return {word: float(self.recall[words == word].mean()) for word in sorted(set(self.words))}
 
     @property
     def overall(self) -> float:
@@ -65,22 +62,18 @@ class LexicalResult:
 
 def folds(words: Sequence[str]) -> I64:
     """Return int64[N]: tokens of each word numbered from 0."""
-    seen: Counter[str] = Counter()
-    numbers = []
-    for word in words:
-        numbers.append(seen[word])
-        seen[word] += 1
-    return np.array(numbers, dtype=np.int64)
+    counters: defaultdict[str, Iterator[int]] = defaultdict(count)
+    return np.array([next(counters[word]) for word in words], dtype=np.int64)
 
 
 def vector_recall(embeddings: Tensor, words: Sequence[str]) -> LexicalResult:
     """Score one embedding per token.
 
-    Cosine distances are compared to 1e-10: the last digits of a product depend on its place
-    in the matrix, so equal embeddings would not tie.
+    Cosine distances are computed in float64 and compared to 1e-10: the last digits of a product depend on its
+    place in the matrix, so equal embeddings would not tie.
 
     Args:
-        embeddings: f[N, D]; computed in float64.
+        embeddings: f[N, D].
         words: word of each token, in the order that makes the folds.
 
     Raises:
@@ -114,39 +107,35 @@ def frame_recall(
 def _check(words: Sequence[str], features: Sequence[Tensor]) -> None:
     if len(words) != len(features):
         raise ValueError(f"lexical test: expected as many words as tokens, got {len(words)}, {len(features)}")
-    faults = []
+    raise_any(_faults(words, features))
+    if len(set(words)) == len(words):
+        found = f"{len(words)} tokens of {len(words)} words"
+        message = f"a word must have at least two tokens, got {found}; give more tokens"
+        raise FaultError.at("lexical test", message, "recording.word")
+
+
+def _faults(words: Sequence[str], features: Sequence[Tensor]) -> Iterator[Fault]:
     for number, (word, frames) in enumerate(zip(words, features, strict=True)):
         place = f"token {number} ({word})"
         if not len(frames):
-            faults.append(Fault(place, "token must have a frame, has none; leave it out", "sound.length"))
+            yield Fault(place, "token must have a frame, has none; leave it out", "sound.length")
         elif not bool(torch.isfinite(frames).all()):
-            faults.append(
-                Fault(place, "features must be finite numbers; check the model", "features.not_finite")
-            )
-    if not faults and max(Counter(words).values(), default=0) < 2:
-        found = f"{len(words)} tokens of {len(set(words))} words"
-        message = f"a word must have at least two tokens, got {found}; give more tokens"
-        faults.append(Fault("lexical test", message, "recording.word"))
-    if faults:
-        raise FaultError(faults)
+            yield Fault(place, "features must be finite numbers; check the model", "features.not_finite")
 
 
 def _score(words: Sequence[str], distances: npt.NDArray[Any]) -> LexicalResult:
     fold, counts = folds(words), Counter(words)
     labels = np.array(words)
-    asked, recalls, chances = [], [], []
-    for query, word in enumerate(words):
-        if counts[word] < 2:
-            continue
-        pool = np.flatnonzero(fold != fold[query])
-        same, distance = labels[pool] == word, distances[query, pool]
-        recalls.append(_share_of_nearest(distance, same, counts[word] - 1))
-        chances.append((counts[word] - 1) / len(pool))
-        asked.append(word)
+    asked = [query for query, word in enumerate(words) if counts[word] > 1]
+    recalls, chances = [], []
+    for query in asked:
+        pool, k = np.flatnonzero(fold != fold[query]), counts[words[query]] - 1
+        recalls.append(_share_of_nearest(distances[query, pool], labels[pool] == words[query], k))
+        chances.append(k / len(pool))
     # Words count alike in the overall recall, however many tokens they have; so they do in chance.
-    weights = np.array([1.0 / counts[word] for word in asked])
-    chance = float(np.average(chances, weights=weights))
-    return LexicalResult(tuple(asked), np.array(recalls), chance, len(words) - len(asked))
+    chance = float(np.average(chances, weights=[1.0 / counts[words[query]] for query in asked]))
+    found = tuple(words[query] for query in asked)
+    return LexicalResult(found, np.array(recalls), chance, len(words) - len(asked))
 
 
 def _share_of_nearest(distance: npt.NDArray[Any], same: Bool, k: int) -> float:
@@ -174,13 +163,12 @@ def _warped_distances(features: Sequence[Tensor]) -> Tensor:
             chunk, rest = rest[:most], rest[most:]
             pool = torch.nn.utils.rnn.pad_sequence([features[index] for index in chunk], batch_first=True)
             found = warped_distance(features[query], pool, lengths[chunk]).cpu()
-            distances[query, chunk] = found
-            distances[chunk, query] = found
+            distances[query, chunk] = distances[chunk, query] = found
     return distances
 
 
 def warped_distance(query: Tensor, pool: Tensor, lengths: Tensor) -> Tensor:
-    """Return the least sum of Euclidean frame distances along a warping path, from one token to others.
+    """Return f64[P], the least sum of frame distances along a warping path, from one token to others.
 
     A row of the table follows from the one above without a loop over its cells: the cost of reaching cell j
     along the row from cell i is a difference of the row's running sums, so that the best i is a running
@@ -190,9 +178,6 @@ def warped_distance(query: Tensor, pool: Tensor, lengths: Tensor) -> Tensor:
         query: f64[T, D].
         pool: f64[P, F, D]; what lies beyond a token's own length does not matter, if finite.
         lengths: int64[P] frames of each, 1..F.
-
-    Returns:
-        f64[P].
     """
     # cdist's products would lose the small distances that decide between neighbours.
     cost = torch.cdist(query[None], pool, compute_mode="donot_use_mm_for_euclid_dist").transpose(0, 1)

@@ -22,29 +22,22 @@ from fairseq_vgs.files.faults import FaultError, fault
 if TYPE_CHECKING:
     from fairseq_vgs.metrics.retrieval import RetrievalRanks
 
-_DIRECTIONS = ("speech_to_image", "image_to_speech")
-
 
 @dataclass(frozen=True)
 class Pool:
-    """What is retrieved from what.
-
-    Attributes:
-        speech_groups: int64[C] image group of each caption.
-        image_groups: int64[I] group of each image.
-    """
+    """What is retrieved from what: int64[C] image group of each caption, int64[I] group of each image."""
 
     speech_groups: I64
     image_groups: I64
 
     @property
     def n_captions(self) -> int:
-        """Captions: queries of ``speech_to_image``, gallery of ``image_to_speech``."""
+        """Number of captions."""
         return len(self.speech_groups)
 
     @property
     def n_images(self) -> int:
-        """Images: gallery of ``speech_to_image``, queries of ``image_to_speech``."""
+        """Number of images."""
         return len(self.image_groups)
 
     def sides(self, direction: str) -> tuple[I64, I64]:
@@ -60,24 +53,15 @@ class Pool:
             "captions": self.n_captions,
             "image_groups": len(np.unique(self.image_groups)),
             "speech_to_image": f"{self.n_captions} captions, each ranks {self.n_images} images",
-            "image_to_speech": (
-                f"{len(self.sides('image_to_speech')[0])} images, each ranks {self.n_captions} captions; "
-                "a hit if any caption of its image is within the top k"
-            ),
+            "image_to_speech": f"{len(self.sides('image_to_speech')[0])} images, each ranks "
+            f"{self.n_captions} captions; a hit if any caption of its image is within the top k",
             "ties": "wrong answers tied with the best correct one count half",
         }
 
 
 @dataclass(frozen=True)
 class Folds:
-    """A split's captions and images, dealt into pools.
-
-    Attributes:
-        whole: Groups of all captions and images.
-        image_pools: int64[I] number of each image's pool, 0..n_pools-1.
-        n_pools: How many.
-        seed: Of the dealing.
-    """
+    """A split's captions and images, dealt into pools; ``image_pools``: int64[I], 0..n_pools-1."""
 
     whole: Pool
     image_pools: I64
@@ -88,8 +72,7 @@ class Folds:
     def speech_pools(self) -> I64:
         """int64[C] pool of each caption: that of its image group."""
         groups, first = np.unique(self.whole.image_groups, return_index=True)
-        found: I64 = self.image_pools[first][np.searchsorted(groups, self.whole.speech_groups)]
-        return found
+        return np.asarray(self.image_pools[first][np.searchsorted(groups, self.whole.speech_groups)])
 
     def parts(self) -> Iterator[tuple[I64, I64, Pool]]:
         """Yield, per pool, the rows of its captions and of its images, and their groups."""
@@ -116,23 +99,20 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> Folds:
 
     Groups that have captions and groups without are dealt one after the other: every pool has queries.
 
-    Args:
-        whole: Groups of captions and images.
-        n_pools: At least 2.
-        seed: Of the order in which groups are dealt.
-
     Raises:
         FaultError: ``setting.value``, fewer than 2 pools, or fewer image groups with captions than pools.
     """
     groups = np.unique(whole.image_groups)
     spoken = np.isin(groups, whole.speech_groups)
-    if spoken.sum() < 2:
-        expected = "split must have at least 2 image groups with captions to be dealt into pools"
-        step = "leave --folds out, or take a larger split"
-        raise FaultError(fault("folds", expected, int(spoken.sum()), step, code="setting.value"))
-    if not 2 <= n_pools <= spoken.sum():
-        expected = f"must be from 2 to {spoken.sum()}, the image groups with captions"
-        step = "give fewer, or a larger split"
+    n_spoken = int(spoken.sum())
+    if n_spoken < 2:
+        expected, step = "split must have 2 image groups with captions", "leave --folds out"
+        raise FaultError(fault("folds", expected, n_spoken, step, code="setting.value"))
+    if not 2 <= n_pools <= n_spoken:
+        expected, step = (
+            f"must be from 2 to {n_spoken}, the image groups with captions",
+            "take a larger split",
+        )
         raise FaultError(fault("folds", expected, n_pools, step, code="setting.value"))
     order = np.random.default_rng(seed).permutation(len(groups))
     order = np.concatenate([order[spoken[order]], order[~spoken[order]]])
@@ -164,7 +144,7 @@ def chance_values(pool: Pool) -> dict[str, float]:
     from fairseq_vgs.metrics import retrieval
 
     found = retrieval.chance_recalls(pool.speech_groups, pool.image_groups)
-    for direction in _DIRECTIONS:
+    for direction in retrieval.DIRECTIONS:
         sides = pool.sides(direction)
         found[f"{direction}_median_rank"] = retrieval.chance_median_rank(*sides)
         found[f"{direction}_mrr"] = retrieval.chance_mean_reciprocal_rank(*sides)
@@ -173,11 +153,9 @@ def chance_values(pool: Pool) -> dict[str, float]:
 
 def within_pools(folds: Mapping[str, Any]) -> str:
     """Return a suffix that tells metrics within these pools from others, given ``Folds.as_json``."""
-    sizes = [
-        f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
+    images, captions = (
+        "-".join(str(size) for size in sorted({min(found), max(found)}))
         for found in (folds["images"], folds["captions"])
-    ]
-    return (
-        f", within {folds['n']} disjoint pools of {sizes[0]} images and {sizes[1]} captions "
-        f"(seed {folds['seed']})"
     )
+    pools = f"{folds['n']} disjoint pools of {images} images and {captions} captions"
+    return f", within {pools} (seed {folds['seed']})"

@@ -1,7 +1,6 @@
 """Speech-image retrieval: ranks with mean ties, recall, and what chance would score.
 
-Shapes: ``C`` captions (spoken), ``I`` distinct images, ``E`` embedding dims, ``Q`` queries, ``N`` gallery
-items.
+Shapes: ``C`` captions, ``I`` distinct images, ``E`` embedding dims, ``Q`` queries, ``N`` gallery items.
 
 Every caption queries the images (``speech_to_image``), every image the captions (``image_to_speech``).
 Items with the same group number are correct answers for each other, so that an image with five captions has
@@ -11,7 +10,8 @@ five positives, and two copies of one image are never each other's distractors. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +50,7 @@ class RetrievalRanks:
 
 @dataclass(frozen=True)
 class TopItems:
-    """The best-scoring gallery items of every query.
-
-    Attributes:
-        index: int64[Q, K] gallery rows, best first; equal scores in gallery order.
-        score: f32[Q, K] their similarities.
-    """
+    """The best gallery rows of every query, int64[Q, K] (ties in gallery order), and f32[Q, K] scores."""
 
     index: I64
     score: F32
@@ -87,8 +82,7 @@ def retrieval_ranks(
         chunk_size: most captions scored at once (fewer where there are many images).
 
     Raises:
-        ValueError: shapes that do not fit, non-finite embeddings, or a caption whose image is not in the
-            pool.
+        ValueError: shapes that do not fit, non-finite embeddings, or a caption whose image is not there.
     """
     rows, row_groups = _checked(speech, speech_groups, "speech")
     columns, column_groups = _checked(images, image_groups, "image")
@@ -97,30 +91,22 @@ def retrieval_ranks(
     chunks = list(_chunks(len(rows), len(columns), chunk_size))
     best_caption = torch.full((len(columns),), -torch.inf, device=rows.device)
     for part in chunks:
-        found = _positive_pairs(row_groups[part], column_groups)
-        values = _pair_scores(rows[part], columns, found, cosine=cosine)
-        best_caption.scatter_reduce_(0, found[1], values, "amax")
+        pairs, values = _positive_pairs(rows[part], columns, row_groups[part], column_groups, cosine=cosine)
+        best_caption.scatter_reduce_(0, pairs[1], values, "amax")
 
     speech_ranks = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
     column_count = torch.zeros(len(columns), dtype=torch.float64, device=rows.device)
     for part in chunks:
         scores = _scores(rows[part], columns, cosine=cosine)
-        pairs = _positive_pairs(row_groups[part], column_groups)
         # The same numbers as above, not the matrix's: one value per pair, whichever direction asks.
-        values = _pair_scores(rows[part], columns, pairs, cosine=cosine)
-        best_image = torch.full((len(scores),), -torch.inf, device=rows.device).scatter_reduce(
-            0, pairs[0], values, "amax"
-        )
+        pairs, values = _positive_pairs(rows[part], columns, row_groups[part], column_groups, cosine=cosine)
+        best_image = torch.full((len(scores),), -torch.inf, device=rows.device)
+        best_image.scatter_reduce_(0, pairs[0], values, "amax")
         scores[pairs] = -torch.inf  # only wrong answers are counted below
-        speech_ranks[part] = (1.0 + _count_above(scores, best_image[:, None], dim=1)).masked_fill(
-            best_image == -torch.inf, torch.nan
-        )
+        speech_ranks[part] = _ranks(_count_above(scores, best_image[:, None], dim=1), best_image)
         column_count += _count_above(scores, best_caption[None, :], dim=0)
-    image_ranks = (1.0 + column_count).masked_fill(best_caption == -torch.inf, torch.nan)
     _refuse_lost_captions(speech_ranks)
-    return RetrievalRanks(
-        speech_to_image=speech_ranks.cpu().numpy(), image_to_speech=image_ranks.cpu().numpy()
-    )
+    return RetrievalRanks(speech_ranks.cpu().numpy(), _ranks(column_count, best_caption).cpu().numpy())
 
 
 def top_items(
@@ -145,9 +131,7 @@ def recall_at(ranks: F64 | Tensor, k: int) -> float:
     """Return the percentage of queries with a correct answer in the top ``k``; NaN ranks do not count."""
     values = np.asarray(ranks, dtype=np.float64)
     values = values[~np.isnan(values)]
-    if not values.size:
-        return float("nan")
-    return 100.0 * float(np.mean(values <= k))
+    return 100.0 * float(np.mean(values <= k)) if values.size else float("nan")
 
 
 def recalls(ranks: RetrievalRanks) -> dict[str, float]:
@@ -159,17 +143,10 @@ def recalls(ranks: RetrievalRanks) -> dict[str, float]:
     }
 
 
-def mean_reciprocal_rank(ranks: F64) -> float:
-    """Return the mean of 1/rank over queries, in 0..1 (NaN ranks left out)."""
-    values = ranks[~np.isnan(ranks)]
-    return float(np.mean(1.0 / values)) if values.size else float("nan")
-
-
 def positives_per_query(query_groups: Groups, gallery_groups: Groups) -> I64:
     """Return int64[Q]: how many gallery items are correct answers for each query."""
-    groups, counts = np.unique(np.asarray(gallery_groups), return_counts=True)
-    lookup: Mapping[int, int] = dict(zip(groups.tolist(), counts.tolist(), strict=True))
-    return np.array([lookup.get(group, 0) for group in np.asarray(query_groups).tolist()], dtype=np.int64)
+    counts = Counter(np.asarray(gallery_groups).tolist())
+    return np.array([counts[group] for group in np.asarray(query_groups).tolist()], dtype=np.int64)
 
 
 def chance_hit_probability(n_gallery: int, n_positives: int, k: int) -> float:
@@ -193,11 +170,12 @@ def chance_recall(query_groups: Groups, gallery_groups: Groups, k: int) -> float
 
 def chance_recalls(speech_groups: Groups, image_groups: Groups) -> dict[str, float]:
     """Return the six values of ``recalls`` at chance level."""
-    sides = {
-        "speech_to_image": (speech_groups, image_groups),
-        "image_to_speech": (image_groups, speech_groups),
+    sides = ((speech_groups, image_groups), (image_groups, speech_groups))
+    return {
+        f"{name}_r{k}": chance_recall(*side, k)
+        for name, side in zip(DIRECTIONS, sides, strict=True)
+        for k in RECALL_CUTOFFS
     }
-    return {f"{name}_r{k}": chance_recall(*sides[name], k) for name in DIRECTIONS for k in RECALL_CUTOFFS}
 
 
 def chance_rank_distribution(query_groups: Groups, gallery_groups: Groups) -> F64:
@@ -228,18 +206,12 @@ def chance_mean_reciprocal_rank(query_groups: Groups, gallery_groups: Groups) ->
 def _checked(embeddings: Embeddings, groups: Groups | None, side: str) -> tuple[Tensor, Tensor]:
     rows = torch.as_tensor(embeddings).detach()
     if rows.ndim != 2 or not rows.is_floating_point():
-        raise ValueError(
-            f"{side} embeddings: expected a float matrix, got {rows.dtype} of shape {tuple(rows.shape)}"
-        )
+        raise ValueError(f"{side} embeddings: expected a float matrix, got {rows.dtype} {list(rows.shape)}")
     if not len(rows):
-        raise ValueError(
-            f"{side} embeddings: expected at least one row, got none; check that the split is not empty"
-        )
+        raise ValueError(f"{side} embeddings: expected at least one row, got none; check the split")
     ids = torch.arange(len(rows)) if groups is None else torch.as_tensor(groups).detach().to(torch.int64)
     if ids.shape != (len(rows),):
-        raise ValueError(
-            f"{side} groups: expected one number per embedding ({len(rows)}), got shape {tuple(ids.shape)}"
-        )
+        raise ValueError(f"{side} groups: expected one number per embedding ({len(rows)}), got {ids.shape}")
     # A sum needs no copy of the matrix; it is finite only if all terms are (and may overflow even then).
     suspects = torch.nonzero(~torch.isfinite(rows.sum(dim=1))).flatten()
     bad = suspects[~torch.isfinite(rows[suspects]).all(dim=1)].tolist()
@@ -262,6 +234,10 @@ def _is_cosine(similarity: str, rows: Tensor, columns: Tensor) -> bool:
     return similarity == "cosine"
 
 
+def _ranks(n_above: Tensor, best: Tensor) -> Tensor:
+    return (1.0 + n_above).masked_fill(best == -torch.inf, torch.nan)
+
+
 def _refuse_lost_captions(speech_ranks: Tensor) -> None:
     lost = torch.nonzero(torch.isnan(speech_ranks)).flatten().tolist()
     if lost:
@@ -279,31 +255,24 @@ def _chunks(n_queries: int, n_gallery: int, chunk_size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n_queries))
 
 
-def _positive_pairs(row_groups: Tensor, column_groups: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = torch.nonzero(row_groups[:, None] == column_groups[None, :], as_tuple=True)
-    return rows, columns
-
-
-def _pair_scores(rows: Tensor, columns: Tensor, pairs: tuple[Tensor, Tensor], *, cosine: bool) -> Tensor:
-    """f32[n pairs] similarity of single (row, column) pairs."""
+def _positive_pairs(
+    rows: Tensor, columns: Tensor, row_groups: Tensor, column_groups: Tensor, *, cosine: bool
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Return the (row, column) pairs of one group, and f32[pairs] their similarities."""
+    pairs = torch.nonzero(row_groups[:, None] == column_groups[None, :], as_tuple=True)
     parts = []
-    for start in range(0, len(pairs[0]), _GALLERY_BLOCK):
-        block = slice(start, start + _GALLERY_BLOCK)
-        left, right = (
-            _wide(rows[pairs[0][block]], cosine=cosine),
-            _wide(columns[pairs[1][block]], cosine=cosine),
-        )
-        parts.append((left * right).sum(dim=1).to(torch.float32))
-    return torch.cat(parts) if parts else torch.empty(0, device=rows.device)
+    for i, j in zip(*(side.split(_GALLERY_BLOCK) for side in pairs), strict=True):
+        products = _wide(rows[i], cosine=cosine) * _wide(columns[j], cosine=cosine)
+        parts.append(products.sum(dim=1).to(torch.float32))
+    return (pairs[0], pairs[1]), torch.cat(parts)
 
 
 def _scores(queries: Tensor, gallery: Tensor, *, cosine: bool) -> Tensor:
     """f32[Q, N] similarities, converted to float64 block by block to keep the memory small."""
     wide_queries = _wide(queries, cosine=cosine)
     scores = torch.empty(len(queries), len(gallery), dtype=torch.float32, device=queries.device)
-    for start in range(0, len(gallery), _GALLERY_BLOCK):
-        block = _wide(gallery[start : start + _GALLERY_BLOCK].to(queries.device), cosine=cosine)
-        scores[:, start : start + _GALLERY_BLOCK] = wide_queries @ block.T
+    for rows, found in zip(gallery.split(_GALLERY_BLOCK), scores.split(_GALLERY_BLOCK, dim=1), strict=True):
+        found.copy_(wide_queries @ _wide(rows.to(queries.device), cosine=cosine).T)
     return scores
 
 

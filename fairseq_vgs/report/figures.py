@@ -25,11 +25,7 @@ _LOSSES = {"loss": "total", "vgs_loss": "VGS", "ssl_loss": "SSL"}
 _COMPARED_CUTOFFS = (1, 10)
 _DIRECTIONS = {"speech_to_image": "speech → image", "image_to_speech": "image → speech"}
 _PERCENT = (0.0, 100.0)
-_SHADES = (
-    (68, 1, 84),
-    (49, 104, 142),
-    (94, 201, 98),
-)  # dark to light, distinct in grey
+_SHADES = ((68, 1, 84), (49, 104, 142), (94, 201, 98))  # dark to light, distinct in grey
 _ALL_LAYERS = "shared"
 
 

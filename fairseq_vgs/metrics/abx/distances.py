@@ -16,7 +16,6 @@ _BORDER_OF_ZERO, _BORDER_OF_OTHERS = -2e12, 1e-12
 _ROUNDING = 8.0  # in units of the last place
 _MAX_DIFFERENCES = 1 << 23  # numbers held at once by distances that cannot be a matrix product
 
-
 Elementwise = Callable[[Tensor], Tensor]
 Between = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,10 +28,8 @@ def _unchanged(values: Tensor) -> Tensor:
 class FrameDistance:
     """A distance in three steps, of which the first and the last are cheaper on everything at once.
 
-    Attributes:
-        between: f[N, D] and f[M, D] prepared frames to f[N, M].
-        prepare: what is done to all frames f[frames, D] before.
-        finish: what is done to all results after; may change them in place.
+    ``prepare`` takes all frames f[frames, D], ``between`` prepared f[N, D] and f[M, D] to f[N, M], ``finish``
+    all results, which it may change in place.
     """
 
     between: Between

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
-    """Return the accumulated cost of the best path divided by the path's number of cells.
+    """Return f[P], the accumulated cost of the best path divided by the path's number of cells.
 
     A cell is reached from its diagonal predecessor if that costs no more than the others, else from the left
     one (previous column) if it costs no more than the upper one. The cells of an anti-diagonal do not depend
@@ -20,9 +20,6 @@ def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
         cost: f[N, M, P] frame distances; what lies beyond a pair's own lengths does not matter, if finite.
         n_rows: int64[P] frames of the first token, 1..N.
         n_columns: int64[P] frames of the second token, 1..M.
-
-    Returns:
-        f[P].
     """
     height, width, n_pairs = cost.shape
     skewed = _skewed(cost)
@@ -41,9 +38,8 @@ def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
             side = torch.minimum(left, up)
             torch.add(torch.minimum(corner, side), skewed[:, diagonal], out=current[1:])
             side_length = torch.where(left <= up, last_length[1:], last_length[:-1])
-            torch.add(
-                torch.where(corner <= side, before_last_length[:-1], side_length), 1.0, out=current_length[1:]
-            )
+            before = torch.where(corner <= side, before_last_length[:-1], side_length)
+            torch.add(before, 1.0, out=current_length[1:])
         done = torch.nonzero(end == diagonal).squeeze(1)
         if done.numel():
             total[done] = current[n_rows[done], done]

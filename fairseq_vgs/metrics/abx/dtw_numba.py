@@ -32,27 +32,8 @@ def load_kernel() -> Kernel | None:
     return compiled
 
 
-def _warp(
-    table: npt.NDArray[Any],
-    offset: I64,
-    width: I64,
-    n_rows: I64,
-    n_columns: I64,
-) -> npt.NDArray[Any]:
-    """Warp token pairs whose frame distances lie in one table.
-
-    Shapes: P pairs.
-
-    Args:
-        table: f32 or f64, the frame distances of all pairs; row i of a pair begins at offset + i * width.
-        offset: int64[P] where each pair begins.
-        width: int64[P] from one of its rows to the next.
-        n_rows: int64[P] frames of the first token.
-        n_columns: int64[P] frames of the second token.
-
-    Returns:
-        f[P], of the table's type.
-    """
+def _warp(table: npt.NDArray[Any], offset: I64, width: I64, n_rows: I64, n_columns: I64) -> npt.NDArray[Any]:
+    """Warp P token pairs, n_rows x n_columns, whose row i begins at offset + i * width of the table: f[P]."""
     real = table.dtype.type
     found = np.empty(len(offset), table.dtype)
     # Two rows of the table of path costs and of path lengths; column 0 is left of the first frame.

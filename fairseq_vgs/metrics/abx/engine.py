@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_vgs.arrays import F64, I64, Bool
+from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.metrics.abx.distances import DISTANCES
 from fairseq_vgs.metrics.abx.items import AbxError, AbxItem, exact_rate, frame_span
 from fairseq_vgs.metrics.abx.layout import make_layout
@@ -25,12 +26,7 @@ from fairseq_vgs.metrics.abx.plan import (
     make_plan,
     n_overlapping,
 )
-from fairseq_vgs.metrics.abx.scoring import (
-    cell_errors,
-    collapsed_error,
-    paths_may_tie,
-    token_distances,
-)
+from fairseq_vgs.metrics.abx.scoring import cell_errors, collapsed_error, paths_may_tie, token_distances
 
 Features = Callable[[str], Mapping[str, Tensor]] | Mapping[str, Mapping[str, Tensor]]
 
@@ -42,18 +38,14 @@ _MAX_MISSING_FRAMES = 1
 class AbxCounts:
     """What was compared, and what was not.
 
-    Attributes:
-        items: tokens given.
-        no_frame: tokens excluded because no frame has its middle inside, or none before the features end.
-        clamped: tokens cut by one frame because the features end before the recording does.
-        subsampled: tokens left out of groups that exceed ``max_size_group``.
-        no_partner: tokens left that are in no cell, such as those of a phone that occurs once.
-        overlapping: pairs of tokens that are compared (x with a, or x with b) and share frames: those with a
-            are too easy, those with b too hard.
-        cells: cells.
-        phone_pairs: ordered phone pairs with a cell.
-        token_pairs: distances computed; those of units, or of a layer with equal frames, in both directions.
-        triples: triples (a, b, x) compared.
+    Of the tokens given (``items``), those without a frame whose middle is inside, before the features
+    end (``no_frame``), are excluded; those of groups larger than ``max_size_group`` are ``subsampled``;
+    others may be in no cell, such as those of a phone that occurs once (``no_partner``). ``clamped``
+    tokens are one frame shorter because the features end before the recording does.
+
+    ``overlapping`` are pairs of tokens that are compared and share frames: x with a is too easy then, x
+    with b too hard. ``phone_pairs`` are ordered pairs with a cell, ``token_pairs`` the distances computed;
+    those of units, or of a layer with equal frames, in both directions.
     """
 
     items: int
@@ -70,13 +62,9 @@ class AbxCounts:
 
 @dataclass(frozen=True)
 class AbxResult:
-    """The ABX error of one layer.
+    """The ABX error of one layer, and f64[C] that of each cell, as shares in 0..1; chance is 0.5.
 
-    Attributes:
-        error: share in 0..1; chance is 0.5.
-        cell_errors: f64[C].
-        cells: what the cells are; the same object for all layers.
-        counts: what was compared; the same for all layers but for ``token_pairs``.
+    ``cells`` are the same object for all layers, ``counts`` are equal but for ``token_pairs``.
     """
 
     error: float
@@ -134,24 +122,15 @@ def abx_scores(
         for item in items
     ]
 
-    def planned(usable: Bool) -> Plan:
-        return make_plan(
-            items,
-            usable.tolist(),
-            speaker=speaker,
-            context=context,
-            max_size_group=max_size_group,
-            max_x_across=max_x_across,
-            seed=seed,
-        )
-
+    planned = partial(make_plan, items, speaker=speaker, context=context, seed=seed)
+    planned = partial(planned, max_size_group=max_size_group, max_x_across=max_x_across)
     tokens = _Tokens(items, spans)
-    plan = planned(tokens.usable)
+    plan = planned(tokens.usable.tolist())
     fetch = features.__getitem__ if isinstance(features, Mapping) else features
     while files := tokens.missing_files(_members(plan)):
         # A token without a frame in the features takes no part, so that others may be drawn instead.
         if _cut(fetch, files, tokens, frame_rate=frame_rate):
-            plan = planned(tokens.usable)
+            plan = planned(tokens.usable.tolist())
     members, n_usable = _members(plan), int(tokens.usable.sum())
     counts = AbxCounts(
         items=len(items),
@@ -172,12 +151,9 @@ def abx_scores(
     scored = _scored(frames, plan, tokens, distance=distance)
     return {
         name: AbxResult(
-            float(collapsed_error(plan.cells, scored[name][0])),
-            scored[name][0],
-            plan.cells,
-            replace(counts, token_pairs=scored[name][1]),
+            collapsed_error(plan.cells, errors), errors, plan.cells, replace(counts, token_pairs=n)
         )
-        for name in frames
+        for name, (errors, n) in ((name, scored[name]) for name in frames)
     }
 
 
@@ -185,12 +161,10 @@ class _Tokens:
     """Frames of the files fetched so far per layer, and where each token's are."""
 
     def __init__(self, items: Sequence[AbxItem], spans: Sequence[tuple[int, int]]) -> None:
-        self.items = items
-        self.spans = spans
+        self.items, self.spans = items, spans
         self.frames: dict[str, list[Tensor]] = {}
         self.n_frames = 0
-        self.starts = np.zeros(len(items), np.int64)
-        self.lengths = np.zeros(len(items), np.int64)
+        self.starts, self.lengths = np.zeros((2, len(items)), np.int64)
         self.usable = np.array([length > 0 for _, length in spans], dtype=bool)
         self.is_clamped = np.zeros(len(items), dtype=bool)
         self.fetched: set[str] = set()
@@ -199,16 +173,12 @@ class _Tokens:
             self.by_file[items[token].file].append(token)
 
     def missing_files(self, tokens: I64) -> list[str]:
-        """List the files of tokens that are still to be fetched."""
-        return [
-            file
-            for file in dict.fromkeys(self.items[token].file for token in tokens.tolist())
-            if file not in self.fetched
-        ]
+        files = dict.fromkeys(self.items[token].file for token in tokens.tolist())
+        return [file for file in files if file not in self.fetched]
 
 
 def _members(plan: Plan) -> I64:
-    """Positions of the tokens that are in a cell, sorted."""
+    """Return the positions of the tokens that are in a cell, sorted."""
     return np.sort(np.concatenate([plan.groups[group] for group in np.unique(plan.cell_groups)]))
 
 
@@ -236,11 +206,7 @@ def _scored(
 
 
 def _cut(
-    fetch: Callable[[str], Mapping[str, Tensor]],
-    files: Sequence[str],
-    tokens: _Tokens,
-    *,
-    frame_rate: float,
+    fetch: Callable[[str], Mapping[str, Tensor]], files: Sequence[str], tokens: _Tokens, *, frame_rate: float
 ) -> bool:
     """Fetch the features of files; return whether a token of theirs turned out to have none."""
     before = int(tokens.usable.sum())
@@ -251,10 +217,8 @@ def _cut(
         except KeyError as error:
             if error.args != (file,):  # a fault inside the function, not an unknown file
                 raise
-            message = (
-                f"expected those of {file!r}, which the items name, got none; "
-                "give the item file that belongs to these recordings"
-            )
+            expected = f"expected those of {file!r}, which the items name, got none"
+            message = f"{expected}; give the item file that belongs to these recordings"
             raise AbxError.at("features", message, "recording.missing") from None
         n_frames = _check_layers(layers, file, tokens.frames)
         for token in tokens.by_file[file]:
@@ -272,7 +236,7 @@ def _cut(
         tokens.fetched.add(file)
     if too_short:
         message = (
-            f"expected tokens inside the features ({frame_rate:g} frames per second), got "
+            f"tokens must be inside the features ({frame_rate:g} frames per second), got "
             f"{len(too_short)} past their end, first {too_short[0]}; check the frame rate, and that items "
             "and recordings belong together"
         )
@@ -281,33 +245,28 @@ def _cut(
 
 
 def _check_layers(layers: Mapping[str, Tensor], file: str, before: Mapping[str, object]) -> int:
+    """Return the number of frames."""
+    place = f"features of {file!r}"
     if not layers or (before and layers.keys() != before.keys()):
-        message = (
-            f"expected the layers {', '.join(before) or 'of a model'}, got "
-            f"{', '.join(layers) or 'none'}; give the same layers for every file"
-        )
-        raise AbxError.at(f"features of {file!r}", message, "features.layers")
-    lengths = set()
+        expected, got = ", ".join(before) or "of a model", ", ".join(layers) or "none"
+        message = f"expected the layers {expected}, got {got}; give the same layers for every file"
+        raise AbxError.at(place, message, "features.layers")
     for name, layer in layers.items():
         if layer.ndim != 2 or not layer.dtype.is_floating_point:
             message = (
-                f"expected floating point [frames, dims], got {layer.dtype} "
-                f"{list(layer.shape)}; convert them first"
+                f"must be floating point [frames, dims], got {layer.dtype} {list(layer.shape)}; convert them"
             )
-            raise AbxError.at(f"features of {file!r}, {name}", message, "features.shape")
+            raise AbxError.at(f"{place}, {name}", message, "features.shape")
         low, high = torch.aminmax(layer) if layer.numel() else (layer.sum(), layer.sum())
         if not bool(torch.isfinite(low) & torch.isfinite(high)):
             n_faulty = int((~torch.isfinite(layer)).any(dim=1).sum())
             message = (
-                f"expected finite numbers, got NaN or infinity in {n_faulty} "
-                f"of {len(layer)} frames; the run has probably diverged: look at its losses"
+                f"must be finite numbers, got NaN or infinity in {n_faulty} of {len(layer)} frames; the run "
+                "has probably diverged: look at its losses"
             )
-            raise AbxError.at(f"features of {file!r}, {name}", message, "features.not_finite")
-        lengths.add(len(layer))
+            raise AbxError.at(f"{place}, {name}", message, "features.not_finite")
+    lengths = {len(layer) for layer in layers.values()}
     if len(lengths) != 1:
-        message = (
-            f"expected equally many frames in all layers, got {sorted(lengths)}; "
-            "evaluate layers of different frame rates one by one"
-        )
-        raise AbxError.at(f"features of {file!r}", message, "features.length")
+        message = f"layers must have equally many frames, got {sorted(lengths)}; evaluate them one by one"
+        raise AbxError.at(place, message, "features.length")
     return lengths.pop()

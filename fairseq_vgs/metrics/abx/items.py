@@ -8,12 +8,12 @@ a rounding error moves a token by a frame.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 
 COLUMNS = ("#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker")
 
@@ -28,17 +28,7 @@ class AbxError(FaultError):
 
 @dataclass(frozen=True, slots=True)
 class AbxItem:
-    """One token.
-
-    Attributes:
-        file: name of the recording.
-        onset: seconds, exact as written.
-        offset: seconds, exact as written.
-        phone: what the token is of.
-        previous_phone: left context.
-        next_phone: right context.
-        speaker: who speaks.
-    """
+    """One token of a phone in a recording; times in seconds, exact as written."""
 
     file: str
     onset: Decimal
@@ -70,61 +60,45 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
         expected, got = f"header must be '{' '.join(COLUMNS)}'", lines[0] if lines else ""
         step = "give a ZeroSpeech item file"
         raise FaultError(fault(f"{path.name}:1", expected, got, step, code="table.column"))
-    found = list(_parse(lines, path.name, [header.index(name) for name in COLUMNS]))
-    faults = [entry for entry in found if isinstance(entry, Fault)]
-    items = tuple(entry for entry in found if isinstance(entry, AbxItem))
-    if not faults and not items:
-        faults = [Fault(path.name, f"item file must hold tokens, has none; {_NEXT_STEP}", "table.empty")]
-    if faults:
-        raise FaultError(faults)
-    return items
-
-
-def _parse(lines: Sequence[str], name: str, order: Sequence[int]) -> Iterator[AbxItem | Fault]:
+    order = [header.index(name) for name in COLUMNS]
     seen: dict[AbxItem, int] = {}
+    faults: list[Fault] = []
     for number, line in enumerate(lines[1:], start=2):
-        place = f"{name}:{number}"
-        fields = line.split()
-        if len(fields) != len(COLUMNS):
-            yield fault(place, f"line must have {len(COLUMNS)} fields", line, _NEXT_STEP, code="table.line")
-            continue
-        file, onset, offset, phone, previous_phone, next_phone, speaker = (fields[index] for index in order)
-        wrong = next((text for text in (onset, offset) if _SECONDS.fullmatch(text) is None), None)
-        if wrong is not None:
-            yield fault(
-                place, "onset and offset must be seconds, 0 or more", wrong, _NEXT_STEP, code="item.time"
-            )
-            continue
-        item = AbxItem(file, Decimal(onset), Decimal(offset), phone, previous_phone, next_phone, speaker)
-        if item.offset < item.onset:
-            yield fault(
-                place, "offset must not be before onset", f"{onset} {offset}", _NEXT_STEP, code="item.time"
-            )
-        elif item in seen:
-            # x = a is excluded by position: a copy would be compared with itself, at distance 0.
-            yield fault(
-                place,
-                f"token must appear only once (first in line {seen[item]})",
-                line,
-                "remove one of the two",
-                code="item.duplicate",
-            )
-        else:
-            seen[item] = number
-            yield item
+        found = _parsed(line, f"{path.name}:{number}", order)
+        if isinstance(found, Fault):
+            faults.append(found)
+        # x = a is excluded by position: a copy would be compared with itself, at distance 0.
+        elif seen.setdefault(found, number) != number:
+            expected, step = f"token must appear only once (first in line {seen[found]})", "remove one"
+            faults.append(fault(f"{path.name}:{number}", expected, line, step, code="item.duplicate"))
+    if not faults and not seen:
+        faults = [Fault(path.name, f"item file must hold tokens, has none; {_NEXT_STEP}", "table.empty")]
+    raise_any(faults)
+    return tuple(seen)
+
+
+def _parsed(line: str, place: str, order: Sequence[int]) -> AbxItem | Fault:
+    fields = line.split()
+    if len(fields) != len(COLUMNS):
+        return fault(place, f"line must have {len(COLUMNS)} fields", line, _NEXT_STEP, code="table.line")
+    file, onset, offset, *rest = (fields[index] for index in order)
+    times = f"{onset} {offset}"
+    if not (_SECONDS.fullmatch(onset) and _SECONDS.fullmatch(offset)):
+        return fault(
+            place, "onset and offset must be seconds, 0 or more", times, _NEXT_STEP, code="item.time"
+        )
+    item = AbxItem(file, Decimal(onset), Decimal(offset), *rest)
+    if item.offset < item.onset:
+        return fault(place, "offset must not be before onset", times, _NEXT_STEP, code="item.time")
+    return item
 
 
 def frame_span(
     onset: Decimal, offset: Decimal, *, frame_rate: Decimal, librilight_slicing: bool = False
 ) -> tuple[int, int]:
-    """Return the first frame of a token and how many it has (0 or fewer: none).
+    """Return the first frame of a token and how many have onset <= middle <= offset (0 or fewer: none).
 
-    Args:
-        onset: seconds.
-        offset: seconds.
-        frame_rate: frames per second.
-        librilight_slicing: leave out the last frame, as Libri-Light's and ZeroSpeech 2021's evaluation does;
-            otherwise all frames with onset <= middle <= offset.
+    Times are seconds. Libri-Light's and ZeroSpeech 2021's evaluation leaves out the last frame.
     """
     first = int((onset * frame_rate - _HALF).to_integral_value(ROUND_CEILING))
     last = int((offset * frame_rate - _HALF).to_integral_value(ROUND_FLOOR))

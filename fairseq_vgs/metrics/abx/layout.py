@@ -10,7 +10,7 @@ Shapes: C cells, P token pairs of a bundle, F frames of all tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,7 @@ _SMALL_BLOCK = 1 << 12  # frame distances that cost no more than a call
 
 @dataclass(frozen=True)
 class CellSide:
-    """Where cells find the distances of x to a, or of x to b: (i, j) at ``offset + i * step_i + j * step_j``.
-
-    Attributes:
-        offset: int64[C].
-        step_i: int64[C] from one x to the next.
-        step_j: int64[C] from one a (or b) to the next.
-    """
+    """Where C cells find the distance of x i to a (or b) j: offset + i * step_i + j * step_j."""
 
     offset: I64
     step_i: I64
@@ -60,17 +54,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Blocks whose results follow each other in a table, and the token pairs that are read from it.
+    """Blocks whose results follow each other in a table, and the P token pairs that are read from it.
 
-    Attributes:
-        blocks: the products.
-        n_frame_distances: size of the table.
-        offset: int64[P] place of a pair's first frame distance in the table.
-        width: int64[P] from one row of the pair to the next.
-        n_rows: int64[P] frames of the first token.
-        n_columns: int64[P] frames of the second.
-        place: int64[P] where the pair's distance belongs.
-        mirrored: int64[P] where else it belongs; the same place for most.
+    ``offset`` is the place of a pair's first frame distance, ``width`` the way from one of its ``n_rows`` to
+    the next. Its distance belongs at ``place`` and, different for few, at ``mirrored``.
     """
 
     blocks: tuple[Block, ...]
@@ -85,15 +72,10 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Layout:
-    """All rectangles.
+    """All rectangles: ``n_distances`` entries, of ``n_pairs`` that are computed (none of a token to itself).
 
-    Attributes:
-        frames: int64[F] frame numbers of all tokens, group after group.
-        to_a: distances of x to a.
-        to_b: distances of x to b.
-        sizes: int64[C, 3] tokens of A, B and X.
-        n_distances: entries of all rectangles; those of a token to itself are not computed.
-        n_pairs: token pairs that are computed.
+    ``frames``: int64[F] numbers of all tokens' frames, group after group; ``sizes``: int64[C, 3] tokens of A,
+    B and X.
     """
 
     frames: I64
@@ -115,14 +97,9 @@ class Layout:
         for some in np.split(np.arange(len(blocks)), np.flatnonzero(np.diff(number)) + 1):
             first, last = int(some[0]), int(some[-1])
             part = slice(*np.searchsorted(block, [first, last + 1]).tolist())
-            yield _bundle(
-                self._tokens,
-                self._rectangles,
-                tiles,
-                _TilePairs(pairs.rectangle[part], pairs.row[part], pairs.column[part]),
-                blocks=blocks[first : last + 1],
-                block=block[part] - first,
-            )
+            some_pairs = _TilePairs(pairs.rectangle[part], pairs.row[part], pairs.column[part])
+            found, numbers = blocks[first : last + 1], block[part] - first
+            yield _bundle(self._tokens, self._rectangles, tiles, some_pairs, blocks=found, block=numbers)
 
 
 @dataclass(frozen=True)
@@ -145,10 +122,7 @@ class _Rectangles:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Parts of groups, of at most ``_MAX_TILE_TOKENS`` tokens.
-
-    First tile of each group, first token and first frame of each tile; and the ends.
-    """
+    """Parts of groups: first tile of each group, first token and first frame of each tile; and the ends."""
 
     group: I64
     token: I64
@@ -165,14 +139,10 @@ class _TilePairs:
 
 
 def make_layout(plan: Plan, starts: I64, lengths: I64, *, directed: bool = False) -> Layout:
-    """Lay out the distances that a plan needs.
+    """Lay out the distances that a plan needs, of tokens with a first frame and a length, int64[items].
 
-    Args:
-        plan: groups and cells.
-        starts: int64[items] first frame of each token.
-        lengths: int64[items] frames of each token.
-        directed: the first token of a pair is always x. Otherwise a pair of tokens is measured once,
-            whichever of them is x, which is the same unless paths tie: ``dtw_distance`` prefers left to up.
+    If ``directed``, the first token of a pair is always x. Otherwise a pair of tokens is measured once,
+    whichever of them is x, which is the same unless paths tie: ``dtw_distance`` prefers left to up.
     """
     order = np.concatenate(plan.groups)
     sizes = np.array([len(group) for group in plan.groups], dtype=np.int64)
@@ -234,18 +204,17 @@ def _blocks(tiles: _Tiles, pairs: _TilePairs) -> tuple[list[Block], I64]:
     sides = np.stack([pairs.row[first], pairs.row[first] + 1, pairs.column[first], pairs.column[last] + 1])
     blocks: list[Block] = []
     numbers = np.empty(len(first), dtype=np.int64)
-    top, bottom, left, right, needed = 0, 0, 0, 0, 0
+    top, left, right, needed = 0, 0, 0, 0
     for run, (row, row_end, column, column_end) in enumerate(tiles.frame[sides].T.tolist()):
         size = (row_end - row) * (column_end - column)
         lowest, highest = min(left, column), max(right, column_end)
         joined = (row_end - top) * (highest - lowest)
-        limit = min(_MAX_BLOCK, max(_SMALL_BLOCK, _MAX_WASTE * (needed + size)))
-        if blocks and joined <= limit:
-            bottom, left, right, needed = row_end, lowest, highest, needed + size
-            blocks[-1] = Block(slice(top, bottom), slice(left, right))
+        if blocks and joined <= min(_MAX_BLOCK, max(_SMALL_BLOCK, _MAX_WASTE * (needed + size))):
+            left, right, needed = lowest, highest, needed + size
+            blocks.pop()
         else:
-            top, bottom, left, right, needed = row, row_end, column, column_end, size
-            blocks.append(Block(slice(top, bottom), slice(left, right)))
+            top, left, right, needed = row, column, column_end, size
+        blocks.append(Block(slice(top, row_end), slice(left, right)))
         numbers[run] = len(blocks) - 1
     return blocks, numbers[np.cumsum(begins) - 1]
 
@@ -256,7 +225,7 @@ def _bundle(
     tiles: _Tiles,
     pairs: _TilePairs,
     *,
-    blocks: Sequence[Block],
+    blocks: list[Block],
     block: I64,
 ) -> Bundle:
     """Find the token pairs of some tile pairs; ``block`` numbers the block of each among ``blocks``."""
@@ -269,11 +238,10 @@ def _bundle(
     first, second, number, is_square = first[wanted], second[wanted], number[wanted], is_square[wanted]
     of_block = block[tile_pair[wanted]]
     table_offset = _cumulative(np.array([found.size for found in blocks], dtype=np.int64))
-    top, left, right = np.array(
-        [(found.rows.start, found.columns.start, found.columns.stop) for found in blocks]
-    ).T
-    width = (right - left)[of_block]
-    down, along = tokens.frame[first] - top[of_block], tokens.frame[second] - left[of_block]
+    corners = [(found.rows.start, found.columns.start, found.columns.stop) for found in blocks]
+    top, left, right = (side[of_block] for side in np.array(corners).T)
+    width = right - left
+    offset = table_offset[of_block] + (tokens.frame[first] - top) * width + tokens.frame[second] - left
     i = first - tokens.group[rectangles.rows[number]]
     j = second - tokens.group[rectangles.columns[number]]
     size = np.diff(tokens.group)[rectangles.columns[number]]
@@ -282,7 +250,7 @@ def _bundle(
     return Bundle(
         blocks=tuple(blocks),
         n_frame_distances=int(table_offset[-1]),
-        offset=table_offset[of_block] + down * width + along,
+        offset=offset,
         width=width,
         n_rows=tokens.frame[first + 1] - tokens.frame[first],
         n_columns=tokens.frame[second + 1] - tokens.frame[second],
@@ -295,9 +263,7 @@ def _products(n_rows: I64, n_columns: I64) -> tuple[I64, I64, I64]:
     """List the entries of many matrices: number of the matrix, row, column."""
     counts = n_rows * n_columns
     number = np.repeat(np.arange(len(counts)), counts)
-    entry = np.arange(len(number)) - _cumulative(counts)[number]
-    i, j = np.divmod(entry, n_columns[number])
-    return number, i, j
+    return number, *np.divmod(np.arange(len(number)) - _cumulative(counts)[number], n_columns[number])
 
 
 def _cumulative(counts: I64) -> I64:

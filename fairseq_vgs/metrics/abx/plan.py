@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from fairseq_vgs.arrays import I64
 from fairseq_vgs.metrics.abx.items import AbxError, AbxItem
 
 Name = TypeVar("Name", str, tuple[str, str])
+Context = tuple[str, str]
 
 SPEAKER_MODES = ("within", "across")
 CONTEXT_MODES = ("within", "any")
@@ -30,15 +31,9 @@ CONTEXT_MODES = ("within", "any")
 class AbxCells:
     """The cells of a task, one entry per cell in every array; the same for every model and layer.
 
-    Attributes:
-        pairs: O ordered phone pairs (a, b), sorted.
-        speakers: names of speakers.
-        contexts: (previous, next) phones; one ("", "") where the context does not matter.
-        pair: int64[C] number among ``pairs``.
-        context: int64[C] number among ``contexts``.
-        speaker: int64[C] speaker of A and B.
-        x_speaker: int64[C] speaker of X.
-        n_triples: int64[C] triples (a, b, x) that were compared.
+    Names: the O ordered phone pairs (a, b), sorted; speakers; contexts (previous, next phone), one ("", "")
+    where the context does not matter. int64[C] numbers of each cell's pair, context, speaker (of A and B)
+    and ``x_speaker``, and how many triples (a, b, x) were compared.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -56,13 +51,9 @@ class AbxCells:
 
 @dataclass(frozen=True)
 class Plan:
-    """A task in numbers.
+    """A task in numbers: cells, positions of each group's tokens among the items, int64[C, 3] groups A, B, X.
 
-    Attributes:
-        cells: what the cells are.
-        groups: per group the positions of its tokens among the items, after subsampling.
-        cell_groups: int64[C, 3] groups A, B and X of each cell.
-        n_subsampled: tokens left out of groups that exceed ``max_size_group``.
+    ``n_subsampled`` tokens were left out of groups that exceed ``max_size_group``.
     """
 
     cells: AbxCells
@@ -73,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Key:
-    context: tuple[str, str]
+    context: Context
     phone: str
     speaker: str
 
@@ -83,21 +74,14 @@ def make_plan(
     usable: Sequence[bool],
     *,
     speaker: str,
-    context: str,
-    max_size_group: int | None,
-    max_x_across: int | None,
-    seed: int,
+    context: str = "within",
+    max_size_group: int | None = None,
+    max_x_across: int | None = None,
+    seed: int = 1,
 ) -> Plan:
     """Enumerate groups and cells; the draws depend on the seed and each group's name alone.
 
-    Args:
-        items: all tokens.
-        usable: whether each has frames.
-        speaker: "within" or "across".
-        context: "within" (A, B and X between the same phones) or "any".
-        max_size_group: most tokens of a group; all if None.
-        max_x_across: most speakers of X per context, phone a and speaker of A; all if None.
-        seed: of the draws.
+    Options are those of ``abx_scores``; ``usable``: whether each token has frames.
 
     Raises:
         AbxError: there is no cell.
@@ -110,16 +94,14 @@ def make_plan(
     # What is compared within a speaker is adjacent, so that it can be computed together.
     keys = sorted(members, key=lambda key: (key.context, key.speaker, key.phone))
     groups = tuple(_drawn(members[key], max_size_group, seed=seed, key=key) for key in keys)
-    numbers = {key: number for number, key in enumerate(keys)}
-    if speaker == "within":
-        found = list(_within(keys, groups))
-    else:
-        found = list(_across(keys, numbers, max_x_across, seed=seed))
+    across = speaker == "across"
+    found = list(_across(keys, max_x_across, seed=seed) if across else _within(keys, groups))
     if not found:
+        n_phones, n_speakers = len({key.phone for key in keys}), len({key.speaker for key in keys})
         message = (
-            f"expected at least one pair of phones to compare ({speaker} speaker, {context} context), "
-            f"got none among {sum(usable)} usable tokens of {len({key.phone for key in keys})} phones by "
-            f"{len({key.speaker for key in keys})} speakers; give more tokens or another condition"
+            f"must have a pair of phones to compare ({speaker} speaker, {context} context), got none among "
+            f"{sum(usable)} usable tokens of {n_phones} phones by {n_speakers} speakers; give more tokens or "
+            "another condition"
         )
         raise AbxError.at("items", message, "item.unusable")
     cell_groups = np.array(found, dtype=np.int64)
@@ -130,10 +112,7 @@ def make_plan(
 def n_overlapping(plan: Plan, starts: I64, lengths: I64) -> int:
     """Count the pairs of tokens that a cell compares, x with a or with b, and that share frames.
 
-    Args:
-        plan: groups and cells.
-        starts: int64[items] first frame of each token, files one after the other.
-        lengths: int64[items] frames of each token.
+    ``starts``: int64[items] first frame of each token, files one after the other.
     """
     tokens = np.concatenate(plan.groups)
     group = np.repeat(np.arange(len(plan.groups)), [len(members) for members in plan.groups])
@@ -148,42 +127,30 @@ def n_overlapping(plan: Plan, starts: I64, lengths: I64) -> int:
     other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(n_sharing) - n_sharing, n_sharing)
     a, b, x = plan.cell_groups.T
     known = np.unique(np.concatenate([x, x]) * len(plan.groups) + np.concatenate([a, b]))
-    codes = (group[i] * len(plan.groups) + group[j] for i, j in ((one, other), (other, one)))
-    forth, back = (np.isin(code, known) for code in codes)
+    forth, back = (
+        np.isin(group[i] * len(plan.groups) + group[j], known) for i, j in ((one, other), (other, one))
+    )
     return int((forth | back).sum())
 
 
 def require_speakers(items: Sequence[AbxItem], speakers: Sequence[str], *, place: str) -> None:
-    """Refuse items without two phones to compare within a context, "within" or "across" speaker.
+    """Refuse items (of the file ``place``) without two phones to compare within a context, by ``speakers``.
 
     Whether tokens have frames is not checked.
-
-    Args:
-        items: all tokens.
-        speakers: of ``SPEAKER_MODES``.
-        place: the item file, for errors.
 
     Raises:
         AbxError: there is no cell.
     """
     for speaker in speakers:
         try:
-            make_plan(
-                items,
-                [True] * len(items),
-                speaker=speaker,
-                context="within",
-                max_size_group=None,
-                max_x_across=1,
-                seed=1,
-            )
+            make_plan(items, [True] * len(items), speaker=speaker, max_x_across=1)
         except AbxError as error:
             faults = [replace(found, place=f"{place}: {found.place}") for found in error.faults]
             raise AbxError(faults) from None
 
 
 def _within(keys: Sequence[_Key], groups: Sequence[I64]) -> Iterator[tuple[int, int, int]]:
-    together: dict[tuple[tuple[str, str], str], list[int]] = defaultdict(list)
+    together: dict[tuple[Context, str], list[int]] = defaultdict(list)
     for number, key in enumerate(keys):
         together[key.context, key.speaker].append(number)
     for numbers in together.values():
@@ -192,22 +159,18 @@ def _within(keys: Sequence[_Key], groups: Sequence[I64]) -> Iterator[tuple[int, 
                 yield from ((a, b, a) for b in numbers if b != a)
 
 
-def _across(
-    keys: Sequence[_Key], numbers: Mapping[_Key, int], max_x_across: int | None, *, seed: int
-) -> Iterator[tuple[int, int, int]]:
-    phones: dict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
-    speakers: dict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
-    for key in keys:
-        phones[key.context, key.speaker].append(key.phone)
-        speakers[key.context, key.phone].append(key.speaker)
-    for key in keys:
-        others = [name for name in speakers[key.context, key.phone] if name != key.speaker]
-        chosen = _drawn(list(range(len(others))), max_x_across, seed=seed, key=key)
-        x_groups = [numbers[_Key(key.context, key.phone, others[index])] for index in chosen.tolist()]
-        for phone in phones[key.context, key.speaker]:
-            if phone != key.phone:
-                b = numbers[_Key(key.context, phone, key.speaker)]
-                yield from ((numbers[key], b, x) for x in x_groups)
+def _across(keys: Sequence[_Key], max_x_across: int | None, *, seed: int) -> Iterator[tuple[int, int, int]]:
+    by_speaker: dict[tuple[Context, str], list[int]] = defaultdict(list)
+    by_phone: dict[tuple[Context, str], list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        by_speaker[key.context, key.speaker].append(number)
+        by_phone[key.context, key.phone].append(number)
+    for a, key in enumerate(keys):
+        others = [x for x in by_phone[key.context, key.phone] if x != a]
+        chosen = _drawn(others, max_x_across, seed=seed, key=key).tolist()
+        for b in by_speaker[key.context, key.speaker]:
+            if b != a:
+                yield from ((a, b, x) for x in chosen)
 
 
 def _drawn(positions: list[int], most: int | None, *, seed: int, key: _Key) -> I64:
@@ -223,25 +186,16 @@ def _drawn(positions: list[int], most: int | None, *, seed: int, key: _Key) -> I
 def _cells(keys: Sequence[_Key], groups: Sequence[I64], cell_groups: I64) -> AbxCells:
     sizes = np.array([len(group) for group in groups], dtype=np.int64)
     a, b, x = cell_groups.T
-    pairs = [(keys[i].phone, keys[j].phone) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
-    pair_names, pair = numbered(pairs)
-    contexts, context = numbered([keys[i].context for i in a.tolist()])
-    speakers, _ = numbered([key.speaker for key in keys])
-    speaker_number = {name: number for number, name in enumerate(speakers)}
-    of_group = np.array([speaker_number[key.speaker] for key in keys], dtype=np.int64)
-    return AbxCells(
-        pairs=pair_names,
-        speakers=speakers,
-        contexts=contexts,
-        pair=pair,
-        context=context,
-        speaker=of_group[a],
-        x_speaker=of_group[x],
-        n_triples=np.where(a == x, sizes[a] * (sizes[a] - 1), sizes[x] * sizes[a]) * sizes[b],
+    pairs, pair = _numbered(
+        [(keys[i].phone, keys[j].phone) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
     )
+    contexts, context = _numbered([keys[i].context for i in a.tolist()])
+    speakers, speaker = _numbered([key.speaker for key in keys])
+    n_triples = np.where(a == x, sizes[a] * (sizes[a] - 1), sizes[x] * sizes[a]) * sizes[b]
+    return AbxCells(pairs, speakers, contexts, pair, context, speaker[a], speaker[x], n_triples)
 
 
-def numbered(names: Sequence[Name]) -> tuple[tuple[Name, ...], I64]:
+def _numbered(names: Sequence[Name]) -> tuple[tuple[Name, ...], I64]:
     """Return the distinct names, sorted, and int64[n] the number of each name among them."""
     distinct = tuple(sorted(set(names)))
     numbers = {name: number for number, name in enumerate(distinct)}

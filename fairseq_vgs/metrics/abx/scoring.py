@@ -29,22 +29,15 @@ _MAX_COMPARED = 1 << 22  # distances of the cells that are scored together
 
 
 def paths_may_tie(frames: Tensor, numbers: I64) -> bool:
-    """Whether frames repeat or are whole numbers, as units and their one-hot vectors are.
+    """Tell whether f[frames, D] with some numbers repeat or are whole, as units and one-hot vectors are.
 
     Then different paths cost exactly the same, and a token pair's distance depends on which of the two is x:
     see ``dtw_distance``. The paths of other features tie by chance at most.
-
-    Args:
-        frames: f[frames, D], prepared as the distance wants it.
-        numbers: int64[n] distinct frames to look at.
     """
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[frames.element_size()]
-    weights = torch.randint(
-        torch.iinfo(torch.int64).min,
-        torch.iinfo(torch.int64).max,
-        (frames.shape[1],),
-        generator=torch.Generator().manual_seed(1),
-    ).to(frames.device)
+    generator, limits = torch.Generator().manual_seed(1), torch.iinfo(torch.int64)
+    weights = torch.randint(limits.min, limits.max, (frames.shape[1],), generator=generator)
+    weights = weights.to(frames.device)
     codes, is_whole = [], True
     for some in _on(frames, numbers).split(max(1, _MAX_COMPARED // frames.shape[1])):
         rows = frames[some] + 0.0  # minus zero becomes zero
@@ -55,10 +48,10 @@ def paths_may_tie(frames: Tensor, numbers: I64) -> bool:
 
 
 def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: str) -> dict[str, Tensor]:
-    """Compute the DTW distance of every token pair in every layer.
+    """Compute the DTW distance of every token pair in every layer, on the device of its frames.
 
     Args:
-        frames: layer -> f[frames, D], prepared as the distance wants it, on the device to compute on.
+        frames: layer -> f[frames, D], prepared as the distance wants it.
         layout: what to compute, and where it goes.
         distance: name of a frame distance.
 
@@ -80,14 +73,9 @@ def token_distances(frames: Mapping[str, Tensor], layout: Layout, *, distance: s
 
 
 def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, F64]:
-    """Return each cell's share of triples where x is closer to b than to a, ties counting half.
+    """Return f64[C] for each layer: shares of triples where x is closer to b than to a, ties counting half.
 
-    Args:
-        distances: layer -> f[``Layout.n_distances``].
-        layout: where cells find theirs.
-
-    Returns:
-        layer -> f64[C] in 0..1.
+    ``distances``: layer -> f[``Layout.n_distances``].
     """
     errors = {name: np.empty(len(layout.sizes)) for name in distances}
     for cells in _alike(layout.sizes):
@@ -108,39 +96,16 @@ def cell_errors(distances: Mapping[str, Tensor], layout: Layout) -> dict[str, F6
 
 
 def pair_errors(cells: AbxCells, cell_errors: F64) -> F64:
-    """Average within ordered phone pairs.
-
-    Args:
-        cells: what the cells are.
-        cell_errors: f64[C] shares in 0..1.
-
-    Returns:
-        f64[O], in the order of ``cells.pairs``.
-    """
+    """Average f64[C] errors within ordered phone pairs: f64[O], in the order of ``cells.pairs``."""
     if cell_errors.shape != cells.pair.shape:
         raise ValueError(f"cell_errors must have shape {cells.pair.shape}, got {cell_errors.shape}")
     keys, of_cell = np.unique(np.stack([cells.pair, cells.speaker]), axis=1, return_inverse=True)
-    by_speaker = _means(cell_errors, of_cell.reshape(-1))
-    return _means(by_speaker, keys[0])
+    return _means(_means(cell_errors, of_cell.reshape(-1)), keys[0])
 
 
-def collapsed_error(cells: AbxCells, cell_errors: F64, *, pair_weights: F64 | None = None) -> float | F64:
-    """Average to one number.
-
-    Args:
-        cells: what the cells are.
-        cell_errors: f64[C] shares in 0..1.
-        pair_weights: f64[O], or f64[N, O] for N resamples: how often each ordered phone pair counts; once if
-            None.
-
-    Returns:
-        A share in 0..1, or f64[N] of them.
-    """
-    errors = pair_errors(cells, cell_errors)
-    if pair_weights is None:
-        return float(errors.mean())
-    weighted = pair_weights @ errors / pair_weights.sum(axis=-1)
-    return float(weighted) if pair_weights.ndim == 1 else weighted
+def collapsed_error(cells: AbxCells, cell_errors: F64) -> float:
+    """Average f64[C] errors to one number."""
+    return float(pair_errors(cells, cell_errors).mean())
 
 
 def _means(values: F64, group: I64) -> F64:
@@ -207,9 +172,7 @@ def _alike(sizes: I64) -> Iterator[I64]:
 
 
 def _places(side: CellSide, cells: I64, n_i: int, n_j: int) -> I64:
-    offset, step_i, step_j = (
-        values[cells][:, None, None] for values in (side.offset, side.step_i, side.step_j)
-    )
+    offset, step_i, step_j = (part[cells, None, None] for part in (side.offset, side.step_i, side.step_j))
     return offset + np.arange(n_i)[:, None] * step_i + np.arange(n_j) * step_j
 
 

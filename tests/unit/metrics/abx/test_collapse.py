@@ -38,13 +38,6 @@ def test_the_order_of_cells_does_not_matter():
     assert collapsed_error(cells, errors) == pytest.approx(0.5)
 
 
-def test_weights_of_pairs():
-    cells, errors = _cells()
-    assert collapsed_error(cells, errors, pair_weights=np.array([1.0, 0.0])) == pytest.approx(0.6)
-    several = collapsed_error(cells, errors, pair_weights=np.array([[1.0, 1.0], [1.0, 3.0], [0.0, 2.0]]))
-    assert several == pytest.approx([0.5, (0.6 + 3 * 0.4) / 4, 0.4])
-
-
 def test_errors_of_other_cells_are_refused():
     cells, errors = _cells()
     with pytest.raises(ValueError, match=r"cell_errors must have shape \(4,\), got \(3,\)"):

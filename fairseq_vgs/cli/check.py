@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,7 @@ def _as_json(folder: Path, report: CheckReport) -> dict[str, Any]:
         "folder": str(folder),
         "media_read": report.media_read,
         "n_faults": len(report.faults),
-        "faults": [
-            {"place": item.place, "message": item.message, "code": item.code} for item in report.faults
-        ],
+        "faults": [asdict(item) for item in report.faults],
         "notes": list(report.notes),
         "counts": report.counts,
     }
@@ -73,6 +71,5 @@ def _summary(report: CheckReport) -> str:
     n_faults = len(report.faults)
     found = "no faults" if n_faults == 0 else "1 fault" if n_faults == 1 else f"{n_faults:,} faults"
     counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.get("all", {}).items())
-    return (f"{found} in {counted}" if counted else found) + (
-        "" if report.media_read else " (media not read)"
-    )
+    place = f" in {counted}" if counted else ""
+    return f"{found}{place}{'' if report.media_read else ' (media not read)'}"

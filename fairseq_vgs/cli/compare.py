@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.options import add_options, option, read_options
+from fairseq_vgs.options import option, read_options
 
 EPILOG = """\
 examples:
@@ -29,7 +29,7 @@ words. Recalls of evaluate retrieval --folds are compared if the pools are the s
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
     """Options of ``compare``."""
 
     results: tuple[Path, ...] = option(help="folders of evaluations", metavar="RESULTS", positional=True)
@@ -44,12 +44,6 @@ class Settings:
     force: bool = option(False, help="replace existing files")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this subcommand's arguments."""
-    parser.epilog = EPILOG
-    add_options(parser, Settings)
-
-
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table and write files if asked."""
     from fairseq_vgs.evaluation import compare
@@ -57,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.output import refuse_existing, try_output
     from fairseq_vgs.report import comparison as tables
 
-    settings = read_options(args, Settings)
+    settings = read_options(args, Options)
     if settings.output:
         refuse_existing(*(settings.output / name for name in tables.FILE_NAMES), force=settings.force)
         try_output(settings.output)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -130,8 +132,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own.set_defaults(usage_error=own.error)
     summary = "retrieval, phone ABX and more of every checkpoint of a run"
     texts = {"description": RUN_DESCRIPTION, "examples": RUN_EPILOG}
-    over_training = add_command(kinds, "run", summary, RunSettings, **texts, run_evaluation=_evaluate_run)
-    over_training.set_defaults(usage_error=over_training.error)
+    own = add_command(kinds, "run", summary, RunSettings, **texts, run_evaluation=_evaluate_run)
+    own.set_defaults(usage_error=own.error)
     shown.append("  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx")
     parser.epilog = "\n".join(["examples:", *shown, ""])
 
@@ -162,7 +164,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     evaluator = EVALUATORS[args.evaluation]()
     places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
-    baselines = _baselines(evaluator, args)
+    with _usage_errors(args):
+        baselines = chosen_baselines(evaluator, args.baseline or ())
     name = f"{places.checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
     output = places.output or places.checkpoint.with_name(name)
     result = evaluate(
@@ -179,18 +182,22 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         print("\n".join(evaluator.describe(result.content)))
         print(f"\n{evaluator.table(result)}")
-        if result.content["notes"]:
-            print("\n" + "\n".join(f"note: {note}" for note in result.content["notes"]))
+        _print_notes(result.content["notes"])
     print(f"results: {output}", file=sys.stderr)
     return 0
 
 
-def _baselines(evaluator: Evaluator, args: argparse.Namespace) -> tuple[str, ...]:
+@contextmanager
+def _usage_errors(args: argparse.Namespace) -> Iterator[None]:
     try:
-        return chosen_baselines(evaluator, args.baseline or ())
+        yield
     except FaultError as error:
         args.usage_error(str(error))
-        raise
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    if notes:
+        print("\n" + "\n".join(f"note: {note}" for note in notes))
 
 
 def _evaluate_run(args: argparse.Namespace) -> int:
@@ -202,12 +209,9 @@ def _evaluate_run(args: argparse.Namespace) -> int:
 
     settings = read_options(args, RunSettings)
     output = settings.output or settings.run_folder / "evaluation"
-    baselines = _baselines(EVALUATORS["abx"](), args)
-    try:
+    with _usage_errors(args):
+        baselines = chosen_baselines(EVALUATORS["abx"](), args.baseline or ())
         evaluations = _evaluations(settings)
-    except FaultError as error:
-        args.usage_error(str(error))
-        raise
     steps = evaluate_run(
         settings.run_folder,
         evaluations,
@@ -229,8 +233,7 @@ def _evaluate_run(args: argparse.Namespace) -> int:
         layered = ", of the best transformer layer's output (layer_1 on), chosen on these items"
         print(evaluator.describe(result.content)[0] + (layered if evaluator.layered else ""))
     print(f"\n{text_table(score_rows(measured))}")
-    if notes := notes_of(measured):
-        print("\n" + "\n".join(f"note: {note}" for note in notes))
+    _print_notes(notes_of(measured))
     print(f"results: {output}", file=sys.stderr)
     return 0
 
@@ -243,13 +246,12 @@ def _evaluations(settings: RunSettings) -> list[Any]:
     """
     from fairseq_vgs.evaluation.over_training import Evaluation
 
-    whole = {"data": settings.data, "split": settings.split}
-    chosen: list[tuple[str, dict[str, Any]]] = [("retrieval", whole)]
+    chosen: list[tuple[str, dict[str, Any]]] = [
+        ("retrieval", {"data": settings.data, "split": settings.split})
+    ]
     if settings.abx is not None:
-        chosen += [
-            ("abx", {"data": settings.abx, "items": settings.items, "speaker": speaker})
-            for speaker in dict.fromkeys(settings.abx_speakers)
-        ]
+        abx = {"data": settings.abx, "items": settings.items}
+        chosen += [("abx", {**abx, "speaker": mode}) for mode in dict.fromkeys(settings.abx_speakers)]
     found = [
         Evaluation(evaluator := EVALUATORS[name](), evaluator.Settings(**given, device=settings.device))
         for name, given in chosen
@@ -257,16 +259,19 @@ def _evaluations(settings: RunSettings) -> list[Any]:
     found += [_also(text, device=settings.device) for text in settings.also]
     keys = [one.key for one in found]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        expected = "must name each evaluation once"
-        raise FaultError(fault("--also", expected, ", ".join(twice), "leave one out", code="setting.value"))
+        raise _wrong_also("must name each evaluation once", ", ".join(twice), "leave one out")
     return found
 
 
+def _wrong_also(expected: str, got: str, step: str) -> FaultError:
+    return FaultError(fault("--also", expected, got, step, code="setting.value"))
+
+
 class _AlsoParser(argparse.ArgumentParser):
-    """Parse the words of ``--also``."""
+    """Parses the words of ``--also``; the command's own parser reports what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong, for the command's own parser to report."""
+        """Raise what is wrong."""
         raise FaultError.at("--also", f"{message}; correct it", "setting.value")
 
 
@@ -276,14 +281,10 @@ def _also(text: str, *, device: str) -> Any:
     try:
         name, *arguments = shlex.split(text) or [""]
     except ValueError as error:
-        raise FaultError(
-            fault(
-                "--also", f"must be words as in a shell ({error})", text, "correct it", code="setting.value"
-            )
-        ) from error
+        raise _wrong_also(f"must be words as in a shell ({error})", text, "correct it") from error
     if name not in EVALUATORS:
-        expected = f"must begin with one of {', '.join(sorted(EVALUATORS))}"
-        raise FaultError(fault("--also", expected, text, "correct the name", code="setting.value"))
+        known = ", ".join(sorted(EVALUATORS))
+        raise _wrong_also(f"must begin with one of {known}", text, "correct the name")
     evaluator = EVALUATORS[name]()
     parser = _AlsoParser(allow_abbrev=False, add_help=False)
     add_options(parser, evaluator.Settings, leave_out=("seed", "device"))

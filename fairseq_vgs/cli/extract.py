@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,8 +44,7 @@ class Options:
     output: Path = option(help="folder for the features", metavar="DIR")
     split: str = option("test", help="split of a data folder")
     parts: tuple[Literal["layers", "speech", "images"], ...] | None = option(
-        None,
-        help="layers, speech embeddings, image embeddings (default: all that model and source have)",
+        None, help="layers, speech embeddings, image embeddings (default: all that model and source have)"
     )
     layers: tuple[int, ...] | None = option(
         None, help="only these, 0 being the input of the first (default: all)", metavar="N"
@@ -62,8 +61,6 @@ class Options:
 
 def run(args: argparse.Namespace) -> int:
     """Extract; print a summary of the files."""
-    import dataclasses
-
     from fairseq_vgs.checkpoints.load import load_checkpoint
     from fairseq_vgs.features.extract import extract_features
     from fairseq_vgs.features.source import open_source
@@ -86,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         batch_seconds=options.batch_seconds,
     )
     if options.json:
-        print(json.dumps({**dataclasses.asdict(found), "output": str(options.output)}, indent=2))
+        print(json.dumps({**asdict(found), "output": str(options.output)}, indent=2))
         return 0
     print(f"{found.n_utterances} utterances and {found.n_images} images in {found.seconds:.1f} s")
     if found.n_kept:

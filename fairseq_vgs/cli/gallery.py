@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fairseq_vgs.features.occlusion import Occlusion
 
 DEFAULT_PLOT = "training.png"
+NO_HEAT_MAPS = "note: no heat maps on the page"
 EPILOG = """\
 examples:
   fairseq-vgs gallery outputs/results/test DATA outputs/gallery
@@ -52,9 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """Make the page; print its path."""
     from fairseq_vgs.report.gallery import build_gallery
 
-    plot = args.plot
-    if plot is None and (args.results / DEFAULT_PLOT).is_file():
-        plot = args.results / DEFAULT_PLOT
+    default_plot = args.results / DEFAULT_PLOT
+    plot = args.plot or (default_plot if default_plot.is_file() else None)
     page = build_gallery(
         args.results,
         args.data,
@@ -67,12 +67,13 @@ def run(args: argparse.Namespace) -> int:
     )
     print(page)
     if plot is None:
-        print(f"note: no plot on the page; there is no {args.results / DEFAULT_PLOT}", file=sys.stderr)
+        print(f"note: no plot on the page; there is no {default_plot}", file=sys.stderr)
     return 0
 
 
 def _open_model(args: argparse.Namespace) -> Occlusion | None:
     """Open the model for heat maps; None, with a note, if the evaluated checkpoint is gone."""
+    from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.evaluation.evaluators.retrieval import KIND
     from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, read_metrics
     from fairseq_vgs.files.provenance import sha256_file
@@ -86,12 +87,8 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
         if args.checkpoint:
             message = f"{problem}; give the evaluated one, or --no-heat-maps"
             raise ResultsError.at(path, message, "results.checkpoint")
-        print(
-            f"note: no heat maps on the page; {path}: {problem}; give it with --checkpoint", file=sys.stderr
-        )
+        print(f"{NO_HEAT_MAPS}; {path}: {problem}; give it with --checkpoint", file=sys.stderr)
         return None
-    from fairseq_vgs.compat.availability import require_fairseq
-
     require_fairseq()
     from fairseq_vgs.checkpoints.load import load_checkpoint, section
     from fairseq_vgs.features.embeddings import open_split
@@ -99,7 +96,7 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
 
     checkpoint = load_checkpoint(path)
     if section(checkpoint.config, "model").get("caption_encoder", "speech") != "speech":
-        print("note: no heat maps on the page; the model reads text, not speech", file=sys.stderr)
+        print(f"{NO_HEAT_MAPS}; the model reads text, not speech", file=sys.stderr)
         return None
     split = open_split(args.data, str(metrics["split"]), config=checkpoint.config)
     return Occlusion(checkpoint, split, device=resolve_device(args.device))

@@ -9,7 +9,7 @@ import argparse
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.options import option, read_options
@@ -23,11 +23,12 @@ examples:
   fairseq-vgs import wav2vec2 wav2vec_small.pt start/w2v2_base.pt
   fairseq-vgs import wav2vec2 HUGGING_FACE_FOLDER start/w2v2.pt --set image_dim=1280 --set vgs_layer=6
 """
+FAST_VGS = "FaST-VGS, FaST-VGS+ and VGS+ (best_bundle.pth)"
+WAV2VEC2 = "wav2vec 2.0 of fairseq or Hugging Face, to start training from"
 FAST_VGS_DESCRIPTION = """\
 Convert the dual encoder of FaST-VGS, FaST-VGS+ or VGS+, as the authors' trainer saves it (best_bundle.pth).
 Every weight must be accounted for; no code in the file is run.
 """
-
 WAV2VEC2_DESCRIPTION = """\
 Take the speech branch from a public wav2vec 2.0: a fairseq checkpoint (wav2vec_small.pt) or a Hugging Face
 folder (config.json and model.safetensors or pytorch_model.bin). The CLS vector and the visually grounded
@@ -36,10 +37,9 @@ group for training is written to model/NAME.yaml next to OUTPUT, and the command
 """
 
 
-SETTINGS_HELP = (
-    "model setting, such as vgs_layer=6, image_dim=1280 or speech_head=attention; may be repeated "
-    "(default: {})"
-)
+def _settings_option(default: str) -> Any:
+    text = "model setting, such as vgs_layer=6, image_dim=1280 or speech_head=attention; may be repeated"
+    return option((), name="--set", metavar="KEY=VALUE", help=f"{text} (default: {default})", repeated=True)
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,7 @@ class FastVgs:
         metavar="FILE",
         help="args.pkl of the run (default: the one next to BUNDLE, else the settings of the authors' VGS+)",
     )
-    settings: tuple[str, ...] = option(
-        (),
-        name="--set",
-        metavar="KEY=VALUE",
-        help=SETTINGS_HELP.format("the bundle's"),
-        repeated=True,
-    )
+    settings: tuple[str, ...] = _settings_option("the bundle's")
 
 
 @dataclass(frozen=True)
@@ -73,13 +67,7 @@ class Wav2Vec2:
     )
     output: Path = option(help="checkpoint to write, such as NAME.pt", positional=True)
     force: bool = option(False, help="replace an existing OUTPUT")
-    settings: tuple[str, ...] = option(
-        (),
-        name="--set",
-        metavar="KEY=VALUE",
-        help=SETTINGS_HELP.format("the file's, and those of model=paper, image_dim 2048"),
-        repeated=True,
-    )
+    settings: tuple[str, ...] = _settings_option("the file's, and those of model=paper, image_dim 2048")
     seed: int = option(1, help="seed of the random weights")
 
 
@@ -87,32 +75,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
     sources = parser.add_subparsers(title="sources", metavar="SOURCE", required=True)
-    add_command(
-        sources,
-        "fast-vgs",
-        "FaST-VGS, FaST-VGS+ and VGS+ (best_bundle.pth)",
-        FastVgs,
-        description=FAST_VGS_DESCRIPTION,
-        examples=EPILOG,
-        run_source=run_fast_vgs,
-    )
-    add_command(
-        sources,
-        "wav2vec2",
-        "wav2vec 2.0 of fairseq or Hugging Face, to start training from",
-        Wav2Vec2,
-        description=WAV2VEC2_DESCRIPTION,
-        examples=EPILOG,
-        run_source=run_wav2vec2,
-    )
+    for name, summary, options, description, convert in (
+        ("fast-vgs", FAST_VGS, FastVgs, FAST_VGS_DESCRIPTION, _convert_fast_vgs),
+        ("wav2vec2", WAV2VEC2, Wav2Vec2, WAV2VEC2_DESCRIPTION, _convert_wav2vec2),
+    ):
+        texts = {"description": description, "examples": EPILOG}
+        add_command(sources, name, summary, options, **texts, convert=convert, options=options)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert; print what was written and how to train from it."""
     from fairseq_vgs.compat.availability import require_fairseq
+    from fairseq_vgs.files.output import try_output
 
     require_fairseq()
-    imported = args.run_source(args)
+    try_output(args.output.parent)
+    imported: ImportedModel = args.convert(read_options(args, args.options))
     print(imported.checkpoint)
     print(imported.group)
     train = ["fairseq-hydra-train", "--config-dir", "examples/vgs", "--config-name", "vgs_plus"]
@@ -120,13 +98,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_fast_vgs(args: argparse.Namespace) -> ImportedModel:
-    """Convert a bundle of the authors' trainer."""
+def _convert_fast_vgs(options: FastVgs) -> ImportedModel:
     from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
-    from fairseq_vgs.files.output import try_output
 
-    options = read_options(args, FastVgs)
-    try_output(options.output.parent)
     return import_fast_vgs(
         options.bundle,
         options.output,
@@ -136,13 +110,9 @@ def run_fast_vgs(args: argparse.Namespace) -> ImportedModel:
     )
 
 
-def run_wav2vec2(args: argparse.Namespace) -> ImportedModel:
-    """Convert a wav2vec 2.0."""
+def _convert_wav2vec2(options: Wav2Vec2) -> ImportedModel:
     from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
-    from fairseq_vgs.files.output import try_output
 
-    options = read_options(args, Wav2Vec2)
-    try_output(options.output.parent)
     return import_wav2vec2(
         options.source, options.output, settings=options.settings, seed=options.seed, force=options.force
     )

@@ -60,11 +60,7 @@ class TerminatedError(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit code.
-
-    Args:
-        argv: arguments without the program's name (default: those of the process).
-    """
+    """Run one subcommand with the arguments after the program's name, and return the exit code."""
     _print_any_character()
     args = build_parser().parse_args(argv)
     args.command = shlex.join(["fairseq-vgs", *(sys.argv[1:] if argv is None else argv)])
@@ -94,11 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands, which put their ``run`` into ``args.run``."""
-    parser = Parser(
-        prog="fairseq-vgs",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-    )
+    parser = Parser(prog="fairseq-vgs", description=DESCRIPTION, epilog=EPILOG)
     parser.set_defaults(debug=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
@@ -172,8 +164,7 @@ def _log_to_stderr(*, debug: bool) -> None:
 def _print_any_character() -> None:
     # File names and captions may hold characters that the terminal cannot encode: print escapes.
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
+        if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
 
 

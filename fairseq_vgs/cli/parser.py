@@ -12,13 +12,10 @@ DEBUG_HELP = "log more, and show the whole traceback of an error"
 
 
 class Parser(argparse.ArgumentParser):
-    """Accept full option names only, and add the arguments when the parser is used.
+    """Accept full option names only (an abbreviation may become ambiguous), and be filled when it is used.
 
-    An abbreviation such as ``--skip`` may become ambiguous with a new option. Parsers of subcommands are
-    filled only if they are used, so that one command's help does not wait for the imports of others.
-
-    Args:
-        fill: adds the arguments; called once, before the parser parses or shows help.
+    ``fill`` adds the arguments, once, before the parser parses or shows help, so that one command's help does
+    not wait for the imports of others.
     """
 
     def __init__(
@@ -56,16 +53,11 @@ def add_command(
     examples: str = "",
     **defaults: Any,
 ) -> argparse.ArgumentParser:
-    """Add a nested command.
+    """Add a nested command whose options are fields of dataclasses.
 
-    Args:
-        subparsers: from ``add_subparsers``.
-        name: name of the command.
-        summary: its line in the list of commands.
-        options: dataclasses whose fields are its options.
-        description: text at the top of its help (default: the summary).
-        examples: text at the end of its help.
-        defaults: further values of the parsed arguments, such as the function to run.
+    ``summary`` is its line in the list of commands; ``description`` (default: the summary) and ``examples``
+    are at the top and end of its help; ``defaults`` are further values of the parsed arguments, such as the
+    function to run.
     """
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.", epilog=examples

@@ -37,6 +37,9 @@ epoch).
 PROBES = """
 Probes are written by runs with task.probe_interval=N.
 """
+PROBES_SUMMARY = (
+    "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)"
+)
 _NOTES = {"training": LOGS, "recall": LOGS, "probes": PROBES}
 
 
@@ -79,10 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = _epilog(*EXAMPLES) + LOGS + PROBES
     kinds = parser.add_subparsers(title="plots", metavar="PLOT", dest="plot", required=True)
-    layered = {name: found() for name, found in EVALUATORS.items() if found.layered}
     plots = PLOTS | {
         name: (f"{evaluator.axis or name} of every layer, with chance", Results, _layer_figure)
-        for name, evaluator in layered.items()
+        for name, evaluator in EVALUATORS.items()
+        if evaluator.layered
     }
     for name, (summary, options, make) in plots.items():
         examples = _epilog(name) + _NOTES.get(name, "")
@@ -114,9 +117,8 @@ def _training_figure(args: argparse.Namespace) -> Figure:
 
     log = read_training_log(args.log)
     if log.n_rewinds:
-        print(
-            f"note: the run was resumed {log.n_rewinds} times; repeated updates count once", file=sys.stderr
-        )
+        note = f"note: the run was resumed {log.n_rewinds} times; repeated updates count once"
+        print(note, file=sys.stderr)
     return training_figure(log)
 
 
@@ -146,20 +148,12 @@ def _layer_figure(args: argparse.Namespace) -> Figure:
     from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
     from fairseq_vgs.report.figures import layer_figure
 
-    return layer_figure(
-        {
-            title: read_metrics(path / METRICS_NAME, kind=args.plot)
-            for title, path in zip(short_titles(args.results), args.results, strict=True)
-        }
-    )
+    named = zip(short_titles(args.results), args.results, strict=True)
+    return layer_figure({title: read_metrics(path / METRICS_NAME, kind=args.plot) for title, path in named})
 
 
 PLOTS: dict[str, tuple[str, type[Any], Callable[[argparse.Namespace], Figure]]] = {
     "training": ("losses, recalls (with chance) and alpha over updates", Log, _training_figure),
-    "probes": (
-        "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)",
-        Log,
-        _probe_figure,
-    ),
+    "probes": (PROBES_SUMMARY, Log, _probe_figure),
     "recall": ("recall of several runs over updates, with chance", Logs, _recall_figure),
 }

@@ -86,27 +86,22 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _print_plan(settings, folder, on_gpu=bool(args.gpus))
     failures: dict[str, str] = {}
-    if args.report_only and not folder.settings.is_file():
-        step = "run the study first, or correct --output"
-        expected = "must be the folder of a study"
-        raise FaultError(fault(str(folder.path), expected, "no study.json", step, code="study.missing"))
     if args.report_only:
+        if not folder.settings.is_file():
+            expected, step = "must be the folder of a study", "run the study first, or correct --output"
+            raise FaultError(fault(str(folder.path), expected, "no study.json", step, code="study.missing"))
         runs = plan_runs(settings)
         refuse_other_settings(runs, settings, folder, training_data(settings, folder))
         refuse_other_measurement(runs, settings, folder)
-    if not args.report_only:
+    else:
         require_files(settings, args.study)
-        if args.gpus:
-            slots = [Slot(gpu=gpu) for gpu in args.gpus]
-        else:
-            slots = cpu_slots(args.processes)
+        slots = [Slot(gpu=gpu) for gpu in args.gpus] if args.gpus else cpu_slots(args.processes)
         failures = StudyRunner(settings, folder, slots).run()
-    page = write_all(collect(settings, folder), folder.path)
-    print(page)
+    print(write_all(collect(settings, folder), folder.path))
     for run_name, reason in failures.items():
-        first_line = reason.partition("\n")[0]
         log = folder.run(run_name).log
-        print(f"{run_name}: {first_line}" + (f"; see {log}" if log.exists() else ""), file=sys.stderr)
+        first_line, see = reason.partition("\n")[0], f"; see {log}" if log.exists() else ""
+        print(f"{run_name}: {first_line}{see}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -121,9 +116,8 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -
         start = None
         if planned.start is not None:
             start = checkpoint_after(folder.run(planned.start).run, planned.start_update)
-        command = training_command(
-            planned, settings, data=data, folder=folder.run(planned.name), start=start, on_gpu=on_gpu
-        )
+        place = folder.run(planned.name)
+        command = training_command(planned, settings, data=data, folder=place, start=start, on_gpu=on_gpu)
         print(f"# {planned.name}: {planned.max_update} updates")
         print(shlex.join(command))
     n_checkpoints = sum(len(points_of(planned, settings)) for planned in runs)

@@ -1,7 +1,5 @@
 """Write a comparison of runs as text, Markdown, LaTeX and CSV: measures down, runs across.
 
-The comparison's files:
-
 ```
 comparison.md     scores, then differences from the first run, with a description
 comparison.tex    the same tables (booktabs)
@@ -33,6 +31,7 @@ _DIFFERENCE = ("difference", "difference_low", "difference_high")
 CSV_COLUMNS = ("run", "folder", "model", "measure", "unit", *_BOUNDS, "n", "chance", *_DIFFERENCE)
 
 Rows = list[list[str]]
+_Metrics = Mapping[str, Metric]
 _Column = tuple[str, Callable[[str], str]]  # title, and the cell of a measure
 
 _DECIMALS = {"": 3}  # of other units 1
@@ -40,17 +39,15 @@ _DECIMALS = {"": 3}  # of other units 1
 
 def score_rows(comparison: Comparison) -> Rows:
     """Lay out the scores: a row per measure; a column per run, then baselines and chance."""
-    columns: list[_Column] = [
-        (run.title, _metric_cell(run.models[EVALUATED], str)) for run in comparison.runs
-    ]
-    columns += _baseline_columns(comparison.runs) + _chance_columns(comparison.runs)
-    return _table(columns, _measures(comparison.runs), comparison.runs)
+    runs = comparison.runs
+    columns = [(run.title, _metric_cell(run.models[EVALUATED], str)) for run in runs]
+    return _table([*columns, *_baseline_columns(runs), *_chance_columns(runs)], _measures(runs), runs)
 
 
 def difference_rows(comparison: Comparison) -> Rows:
     """Lay out the differences from the first run; no rows where there are none."""
     found = comparison.differences
-    columns: list[_Column] = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
+    columns = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
     measures = dict.fromkeys(name for metrics in found.values() for name in metrics)
     return _table(columns, list(measures), comparison.runs) if found else []
 
@@ -78,10 +75,12 @@ def as_markdown(comparison: Comparison) -> str:
 
 def as_latex(comparison: Comparison) -> str:
     """Write scores and differences as LaTeX tables (booktabs), described in comments."""
-    text = _document(
-        comparison, latex_table, line="% {}", heading="% {}\n", escape=lambda text: " ".join(text.split())
-    )
+    text = _document(comparison, latex_table, line="% {}", heading="% {}\n", escape=_one_line)
     return f"{text}\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _document(
@@ -107,17 +106,9 @@ def csv_rows(comparison: Comparison) -> Iterator[list[Any]]:
             found = comparison.differences.get(run.title, {}) if model == EVALUATED else {}
             for name, metric in metrics.items():
                 chance = math.nan if metric.chance is None else metric.chance
-                yield [
-                    run.title,
-                    str(run.folder),
-                    model,
-                    name,
-                    metric.unit,
-                    *_bounds(metric),
-                    metric.n,
-                    chance,
-                    *(_bounds(found[name]) if name in found else 3 * [math.nan]),
-                ]
+                gain = _bounds(found[name]) if name in found else 3 * [math.nan]
+                named = [run.title, str(run.folder), model, name, metric.unit]
+                yield [*named, *_bounds(metric), metric.n, chance, *gain]
 
 
 def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any]:
@@ -141,7 +132,6 @@ def as_json(comparison: Comparison, *, command: str, seed: int) -> dict[str, Any
 
 
 def _sources(run: Run) -> dict[str, Any]:
-    """Return where the values of a run come from; for a checkpoint, by evaluation."""
     files = {key: sha256_file(result.path) for key, result in run.results.items()}
     first = next(iter(run.results.values()))
     return {
@@ -171,50 +161,49 @@ def _measures(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for metrics in models for name in metrics))
 
 
-def _baseline_columns(runs: Sequence[Run]) -> list[_Column]:
+def _baseline_columns(runs: Sequence[Run]) -> Iterator[_Column]:
     """Make a column per baseline; runs share it if their values agree in common measures."""
-    found: dict[str, list[tuple[Run, dict[str, Metric]]]] = {}
-    for run in runs:
-        for name in list(run.models)[1:]:
-            versions, own = found.setdefault(name, []), run.models[name]
-            for _, other in versions:
-                shared = own.keys() & other
-                if shared and all(own[n].as_json() == other[n].as_json() for n in shared):
-                    other.update(own)  # of a run with folds, or other layers, as well
-                    break
-            else:
-                versions.append((run, dict(own)))
-    return [
-        (name if len(versions) == 1 else f"{name} ({run.title})", _metric_cell(metrics, str))
-        for name, versions in found.items()
-        for run, metrics in versions
+
+    def agree(own: _Metrics, other: _Metrics) -> bool:
+        shared = own.keys() & other
+        return bool(shared) and all(own[name].as_json() == other[name].as_json() for name in shared)
+
+    for name in dict.fromkeys(name for run in runs for name in list(run.models)[1:]):
+        found = [(run.title, run.models[name]) for run in runs if name in run.models]
+        yield from _shared_columns(name, found, agree, str)
+
+
+def _chance_columns(runs: Sequence[Run]) -> Iterator[_Column]:
+    def agree(own: _Metrics, other: _Metrics) -> bool:
+        return all(own[name].chance == other[name].chance for name in own.keys() & other)
+
+    found = [
+        (run.title, {name: metric for metrics in run.models.values() for name, metric in metrics.items()})
+        for run in runs
     ]
+    return _shared_columns("chance", found, agree, _chance)
 
 
-def _chance_columns(runs: Sequence[Run]) -> list[_Column]:
-    versions: list[tuple[Run, dict[str, float | None]]] = []
-    for run in runs:
-        chance = {name: metric.chance for metrics in run.models.values() for name, metric in metrics.items()}
+def _shared_columns(
+    name: str,
+    found: Sequence[tuple[str, _Metrics]],
+    agree: Callable[[_Metrics, _Metrics], bool],
+    write: Callable[[Metric], str],
+) -> Iterator[_Column]:
+    versions: list[tuple[str, dict[str, Metric]]] = []
+    for title, own in found:
         for _, other in versions:
-            # Of a run with other layers as well: where both have one, it is the same.
-            if all(chance[name] == other[name] for name in chance.keys() & other):
-                other.update(chance)
+            if agree(own, other):
+                other.update(own)  # of a run with folds, or other layers, as well
                 break
         else:
-            versions.append((run, chance))
-    units = {name: metric.unit for run in runs for own in run.models.values() for name, metric in own.items()}
-    return [
-        ("chance" if len(versions) == 1 else f"chance ({run.title})", _chance_cell(chance, units))
-        for run, chance in versions
-    ]
+            versions.append((title, dict(own)))
+    for title, metrics in versions:
+        yield name if len(versions) == 1 else f"{name} ({title})", _metric_cell(metrics, write)
 
 
-def _chance_cell(chance: Mapping[str, float | None], units: Mapping[str, str]) -> Callable[[str], str]:
-    def cell(measure: str) -> str:
-        value = chance.get(measure)
-        return NOTHING if value is None else f"{value:.{_DECIMALS.get(units[measure], 1)}f}"
-
-    return cell
+def _chance(metric: Metric) -> str:
+    return NOTHING if metric.chance is None else f"{metric.chance:.{_DECIMALS.get(metric.unit, 1)}f}"
 
 
 def _table(columns: Sequence[_Column], measures: Sequence[str], runs: Sequence[Run]) -> Rows:

@@ -1,13 +1,10 @@
-"""The figures of ``fairseq-vgs plot``.
-
-Each function returns a ``plots.Figure`` for ``plots.write_figure``.
-"""
+"""The figures of ``fairseq-vgs plot``, for ``plots.write_figure``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from operator import attrgetter
 from typing import Any
 
@@ -15,10 +12,9 @@ import numpy as np
 
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.results import Metric, ResultsError
-from fairseq_vgs.files.faults import fault
 from fairseq_vgs.metrics.retrieval import RECALL_CUTOFFS, chance_hit_probability
 from fairseq_vgs.report.plots import COLOURS, ORANGE, Figure, Panel, Series
-from fairseq_vgs.report.run_logs import TRAIN, Curve, ProbeRecord, TrainingLog, TrainingLogError
+from fairseq_vgs.report.run_logs import TRAIN, Curve, ProbeRecord, TrainingLog, empty_log
 
 _RUN_COLUMNS = {name: name for name in ("panel", "series", "update", "value", "unit")} | {"update": "x"}
 _LOSSES = {"loss": "total", "vgs_loss": "VGS", "ssl_loss": "SSL"}
@@ -35,48 +31,34 @@ def training_figure(log: TrainingLog) -> Figure:
     Raises:
         TrainingLogError: ``log.empty``, the log has none of the curves.
     """
-    panels = [
-        _loss_panel(log),
-        *(_recall_panel(log, direction) for direction in _DIRECTIONS),
-        _alpha_panel(log),
-    ]
-    kept = [panel for panel in panels if panel.series]
-    if not kept:
-        raise _empty("log", "losses or recalls over updates", "train with common.log_format=json")
-    return Figure(kept, _RUN_COLUMNS)
+    panels = [_loss_panel(log), *(_recall_panel(log, name) for name in _DIRECTIONS), _alpha_panel(log)]
+    return _run_figure(panels, "log", "losses or recalls over updates", "train with common.log_format=json")
 
 
 def recall_figure(logs: Mapping[str, TrainingLog]) -> Figure:
-    """Show R@1 and R@10 of several runs over updates: a panel per direction and cutoff, a line per run.
-
-    Args:
-        logs: title -> log of a run.
+    """Show R@1 and R@10 of runs (title -> log): a panel per direction and cutoff, a line per run.
 
     Raises:
         TrainingLogError: ``log.empty``, a log has no recalls.
     """
+    expected, step = "recalls over updates", "validate in training, or give its history.jsonl"
     panels, drawn = [], set()
-    for direction, name in _DIRECTIONS.items():
-        for k in _COMPARED_CUTOFFS:
-            panel = Panel(f"{name}, R@{k}", "recall, %", limits=_PERCENT)
-            for colour, (title, log) in zip(cycle(COLOURS), logs.items(), strict=False):
-                series = _recall_series(log, direction, k, title=title, colour=colour)
-                panel.series += series
-                drawn.update([title] if series else [])
-            panel.series.sort(key=_is_level)
-            panels.append(panel)
+    for (direction, name), k in product(_DIRECTIONS.items(), _COMPARED_CUTOFFS):
+        panel = Panel(f"{name}, R@{k}", "recall, %", limits=_PERCENT)
+        for colour, (title, log) in zip(cycle(COLOURS), logs.items(), strict=False):
+            series = _recall_series(log, direction, k, title=title, colour=colour)
+            panel.series += series
+            drawn.update([title] if series else [])
+        panel.series.sort(key=attrgetter("is_level"))
+        panels.append(panel)
     for title in logs:
         if title not in drawn:
-            step = "validate in training, or give its history.jsonl"
-            raise _empty(title, "recalls over updates", step)
-    return Figure([panel for panel in panels if panel.series], _RUN_COLUMNS)
+            raise empty_log(title, expected, step)
+    return _run_figure(panels, "log", expected, step)
 
 
 def probe_figure(records: Sequence[ProbeRecord]) -> Figure:
     """Show gradient cosine, CKA and gradient lengths of every layer over updates.
-
-    Args:
-        records: probes of a run, by update.
 
     Raises:
         TrainingLogError: ``log.empty``, there are no probes.
@@ -95,19 +77,15 @@ def probe_figure(records: Sequence[ProbeRecord]) -> Figure:
     largest = max((abs(value) for value in _finite(cosine)), default=0.0) or 1.0
     cosine.limits = (-largest, largest)  # zero in the middle: cosines are often small
     cka.limits = (min(0.9, math.floor(10 * min(_finite(cka), default=0.0)) / 10), 1.0)
-    kept = [panel for panel in panels.values() if panel.series]
-    if not kept:
-        raise _empty("probes", "layers", "train with task.probe_interval=N (updates)")
-    return Figure(kept, _RUN_COLUMNS)
+    step = "train with task.probe_interval=N (updates)"
+    return _run_figure(list(panels.values()), "probes", "layers", step)
 
 
 def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Show the value of every layer with its interval, and chance.
 
-    Models with one layer, such as MFCC, are horizontal lines.
-
-    Args:
-        results: title -> content of a metrics.json of a layered evaluation, such as ABX.
+    ``results``: title -> content of a metrics.json of a layered evaluation, such as ABX. Models with one
+    layer, such as MFCC, are horizontal lines.
 
     Raises:
         ResultsError: ``results.other_data``, a result has another kind, items or conditions than the first.
@@ -115,8 +93,7 @@ def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     first_title, first = next(iter(results.items()))
     for title, content in results.items():
         if _subject(content) != _subject(first):
-            expected = f"kind, items and conditions must be those of {first_title}"
-            message = f"{expected}, got others; plot them separately"
+            message = f"must have the kind, items and conditions of {first_title}; plot them separately"
             raise ResultsError.at(title, message, "results.other_data")
     models = [
         (title, name, {layer: Metric.from_json(data) for layer, data in model["metrics"].items()})
@@ -148,13 +125,10 @@ def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     if chance is not None:
         panel.series.append(Series("chance", [chance], style=":", cells={"unit": "%"}))
     columns = {"results": "results", "model": "series", "layer": "x", measure: "value"}
-    return Figure(
-        [panel],
-        columns | {name: name for name in ("low", "high", "unit")},
-        x_label="transformer layer (0: its input)",
-        ticks=[layer.removeprefix("layer_") for layer in layers],
-        panel_inches=(6.4, 4.8),
-    )
+    columns |= {name: name for name in ("low", "high", "unit")}
+    ticks = [layer.removeprefix("layer_") for layer in layers]
+    label = "transformer layer (0: its input)"
+    return Figure([panel], columns, x_label=label, ticks=ticks, panel_inches=(6.4, 4.8))
 
 
 def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float | None:
@@ -177,12 +151,12 @@ def layer_shade(index: int, n_layers: int) -> str:
     return "#" + "".join(f"{level:02x}" for level in levels)
 
 
-def _empty(place: str, expected: str, next_step: str) -> TrainingLogError:
-    return TrainingLogError(fault(place, f"log must hold {expected}", "none", next_step, code="log.empty"))
-
-
-def _is_level(series: Series) -> bool:
-    return series.x is None
+def _run_figure(panels: Sequence[Panel], place: str, expected: str, next_step: str) -> Figure:
+    """Leave out empty panels."""
+    kept = [panel for panel in panels if panel.series]
+    if not kept:
+        raise empty_log(place, expected, next_step)
+    return Figure(kept, _RUN_COLUMNS)
 
 
 def _line(label: str, curve: Curve, colour: str, *, is_dashed: bool = False) -> Series:
@@ -207,7 +181,7 @@ def _recall_panel(log: TrainingLog, direction: str) -> Panel:
             if curve is not None:
                 panel.series.append(_line(f"R@{k}, {part}", curve, colour))
                 panel.series += _chance_level(log, part, direction, k, panel.series[-1])
-    panel.series.sort(key=_is_level)
+    panel.series.sort(key=attrgetter("is_level"))
     if panel.series and (images := log.last(log.validation_parts[0], "retrieval_images")):
         captions = log.last(log.validation_parts[0], "retrieval_captions")
         panel.title += f" ({images:g} images, {captions:g} captions)"
@@ -227,11 +201,10 @@ def _recall_series(log: TrainingLog, direction: str, k: int, *, title: str, colo
 
 
 def _chance_level(log: TrainingLog, part: str, direction: str, k: int, line: Series) -> list[Series]:
-    chance = recall_chance(log, part, direction, k)
+    chance, label = recall_chance(log, part, direction, k), f"{line.label} (chance)"
     if chance is None:
         return []
-    legend = "chance (same colour)"
-    return [Series(f"{line.label} (chance)", [chance], None, line.colour, ":", width=1.2, legend=legend)]
+    return [Series(label, [chance], None, line.colour, ":", width=1.2, legend="chance (same colour)")]
 
 
 def _alpha_panel(log: TrainingLog) -> Panel:

@@ -10,23 +10,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fairseq_vgs.arrays import F32, F64, I64
 from fairseq_vgs.evaluation.evaluators.retrieval import RetrievalResults, read_retrieval
 from fairseq_vgs.evaluation.results import Metric, ResultsError
-from fairseq_vgs.features.heat_map import HeatMap
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.schema import PairRow
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.report.gallery_heat import NOTE, HeatFigure, draw_cells, draw_loudness, peak_heat
 from fairseq_vgs.report.gallery_media import FOLDER_NAME, MediaFolder
 from fairseq_vgs.report.page import render_page
+
+if TYPE_CHECKING:
+    from fairseq_vgs.features.occlusion import Occlusion
 
 PAGE_NAME = "index.html"
 N_ANSWERS = 5
@@ -40,27 +41,12 @@ class Choice:
     is_worst: bool
 
 
-class HeatMaps(Protocol):
-    """Computes heat maps, as ``occlusion.Occlusion`` does."""
-
-    def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
-        """Compute the heat of a picture's regions over a caption."""
-        ...
-
-
 @dataclass(frozen=True)
 class Answer:
-    """A clip or a picture on the page.
+    """A clip or a picture on the page, at an ``address`` relative to the page (None: it cannot be shown).
 
-    Attributes:
-        address: file relative to the page; None if it cannot be shown.
-        label: the caption's text, or an id.
-        has_text: whether the label is the caption's text.
-        speaker: empty if unknown.
-        is_hit: whether it is a correct answer.
-        rank: place in the list; 0 for a query.
-        score: similarity to the query.
-        is_below: whether it is the correct answer shown below the best ones.
+    ``label`` is the caption's text or an id; ``is_below`` marks the correct answer below the best ones. A
+    query has no rank and score.
     """
 
     address: str | None
@@ -77,13 +63,8 @@ class Answer:
 class Card:
     """A query with its best answers, and the correct one if it is not among them.
 
-    Attributes:
-        query: clip or picture.
-        rank: rank of the best correct answer; ties count half.
-        n_gallery: number of ranked items.
-        is_worst: whether it was chosen for its rank.
-        answers: best first.
-        heats: heat maps of a spoken query with the first and the correct picture.
+    ``rank`` is that of the best correct answer among ``n_gallery`` items; ties count half. A spoken query may
+    have heat maps with the first and the correct picture.
     """
 
     query: Answer
@@ -94,23 +75,17 @@ class Card:
     heats: Sequence[HeatFigure] = ()
 
 
+_Heats = Callable[[int, Sequence[Answer]], Sequence[HeatFigure]]
+
+
 @dataclass(frozen=True)
 class _Side:
-    """Speech or images: vectors, groups of matching items, and how to show an item."""
+    """Speech or images: vectors, groups of matching items, ranks as queries, and how to show an item."""
 
     vectors: F32
     groups: I64
+    ranks: F64
     show: Callable[[int], Answer]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a gallery reads of the data folder: paths of media, and captions."""
-
-    audio_root: Path
-    image_root: Path
-    image_paths: Mapping[str, str]
-    pairs: Mapping[str, PairRow]
 
 
 def build_gallery(
@@ -121,10 +96,10 @@ def build_gallery(
     n_queries: int = 12,
     seed: int = 1,
     plot: Path | None = None,
-    heat_maps: HeatMaps | None = None,
+    heat_maps: Occlusion | None = None,
     force: bool = False,
 ) -> Path:
-    """Write a gallery of retrieval results.
+    """Write a gallery of retrieval results; return the path of the page.
 
     Args:
         results_folder: written by ``fairseq-vgs evaluate retrieval``.
@@ -136,9 +111,6 @@ def build_gallery(
         heat_maps: computes heat maps of the evaluated model for spoken queries.
         force: replace an existing gallery.
 
-    Returns:
-        Path of the page.
-
     Raises:
         ResultsError: the results cannot be read, or ``results.other_data``.
         FaultError: a table or a clip cannot be read.
@@ -148,11 +120,18 @@ def build_gallery(
     refuse_existing(page_path, force=force)
     try_output(output)
     results = read_retrieval(results_folder)
-    source = _open_source(data_folder, results, results_folder)
-    media = MediaFolder(output / FOLDER_NAME)
+    media, similarity = MediaFolder(output / FOLDER_NAME), results.items.similarity
+    speech, images = _open_sides(data_folder, results, results_folder, media)
+
+    def heats(caption: int, answers: Sequence[Answer]) -> list[HeatFigure]:
+        if heat_maps is None:
+            return []
+        return _heat_figures(results.items.audio_ids[caption], answers, media, heat_maps)
+
+    spoken, seen = (choose_queries(side.ranks, n_queries, seed=seed) for side in (speech, images))
     cards = {
-        direction: _cards(results, source, media, direction, n_queries, seed, heat_maps)
-        for direction in DIRECTIONS
+        "speech_to_image": [_card(speech, images, choice, similarity, heats) for choice in spoken],
+        "image_to_speech": [_card(images, speech, choice, similarity) for choice in seen],
     }
     page = render_page(
         "gallery.html.j2",
@@ -173,13 +152,7 @@ def build_gallery(
 
 
 def choose_queries(ranks: F64, n_queries: int, *, seed: int) -> list[Choice]:
-    """Draw queries, and choose the worst ranks for a quarter (at least one), if any query failed.
-
-    Args:
-        ranks: f64[Q]; NaN: not a query.
-        n_queries: at most this many.
-        seed: of the draw.
-    """
+    """Draw queries by f64[Q] ranks (NaN: none); a quarter, at least one, are the worst, if any failed."""
     usable = np.flatnonzero(~np.isnan(ranks))
     n_queries = min(n_queries, len(usable))
     n_worst = min(max(1, n_queries // 4), int(np.count_nonzero(ranks[usable] > 1)), n_queries)
@@ -209,12 +182,15 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[s
     return summary
 
 
-def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) -> _Source:
+def _open_sides(
+    folder: Path, results: RetrievalResults, place: Path, media: MediaFolder
+) -> tuple[_Side, _Side]:
+    """Read the data folder: speech, images."""
     manifest, split = ManifestFolder(folder), str(results.metrics["split"])
     audio, images = read_audio_list(manifest.audio_list(split)), read_images(manifest.images)
     pairs = {row.audio_id: row for row in read_pairs(manifest.pairs(split))}
     paths = {row.image_id: row.path for row in images.rows}
-    items = results.items
+    items, ranks = results.items, results.ranks
     unknown = [name for name in items.audio_ids if name not in pairs]
     unknown += [name for name in items.image_ids if name not in paths]
     if unknown:
@@ -222,46 +198,30 @@ def _open_source(folder: Path, results: RetrievalResults, results_folder: Path) 
             f"results must be of split {split} in {folder}, got {len(unknown)} unknown ids "
             f"(first: {unknown[0]}); give the data folder that was evaluated"
         )
-        raise ResultsError.at(results_folder, message, "results.other_data")
-    return _Source(audio.root, images.root, paths, pairs)
-
-
-def _cards(
-    results: RetrievalResults,
-    source: _Source,
-    media: MediaFolder,
-    direction: str,
-    n_queries: int,
-    seed: int,
-    heat_maps: HeatMaps | None,
-) -> list[Card]:
-    """Make the cards of one direction; only spoken queries get heat maps."""
-    items, pool = results.items, results.items.pool
+        raise ResultsError.at(place, message, "results.other_data")
 
     def caption(number: int) -> Answer:
-        pair = source.pairs[items.audio_ids[number]]
-        address = media.add_audio(source.audio_root, pair.audio_id)
+        pair = pairs[items.audio_ids[number]]
+        address = media.add_audio(audio.root, pair.audio_id)
         return Answer(address, pair.text or pair.audio_id, bool(pair.text), pair.speaker)
 
     def picture(number: int) -> Answer:
         image_id = items.image_ids[number]
-        return Answer(media.add_picture(source.image_root, source.image_paths[image_id]), image_id)
+        return Answer(media.add_picture(images.root, paths[image_id]), image_id)
 
-    speech = _Side(items.speech, pool.speech_groups, caption)
-    images = _Side(items.images, pool.image_groups, picture)
-    is_spoken = direction == "speech_to_image"
-    queries, gallery = (speech, images) if is_spoken else (images, speech)
-    ranks: F64 = getattr(results.ranks, direction)
-    cards = []
-    for choice in choose_queries(ranks, n_queries, seed=seed):
-        rank = float(ranks[choice.index])
-        answers = _answers(queries, gallery, choice.index, rank, items.similarity)
-        heats: list[HeatFigure] = []
-        if is_spoken and heat_maps is not None:
-            heats = _heat_figures(items.audio_ids[choice.index], answers, media, heat_maps)
-        query = queries.show(choice.index)
-        cards.append(Card(query, rank, len(gallery.vectors), choice.is_worst, answers, heats))
-    return cards
+    return (
+        _Side(items.speech, items.pool.speech_groups, ranks.speech_to_image, caption),
+        _Side(items.images, items.pool.image_groups, ranks.image_to_speech, picture),
+    )
+
+
+def _card(
+    queries: _Side, gallery: _Side, choice: Choice, similarity: str, heats: _Heats | None = None
+) -> Card:
+    rank = float(queries.ranks[choice.index])
+    answers = _answers(queries, gallery, choice.index, rank, similarity)
+    drawn = heats(choice.index, answers) if heats else ()
+    return Card(queries.show(choice.index), rank, len(gallery.vectors), choice.is_worst, answers, drawn)
 
 
 def _answers(queries: _Side, gallery: _Side, query: int, rank: float, similarity: str) -> list[Answer]:
@@ -282,7 +242,7 @@ def _answers(queries: _Side, gallery: _Side, query: int, rank: float, similarity
 
 
 def _heat_figures(
-    audio_id: str, answers: Sequence[Answer], media: MediaFolder, heat_maps: HeatMaps
+    audio_id: str, answers: Sequence[Answer], media: MediaFolder, heat_maps: Occlusion
 ) -> list[HeatFigure]:
     """Draw a caption's heat maps with the first and the correct picture, on one colour scale."""
     shown = [answers[0], *[answer for answer in answers[1:] if answer.is_hit][:1]]

@@ -35,14 +35,9 @@ _MAX_TICKS = 10
 class HeatFigure:
     """One picture's heat map on the page.
 
-    Attributes:
-        title: such as "Rank 1, wrong".
-        is_hit: whether the picture is a correct answer.
-        picture: address; None if it cannot be shown.
-        cells: address of the PNG from ``draw_cells``.
-        loudness: address of the PNG from ``draw_loudness``.
-        heat: the values.
-        peak: similarity drawn in full colour, the same for all maps of a caption.
+    ``picture`` (None if it cannot be shown), ``cells`` and ``loudness`` are addresses; the latter of what
+    ``draw_cells`` and ``draw_loudness`` return. ``peak`` is the similarity drawn in full colour, the same for
+    all maps of a caption.
     """
 
     title: str
@@ -111,8 +106,7 @@ def peak_heat(maps: Sequence[HeatMap]) -> float:
 def draw_cells(heat: HeatMap, peak: float) -> bytes:
     """Return a PNG with one pixel per region and moment, transparent where the heat is 0."""
     share = _shares(heat, peak)
-    colours = np.where((share > 0)[..., None], _MATCH, _MISMATCH)
-    return _png(colours, 255 * np.abs(share))
+    return _png(np.where((share > 0)[..., None], _MATCH, _MISMATCH), 255 * np.abs(share))
 
 
 def draw_loudness(heat: HeatMap) -> bytes:
@@ -123,8 +117,7 @@ def draw_loudness(heat: HeatMap) -> bytes:
 
 
 def _shares(heat: HeatMap, peak: float) -> F32:
-    shares: F32 = np.clip(heat.values / (peak or 1.0), -1.0, 1.0)
-    return shares
+    return np.asarray(np.clip(heat.values / (peak or 1.0), -1.0, 1.0))
 
 
 def _png(colours: np.ndarray, alpha: np.ndarray) -> bytes:

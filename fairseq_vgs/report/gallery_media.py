@@ -24,17 +24,16 @@ MAX_PICTURE_BYTES = 300_000
 MAX_PICTURE_PIXELS = 640  # longer side of large pictures
 
 _OWN_NAME = re.compile(r"(?:caption|picture|plot|heat)-[0-9a-f]{16}\.[a-z0-9]{3,4}")
+_AUDIO_FORMATS = re.compile(  # MP3 begins with a tag or a frame of MPEG layer III
+    rb"(?P<wav>RIFF....WAVE)|(?P<flac>fLaC)|(?P<ogg>OggS)|(?P<mp3>ID3|\xff[\xe2\xe3\xea\xeb\xf2\xf3\xfa\xfb])",
+    re.DOTALL,
+)
 _SHOWN_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp"}
 
 
 @dataclass
 class MediaFolder:
-    """The media of one gallery; files are named by their content, so each is copied once.
-
-    Attributes:
-        path: the ``media`` folder.
-        n_unreadable_pictures: number of pictures that could not be shown.
-    """
+    """The ``media`` folder of one gallery; files are named by their content, so each is copied once."""
 
     path: Path
     n_unreadable_pictures: int = 0
@@ -107,12 +106,5 @@ class MediaFolder:
 
 def _audio_suffix(content: bytes) -> str | None:
     """Return the format by its first bytes, since entries of archives have no file name."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
-        return "wav"
-    if content[:4] == b"fLaC":
-        return "flac"
-    if content[:4] == b"OggS":
-        return "ogg"
-    if content[:3] == b"ID3" or (len(content) > 1 and content[0] == 0xFF and content[1] & 0xE6 == 0xE2):
-        return "mp3"
-    return None
+    found = _AUDIO_FORMATS.match(content)
+    return found.lastgroup if found else None

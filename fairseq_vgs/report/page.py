@@ -6,12 +6,7 @@ from typing import Any
 
 
 def render_page(template: str, **content: Any) -> str:
-    """Fill in a template.
-
-    Args:
-        template: name of the file.
-        content: the template's variables; all but ``markupsafe.Markup`` are escaped.
-    """
+    """Fill in a template, by its file name; all content but ``markupsafe.Markup`` is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

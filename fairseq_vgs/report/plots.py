@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.output import refuse_existing
 
 # Okabe and Ito's colours, which differ for any kind of colour vision.
@@ -37,20 +37,11 @@ _REFERENCE = re.compile(r"(^|url\()#")
 class Series:
     """A line, a row of points, or, without ``x``, a level across the panel.
 
-    Attributes:
-        label: name in the CSV, and in the legend unless ``legend`` is given.
-        y: values.
-        x: positions; None for a level.
-        colour: any matplotlib colour.
-        style: ``-``, ``--``, ``:``, ``o`` (points) or an empty string (in the CSV only).
-        width: line width in points.
-        alpha: opacity.
-        band: lower and upper bounds, drawn as a shaded area.
-        legend: text in the legend; empty for none.
-        names: names of the positions in the CSV.
-        cells: further cells of the CSV, such as the seed.
-        css_class: class of the line in an inline SVG.
-        tips: tooltips of the points in an inline SVG.
+    ``label`` is its name in the CSV, and in the legend unless ``legend`` has another text, or an empty one
+    for none. ``style`` is ``-``, ``--``, ``:``, ``o`` (points) or empty (in the CSV only), ``width`` in
+    points, ``band`` lower and upper bounds, drawn as a shaded area. In the CSV, ``names`` are those of the
+    positions, and ``cells`` further cells, such as the seed. In an inline SVG, the line has ``css_class``,
+    and its points have tooltips (``tips``).
     """
 
     label: str
@@ -68,23 +59,23 @@ class Series:
     tips: Sequence[str] = ()
 
     @property
+    def is_level(self) -> bool:
+        """Whether it is a level across the panel."""
+        return self.x is None
+
+    @property
     def legend_text(self) -> str:
         """Text in the legend; empty for none."""
-        drawn = self.label if self.legend is None else self.legend
-        return drawn if self.style else ""
+        if not self.style:
+            return ""
+        return self.label if self.legend is None else self.legend
 
 
 @dataclass
 class Panel:
-    """One set of axes.
+    """One set of axes; a vertical line at ``boundary`` marks a second phase.
 
-    Attributes:
-        title: title above the axes.
-        unit: label of the vertical axis.
-        series: lines, points and levels.
-        limits: range of the vertical axis; NaN: from the values.
-        is_logarithmic: whether the vertical axis is logarithmic.
-        boundary: position of a vertical line that marks a second phase.
+    Of the vertical axis are ``unit``, its label, ``limits`` (NaN: from the values) and ``is_logarithmic``.
     """
 
     title: str
@@ -97,20 +88,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels in a grid.
+    """Panels (at least one) in a grid.
 
-    Attributes:
-        panels: at least one.
-        columns: header of a CSV column -> panel, series, x, value, low, high, unit or a key of
-            ``Series.cells``.
-        x_label: label of the horizontal axes.
-        ticks: names of the positions 0, 1, ...; numbers if empty.
-        legend: ``panel`` (below each panel), ``figure`` (one above all panels, which share their axes) or
-            ``direct`` (names at the levels, none for lines).
-        panel_inches: width and height of a panel.
-        name: file name in a set of figures.
-        title: title for a caption.
-        note: how to read it.
+    ``columns``: header of a CSV column -> panel, series, x, value, low, high, unit or a key of
+    ``Series.cells``. ``ticks``: names of the positions 0, 1, ...; numbers if empty. ``legend``: ``panel``
+    (below each panel), ``figure`` (one above all panels, which share their axes) or ``direct`` (names at the
+    levels, none for lines). In a set of figures each has a file ``name``, a ``title`` and a ``note``, which
+    says how to read it.
     """
 
     panels: Sequence[Panel]
@@ -125,15 +109,7 @@ class Figure:
 
 
 def write_figure(figure: Figure, output: Path, *, force: bool = False) -> Path:
-    """Write a figure in the format of the file's suffix, and its values as CSV.
-
-    Args:
-        figure: the figure.
-        output: file that ends in .png, .pdf or .svg.
-        force: replace existing files.
-
-    Returns:
-        Path of the CSV, next to the figure.
+    """Write a figure as .png, .pdf or .svg, and its values as CSV next to it; return the latter's path.
 
     Raises:
         FaultError: ``plot.suffix``, another format; ``package.missing``, no matplotlib.
@@ -155,10 +131,8 @@ def require_suffix(output: Path) -> str:
     """
     suffix = output.suffix.lower()
     if suffix not in METADATA:
-        expected = f"must end in {', '.join(METADATA)}"
-        raise FaultError(
-            fault("OUTPUT", expected, str(output), "choose a format by its suffix", code="plot.suffix")
-        )
+        message = f"must end in {', '.join(METADATA)}, got {str(output)!r}; choose a format by its suffix"
+        raise FaultError.at("OUTPUT", message, "plot.suffix")
     return suffix
 
 
@@ -181,10 +155,7 @@ def table_rows(figure: Figure) -> Iterator[list[Any]]:
 def inline_svg(figure: Figure, *, name: str, title: str) -> str:
     """Return a figure as an SVG element with classes of lines and tooltips of points.
 
-    Args:
-        figure: the figure.
-        name: prefix of every id in the element; unique in the page.
-        title: label for screen readers.
+    ``name``, unique in the page, is the prefix of every id, and ``title`` a label for screen readers.
     """
     file = io.BytesIO()
     _save(figure, file, ".svg")
@@ -203,10 +174,8 @@ def inline_svg(figure: Figure, *, name: str, title: str) -> str:
                 ET.SubElement(point, f"{{{_SVG}}}title").text = tip
         for key, value in element.attrib.items():
             element.set(key, f"{name}-{value}" if key == "id" else _REFERENCE.sub(rf"\1#{name}-", value))
-    root.attrib.pop("width")
-    root.attrib.pop("height")
-    root.set("role", "img")
-    root.set("aria-label", title)
+    del root.attrib["width"], root.attrib["height"]
+    root.attrib |= {"role": "img", "aria-label": title}
     return ET.tostring(root, encoding="unicode")
 
 
@@ -214,9 +183,8 @@ def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
     try:
         from matplotlib import rc_context
     except (ImportError, OSError, RuntimeError) as error:
-        step = "pip install matplotlib"
-        found = fault("plots", "need the package matplotlib", error, step, code="package.missing")
-        raise FaultError(found) from error
+        message = f"need the package matplotlib, got {error!r}; pip install matplotlib"
+        raise FaultError.at("plots", message, "package.missing") from error
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
     with rc_context(settings):
         _draw(figure).savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
@@ -229,10 +197,9 @@ def _draw(figure: Figure) -> Any:
     n_rows = -(-len(figure.panels) // n_columns)
     width, height = figure.panel_inches
     is_shared = figure.legend == "figure"
+    size = width * n_columns, height * n_rows
     # An automatic layout draws everything twice: too slow for many panels, whose shared labels need none.
-    drawing = Drawing(
-        figsize=(width * n_columns, height * n_rows), layout=None if is_shared else "constrained"
-    )
+    drawing = Drawing(figsize=size, layout=None if is_shared else "constrained")
     grid = drawing.subplots(n_rows, n_columns, sharex=is_shared, sharey=is_shared, squeeze=False)
     legend: dict[str, Any] = {}
     for index, axes in enumerate(grid.flat):
@@ -261,13 +228,9 @@ def _arrange(drawing: Any, figure: Figure, legend: Mapping[str, Any]) -> None:
     n_labels = -(-len(legend) // n_legend_rows)  # rows of equal length
     width, height = drawing.get_size_inches()
     drawing.subplots_adjust(
-        left=0.75 / width,
-        right=1 - 0.15 / width,
-        bottom=0.55 / height,
-        top=1 - (0.4 + 0.2 * n_legend_rows) / height,
-        wspace=0.05,
-        hspace=0.2,
-    )
+        left=0.75 / width, right=1 - 0.15 / width, bottom=0.55 / height,
+        top=1 - (0.4 + 0.2 * n_legend_rows) / height, wspace=0.05, hspace=0.2,
+    )  # fmt: skip
     drawing.supxlabel(figure.x_label, fontsize=10, y=0.1 / height)
     drawing.supylabel(figure.panels[0].unit, fontsize=10, x=0.1 / width)
     drawing.legend(legend.values(), legend, loc="upper center", ncols=n_labels, frameon=False, fontsize=9)
@@ -275,8 +238,8 @@ def _arrange(drawing: Any, figure: Figure, legend: Mapping[str, Any]) -> None:
 
 def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any]) -> None:
     """Draw one panel; ``legend`` collects its entries, lines before levels."""
-    levels = [series for series in panel.series if series.x is None]
-    lines = [series for series in panel.series if series.x is not None]
+    levels = [series for series in panel.series if series.is_level]
+    lines = [series for series in panel.series if not series.is_level]
     drawn = [(series, _draw_line(axes, series)) for series in lines]
     drawn += [(series, _draw_level(axes, series)) for series in levels]
     if panel.boundary is not None:
@@ -307,29 +270,27 @@ def _draw_line(axes: Any, series: Series) -> Any:
     elif series.width < 1 or not series.style:  # thin lines stay thin
         marker = ""
     (line,) = axes.plot(
-        series.x,
-        series.y,
-        linestyle=(series.style or "none") if is_line else "none",
-        marker=marker,
-        markersize=size,
-        color=series.colour,
-        linewidth=series.width,
-        alpha=series.alpha,
-        gid=series.css_class or None,
-        clip_on=not series.tips,
-    )
+        series.x, series.y, linestyle=(series.style or "none") if is_line else "none", marker=marker,
+        markersize=size, gid=series.css_class or None, clip_on=not series.tips, **_pen(series),
+    )  # fmt: skip
     if series.band is not None:
-        axes.fill_between(series.x, *series.band, color=series.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(series.x, *series.band, **_shade(series))
     return line
 
 
 def _draw_level(axes: Any, series: Series) -> Any:
-    line = axes.axhline(
-        series.y[0], color=series.colour, linestyle=series.style, linewidth=series.width, alpha=series.alpha
-    )
+    line = axes.axhline(series.y[0], linestyle=series.style, **_pen(series))
     if series.band is not None:
-        axes.axhspan(series.band[0][0], series.band[1][0], color=series.colour, alpha=0.15, linewidth=0)
+        axes.axhspan(series.band[0][0], series.band[1][0], **_shade(series))
     return line
+
+
+def _pen(series: Series) -> dict[str, Any]:
+    return {"color": series.colour, "linewidth": series.width, "alpha": series.alpha}
+
+
+def _shade(series: Series) -> dict[str, Any]:
+    return {"color": series.colour, "alpha": 0.15, "linewidth": 0}
 
 
 def _set_limits(axes: Any, panel: Panel) -> None:
@@ -347,12 +308,6 @@ def _name_levels(axes: Any, levels: Sequence[Series]) -> None:
     for level in sorted(levels, key=lambda level: float(level.y[0])):
         place = max(float(level.y[0]), place + 0.06 * (high - low))
         axes.annotate(
-            level.label,
-            (1.0, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color="0.35",
-        )
+            level.label, (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=9, color="0.35",
+        )  # fmt: skip

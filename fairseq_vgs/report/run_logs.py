@@ -1,9 +1,8 @@
-"""Read the curves and the cooperation probes from the logs of a run.
+"""Read the curves and the cooperation probes (``probes.jsonl``, one JSON line each) from the logs of a run.
 
-``read_training_log`` reads the task's own history (``history.jsonl``, one JSON line per update, the best
-source), fairseq's JSON (``common.log_format=json``, also with a prefix as in ``hydra_train.log``) and
-fairseq's plain text (the default without a terminal, mostly one point per epoch). ``read_probes`` reads
-``probes.jsonl``, one JSON line per probe.
+Curves come from the task's own history (``history.jsonl``, one JSON line per update, the best source),
+fairseq's JSON (``common.log_format=json``, also with a prefix as in ``hydra_train.log``) or fairseq's plain
+text (the default without a terminal, mostly one point per epoch).
 
 fairseq adds a file handler with every epoch, so a log may repeat lines, and a resumed run appends to the same
 file from an earlier update. Both are undone: when updates go back, later values are dropped.
@@ -16,13 +15,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fairseq_vgs.arrays import F64, I64
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError
 
 TRAIN = "train"
 _EPOCH_SUMMARY = "train_epoch"
@@ -34,6 +34,8 @@ _TEXT_EPOCH = re.compile(
 )
 _TEXT_INNER = re.compile(r"epoch \d+:\s+\d+ / \d+ (?P<stats>\S+=.*)")
 _ASSIGNMENT = re.compile(r"(\w+)=([^,\s]+)")
+
+_Record = tuple[str, int, dict[str, float]]  # part, update, values
 
 
 class TrainingLogError(FaultError):
@@ -50,12 +52,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Curves by part of the run and name.
+    """Curves: part ("train", or a validation subset such as "valid") -> name ("vgs_loss", ...) -> curve.
 
-    Attributes:
-        curves: part ("train", or a validation subset such as "valid") -> name ("vgs_loss", "alpha", ...) ->
-            curve.
-        n_rewinds: how often the updates went back because the run was resumed.
+    ``n_rewinds``: how often the updates went back because the run was resumed.
     """
 
     curves: Mapping[str, Mapping[str, Curve]]
@@ -86,18 +85,13 @@ class _Points:
 
     def add(self, part: str, update: int, values: Mapping[str, float]) -> None:
         if update < self.latest:
-            self._rewind(update)
-        self.latest = update
-        curves = self.parts.setdefault(part, {})
-        for name, value in values.items():
-            curves.setdefault(name, {})[update] = value
-
-    def _rewind(self, update: int) -> None:
-        self.n_rewinds += 1
-        for curves in self.parts.values():
-            for points in curves.values():
+            self.n_rewinds += 1
+            for points in (points for curves in self.parts.values() for points in curves.values()):
                 for late in [point for point in points if point >= update]:
                     del points[late]
+        self.latest = update
+        for name, value in values.items():
+            self.parts.setdefault(part, {}).setdefault(name, {})[update] = value
 
 
 @dataclass(frozen=True)
@@ -106,8 +100,8 @@ class ProbeRecord:
 
     Attributes:
         update: number of updates.
-        gradient_cosine: cosine between the gradients of the SSL and the VGS loss, by group of shared
-            parameters: ``extractor``, ``input``, ``layer_1``.., and ``shared``, all of them together.
+        gradient_cosine: of the SSL and the VGS loss, by group of shared parameters: ``extractor``, ``input``,
+            ``layer_1``.., and ``shared``, all of them together.
         gradient_norm_ssl: length of the SSL loss's gradient, nats per unit of the parameters.
         gradient_norm_vgs: length of the VGS loss's gradient.
         cka: linear CKA between the frames at the start of the phase and now, by ``extractor``, ``layer_1``..;
@@ -130,12 +124,9 @@ def read_training_log(path: Path) -> TrainingLog:
     log = parse_training_log(_lines(path))
     if not any(log.curves.values()):
         step = (
-            "give the history file of the run, or train with common.log_format=json "
-            "common.log_file=train.jsonl"
+            "give the run's history.jsonl, or train with common.log_format=json common.log_file=train.jsonl"
         )
-        raise TrainingLogError(
-            fault(str(path), "log must hold at least one logged update", "none", step, code="log.empty")
-        )
+        raise empty_log(path, "at least one logged update", step)
     return log
 
 
@@ -147,20 +138,16 @@ def read_probes(path: Path) -> list[ProbeRecord]:
     """
     records: list[ProbeRecord] = []
     for line in _lines(path):
-        record = _probe(line)
-        if record is not None:
+        if record := _probe(line):
             records = [*(old for old in records if old.update < record.update), record]
     if not records:
-        raise TrainingLogError(
-            fault(
-                str(path),
-                "log must hold at least one probe",
-                "none",
-                "train with task.probe_interval=N",
-                code="log.empty",
-            )
-        )
+        raise empty_log(path, "at least one probe", "train with task.probe_interval=N")
     return records
+
+
+def empty_log(place: object, expected: str, next_step: str) -> TrainingLogError:
+    """Build the error of a log that lacks what is needed."""
+    return TrainingLogError.at(place, f"log must hold {expected}, got none; {next_step}", "log.empty")
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -168,40 +155,27 @@ def _lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8", errors="replace") as file:
             yield from file
     except OSError as error:
-        raise TrainingLogError(
-            fault(str(path), "log must be readable", error.strerror, "check the path", code="log.unreadable")
-        ) from error
+        message = f"log must be readable, got {error.strerror!r}; check the path"
+        raise TrainingLogError.at(path, message, "log.unreadable") from error
 
 
 def parse_training_log(lines: Iterable[str]) -> TrainingLog:
     """Read the lines of a log, skipping those without values."""
     points = _Points()
-    for part, update, values in _without_repeats(lines):
-        points.add(part, update, values)
+    for line, _ in groupby(lines):
+        if record := _json_record(line) or _text_record(line):
+            points.add(*record)
     parts = dict(points.parts)
     summary = parts.pop(_EPOCH_SUMMARY, {})
     # Means over an epoch replace values that were not logged in between.
-    train = parts.setdefault(TRAIN, {})
-    for name, means in summary.items():
-        train.setdefault(name, means)
+    parts[TRAIN] = summary | parts.get(TRAIN, {})
     curves = {
         part: {name: _curve(found) for name, found in named.items() if found} for part, named in parts.items()
     }
     return TrainingLog({part: named for part, named in curves.items() if named}, points.n_rewinds)
 
 
-def _without_repeats(lines: Iterable[str]) -> Iterator[tuple[str, int, dict[str, float]]]:
-    previous = ""
-    for line in lines:
-        if line == previous:
-            continue
-        previous = line
-        record = _json_record(line) or _text_record(line)
-        if record is not None:
-            yield record
-
-
-def _json_record(line: str) -> tuple[str, int, dict[str, float]] | None:
+def _json_record(line: str) -> _Record | None:
     start = line.find("{")
     if start < 0:
         return None
@@ -212,22 +186,19 @@ def _json_record(line: str) -> tuple[str, int, dict[str, float]] | None:
     if not isinstance(stats, dict):
         return None
     if "split" in stats and "update" in stats:  # the task's history, in which null is NaN
-        numbers = {name: float("nan") if value is None else value for name, value in stats.items()}
+        numbers = {name: math.nan if value is None else value for name, value in stats.items()}
         return _record(str(stats["split"]), {**numbers, "num_updates": stats["update"]})
     if "num_updates" in stats:
         return _record(TRAIN, stats)
-    for key in stats:
-        if key.endswith("_num_updates"):
-            prefix = key.removesuffix("num_updates")
-            part = prefix.removesuffix("_")
-            own = {
-                name.removeprefix(prefix): value for name, value in stats.items() if name.startswith(prefix)
-            }
-            return _record(_EPOCH_SUMMARY if part == TRAIN else part, own)
-    return None
+    part = next((key.removesuffix("_num_updates") for key in stats if key.endswith("_num_updates")), None)
+    if part is None:
+        return None
+    prefix = f"{part}_"
+    own = {name.removeprefix(prefix): value for name, value in stats.items() if name.startswith(prefix)}
+    return _record(_EPOCH_SUMMARY if part == TRAIN else part, own)
 
 
-def _text_record(line: str) -> tuple[str, int, dict[str, float]] | None:
+def _text_record(line: str) -> _Record | None:
     if match := _TEXT_EPOCH.search(line):
         fields = (entry.strip().rpartition(" ") for entry in match["stats"].split(" | "))
         return _record(match["subset"] or _EPOCH_SUMMARY, {name.strip(): value for name, _, value in fields})
@@ -236,7 +207,7 @@ def _text_record(line: str) -> tuple[str, int, dict[str, float]] | None:
     return None
 
 
-def _record(part: str, stats: Mapping[str, Any]) -> tuple[str, int, dict[str, float]] | None:
+def _record(part: str, stats: Mapping[str, Any]) -> _Record | None:
     update = _number(stats.get("num_updates"))
     if update is None or not update.is_integer():
         return None
@@ -254,10 +225,8 @@ def _number(value: Any) -> float | None:
 
 
 def _curve(points: Mapping[int, float]) -> Curve:
-    updates = sorted(points)
-    return Curve(
-        np.array(updates, dtype=np.int64), np.array([points[update] for update in updates], dtype=np.float64)
-    )
+    ordered = sorted(points.items())
+    return Curve(np.array([u for u, _ in ordered], np.int64), np.array([v for _, v in ordered], np.float64))
 
 
 def _probe(line: str) -> ProbeRecord | None:

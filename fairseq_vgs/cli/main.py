@@ -1,15 +1,12 @@
 """``fairseq-vgs``: parsing, logging, and errors as readable lines with exit codes.
 
-Every subcommand is a module of this package with ``run(args) -> int``, and a dataclass ``Options`` or
-``add_arguments(parser)`` if it has arguments; its help shows the docstring and ``EPILOG``. Only the chosen
-module is imported, and it imports its heavy dependencies inside ``run``, so that ``--help`` is fast.
+Every subcommand is a module of this package with ``run(args) -> int``, see ``parser.add_module``. Only the
+chosen module is imported, and it imports its heavy dependencies inside ``run``, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib
 import keyword
 import logging
 import os
@@ -19,11 +16,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType, ModuleType
+from types import FrameType
 
 from fairseq_vgs import __version__
-from fairseq_vgs.cli.parser import Parser
-from fairseq_vgs.options import add_options
+from fairseq_vgs.cli.parser import Parser, add_module
 
 SUBCOMMANDS = {
     "check": "list all faults of a data folder",
@@ -95,24 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for name, summary in SUBCOMMANDS.items():
-        subparsers.add_parser(name, help=summary, fill=functools.partial(_fill, name))
+        add_module(subparsers, name, summary, f"{name}_" if keyword.iskeyword(name) else name)
     return parser
-
-
-def _fill(name: str, parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of a subcommand to its parser."""
-    module = load_subcommand(name)
-    parser.description, parser.epilog = module.__doc__, getattr(module, "EPILOG", None)
-    if hasattr(module, "add_arguments"):
-        module.add_arguments(parser)
-    elif hasattr(module, "Options"):
-        add_options(parser, module.Options)
-    parser.set_defaults(run=module.run)
-
-
-def load_subcommand(name: str) -> ModuleType:
-    """Import the module of a subcommand; the name of a Python keyword gets an underscore."""
-    return importlib.import_module(f"fairseq_vgs.cli.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,28 @@ class Parser(argparse.ArgumentParser):
         """Return the help text."""
         self.complete()
         return super().format_help()
+
+
+def add_module(subparsers: Any, name: str, summary: str, module: str) -> None:
+    """Add a command that a module of this package describes, which is imported when the command is used.
+
+    Its arguments are those of a dataclass ``Options`` or of ``add_arguments(parser)``. The help shows
+    ``DESCRIPTION`` (default: the docstring) and ``EPILOG``. Its functions ``run``, ``prepare`` and ``table``
+    become values of the parsed arguments.
+    """
+
+    def fill(parser: argparse.ArgumentParser) -> None:
+        found = importlib.import_module(f"fairseq_vgs.cli.{module}")
+        parser.description = getattr(found, "DESCRIPTION", found.__doc__)
+        parser.epilog = getattr(found, "EPILOG", None)
+        if hasattr(found, "add_arguments"):
+            found.add_arguments(parser)
+        elif hasattr(found, "Options"):
+            add_options(parser, found.Options)
+        functions = (one for one in ("run", "prepare", "table") if hasattr(found, one))
+        parser.set_defaults(**{one: getattr(found, one) for one in functions})
+
+    subparsers.add_parser(name, help=summary, fill=fill)
 
 
 def add_command(

@@ -13,11 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.parser import add_command
-from fairseq_vgs.cli.prepare_image_features import add_image_features
-from fairseq_vgs.cli.prepare_items import add_items
-from fairseq_vgs.cli.prepare_regions import add_regions
-from fairseq_vgs.cli.prepare_text import add_text
+from fairseq_vgs.cli.parser import add_command, add_module
 from fairseq_vgs.cli.summaries import progress_bar, summary_table
 from fairseq_vgs.options import add_options, read_options
 from fairseq_vgs.prepare.build.options import BuildOptions
@@ -25,6 +21,12 @@ from fairseq_vgs.prepare.corpora import CORPORA, Preparation
 from fairseq_vgs.regions.options import RegionOptions
 
 MAX_DEFAULT_JOBS = 8
+EXTENSIONS = {
+    "image-features": "features of a frozen image backbone, for all pictures of a data folder",
+    "regions": "region features: from LXMERT, from FaST-VGS, or computed from pictures",
+    "items": "ABX items from phone alignments (.lab, TextGrid, flite, LibriSpeech alignments)",
+    "text": "SentencePiece units of the captions' texts, and fairseq's label files",
+}
 EPILOG = """\
 examples:
   fairseq-vgs prepare scenes DATA                          scenes from the embedded set
@@ -41,10 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpora = parser.add_subparsers(title="corpora", metavar="CORPUS", required=True)
     for name, preparation in CORPORA.items():
         _add_corpus(corpora, name, preparation)
-    add_image_features(corpora)
-    add_regions(corpora)
-    add_items(corpora)
-    add_text(corpora)
+    for name, summary in EXTENSIONS.items():
+        add_module(corpora, name, summary, f"prepare_{name.replace('-', '_')}")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive
 from fairseq_vgs.regions.options import GRID_HELP, Grid, parse_grid
@@ -56,21 +54,8 @@ class Options:
     json: bool = option(False, help="print the counts as JSON")
 
 
-def add_image_features(corpora: Any) -> None:
-    """Add ``prepare image-features``."""
-    add_command(
-        corpora,
-        "image-features",
-        "features of a frozen image backbone, for all pictures of a data folder",
-        Options,
-        description=DESCRIPTION,
-        examples=EPILOG,
-        prepare=_prepare_image_features,
-        table=_table,
-    )
-
-
-def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:
+def prepare(args: argparse.Namespace) -> dict[str, object]:
+    """Compute the features."""
     from fairseq_vgs.regions.backbone import cache_image_features
 
     found = cache_image_features(
@@ -83,10 +68,11 @@ def _prepare_image_features(args: argparse.Namespace) -> dict[str, object]:
         jobs=args.jobs,
         force=args.force,
     )
-    return dataclasses.asdict(found)
+    return asdict(found)
 
 
-def _table(summary: Mapping[str, Any]) -> Iterator[str]:
+def table(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the counts."""
     images, regions, seconds = summary["images"], summary["regions_per_image"], summary["seconds"]
     n_new = images - summary["images_kept"]
     yield f"{images:,} pictures, {regions} regions each, {summary['dims']} dims"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.options import option
 
 DESCRIPTION = """\
@@ -66,32 +65,15 @@ class Options:
     json: bool = option(False, help="print the counts as JSON")
 
 
-def add_items(corpora: Any) -> None:
-    """Add ``prepare items``."""
-    add_command(
-        corpora,
-        "items",
-        "ABX items from phone alignments (.lab, TextGrid, flite, LibriSpeech alignments)",
-        Options,
-        description=DESCRIPTION,
-        examples=EPILOG,
-        prepare=_prepare_items,
-        table=_table,
-    )
-
-
-def _prepare_items(args: argparse.Namespace) -> dict[str, object]:
+def prepare(args: argparse.Namespace) -> dict[str, object]:
+    """Make the item file."""
     from fairseq_vgs.alignments.items import PAUSES, Speakers, prepare_items, read_speakers
 
-    speakers = (
-        read_speakers(args.speakers)
-        if args.speakers
-        else Speakers(everyone=args.speaker, separator=args.speaker_before, folders=args.speaker_folder)
-    )
+    of_all = Speakers(everyone=args.speaker, separator=args.speaker_before, folders=args.speaker_folder)
     return prepare_items(
         args.alignments,
         args.output,
-        speakers=speakers,
+        speakers=read_speakers(args.speakers) if args.speakers else of_all,
         unit=args.unit,
         pauses={"", *(label.lower() for label in args.pauses)} if args.pauses else PAUSES,
         strip_stress=args.strip_stress,
@@ -100,7 +82,8 @@ def _prepare_items(args: argparse.Namespace) -> dict[str, object]:
     )
 
 
-def _table(summary: Mapping[str, Any]) -> Iterator[str]:
+def table(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the counts."""
     yield f"{summary['items']:,} {summary['unit']} items"
     yield f"  of {summary['phones']:,} phones in {summary['recordings']:,} recordings"
     for reason, found in summary["faulty"].items():

@@ -17,9 +17,7 @@ DESCRIPTION = """\
 Write regions.npy (float16) and regions.tsv into a data folder, for the pictures in its images.tsv, else in
 its pairs, else for all. If images.tsv is missing, it is written too, without pictures.
 """
-LXMERT_EXAMPLES = """\
-  fairseq-vgs prepare regions lxmert train2014_obj36.tsv val2014_obj36.tsv DATA
-"""
+LXMERT_EXAMPLES = "  fairseq-vgs prepare regions lxmert train2014_obj36.tsv val2014_obj36.tsv DATA\n"
 FAST_VGS_EXAMPLES = """\
   fairseq-vgs prepare regions fast-vgs SpokenCOCO_val_imgfeat.hdf5 DATA --index SpokenCOCO_val_imgid2idex.json
 """
@@ -27,6 +25,7 @@ EFFICIENTNET_EXAMPLES = """\
   fairseq-vgs prepare regions efficientnet DATA --grid 3
   fairseq-vgs prepare regions efficientnet DATA --boxes BOXES.tsv --device cuda
 """
+EPILOG = f"examples:\n{LXMERT_EXAMPLES}{FAST_VGS_EXAMPLES}{EFFICIENTNET_EXAMPLES}"
 LXMERT = "TSV files of LXMERT (base64), as bottom-up attention's detector is commonly run"
 FAST_VGS = "HDF5 files of FaST-VGS with their JSON indexes (needs h5py: pip install 'fairseq_vgs[hdf5]')"
 EFFICIENTNET = (
@@ -53,8 +52,7 @@ class Choice:
     """Options of existing region features."""
 
     match: Literal["exact", "name", "stem"] = option(
-        "exact",
-        help="compare whole image ids, the part after the last slash, or that without its suffix",
+        "exact", help="compare whole image ids, the part after the last slash, or that without its suffix"
     )
     skip_missing: bool = option(False, help="count pictures of DATA without regions instead of refusing them")
     skip_bad: bool = option(False, help="leave out pictures with faulty records, and name them")
@@ -86,27 +84,17 @@ class Jobs:
     jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
 
 
-def add_regions(corpora: Any) -> None:
-    """Add ``prepare regions``."""
-    examples = LXMERT_EXAMPLES + FAST_VGS_EXAMPLES + EFFICIENTNET_EXAMPLES
-    summary = "region features: from LXMERT, from FaST-VGS, or computed from pictures"
-    parser = add_command(
-        corpora, "regions", summary, description=DESCRIPTION, examples=f"examples:\n{examples}"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a nested command per source."""
     sources = parser.add_subparsers(title="sources", metavar="SOURCE", required=True)
+    computed = (Output, EfficientNetOptions, Jobs)
     for name, text, options, lines, prepare in (
         ("lxmert", LXMERT, (LxmertFiles, Output, Choice), LXMERT_EXAMPLES, _prepare_lxmert),
         ("fast-vgs", FAST_VGS, (FastVgsFiles, Output, Choice), FAST_VGS_EXAMPLES, _prepare_fast_vgs),
-        (
-            "efficientnet",
-            EFFICIENTNET,
-            (Output, EfficientNetOptions, Jobs),
-            EFFICIENTNET_EXAMPLES,
-            _prepare_efficientnet,
-        ),
+        ("efficientnet", EFFICIENTNET, computed, EFFICIENTNET_EXAMPLES, _prepare_efficientnet),
     ):
         examples = f"examples:\n{lines}"
-        add_command(sources, name, text, *options, examples=examples, prepare=prepare, table=_table)
+        add_command(sources, name, text, *options, examples=examples, prepare=prepare)
 
 
 def _prepare_lxmert(args: argparse.Namespace) -> dict[str, object]:
@@ -153,7 +141,8 @@ def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
         )
 
 
-def _table(summary: Mapping[str, Any]) -> Iterator[str]:
+def table(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the counts."""
     yield f"{summary['regions']:,} regions of {summary['images']:,} images, {summary['dims']} dims"
     if "float16_max_absolute_error" in summary:
         yield (

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.parser import add_command
-from fairseq_vgs.options import option, read_options
+from fairseq_vgs.options import add_options, option, read_options
 from fairseq_vgs.prepare.text import TextConfig, prepare_text
 
 DESCRIPTION = """\
@@ -36,27 +35,20 @@ class Options:
     json: bool = option(False, help="print the whole summary as JSON")
 
 
-def add_text(corpora: Any) -> None:
-    """Add ``prepare text``."""
-    add_command(
-        corpora,
-        "text",
-        "SentencePiece units of the captions' texts, and fairseq's label files",
-        Options,
-        TextConfig,
-        description=DESCRIPTION,
-        examples=EPILOG,
-        prepare=_prepare_text,
-        table=_table,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command and of the units."""
+    add_options(parser, Options)
+    add_options(parser, TextConfig)
 
 
-def _prepare_text(args: argparse.Namespace) -> dict[str, Any]:
+def prepare(args: argparse.Namespace) -> dict[str, Any]:
+    """Write units and label files."""
     args.output = args.output or args.data / "text"
     return prepare_text(args.data, args.output, config=read_options(args, TextConfig), force=args.force)
 
 
-def _table(summary: Mapping[str, Any]) -> Iterator[str]:
+def table(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the counts."""
     yield f"{summary['units']['count']:,} units"
     for split, counts in summary["splits"].items():
         yield f"{split:<8}{counts['utterances']:>10,} utterances{counts['units']:>12,} units"

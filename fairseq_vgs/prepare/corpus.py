@@ -13,19 +13,19 @@ from fairseq_vgs.files.location import split_entry
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 RESERVED_SPLITS = ("images", "regions")
 RESERVED_ENDINGS = (".pairs", ".utterances")
+SPEECH, PICTURES = "speech", "pictures"  # kinds of media, and their folders
+_NOUNS = {SPEECH: "recording", PICTURES: "picture"}
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One recording of a corpus.
+    """One recording of a corpus; its speaker and text may be empty.
 
     Attributes:
         audio: POSIX path below ``Corpus.audio_root``, unique; also the id in the audio list (with another
             suffix if the recording is converted).
         split: ``train``, ``valid``, ``test`` or a further name such as ``test_seen``.
         image: Id of the picture it describes; empty for speech alone.
-        speaker: May be empty.
-        text: May be empty.
         place: Where the corpus lists it: ``SpokenCOCO_train.json: data[17].captions[2]``.
     """
 
@@ -47,15 +47,39 @@ class Picture:
     place: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """One file: ``speech`` or ``pictures``, path below the corpus' root, name in the data folder, place."""
+
+    kind: str
+    path: str
+    target: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableMedium:
+    """Why a medium cannot be used: in a few words, in full, and as a code."""
+
+    medium: Medium
+    reason: str
+    detail: str
+    code: str
+
+    def fault(self) -> Fault:
+        """Return the fault to show."""
+        medium = self.medium
+        message = f"must be a usable {_NOUNS[medium.kind]}, got {self.detail}"
+        step = "replace or remove it, or leave it out with --skip-bad"
+        where = f"{medium.path}: " if medium.place else ""
+        return Fault(medium.place or medium.path, f"{where}{message}; {step}", self.code)
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus as its lists describe it.
+    """A corpus as its lists describe it; captions are in the order of the audio lists.
 
     Attributes:
-        name: ``spokencoco``, ``librispeech``, ...
-        audio_root: Base folder of the captions' paths.
-        image_root: Base folder of the pictures' paths.
-        captions: Recordings, in the order of the audio lists.
         pictures: Empty for speech alone, or if region features replace them.
         excluded: Names that the reader left out, by reason.
         checksums: SHA-256 of published lists that were verified, by name.
@@ -68,6 +92,19 @@ class Corpus:
     pictures: Sequence[Picture] = ()
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The base folder of each kind of media."""
+        return {SPEECH: self.audio_root, PICTURES: self.image_root}
+
+    @property
+    def media(self) -> dict[str, list[Medium]]:
+        """Recordings and pictures, by kind."""
+        return {
+            SPEECH: [Medium(SPEECH, item.audio, item.audio, item.place) for item in self.captions],
+            PICTURES: [Medium(PICTURES, item.path, item.path, item.place) for item in self.pictures],
+        }
 
 
 @dataclass
@@ -99,19 +136,17 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
         message = f"{corpus.name}: must list recordings, got none; check the folder"
         yield Fault(str(corpus.audio_root), message, "recording.missing")
     known = {picture.image_id for picture in corpus.pictures}
-    copy = "remove one of the two (a second picture needs a copy of it)"
-    names, splits = UniqueNames("recording", copy), set[str]()
+    names = UniqueNames("recording", "remove one of the two (a second picture needs a copy of it)")
+    splits = set[str]()
     for caption in corpus.captions:
         place = caption.place or caption.audio
         yield from names.faults(caption.audio, place)
-        if problem := path_problem(caption.audio):
-            yield fault(place, f"audio path {problem}", caption.audio, "rename the file", code="file.path")
+        yield from _path_faults("audio", caption.audio, place)
         if known and caption.image and caption.image not in known:
             expected, step = "image must be one of the corpus' pictures", "correct the list"
             yield fault(place, expected, caption.image, step, code="picture.unknown")
-        if not known and caption.image and (problem := _text_problem(caption.image)):
-            expected, step = f"image id {problem}", "rename the picture"
-            yield fault(place, expected, caption.image, step, code="picture.name")
+        if not known and caption.image:
+            yield from _image_id_faults(caption.image, place)
         # Other characters that a table cannot hold are replaced by blanks there.
         for what, content in (("speaker", caption.speaker), ("text", caption.text)):
             if problem := _encoding_problem(content):
@@ -125,11 +160,18 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
     for picture in corpus.pictures:
         place = picture.place or picture.path
         yield from ids.faults(picture.image_id, place)
-        if problem := _text_problem(picture.image_id):
-            expected, step = f"image id {problem}", "rename the picture"
-            yield fault(place, expected, picture.image_id, step, code="picture.name")
-        if problem := path_problem(picture.path):
-            yield fault(place, f"picture path {problem}", picture.path, "rename the file", code="file.path")
+        yield from _image_id_faults(picture.image_id, place)
+        yield from _path_faults("picture", picture.path, place)
+
+
+def _path_faults(what: str, path: str, place: str) -> Iterator[Fault]:
+    if problem := path_problem(path):
+        yield fault(place, f"{what} path {problem}", path, "rename the file", code="file.path")
+
+
+def _image_id_faults(image_id: str, place: str) -> Iterator[Fault]:
+    if problem := _text_problem(image_id):
+        yield fault(place, f"image id {problem}", image_id, "rename the picture", code="picture.name")
 
 
 def split_problem(split: str) -> str | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.tables import read_lines
+
+logger = logging.getLogger(__name__)
 
 # Published lists, a folder for each corpus.
 SPLIT_LISTS = Path(__file__).parent / "corpora" / "splits"
@@ -26,9 +30,7 @@ def read_corpus_lines(path: Path) -> tuple[list[tuple[str, str]], list[Fault]]:
         message = f"must be a file of the corpus, {got}; unpack the corpus again"
         return [], [Fault(str(path), message, "file.missing")]
     lines, faults = read_lines(path)
-    placed = [
-        (line, f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line is not None
-    ]
+    placed = ((line, f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line)
     return [(line, place) for line, place in placed if line.strip()], faults
 
 
@@ -81,87 +83,71 @@ def _read_json(path: Path) -> Any:
         with path.open(encoding="utf-8-sig") as file:
             return json.load(file, parse_constant=_refuse_constant)
     except FileNotFoundError:
-        raise FaultError(Fault(str(path), f"file is missing; {UNPACK_AGAIN}", "file.missing")) from None
+        raise FaultError.at(path, f"file is missing; {UNPACK_AGAIN}", "file.missing") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise FaultError(
-            Fault(str(path), f"cannot be read ({reason}); check the file", "file.read")
-        ) from error
+        raise FaultError.at(path, f"cannot be read ({reason}); check the file", "file.read") from error
     except UnicodeDecodeError as error:
-        raise FaultError(Fault(path.name, f"must be UTF-8 text; {UNPACK_AGAIN}", "file.encoding")) from error
+        raise FaultError.at(path.name, f"must be UTF-8 text; {UNPACK_AGAIN}", "file.encoding") from error
     except json.JSONDecodeError as error:
         got = error.doc[error.pos : error.pos + 40] or "the end"
         place = f"{path.name}: character {error.pos + 1}"
-        raise FaultError(
-            fault(place, f"must be JSON ({error.msg})", got, UNPACK_AGAIN, code="json.syntax")
-        ) from error
+        expected = f"must be JSON ({error.msg})"
+        raise FaultError(fault(place, expected, got, UNPACK_AGAIN, code="json.syntax")) from error
     except (ValueError, RecursionError) as error:
-        raise FaultError(
-            Fault(path.name, f"must be JSON ({error}); {UNPACK_AGAIN}", "json.syntax")
-        ) from error
+        raise FaultError.at(path.name, f"must be JSON ({error}); {UNPACK_AGAIN}", "json.syntax") from error
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+@dataclass
 class TextFields:
-    """Text fields of one kind of entry.
+    """Text fields of one kind of entry, which messages call ``what``.
 
-    Args:
-        what: Name of an entry in messages.
-        required: Fields that every entry must have.
-        filled: Required fields that must not be empty.
-        optional: Fields that are read if they are text.
-        passed_over: Further known fields.
+    Entries must have the required fields, the ``filled`` ones not empty; optional fields are read if they are
+    text; those passed over are known, too.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        required: Sequence[str],
-        filled: Sequence[str] = (),
-        optional: Sequence[str] = (),
-        passed_over: Sequence[str] = (),
-    ) -> None:
-        self._what = what
-        self._required = tuple(required)
-        self._filled = frozenset(filled)
-        self._optional = tuple(optional)
-        self._known = frozenset((*required, *optional, *passed_over))
-        self.unknown: Counter[str] = Counter()
+    what: str
+    required: Sequence[str]
+    filled: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    passed_over: Sequence[str] = ()
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Gather the known fields."""
+        self._known = frozenset((*self.required, *self.optional, *self.passed_over))
 
     def take(self, entry: Any, place: str, faults: list[Fault]) -> tuple[str, ...] | None:
         """Return the required fields, then the optional ones; on faults, add them and return None."""
         if not isinstance(entry, dict):
-            expected = f"{self._what} must be an object"
+            expected = f"{self.what} must be an object"
             faults.append(fault(place, expected, entry, UNPACK_AGAIN, code="corpus.entry"))
             return None
         if not entry.keys() <= self._known:
             self.unknown.update(entry.keys() - self._known)
         found = len(faults)
-        for name in self._required:
+        for name in self.required:
             if name not in entry:
-                message = f"{self._what} must have the field {name!r}; {UNPACK_AGAIN}"
+                message = f"{self.what} must have the field {name!r}; {UNPACK_AGAIN}"
                 faults.append(Fault(place, message, "corpus.entry"))
-            elif problem := _problem(entry[name], filled=name in self._filled):
+            elif problem := _problem(entry[name], filled=name in self.filled):
                 expected = f"{name} {problem}"
                 faults.append(fault(place, expected, entry[name], UNPACK_AGAIN, code="corpus.entry"))
         if len(faults) > found:
             return None
-        optional = (entry.get(name, "") for name in self._optional)
-        return (
-            *(entry[name] for name in self._required),
-            *(value if _problem(value) is None else "" for value in optional),
-        )
+        optional = (entry.get(name, "") for name in self.optional)
+        texts = (value if _problem(value) is None else "" for value in optional)
+        return *(entry[name] for name in self.required), *texts
 
-    def note(self) -> str | None:
-        """Return a sentence about unknown fields, or None."""
-        if not self.unknown:
-            return None
-        names = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(self.unknown.items()))
-        return f"{self._what}: unknown fields were skipped: {names}"
+    def log_unknown(self) -> None:
+        """Log the unknown fields, if there were any."""
+        if self.unknown:
+            names = ", ".join(f"{name!r} ({count:,})" for name, count in sorted(self.unknown.items()))
+            logger.warning("%s: unknown fields were skipped: %s", self.what, names)
 
 
 def _problem(value: Any, *, filled: bool = False) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,15 +59,10 @@ def prepare_text(
 ) -> dict[str, Any]:
     """Train units, write the files of fairseq's task ``audio_finetuning``, and return their summary.
 
-    The folder holds ``spm.model``, ``dict.ltr.txt``, and for every split with a table of pairs or utterances
-    ``SPLIT.tsv`` (those that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by
-    line). The same texts and settings give the same bytes.
-
-    Args:
-        data: Data folder with texts in its tables of pairs or utterances.
-        output: Folder to make; by default ``DATA/text``, where ``model.caption_encoder=text`` looks for it.
-        config: Settings of the units.
-        force: Replace ``output`` if this command made it.
+    The folder, by default ``DATA/text``, where ``model.caption_encoder=text`` looks for it, holds
+    ``spm.model``, ``dict.ltr.txt``, and for every split with a table of pairs or utterances ``SPLIT.tsv``
+    (those that have a text, under an absolute root) and ``SPLIT.ltr`` (their units, line by line). The same
+    texts and settings give the same bytes.
 
     Raises:
         FaultError: Faulty tables, no text to train on, or settings that these texts do not allow.
@@ -81,33 +77,30 @@ def prepare_text(
     with staged_folder(output, maker=MAKER, force=force) as staging:
         with atomic_write(staging / UNITS_NAME, mode="wb") as file:
             file.write(model)
-        counts: dict[str, int] = {}
-        splits, excluded = {}, {}
+        splits, silent = {}, {}
         for split, rows in texts.items():
             labels = [(row, encode(text)) for row, text in rows]
-            excluded[split] = [row.audio_id for row, units in labels if not units]
+            silent[split] = [row.audio_id for row, units in labels if not units]
             labels = [(row, units) for row, units in labels if units]
             _write_split(staging, split, lists[split], labels)
-            splits[split] = _split_summary(labels)
+            splits[split] = {
+                "utterances": len(labels),
+                "hours": round(sum(row.n_samples for row, _ in labels) / SAMPLE_RATE / 3600, 3),
+                "units": sum(len(units) for _, units in labels),
+            }
             if split == config.train_split:
-                for _, units in labels:
-                    for unit in units:
-                        counts[unit] = counts.get(unit, 0) + 1
-        _write_dictionary(staging, model, counts)
+                counts = Counter(unit for _, units in labels for unit in units)
+                # fairseq's dictionary: a unit and its count in the training split per line
+                with atomic_write(staging / f"dict.{LABELS}.txt") as file:
+                    file.writelines(f"{unit} {counts[unit]}\n" for unit in _units(model))
+        first = {
+            split: {"count": len(ids), "first": ids[:_MAX_NAMED]} for split, ids in silent.items() if ids
+        }
         summary = {
             "command": command_line(MAKER, "DATA", asdict(config)),
             "units": {"count": len(_units(model)), "sha256": hashlib.sha256(model).hexdigest()},
             "splits": splits,
-            "excluded": {
-                WITHOUT_TEXT: {
-                    "count": sum(map(len, excluded.values())),
-                    "splits": {
-                        split: {"count": len(ids), "first": ids[:_MAX_NAMED]}
-                        for split, ids in excluded.items()
-                        if ids
-                    },
-                }
-            },
+            "excluded": {WITHOUT_TEXT: {"count": sum(map(len, silent.values())), "splits": first}},
         }
         write_summary(staging, summary)
     return summary
@@ -119,8 +112,8 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
     Raises:
         FaultError: SentencePiece cannot make such units of these texts, or is not installed.
     """
+    place, model = f"texts of {config.train_split!r}", io.BytesIO()
     spm = _sentencepiece()
-    model = io.BytesIO()
     try:
         spm.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
@@ -139,17 +132,11 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
         reason = str(error).rpartition("] ")[2].strip() or str(error)
         expected = f"{len(texts)} texts must allow {config.unit_type} units of these settings"
         step = "choose another --vocabulary-size or --unit-type"
-        raise FaultError(
-            fault(f"texts of {config.train_split!r}", expected, reason, step, code="text.units")
-        ) from error
-    units = _units(model.getvalue())
-    if blank := [unit for unit in units if unit.split() != [unit]]:
-        # fairseq separates units by any blank there is
-        step = "choose a --normalization other than identity"
-        expected = "units must not hold blanks"
-        raise FaultError(
-            fault(f"texts of {config.train_split!r}", expected, blank[0], step, code="text.units")
-        )
+        raise FaultError(fault(place, expected, reason, step, code="text.units")) from error
+    # fairseq separates units by any blank there is
+    if blank := [unit for unit in _units(model.getvalue()) if unit.split() != [unit]]:
+        expected, step = "units must not hold blanks", "choose a --normalization other than identity"
+        raise FaultError(fault(place, expected, blank[0], step, code="text.units"))
     return model.getvalue()
 
 
@@ -177,14 +164,11 @@ def _read_texts(
     raise_any(faults)
     if not any(text for _, text in texts.get(train_split, ())):
         found = ", ".join(texts) or "none"
-        raise FaultError(
-            Fault(
-                str(folder.pairs(train_split)),
-                f"must hold texts to train units on, or {folder.utterances(train_split).name}, got none "
-                f"(splits with such a table: {found}); give a folder with texts, or another --train-split",
-                code="text.missing",
-            )
+        message = (
+            f"must hold texts to train units on, or {folder.utterances(train_split).name}, got none "
+            f"(splits with such a table: {found}); give a folder with texts, or another --train-split"
         )
+        raise FaultError.at(folder.pairs(train_split), message, "text.missing")
     return lists, texts
 
 
@@ -212,36 +196,17 @@ def _write_split(
 ) -> None:
     if not labels:
         return
-    names = ManifestFolder(folder)
     # stock fairseq takes a relative root from the working directory
-    write_audio_list(names.audio_list(split), [row for row, _ in labels], root=audio.root.resolve())
+    rows, path = [row for row, _ in labels], ManifestFolder(folder).audio_list(split)
+    write_audio_list(path, rows, root=audio.root.resolve())
     with atomic_write(folder / f"{split}.{LABELS}") as file:
         file.writelines(f"{' '.join(units)}\n" for _, units in labels)
-
-
-def _write_dictionary(folder: Path, model: bytes, counts: Mapping[str, int]) -> None:
-    """Write fairseq's dictionary: a unit and its count in the training split per line."""
-    with atomic_write(folder / f"dict.{LABELS}.txt") as file:
-        file.writelines(f"{unit} {counts.get(unit, 0)}\n" for unit in _units(model))
-
-
-def _split_summary(labels: Sequence[tuple[AudioRow, Sequence[str]]]) -> dict[str, float]:
-    return {
-        "utterances": len(labels),
-        "hours": round(sum(row.n_samples for row, _ in labels) / SAMPLE_RATE / 3600, 3),
-        "units": sum(len(units) for _, units in labels),
-    }
 
 
 def _sentencepiece() -> Any:
     try:
         import sentencepiece
     except (ImportError, OSError, RuntimeError) as error:
-        raise FaultError(
-            Fault(
-                "sentencepiece",
-                f"must be installed, got {error}; pip install 'fairseq_vgs[text]'",
-                code="package.missing",
-            )
-        ) from error
+        message = f"must be installed, got {error}; pip install 'fairseq_vgs[text]'"
+        raise FaultError.at("sentencepiece", message, "package.missing") from error
     return sentencepiece

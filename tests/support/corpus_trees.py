@@ -15,8 +15,11 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from fairseq_vgs.files.faults import Fault, raise_any
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list
+from fairseq_vgs.prepare.corpora import CorpusReader
+from fairseq_vgs.prepare.corpus import Corpus, corpus_faults
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ROOT / "fairseq_vgs/prepare/corpora/splits"
@@ -139,3 +142,13 @@ def write_places(folder: Path, *, media: bool = False, **splits: Sequence[dict[s
                 write_wav(folder / entry["wav"], number)
                 write_jpeg(folder / "images" / entry["image"], number)
     return folder
+
+
+def read_corpus(reader: CorpusReader, source: Path) -> Corpus:
+    """Return what a reader finds; raise all faults of its lists, as building a folder does."""
+    faults: list[Fault] = []
+    corpus = reader.collect(source, faults)
+    if corpus.captions or not faults:
+        faults.extend(corpus_faults(corpus, needs_splits=not reader.arranges))
+    raise_any(faults)
+    return corpus

@@ -34,7 +34,7 @@ FORWARDING = {
     "manifest/media_check.py": "{item.code}",
     "media/errors.py": "{code}",
     "modules/hugging_face.py": "{code}",
-    "prepare/build/medium.py": "{self.code}",
+    "prepare/corpus.py": "{self.code}",
     "prepare/corpora/librispeech.py": "{item.code}",
 }
 Texts = dict[str, list[tuple[int, ast.expr]]]

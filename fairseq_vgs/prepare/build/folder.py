@@ -18,10 +18,18 @@ from fairseq_vgs.files.work import WorkFolder, open_work
 from fairseq_vgs.media.encode import resampler
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
-from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH, Medium, UnusableMedium
 from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
 from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder, write_summary
-from fairseq_vgs.prepare.corpus import Corpus, Exclusions, corpus_faults, path_problem
+from fairseq_vgs.prepare.corpus import (
+    PICTURES,
+    SPEECH,
+    Corpus,
+    Exclusions,
+    Medium,
+    UnusableMedium,
+    corpus_faults,
+    path_problem,
+)
 from fairseq_vgs.regions.store import PARTIAL_NAMES
 
 logger = logging.getLogger(__name__)
@@ -77,8 +85,16 @@ def build_folder(
     steps = _Steps(progress, total=2 * len(corpus.captions) + n_looks * len(corpus.pictures))
     exclusions = Exclusions({reason: list(names) for reason, names in corpus.excluded.items()})
     plan = _plan(corpus, options, listed, steps)
-    with open_work(output, plan.key(), maker=maker, force=options.force) as work:
-        built = _build_media(plan, work, exclusions, steps)
+    # Everything that finished media depend on.
+    key = {
+        "roots": [str(root.absolute()) for root in corpus.roots.values()],
+        "converts": plan.converts,
+        "resampler": resampler() if plan.converts else "",
+        "pack": options.pack,
+        "shard_bytes": options.shard_bytes,
+    }
+    with open_work(output, key, maker=maker, force=options.force) as work:
+        built = _build_media(corpus, options, plan, work, exclusions, steps)
         if arrange is not None:
             prints = [
                 {path: item.sha256 for path, item in done.items()} for done in (built.speech, built.pictures)
@@ -105,14 +121,12 @@ def build_folder(
 
 def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:
     """Yield everything that the folder is made from: roots, lists and media."""
-    yield from (corpus.audio_root, corpus.image_root, *inputs)
+    yield from (*corpus.roots.values(), *inputs)
     if options.regions is not None and options.regions.boxes is not None:
         yield options.regions.boxes
-    for root, paths in (
-        (corpus.audio_root, (caption.audio for caption in corpus.captions)),
-        (corpus.image_root, (picture.path for picture in corpus.pictures)),
-    ):
-        yield from (root / path for path in paths if not path_problem(path))
+    media = corpus.media
+    for kind, root in corpus.roots.items():
+        yield from (root / item.path for item in media[kind] if not path_problem(item.path))
 
 
 def _listed_faults(
@@ -120,17 +134,13 @@ def _listed_faults(
 ) -> tuple[Fault, ...]:
     """Return the faults found before any media are checked; raise them if no media can be."""
     found = list(faults)
+    # A file that cannot be read lists nothing: that is not a second fault.
     if corpus.captions or not faults:
         found += corpus_faults(corpus, needs_splits=needs_splits)
     if options.regions is not None:
         if not corpus.pictures:
-            found.append(
-                Fault(
-                    "--regions",
-                    "needs pictures to compute them from, got none; give --images",
-                    code="setting.conflict",
-                )
-            )
+            message = "needs pictures to compute them from, got none; give --images"
+            found.append(Fault("--regions", message, "setting.conflict"))
         images = [(picture.image_id, picture.place or picture.path) for picture in corpus.pictures]
         found += options.regions.faults(images)
     roots = {corpus.audio_root, *((corpus.image_root,) if corpus.pictures else ())}
@@ -141,97 +151,63 @@ def _listed_faults(
 
 @dataclass(frozen=True)
 class _Plan:
-    """The media that exist, how they are stored, and the faults so far."""
+    """The media that exist, by kind, how they are stored, and the faults so far."""
 
-    corpus: Corpus
-    options: BuildOptions
-    faults: Sequence[Fault]
+    media: Mapping[str, Sequence[Medium]]
+    seen: Mapping[str, Mapping[str, Seen]]
     missing: Sequence[UnusableMedium]
     converts: bool
-    speech: Sequence[Medium]
-    pictures: Sequence[Medium]
-    seen_speech: Mapping[str, Seen]
-    seen_pictures: Mapping[str, Seen]
-
-    def key(self) -> dict[str, object]:
-        """Return everything that finished media depend on."""
-        return {
-            "roots": [str(root.absolute()) for root in (self.corpus.audio_root, self.corpus.image_root)],
-            "converts": self.converts,
-            "resampler": resampler() if self.converts else "",
-            "pack": self.options.pack,
-            "shard_bytes": self.options.shard_bytes,
-        }
+    faults: Sequence[Fault]
 
 
+@dataclass
 class _Steps:
     """Count the files of several passes as one progress."""
 
-    def __init__(self, progress: Progress | None, *, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
+    progress: Progress | None
+    total: int
+    done: int = 0
 
     def next(self, size: int) -> Progress:
         """Return the progress of the next pass over ``size`` files."""
-        before = self._done
-        self._done += size
+        before = self.done
+        self.done += size
 
         def advance(done: int, _: int) -> None:
-            if self._progress is not None:
-                self._progress(before + done, self._total)
+            if self.progress is not None:
+                self.progress(before + done, self.total)
 
         return advance
 
 
 def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps: _Steps) -> _Plan:
-    speech = [Medium(SPEECH, caption.audio, caption.audio, caption.place) for caption in corpus.captions]
-    pictures = [Medium(PICTURES, item.path, item.path, item.place) for item in corpus.pictures]
-    if faults:
-        # Files outside the roots are never opened.
-        speech, pictures = (
-            [medium for medium in media if not path_problem(medium.path)] for media in (speech, pictures)
-        )
-    rates = options.convert == AUTO
-    seen_speech, missing_speech = survey(
-        corpus.audio_root, speech, rates=rates, jobs=options.jobs, progress=steps.next(len(speech))
-    )
-    seen_pictures, missing_pictures = survey(
-        corpus.image_root, pictures, rates=False, jobs=options.jobs, progress=steps.next(len(pictures))
-    )
-    for root, media, problems in (
-        (corpus.audio_root, speech, missing_speech),
-        (corpus.image_root, pictures, missing_pictures),
-    ):
-        if media and len(problems) == len(media):
-            expected = f"must hold the {len(media)} files that the corpus lists, the first being"
-            step = "correct the folder"
-            got = Fault(
-                str(root), f"{expected} {media[0].path!r}, got none of them; {step}", code="file.missing"
-            )
-            raise FaultError([*faults, got])
-    missing = [*missing_speech, *missing_pictures]
+    media = corpus.media
+    seen: dict[str, dict[str, Seen]] = {}
+    missing: list[UnusableMedium] = []
+    for kind, root in corpus.roots.items():
+        if faults:
+            # Files outside the roots are never opened.
+            media[kind] = [item for item in media[kind] if not path_problem(item.path)]
+        rates = kind == SPEECH and options.convert == AUTO
+        progress = steps.next(len(media[kind]))
+        seen[kind], problems = survey(root, media[kind], rates=rates, jobs=options.jobs, progress=progress)
+        if problems and len(problems) == len(media[kind]):
+            expected = f"must hold the {len(problems)} files that the corpus lists, the first being"
+            message = f"{expected} {media[kind][0].path!r}, got none of them; correct the folder"
+            raise FaultError([*faults, Fault(str(root), message, "file.missing")])
+        missing += problems
+        media[kind] = [item for item in media[kind] if item.path in seen[kind]]
     _announce([*faults, *([] if options.skip_bad else [problem.fault() for problem in missing])])
-    found = {look.rate for look in seen_speech.values()} - {None, SAMPLE_RATE}
-    converts = options.convert == ALWAYS or (rates and bool(found))
+    converts = options.convert == ALWAYS or bool(
+        {look.rate for look in seen[SPEECH].values()} - {None, SAMPLE_RATE}
+    )
     if options.relative_root and not converts and not options.pack:
         expected = "--relative-root: needs recordings in the folder itself, got recordings that stay in place"
-        got = Fault(
-            str(corpus.audio_root), f"{expected}; add --convert always or --pack", code="setting.conflict"
-        )
-        raise FaultError([*faults, got])
-    speech = [medium for medium in speech if medium.path in seen_speech]
-    return _Plan(
-        corpus,
-        options,
-        faults,
-        missing,
-        converts,
-        _as_flac(speech) if converts else speech,
-        [medium for medium in pictures if medium.path in seen_pictures],
-        seen_speech,
-        seen_pictures,
-    )
+        message = f"{expected}; add --convert always or --pack"
+        raise FaultError([*faults, Fault(str(corpus.audio_root), message, "setting.conflict")])
+    if converts:
+        media[SPEECH] = _as_flac(media[SPEECH])
+    return _Plan(media, seen, missing, converts, faults)
 
 
 def _announce(faults: Sequence[Fault]) -> None:
@@ -259,45 +235,36 @@ def _as_flac(speech: Sequence[Medium]) -> list[Medium]:
     return [replace(medium, target=names[medium.path]) for medium in speech]
 
 
-def _build_media(plan: _Plan, work: WorkFolder, exclusions: Exclusions, steps: _Steps) -> Built:
-    options, corpus = plan.options, plan.corpus
-    builder = MediaBuilder(
-        work, converts=plan.converts, pack=options.pack, shard_bytes=options.shard_bytes, jobs=options.jobs
-    )
-    speech, bad_speech = builder.run(
-        SPEECH, corpus.audio_root, plan.speech, seen=plan.seen_speech, progress=steps.next(len(plan.speech))
-    )
-    progress = steps.next(len(plan.pictures))
-    pictures, bad_pictures = (
-        builder.run(PICTURES, corpus.image_root, plan.pictures, seen=plan.seen_pictures, progress=progress)
-        if plan.pictures
-        else ({}, [])
-    )
+def _build_media(
+    corpus: Corpus,
+    options: BuildOptions,
+    plan: _Plan,
+    work: WorkFolder,
+    exclusions: Exclusions,
+    steps: _Steps,
+) -> Built:
+    builder = MediaBuilder(work, options, converts=plan.converts)
+    done: dict[str, dict[str, Finished]] = {SPEECH: {}, PICTURES: {}}
+    problems = list(plan.missing)
+    for kind, media in plan.media.items():
+        if media:
+            progress = steps.next(len(media))
+            done[kind], bad = builder.run(
+                kind, corpus.roots[kind], media, seen=plan.seen[kind], progress=progress
+            )
+            problems += bad
     if builder.n_reused:
         logger.info("%d files were finished by an earlier run", builder.n_reused)
-    _report([*plan.missing, *bad_speech, *bad_pictures], plan, exclusions)
-    usable = _usable(corpus, speech, pictures, exclusions)
-    used_speech = {caption.audio: speech[caption.audio] for caption in usable.captions}
-    used_pictures = {picture.path: pictures[picture.path] for picture in usable.pictures}
-    return Built(
-        usable,
-        used_speech,
-        used_pictures,
-        entries={
-            kind: builder.store(kind, used.values())
-            for kind, used in ((SPEECH, used_speech), (PICTURES, used_pictures))
-        },
-        converts=plan.converts,
-        pack=options.pack,
-        n_reused=builder.n_reused,
-    )
-
-
-def _report(problems: Sequence[UnusableMedium], plan: _Plan, exclusions: Exclusions) -> None:
-    """Raise all faults; note unusable media if they are left out."""
-    raise_any([*plan.faults, *([] if plan.options.skip_bad else [problem.fault() for problem in problems])])
+    raise_any([*plan.faults, *([] if options.skip_bad else [problem.fault() for problem in problems])])
     for problem in problems:
         exclusions.add(problem.reason, problem.medium.path)
+    usable = _usable(corpus, done[SPEECH], done[PICTURES], exclusions)
+    speech = {caption.audio: done[SPEECH][caption.audio] for caption in usable.captions}
+    pictures = {picture.path: done[PICTURES][picture.path] for picture in usable.pictures}
+    entries = {
+        kind: builder.store(kind, used.values()) for kind, used in ((SPEECH, speech), (PICTURES, pictures))
+    }
+    return Built(usable, speech, pictures, entries, plan.converts, options.pack, builder.n_reused)
 
 
 def _compute_regions(
@@ -314,21 +281,16 @@ def _compute_regions(
 
 
 def _usable(
-    corpus: Corpus,
-    speech: Mapping[str, Finished],
-    pictures: Mapping[str, Finished],
-    exclusions: Exclusions,
+    corpus: Corpus, speech: Mapping[str, Finished], pictures: Mapping[str, Finished], exclusions: Exclusions
 ) -> Corpus:
     kept = [picture for picture in corpus.pictures if picture.path in pictures]
     lost = {picture.image_id for picture in corpus.pictures} - {picture.image_id for picture in kept}
-    captions = []
-    for caption in corpus.captions:
-        if caption.audio in speech:
-            if caption.image in lost:
-                exclusions.add(LEFT_OUT_PICTURE, caption.audio)
-            else:
-                captions.append(caption)
+    captions = [caption for caption in corpus.captions if caption.audio in speech]
+    for caption in captions:
+        if caption.image in lost:
+            exclusions.add(LEFT_OUT_PICTURE, caption.audio)
+    captions = [caption for caption in captions if caption.image not in lost]
     if not captions:
         message = f"must hold a usable recording, got none; left out {exclusions.listing()}"
-        raise FaultError(Fault(str(corpus.audio_root), message, "recording.missing"))
+        raise FaultError.at(corpus.audio_root, message, "recording.missing")
     return replace(corpus, captions=captions, pictures=kept)

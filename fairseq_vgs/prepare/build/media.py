@@ -18,7 +18,8 @@ from fairseq_vgs.media.errors import MediumError, refuse_sound
 from fairseq_vgs.media.pictures import inspect_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import decode, header_rate
-from fairseq_vgs.prepare.build.medium import SPEECH, Medium, UnusableMedium
+from fairseq_vgs.prepare.build.options import BuildOptions
+from fairseq_vgs.prepare.corpus import SPEECH, Medium, UnusableMedium
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One finished file.
+    """One finished file; ``path`` is below the corpus' root, ``stamp`` that of the file when it was read.
 
     Attributes:
-        kind: ``speech`` or ``pictures``.
-        path: The file, below the corpus' root.
-        stamp: Of the file when it was read.
         sha256: Of the bytes in the data folder, after conversion.
         measures: Length in samples, or width and height in pixels.
         target: Its name in the data folder, or its path if it stays in place.
@@ -88,22 +86,13 @@ def survey(
 
 
 class MediaBuilder:
-    """Measure, convert and pack media; keep what earlier runs finished.
+    """Measure, convert (if ``converts``) and pack media; keep what earlier runs finished.
 
-    Args:
-        work: The work folder; media are written to its ``data/speech`` and ``data/pictures``.
-        converts: Write recordings as 16 kHz mono FLAC.
-        pack: ``zip``, ``tar``, or empty to leave media as files.
-        shard_bytes: Size of the archives.
-        jobs: Number of threads.
+    Media are written to the work folder's ``data/speech`` and ``data/pictures``.
     """
 
-    def __init__(self, work: WorkFolder, *, converts: bool, pack: str, shard_bytes: int, jobs: int) -> None:
-        self._work = work
-        self._converts = converts
-        self._pack = pack
-        self._shard_bytes = shard_bytes
-        self._jobs = jobs
+    def __init__(self, work: WorkFolder, options: BuildOptions, *, converts: bool) -> None:
+        self._work, self._options, self._converts = work, options, converts
         self.n_reused = 0
 
     def run(
@@ -120,9 +109,9 @@ class MediaBuilder:
         ``seen`` comes from ``survey``; progress counts what earlier runs finished.
         """
         done = self._reusable(kind, media, seen)
-        self.n_reused += len(done)
-        left = [medium for medium in media if medium.path not in done]
         n_done = len(done)
+        self.n_reused += n_done
+        left = [medium for medium in media if medium.path not in done]
         problems = []
         for medium in left:  # its name may now belong to another file
             self._work.forget(_name(kind, medium.target))
@@ -138,7 +127,7 @@ class MediaBuilder:
                 return UnusableMedium(medium, error.reason, error.detail, error.code)
 
         advance(0, 0)
-        for outcome in map_in_order(finish, left, jobs=self._jobs, progress=advance):
+        for outcome in map_in_order(finish, left, jobs=self._options.jobs, progress=advance):
             if isinstance(outcome, UnusableMedium):
                 problems.append(outcome)
                 continue
@@ -147,24 +136,21 @@ class MediaBuilder:
         return done, problems
 
     def store(self, kind: str, used: Collection[Finished]) -> dict[str, str]:
-        """Remove unused media of a kind, and pack the others if asked to.
+        """Pack media of a kind if asked to; return the archive entry of each by its name in the data folder.
 
-        Unused are recordings that the user removed since an interrupted run, and those of a picture that was
-        left out later.
-
-        Returns:
-            The archive entry of each, by its name in the data folder; empty if media stay files.
+        Others are removed: recordings that the user removed since an interrupted run, and those of a picture
+        that was left out later.
         """
-        folder = self._work.data / kind
-        names = [item.target for item in used if item.length]
+        folder, pack = self._work.data / kind, self._options.pack
         if not folder.is_dir():
             return {}
+        names = [item.target for item in used if item.length]
         kept = {folder / name for name in names}
         for path in folder.rglob("*"):
-            if path not in kept and path.suffix != f".{self._pack}" and not path.is_dir():
+            if path not in kept and path.suffix != f".{pack}" and not path.is_dir():
                 path.unlink()
-        if self._pack:
-            return pack_files(folder, names, kind, pack=self._pack, limit=self._shard_bytes)
+        if pack:
+            return pack_files(folder, names, kind, pack=pack, limit=self._options.shard_bytes)
         remove_empty_folders(folder)
         return {}
 
@@ -172,7 +158,7 @@ class MediaBuilder:
         """Read one whole file; write its copy for the data folder unless it stays in place."""
         content = read_content(root / medium.path, medium.path)
         measures: tuple[int, ...]
-        stored: bytes | None = content if self._pack else None
+        stored = content if self._options.pack else None
         if medium.kind != SPEECH:
             picture = inspect_picture(content, place=medium.path)
             measures = (picture.width, picture.height)
@@ -195,7 +181,8 @@ class MediaBuilder:
     def _reusable(self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]) -> dict[str, Finished]:
         """Return what earlier runs finished of unchanged files."""
         folder = self._work.data / kind
-        packed = packed_sizes(folder, kind, pack=self._pack) if self._pack else {}
+        pack = self._options.pack
+        packed = packed_sizes(folder, kind, pack=pack) if pack else {}
         done = {}
         for medium in media:
             record = self._work.finished.get(_name(kind, medium.target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
@@ -17,12 +18,7 @@ AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build a folder, whatever the corpus.
-
-    Attributes:
-        shard_bytes: Size of the archives.
-        regions: Compute region features of the pictures; None: none.
-    """
+    """How to build a folder, whatever the corpus; ``regions`` are computed if given."""
 
     force: bool = option(False, help="replace OUTPUT if this command made it")
     relative_root: bool = option(
@@ -58,9 +54,14 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         """Refuse unknown values."""
-        if self.convert not in CONVERSIONS:
-            expected = f"must be one of {', '.join(CONVERSIONS)}"
-            raise FaultError(fault("--convert", expected, self.convert, "correct it", code="setting.value"))
-        if self.pack not in ("", *KINDS):
-            expected = f"must be one of {', '.join(KINDS)}"
-            raise FaultError(fault("--pack", expected, self.pack, "correct it", code="setting.value"))
+        for name, value, known in (
+            ("--convert", self.convert, CONVERSIONS),
+            ("--pack", self.pack or KINDS[0], KINDS),
+        ):
+            if value not in known:
+                expected = f"must be one of {', '.join(known)}"
+                raise FaultError(fault(name, expected, value, "correct it", code="setting.value"))
+
+    def own_root(self, output: Path) -> Path | str:
+        """Return the root of audio lists whose recordings lie in the folder itself."""
+        return "." if self.relative_root else output.resolve()

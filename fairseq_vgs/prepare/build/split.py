@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+import logging
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from fairseq_vgs.files.faults import Fault, fault
+
+logger = logging.getLogger(__name__)
 
 TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
@@ -14,9 +19,8 @@ SPLITS = (TRAIN, VALID, TEST)
 def share_faults(valid_share: float, test_share: float) -> list[Fault]:
     """Return the faults of the shares of valid and test."""
     shares = {"--valid-share": valid_share, "--test-share": test_share}
-    expected = "must be a share from 0 to below 1"
     faults = [
-        fault(name, expected, share, "correct it", code="setting.value")
+        fault(name, "must be a share from 0 to below 1", share, "correct it", code="setting.value")
         for name, share in shares.items()
         if not 0.0 <= share < 1.0
     ]
@@ -56,21 +60,24 @@ def split_by_group(
     """Return the split of each item; whole groups are assigned in an order set by seed and group name.
 
     Groups larger than a split's whole share go to train, so that none dominates a test set. Positive shares
-    get at least one group.
+    get at least one group, as long as there are groups; a warning names splits without any.
     """
-    sizes: dict[str, int] = {}
-    for group in groups.values():
-        sizes[group] = sizes.get(group, 0) + 1
-    room = {TEST: test_share * len(groups), VALID: valid_share * len(groups)}
-    room = {split: max(1.0, size) if size > 0 else 0.0 for split, size in room.items()}
-    limits = dict(room)
+    sizes = Counter(groups.values())
+    limits = {TEST: test_share * len(groups), VALID: valid_share * len(groups)}
+    limits = {split: max(1.0, size) for split, size in limits.items() if size > 0}
+    room: dict[str, float] = {**limits, TRAIN: math.inf}
     assigned = {}
-    for group in sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()):
-        fitting = (
-            split for split, left in room.items() if left >= 0.5 and sizes[group] <= max(1.0, limits[split])
+    for group in shuffled(sizes, seed):
+        fits = (
+            split for split, left in room.items() if left >= 0.5 and sizes[group] <= limits.get(split, left)
         )
-        split = next(fitting, TRAIN)
-        assigned[group] = split
-        if split != TRAIN:
-            room[split] -= sizes[group]
+        assigned[group] = next(fits)
+        room[assigned[group]] -= sizes[group]
+    for split in [split for split in (TRAIN, *limits) if split not in assigned.values()]:
+        logger.warning("%s is empty and left out: too few groups of pictures for its share", split)
     return {item: assigned[group] for item, group in groups.items()}
+
+
+def shuffled(names: Iterable[str], seed: int) -> list[str]:
+    """Return names in an order that depends on the seed and the names alone."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +28,13 @@ from fairseq_vgs.manifest import (
     write_utterances,
 )
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.split import SPLITS
-from fairseq_vgs.prepare.corpus import Caption, Corpus
+from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Caption, Corpus
 
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.build.media import Finished
     from fairseq_vgs.regions.store import F16
 
-SECONDS_PER_HOUR = 3600
 RELATIVE_ROOT = "."
 # Upper ends, in seconds, of the length histogram's classes; the last class has none.
 LENGTH_CLASSES = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
@@ -42,16 +42,11 @@ LENGTH_CLASSES = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 
 @dataclass(frozen=True)
 class Built:
-    """A corpus whose media are finished.
+    """A corpus, without what was left out, whose media are finished.
 
-    Attributes:
-        corpus: Without what was left out.
-        speech: Finished recordings, by path.
-        pictures: Finished pictures, by path.
-        entries: Archive entries of packed media, by kind and name in the data folder.
-        converts: Recordings were written as FLAC.
-        pack: ``zip``, ``tar`` or empty.
-        n_reused: Files finished by an earlier run.
+    Finished recordings and pictures are by path, archive ``entries`` of packed media by kind and name in the
+    data folder; ``converts`` says that recordings were written as FLAC; ``n_reused`` counts the files that an
+    earlier run finished.
     """
 
     corpus: Corpus
@@ -69,12 +64,11 @@ class Built:
 
     def image_rows(self) -> list[ImageRow]:
         """Return the image table."""
-        rows = []
-        for picture in self.corpus.pictures:
-            finished = self.pictures[picture.path]
-            width, height = finished.measures
-            rows.append(ImageRow(picture.image_id, self._entry(finished), width, height, picture.group))
-        return rows
+        finished = [self.pictures[picture.path] for picture in self.corpus.pictures]
+        return [
+            ImageRow(picture.image_id, self._entry(item), item.measures[0], item.measures[1], picture.group)
+            for picture, item in zip(self.corpus.pictures, finished, strict=True)
+        ]
 
     def _entry(self, finished: Finished) -> str:
         return self.entries[finished.kind].get(finished.target, finished.target)
@@ -98,17 +92,14 @@ def write_folder(folder: Path, output: Path, built: Built, *, relative_root: boo
     for split, captions in by_split(corpus.captions).items():
         rows = [built.audio_row(caption) for caption in captions]
         write_audio_list(names.audio_list(split), rows, root=root, force=True)
-        ids = [row.audio_id for row in rows]
-        pairs = [
-            PairRow(audio_id, caption.image, _one_line(caption.speaker), _one_line(caption.text))
-            for audio_id, caption in zip(ids, captions, strict=True)
-            if caption.image
-        ]
-        alone = [
-            UtteranceRow(audio_id, _one_line(caption.speaker), _one_line(caption.text))
-            for audio_id, caption in zip(ids, captions, strict=True)
-            if not caption.image and (caption.speaker or caption.text)
-        ]
+        pairs: list[PairRow] = []
+        alone: list[UtteranceRow] = []
+        for row, caption in zip(rows, captions, strict=True):
+            speaker, text = _one_line(caption.speaker), _one_line(caption.text)
+            if caption.image:
+                pairs.append(PairRow(row.audio_id, caption.image, speaker, text))
+            elif caption.speaker or caption.text:
+                alone.append(UtteranceRow(row.audio_id, speaker, text))
         if pairs:
             write_pairs(names.pairs(split), pairs, force=True)
         if alone:
@@ -125,18 +116,19 @@ def _one_line(text: str) -> str:
 
 def summarize(built: Built) -> dict[str, object]:
     """Return counts, hours, speakers, captions per image and lengths, of all and of every split."""
-    splits = by_split(built.corpus.captions)
+    all_captions = built.corpus.captions
+    archives = {split_entry(entry)[0] for found in built.entries.values() for entry in found.values()}
     return {
         "files": {
-            "recordings": len(built.corpus.captions),
-            "converted": len(built.corpus.captions) if built.converts else 0,
+            "recordings": len(all_captions),
+            "converted": len(all_captions) if built.converts else 0,
             "pictures": len(built.corpus.pictures),
-            "archives": _n_archives(built),
+            "archives": len(archives),
             "bytes_written": sum(item.length for item in (*built.speech.values(), *built.pictures.values())),
             "finished_by_an_earlier_run": built.n_reused,
         },
-        "splits": {split: _counts(built, captions) for split, captions in splits.items()},
-        "speakers": len({caption.speaker for caption in built.corpus.captions if caption.speaker}),
+        "splits": {split: _counts(built, captions) for split, captions in by_split(all_captions).items()},
+        "speakers": len({caption.speaker for caption in all_captions if caption.speaker}),
         "captions_per_image": _captions_per_image(built.corpus),
         "seconds": _lengths(built),
     }
@@ -150,7 +142,7 @@ def _counts(built: Built, captions: Sequence[Caption]) -> dict[str, object]:
         "images": len({caption.image for caption in captions if caption.image}),
         "speakers": len({caption.speaker for caption in captions if caption.speaker}),
         "with_text": sum(bool(caption.text) for caption in captions),
-        "hours": round(n_samples / SAMPLE_RATE / SECONDS_PER_HOUR, 3),
+        "hours": round(n_samples / SAMPLE_RATE / 3600, 3),
     }
 
 
@@ -163,25 +155,16 @@ def _captions_per_image(corpus: Corpus) -> dict[str, int]:
 
 def _lengths(built: Built) -> dict[str, object]:
     seconds = [built.speech[caption.audio].measures[0] / SAMPLE_RATE for caption in built.corpus.captions]
-    counts = Counter(
-        next((end for end in LENGTH_CLASSES if length <= end), LENGTH_CLASSES[-1] + 1) for length in seconds
-    )
-    starts = (0, *LENGTH_CLASSES)
-    names = [f"{start}-{end}" for start, end in zip(starts, LENGTH_CLASSES, strict=False)]
+    counts = Counter(bisect_left(LENGTH_CLASSES, length) for length in seconds)
+    names = [f"{start}-{end}" for start, end in pairwise((0, *LENGTH_CLASSES))]
     return {
         "shortest": round(min(seconds), 3),
         "mean": round(sum(seconds) / len(seconds), 3),
         "longest": round(max(seconds), 3),
         "histogram": {
-            **{name: counts[end] for name, end in zip(names, LENGTH_CLASSES, strict=True)},
-            f"over {LENGTH_CLASSES[-1]}": counts[LENGTH_CLASSES[-1] + 1],
+            name: counts[number] for number, name in enumerate([*names, f"over {LENGTH_CLASSES[-1]}"])
         },
     }
-
-
-def _n_archives(built: Built) -> int:
-    entries = (entry for found in built.entries.values() for entry in found.values())
-    return len({split_entry(entry)[0] for entry in entries})
 
 
 @dataclass(frozen=True)
@@ -200,11 +183,7 @@ def write_tables(
     root: Path | str = RELATIVE_ROOT,
     force: bool = False,
 ) -> None:
-    """Write audio lists, pair tables and the image table, whose root is the folder itself.
-
-    ``root`` is the first line of the audio lists; stock fairseq resolves a relative one from the working
-    directory.
-    """
+    """Write audio lists with a first line ``root``, pair tables, and the image table of the folder's own."""
     names = ManifestFolder(folder)
     for split, rows in splits.items():
         write_audio_list(names.audio_list(split), [row.audio for row in rows], root=root, force=force)
@@ -228,12 +207,9 @@ def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]
     """Return the command that makes such a folder, without paths."""
     words = ["fairseq-vgs", "prepare", subcommand, arguments]
     for name, value in settings.items():
-        option = "--" + name.replace("_", "-")
-        if value is True:
-            words.append(option)
-        elif value is not False:
-            values = value if isinstance(value, (tuple, list)) else (value,)
-            words += [option, *map(str, values)]
+        if value is not False:
+            values = value if isinstance(value, (tuple, list)) else () if value is True else (value,)
+            words += ["--" + name.replace("_", "-"), *map(str, values)]
     return " ".join(words)
 
 

@@ -1,22 +1,7 @@
 """Corpora: one file each, which registers how the corpus is read, and its options.
 
-A file in this folder, or an extension (see `fairseq_vgs.registry`), adds ``fairseq-vgs prepare NAME``:
-
-```python
-@CORPORA.register("mine")
-@dataclass(frozen=True)
-class Mine(CorpusReader):
-    \"\"\"My recordings, named SPEAKER_PICTURE.wav.\"\"\"
-
-    help = "my recordings and pictures"
-    examples = ("fairseq-vgs prepare mine RECORDINGS DATA",)
-    source = ("RECORDINGS", "folder of the recordings")
-
-    split: str = option("train", help="split of all recordings")
-
-    def collect(self, source: Path, faults: list[Fault]) -> Corpus:
-        ...
-```
+A file in this folder, or an extension (see `fairseq_vgs.registry` and docs/extend.md), adds
+``fairseq-vgs prepare NAME``.
 """
 
 from __future__ import annotations
@@ -26,16 +11,14 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from fairseq_vgs.files.faults import Fault, raise_any
+from fairseq_vgs.files.faults import Fault
+from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.options import option
-from fairseq_vgs.prepare.corpus import Corpus, corpus_faults
+from fairseq_vgs.prepare.build.options import BuildOptions
+from fairseq_vgs.prepare.corpus import Corpus
 from fairseq_vgs.registry import Registry
-
-if TYPE_CHECKING:
-    from fairseq_vgs.files.parallel import Progress
-    from fairseq_vgs.prepare.build.options import BuildOptions
 
 NO_COPIES = ("convert", "pack", "skip_bad")
 
@@ -44,13 +27,9 @@ NO_COPIES = ("convert", "pack", "skip_bad")
 class Preparation(ABC):
     """Base of everything that makes data folders: a frozen dataclass whose fields are options.
 
-    The docstring of a subclass, a line and a description, is its ``--help``.
-
-    Attributes:
-        examples: Commands that prepare it.
-        source: Metavar and help of the argument that names what to read.
-        has_pictures: Offer ``--regions``, the region features of its pictures.
-        without: Names of build options that it lacks.
+    The docstring of a subclass, a line and a description, is its ``--help``. ``examples`` are commands that
+    prepare it, ``source`` is metavar and help of the argument that names what to read, ``has_pictures``
+    offers ``--regions``, and ``without`` names the build options that it lacks.
     """
 
     examples: ClassVar[Sequence[str]] = ()
@@ -64,7 +43,6 @@ class Preparation(ABC):
         metavar, text = cls.source
         parser.add_argument("source", type=Path, metavar=metavar, help=text)
 
-    @abstractmethod
     def prepare(
         self,
         source: Path,
@@ -73,17 +51,20 @@ class Preparation(ABC):
         options: BuildOptions | None = None,
         progress: Progress | None = None,
     ) -> dict[str, object]:
-        """Build a data folder and return its summary.
+        """Build a data folder from the corpus at ``source`` and return its summary.
 
-        Args:
-            source: The corpus.
-            output: The folder to make.
-            options: How to build it.
-            progress: Called with (files done, files in all).
+        ``progress`` is called with (files done, files in all).
 
         Raises:
             FaultError: Faulty lists, recordings or pictures: all of them.
         """
+        return self.build(source, output, options or BuildOptions(), progress)
+
+    @abstractmethod
+    def build(
+        self, source: Path, output: Path, options: BuildOptions, progress: Progress | None
+    ) -> dict[str, object]:
+        """Build the folder; see ``prepare``."""
 
     def settings(self) -> dict[str, object]:
         """Return all options but paths, for the summary of a data folder."""
@@ -95,8 +76,7 @@ class Preparation(ABC):
 class CorpusReader(Preparation):
     """Base of corpora whose recordings and pictures exist and only need to be found.
 
-    Attributes:
-        arranges: Splits or groups depend on the media, see ``arrange``.
+    ``arranges`` says that splits or groups depend on the media, see ``arrange``.
     """
 
     arranges: ClassVar[bool] = False
@@ -105,35 +85,16 @@ class CorpusReader(Preparation):
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read lists and find files, without opening any media.
 
-        Args:
-            source: The corpus.
-            faults: Receives the faults of single entries; they are raised after all media were checked.
+        ``faults`` receives the faults of single entries, which are raised after all media were checked.
 
         Raises:
             FaultError: The corpus cannot be read at all.
         """
 
-    def read(self, source: Path) -> Corpus:
-        """Read the corpus.
-
-        Raises:
-            FaultError: All faults of its lists.
-        """
-        faults: list[Fault] = []
-        corpus = self.collect(source, faults)
-        # A file that cannot be read lists nothing: that is not a second fault.
-        if corpus.captions or not faults:
-            faults.extend(corpus_faults(corpus, needs_splits=not self.arranges))
-        raise_any(faults)
-        return corpus
-
     def arrange(self, corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:  # noqa: ARG002
-        """Return the corpus with splits and groups that depend on its media.
+        """Return the corpus, without what is left out, with splits and groups that depend on its media.
 
-        Args:
-            corpus: Without what is left out.
-            speech: SHA-256 of every recording by path.
-            pictures: SHA-256 of every picture by path.
+        ``speech`` and ``pictures`` are the SHA-256 of every recording and picture by path.
         """
         return corpus
 
@@ -141,17 +102,11 @@ class CorpusReader(Preparation):
         """Add files to the data folder; return what to add to its summary."""
         return {}
 
-    def prepare(
-        self,
-        source: Path,
-        output: Path,
-        *,
-        options: BuildOptions | None = None,
-        progress: Progress | None = None,
+    def build(
+        self, source: Path, output: Path, options: BuildOptions, progress: Progress | None
     ) -> dict[str, object]:
-        """Build a data folder and return its summary."""
+        """Collect the corpus and build the folder."""
         from fairseq_vgs.prepare.build.folder import build_folder
-        from fairseq_vgs.prepare.build.options import BuildOptions
         from fairseq_vgs.prepare.build.tables import command_line
 
         faults: list[Fault] = []
@@ -163,7 +118,7 @@ class CorpusReader(Preparation):
         return build_folder(
             corpus,
             output,
-            options=options or BuildOptions(),
+            options=options,
             faults=faults,
             progress=progress,
             command=command_line(corpus.name, f"{self.source[0]} OUTPUT", chosen),

@@ -23,25 +23,23 @@ from fairseq_vgs.prepare.lists import SPLIT_LISTS, read_corpus_lines, read_publi
 logger = logging.getLogger(__name__)
 
 AUDIO_FOLDERS = ("flickr_audio", "flickr_audio/flickr_audio", ".")
-IMAGE_FOLDERS = (
-    "Flicker8k_Dataset",
-    "Flickr8k_Dataset/Flicker8k_Dataset",
-    "Flickr8k_Dataset",
-    "Images",
-)
+IMAGE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset", "Images")
 TEXT_FOLDERS = ("Flickr8k_text", ".")
 RECORDINGS, CAPTIONS, SPEAKERS, TEXTS = "wavs", "wav2capt.txt", "wav2spk.txt", "Flickr8k.token.txt"
 LISTS = {
-    TRAIN: (
-        "Flickr_8k.trainImages.txt",
-        "e330ddd5156a4c2d2e2b67bc587e70e588f2d132bd8a10dc54dcb71e58115d8e",
-    ),
+    TRAIN: ("Flickr_8k.trainImages.txt", "e330ddd5156a4c2d2e2b67bc587e70e588f2d132bd8a10dc54dcb71e58115d8e"),
     VALID: ("Flickr_8k.devImages.txt", "18ba829f47f6df1cb830bf7f0506e2ddf333818925299babbd1bbcaf50fdc504"),
     TEST: ("Flickr_8k.testImages.txt", "c0924146c131458ceba45da59670fe9520eadce1e5cafffa16a817672a9b1f17"),
 }
 IN_NO_LIST = "recording of a picture that is in no published list"
 NAMED_FAULTY = "recording named as faulty"
-_NUMBER = re.compile(r"#[0-9]{1,3}")
+# Kinds of lines, with what they must be.
+_SPEAKER = re.compile(r"\s*(\S+)\s+(\S+)\s*"), "line must be WAV SPEAKER"
+_TEXT = re.compile(r"([^\t]*)\t(.*)"), "line must be IMAGE#NUMBER, a tab and the caption"
+_CAPTION = (
+    re.compile(r"\s*([^\s/]+)\s+(\S+)\s+(#[0-9]{1,3})\s*"),
+    "line must be WAV IMAGE #NUMBER, the WAV without folders",
+)
 
 
 @CORPORA.register("flickr8k")
@@ -83,27 +81,19 @@ class Flickr8k(CorpusReader):
         )
         text = next((source / name for name in TEXT_FOLDERS if (source / name / TEXTS).is_file()), None)
         split_of = _read_splits(source, self.lists)
-        lists = _Lists(faults)
-        faulty = set(lists.names(self.faulty)) if self.faulty else set()
-        texts = dict(lists.texts(text / TEXTS)) if text else {}
-        speakers = dict(lists.speakers(audio / SPEAKERS))
+        faulty = _names(self.faulty, faults) if self.faulty else set()
+        texts = {key.strip(): said for key, said, _ in _rows(text / TEXTS, _TEXT, faults)} if text else {}
+        speakers = {recording: who for recording, who, _ in _rows(audio / SPEAKERS, _SPEAKER, faults)}
         captions: list[Caption] = []
         excluded: dict[str, list[str]] = {}
-        for recording, image, number, place in lists.captions(audio / CAPTIONS):
+        for recording, image, number, place in _rows(audio / CAPTIONS, _CAPTION, faults):
             reason = NAMED_FAULTY if recording in faulty else IN_NO_LIST if image not in split_of else ""
             if reason:
                 excluded.setdefault(reason, []).append(recording)
                 continue
-            captions.append(
-                Caption(
-                    f"{RECORDINGS}/{recording}",
-                    split_of[image],
-                    image=Path(image).stem,
-                    speaker=speakers.get(recording, ""),
-                    text=texts.get(image + number, ""),
-                    place=place,
-                )
-            )
+            path, speaker = f"{RECORDINGS}/{recording}", speakers.get(recording, "")
+            said = texts.get(image + number, "")
+            captions.append(Caption(path, split_of[image], Path(image).stem, speaker, said, place))
         if unused := sorted(faulty.difference(excluded.get(NAMED_FAULTY, ()))):
             logger.warning("%s names recordings that the corpus does not list: %s", self.faulty, unused)
         _log_notes(captions, has_texts=text is not None)
@@ -125,7 +115,7 @@ def _find(folder: Path, names: tuple[str, ...], inside: str, what: str) -> Path:
             return found
     holding = f"with {inside} " if inside else ""
     expected = f"must hold the folder of the {what} {holding}as one of {', '.join(names)}, got none"
-    raise FaultError(Fault(str(folder), f"{expected}; unpack it there", code="corpus.folder"))
+    raise FaultError.at(folder, f"{expected}; unpack it there", "corpus.folder")
 
 
 def _read_splits(folder: Path, lists: Path | None) -> dict[str, str]:
@@ -137,6 +127,13 @@ def _read_splits(folder: Path, lists: Path | None) -> dict[str, str]:
         for split, (name, sha256) in LISTS.items()
         for image in read_published(where / name, sha256)
     }
+
+
+def _names(path: Path, faults: list[Fault]) -> set[str]:
+    """Return the names of a list; text after ``#`` is ignored."""
+    lines, unreadable = read_corpus_lines(path)
+    faults += unreadable
+    return {name for line, _ in lines if (name := line.partition("#")[0].strip())}
 
 
 def _pictures(split_of: dict[str, str], captions: list[Caption]) -> Iterator[Picture]:
@@ -156,50 +153,14 @@ def _log_notes(captions: list[Caption], *, has_texts: bool) -> None:
         logger.warning("%d recordings have no speaker in %s", unknown, SPEAKERS)
 
 
-@dataclass
-class _Lists:
-    """The corpus' text files, and their faults."""
-
-    faults: list[Fault]
-
-    def names(self, path: Path) -> Iterator[str]:
-        """Yield the names of a list; text after ``#`` is ignored."""
-        for line, _ in self._lines(path):
-            if name := line.partition("#")[0].strip():
-                yield name
-
-    def speakers(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Yield recordings with their speakers."""
-        for line, place in self._lines(path):
-            fields = line.split()
-            if len(fields) == 2:
-                yield fields[0], fields[1]
-            else:
-                self._fault(place, "line must be WAV SPEAKER", line)
-
-    def texts(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Yield ``IMAGE#NUMBER`` with the caption."""
-        for line, place in self._lines(path):
-            caption, tab, text = line.partition("\t")
-            if tab:
-                yield caption.strip(), text
-            else:
-                self._fault(place, "line must be IMAGE#NUMBER, a tab and the caption", line)
-
-    def captions(self, path: Path) -> Iterator[tuple[str, str, str, str]]:
-        """Yield recording, picture, number and place."""
-        for line, place in self._lines(path):
-            fields = line.split()
-            if len(fields) == 3 and _NUMBER.fullmatch(fields[2]) and "/" not in fields[0]:
-                yield fields[0], fields[1], fields[2], place
-            else:
-                self._fault(place, "line must be WAV IMAGE #NUMBER, the WAV without folders", line)
-
-    def _lines(self, path: Path) -> Iterator[tuple[str, str]]:
-        lines, faults = read_corpus_lines(path)
-        self.faults.extend(faults)
-        yield from lines
-
-    def _fault(self, place: str, expected: str, line: str) -> None:
-        step = "correct the line, or unpack the corpus again"
-        self.faults.append(fault(place, expected, line, step, code="corpus.line"))
+def _rows(path: Path, kind: tuple[re.Pattern[str], str], faults: list[Fault]) -> Iterator[tuple[str, ...]]:
+    """Yield the fields of each line of a file, and its place."""
+    pattern, expected = kind
+    lines, unreadable = read_corpus_lines(path)
+    faults += unreadable
+    for line, place in lines:
+        if match := pattern.fullmatch(line):
+            yield *match.groups(), place
+        else:
+            step = "correct the line, or unpack the corpus again"
+            faults.append(fault(place, expected, line, step, code="corpus.line"))

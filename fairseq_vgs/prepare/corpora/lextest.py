@@ -47,8 +47,7 @@ class Lextest(CorpusReader):
         names = sorted(path.name for path in root.glob("*.wav"))
         if not names:
             expected = f"must be a folder of WORD_TOKEN.wav, or hold {' or '.join(UNPACKED)}"
-            message = f"{expected}, got neither; check the path"
-            raise FaultError(Fault(str(source), message, "corpus.folder"))
+            raise FaultError.at(source, f"{expected}, got neither; check the path", "corpus.folder")
         captions: list[Caption] = []
         tokens: defaultdict[str, list[str]] = defaultdict(list)
         for name in names:
@@ -61,9 +60,9 @@ class Lextest(CorpusReader):
             word = " ".join(match["word"].lower().replace("_", " ").split())
             tokens[word].append(match["token"])
             captions.append(Caption(name, SPLIT, speaker=match["speaker"] or "", text=word, place=name))
-        everything = sorted({token for found in tokens.values() for token in found})
+        everything = set().union(*tokens.values())
         for word, found in tokens.items():
-            if missing := sorted(set(everything) - set(found)):
+            if missing := sorted(everything.difference(found)):
                 expected = f"word must be recorded {len(everything)} times, as others are"
                 got = f"{len(found)}, without {', '.join(missing)}"
                 place, step = f"{root}: {word}", "copy the folder again"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,7 +29,6 @@ OTHER_SPLITS = {
     "dev-other": "valid_other",
     "test-other": "test_other",
 }
-_TRAIN = "train"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,18})?([eE]-?[0-9]{1,2})?")
 
 
@@ -71,9 +70,9 @@ class LibriSpeech(CorpusReader):
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
         if not root.is_dir():
             message = "must be the folder of LibriSpeech's subsets, got none; check the path"
-            raise FaultError(Fault(str(source), message, "corpus.folder"))
+            raise FaultError.at(source, message, "corpus.folder")
         subsets = parse_subsets(self.subset)
-        known = {path.name: split for path in _folders(root) if (split := default_split(path.name))}
+        known = {path.name: split for path in _folders(root) if (split := _default_split(path.name))}
         for subset in subsets:
             if not (root / subset).is_dir():
                 names = ", ".join(path.name for path in _folders(root)) or "none"
@@ -86,7 +85,11 @@ class LibriSpeech(CorpusReader):
             faults.append(Fault(str(root), message, "corpus.folder"))
         captions: list[Caption] = []
         for subset, split in taken.items():
-            captions += _read_subset(root / subset, root, split, faults)
+            found = _read_subset(root / subset, root, split, faults)
+            captions += found
+            if not found and not faults:
+                message = "must hold SPEAKER/CHAPTER/*.flac, got no recording; unpack it again"
+                faults.append(Fault(str(root / subset), message, "recording.missing"))
         if self.abx_items is not None:
             recordings = {PurePosixPath(caption.audio).stem for caption in captions}
             faults += _item_faults(self.abx_items, recordings)
@@ -111,8 +114,7 @@ def parse_subsets(options: Iterable[str]) -> dict[str, str]:
     for option_ in options:
         subset, found, split = option_.partition("=")
         if not subset or not found or split_problem(split) or subset in subsets:
-            expected = "must be SUBSET=SPLIT, each subset once"
-            step = "for example dev-clean=valid"
+            expected, step = "must be SUBSET=SPLIT, each subset once", "for example dev-clean=valid"
             faults.append(fault("--subset", expected, option_, step, code="setting.value"))
         subsets[subset] = split
     raise_any(faults)
@@ -120,17 +122,12 @@ def parse_subsets(options: Iterable[str]) -> dict[str, str]:
 
 
 def _read_subset(folder: Path, root: Path, split: str, faults: list[Fault]) -> list[Caption]:
-    chapters = [chapter for speaker in _folders(folder) for chapter in _folders(speaker)]
-    captions = [caption for chapter in chapters for caption in _read_chapter(chapter, root, split, faults)]
-    if not captions and not faults:
-        expected = "must hold SPEAKER/CHAPTER/*.flac, got no recording"
-        faults.append(Fault(str(folder), f"{expected}; unpack it again", code="recording.missing"))
-    return captions
+    chapters = (chapter for speaker in _folders(folder) for chapter in _folders(speaker))
+    return [caption for chapter in chapters for caption in _read_chapter(chapter, root, split, faults)]
 
 
-def default_split(subset: str) -> str | None:
-    """Return the default split of a subset, or None for any other folder."""
-    return _TRAIN if subset.startswith("train-") else OTHER_SPLITS.get(subset)
+def _default_split(subset: str) -> str | None:
+    return "train" if subset.startswith("train-") else OTHER_SPLITS.get(subset)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -187,17 +184,16 @@ def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
         return
     lines, faults = read_lines(path)
     yield from faults
-    header = ITEM_HEADER.split()
-    columns = (lines[0] or "").split()
+    header, columns = ITEM_HEADER.split(), (lines[0] or "").split()
     if sorted(columns) != sorted(header):
         expected = f"header must be {ITEM_HEADER!r}"
         yield fault(f"{path.name}:1", expected, lines[0], "give a ZeroSpeech item file", code="table.column")
         return
     unknown: set[str] = set()
     for number, line in enumerate(lines[1:], start=2):
-        place = f"{path.name}:{number}"
-        fields = dict(zip(columns, (line or "").split(), strict=False))
-        if line is None or len(line.split()) != len(header) or not _is_stretch(fields):
+        place, words = f"{path.name}:{number}", (line or "").split()
+        fields = dict(zip(columns, words, strict=False))
+        if len(words) != len(header) or not _is_stretch(fields["onset"], fields["offset"]):
             expected, step = f"line must hold {ITEM_HEADER}, times in seconds", "make the file again"
             yield fault(place, expected, line, step, code="table.line")
         elif fields["#file"] not in recordings and fields["#file"] not in unknown:
@@ -207,6 +203,5 @@ def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
             yield fault(place, expected, fields["#file"], step, code="recording.unknown")
 
 
-def _is_stretch(fields: Mapping[str, str]) -> bool:
-    times: Sequence[str] = (fields["onset"], fields["offset"])
-    return all(map(_SECONDS.fullmatch, times)) and float(times[0]) <= float(times[1])
+def _is_stretch(onset: str, offset: str) -> bool:
+    return all(map(_SECONDS.fullmatch, (onset, offset))) and float(onset) <= float(offset)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import posixpath
 from collections import Counter, defaultdict
@@ -25,8 +24,6 @@ from fairseq_vgs.prepare.build.split import (
 )
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = ("audio", "image", "speaker", "text", "split")
 REQUIRED = ("audio", "image")
@@ -82,10 +79,9 @@ class Pairs(CorpusReader):
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         faults = share_faults(self.valid_share, self.test_share)
-        if unknown := set(self.keep_together) - set(KEEP_TOGETHER):
+        if unknown := sorted(set(self.keep_together) - set(KEEP_TOGETHER)):
             expected = f"must be of {', '.join(KEEP_TOGETHER)}"
-            got = sorted(unknown)
-            faults.append(fault("--keep-together", expected, got, "correct it", code="setting.value"))
+            faults.append(fault("--keep-together", expected, unknown, "correct it", code="setting.value"))
         raise_any(faults)
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
@@ -106,16 +102,9 @@ class Pairs(CorpusReader):
                 continue
             if image:
                 pictures.setdefault(image, Picture(image, image, place=row.place))
-            captions.append(
-                Caption(
-                    audio,
-                    standard_split(row.fields.get("split", ""), extra=self.extra_split),
-                    image=image,
-                    speaker=row.fields.get("speaker", ""),
-                    text=row.fields.get("text", ""),
-                    place=row.place,
-                )
-            )
+            split = standard_split(row.fields.get("split", ""), extra=self.extra_split)
+            speaker, text = row.fields.get("speaker", ""), row.fields.get("text", "")
+            captions.append(Caption(audio, split, image, speaker, text, row.place))
         faults += _split_faults(captions, extra=self.extra_split)
         return Corpus("pairs", audio_root, image_root, captions, tuple(pictures.values()))
 
@@ -124,9 +113,27 @@ class Pairs(CorpusReader):
 
         No picture and no recording, nor a copy of one, is then in two splits.
         """
-        grouped = group_copies(corpus, pictures)
+        grouped = _group_copies(corpus, pictures)
         has_splits = any(caption.split for caption in corpus.captions)
-        return grouped if has_splits else divide(grouped, speech, pictures, settings=self)
+        return grouped if has_splits else self._divide(grouped, speech, pictures)
+
+    def _divide(self, corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str]) -> Corpus:
+        """Divide by image, or by recording where there is none."""
+        paths = {picture.image_id: picture.path for picture in corpus.pictures}
+        keys: dict[str, list[Hashable]] = defaultdict(list)
+        for caption in corpus.captions:
+            found = keys[_item(caption)]
+            found.append(("recording", speech[caption.audio]))
+            if caption.image:
+                found.append(("picture", pictures[paths[caption.image]]))
+            if TEXT in self.keep_together and (key := caption_key(caption.text)):
+                found.append((TEXT, key))
+            if SPEAKER in self.keep_together and caption.speaker:
+                found.append((SPEAKER, caption.speaker))
+        shares = {"valid_share": self.valid_share, "test_share": self.test_share}
+        split_of = split_by_group(connected_groups(keys), **shares, seed=self.seed)
+        captions = [replace(caption, split=split_of[_item(caption)]) for caption in corpus.captions]
+        return replace(corpus, captions=captions)
 
 
 def standard_split(name: str, *, extra: Collection[str] = ()) -> str:
@@ -149,9 +156,8 @@ def _split_faults(captions: Sequence[Caption], *, extra: Collection[str]) -> Ite
     if any(uses) and uses[""]:
         expected = "split must be named in every line or in none"
         step = f"fill it in, or take splits from no column with --split-column {NO_COLUMN}"
-        for caption in captions:
-            if not caption.split:
-                yield fault(caption.place, expected, "", step, code="split.missing")
+        for caption in (caption for caption in captions if not caption.split):
+            yield fault(caption.place, expected, "", step, code="split.missing")
 
 
 def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str | None:
@@ -163,7 +169,7 @@ def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str |
         roots = (str(root), os.path.realpath(root))
         path = next((os.path.relpath(path, start) for start in roots if _is_below(path, start)), "..")
     path = posixpath.normpath(path) if path else ""
-    if not path or path == "." or path == ".." or path.startswith("../"):
+    if path in ("", ".", "..") or path.startswith("../"):
         step = f"correct the line, or name another folder with --{column}-root"
         expected = f"{column} must be a file below {root.name or root}/"
         faults.append(fault(row.place, expected, entry, step, code="file.path"))
@@ -175,62 +181,18 @@ def _is_below(path: str, root: str) -> bool:
     return os.path.commonpath([os.path.normpath(path), root]) == root
 
 
-def group_copies(corpus: Corpus, prints: Mapping[str, str]) -> Corpus:
-    """Return the corpus with pictures of equal content in one group.
-
-    Args:
-        corpus: Any corpus.
-        prints: What identifies each picture's content, by path.
-    """
-    firsts: dict[str, str] = {}
+def _group_copies(corpus: Corpus, prints: Mapping[str, str]) -> Corpus:
+    """Put pictures of equal content, which ``prints`` identify by path, in one group."""
+    alike = defaultdict(list)
     for picture in corpus.pictures:
-        firsts.setdefault(prints[picture.path], picture.image_id)
-    sizes = Counter(prints[picture.path] for picture in corpus.pictures)
+        alike[prints[picture.path]].append(picture.image_id)
     pictures = [
-        replace(picture, group=firsts[prints[picture.path]]) if sizes[prints[picture.path]] > 1 else picture
+        replace(picture, group=ids[0]) if len(ids := alike[prints[picture.path]]) > 1 else picture
         for picture in corpus.pictures
     ]
     return replace(corpus, pictures=pictures)
 
 
-def divide(
-    corpus: Corpus, speech: Mapping[str, str], pictures: Mapping[str, str], *, settings: Pairs
-) -> Corpus:
-    """Return the corpus with splits: by image, or by recording where there is none.
-
-    Args:
-        corpus: Captions without splits.
-        speech: What identifies each recording's content, by path.
-        pictures: What identifies each picture's content, by path.
-        settings: Shares, seed, and what to keep together.
-    """
-    paths = {picture.image_id: picture.path for picture in corpus.pictures}
-    keys: dict[str, list[Hashable]] = defaultdict(list)
-    for caption in corpus.captions:
-        item = _item(caption)
-        keys[item].append(("recording", speech[caption.audio]))
-        if caption.image:
-            keys[item].append(("picture", pictures[paths[caption.image]]))
-        if TEXT in settings.keep_together and caption_key(caption.text):
-            keys[item].append((TEXT, caption_key(caption.text)))
-        if SPEAKER in settings.keep_together and caption.speaker:
-            keys[item].append((SPEAKER, caption.speaker))
-    splits = split_by_group(
-        connected_groups(keys),
-        valid_share=settings.valid_share,
-        test_share=settings.test_share,
-        seed=settings.seed,
-    )
-    wanted = zip(SPLITS, (1.0, settings.valid_share, settings.test_share), strict=True)
-    for split in [name for name, share in wanted if share and name not in splits.values()]:
-        logger.warning("%s is empty and left out: too few groups of pictures for its share", split)
-    return replace(corpus, captions=[_with_split(caption, splits) for caption in corpus.captions])
-
-
 def _item(caption: Caption) -> str:
     # A path may not begin with a blank, so that recordings and images cannot be mistaken for each other.
     return caption.image or f" {caption.audio}"
-
-
-def _with_split(caption: Caption, splits: Mapping[str, str]) -> Caption:
-    return replace(caption, split=splits[_item(caption)])

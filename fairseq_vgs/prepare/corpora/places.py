@@ -7,7 +7,7 @@ As distributed: ``PlacesAudio_400k_distro/wavs`` and, in ``placesaudio_2020_spli
 
 from __future__ import annotations
 
-import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from fairseq_vgs.options import option
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, UniqueNames
 from fairseq_vgs.prepare.lists import UNPACK_AGAIN, TextFields, read_entries
-
-logger = logging.getLogger(__name__)
 
 UNPACKED = "PlacesAudio_400k_distro"
 METADATA_FOLDERS = ("metadata", "placesaudio_2020_splits", ".", "../placesaudio_2020_splits")
@@ -63,54 +61,31 @@ class Places(CorpusReader):
         the files are those of the authors' machines and are ignored.
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
-        metadata = self.metadata or find_metadata(root)
-        fields = TextFields(
-            "entry",
-            required=("wav", "uttid", "speaker", "image"),
-            filled=("wav", "uttid", "image"),
-            # Output of a speech recogniser: nobody transcribed these captions.
-            optional=("asr_text",),
-        )
+        metadata = self.metadata or _find_metadata(root)
+        # The text is output of a speech recogniser: nobody transcribed these captions.
+        required, filled = ("wav", "uttid", "speaker", "image"), ("wav", "uttid", "image")
+        fields = TextFields("entry", required=required, filled=filled, optional=("asr_text",))
         captions: list[Caption] = []
+        pictures: dict[str, Picture] = {}
         utterances = UniqueNames("uttid", UNPACK_AGAIN)
-        # Each speaker is one object, however often it is named.
-        names: dict[str, str] = {}
         for name, split in SPLIT_OF_FILE.items():
             for place, entry in read_entries(metadata / name, "data", faults):
                 if (taken := fields.take(entry, place, faults)) is not None:
                     wav, utterance, speaker, image, text = taken
                     faults += utterances.faults(utterance, place)
-                    speaker = names.setdefault(speaker, speaker)
-                    captions.append(Caption(wav, split, image, speaker, text, place))
-        if note := fields.note():
-            logger.warning("%s", note)
-        return Corpus(
-            "places",
-            audio_root=root,
-            image_root=self.images or root,
-            captions=captions,
-            pictures=_pictures(captions) if self.images is not None else (),
-        )
+                    # Each speaker is one object, however often it is named.
+                    captions.append(Caption(wav, split, image, sys.intern(speaker), text, place))
+                    if self.images is not None and image not in pictures:
+                        pictures[image] = Picture(image, image, place=place)
+        fields.log_unknown()
+        return Corpus("places", root, self.images or root, captions, tuple(pictures.values()))
 
 
-def find_metadata(root: Path) -> Path:
-    """Return the folder of the split files, in a corpus or next to it.
-
-    Raises:
-        FaultError: There is none.
-    """
+def _find_metadata(root: Path) -> Path:
+    """Return the folder of the split files, in a corpus or next to it."""
     for folder in (root / name for name in METADATA_FOLDERS):
         if any((folder / name).is_file() for name in SPLIT_OF_FILE):
             return folder
     expected = f"must have {next(iter(SPLIT_OF_FILE))} and the like in one of {', '.join(METADATA_FOLDERS)}"
     message = f"{expected}, got none; unpack placesaudio_2020_splits, or give --metadata"
-    raise FaultError(Fault(str(root), message, "corpus.folder"))
-
-
-def _pictures(captions: list[Caption]) -> list[Picture]:
-    """Return each picture once, where it is first described."""
-    pictures: dict[str, Picture] = {}
-    for caption in captions:
-        if caption.image not in pictures:
-            pictures[caption.image] = Picture(caption.image, caption.image, place=caption.place)
-    return list(pictures.values())
+    raise FaultError.at(root, message, "corpus.folder")

@@ -34,24 +34,10 @@ class Scenes(ScenesConfig, Preparation):
         text = "data folder of single objects (default: the embedded set)"
         parser.add_argument("--source", type=Path, default=embedded_data(), metavar="FOLDER", help=text)
 
-    def prepare(
-        self,
-        source: Path,
-        output: Path,
-        *,
-        options: BuildOptions | None = None,
-        progress: Progress | None = None,
+    def build(
+        self, source: Path, output: Path, options: BuildOptions, progress: Progress | None
     ) -> dict[str, object]:
-        """Compose the scenes and return their summary."""
+        """Compose the scenes."""
         from fairseq_vgs.prepare.scenes.compose import prepare_scenes
 
-        options = options or BuildOptions()
-        return prepare_scenes(
-            output,
-            source,
-            config=self,
-            relative_root=options.relative_root,
-            force=options.force,
-            jobs=options.jobs,
-            progress=progress,
-        )
+        return prepare_scenes(output, source, config=self, options=options, progress=progress)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -92,14 +93,12 @@ class SpokenCoco(CorpusReader):
         (``COCO_val2014_000000325114``).
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
-        if self.split == KARPATHY:
-            karpathy = _read_karpathy(self.karpathy or SPLIT_LISTS / "spokencoco")
-            split_of: dict[str, Callable[[str], str]] = dict.fromkeys(FILES, karpathy.split_of)
-        else:
-            split_of = {name: _always(split) for name, split in SPLIT_OF_FILE[self.split].items()}
+        of_file = SPLIT_OF_FILE.get(self.split, {})
+        karpathy = None if of_file else _read_karpathy(self.karpathy or SPLIT_LISTS / "spokencoco")
         found = _Found(faults)
         for name in FILES:
-            found.read(root / name, split_of=split_of[name])
+            for place, entry in read_entries(root / name, "data", faults):
+                found.add(entry, place, karpathy or of_file[name])
         found.log_notes()
         return Corpus(
             "spokencoco",
@@ -107,32 +106,24 @@ class SpokenCoco(CorpusReader):
             image_root=self.images or root,
             captions=found.captions,
             pictures=found.pictures if self.images is not None else (),
-            checksums=dict(KARPATHY_LISTS.values()) if self.split == KARPATHY else {},
+            checksums=dict(KARPATHY_LISTS.values()) if karpathy else {},
         )
 
 
-def _always(split: str) -> Callable[[str], str]:
-    return lambda _: split
-
-
+@dataclass(frozen=True)
 class _Karpathy:
     """Karpathy's split (Karpathy and Fei-Fei 2015), by COCO's ids."""
 
-    def __init__(self, split_of_id: dict[int, str], *, complete: bool) -> None:
-        self._split_of_id = split_of_id
-        self._complete = complete
+    split_of_id: Mapping[int, str]
+    is_complete: bool
 
     def split_of(self, image: str) -> str:
-        """Return a picture's split.
-
-        Raises:
-            ValueError: It has no COCO id, or is not in the split.
-        """
+        """Return a picture's split; raise ``ValueError`` if it has no COCO id, or is not in the split."""
         match = _COCO_NAME.fullmatch(PurePosixPath(image).name)
         if match is None:
             raise ValueError("must end in COCO_train2014_ or COCO_val2014_, 12 digits and .jpg")
-        split = self._split_of_id.get(int(match[1]))
-        if split is None and self._complete:
+        split = self.split_of_id.get(int(match[1]))
+        if split is None and self.is_complete:
             raise ValueError("must be in Karpathy's split")
         return split or TRAIN
 
@@ -142,12 +133,9 @@ def _read_karpathy(path: Path) -> _Karpathy:
     if path.is_dir():
         for split, (name, sha256) in KARPATHY_LISTS.items():
             split_of_id |= dict.fromkeys(map(int, read_published(path / name, sha256)), split)
-        return _Karpathy(split_of_id, complete=False)
-    fields = TextFields(
-        "picture",
-        required=("filename", "split"),
-        passed_over=("filepath", "sentids", "imgid", "sentences", "cocoid"),
-    )
+        return _Karpathy(split_of_id, is_complete=False)
+    passed_over = ("filepath", "sentids", "imgid", "sentences", "cocoid")
+    fields = TextFields("picture", required=("filename", "split"), passed_over=passed_over)
     faults: list[Fault] = []
     for place, entry in read_entries(path, "images", faults):
         if (taken := fields.take(entry, place, faults)) is None:
@@ -162,76 +150,59 @@ def _read_karpathy(path: Path) -> _Karpathy:
     raise_any(faults)
     for split, (_, sha256) in KARPATHY_LISTS.items():
         ids = sorted(image for image, its_split in split_of_id.items() if its_split == split)
-        if (got := list_hash(str(image) for image in ids)) != sha256:
+        if (got := list_hash(map(str, ids))) != sha256:
             expected = f"{split}: ids in ascending order must have the published SHA-256 {sha256}"
             step = "get the file again, or use the lists that come with the package"
             faults.append(fault(path.name, expected, got, step, code="corpus.checksum"))
     raise_any(faults)
-    return _Karpathy(split_of_id, complete=True)
+    return _Karpathy(split_of_id, is_complete=True)
 
 
-@dataclass
 class _Found:
     """What the files list, and their faults."""
 
-    faults: list[Fault]
-    captions: list[Caption] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    _uses: Counter[int] = field(default_factory=Counter)
-    _utterances: UniqueNames = field(default_factory=lambda: UniqueNames("uttid", UNPACK_AGAIN))
-    # Each speaker and split is one object, however often it is named.
-    _names: dict[str, str] = field(default_factory=dict)
-    _picture_fields: TextFields = field(
-        default_factory=lambda: TextFields(
-            "picture", required=("image",), filled=("image",), passed_over=("captions",)
-        )
-    )
-    _caption_fields: TextFields = field(
-        default_factory=lambda: TextFields(
-            "caption", required=("wav", "uttid", "speaker", "text"), filled=("wav", "uttid")
-        )
-    )
-
-    def read(self, path: Path, *, split_of: Callable[[str], str]) -> None:
-        """Add one file's pictures and captions."""
-        for place, entry in read_entries(path, "data", self.faults):
-            self._add(entry, place, split_of)
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        self.captions: list[Caption] = []
+        self.pictures: list[Picture] = []
+        self._uses: Counter[int] = Counter()
+        self._utterances = UniqueNames("uttid", UNPACK_AGAIN)
+        self._pictures = TextFields("picture", ("image",), filled=("image",), passed_over=("captions",))
+        self._captions = TextFields("caption", ("wav", "uttid", "speaker", "text"), filled=("wav", "uttid"))
 
     def log_notes(self) -> None:
         """Log what is unusual but not a fault."""
-        for fields in (self._picture_fields, self._caption_fields):
-            if note := fields.note():
-                logger.warning("%s", note)
+        self._pictures.log_unknown()
+        self._captions.log_unknown()
         others = {uses: count for uses, count in sorted(self._uses.items()) if uses != CAPTIONS_PER_IMAGE}
         if others:
             counts = ", ".join(f"{count:,} have {uses}" for uses, count in others.items())
             logger.warning("not all pictures have %d captions: %s", CAPTIONS_PER_IMAGE, counts)
 
-    def _add(self, entry: object, place: str, split_of: Callable[[str], str]) -> None:
-        taken = self._picture_fields.take(entry, place, self.faults)
+    def add(self, entry: object, place: str, splits: _Karpathy | str) -> None:
+        """Add one picture and its captions."""
+        taken = self._pictures.take(entry, place, self.faults)
         captions = entry.get("captions") if isinstance(entry, dict) else None
         if isinstance(entry, dict) and not isinstance(captions, list):
             expected = "captions must be a list"
             self.faults.append(fault(place, expected, captions, UNPACK_AGAIN, code="corpus.entry"))
-        split, image = "", ""
+        split, image = TRAIN, ""
         if taken is not None:
             image = PurePosixPath(taken[0]).stem
             self.pictures.append(Picture(image, taken[0], place=place))
             try:
-                split = split_of(taken[0])
+                split = splits if isinstance(splits, str) else splits.split_of(taken[0])
             except ValueError as error:
                 expected = f"image {error}"
                 self.faults.append(fault(place, expected, taken[0], UNPACK_AGAIN, code="split.unknown"))
         if isinstance(captions, list):
             self._uses[len(captions)] += 1
             for number, caption in enumerate(captions):
-                self._add_caption(caption, f"{place}.captions[{number}]", split or TRAIN, image)
+                self._add_caption(caption, f"{place}.captions[{number}]", split, image)
 
     def _add_caption(self, entry: object, place: str, split: str, image: str) -> None:
-        taken = self._caption_fields.take(entry, place, self.faults)
-        if taken is None:
-            return
-        wav, utterance, speaker, text = taken
-        self.faults += self._utterances.faults(utterance, place)
-        speaker = self._names.setdefault(speaker, speaker)
-        self.captions.append(Caption(wav, split, image, speaker, text, place))
+        if (taken := self._captions.take(entry, place, self.faults)) is not None:
+            wav, utterance, speaker, text = taken
+            self.faults += self._utterances.faults(utterance, place)
+            # Each speaker is one object, however often it is named.
+            self.captions.append(Caption(wav, split, image, sys.intern(speaker), text, place))

@@ -7,24 +7,22 @@ spoken in language LL (``NAME_desc.ogg``: English); ``NAME.txt`` holds the Engli
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairseq_vgs.files.archives import write_whole
-from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.faults import FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_inputs, refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.options import option
-from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.build.split import (
     SPLITS,
@@ -33,20 +31,12 @@ from fairseq_vgs.prepare.build.split import (
     share_faults,
     split_by_group,
 )
-from fairseq_vgs.prepare.build.tables import (
-    RELATIVE_ROOT,
-    CaptionedAudio,
-    command_line,
-    write_summary,
-    write_tables,
-)
+from fairseq_vgs.prepare.build.tables import CaptionedAudio, command_line, write_summary, write_tables
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
-from fairseq_vgs.prepare.corpus import Exclusions
+from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Exclusions
 
 if TYPE_CHECKING:
     from fairseq_vgs.media.sound import Samples
-
-logger = logging.getLogger(__name__)
 
 MAKER = "tuxpaint"
 # Samples; anything shorter has no speech, and gives no frame of wav2vec 2.0.
@@ -78,12 +68,12 @@ class Stamp:
 
 @dataclass(frozen=True)
 class PreparedStamp:
-    """One stamp whose media were written."""
+    """One stamp whose media were written; stamps that share one of the keys stay together."""
 
     stamp: Stamp
     audio: AudioRow
     image: ImageRow
-    keys: tuple[tuple[str, str], ...]
+    keys: Sequence[tuple[str, str]]
     is_clipped: bool
 
 
@@ -119,37 +109,30 @@ class TuxPaint(Preparation):
             got = self.max_seconds
             faults.append(fault("--max-seconds", "must be >= 0", got, "0 takes all", code="setting.value"))
         if self.picture_size < 1:
-            expected, step = "must be positive", "224 is usual"
-            faults.append(fault("--picture-size", expected, self.picture_size, step, code="setting.value"))
+            got, step = self.picture_size, "224 is usual"
+            faults.append(fault("--picture-size", "must be positive", got, step, code="setting.value"))
         raise_any(faults)
 
-    def prepare(
-        self,
-        source: Path,
-        output: Path,
-        *,
-        options: BuildOptions | None = None,
-        progress: Progress | None = None,
+    def build(
+        self, source: Path, output: Path, options: BuildOptions, progress: Progress | None
     ) -> dict[str, object]:
-        """Build the folder and return its summary.
+        """Build the folder.
 
         Pictures that share a recording, a caption (English or in the language) or their pixels, directly or
         through others, form a group: it lies in one split, and counts as one answer in retrieval.
         """
         from fairseq_vgs.media.cut_out import can_render_svg
 
-        options = options or BuildOptions()
         refuse_output(output, maker=MAKER, force=options.force, inputs=[source])
         folder = find_stamps_folder(source)
         stamps, exclusions = scan_stamps(
             folder, self.language, include_symbols=self.include_symbols, svg=can_render_svg()
         )
         refuse_inputs(output, (path for stamp in stamps for path in (stamp.picture, stamp.speech)))
-        root = RELATIVE_ROOT if options.relative_root else output.resolve()
         with staged_folder(output, maker=MAKER, force=options.force) as staging:
             work = partial(_prepare_stamp, folder=staging, settings=self)
-            results = map_in_order(work, stamps, jobs=options.jobs, progress=progress)
             prepared = []
+            results = map_in_order(work, stamps, jobs=options.jobs, progress=progress)
             for stamp, result in zip(stamps, results, strict=True):
                 if isinstance(result, str):
                     exclusions.add(result, stamp.stamp_id)
@@ -157,10 +140,16 @@ class TuxPaint(Preparation):
                     prepared.append(result)
             if not prepared:
                 message = f"must hold a usable picture, got none; left out {exclusions.listing()}"
-                raise FaultError(Fault(str(folder), message, "picture.missing"))
+                raise FaultError.at(folder, message, "picture.missing")
             groups = connected_groups({item.stamp.stamp_id: item.keys for item in prepared})
+            sizes = Counter(groups.values())
+            images = [  # pictures alone in their group get none
+                replace(item.image, group=group if sizes[group] > 1 else "")
+                for item in prepared
+                for group in [groups[item.stamp.stamp_id]]
+            ]
             splits = _divide(prepared, groups, self)
-            write_tables(staging, splits, images=_image_rows(prepared, groups), root=root)
+            write_tables(staging, splits, images=images, root=options.own_root(output))
             summary = _summarize(prepared, groups, splits, exclusions, self)
             write_summary(staging, summary)
         return summary
@@ -178,24 +167,18 @@ def _prepare_stamp(stamp: Stamp, *, folder: Path, settings: TuxPaint) -> Prepare
     except MediumError as error:
         return error.reason
     limited = encode.limit_peak(samples)
-    speech_path = f"{SPEECH}/{stamp.stamp_id}.flac"
-    picture_path = f"{PICTURES}/{stamp.stamp_id}.webp"
-    write_whole(folder / speech_path, encode.encode_flac(limited))
-    write_whole(folder / picture_path, pictures.encode_webp(picture))
+    audio = AudioRow(f"{SPEECH}/{stamp.stamp_id}.flac", len(samples))
+    image = ImageRow(stamp.stamp_id, f"{PICTURES}/{stamp.stamp_id}.webp", picture.width, picture.height)
+    write_whole(folder / audio.audio_id, encode.encode_flac(limited))
+    write_whole(folder / image.path, pictures.encode_webp(picture))
     keys = [
         ("recording", encode.content_hash(limited)),
         ("picture", pictures.pixel_hash(picture)),
         ("English caption", caption_key(stamp.english)),
     ]
-    if caption_key(stamp.text):
-        keys.append(("caption", caption_key(stamp.text)))
-    return PreparedStamp(
-        stamp=stamp,
-        audio=AudioRow(speech_path, len(samples)),
-        image=ImageRow(stamp.stamp_id, picture_path, picture.width, picture.height),
-        keys=tuple(keys),
-        is_clipped=encode.clipped_share(samples) > CLIPPED_SHARE,
-    )
+    if key := caption_key(stamp.text):
+        keys.append(("caption", key))
+    return PreparedStamp(stamp, audio, image, keys, encode.clipped_share(samples) > CLIPPED_SHARE)
 
 
 def _read_speech(path: Path, max_seconds: float) -> Samples | str:
@@ -219,26 +202,12 @@ def _divide(
     split_of = split_by_group(
         groups, valid_share=settings.valid_share, test_share=settings.test_share, seed=settings.seed
     )
-    splits: dict[str, list[CaptionedAudio]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[CaptionedAudio]] = {split: [] for split in SPLITS if split in split_of.values()}
     for item in prepared:
-        pair = PairRow(
-            item.audio.audio_id, item.stamp.stamp_id, speaker=settings.language, text=item.stamp.text
-        )
-        splits[split_of[item.stamp.stamp_id]].append(CaptionedAudio(item.audio, pair))
-    for split, rows in splits.items():
-        if not rows:
-            logger.warning("%s is empty and left out: too few groups of pictures for its share", split)
-    return {split: rows for split, rows in splits.items() if rows}
-
-
-def _image_rows(prepared: Sequence[PreparedStamp], groups: Mapping[str, str]) -> list[ImageRow]:
-    """Return the image rows; pictures alone in their group get none."""
-    sizes = Counter(groups.values())
-    rows = []
-    for item in prepared:
-        group = groups[item.stamp.stamp_id]
-        rows.append(replace(item.image, group=group if sizes[group] > 1 else ""))
-    return rows
+        stamp = item.stamp
+        pair = PairRow(item.audio.audio_id, stamp.stamp_id, speaker=settings.language, text=stamp.text)
+        splits[split_of[stamp.stamp_id]].append(CaptionedAudio(item.audio, pair))
+    return splits
 
 
 def _summarize(
@@ -282,7 +251,7 @@ def find_stamps_folder(folder: Path) -> Path:
             "must be the unpacked package tuxpaint-stamps-default, got a folder without pictures or none; "
             "unpack it with dpkg-deb -x PACKAGE.deb FOLDER and name that FOLDER"
         )
-        raise FaultError(Fault(str(folder), message, code="corpus.folder"))
+        raise FaultError.at(folder, message, "corpus.folder")
     return found
 
 
@@ -293,21 +262,12 @@ def read_captions(path: Path) -> dict[str, str]:
         UnicodeDecodeError: The file is not UTF-8.
     """
     first, *others = path.read_text(encoding="utf-8-sig").splitlines() or [""]
-    captions = {}
-    for line in others:
-        key, separator, text = line.partition("=")
-        if separator and key.endswith(".utf8"):
-            captions[key.removesuffix(".utf8").strip()] = text.strip()
-    captions[ENGLISH] = first.strip()
-    return captions
+    found = (line.partition(".utf8=") for line in others)
+    return {key.strip(): text.strip() for key, equals, text in found if equals} | {ENGLISH: first.strip()}
 
 
-def _speech_ending(language: str) -> str:
-    return "_desc" if language == ENGLISH else f"_desc_{language}"
-
-
-def _existing(stem: Path, suffixes: Iterable[str]) -> Path | None:
-    candidates = (stem.with_name(stem.name + suffix) for suffix in suffixes)
+def _existing(stem: Path, endings: Sequence[str]) -> Path | None:
+    candidates = (stem.with_name(stem.name + ending) for ending in endings)
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -330,13 +290,12 @@ def scan_stamps(
         raise FaultError(fault("--language", expected, language, step, code="setting.value"))
     exclusions = Exclusions()
     stamps = []
-    ending = _speech_ending(language)
+    ending = "_desc" if language == ENGLISH else f"_desc_{language}"
     with_picture = set()
-    for stem in sorted(
-        {path.with_suffix("") for path in folder.rglob("*") if path.suffix in PICTURE_SUFFIXES}
-    ):
+    pictures = (path for path in folder.rglob("*") if path.suffix in PICTURE_SUFFIXES)
+    for stem in sorted({path.with_suffix("") for path in pictures}):
         stamp_id = stem.relative_to(folder).as_posix()
-        speech = _existing(stem.with_name(stem.name + ending), SPEECH_SUFFIXES)
+        speech = _existing(stem, [ending + suffix for suffix in SPEECH_SUFFIXES])
         with_picture.add(speech)
         stamp = _read_stamp(stem, stamp_id, speech, language)
         if isinstance(stamp, str):
@@ -347,31 +306,29 @@ def scan_stamps(
             exclusions.add("SVG drawing, and rsvg-convert is not installed", stamp_id)
         else:
             stamps.append(stamp)
-    for suffix in SPEECH_SUFFIXES:
-        for path in set(folder.rglob(f"*{ending}{suffix}")) - with_picture:
-            exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
+    for path in set(_recordings(folder, ending)) - with_picture:
+        exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
     if not stamps:
+        speech_files = _recordings(folder, "_desc_*")
+        languages = {path.name.partition(".")[0].rpartition("_desc_")[2] for path in speech_files}
+        there = ", ".join(sorted(languages)) or "none"
         message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none"
-        languages = ", ".join(sorted(_languages(folder))) or "none"
-        message += f" (left out {exclusions.listing()}); choose another --language (there: {languages})"
-        raise FaultError(Fault(str(folder), message, "recording.missing"))
+        message += f" (left out {exclusions.listing()}); choose another --language (there: {there})"
+        raise FaultError.at(folder, message, "recording.missing")
     return tuple(stamps), exclusions
 
 
-def _languages(folder: Path) -> set[str]:
-    """Return the languages in the names of recordings, ``NAME_desc_LL.ogg``."""
-    speech = (path.name for suffix in SPEECH_SUFFIXES for path in folder.rglob(f"*_desc_*{suffix}"))
-    return {name.partition(".")[0].rpartition("_desc_")[2] for name in speech}
+def _recordings(folder: Path, ending: str) -> list[Path]:
+    return [path for suffix in SPEECH_SUFFIXES for path in folder.rglob(f"*{ending}{suffix}")]
 
 
 def _read_stamp(stem: Path, stamp_id: str, speech: Path | None, language: str) -> Stamp | str:
     """Return the stamp, or why there is none."""
     picture = _existing(stem, PICTURE_SUFFIXES)
-    captions_path = stem.with_name(stem.name + ".txt")
     if speech is None or picture is None:
         return "no speech in this language"
     try:
-        captions = read_captions(captions_path)
+        captions = read_captions(stem.with_name(f"{stem.name}.txt"))
     except FileNotFoundError:
         return "no caption file"
     except UnicodeDecodeError:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +31,13 @@ from fairseq_vgs.media.encode import encode_flac
 from fairseq_vgs.media.pictures import encode_webp
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import Samples
-from fairseq_vgs.prepare.build.medium import PICTURES, SPEECH
+from fairseq_vgs.prepare.build import tables
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.build.split import SPLITS, TEST, TRAIN, VALID
-from fairseq_vgs.prepare.build.tables import (
-    RELATIVE_ROOT,
-    CaptionedAudio,
-    command_line,
-    write_region_tables,
-    write_summary,
-    write_tables,
-)
-from fairseq_vgs.prepare.scenes.plan import (
-    CAPTION_STREAM,
-    PICTURE_STREAM,
-    Combination,
-    ScenesConfig,
-    plan_scenes,
-    scene_generator,
-)
+from fairseq_vgs.prepare.build.tables import CaptionedAudio
+from fairseq_vgs.prepare.corpus import PICTURES, SPEECH
+from fairseq_vgs.prepare.scenes import plan as planning
+from fairseq_vgs.prepare.scenes.plan import Combination, ScenesConfig, scene_generator
 from fairseq_vgs.prepare.scenes.render import change_speed, compose_caption, compose_picture, draw_orders
 from fairseq_vgs.prepare.scenes.source import SceneSource, load_source
 
@@ -79,8 +68,8 @@ class _Scene:
     """One scene whose media were written."""
 
     image: ImageRow
-    regions: tuple[RegionRow, ...]
-    captions: tuple[CaptionedAudio, ...]
+    regions: list[RegionRow]
+    captions: list[CaptionedAudio]
 
 
 def prepare_scenes(
@@ -88,46 +77,37 @@ def prepare_scenes(
     source: Path,
     *,
     config: ScenesConfig,
-    relative_root: bool = False,
-    force: bool = False,
-    jobs: int = 1,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Build the folder and return its summary.
+    """Build the folder ``output`` from a data folder of single objects; return its summary.
 
-    Args:
-        output: The folder to make.
-        source: A data folder of single objects, such as the embedded set.
-        config: What to compose.
-        relative_root: Write ``.`` as the root of the audio lists, so that the folder can be moved; stock
-            fairseq tasks need the absolute path.
-        force: Replace ``output`` if this command made it.
-        jobs: Number of threads; results are the same.
-        progress: Called with (scenes done, scenes in all).
+    ``progress`` is called with (scenes done, scenes in all).
 
     Raises:
         FaultError: The source is faulty or too small, or ``output`` exists.
     """
-    refuse_output(output, maker=MAKER, force=force, inputs=_source_paths(source))
+    options = options or BuildOptions()
+    refuse_output(output, maker=MAKER, force=options.force, inputs=_source_paths(source))
     loaded = load_source(
         source, n_objects=config.objects, max_seconds=config.max_object_seconds, seed=config.seed
     )
-    plan = plan_scenes(config.objects, config.sizes, config.n_scenes, seed=config.seed)
+    plan = planning.plan_scenes(config.objects, config.sizes, config.n_scenes, seed=config.seed)
     orders = [_Order(split, index, objects) for split in SPLITS for index, objects in enumerate(plan[split])]
-    root = RELATIVE_ROOT if relative_root else output.resolve()
-    with staged_folder(output, maker=MAKER, force=force) as staging:
+    with staged_folder(output, maker=MAKER, force=options.force) as staging:
         renderer = _Renderer(loaded, staging, config)
-        scenes = list(map_in_order(renderer.render, orders, jobs=jobs, progress=progress))
+        scenes = list(map_in_order(renderer.render, orders, jobs=options.jobs, progress=progress))
         splits: dict[str, list[CaptionedAudio]] = {}
         for order, scene in zip(orders, scenes, strict=True):
             splits.setdefault(order.split, []).extend(scene.captions)
-        write_tables(staging, splits, images=[scene.image for scene in scenes], root=root)
+        images = [scene.image for scene in scenes]
+        tables.write_tables(staging, splits, images=images, root=options.own_root(output))
         if loaded.features is not None:
             rows = [item.feature_row for item in loaded.objects]
             regions = [region for scene in scenes for region in scene.regions]
-            write_region_tables(staging, regions, np.asarray(loaded.features[rows]))
+            tables.write_region_tables(staging, regions, np.asarray(loaded.features[rows]))
         summary = _summarize(loaded, plan, splits, config)
-        write_summary(staging, summary)
+        tables.write_summary(staging, summary)
     return summary
 
 
@@ -148,49 +128,49 @@ class _Renderer:
     """Render scenes; may be used from several threads at once."""
 
     def __init__(self, source: SceneSource, folder: Path, config: ScenesConfig) -> None:
-        self.source = source
+        self.objects = source.objects
         self.folder = folder
         self.config = config
-        self.name_at_speed = lru_cache(maxsize=CACHED_NAMES)(partial(_name_at_speed, source))
+        self.name_at_speed = lru_cache(maxsize=CACHED_NAMES)(self._name_at_speed)
+
+    def _name_at_speed(self, index: int, percent: int) -> Samples:
+        return change_speed(self.objects[index].speech, percent)
 
     def render(self, order: _Order) -> _Scene:
         """Write picture and captions of one scene."""
         config = self.config
         image_id = f"{order.split}_{order.index:05d}"
-        generator = scene_generator(config.seed, order.split, order.index, PICTURE_STREAM)
+        generator = scene_generator(config.seed, order.split, order.index, planning.PICTURE_STREAM)
         orders = draw_orders(len(order.objects), config.captions, generator)
-        pictures = [self.source.objects[number].picture for number in order.objects]
+        pictures = [self.objects[number].picture for number in order.objects]
         canvas, boxes = compose_picture(pictures, config.canvas_size, generator)
         path = f"{PICTURES}/{order.split}/{order.index:05d}.webp"
         write_whole(self.folder / path, encode_webp(canvas, method=QUICK_WEBP))
-        regions = tuple(
+        regions = [
             # Rows of the copied features, which hold the chosen objects in order.
             RegionRow(image_id, number, *box.relative_to(config.canvas_size))
             for number, box in zip(order.objects, boxes, strict=True)
-        )
-        captions = tuple(
+        ]
+        captions = [
             self._render_caption(order, image_id, number, [order.objects[place] for place in places])
             for number, places in enumerate(orders)
-        )
+        ]
         return _Scene(ImageRow(image_id, path, canvas.width, canvas.height), regions, captions)
 
     def _render_caption(
         self, order: _Order, image_id: str, number: int, spoken: Sequence[int]
     ) -> CaptionedAudio:
         # A separate stream: more captions leave the earlier ones unchanged.
-        generator = scene_generator(self.config.seed, order.split, order.index, CAPTION_STREAM, number)
+        stream = (planning.CAPTION_STREAM, number)
+        generator = scene_generator(self.config.seed, order.split, order.index, *stream)
         samples = compose_caption(spoken, self.name_at_speed, generator)
         path = f"{SPEECH}/{order.split}/{order.index:05d}_{number}.flac"
         write_whole(self.folder / path, encode_flac(samples))
-        objects = [self.source.objects[index] for index in spoken]
+        objects = [self.objects[index] for index in spoken]
         speakers = sorted({item.speaker for item in objects if item.speaker})
         text = ", ".join(item.text for item in objects if item.text)
         pair = PairRow(path, image_id, speaker="+".join(speakers), text=text)
         return CaptionedAudio(AudioRow(path, len(samples)), pair)
-
-
-def _name_at_speed(source: SceneSource, index: int, percent: int) -> Samples:
-    return change_speed(source.objects[index].speech, percent)
 
 
 def _summarize(
@@ -206,7 +186,7 @@ def _summarize(
         logger.warning("%d objects of valid or test are in no training scene; see summary.json", len(unseen))
     return {
         "corpus": MAKER,
-        "command": command_line(MAKER, "OUTPUT --source SOURCE", asdict(config)),
+        "command": tables.command_line(MAKER, "OUTPUT --source SOURCE", asdict(config)),
         "settings": asdict(config),
         "source": {
             "tables_sha256": source.sha256,

@@ -56,10 +56,8 @@ class ScenesConfig:
         """Refuse impossible values."""
         fewest, most = self.pictures_per_scene
         if not 1 <= fewest <= most <= MAX_PICTURES:
-            expected = f"must be two rising numbers from 1 to {MAX_PICTURES}"
-            raise FaultError(
-                fault("--pictures-per-scene", expected, (fewest, most), "2 4 is usual", code="setting.value")
-            )
+            place, expected = "--pictures-per-scene", f"must be two rising numbers from 1 to {MAX_PICTURES}"
+            raise FaultError(fault(place, expected, (fewest, most), "2 4 is usual", code="setting.value"))
         least = dict.fromkeys(("objects", "train_scenes", "captions"), 1)
         least |= dict.fromkeys(("valid_scenes", "test_scenes", "max_object_seconds", "seed"), 0)
         for name, minimum in (least | {"canvas_size": MIN_CANVAS}).items():
@@ -90,10 +88,8 @@ def check_capacity(n_objects: int, sizes: Sequence[int], n_scenes: int) -> None:
     """Raise ``FaultError`` if there are fewer combinations of objects than scenes."""
     capacity = sum(math.comb(n_objects, size) for size in sizes)
     if n_scenes > capacity:
-        expected = (
-            f"must be at most {capacity:,} in all splits together, the combinations of {sizes[0]} to "
-            f"{sizes[-1]} of {n_objects} objects"
-        )
+        combined = f"the combinations of {sizes[0]} to {sizes[-1]} of {n_objects} objects"
+        expected = f"must be at most {capacity:,} in all splits together, {combined}"
         step = "ask for fewer scenes or more --objects"
         raise FaultError(fault("scenes", expected, n_scenes, step, code="setting.value"))
 
@@ -103,17 +99,11 @@ def plan_scenes(
 ) -> dict[str, tuple[Combination, ...]]:
     """Draw the objects of every scene.
 
-    The number of objects in a scene is uniform over the sizes that still have free combinations; the
-    combination is uniform over the free ones of that size.
-
-    Args:
-        n_objects: Objects are numbered from 0.
-        sizes: Numbers of objects a scene may have, ascending.
-        n_scenes: Number of scenes per split.
-        seed: Of all choices.
+    The number of objects in a scene is uniform over the ``sizes``, ascending, that still have free
+    combinations; the combination is uniform over the free ones of that size.
 
     Returns:
-        The combinations of each split, as ascending object numbers; none occurs twice.
+        The combinations of each split, as ascending object numbers from 0; none occurs twice.
 
     Raises:
         FaultError: There are fewer combinations than scenes.
@@ -139,7 +129,7 @@ def _draw_combination(
 ) -> Combination:
     for _ in range(MAX_DRAWS):
         drawn = generator.choice(n_objects, size=size, replace=False)
-        combination = tuple(sorted(int(number) for number in drawn))
+        combination = tuple(sorted(drawn.tolist()))
         if combination not in taken:
             return combination
     free = [found for found in combinations(range(n_objects), size) if found not in taken]

@@ -41,9 +41,8 @@ class PixelBox:
 
     def relative_to(self, canvas_size: int) -> tuple[float, float, float, float]:
         """Return x0, y0, x1, y1 in [0, 1]."""
-        edges = (self.left, self.upper, self.right, self.lower)
-        x0, y0, x1, y1 = (edge / canvas_size for edge in edges)
-        return x0, y0, x1, y1
+        size = canvas_size
+        return self.left / size, self.upper / size, self.right / size, self.lower / size
 
 
 def draw_sizes(
@@ -54,10 +53,9 @@ def draw_sizes(
     largest = min(int(MAX_SIDE_SHARE * canvas_size), canvas_size // per_row) - GAP_PIXELS
     smallest = max(1, round(MIN_SIDE_SHARE_OF_MAX * largest))
     sizes = []
-    for shape in shapes:
-        side = int(generator.integers(smallest, largest + 1))
-        width, height = (max(1, round(length * side / max(shape))) for length in shape)
-        sizes.append((width, height))
+    for width, height in shapes:
+        side, longer = int(generator.integers(smallest, largest + 1)), max(width, height)
+        sizes.append((max(1, round(width * side / longer)), max(1, round(height * side / longer))))
     return sizes
 
 
@@ -116,9 +114,9 @@ def change_speed(samples: Samples, percent: int) -> Samples:
     return resample(samples, percent, 100)
 
 
-def draw_seconds(bounds: tuple[float, float], generator: np.random.Generator) -> int:
-    """Draw a duration, uniform between bounds in seconds, in samples."""
-    return round(generator.uniform(*bounds) * SAMPLE_RATE)
+def _silence(bounds: tuple[float, float], generator: np.random.Generator) -> Samples:
+    """Return silence of a drawn duration, uniform between bounds in seconds."""
+    return np.zeros(round(generator.uniform(*bounds) * SAMPLE_RATE))
 
 
 def compose_caption(
@@ -126,10 +124,7 @@ def compose_caption(
 ) -> Samples:
     """Join recorded names, numbered in spoken order, with random pauses, all at one speed of 90 to 110 %."""
     percent = int(generator.integers(SPEED_PERCENT[0], SPEED_PERCENT[1] + 1))
-    parts = [np.zeros(draw_seconds(EDGE_SECONDS, generator))]
+    parts = []
     for place, name in enumerate(names):
-        if place:
-            parts.append(np.zeros(draw_seconds(PAUSE_SECONDS, generator)))
-        parts.append(name_at_speed(name, percent))
-    parts.append(np.zeros(draw_seconds(EDGE_SECONDS, generator)))
-    return limit_peak(np.concatenate(parts))
+        parts += [_silence(PAUSE_SECONDS if place else EDGE_SECONDS, generator), name_at_speed(name, percent)]
+    return limit_peak(np.concatenate([*parts, _silence(EDGE_SECONDS, generator)]))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import resolve
 from fairseq_vgs.manifest import (
     ImageRow,
@@ -26,6 +28,7 @@ from fairseq_vgs.media.encode import root_mean_square
 from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import Samples, decode
+from fairseq_vgs.prepare.build.split import shuffled
 
 # Level of every recorded name, about -23 dBFS: loudness must not distinguish objects.
 TARGET_RMS = 0.07
@@ -34,6 +37,7 @@ TRIM_RELATIVE_LEVEL = 0.03
 TRIM_MARGIN_FRAMES = 3
 FADE_SAMPLES = SAMPLE_RATE // 200
 FINAL_PUNCTUATION = " .,;:!?"
+CHECK = "run fairseq-vgs check on the source"
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,6 @@ class SceneObject:
     text: str
     speaker: str
     feature_row: int
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    image: ImageRow
-    pair: PairRow
-    n_samples: int
-    speech_root: Path
 
 
 @dataclass(frozen=True)
@@ -92,44 +88,49 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
             "must be a data folder of single objects, got none; "
             "name the embedded set or a folder made by fairseq-vgs prepare tuxpaint with --source"
         )
-        raise FaultError(Fault(str(folder), message, code="folder.kind"))
-    candidates = _candidates(files, splits)
+        raise FaultError.at(folder, message, "folder.kind")
+    images = read_images(files.images)
+    candidates = _candidates(files, splits, images.rows)
     limit = max_seconds * SAMPLE_RATE if max_seconds else math.inf
-    available = {name for name, item in candidates.items() if item.n_samples <= limit}
+    available = [name for name, item in candidates.items() if item.n_samples <= limit]
     if n_objects > len(available):
-        expected = (
-            f"must be at most {len(available)}, the usable ones of {len(candidates)} objects in {folder}"
-        )
+        usable = f"the usable ones of {len(candidates)} objects in {folder}"
         step = "ask for fewer, or allow longer recordings with --max-object-seconds (0: all)"
+        expected = f"must be at most {len(available)}, {usable}"
         raise FaultError(fault("--objects", expected, n_objects, step, code="setting.value"))
-    order = sorted(available, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    chosen = sorted(order[:n_objects])
     has_features = files.regions.exists() and files.region_features.exists()
     rows = _feature_rows(files) if has_features else {}
-    image_root = read_images(files.images).root
-    objects = tuple(_load_object(candidates[name], image_root, rows) for name in chosen)
+    chosen = sorted(shuffled(available, seed)[:n_objects])
+    objects = tuple(_load_object(candidates[name], images.root, rows) for name in chosen)
+    tables = [files.images]
+    for split in splits:
+        tables += [files.audio_list(split), files.pairs(split)]
+    hashes = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in tables)
     features = np.load(files.region_features, mmap_mode="r", allow_pickle=False) if has_features else None
-    return SceneSource(
-        objects, len(candidates), len(available), splits, _hash_tables(files, splits), features
-    )
+    sha256 = hashlib.sha256(hashes).hexdigest()
+    return SceneSource(objects, len(candidates), len(available), splits, sha256, features)
 
 
-def _candidates(files: ManifestFolder, splits: tuple[str, ...]) -> dict[str, _Candidate]:
-    images = {row.image_id: row for row in read_images(files.images).rows}
+class _Candidate(NamedTuple):
+    image: ImageRow
+    pair: PairRow
+    n_samples: int
+    speech_root: Path
+
+
+def _candidates(
+    files: ManifestFolder, splits: Sequence[str], rows: Sequence[ImageRow]
+) -> dict[str, _Candidate]:
+    images = {row.image_id: row for row in rows}
     candidates: dict[str, _Candidate] = {}
     for split in splits:
         audio = read_audio_list(files.audio_list(split))
         lengths = {row.audio_id: row.n_samples for row in audio.rows}
         for number, pair in enumerate(read_pairs(files.pairs(split)), start=2):
             if pair.image_id not in images or pair.audio_id not in lengths:
-                place = f"{files.pairs(split).name}:{number}"
+                place, found = f"{files.pairs(split).name}:{number}", (pair.image_id, pair.audio_id)
                 expected = f"must name an image of images.tsv and an utterance of {split}.tsv"
-                found = (pair.image_id, pair.audio_id)
-                raise FaultError(
-                    fault(
-                        place, expected, found, "run fairseq-vgs check on the source", code="table.reference"
-                    )
-                )
+                raise FaultError(fault(place, expected, found, CHECK, code="table.reference"))
             image = images[pair.image_id]
             candidates.setdefault(image.group_id, _Candidate(image, pair, lengths[pair.audio_id], audio.root))
     return candidates
@@ -148,25 +149,18 @@ def _feature_rows(files: ManifestFolder) -> dict[str, int]:
 def _load_object(candidate: _Candidate, image_root: Path, feature_rows: dict[str, int]) -> SceneObject:
     image, pair = candidate.image, candidate.pair
     if feature_rows and image.image_id not in feature_rows:
-        step = "run fairseq-vgs check on the source"
         expected = "must hold a region of every image"
-        raise FaultError(fault("regions.tsv", expected, image.image_id, step, code="region.missing"))
+        raise FaultError(fault("regions.tsv", expected, image.image_id, CHECK, code="region.missing"))
+    sound = decode(resolve(candidate.speech_root, pair.audio_id), place=pair.audio_id, rate=SAMPLE_RATE)
+    trimmed = trim_silence(sound.samples)
     return SceneObject(
         object_id=image.group_id,
         picture=read_picture(resolve(image_root, image.path), place=image.path),
-        speech=_load_speech(candidate),
+        speech=fade_ends(trimmed * (TARGET_RMS / root_mean_square(trimmed))),
         text=pair.text.rstrip(FINAL_PUNCTUATION),
         speaker=pair.speaker,
         feature_row=feature_rows.get(image.image_id, -1),
     )
-
-
-def _load_speech(candidate: _Candidate) -> Samples:
-    audio_id = candidate.pair.audio_id
-    location = resolve(candidate.speech_root, audio_id)
-    trimmed = trim_silence(decode(location, place=audio_id, rate=SAMPLE_RATE).samples)
-    level = root_mean_square(trimmed)
-    return fade_ends(trimmed * (TARGET_RMS / level))
 
 
 def trim_silence(samples: Samples) -> Samples:
@@ -190,14 +184,3 @@ def fade_ends(samples: Samples) -> Samples:
     faded[:length] *= ramp
     faded[len(samples) - length :] *= ramp[::-1]
     return faded
-
-
-def _hash_tables(files: ManifestFolder, splits: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    tables = [
-        files.images,
-        *(path for split in splits for path in (files.audio_list(split), files.pairs(split))),
-    ]
-    for path in tables:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()

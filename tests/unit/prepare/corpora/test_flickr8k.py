@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.corpus_trees import SPLITS, flickr_images, lie_about_length, write_flickr8k
+from support.corpus_trees import SPLITS, flickr_images, lie_about_length, read_corpus, write_flickr8k
 from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
@@ -29,7 +29,7 @@ def append(path: Path, text: str) -> None:
 
 def test_lists_say_split_speaker_and_text(tmp_path: Path) -> None:
     write_flickr8k(tmp_path, IMAGES)
-    corpus = NO_PICTURES.read(tmp_path)
+    corpus = read_corpus(NO_PICTURES, tmp_path)
     assert [caption.split for caption in corpus.captions] == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
     caption = corpus.captions[3]
     assert caption.audio == f"wavs/{stem(VALID[0])}_1.wav"
@@ -50,7 +50,7 @@ def test_the_usual_ways_to_unpack_it_are_found(tmp_path: Path, audio: str, image
         (tmp_path / "in" / audio).mkdir(parents=True, exist_ok=True)
         for path in (tmp_path / "moved").iterdir():
             path.rename(tmp_path / "in" / audio / path.name)
-    corpus = Flickr8k().read(tmp_path / "in")
+    corpus = read_corpus(Flickr8k(), tmp_path / "in")
     assert corpus.audio_root == tmp_path / "in" / audio
     assert corpus.image_root == tmp_path / "in" / images
     assert [(picture.image_id, picture.path) for picture in corpus.pictures] == [
@@ -64,7 +64,7 @@ def test_recordings_of_no_split_and_those_named_faulty_are_counted(
     write_flickr8k(tmp_path / "in", [*IMAGES, UNLISTED])
     names = tmp_path / "faulty.txt"
     names.write_text(f"# no speech\n{stem(TEST[0])}_1.wav  # silent\n\nstranger_0.wav\n")
-    corpus = Flickr8k(without_pictures=True, faulty=names).read(tmp_path / "in")
+    corpus = read_corpus(Flickr8k(without_pictures=True, faulty=names), tmp_path / "in")
     assert dict(corpus.excluded) == {
         "recording named as faulty": [f"{stem(TEST[0])}_1.wav"],
         "recording of a picture that is in no published list": [
@@ -80,8 +80,8 @@ def test_without_text_the_lists_come_with_the_package_or_from_elsewhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_flickr8k(tmp_path, IMAGES, text=False)
-    corpus = Flickr8k(without_pictures=True, lists=SPLITS / "flickr8k").read(tmp_path)
-    assert NO_PICTURES.read(tmp_path) == corpus
+    corpus = read_corpus(Flickr8k(without_pictures=True, lists=SPLITS / "flickr8k"), tmp_path)
+    assert read_corpus(NO_PICTURES, tmp_path) == corpus
     assert [caption.split for caption in corpus.captions] == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
     assert {caption.text for caption in corpus.captions} == {""}
     assert "no Flickr8k.token.txt: the captions' texts stay empty" in caplog.text
@@ -91,7 +91,7 @@ def test_a_list_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None
     write_flickr8k(tmp_path, IMAGES)
     append(tmp_path / "Flickr8k_text/Flickr_8k.devImages.txt", f"{UNLISTED}\n")
     with raises_fault("corpus.checksum", "devImages.txt"):
-        NO_PICTURES.read(tmp_path)
+        read_corpus(NO_PICTURES, tmp_path)
 
 
 def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
     append(audio / "wav2spk.txt", "a.wav\n")
     append(tmp_path / "Flickr8k_text/Flickr8k.token.txt", f"{image}#9 no tab\n")
     with pytest.raises(FaultError) as caught:
-        NO_PICTURES.read(tmp_path)
+        read_corpus(NO_PICTURES, tmp_path)
     assert [(item.place, item.message.split(",")[0].split(" (")[0]) for item in caught.value.faults] == [
         ("Flickr8k.token.txt:8", "line must be IMAGE#NUMBER"),
         ("wav2spk.txt:7", "line must be WAV SPEAKER"),
@@ -120,7 +120,7 @@ def test_recordings_without_speaker_or_text_are_noted(
     write_flickr8k(tmp_path, IMAGES)
     for path in (tmp_path / "flickr_audio/wav2spk.txt", tmp_path / "Flickr8k_text/Flickr8k.token.txt"):
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
-    corpus = NO_PICTURES.read(tmp_path)
+    corpus = read_corpus(NO_PICTURES, tmp_path)
     assert [bool(caption.text) for caption in corpus.captions] == [True] * 4 + [False] * 2
     assert "2 recordings have no text in Flickr8k.token.txt" in caplog.text
     assert "2 recordings have no speaker in wav2spk.txt" in caplog.text
@@ -128,13 +128,13 @@ def test_recordings_without_speaker_or_text_are_noted(
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with raises_fault("corpus.folder"):
-        Flickr8k().read(tmp_path)
+        read_corpus(Flickr8k(), tmp_path)
     write_flickr8k(tmp_path, IMAGES)
     with raises_fault("corpus.folder"):
-        Flickr8k().read(tmp_path)
+        read_corpus(Flickr8k(), tmp_path)
     (tmp_path / "flickr_audio/wav2spk.txt").unlink()
     with raises_fault("file.missing", "wav2spk.txt"):
-        NO_PICTURES.read(tmp_path)
+        read_corpus(NO_PICTURES, tmp_path)
 
 
 def test_a_tree_becomes_a_sound_folder(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.corpus_trees import read_corpus
 from support.faults import raises_fault
 from support.tiny_speech import encode, speech, write
 
@@ -43,7 +44,7 @@ def test_cdi_is_resampled_and_its_folds_are_speakers_and_styles(tmp_path: Path) 
 
 
 def test_coco_keeps_the_order_of_the_names(tmp_path: Path) -> None:
-    found = Lextest().read(make(tmp_path, COCO)).captions
+    found = read_corpus(Lextest(), make(tmp_path, COCO)).captions
     assert [(row.audio, row.text, row.speaker) for row in found[:4]] == [
         ("bear_1.wav", "bear", ""),
         ("bear_10.wav", "bear", ""),
@@ -56,7 +57,7 @@ def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
     make(tmp_path, [*COCO, "noise", "__1"])
     (tmp_path / "zebra_2.wav").unlink()
     with pytest.raises(FaultError) as caught:
-        Lextest().read(tmp_path)
+        read_corpus(Lextest(), tmp_path)
     messages = [f"{Path(item.place).name} {item.message}" for item in caught.value.faults]
     name = "name must be WORD_NUMBER.wav or, speaker and style, such as WORD_Aq.wav"
     word = "word must be recorded 3 times, as others are"
@@ -66,4 +67,4 @@ def test_all_names_and_words_at_fault_are_named(tmp_path: Path) -> None:
         f"{tmp_path.name}: zebra {word}, got '2, without 2'; copy the folder again",
     ]
     with raises_fault("corpus.folder"):
-        Lextest().read(tmp_path / "none")
+        read_corpus(Lextest(), tmp_path / "none")

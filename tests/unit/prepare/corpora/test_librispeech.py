@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.corpus_trees import read_corpus
 from support.faults import raises_fault
 from support.tiny_speech import encode, speech, write
 
@@ -69,7 +70,7 @@ def test_odd_trees_are_read(tmp_path: Path) -> None:
     write(root / "dev-clean/.DS_Store", b"junk")
     (root / "dev-clean/100").rename(tmp_path / "elsewhere")
     (root / "dev-clean/100").symlink_to(tmp_path / "elsewhere")
-    captions = LibriSpeech().read(root).captions
+    captions = read_corpus(LibriSpeech(), root).captions
     assert [(Path(caption.audio).name, caption.text) for caption in captions[:3]] == [
         ("100-2-0000.FLAC", "HE SAID 0"),
         ("100-2-0001.flac", "HE SAID 1"),
@@ -94,7 +95,7 @@ def test_all_faulty_transcripts_are_listed(tmp_path: Path) -> None:
     path = root / "dev-clean/100/2/100-2.trans.txt"
     path.write_bytes(path.read_bytes() + b"100-2-0001 AGAIN\n\n999-2-0000 OTHER\n\xff\n")
     with pytest.raises(FaultError) as caught:
-        LibriSpeech().read(root)
+        read_corpus(LibriSpeech(), root)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert sorted(line.split(": ")[1][:20] for line in lines if "UTF-8" not in line) == [
@@ -111,10 +112,9 @@ def test_all_faulty_transcripts_are_listed(tmp_path: Path) -> None:
 def test_unknown_subsets_and_folders_are_refused(tmp_path: Path, subset: str, message: str) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
     (tmp_path / "empty").mkdir()
+    subsets = (f"{subset}=valid",) if subset else ()
     with pytest.raises(FaultError, match=message):
-        LibriSpeech(subset=(f"{subset}=valid",) if subset else ()).read(
-            root if subset else tmp_path / "empty"
-        )
+        read_corpus(LibriSpeech(subset=subsets), root if subset else tmp_path / "empty")
 
 
 @pytest.mark.parametrize("option", ["dev-clean", "=valid", "dev-clean=", "dev-clean=a b", "dev-clean=images"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.corpus_trees import read_corpus
 from support.faults import raises_fault
 from support.tiny_speech import encode, picture, speech, write
 
@@ -162,14 +163,14 @@ def test_a_misspelt_split_is_a_fault_that_names_the_nearest(tmp_path: Path) -> N
     rows = ["audio,image,split", "a.wav,,trian", "b.wav,,trian", "c.wav,,train", "d.wav,,Test", "e.wav,,qq"]
     table = write(tmp_path / "t.csv", "\n".join(rows).encode())
     with pytest.raises(FaultError) as caught:
-        Pairs().read(table)
+        read_corpus(Pairs(), table)
     trian, test, qq = map(str, caught.value.faults)
     assert trian.startswith("t.csv:2: split must be train, valid, test, or begin so, as in test_seen (2 li")
     assert "got 'trian'; did you mean 'train'? Correct it, or allow it with --extra-split trian" in trian
     assert test.startswith("t.csv:5: ")
     assert "did you mean 'test'" in test
     assert qq.endswith("got 'qq'; correct it, or allow it with --extra-split qq")
-    corpus = Pairs(extra_split=("trian", "Test", "qq")).read(table)
+    corpus = read_corpus(Pairs(extra_split=("trian", "Test", "qq")), table)
     assert [caption.split for caption in corpus.captions] == ["trian", "trian", "train", "Test", "qq"]
 
 
@@ -217,7 +218,7 @@ def test_paths_may_be_absolute_or_roundabout_below_the_roots(tmp_path: Path) -> 
     rows = [f"{tmp_path}/data/audio/x/a.wav,./p.png", "y/../b.wav,p.png"]
     table = write(tmp_path / "t.csv", "\n".join(["audio,image", *rows]).encode())
     config = Pairs(audio_root=tmp_path / "linked/audio", image_root=tmp_path / "linked")
-    corpus = config.read(table)
+    corpus = read_corpus(config, table)
     assert [caption.audio for caption in corpus.captions] == ["x/a.wav", "b.wav"]
     assert [item.image_id for item in corpus.pictures] == ["p.png"]
 
@@ -227,7 +228,7 @@ def test_all_paths_that_leave_the_roots_are_faults(tmp_path: Path) -> None:
     rows = ["audio,image", *(f"{path},p.png" for path in paths), "a.wav,../p.png"]
     table = write(tmp_path / "data/t.csv", "\n".join(rows).encode())
     with pytest.raises(FaultError) as caught:
-        Pairs().read(table)
+        read_corpus(Pairs(), table)
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [f"t.csv:{number}" for number in range(2, 10)]
     assert "audio must be a file below data/, got '../a.wav'" in lines[0]

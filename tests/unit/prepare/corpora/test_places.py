@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.corpus_trees import described_place, write_places
+from support.corpus_trees import described_place, read_corpus, write_places
 from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
@@ -20,7 +20,7 @@ SPLITS = ["train", "valid_seen", "valid_unseen", "test_seen", "test_unseen"]
 def test_files_say_split_speaker_and_text(tmp_path: Path) -> None:
     write_places(tmp_path, train=[described_place(1), described_place(2, asr_text="une île")])
     (tmp_path / "images").mkdir()
-    corpus = Places(images=tmp_path / "images").read(tmp_path)
+    corpus = read_corpus(Places(images=tmp_path / "images"), tmp_path)
     assert [caption.split for caption in corpus.captions] == ["train", *SPLITS]
     caption = corpus.captions[1]
     assert (caption.audio, caption.speaker, caption.text) == ("wavs/2/utterance_2.wav", "A1BC2", "une île")
@@ -37,7 +37,7 @@ def test_the_files_are_found_in_the_corpus_and_beside_it(tmp_path: Path, name: s
     (root / name).mkdir(exist_ok=True)
     for path in (root / "metadata").iterdir():
         path.rename(root / name / path.name)
-    corpus = NO_PICTURES.read(tmp_path / "in")
+    corpus = read_corpus(NO_PICTURES, tmp_path / "in")
     assert (corpus.audio_root, corpus.pictures) == (root, ())
     assert len(corpus.captions) == 5
 
@@ -45,7 +45,7 @@ def test_the_files_are_found_in_the_corpus_and_beside_it(tmp_path: Path, name: s
 def test_a_picture_that_several_describe_is_listed_once(tmp_path: Path) -> None:
     image = "c/canyon/one.JPG"
     write_places(tmp_path, train=[described_place(number, image) for number in range(3)])
-    corpus = Places(images=tmp_path).read(tmp_path)
+    corpus = read_corpus(Places(images=tmp_path), tmp_path)
     assert [picture.path for picture in corpus.pictures].count(image) == 1
     assert [caption.image for caption in corpus.captions].count(image) == 3
 
@@ -63,7 +63,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "metadata/test_seen_2020.json").unlink()
     (tmp_path / "metadata/dev_seen_2020.json").write_text('{"data": [')
     with pytest.raises(FaultError) as caught:
-        NO_PICTURES.read(tmp_path)
+        read_corpus(NO_PICTURES, tmp_path)
     lines = [str(item) for item in caught.value.faults]
     expected = [
         "train_2020.json: data[2]: uttid must appear only once (first at train_2020.json: data[0]), got",
@@ -80,7 +80,7 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
 
 def test_files_that_are_nowhere_are_named(tmp_path: Path) -> None:
     with raises_fault("corpus.folder"):
-        NO_PICTURES.read(tmp_path)
+        read_corpus(NO_PICTURES, tmp_path)
 
 
 def test_unknown_fields_are_noted_and_a_text_may_be_missing(
@@ -89,7 +89,7 @@ def test_unknown_fields_are_noted_and_a_text_may_be_missing(
     entry = described_place(1, alignment=[[0, 1, "there"]])
     del entry["asr_text"]
     write_places(tmp_path, train=[entry])
-    assert NO_PICTURES.read(tmp_path).captions[0].text == ""
+    assert read_corpus(NO_PICTURES, tmp_path).captions[0].text == ""
     assert [record.message for record in caplog.records] == [
         "entry: unknown fields were skipped: 'alignment' (1)"
     ]

@@ -14,6 +14,7 @@ from support.corpus_trees import (
     SPLITS,
     coco_entry,
     lie_about_length,
+    read_corpus,
     spoken,
     write_spokencoco,
 )
@@ -44,14 +45,14 @@ def config(folder: Path, split: str = "karpathy", **more: Any) -> SpokenCoco:
 )
 def test_splits_by_name(tmp_path: Path, split: str, expected: list[str]) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
-    corpus = config(tmp_path, split).read(tmp_path)
+    corpus = read_corpus(config(tmp_path, split), tmp_path)
     assert [caption.split for caption in corpus.captions] == [name for name in expected for _ in range(5)]
     assert dict(corpus.checksums) == (dict(KARPATHY_LISTS.values()) if split == "karpathy" else {})
 
 
 def test_captions_are_as_the_files_have_them(tmp_path: Path) -> None:
     write_spokencoco(tmp_path / "my corpora/SpokenCOCO", TRAIN, VAL)
-    corpus = config(tmp_path).read(tmp_path / "my corpora")
+    corpus = read_corpus(config(tmp_path), tmp_path / "my corpora")
     assert (corpus.name, corpus.audio_root) == ("spokencoco", tmp_path / "my corpora/SpokenCOCO")
     entry, caption = VAL[0]["captions"][3], corpus.captions[13]
     assert (caption.audio, caption.speaker, caption.text) == (entry["wav"], entry["speaker"], entry["text"])
@@ -65,7 +66,7 @@ def test_captions_are_as_the_files_have_them(tmp_path: Path) -> None:
 
 def test_without_pictures_the_captions_keep_the_ids_that_region_features_have(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
-    corpus = config(tmp_path, images=None).read(tmp_path)
+    corpus = read_corpus(config(tmp_path, images=None), tmp_path)
     assert corpus.pictures == ()
     assert {caption.image for caption in corpus.captions} >= {"COCO_val2014_000000391895"}
 
@@ -91,8 +92,8 @@ def dataset_coco(tmp_path: Path, **other_splits: str) -> Path:
 
 def test_karpathys_own_file_gives_the_same_splits(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
-    by_lists = config(tmp_path).read(tmp_path)
-    by_file = config(tmp_path, karpathy=dataset_coco(tmp_path)).read(tmp_path)
+    by_lists = read_corpus(config(tmp_path), tmp_path)
+    by_file = read_corpus(config(tmp_path, karpathy=dataset_coco(tmp_path)), tmp_path)
     assert by_file == by_lists
 
 
@@ -100,17 +101,17 @@ def test_karpathys_file_with_other_splits_is_refused(tmp_path: Path) -> None:
     write_spokencoco(tmp_path, TRAIN, VAL)
     path = dataset_coco(tmp_path, COCO_val2014_000000391895="train")
     with raises_fault("corpus.checksum", "dataset_coco.json"):
-        config(tmp_path, karpathy=path).read(tmp_path)
+        read_corpus(config(tmp_path, karpathy=path), tmp_path)
     path = dataset_coco(tmp_path, COCO_val2014_000000391895="testing")
     with raises_fault("corpus.entry"):
-        config(tmp_path, karpathy=path).read(tmp_path)
+        read_corpus(config(tmp_path, karpathy=path), tmp_path)
 
 
 def test_a_picture_that_karpathys_file_does_not_know_is_a_fault(tmp_path: Path) -> None:
     stranger = coco_entry("train2014/COCO_train2014_000000000025.jpg", first=30)
     write_spokencoco(tmp_path, [*TRAIN, stranger], VAL)
     with raises_fault("split.unknown", "SpokenCOCO_train.json: data[2]"):
-        config(tmp_path, karpathy=dataset_coco(tmp_path)).read(tmp_path)
+        read_corpus(config(tmp_path, karpathy=dataset_coco(tmp_path)), tmp_path)
 
 
 def changed(change: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any]]:
@@ -160,7 +161,7 @@ def changed(change: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any
 def test_every_fault_has_its_place(tmp_path: Path, change: Any, messages: list[str]) -> None:
     write_spokencoco(tmp_path, TRAIN, changed(change))
     with pytest.raises(FaultError) as caught:
-        config(tmp_path).read(tmp_path)
+        read_corpus(config(tmp_path), tmp_path)
     assert len(caught.value.faults) == len(messages)
     for item, message in zip(caught.value.faults, messages, strict=True):
         assert str(item).startswith(f"SpokenCOCO_val.json: {message}")
@@ -170,7 +171,7 @@ def test_a_missing_file_is_one_fault_beside_those_of_the_other(tmp_path: Path) -
     write_spokencoco(tmp_path, TRAIN, changed(lambda val: val[0].pop("image")))
     (tmp_path / "SpokenCOCO_train.json").unlink()
     with pytest.raises(FaultError) as caught:
-        config(tmp_path).read(tmp_path)
+        read_corpus(config(tmp_path), tmp_path)
     assert [item.message.split(";")[0] for item in caught.value.faults] == [
         "file is missing",
         "picture must have the field 'image'",
@@ -182,7 +183,7 @@ def test_unknown_fields_and_other_counts_are_noted_once(
 ) -> None:
     few = {"image": COCO_VALID, "captions": [spoken(COCO_VALID, number=15, parse_tree="( a )")]}
     write_spokencoco(tmp_path, [TRAIN[0] | {"reassign_id": 3}, TRAIN[1]], [VAL[0], few])
-    corpus = config(tmp_path).read(tmp_path)
+    corpus = read_corpus(config(tmp_path), tmp_path)
     assert len(corpus.captions) == 16
     assert [record.message for record in caplog.records] == [
         "picture: unknown fields were skipped: 'reassign_id' (1)",

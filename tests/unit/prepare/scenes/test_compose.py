@@ -14,6 +14,7 @@ from support.tiny_stamps import folder_content, make_stamps
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.manifest.check import check_folder
+from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 from fairseq_vgs.prepare.scenes.compose import prepare_scenes
 from fairseq_vgs.prepare.scenes.plan import ScenesConfig
@@ -26,7 +27,7 @@ COUNTS = {"train": 25, "valid": 6, "test": 8}
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "data"
-    prepare_scenes(folder, EMBEDDED, config=CONFIG, relative_root=True)
+    prepare_scenes(folder, EMBEDDED, config=CONFIG, options=BuildOptions(relative_root=True))
     return folder
 
 
@@ -128,19 +129,21 @@ def test_boxes_show_where_the_pictures_stand(scenes: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_the_same_seed_gives_the_same_bytes(scenes: Path, tmp_path: Path, jobs: int) -> None:
-    prepare_scenes(tmp_path / "data", EMBEDDED, config=CONFIG, relative_root=True, jobs=jobs)
+    prepare_scenes(
+        tmp_path / "data", EMBEDDED, config=CONFIG, options=BuildOptions(relative_root=True, jobs=jobs)
+    )
     assert folder_content(tmp_path / "data") == folder_content(scenes)
 
 
 def test_another_seed_gives_other_scenes(scenes: Path, tmp_path: Path) -> None:
     config = ScenesConfig(objects=12, train_scenes=25, valid_scenes=6, test_scenes=8, seed=4)
-    prepare_scenes(tmp_path / "data", EMBEDDED, config=config, relative_root=True)
+    prepare_scenes(tmp_path / "data", EMBEDDED, config=config, options=BuildOptions(relative_root=True))
     assert objects_of(tmp_path / "data") != objects_of(scenes)
 
 
 def test_held_out_scenes_and_first_captions_stay_when_more_is_asked(scenes: Path, tmp_path: Path) -> None:
     config = ScenesConfig(objects=12, train_scenes=5, valid_scenes=6, test_scenes=8, captions=3, seed=3)
-    prepare_scenes(tmp_path / "data", EMBEDDED, config=config, relative_root=True)
+    prepare_scenes(tmp_path / "data", EMBEDDED, config=config, options=BuildOptions(relative_root=True))
     before, after = folder_content(scenes), folder_content(tmp_path / "data")
     kept = [name for name in before if name in after and name.startswith(("speech/", "pictures/"))]
     assert len(kept) == 19 * 3
@@ -197,20 +200,22 @@ def test_interruption_leaves_nothing_and_force_replaces(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_scenes(tmp_path / "data", EMBEDDED, config=config, jobs=2, progress=interrupt)
+        prepare_scenes(
+            tmp_path / "data", EMBEDDED, config=config, options=BuildOptions(jobs=2), progress=interrupt
+        )
     assert list(tmp_path.iterdir()) == []
     prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
     with pytest.raises(FaultError, match="already exists; pass --force"):
         prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
-    prepare_scenes(tmp_path / "data", EMBEDDED, config=config, force=True)
+    prepare_scenes(tmp_path / "data", EMBEDDED, config=config, options=BuildOptions(force=True))
     assert len(read_images(tmp_path / "data/images.tsv").rows) == 2
 
 
 def test_the_source_is_never_replaced(tmp_path: Path) -> None:
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
     with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
-        prepare_scenes(EMBEDDED, EMBEDDED, config=config, force=True)
+        prepare_scenes(EMBEDDED, EMBEDDED, config=config, options=BuildOptions(force=True))
 
 
 def test_recordings_of_the_source_are_never_replaced(tmp_path: Path) -> None:
@@ -223,7 +228,7 @@ def test_recordings_of_the_source_are_never_replaced(tmp_path: Path) -> None:
         (tables / path.name).write_text(path.read_text("utf-8").replace("#root\t.", f"#root\t{old}"), "utf-8")
     config = ScenesConfig(objects=2, train_scenes=1, valid_scenes=0, test_scenes=0, pictures_per_scene=(1, 1))
     with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
-        prepare_scenes(old, tables, config=config, force=True)
+        prepare_scenes(old, tables, config=config, options=BuildOptions(force=True))
     prepare_scenes(tmp_path / "new", tables, config=config)
 
 

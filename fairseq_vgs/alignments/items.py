@@ -59,14 +59,10 @@ class Speakers:
 
 @dataclass
 class Items:
-    """The lines of an item file, and what was left out.
+    """The lines of an item file, without the header, and what was left out.
 
-    Attributes:
-        lines: Items, without the header.
-        n_phones: Phones that are not pauses.
-        faulty: Faulty phones or pairs of neighbours, by reason.
-        places: Where the first of them are.
-        left_out: Items left out, by reason.
+    ``n_phones`` counts phones that are not pauses, ``faulty`` faulty ones or pairs of neighbours by reason,
+    with the ``places`` of the first, and ``left_out`` the items left out for it.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -122,13 +118,11 @@ def make_items(
             faults.append(fault(alignment.source, expected, got, step, code="alignment.speaker"))
             continue
         file, speaker = names
-        phones = [_Phone(phone, pauses, strip_stress) for phone in alignment.phones]
+        phones = [_labelled(phone, pauses, strip_stress) for phone in alignment.phones]
         _note_faulty(items, phones, alignment.source)
-        for onset, offset, labels in _windows(items, phones, unit):
-            phone, before, after = labels
-            items.lines.append(
-                f"{file} {seconds(onset)} {seconds(offset)} {phone} {before} {after} {speaker}"
-            )
+        for onset, offset, *labels in _windows(items, phones, unit):
+            fields = (file, seconds(onset), seconds(offset), *labels, speaker)
+            items.lines.append(" ".join(fields))
     if not faults and not items.lines:
         message = f"there must be a {unit} between pauses, got none; check --pauses"
         faults.append(Fault("alignments", message, "item.missing"))
@@ -199,61 +193,54 @@ def prepare_items(
     }
 
 
-class _Phone:
-    """A phone with its label in items; None for a pause."""
-
-    __slots__ = ("label", "line", "offset", "onset")
-
-    def __init__(self, phone: Phone, pauses: Collection[str], strip_stress: bool) -> None:
-        self.onset, self.offset, self.line = phone.onset, phone.offset, phone.line
-        # A label of digits only has no stress to strip.
-        label = (phone.label.rstrip("0123456789") or phone.label) if strip_stress else phone.label
-        self.label = None if phone.label.lower() in pauses else label
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the phone, not a pause, has no duration."""
-        return self.label is not None and self.offset == self.onset
+def _labelled(phone: Phone, pauses: Collection[str], strip_stress: bool) -> Phone:
+    """Return a phone with its label in items; empty for a pause."""
+    if phone.label.lower() in pauses:
+        return phone._replace(label="")
+    # A label of digits only has no stress to strip.
+    label = phone.label.rstrip("0123456789") if strip_stress else ""
+    return phone._replace(label=label or phone.label)
 
 
-def _joint(first: _Phone, second: _Phone) -> str | None:
+def _is_empty(phone: Phone) -> bool:
+    return bool(phone.label) and phone.offset == phone.onset
+
+
+def _joint(first: Phone, second: Phone) -> str | None:
     if second.onset < first.offset:
         return OVERLAP
     return GAP if second.onset > first.offset else None
 
 
-def _note_faulty(items: Items, phones: Sequence[_Phone], source: str) -> None:
+def _note_faulty(items: Items, phones: Sequence[Phone], source: str) -> None:
     for phone in phones:
-        items.n_phones += phone.label is not None
-        if phone.is_empty:
+        items.n_phones += bool(phone.label)
+        if _is_empty(phone):
             items.note(ZERO_LENGTH, f"{source}:{phone.line}")
     for first, second in pairwise(phones):
-        reason = _joint(first, second)
-        if reason is not None:
+        if reason := _joint(first, second):
             items.note(reason, f"{source}:{second.line}")
 
 
 def _windows(
-    items: Items, phones: Sequence[_Phone], unit: str
-) -> Iterator[tuple[Decimal, Decimal, tuple[str, str, str]]]:
+    items: Items, phones: Sequence[Phone], unit: str
+) -> Iterator[tuple[Decimal, Decimal, str, str, str]]:
     """Yield onset, offset and labels (phone, before, after) of each item; count those left out."""
+    wide = unit == TRIPHONE
     for before, phone, after in zip((None, *phones), phones, (*phones[1:], None), strict=False):
-        labels = [None if each is None else each.label for each in (before, phone, after)]
+        left, right = (each.label if each else "" for each in (before, after))
         joints = [before and _joint(before, phone), after and _joint(phone, after)]
-        if labels[1] is None or (unit == TRIPHONE and None in labels):
+        if not phone.label or (wide and not (left and right)):
             continue
-        inside = (before, phone, after) if unit == TRIPHONE else (phone,)
-        if any(each is not None and each.is_empty for each in inside):
+        if any(each and _is_empty(each) for each in ((before, phone, after) if wide else (phone,))):
             items.left_out[ZERO_LENGTH] += 1
         elif OVERLAP in joints:
             items.left_out[OVERLAP] += 1
-        elif unit == TRIPHONE and GAP in joints:
+        elif wide and GAP in joints:
             items.left_out[GAP] += 1
-        elif unit == TRIPHONE and before is not None and after is not None:
-            yield before.onset, after.offset, (labels[1], str(labels[0]), str(labels[2]))
+        elif wide and before and after:
+            yield before.onset, after.offset, phone.label, left, right
         else:
-            contexts = [
-                SILENCE if label is None or joint == GAP else label
-                for label, joint in zip((labels[0], labels[2]), joints, strict=True)
-            ]
-            yield phone.onset, phone.offset, (labels[1], contexts[0], contexts[1])
+            left = SILENCE if not left or joints[0] == GAP else left
+            right = SILENCE if not right or joints[1] == GAP else right
+            yield phone.onset, phone.offset, phone.label, left, right

@@ -34,11 +34,8 @@ _CORRECT = "correct the line, or align the recording again"
 class Alignment:
     """The phones of one recording, pauses included, in file order.
 
-    Attributes:
-        recording: Its id in the file, or else the file's name without ending.
-        source: Name of the file, for reports.
-        phones: Intervals, see ``Phone``.
-        folder: Name of the file's folder: the speaker, in output of the Montreal Forced Aligner.
+    ``recording`` is its id in the file, or else the file's name without ending, ``source`` the file's name,
+    and ``folder`` the name of its folder: the speaker, in output of the Montreal Forced Aligner.
     """
 
     recording: str
@@ -47,8 +44,8 @@ class Alignment:
     folder: str = ""
 
 
-Entries = Iterator["Alignment | Fault"]
-Reader = Callable[[Path, "str | None"], Entries]
+Entries = Iterator[Alignment | Fault]
+Reader = Callable[[Path], Entries]
 
 
 def parse_seconds(text: str) -> Decimal | None:
@@ -76,8 +73,7 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
         elif not source.is_file():
             faults.append(Fault(str(source), "alignment must exist; check the path", code="file.missing"))
         elif _reader_of(source) is None:
-            expected = f"name must end in {_endings()}"
-            step = "rename it to match its format"
+            expected, step = f"name must end in {_endings()}", "rename it to match its format"
             faults.append(fault(str(source), expected, source.name, step, code="file.suffix"))
         else:
             found.append(source)
@@ -86,13 +82,9 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
 
 
 def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[Alignment]:
-    """Read alignment files, each by its ending.
+    """Read alignment files, each by its ending; ``tier`` names the TextGrids', by default that of the phones.
 
     Empty and overlapping phones are not faults here; ``make_items`` counts them.
-
-    Args:
-        paths: The files.
-        tier: Name of the TextGrids' tier; by default the one named like phones.
 
     Raises:
         FaultError: Every fault of every file, and recordings that are aligned twice.
@@ -104,7 +96,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
         if reader is None:
             raise ValueError(f"{path}: name must end in {_endings()}")
         try:
-            entries = list(reader(path, tier))
+            entries = list(read_textgrid(path, tier) if reader is read_textgrid else reader(path))
         except (OSError, UnicodeError) as error:
             message = f"alignment must be readable text ({error}); check the file"
             faults.append(Fault(str(path), message, "file.unreadable"))
@@ -114,21 +106,18 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
                 faults.append(entry)
                 continue
             faults += _phone_faults(entry)
-            if entry.recording in alignments:
-                other = alignments[entry.recording].source
-                expected = f"recording must be aligned once (also in {other})"
+            recording = entry.recording
+            if recording in alignments:
+                expected = f"recording must be aligned once (also in {alignments[recording].source})"
                 step = "give one of the two"
-                faults.append(
-                    fault(entry.source, expected, entry.recording, step, code="recording.duplicate")
-                )
-            alignments[entry.recording] = replace(entry, folder=path.absolute().parent.name)
+                faults.append(fault(entry.source, expected, recording, step, code="recording.duplicate"))
+            alignments[recording] = replace(entry, folder=path.absolute().parent.name)
     raise_any(faults)
     return list(alignments.values())
 
 
-def read_lab(path: Path, tier: str | None = None) -> Entries:
+def read_lab(path: Path) -> Entries:
     """Read xwaves labels, as in festvox voices; text after a semicolon is ignored."""
-    del tier
     lines = path.read_text(encoding="utf-8").splitlines()
     if "#" not in lines:
         message = "header must end with a line '#'; give a festvox or xwaves label file"
@@ -150,12 +139,7 @@ def read_lab(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_textgrid(path: Path, tier: str | None = None) -> Entries:
-    """Read one tier of a TextGrid.
-
-    Args:
-        path: The file.
-        tier: Its name; by default the only one called ``phones`` or the like (``anna - phones``).
-    """
+    """Read one tier of a TextGrid, by default the only one called ``phones`` or the like."""
     try:
         tiers = read_tiers(path)
     except TextGridError as error:
@@ -164,8 +148,7 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
     chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
     if len(chosen) != 1:
         wanted = f"called {tier!r}" if tier else f"called or ending in one of {', '.join(PHONE_TIERS)}"
-        names = [name for name, _ in tiers]
-        expected = f"there must be one interval tier {wanted}"
+        expected, names = f"there must be one interval tier {wanted}", [name for name, _ in tiers]
         yield fault(path.name, expected, names, "choose it with --tier", code="alignment.tier")
         return
     expected, step = "times must be 0 or more", "shift the tier to start at 0"
@@ -179,21 +162,20 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
         yield Alignment(path.stem, path.name, chosen[0])
 
 
-def read_flite(path: Path, tier: str | None = None) -> Entries:
+def read_flite(path: Path) -> Entries:
     """Read what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``."""
-    del tier
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
     spoken = 0
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        place = f"{path.name}:{number}"
-        spoken += bool(line.strip())
-        if spoken > 1 and line.strip():
+        place, words = f"{path.name}:{number}", line.split()
+        spoken += bool(words)
+        if spoken > 1 and words:
             # Its times start from 0 again, and nothing says where its sound starts in the recording.
             expected, step = "file must hold one utterance", "run flite on each text separately"
             faults.append(fault(place, expected, line, step, code="alignment.syntax"))
             continue
-        for word in line.split():
+        for word in words:
             label, _, text = word.rpartition(":")
             end = parse_seconds(text)
             if end is None or not label:
@@ -206,29 +188,27 @@ def read_flite(path: Path, tier: str | None = None) -> Entries:
         yield Alignment(path.stem, path.name, _from_ends(ends))
 
 
-def read_condensed(path: Path, tier: str | None = None) -> Entries:
+def read_condensed(path: Path) -> Entries:
     """Read condensed LibriSpeech alignments of words: ``ID ",GO,," "0.490,0.890,1.27"``."""
-    del tier
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         match = _CONDENSED.fullmatch(line.strip())
+        place = f"{path.name}:{number}"
         if match is None:
             if line.strip():
                 expected = """line must be 'utterance-id "words" "end times"'"""
-                yield fault(f"{path.name}:{number}", expected, line, _CORRECT, code="alignment.syntax")
+                yield fault(place, expected, line, _CORRECT, code="alignment.syntax")
             continue
-        words, texts = match[2].split(","), match[3].split(",")
-        ends = [parse_seconds(text) for text in texts]
+        words, ends = match[2].split(","), [parse_seconds(text) for text in match[3].split(",")]
         if len(words) != len(ends) or None in ends:
             expected = f"line must have an end time in seconds for each of its {len(words)} words"
-            yield fault(f"{path.name}:{number}", expected, match[3], _CORRECT, code="alignment.syntax")
+            yield fault(place, expected, match[3], _CORRECT, code="alignment.syntax")
             continue
         rows = [(end, word, number) for end, word in zip(ends, words, strict=True) if end is not None]
         yield Alignment(match[1], path.name, _from_ends(rows))
 
 
-def read_table(path: Path, tier: str | None = None) -> Entries:
+def read_table(path: Path) -> Entries:
     """Read one table for many recordings, such as ``alignments.tsv`` of the embedded set."""
-    del tier
     faults: list[Fault] = []
     columns = dict(zip(TABLE_COLUMNS, TABLE_COLUMNS, strict=True))
     recordings: dict[str, list[Phone]] = {}
@@ -259,8 +239,7 @@ def _phone_faults(alignment: Alignment) -> Iterator[Fault]:
     for phone in alignment.phones:
         place = f"{alignment.source}:{phone.line}"
         if phone.offset < phone.onset:
-            times = f"{phone.onset} {phone.offset}"
-            expected = "a phone must not end before it starts"
+            expected, times = "a phone must not end before it starts", f"{phone.onset} {phone.offset}"
             yield fault(place, expected, times, _CORRECT, code="alignment.time")
         if phone.label.split() not in ([], [phone.label]):
             expected, step = "a label must not have blanks", "choose the phone tier"

@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault
+
+Value = TypeVar("Value", str, Decimal)
 
 _TOKEN = re.compile(
     r"""
@@ -69,36 +71,30 @@ class _Tokens:
         place = f"{self._name}:{line}" if line else self._name
         return TextGridError(fault(place, expected, str(got), _SAVE, code="alignment.syntax"))
 
-    def next(self, expected: str) -> tuple[str | Decimal, int]:
-        """Return the next value and its line."""
-        value = next(self._values, None)
-        if value is None:
-            raise self.error(0, expected, "the file's end")
-        return value
-
-    def end(self, expected: str) -> None:
+    def end(self) -> None:
         """Raise if there are more values."""
-        rest = next(self._values, None)
-        if rest is not None:
-            raise self.error(rest[1], expected, rest[0])
+        for value, line in self._values:
+            raise self.error(line, "there must be no more entries than their number says", value)
 
-    def string(self, expected: str) -> tuple[str, int]:
+    def next(self, kind: type[Value], expected: str) -> tuple[Value, int]:
+        """Return the next value, which must be of a kind, and its line."""
+        value, line = next(self._values, ("the file's end", 0))
+        if not line or not isinstance(value, kind):
+            raise self.error(line, expected, value)
+        return value, line
+
+    def string(self, what: str) -> tuple[str, int]:
         """Return the next value, which must be a string."""
-        value, line = self.next(expected)
-        if not isinstance(value, str):
-            raise self.error(line, expected, value)
-        return value, line
+        return self.next(str, f"{what} must be a string")
 
-    def number(self, expected: str) -> tuple[Decimal, int]:
+    def number(self, what: str) -> tuple[Decimal, int]:
         """Return the next value, which must be a number."""
-        value, line = self.next(expected)
-        if not isinstance(value, Decimal):
-            raise self.error(line, expected, value)
-        return value, line
+        return self.next(Decimal, f"{what} must be a number")
 
-    def count(self, expected: str) -> int:
+    def count(self, what: str) -> int:
         """Return the next value, which must be a number of things."""
-        value, line = self.number(expected)
+        expected = f"number of {what} must be an integer"
+        value, line = self.next(Decimal, expected)
         if value < 0 or value != value.to_integral_value():
             raise self.error(line, expected, value)
         return int(value)
@@ -107,8 +103,7 @@ class _Tokens:
 def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
     """Read the names and intervals of the interval tiers; point tiers are skipped.
 
-    Args:
-        path: UTF-8, or UTF-16 with its byte-order mark, as Praat writes it.
+    Files are UTF-8, or UTF-16 with its byte-order mark, as Praat writes it.
 
     Raises:
         TextGridError: At the first value out of place; for Praat's binary format; for other encodings.
@@ -120,7 +115,7 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
     except UnicodeError as error:
         step = "choose UTF-8 in Praat's text writing preferences and save it again"
         message = f"file must be UTF-8 or UTF-16 ({error}); {step}"
-        raise TextGridError(Fault(path.name, message, "file.encoding")) from error
+        raise TextGridError.at(path.name, message, "file.encoding") from error
     tokens = _Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))
     if content.startswith(_BINARY):
         raise tokens.error(1, "file must be text", _BINARY.decode())
@@ -130,34 +125,35 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
 def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Phone, ...]]]:
     for name in ("ooTextFile", "TextGrid"):
         expected = f'file must begin with "ooTextFile" and "TextGrid", lacks "{name}"'
-        value, line = tokens.string(expected)
+        value, line = tokens.next(str, expected)
         # Old Praat: "ooTextFile short"
         if value.split()[:1] != [name]:
             raise tokens.error(line, expected, value)
-    tokens.number("start of the TextGrid must be a number")
-    tokens.number("end of the TextGrid must be a number")
-    flag, line = tokens.string("there must be a flag <exists>")
+    tokens.number("start of the TextGrid")
+    tokens.number("end of the TextGrid")
+    expected = "there must be a flag <exists>"
+    flag, line = tokens.next(str, expected)
     if flag != "<exists>":
-        raise tokens.error(line, "there must be a flag <exists>", flag)
-    for _ in range(tokens.count("number of tiers must be an integer")):
-        kind, line = tokens.string("class of a tier must be a string")
+        raise tokens.error(line, expected, flag)
+    for _ in range(tokens.count("tiers")):
+        kind, line = tokens.string("class of a tier")
         if kind not in (_INTERVALS, _POINTS):
             raise tokens.error(line, f"class of a tier must be {_INTERVALS} or {_POINTS}", kind)
-        name, _ = tokens.string("name of a tier must be a string")
-        tokens.number("start of a tier must be a number")
-        tokens.number("end of a tier must be a number")
-        n_entries = tokens.count("number of a tier's entries must be an integer")
+        name, _ = tokens.string("name of a tier")
+        tokens.number("start of a tier")
+        tokens.number("end of a tier")
+        n_entries = tokens.count("a tier's entries")
         if kind == _INTERVALS:
             yield name, tuple(_read_interval(tokens) for _ in range(n_entries))
         else:
             for _ in range(n_entries):
-                tokens.number("time of a point must be a number")
-                tokens.string("mark of a point must be a string")
-    tokens.end("there must be no more entries than their number says")
+                tokens.number("time of a point")
+                tokens.string("mark of a point")
+    tokens.end()
 
 
 def _read_interval(tokens: _Tokens) -> Phone:
-    onset, line = tokens.number("start of an interval must be a number")
-    offset, _ = tokens.number("end of an interval must be a number")
-    label, _ = tokens.string("label of an interval must be a string")
+    onset, line = tokens.number("start of an interval")
+    offset, _ = tokens.number("end of an interval")
+    label, _ = tokens.string("label of an interval")
     return Phone(onset, offset, label.strip(), line)

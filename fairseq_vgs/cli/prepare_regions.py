@@ -125,20 +125,9 @@ def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, o
 
 
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
-    from fairseq_vgs.regions.pictures import prepare_picture_regions
-
     regions = read_options(args, EfficientNetOptions).open()
     with progress_bar("preparing regions (pictures)") as progress:
-        return prepare_picture_regions(
-            args.output,
-            regions.extractor,
-            grid=regions.grid,
-            boxes=regions.boxes,
-            batch_size=regions.batch_size,
-            jobs=args.jobs,
-            force=args.force,
-            progress=progress,
-        )
+        return regions.compute(args.output, jobs=args.jobs, force=args.force, progress=progress)
 
 
 def table(summary: Mapping[str, Any]) -> Iterator[str]:

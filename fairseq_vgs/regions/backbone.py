@@ -32,7 +32,6 @@ from fairseq_vgs.regions.store import F16, open_store, refuse_regions
 from fairseq_vgs.regions.writer import grid_boxes, region_lines
 
 MADE_BY_FEATURES = "fairseq-vgs prepare image-features"
-_FIRST_LINE = 3  # of the rows of images.tsv
 
 
 @dataclass(frozen=True)
@@ -82,25 +81,27 @@ def cache_image_features(
     summary = read_summary(folder)
     table = read_images(manifest.images)
     rows_columns = (grid, grid) if isinstance(grid, int) else grid
-    n_regions = max(1, rows_columns[0] * rows_columns[1])
+    cells = [max(1, count) for count in rows_columns]
+    n_regions = math.prod(cells)
     described = read_backbone(backbone_folder)
     backbone = Backbone(described)
     backbone.load_pretrained(backbone_folder)
     backbone.eval().requires_grad_(False).to(device)
     size = image_size or backbone.size
 
-    def load(row: int) -> F32:
-        place = f"{manifest.images.name}:{row + _FIRST_LINE} ({table.rows[row].path})"
-        return load_picture(resolve(table.root, table.rows[row].path), place=place, image_size=size)
+    def place_of(picture: int) -> str:
+        return f"{manifest.images.name}:{picture + 3}"
 
-    def place_of_row(row: int) -> str:
-        return f"{manifest.images.name}:{row // n_regions + _FIRST_LINE}"
+    def load(picture: int) -> F32:
+        path = table.rows[picture].path
+        place = f"{place_of(picture)} ({path})"
+        return load_picture(resolve(table.root, path), place=place, image_size=size)
 
     def embed(pictures: list[F32]) -> F16:
         with torch.no_grad():
             pooled, tokens = backbone(torch.from_numpy(np.stack(pictures)).to(device))
             found = _cells(tokens, rows_columns) if grid else pooled.unsqueeze(1)
-        return found.half().cpu().numpy()
+        return found.half().flatten(0, 1).cpu().numpy()
 
     files = (path for path in sorted(backbone_folder.iterdir()) if path.suffix in (".safetensors", ".bin"))
     weights = {path.name: sha256_file(path) for path in files}
@@ -119,11 +120,10 @@ def cache_image_features(
         pictures = map_in_order(load, range(n_kept, n_images), jobs=jobs)
         with tqdm(total=n_images, initial=n_kept, desc="image features", disable=None) as bar:
             while batch := list(islice(pictures, batch_size)):
-                features = embed(batch)
-                store.append(features.reshape(-1, features.shape[2]), place_of_row)
+                store.append(embed(batch), lambda row: place_of(row // n_regions))
                 bar.update(len(batch))
         dims = store.dim
-        boxes = grid_boxes(*(max(1, count) for count in rows_columns))
+        boxes = grid_boxes(*cells)
         rows = enumerate(table.rows)
         store.publish((region_lines(row.image_id, n * n_regions, boxes) for n, row in rows), force=True)
     known = {
@@ -132,15 +132,15 @@ def cache_image_features(
         "model_type": json.loads(described)["model"].get("model_type"),
         "weights_sha256": weights,
         "output": "tokens" if grid else "pooled",
-        "grid": [max(1, count) for count in rows_columns],
+        "grid": cells,
         "image_size": size,
-        "images": len(table.rows),
-        "regions": len(table.rows) * n_regions,
+        "images": n_images,
+        "regions": n_images * n_regions,
         "dims": dims,
         "images_kept": n_kept,
     }
     write_region_summary(folder, known, summary=summary, made_by=MADE_BY_FEATURES)
-    return CachedFeatures(len(table.rows), n_regions, dims, n_kept, time.monotonic() - began)
+    return CachedFeatures(n_images, n_regions, dims, n_kept, time.monotonic() - began)
 
 
 def _cells(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.files.atomic import partial_path
@@ -27,17 +27,13 @@ FAULTY, MISSING = "faulty", "without regions"
 
 @dataclass(frozen=True)
 class WantedImages:
-    """The pictures that a folder knows.
+    """The pictures that a folder knows; every picture is wanted if it knows ``all`` of them.
 
-    Attributes:
-        table: Where their ids come from; empty if every picture is wanted.
-        places: File and line of each id.
-        sizes: Width and height in pixels, from ``images.tsv``.
-        by_key: Ids by what agrees with a source's id.
-        key_of: Reduces a source's id to such a key.
+    ``places`` are file and line of each id, ``sizes`` width and height in pixels, from ``images.tsv``.
+    ``by_key`` maps what agrees with a source's id, as ``key_of`` reduces it, to the folder's id.
     """
 
-    table: str
+    all: bool
     places: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     by_key: Mapping[str, str]
@@ -45,7 +41,7 @@ class WantedImages:
 
     def keep(self, source_id: str) -> str | None:
         """Return the folder's id for a source's, or None if the folder does not know it."""
-        return self.by_key.get(self.key_of(source_id)) if self.table else source_id
+        return source_id if self.all else self.by_key.get(self.key_of(source_id))
 
 
 def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
@@ -62,15 +58,14 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
     files = ManifestFolder(folder)
     places: dict[str, str] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    table = ""
-    if files.images.exists():
-        table = files.images.name
+    pairs = [path for split in files.splits() if (path := files.pairs(split)).exists()]
+    has_images = files.images.exists()
+    if has_images:
         for line, row in enumerate(read_images(files.images).rows, start=3):
-            places[row.image_id] = f"{table}:{line}"
+            places[row.image_id] = f"{files.images.name}:{line}"
             sizes[row.image_id] = (row.width, row.height)
     else:
-        for path in (files.pairs(split) for split in files.splits() if files.pairs(split).exists()):
-            table = "the pairs"
+        for path in pairs:
             for line, pair in enumerate(read_pairs(path), start=2):
                 places.setdefault(pair.image_id, f"{path.name}:{line}")
     key_of = MATCHES[match]
@@ -82,19 +77,79 @@ def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
             expected = f"ids must differ in their {match} (the first is at {places[first]})"
             faults.append(fault(place, expected, image_id, "choose another --match", code="setting.conflict"))
     raise_any(faults)
-    return WantedImages(table, places, sizes, by_key, key_of)
+    return WantedImages(not (has_images or pairs), places, sizes, by_key, key_of)
 
 
-@dataclass
-class _Tally:
-    """Counts and faults of a source."""
+class _Conversion:
+    """Write the wanted pictures of a source; count them, and collect the faults of the others."""
 
-    faults: list[Fault] = field(default_factory=list)
-    places: dict[str, str] = field(default_factory=dict)
-    images: list[ImageRow] = field(default_factory=list)
-    faulty: list[str] = field(default_factory=list)
-    n_unwanted: int = 0
-    n_other_size: int = 0
+    def __init__(self, wanted: WantedImages, writer: RegionWriter) -> None:
+        self.wanted, self.writer = wanted, writer
+        self.faults: list[Fault] = []
+        self.places: dict[str, str] = {}
+        self.images: list[ImageRow] = []
+        self.n_unwanted = self.n_other_size = 0
+
+    def keep(self, source_id: str) -> str | None:
+        """Return the folder's id for a source's; count it if there is none."""
+        image_id = self.wanted.keep(source_id)
+        self.n_unwanted += image_id is None
+        return image_id
+
+    def add(self, found: ImageRegions | BadRegions) -> None:
+        """Write one picture, or note why it cannot be used."""
+        problem = found.fault if isinstance(found, BadRegions) else self._problem(found)
+        if problem is not None:
+            self.places.setdefault(found.image_id, problem.place)
+            self.faults.append(problem)
+
+    def _problem(self, found: ImageRegions) -> Fault | None:
+        first = self.places.setdefault(found.image_id, found.place)
+        if first != found.place:
+            expected = f"a picture must have one record (the first is {first})"
+            step = "remove one, or leave it out with --skip-bad"
+            return fault(found.place, expected, found.image_id, step, code="region.duplicate")
+        try:
+            _ID.parse(_ID.render(found.image_id))
+        except ValueError as error:
+            step = "correct the id"
+            return fault(found.place, f"image_id {error}", found.image_id, step, code="picture.name")
+        if (problem := self.writer.add(found)) is None:
+            size = (found.width, found.height)
+            self.n_other_size += self.wanted.sizes.get(found.image_id, size) != size
+            self.images.append(ImageRow(found.image_id, "", *size))
+        return problem
+
+    def refuse(self, missing: Mapping[str, str]) -> None:
+        """Raise the faults of all pictures, and those of missing ones."""
+        faults = list(self.faults)
+        step = "give all files, or count such pictures with --skip-missing"
+        if len(missing) == len(self.wanted.places):
+            step = "see whether ids agree, and choose --match name or stem if only parts of them do"
+        for name, place in missing.items():
+            expected = "image must be in the source of regions"
+            faults.append(fault(place, expected, name, step, code="region.missing"))
+        if not faults and not self.writer.n_images:
+            message = "must hold a usable picture, got none; check the files"
+            faults.append(Fault("the source of regions", message, "region.missing"))
+        raise_any(faults)
+
+    def counts(self) -> dict[str, object]:
+        """Return what ``summary.json`` says of the pictures."""
+        writer = self.writer
+        return {
+            "images": writer.n_images,
+            "regions": writer.n_rows,
+            "dims": writer.dim,
+            "boxes_clipped": writer.n_clipped,
+            "largest_overhang_pixels": writer.overhang,
+            "boxes_without_area": writer.n_left_out,
+            "largest_feature": writer.error.largest,
+            "float16_max_absolute_error": writer.error.absolute,
+            "float16_max_relative_error": writer.error.relative,
+            "images_of_other_size": self.n_other_size,
+            "not_wanted": self.n_unwanted,
+        }
 
 
 def prepare_regions(
@@ -132,113 +187,31 @@ def prepare_regions(
     summary = read_summary(folder)
     names = ManifestFolder(folder)
     leftovers = {partial_path(names.regions), partial_path(names.region_features)}
-    is_new = not folder.exists() or leftovers.issuperset(folder.iterdir())
     existed = folder.exists()
-    tally = _Tally()
+    is_new = not existed or leftovers.issuperset(folder.iterdir())
     try:
         with open_region_writer(folder, force=force) as writer:
-            _read_all(source, wanted, writer, tally, skip_bad=skip_bad, progress=progress)
-            missing = {name: place for name, place in wanted.places.items() if name not in tally.places}
-            _refuse(tally, missing, wanted, writer, skip_missing=skip_missing)
+            conversion = _Conversion(wanted, writer)
+            for found in source.read(conversion.keep, progress):
+                conversion.add(found)
+            faulty = [str(item) for item in conversion.faults] if skip_bad else []
+            if skip_bad:
+                conversion.faults.clear()
+            missing = {name: place for name, place in wanted.places.items() if name not in conversion.places}
+            conversion.refuse({} if skip_missing else missing)
     except BaseException:
         if not existed and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
     if not names.images.exists():
-        write_images(names.images, tally.images)
-    regions = {**source.describe(), **_counts(writer, tally, missing)}
+        write_images(names.images, conversion.images)
+    excluded = {
+        reason: {"count": len(left_out), "names": list(left_out)}
+        for reason, left_out in ((FAULTY, faulty), (MISSING, missing))
+        if left_out
+    }
+    regions = {**source.describe(), **conversion.counts(), "excluded": excluded}
     # --force may replace a folder that holds only what this command wrote.
     made_by = MADE_BY if is_new else MADE_BY_REGIONS
     write_region_summary(folder, regions, summary=summary, made_by=made_by)
     return regions
-
-
-def _read_all(
-    source: RegionSource,
-    wanted: WantedImages,
-    writer: RegionWriter,
-    tally: _Tally,
-    *,
-    skip_bad: bool,
-    progress: Progress | None,
-) -> None:
-    def keep(source_id: str) -> str | None:
-        image_id = wanted.keep(source_id)
-        tally.n_unwanted += image_id is None
-        return image_id
-
-    for found in source.read(keep, progress):
-        problem = _add(found, wanted, writer, tally)
-        if problem is None:
-            continue
-        if skip_bad:
-            tally.faulty.append(str(problem))
-        else:
-            tally.faults.append(problem)
-
-
-def _add(
-    found: ImageRegions | BadRegions, wanted: WantedImages, writer: RegionWriter, tally: _Tally
-) -> Fault | None:
-    if isinstance(found, BadRegions):
-        tally.places.setdefault(found.image_id, found.fault.place)
-        return found.fault
-    first = tally.places.setdefault(found.image_id, found.place)
-    if first != found.place:
-        expected = f"a picture must have one record (the first is {first})"
-        step = "remove one, or leave it out with --skip-bad"
-        return fault(found.place, expected, found.image_id, step, code="region.duplicate")
-    try:
-        _ID.parse(_ID.render(found.image_id))
-    except ValueError as error:
-        return fault(found.place, f"image_id {error}", found.image_id, "correct the id", code="picture.name")
-    problem = writer.add(found)
-    if problem is None:
-        size = (found.width, found.height)
-        tally.n_other_size += wanted.sizes.get(found.image_id, size) != size
-        tally.images.append(ImageRow(found.image_id, "", found.width, found.height))
-    return problem
-
-
-def _refuse(
-    tally: _Tally,
-    missing: Mapping[str, str],
-    wanted: WantedImages,
-    writer: RegionWriter,
-    *,
-    skip_missing: bool,
-) -> None:
-    faults = list(tally.faults)
-    if missing and not skip_missing:
-        step = "give all files, or count such pictures with --skip-missing"
-        if len(missing) == len(wanted.places):
-            step = "see whether ids agree, and choose --match name or stem if only parts of them do"
-        faults += [
-            fault(place, "image must be in the source of regions", name, step, code="region.missing")
-            for name, place in missing.items()
-        ]
-    if not faults and not writer.n_images:
-        message = "must hold a usable picture, got none; check the files"
-        faults.append(Fault("the source of regions", message, "region.missing"))
-    raise_any(faults)
-
-
-def _counts(writer: RegionWriter, tally: _Tally, missing: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "images": writer.n_images,
-        "regions": writer.n_rows,
-        "dims": writer.dim,
-        "boxes_clipped": writer.n_clipped,
-        "largest_overhang_pixels": writer.overhang,
-        "boxes_without_area": writer.n_left_out,
-        "largest_feature": writer.error.largest,
-        "float16_max_absolute_error": writer.error.absolute,
-        "float16_max_relative_error": writer.error.relative,
-        "images_of_other_size": tally.n_other_size,
-        "not_wanted": tally.n_unwanted,
-        "excluded": {
-            reason: {"count": len(names), "names": list(names)}
-            for reason, names in ((FAULTY, tally.faulty), (MISSING, missing))
-            if names
-        },
-    }

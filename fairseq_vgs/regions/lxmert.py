@@ -13,23 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.arrays import F32
+from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 
 FIELDS = (
-    "img_id",
-    "img_h",
-    "img_w",
-    "objects_id",
-    "objects_conf",
-    "attrs_id",
-    "attrs_conf",
-    "num_boxes",
-    "boxes",
-    "features",
+    *("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
+    *("num_boxes", "boxes", "features"),
 )
 # 36 regions of 2048 dims take 0.4 MB; longer lines would have to fit into memory.
 MAX_LINE_BYTES = 1 << 26
@@ -38,22 +30,16 @@ _BYTES_PER_REGION = {"objects_id": 8, "objects_conf": 4, "attrs_id": 8, "attrs_c
 
 
 class LxmertSource:
-    """One or several TSV files.
-
-    Args:
-        paths: The files, read in order; a picture may be in one of them only.
+    """One or several TSV files, read in order; a picture may be in one of them only.
 
     Raises:
         FaultError: All missing files.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(paths)
-        missing = [path for path in self._paths if not path.is_file()]
-        if missing:
-            raise FaultError(
-                Fault(str(path), "file is missing; check the path", code="file.missing") for path in missing
-            )
+        self._paths = paths
+        missing = [path for path in paths if not path.is_file()]
+        raise_any(Fault(str(path), "file is missing; check the path", "file.missing") for path in missing)
 
     def describe(self) -> Mapping[str, object]:
         """Return format, names and sizes in bytes."""
@@ -61,8 +47,7 @@ class LxmertSource:
 
     def read(self, keep: Keep, progress: Progress | None = None) -> Iterator[ImageRegions | BadRegions]:
         """Yield wanted pictures; holds one line at a time. Progress is in bytes."""
-        total = sum(path.stat().st_size for path in self._paths)
-        done = 0
+        done, total = 0, sum(path.stat().st_size for path in self._paths)
         for path in self._paths:
             with path.open("rb") as file:
                 for number, line in enumerate(_lines(file), start=1):
@@ -85,20 +70,18 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _read_line(line: bytes, place: str, keep: Keep, *, is_first: bool) -> ImageRegions | BadRegions | None:
     if len(line) == MAX_LINE_BYTES:
         expected = f"line must be shorter than {MAX_LINE_BYTES} bytes (the rest of the file is not read)"
-        return BadRegions(
-            fault(place, expected, line[:40], "check that this is an LXMERT TSV", code="region.too_large")
-        )
+        step = "check that this is an LXMERT TSV"
+        return BadRegions(fault(place, expected, line[:40], step, code="region.too_large"))
     # The rest is split only if wanted: most of a file may not be.
     raw_id, _, rest = line.rstrip(b"\r\n").partition(b"\t")
     if is_first and raw_id == b"img_id":
         return None
     image_id: str | None = ""
     try:
-        try:
-            image_id = keep(raw_id.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise RegionFaultError("img_id must be UTF-8 text", raw_id) from None
+        image_id = keep(raw_id.decode("utf-8"))
         return None if image_id is None else _parse(image_id, rest, place)
+    except UnicodeDecodeError:
+        return BadRegions(RegionFaultError("img_id must be UTF-8 text", raw_id).at(place))
     except RegionFaultError as error:
         return BadRegions(error.at(place), image_id or "")
 
@@ -120,14 +103,8 @@ def _parse(image_id: str, rest: bytes, place: str) -> ImageRegions:
         expected = f"features must be a multiple of {4 * n_boxes} bytes, num_boxes being {n_boxes}"
         raise RegionFaultError(expected, f"{len(features)} bytes")
     order = surest_first(_floats(arrays["objects_conf"]))
-    return ImageRegions(
-        image_id,
-        place,
-        width,
-        height,
-        _floats(arrays["boxes"]).reshape(n_boxes, 4)[order],
-        _floats(features).reshape(n_boxes, -1)[order],
-    )
+    boxes = _floats(arrays["boxes"]).reshape(n_boxes, 4)[order]
+    return ImageRegions(image_id, place, width, height, boxes, _floats(features).reshape(n_boxes, -1)[order])
 
 
 def _positive(name: str, text: bytes) -> int:
@@ -143,5 +120,5 @@ def _decode(name: str, text: bytes) -> bytes:
         raise RegionFaultError(f"{name} must be whole base64 ({error})", f"{len(text)} characters") from None
 
 
-def _floats(data: bytes) -> NDArray[np.float32]:
+def _floats(data: bytes) -> F32:
     return np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)

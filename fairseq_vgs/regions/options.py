@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fairseq_vgs.device import device_option, resolve_device
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ class EfficientNetOptions:
     batch_size: int = option(16, help="regions at once", metavar="N", parse=positive)
 
     def open(self) -> PictureRegions:
-        """Load the network and show it one picture, so that it does work.
-
-        Raises:
-            FaultError: The network's packages are missing, or the device is.
-        """
+        """Load the network and show it one picture; raise ``FaultError`` if it or the device is missing."""
         import numpy as np
 
         from fairseq_vgs.regions.efficientnet import INPUT_SIZE, EfficientNetFeatures
@@ -86,16 +82,12 @@ class RegionOptions(EfficientNetOptions):
     )
 
     def open_if_wanted(self) -> PictureRegions | None:
-        """Return which regions to compute; None without ``--regions``.
-
-        Raises:
-            FaultError: See `open`; or options that say nothing without ``--regions``.
-        """
+        """Return which regions to compute; None without ``--regions``, which other options need."""
         if self.regions:
             return self.open()
         changed = [field for field in dataclasses.fields(self) if getattr(self, field.name) != field.default]
         if changed:
             names = ", ".join("--" + field.name.replace("_", "-") for field in changed)
             message = "says how to compute regions; add --regions efficientnet"
-            raise FaultError(Fault(names, message, "setting.unused"))
+            raise FaultError.at(names, message, "setting.unused")
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.files.tables import TableFormat, parse_header, parse_rows, read_lines
-from fairseq_vgs.manifest import ManifestFolder, read_images, read_regions
+from fairseq_vgs.manifest import ManifestFolder, RegionRow, read_images, read_regions
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import pad_to_square, read_picture
@@ -78,8 +78,22 @@ BOXES = TableFormat(
 
 
 @dataclass(frozen=True)
+class _Work:
+    """One picture and its boxes; ``first`` is its first row of the features."""
+
+    image_id: str
+    path: str
+    place: str
+    first: int
+    boxes: F32
+
+
+@dataclass(frozen=True)
 class PictureRegions:
-    """Which regions pictures get while their folder is built; see ``prepare_picture_regions``."""
+    """Which regions pictures get: those of a table (``BOXES``, or a ``regions.tsv``), else cells of a grid.
+
+    A table needs at least one box of every picture; ``grid`` is rows and columns, (1, 1) the whole picture.
+    """
 
     extractor: Extractor
     grid: tuple[int, int] = (1, 1)
@@ -97,86 +111,71 @@ class PictureRegions:
                 yield from _box_faults(images, boxes)
 
     def compute(
-        self, folder: Path, *, left_out: Collection[str], jobs: int, progress: Progress | None
+        self,
+        folder: Path,
+        *,
+        left_out: Collection[str] = (),
+        jobs: int = 1,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> dict[str, object]:
-        """Write the regions into a folder with ``images.tsv``; return what ``summary.json`` says."""
-        settings = {name: value for name, value in vars(self).items() if name != "extractor"}
-        return prepare_picture_regions(
-            folder, self.extractor, **settings, left_out=left_out, jobs=jobs, force=True, progress=progress
-        )
+        """Write the region features of all pictures of ``images.tsv``; resume an interrupted call.
 
+        Args:
+            folder: The data folder.
+            left_out: Pictures that the folder does not have; their boxes are ignored.
+            jobs: Threads that decode and crop.
+            force: Replace existing regions.
+            progress: Called with (pictures done, pictures to do).
 
-@dataclass(frozen=True)
-class _Work:
-    """One picture and its boxes; ``first`` is its first row of the features."""
+        Returns:
+            What ``summary.json`` says under ``regions``.
 
-    image_id: str
-    path: str
-    place: str
-    first: int
-    boxes: F32
+        Raises:
+            FaultError: Faulty tables, all pictures that do not decode, another run in the same folder, or
+                existing regions.
+        """
+        extractor, names = self.extractor, ManifestFolder(folder)
+        refuse_regions(folder, force=force)
+        summary = read_summary(folder)
+        images = read_images(names.images)
+        if self.boxes is None:
+            boxes_of = dict.fromkeys((row.image_id for row in images.rows), grid_boxes(*self.grid))
+        else:
+            boxes = _read_boxes(self.boxes)
+            boxes_of = {name: boxes[name] for name in boxes if name not in left_out}
+        plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
+        n_rows = sum(len(work.boxes) for work in plan)
+        with open_store(folder, _settings(plan, images.root, extractor), n_rows=n_rows) as store:
+            n_kept = store.n_done
+            todo = [work for work in plan if work.first + len(work.boxes) > n_kept]
+            read = partial(_read_inputs, images.root, extractor, n_kept)
+            firsts = [work.first for work in plan]
+            for features in self._features(map_in_order(read, todo, jobs=jobs, progress=progress)):
+                store.append(features, lambda row: plan[bisect(firsts, row) - 1].place)
+            lines = (region_lines(work.image_id, work.first, work.boxes) for work in plan)
+            store.publish(lines, force=force)
+        where = {"boxes": self.boxes.name} if self.boxes is not None else {"grid": list(self.grid)}
+        counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
+        regions = {**extractor.describe(), **where, **counts}
+        write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
+        return regions
 
-
-def prepare_picture_regions(
-    folder: Path,
-    extractor: Extractor,
-    *,
-    grid: tuple[int, int] = (1, 1),
-    boxes: Path | None = None,
-    left_out: Collection[str] = (),
-    batch_size: int = 16,
-    jobs: int = 1,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Write the region features of all pictures of ``images.tsv``; resume an interrupted call.
-
-    Args:
-        folder: The data folder.
-        extractor: The network.
-        grid: Rows and columns of the regions, without ``boxes``; (1, 1) is the whole picture.
-        boxes: Table of ``BOXES``, or a ``regions.tsv``; every picture needs at least one.
-        left_out: Pictures that the folder does not have; their boxes are ignored.
-        batch_size: Regions per batch.
-        jobs: Threads that decode and crop.
-        force: Replace existing regions.
-        progress: Called with (pictures done, pictures to do).
-
-    Returns:
-        What ``summary.json`` says under ``regions``.
-
-    Raises:
-        FaultError: Faulty tables, all pictures that do not decode, another run in the same folder, or
-            existing regions.
-    """
-    names = ManifestFolder(folder)
-    refuse_regions(folder, force=force)
-    summary = read_summary(folder)
-    images = read_images(names.images)
-    if boxes is None:
-        boxes_of = dict.fromkeys((row.image_id for row in images.rows), grid_boxes(*grid))
-    else:
-        boxes_of = {name: found for name, found in _read_boxes(boxes).items() if name not in left_out}
-    plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
-    n_rows = sum(len(work.boxes) for work in plan)
-    with open_store(folder, _settings(plan, images.root, extractor), n_rows=n_rows) as store:
-        n_kept = store.n_done
-        todo = [work for work in plan if work.first + len(work.boxes) > n_kept]
-        read = partial(_read_inputs, images.root, extractor, n_kept)
-        firsts = [work.first for work in plan]
-        _compute(
-            map_in_order(read, todo, jobs=jobs, progress=progress),
-            extractor,
-            lambda features: store.append(features, lambda row: plan[bisect(firsts, row) - 1].place),
-            batch_size,
-        )
-        lines = (region_lines(work.image_id, work.first, work.boxes) for work in plan)
-        store.publish(lines, force=force)
-    where = {"boxes": boxes.name} if boxes is not None else {"grid": list(grid)}
-    counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
-    regions = {**extractor.describe(), **where, **counts}
-    write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
-    return regions
+    def _features(self, pictures: Iterator[list[NDArray[np.uint8]] | Fault]) -> Iterator[F16]:
+        """Compute features batch by batch; if pictures do not decode, find all of them instead."""
+        faults: list[Fault] = []
+        waiting: list[NDArray[np.uint8]] = []
+        for found in pictures:
+            if isinstance(found, Fault):
+                faults.append(found)
+            elif not faults:
+                waiting += found
+                while len(waiting) >= self.batch_size:
+                    yield self.extractor(np.stack(waiting[: self.batch_size]))
+                    del waiting[: self.batch_size]
+        raise_any(faults)
+        if waiting:
+            yield self.extractor(np.stack(waiting))
 
 
 def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> list[_Work]:
@@ -198,24 +197,21 @@ def _plan(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> list[_
 
 def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> Iterator[Fault]:
     """Yield pictures, given with their places, without boxes, and boxes without pictures."""
-    known = {image_id for image_id, _ in images}
-    for name in boxes:
-        if name not in known:
-            expected = "image_id must be in images.tsv"
-            step = "remove its boxes"
-            yield fault("the boxes", expected, name, step, code="picture.unknown")
+    known = dict(images)
+    for name in (name for name in boxes if name not in known):
+        expected, step = "image_id must be in images.tsv", "remove its boxes"
+        yield fault("the boxes", expected, name, step, code="picture.unknown")
     for image_id, place in images:
         if image_id not in boxes:
             expected = "image must have a box in the table of boxes"
-            step = "add one"
-            yield fault(place, expected, image_id, step, code="region.missing")
+            yield fault(place, expected, image_id, "add one", code="region.missing")
 
 
 def _read_boxes(path: Path) -> dict[str, F32]:
     lines, faults = read_lines(path)
-    rows: Sequence[BoxRow] = ()
-    if lines[0] is not None and "feature_row" in lines[0].split("\t"):
-        rows = [BoxRow(row.image_id, row.x0, row.y0, row.x1, row.y1) for row in read_regions(path)]
+    rows: Sequence[BoxRow | RegionRow] = ()
+    if "feature_row" in (lines[0] or "").split("\t"):
+        rows = read_regions(path)
     else:
         order, header_faults = parse_header(lines[0] or "", BOXES, place=f"{path.name}:1")
         if not header_faults:
@@ -255,25 +251,3 @@ def _read_inputs(
         crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
         inputs.append(extractor.network_input(pad_to_square(crop)))
     return inputs
-
-
-def _compute(
-    pictures: Iterator[list[NDArray[np.uint8]] | Fault],
-    extractor: Extractor,
-    append: Callable[[F16], None],
-    batch_size: int,
-) -> None:
-    """Compute features batch by batch; if pictures do not decode, find all of them instead."""
-    faults: list[Fault] = []
-    waiting: list[NDArray[np.uint8]] = []
-    for found in pictures:
-        if isinstance(found, Fault):
-            faults.append(found)
-        elif not faults:
-            waiting += found
-            while len(waiting) >= batch_size:
-                append(extractor(np.stack(waiting[:batch_size])))
-                del waiting[:batch_size]
-    raise_any(faults)
-    if waiting:
-        append(extractor(np.stack(waiting)))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.parallel import Progress
 
@@ -23,23 +23,17 @@ CHECK_SOURCE = "get the file again, or leave such pictures out with --skip-bad"
 
 @dataclass(frozen=True)
 class ImageRegions:
-    """The regions of one picture by falling confidence.
+    """The regions of one picture by falling confidence: boxes float32[R, 4] and features float32[R, D].
 
-    Attributes:
-        image_id: The data folder's id.
-        place: File and line, for errors.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
-        boxes: float32[R, 4] in pixels.
-        features: float32[R, D].
+    ``image_id`` is the data folder's, ``place`` file and line; width, height and boxes are in pixels.
     """
 
     image_id: str
     place: str
     width: int
     height: int
-    boxes: NDArray[np.float32]
-    features: NDArray[np.float32]
+    boxes: F32
+    features: F32
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class RegionSource(Protocol):
         ...
 
 
-def surest_first(confidences: NDArray[np.float32]) -> NDArray[np.int64]:
+def surest_first(confidences: F32) -> I64:
     """Return the order of regions by falling confidence, as FaST-VGS takes them.
 
     Raises:

@@ -42,11 +42,9 @@ def refuse_regions(folder: Path, *, force: bool) -> None:
 
 
 class FeatureStore:
-    """The features of a folder's regions computed so far; see ``open_store``.
+    """The features of a folder's regions computed so far, ``n_done`` rows; see ``open_store``.
 
-    Attributes:
-        n_done: Rows written.
-        dim: D; 0 before the first row.
+    ``dim`` is D, 0 before the first row.
     """
 
     def __init__(self, folder: Path, file: BinaryIO, settings: Mapping[str, object], n_rows: int) -> None:
@@ -55,18 +53,15 @@ class FeatureStore:
         self.n_done, self.dim = self._resume()
 
     def append(self, features: F16, place: Callable[[int], str]) -> None:
-        """Write further rows, [n, D].
-
-        Args:
-            features: The rows.
-            place: Returns file and line of a row by its number among all.
+        """Write further rows, [n, D]; ``place`` gives file and line of a row by its number among all.
 
         Raises:
             FaultError: A feature is NaN, infinite, or beyond float16.
         """
-        for number in np.flatnonzero(~np.isfinite(features).all(axis=1))[:1].tolist():
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            where = place(self.n_done + int(finite.argmin()))
             expected, got = "features must be finite and within float16", "NaN or infinity"
-            where = place(self.n_done + number)
             raise FaultError(fault(where, expected, got, "use another network", code="regions.not_finite"))
         if not self.dim:
             self.dim = int(features.shape[1])
@@ -122,7 +117,7 @@ class FeatureStore:
 
     def _read_state(self) -> tuple[Any, int, bool]:
         """Return settings, number of rows, and whether a version before 0.1.0 wrote them."""
-        state: Any = json.loads((self._folder / PARTIAL_STATE).read_text(encoding="utf-8"))
+        state: Any = json.loads((self._folder / PARTIAL_STATE).read_bytes())
         if "plan_sha256" in state:  # of boxes: the file ends with its last row
             return state, self._n_rows, True
         if "images" in state:
@@ -135,10 +130,7 @@ class FeatureStore:
 def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> Iterator[FeatureStore]:
     """Open and lock the store of a folder; an interruption leaves its rows for the next run.
 
-    Args:
-        folder: The data folder.
-        settings: Everything the features depend on.
-        n_rows: N.
+    ``settings`` are everything the features depend on; ``n_rows`` is N.
 
     Raises:
         FaultError: There are no pictures, another run is computing regions of this folder, or a former

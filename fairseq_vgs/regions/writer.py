@@ -15,7 +15,7 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fairseq_vgs.arrays import F32
+from fairseq_vgs.arrays import F32, Bool
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.manifest import ManifestFolder, RegionRow
@@ -31,17 +31,13 @@ ROUNDING_PIXELS = 0.01
 
 @dataclass(frozen=True)
 class PartBoxes:
-    """Boxes in fractions of the picture, as in ``regions.tsv``.
+    """Boxes float32[R, 4] in fractions of the picture, and whether each has an area inside it.
 
-    Attributes:
-        boxes: float32[R, 4] in [0, 1].
-        usable: bool[R], false for boxes without area inside the picture.
-        n_clipped: Boxes that exceeded the picture by more than ``ROUNDING_PIXELS``.
-        overhang: Largest excess in pixels; 0 if none was clipped.
+    ``n_clipped`` boxes exceeded the picture by more than ``ROUNDING_PIXELS``, at most by ``overhang`` pixels.
     """
 
     boxes: F32
-    usable: NDArray[np.bool_]
+    usable: Bool
     n_clipped: int
     overhang: float
 
@@ -75,12 +71,9 @@ def grid_boxes(rows: int, columns: int) -> F32:
 
 @dataclass
 class ConversionError:
-    """The error of converting features from float32 to float16.
+    """The largest error of converting features from float32 to float16, and their largest absolute value.
 
-    Attributes:
-        absolute: The largest difference.
-        relative: The largest relative difference of values from ``MIN_NORMAL`` on; at most 2^-11.
-        largest: The largest absolute value.
+    The relative error, at most 2^-11, is that of values from ``MIN_NORMAL`` on.
     """
 
     absolute: float = 0.0
@@ -97,8 +90,7 @@ class ConversionError:
         error = np.abs(half.astype(np.float32) - features)
         self.largest = max(self.largest, float(size.max(initial=0)))
         self.absolute = max(self.absolute, float(error.max(initial=0)))
-        normal = size >= MIN_NORMAL
-        ratios = np.divide(error, size, out=np.zeros_like(error), where=normal)
+        ratios = np.divide(error, size, out=np.zeros_like(error), where=size >= MIN_NORMAL)
         self.relative = max(self.relative, float(ratios.max(initial=0)))
         return half
 
@@ -114,14 +106,8 @@ def npy_header(n_rows: int, dim: int) -> bytes:
 class RegionWriter:
     """Write pictures one by one; see ``open_region_writer``.
 
-    Attributes:
-        n_images: Pictures written.
-        n_rows: Regions written.
-        dim: D of the first picture; 0 before.
-        n_clipped: Boxes clipped to their picture.
-        overhang: Largest excess of a clipped box, in pixels.
-        n_left_out: Regions left out because their box has no area inside the picture.
-        error: The error of float16.
+    It counts pictures, regions (``n_rows``), boxes clipped to their picture (by at most ``overhang`` pixels)
+    and regions left out because their box has no area inside it. ``dim`` is 0 before the first picture.
     """
 
     def __init__(self, features: BinaryIO, table: TextIO) -> None:
@@ -134,9 +120,8 @@ class RegionWriter:
 
     def add(self, image: ImageRegions) -> Fault | None:
         """Write a picture's regions; if they cannot be used, return why and write nothing."""
-        found = self._problem(image)
-        if found is not None:
-            return found
+        if (problem := self._problem(image)) is not None:
+            return problem
         parts = boxes_in_parts(image.boxes, width=image.width, height=image.height)
         if not parts.usable.any():
             got = image.boxes[0].tolist()
@@ -144,14 +129,9 @@ class RegionWriter:
             return fault(image.place, expected, got, CHECK_SOURCE, code="region.box")
         half = self.error.convert(image.features[parts.usable])
         if not np.isfinite(half).all():
+            largest = float(np.abs(image.features).max())
             expected = f"features must be at most {np.finfo(np.float16).max:g}, which float16 can hold"
-            return fault(
-                image.place,
-                expected,
-                float(np.abs(image.features).max()),
-                CHECK_SOURCE,
-                code="region.not_finite",
-            )
+            return fault(image.place, expected, largest, CHECK_SOURCE, code="region.not_finite")
         if not self.dim:
             self.dim, self._dim_place = half.shape[1], image.place
             self._features.write(npy_header(0, self.dim))

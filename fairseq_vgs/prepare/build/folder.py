@@ -276,7 +276,9 @@ def _compute_regions(
     kept = {picture.image_id for picture in built.corpus.pictures}
     left_out = {picture.image_id for picture in corpus.pictures} - kept
     progress = steps.next(len(kept))
-    regions = options.regions.compute(work.data, left_out=left_out, jobs=options.jobs, progress=progress)
+    regions = options.regions.compute(
+        work.data, left_out=left_out, jobs=options.jobs, force=True, progress=progress
+    )
     return {"regions": regions}
 
 

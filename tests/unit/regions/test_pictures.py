@@ -15,7 +15,7 @@ from support.faults import raises_fault
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
 from fairseq_vgs.media.pictures import inspect_picture
-from fairseq_vgs.regions.pictures import prepare_picture_regions
+from fairseq_vgs.regions.pictures import PictureRegions
 from fairseq_vgs.regions.store import PARTIAL_FEATURES, PARTIAL_STATE, open_store
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -43,6 +43,18 @@ class MeanColour:
             raise KeyboardInterrupt
         self.n_seen += len(batch)
         return batch.astype(np.float16)
+
+
+def prepare_picture_regions(
+    folder: Path,
+    network: MeanColour,
+    *,
+    grid: tuple[int, int] = (1, 1),
+    boxes: Path | None = None,
+    batch_size: int = 16,
+    jobs: int = 1,
+) -> dict[str, object]:
+    return PictureRegions(network, grid, boxes, batch_size).compute(folder, jobs=jobs)
 
 
 def make_pictures(folder: Path) -> None:

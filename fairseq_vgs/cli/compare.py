@@ -32,7 +32,7 @@ words. Recalls of evaluate retrieval --folds are compared if the pools are the s
 class Options:
     """Options of ``compare``."""
 
-    results: tuple[Path, ...] = option(help="folders of evaluations", metavar="RESULTS", positional=True)
+    results: tuple[Path, ...] = option(help="folders of evaluations", positional=True)
     titles: tuple[str, ...] | None = option(
         None, metavar="TITLE", help="one for each (default: where the paths differ)"
     )

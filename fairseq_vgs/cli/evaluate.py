@@ -52,7 +52,6 @@ class Places:
 
     checkpoint: Path = option(
         help="written by fairseq-hydra-train, or fairseq's own wav2vec2 where only layers are needed",
-        metavar="CHECKPOINT",
         positional=True,
     )
     output: Path | None = option(
@@ -67,7 +66,7 @@ class RunSettings:
     """Options of ``evaluate run``."""
 
     run_folder: Path = option(help="run folder, with checkpoints/ in it", metavar="RUN", positional=True)
-    data: Path = option(help="the data folder, as in task.data", metavar="DATA", positional=True)
+    data: Path = option(help="the data folder, as in task.data", positional=True)
     split: str = option("test", help="split of DATA")
     every: int = option(
         1, parse=positive, metavar="N", help="only checkpoints after a multiple of N updates (default: all)"
@@ -83,7 +82,6 @@ class RunSettings:
     abx_speakers: tuple[Literal["within", "across"], ...] = option(
         ("within",),
         metavar="MODE",
-        choices=("within", "across"),
         help="compare phones of one speaker (within), of two (across), or both",
     )
     also: tuple[str, ...] = option(

@@ -30,7 +30,7 @@ class Options:
     """Options of ``prepare items``."""
 
     alignments: tuple[Path, ...] = option(
-        help="alignment files, or folders to search for them", positional=True, metavar="ALIGNMENTS"
+        help="alignment files, or folders to search for them", positional=True
     )
     output: Path = option(help="item file to write", positional=True)
     unit: Literal["triphone", "phoneme"] = option("triphone", help="a phone with its neighbours, or alone")

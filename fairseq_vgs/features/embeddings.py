@@ -41,13 +41,11 @@ class EvaluationSplit:
     """A split as a model was validated on it: its data set without masks, and the ids of its embeddings.
 
     Attributes:
-        dataset: pairs, one per caption.
         audio_ids: C ids, in the order of the pair table.
         image_ids: I ids of the distinct images that have a caption here, in the order of images.tsv.
         caption_image: int64[C] number of each caption's image among ``image_ids``.
         image_groups: int64[I] group number of each image.
-        n_cut: captions longer than ``max_seconds``, of which the start is used.
-        max_seconds: speech is cut here, as in the run's validation.
+        n_cut: captions longer than ``max_seconds``, of which the start is used, as in the run's validation.
         n_skipped: pairs that are left out because they cannot be used (``task.skip_bad=true``).
     """
 
@@ -121,9 +119,8 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
     table = dataset.table
     n_cut = 0 if units else int(np.count_nonzero(table.n_samples > options.max_samples))
     if n_cut:
-        logger.warning(
-            "%d of %d captions are longer than %g s: the start is used", n_cut, len(table), max_seconds
-        )
+        counts = (n_cut, len(table), max_seconds)
+        logger.warning("%d of %d captions are longer than %g s: the start is used", *counts)
     image_rows, caption_image = np.unique(table.image_row, return_inverse=True)
     names = {row: image_id for image_id, row in table.image_index.items()}
     return EvaluationSplit(

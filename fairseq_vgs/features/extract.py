@@ -38,7 +38,6 @@ from fairseq_vgs.modules.conv_spec import ConvLayers
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("layers", "speech", "images")
 DEFAULT_BATCH_SECONDS = 60.0
 SPEECH_EMBEDDING, IMAGE_EMBEDDING = "speech_embedding", "image_embedding"
 _IMAGES_PER_BATCH = 32
@@ -46,15 +45,10 @@ _IMAGES_PER_BATCH = 32
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction did.
+    """What an extraction did: counts, names of the layers, frames per second and wall time.
 
-    Attributes:
-        n_images: of the source; 0 where no image embeddings were asked for.
-        n_kept: utterances and images that were already there.
-        n_changed: utterances and images that were extracted again because their files had changed.
-        frame_rate: frames per second.
-        layers: names of the layers.
-        seconds: wall time.
+    Of utterances and images, ``n_kept`` were already there, and ``n_changed`` were extracted again because
+    their files had changed. ``n_images`` is 0 where no image embeddings were asked for.
     """
 
     n_utterances: int
@@ -84,16 +78,9 @@ def extract_features(
     utterance alone. An unfinished folder is continued: its files are kept, unless what they were made from
     has changed (in size or modification time; for a member, those of its archive).
 
-    Args:
-        checkpoint: the model.
-        source: what to read.
-        output: folder in a format of ``store``. Image ids are percent-encoded in file names.
-        file_format: ``npy`` or ``safetensors``.
-        parts: of ``PARTS``; by default all that model and source offer.
-        layers: numbers of the layers that are wanted, 0 being the input of the first; all if None.
-        device: where the model runs.
-        bf16: run the model in bf16 autocast.
-        batch_seconds: most speech in a batch, padding included; a longer utterance is a batch of its own.
+    ``parts`` (layers, speech, images) default to all on offer; ``layers`` are numbers, 0 being the input of
+    the first (all if None). Image ids are percent-encoded in file names. An utterance longer than
+    ``batch_seconds``, most speech in a batch with padding, is a batch of its own.
 
     Raises:
         FaultError: speech or pictures that cannot be used, or a folder of something else.

@@ -77,9 +77,8 @@ def layer_features(
 ) -> LayerFeatures:
     """Offer the unmasked transformer layers of a recording, all in one pass.
 
-    ``layer_0`` is what enters the first layer (after the positional convolution), ``layer_1`` ... are the
-    outputs of the layers; the CLS vector is in none. Nothing is cut; speech is normalised as in the run.
-    ``layers`` are the numbers of the wanted layers (all if None); those of many hours may not fit in memory.
+    They are as in ``SpeechFeatures``. Nothing is cut; speech is normalised as in the run. ``layers`` are the
+    numbers of the wanted layers (all if None); those of many hours may not fit in memory.
 
     Returns:
         name of a recording -> name of a layer -> f[T, D] on the CPU.

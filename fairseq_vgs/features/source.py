@@ -24,12 +24,9 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Recordings by the names of their feature files, and where their pictures are.
+    """Recordings by the names of their feature files (relative paths without extension), and their pictures.
 
-    Attributes:
-        recordings: by name, relative paths without extension.
-        paths: where they come from.
-        split: of a data folder; None for audio files.
+    They are of a ``split`` of a data folder, or (None) of audio files.
     """
 
     recordings: dict[str, Recording]
@@ -72,10 +69,6 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
     and extension, as in the corpora's item files, or, if two files share one or an archive holds them, whole
     audio ids without extension (``:`` becomes ``_``). Names in a folder of audio files are relative paths
     without extension; those of single files are their file names.
-
-    Args:
-        paths: one folder, or files.
-        split: which list of a data folder.
 
     Raises:
         FaultError: a missing path, nothing to read, unreadable files, two recordings of one name, or a

@@ -27,12 +27,10 @@ from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What a model computes of one utterance, f32 on the CPU.
+    """What a model computes of one utterance, f32 on the CPU: layers [T, D], and [E] if it has a speech head.
 
-    Attributes:
-        layers: ``layer_0`` ... ``layer_L``, each [T, D]: ``layer_0`` is what enters the first layer (after
-            the positional convolution), the others are the layers' outputs. The CLS vector is in none.
-        embedding: [E]; None if the model has no speech head.
+    ``layer_0`` is what enters the first layer (after the positional convolution), ``layer_1`` ... are the
+    layers' outputs. The CLS vector is in none.
     """
 
     layers: dict[str, Tensor]

@@ -34,11 +34,8 @@ Origin = list[str | int]
 class FeatureStore:
     """Write features file by file; what exists is complete, since files appear by renaming.
 
-    Args:
-        folder: new, empty, or started with the same ``settings``.
-        file_format: one of ``FORMATS``.
-        settings: plain data on which the values depend; an unfinished folder must have the same.
-        description: further plain data for ``metadata.json``, and, as text, for safetensors files.
+    The folder is new, empty, or was started with the same ``settings``, on which the values depend.
+    ``description`` is further plain data for ``metadata.json``, and, as text, for safetensors files.
 
     Raises:
         FaultError: the folder holds something else, or a package is missing.

@@ -341,13 +341,10 @@ def _untrained_level(results: StudyResults, value: Value) -> list[Series]:
 
 
 def _by_layer(points: Mapping[int, Point], layers: Sequence[str]) -> SeedCurves:
-    found = {}
-    for seed, point in points.items():
-        positions = [index for index, layer in enumerate(layers) if layer in point.abx]
-        if positions:
-            values = np.array([point.abx[layers[index]] for index in positions])
-            found[seed] = Curve(np.array(positions, dtype=np.int64), values)
-    return SeedCurves(found)
+    def curve(point: Point) -> Curve | None:
+        return _curve((index, point.abx.get(layer, math.nan)) for index, layer in enumerate(layers))
+
+    return _by_seed({seed: curve(point) for seed, point in points.items()})
 
 
 def _layer_colours(layers: Sequence[str]) -> dict[str, str]:

@@ -111,12 +111,8 @@ def start_process(
     The process stops with the study, even if the study is killed; otherwise a restarted study would write to
     the same folders. Where the system cannot do that, the process keeps holding the study's lock.
 
-    Args:
-        command: program and arguments.
-        log: file for its output.
-        threads: number of CPU threads; None leaves it to the libraries.
-        gpu: the only visible GPU; None: as in this process.
-        lock: file descriptor of the study's lock.
+    ``threads`` None leaves their number to the libraries; ``gpu`` is the only visible one, None: as in this
+    process; ``lock`` is the file descriptor of the study's lock.
     """
     environment = {**os.environ, **_ENVIRONMENT}
     if threads is not None:

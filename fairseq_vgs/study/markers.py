@@ -19,13 +19,8 @@ from fairseq_vgs.study.plan import PhaseRun, StudyFolder
 from fairseq_vgs.study.settings import StudySettings
 
 # paths, devices and the number of updates; "start" says which checkpoint a run starts from
-_MAY_DIFFER = {
-    "common.cpu",
-    "common.user_dir",
-    "hydra.run.dir",
-    "checkpoint.finetune_from_model",
-    "optimization.max_update",
-}
+_MAY_DIFFER = {"common.cpu", "common.user_dir", "hydra.run.dir"}
+_MAY_DIFFER |= {"checkpoint.finetune_from_model", "optimization.max_update"}
 _HASH = "SHA-256 of "
 _STEPS = "restore the settings, remove the folders, or choose another --output"
 

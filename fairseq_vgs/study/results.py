@@ -82,7 +82,6 @@ class StudyResults:
     """Input of tables, figures, verdicts and the page.
 
     Attributes:
-        settings: the planned study.
         points: by scenario, seed and update; a shared first phase appears in each of its scenarios.
         untrained: seed -> the model before training.
         training: (scenario, seed) -> losses over updates.

@@ -99,10 +99,7 @@ def read_position(history: Path) -> tuple[int, str]:
 class Progress(AbstractContextManager["Progress"]):
     """Show the state of a study on stderr: bars on a terminal, otherwise occasional lines.
 
-    Args:
-        total_updates: updates of all runs.
-        done_updates: updates made earlier, which do not count for the time left.
-        n_slots: processes at a time.
+    Of all runs' ``total_updates``, those done earlier do not count for the time left.
     """
 
     def __init__(self, *, total_updates: int, done_updates: int, n_slots: int) -> None:

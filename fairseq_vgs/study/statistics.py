@@ -236,10 +236,7 @@ def combination(
 ) -> Estimate | None:
     """Return the mean of a signed sum over the seeds measured in all terms; None without such a seed.
 
-    Args:
-        terms: sign (1 or -1), and seed -> checkpoint.
-        measure: one of ``MEASURES``.
-        sampler: shared, so that a checkpoint is read once.
+    Terms are a sign (1 or -1), and seed -> checkpoint; a shared sampler reads a checkpoint once.
 
     Raises:
         StudyError: ``study.mismatch``, they were measured on different items.

@@ -63,8 +63,7 @@ class Row:
         found = self.estimates.get(measure.name)
         if found is not None:
             return measure.interval(found)
-        constant = self.constants.get(measure.name)
-        return NOTHING if constant is None else measure.text(constant)
+        return measure.text(self.constants[measure.name]) if measure.name in self.constants else NOTHING
 
     def seeds_cell(self, measure: Measure) -> str:
         """Write the value of every seed (and its best layer), unless the mean says the same."""
@@ -188,17 +187,12 @@ def _rows(results: StudyResults, measures: Sequence[Measure], sampler: Sampler) 
     named = [(name, scenario_title(name), results.finals(name)) for name in results.settings.scenarios]
     rows = []
     for name, title, points in (*named, (UNTRAINED, "untrained", results.untrained)):
-        found = {measure.name: estimate(points, measure, sampler) for measure in measures}
-        estimates = {key: value for key, value in found.items() if value is not None}
-        best = {
-            measure.name: {seed: point.best_layer(measure.name) for seed, point in points.items()}
-            for measure in measures
-            if measure in PHONES
-        }
+        found = {one.name: value for one in measures if (value := estimate(points, one, sampler))}
         layers = {
-            key: {seed: layer for seed, layer in by_seed.items() if layer} for key, by_seed in best.items()
+            kind: {seed: layer for seed, point in points.items() if (layer := point.best_layer(kind))}
+            for kind in (measure.name for measure in measures if measure in PHONES)
         }
-        rows.append(Row(name, title, estimates, {}, layers, len(results.settings.seeds)))
+        rows.append(Row(name, title, found, {}, layers, len(results.settings.seeds)))
     return rows
 
 
@@ -214,6 +208,6 @@ def _note(rows: Sequence[Row], items: str, below: str) -> str:
 
 
 def _chance(results: StudyResults, measures: Sequence[Measure]) -> Row:
-    chances = {measure.name: results.chance_of(measure.parts) for measure in measures}
-    constants = {name: chance for name, chance in chances.items() if chance is not None}
+    found = ((measure.name, results.chance_of(measure.parts)) for measure in measures)
+    constants = {name: chance for name, chance in found if chance is not None}
     return Row("chance", "chance", constants=constants)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedded_files import build_stored_zip, encode_vorbis
+
 from fairseq_vgs.alignments.items import Speakers, make_items, seconds, write_items
 from fairseq_vgs.alignments.read import Alignment, read_alignments
-from fairseq_vgs.files.archives import build_stored_zip
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest import AudioRow, write_audio_list
-from fairseq_vgs.media.encode import encode_vorbis, limit_peak, resample
+from fairseq_vgs.media.encode import limit_peak, resample
 from fairseq_vgs.media.sound import decode, inspect
 
 VOICE_FOLDER = Path("usr/share/festival/voices/russian/msu_ru_nsh_clunits")

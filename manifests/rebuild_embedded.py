@@ -24,16 +24,15 @@ import scipy
 import soundfile
 from embedded_abx import write_abx
 from embedded_credits import write_credits
+from embedded_files import build_stored_zip, encode_vorbis
 from PIL import Image, features
 
-from fairseq_vgs.files.archives import build_stored_zip
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.media.cut_out import read_cut_out
 from fairseq_vgs.media.encode import (
     clipped_share,
     content_hash,
-    encode_vorbis,
     limit_peak,
     resample,
     root_mean_square,

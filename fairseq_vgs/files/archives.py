@@ -9,7 +9,7 @@ import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,9 +18,8 @@ from typing import BinaryIO
 from fairseq_vgs.files.atomic import atomic_write
 
 # The earliest time a zip can hold; fixed, so that the same content gives the same archive.
-TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-UNIX = 3
-FILE_MODE = 0o100644
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+_UNIX, _FILE_MODE = 3, 0o100644
 ZIP, TAR = KINDS = ("zip", "tar")
 SHARD_BYTES = 1 << 30
 # The fixed part of a zip's local header ends with the lengths of the name and the extra field.
@@ -36,37 +35,21 @@ class StoredEntry:
     length: int
 
 
-def build_stored_zip(entries: Iterable[tuple[str, bytes]]) -> tuple[bytes, tuple[StoredEntry, ...]]:
-    """Return an uncompressed zip of (name, content) entries, and the position of each.
-
-    Raises:
-        ValueError: Two entries have the same name, or a name is not plain ASCII.
-    """
-    contents: dict[str, bytes] = {}
-    for name, content in entries:
-        if name in contents or not name.isascii():
-            raise ValueError(f"{name!r}: expected an ASCII entry name used once; rename the entry")
-        contents[name] = content
-    buffer = io.BytesIO()
-    write_archive(buffer, contents.items(), pack=ZIP)
-    return buffer.getvalue(), tuple(list_entries(buffer, pack=ZIP))
-
-
 def write_archive(file: BinaryIO, entries: Iterable[tuple[str, bytes]], *, pack: str) -> None:
     """Write (name, content) entries as an uncompressed, reproducible archive."""
     if pack == ZIP:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, content in entries:
-                info = zipfile.ZipInfo(name, TIMESTAMP)
-                info.create_system = UNIX
-                info.external_attr = FILE_MODE << 16
+                info = zipfile.ZipInfo(name, _TIMESTAMP)
+                info.create_system = _UNIX
+                info.external_attr = _FILE_MODE << 16
                 archive.writestr(info, content)
         return
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive_:
         for name, content in entries:
             member = tarfile.TarInfo(name)
             member.size = len(content)
-            member.mode = FILE_MODE & 0o777
+            member.mode = _FILE_MODE & 0o777
             archive_.addfile(member, io.BytesIO(content))
 
 
@@ -76,23 +59,19 @@ def list_entries(file: BinaryIO, *, pack: str) -> list[StoredEntry]:
     if pack == TAR:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             return [StoredEntry(member.name, member.offset_data, member.size) for member in archive]
+    entries = []
     with zipfile.ZipFile(file) as archive_:
-        return [
-            StoredEntry(info.filename, _content_offset(file, info.header_offset), info.file_size)
-            for info in archive_.infolist()
-        ]
-
-
-def _content_offset(file: BinaryIO, header: int) -> int:
-    file.seek(header)
-    return header + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
+        for info in archive_.infolist():
+            file.seek(info.header_offset)
+            n_names = sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
+            entries.append(StoredEntry(info.filename, file.tell() + n_names, info.file_size))
+    return entries
 
 
 def packed_sizes(folder: Path, stem: str, *, pack: str) -> dict[str, int]:
     """Return the length of every file that an interrupted ``pack_files`` has already packed."""
-    return {
-        entry.name: entry.length for path in _archives(folder, stem, pack) for entry in _listed(path, pack)
-    }
+    paths = _archives(folder, stem, pack)
+    return {entry.name: entry.length for path in paths for entry in _listed(path, pack)}
 
 
 def pack_files(
@@ -102,26 +81,17 @@ def pack_files(
 
     Files are removed once their archive is complete, so at most one archive exists twice on disk. After an
     interruption, the next pass keeps the archives that still fit and unpacks the others; a loose file
-    replaces an archive entry of the same name.
+    replaces an archive entry of the same name. Files that are not named are left alone.
 
-    Args:
-        folder: the folder.
-        names: files to pack, relative to the folder, in archive order; others are left alone.
-        stem: first part of the archives' names.
-        pack: ``zip`` or ``tar``.
-        limit: size in bytes at which an archive is closed.
-
-    Returns:
-        The archive entry of every file, ``ARCHIVE:OFFSET:LENGTH``.
+    Names are relative to the folder, in archive order; an archive is closed at ``limit`` bytes. Returns the
+    archive entry of every file, ``ARCHIVE:OFFSET:LENGTH``.
     """
     if pack not in KINDS:
         raise ValueError(f"pack: expected one of {', '.join(KINDS)}, got {pack!r}")
     sizes = packed_sizes(folder, stem, pack=pack)
     sizes |= {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
-    plan = {
-        folder / f"{stem}-{number:05d}.{pack}": members
-        for number, members in enumerate(_shards([(name, sizes[name]) for name in names], limit))
-    }
+    shards = enumerate(_shards({name: sizes[name] for name in names}, limit))
+    plan = {folder / f"{stem}-{number:05d}.{pack}": members for number, members in shards}
     kept = _keep_finished(plan, sizes, pack)
     for path in _archives(folder, stem, pack):
         if path not in kept:
@@ -134,11 +104,8 @@ def pack_files(
             for name in members:
                 (folder / name).unlink()
     remove_empty_folders(folder)
-    return {
-        entry.name: f"{path.name}:{entry.offset}:{entry.length}"
-        for path in plan
-        for entry in _listed(path, pack)
-    }
+    placed = ((path.name, entry) for path in plan for entry in _listed(path, pack))
+    return {entry.name: f"{archive}:{entry.offset}:{entry.length}" for archive, entry in placed}
 
 
 def remove_empty_folders(folder: Path) -> None:
@@ -148,10 +115,10 @@ def remove_empty_folders(folder: Path) -> None:
             path.rmdir()
 
 
-def _shards(sizes: Iterable[tuple[str, int]], limit: int) -> Iterator[list[str]]:
+def _shards(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
     members: list[str] = []
     length = 0
-    for name, size in sizes:
+    for name, size in sizes.items():
         if length >= limit:
             yield members
             members, length = [], 0

@@ -7,7 +7,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
@@ -17,6 +17,7 @@ from fairseq_vgs.files.output import refuse_existing
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_TEXT: dict[str, dict[str, Any]] = {"w": {"encoding": "utf-8", "newline": "\n"}, "wb": {}}
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,14 +35,13 @@ def atomic_write(
 ) -> AbstractContextManager[BinaryIO]: ...
 
 
-def atomic_write(
-    path: Path, *, force: bool = False, mode: Literal["w", "wb"] = "w", partial: bool = False
-) -> AbstractContextManager[TextIO] | AbstractContextManager[BinaryIO]:
+@contextmanager
+def atomic_write(path: Path, *, force: bool = False, mode: str = "w", partial: bool = False) -> Iterator[Any]:
     """Open a file for writing that appears under its name only when it is complete.
 
-    A hidden file in the same folder receives the content and is synced and renamed when the block ends. If
-    the block raises, the hidden file is removed and an existing ``path`` is left alone. Missing parent
-    folders are created.
+    A hidden file in the same folder, created if missing, receives the content and is synced and renamed when
+    the block ends. If the block raises, the hidden file is removed and an existing ``path`` is left alone.
+    Without ``force``, an existing file is refused, before writing and at the end.
 
     Args:
         path: the finished file.
@@ -49,47 +49,10 @@ def atomic_write(
         mode: ``"w"`` for UTF-8 text with Unix line ends, ``"wb"`` for bytes.
         partial: for large files: write to ``partial_path(path)``, which a killed run leaves for the next one
             to overwrite, and which two runs cannot write at once.
-
-    Raises:
-        OutputExistsError: ``path`` exists without ``force``; checked before writing and at the end.
-        FaultError: ``path`` is a folder, or another run is writing the same partial file.
     """
-    if mode not in ("w", "wb"):
+    if mode not in _TEXT:
         raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")
-    return _atomic_write(Path(path), force=force, mode=mode, partial=partial)
-
-
-def partial_path(path: Path) -> Path:
-    """Return where ``atomic_write`` with ``partial`` writes a file until it is complete."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
-    """Lock an open file until it is closed.
-
-    Args:
-        file: the file.
-        path: its name.
-        place: the output that two runs must not write at once, for the message.
-        doing: what a run is doing to it, for the message.
-
-    Raises:
-        FaultError: Another run has locked the file, or has finished and renamed it.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_ours = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except BlockingIOError:
-        is_ours = False
-    except OSError:
-        # Some network file systems have no locks; there, the user must avoid concurrent runs.
-        is_ours = True
-    if not is_ours:
-        raise FaultError(Fault(str(place), f"another run is {doing}; wait for it, or stop it", "output.busy"))
-
-
-@contextmanager
-def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Iterator[Any]:
+    path = Path(path)
     _check_target(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not derived from the target's name, which may already be as long as the file system allows.
@@ -114,11 +77,32 @@ def _atomic_write(path: Path, *, force: bool, mode: str, partial: bool) -> Itera
     _sync_folder(path.parent)
 
 
+def partial_path(path: Path) -> Path:
+    """Return where ``atomic_write`` with ``partial`` writes a file until it is complete."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
+    """Lock the open file at ``path`` until it is closed; refuse one that another run has locked, or renamed.
+
+    The message names ``place``, the output that two runs must not write at once, and what a run is ``doing``.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except BlockingIOError:
+        is_ours = False
+    except OSError:
+        # Some network file systems have no locks; there, the user must avoid concurrent runs.
+        is_ours = True
+    if not is_ours:
+        raise FaultError.at(place, f"another run is {doing}; wait for it, or stop it", "output.busy")
+
+
 def _open_partial(temporary: Path, mode: str, path: Path) -> IO[Any]:
     # Neither replaced, which would take it from another run, nor truncated before it is locked.
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
-    file: IO[Any] = os.fdopen(descriptor, mode, **text)  # type: ignore[call-overload]
+    file: IO[Any] = os.fdopen(descriptor, mode, **_TEXT[mode])
     try:
         lock(file, temporary, place=path, doing="writing this file")
         file.truncate(0)
@@ -130,9 +114,8 @@ def _open_partial(temporary: Path, mode: str, path: Path) -> IO[Any]:
 
 def _open_new(path: Path, mode: str) -> IO[Any]:
     # "x" refuses an existing file and, unlike tempfile, gives the permissions that the user's umask asks for.
-    if mode == "wb":
-        return path.open("xb")
-    return path.open("x", encoding="utf-8", newline="\n")
+    file: IO[Any] = path.open(mode.replace("w", "x"), **_TEXT[mode])
+    return file
 
 
 def _check_target(path: Path, *, force: bool) -> None:
@@ -143,16 +126,12 @@ def _check_target(path: Path, *, force: bool) -> None:
 
 def _sync_folder(folder: Path) -> None:
     # The rename is durable only once the folder is synced; some file systems cannot sync folders.
-    try:
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_array(path: Path, array: npt.NDArray[Any], *, force: bool = False) -> None:

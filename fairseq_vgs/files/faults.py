@@ -17,8 +17,7 @@ class Fault:
     Attributes:
         place: file and line (``train.pairs.tsv:17``), or anything else the user can find.
         message: expectation, value found and next step.
-        code: stable name of the kind of fault (``sound.sample_rate``): thing, dot, problem. Programs and
-            tests rely on it; the wording may change.
+        code: stable name of the kind of fault (``sound.sample_rate``), which programs rely on.
     """
 
     place: str
@@ -31,11 +30,7 @@ class Fault:
 
 
 class FaultError(ValueError):
-    """Base class of input errors; carries every fault found, not only the first.
-
-    Args:
-        faults: the faults, or a single one.
-    """
+    """Base class of input errors; carries every fault found, not only the first."""
 
     faults: tuple[Fault, ...]
 
@@ -70,12 +65,7 @@ def raise_any(faults: Iterable[Fault]) -> None:
 def fault(place: str, expected: str, got: object, next_step: str, *, code: str = "") -> Fault:
     """Build a fault of the form ``place: expectation, got value; next step``.
 
-    Args:
-        place: file and line.
-        expected: the expectation, a clause such as ``n_samples must be a positive integer``.
-        got: the value found; its ``repr`` is shown, shortened.
-        next_step: what the user can do about it.
-        code: stable name of the kind of fault, see ``Fault``.
+    The expectation is a clause such as ``n_samples must be a positive integer``; the value is ``shown``.
     """
     return Fault(place, f"{expected}, got {shown(got)}; {next_step}", code)
 
@@ -90,8 +80,5 @@ def shown(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
+    escaped = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return text if text.isprintable() else "".join(escaped)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 _SLICE = re.compile(r"(.+?):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
@@ -39,12 +39,10 @@ def split_entry(entry: str) -> tuple[str, int | None, int | None]:
     """Split an entry into path, offset and length without touching the disk.
 
     Raises:
-        ValueError: The entry is empty, absolute, contains ``..``, or is a malformed archive entry. The
-            message is the expectation, to be followed by "got ...".
+        ValueError: The entry is malformed; the message is the expectation, to be followed by "got ...".
     """
     path, offset, length = entry, None, None
-    match = _SLICE.fullmatch(entry) if ":" in entry else None
-    if match:
+    if match := _SLICE.fullmatch(entry) if ":" in entry else None:
         path, offset, length = match[1], int(match[2]), int(match[3])
         if not path.lower().endswith(ARCHIVE_SUFFIXES):
             raise ValueError("must name a .zip or .tar before :OFFSET:LENGTH")
@@ -62,44 +60,31 @@ def split_entry(entry: str) -> tuple[str, int | None, int | None]:
 
 
 def resolve(root: Path, entry: str) -> MediaLocation:
-    """Return the location of an entry; the file need not exist.
-
-    Raises:
-        FaultError: The entry is malformed or leaves the root.
-    """
+    """Return the location of an entry; the file need not exist. Refuses entries that leave the root."""
     try:
         path, offset, length = split_entry(entry)
     except ValueError as error:
-        raise FaultError(
-            fault("media path", f"entry {error}", entry, "correct the entry", code="entry.value")
-        ) from error
+        expected, step = f"entry {error}", "correct the entry"
+        raise FaultError(fault("media path", expected, entry, step, code="entry.value")) from error
     return MediaLocation(Path(root) / path, offset, length)
 
 
 def check_present(location: MediaLocation) -> None:
-    """Check without reading that a medium exists: a regular file, long enough for an archive entry.
-
-    Raises:
-        FaultError: The file is missing, unreadable or not regular, or the archive ends before the entry.
-    """
+    """Check without reading that a medium exists: a regular file, long enough for an archive entry."""
     try:
         status = location.path.stat()
     except OSError as error:
-        raise FaultError(_unreadable(location, error)) from error
+        raise _unreadable(location, error) from error
     _check_status(location, status)
 
 
 def open_descriptor(location: MediaLocation) -> tuple[int, int]:
-    """Open the file that holds a medium; return its descriptor, which the caller closes, and size in bytes.
-
-    Raises:
-        FaultError: As ``check_present``.
-    """
+    """Open the file that holds a medium; return its descriptor, which the caller closes, and its bytes."""
     # Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
     try:
         descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise FaultError(_unreadable(location, error)) from error
+        raise _unreadable(location, error) from error
     try:
         status = os.fstat(descriptor)
         _check_status(location, status)
@@ -110,11 +95,7 @@ def open_descriptor(location: MediaLocation) -> tuple[int, int]:
 
 
 def read_descriptor(location: MediaLocation, descriptor: int, size: int) -> bytes:
-    """Return all bytes of a medium opened by ``open_descriptor``, without moving the file position.
-
-    Raises:
-        FaultError: The file cannot be read, or ends before the archive entry does.
-    """
+    """Return all bytes of a medium opened by ``open_descriptor``, without moving the file position."""
     offset, length = location.offset or 0, location.length or size
     try:
         data = os.pread(descriptor, length, offset)
@@ -122,18 +103,14 @@ def read_descriptor(location: MediaLocation, descriptor: int, size: int) -> byte
         while len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
             data += more
     except OSError as error:
-        raise FaultError(_unreadable(location, error)) from error
+        raise _unreadable(location, error) from error
     if location.offset is not None and len(data) != length:
-        raise FaultError(_truncated(location, offset + len(data)))
+        raise _truncated(location, offset + len(data))
     return data
 
 
 def read_bytes(location: MediaLocation) -> bytes:
-    """Return all bytes of a medium.
-
-    Raises:
-        FaultError: As ``check_present``.
-    """
+    """Return all bytes of a medium; refuse it as ``check_present``."""
     descriptor, size = open_descriptor(location)
     try:
         return read_descriptor(location, descriptor, size)
@@ -163,20 +140,20 @@ def media_digest(root: Path, entries: Iterable[str]) -> str:
 
 def _check_status(location: MediaLocation, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise FaultError(Fault(str(location.path), "is not a regular file; check the path", "file.kind"))
+        raise FaultError.at(location.path, "is not a regular file; check the path", "file.kind")
     # Checked before reading, so that an absurd length allocates no memory.
     if location.offset is not None and location.offset + (location.length or 0) > status.st_size:
-        raise FaultError(_truncated(location, status.st_size))
+        raise _truncated(location, status.st_size)
 
 
-def _unreadable(location: MediaLocation, error: OSError) -> Fault:
+def _unreadable(location: MediaLocation, error: OSError) -> FaultError:
     if isinstance(error, FileNotFoundError):
-        return Fault(str(location.path), "file is missing; check the root and the path", "file.missing")
+        return FaultError.at(location.path, "file is missing; check the root and the path", "file.missing")
     reason = error.strerror or type(error).__name__
-    return Fault(str(location.path), f"cannot be read ({reason}); check the file", "file.unreadable")
+    return FaultError.at(location.path, f"cannot be read ({reason}); check the file", "file.unreadable")
 
 
-def _truncated(location: MediaLocation, size: int) -> Fault:
+def _truncated(location: MediaLocation, size: int) -> FaultError:
     end = (location.offset or 0) + (location.length or 0)
     expected = f"archive must hold bytes {location.offset} to {end}, but ends after {size}"
-    return Fault(str(location.path), f"{expected}; copy or build the archive again", "archive.cut")
+    return FaultError.at(location.path, f"{expected}; copy or build the archive again", "archive.cut")

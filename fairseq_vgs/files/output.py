@@ -23,11 +23,7 @@ class OutputExistsError(FaultError, FileExistsError):
 
 
 def refuse_existing(*paths: Path, force: bool = False) -> None:
-    """Refuse to replace files or folders; call this before the work begins.
-
-    Raises:
-        OutputExistsError: Some of them exist, and ``force`` is off; names all of them.
-    """
+    """Refuse, naming all of them, to replace files or folders without ``force``; call this first."""
     found = [path for path in paths if os.path.lexists(path)]
     if found and not force:
         step = "already exists; pass --force (force=True) to replace it, or choose another output"
@@ -35,13 +31,7 @@ def refuse_existing(*paths: Path, force: bool = False) -> None:
 
 
 def try_output(folder: Path) -> None:
-    """Refuse a folder that cannot be created or written; call this before the work begins.
-
-    Nothing is left behind, so that a command that fails later makes no empty folder.
-
-    Raises:
-        FaultError: ``output.unwritable``.
-    """
+    """Refuse a folder that cannot be created or written; call this first. Leaves no empty folder."""
     new = list(itertools.takewhile(lambda place: not os.path.lexists(place), (folder, *folder.parents)))
     probe = folder / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -51,7 +41,7 @@ def try_output(folder: Path) -> None:
     except OSError as error:
         step = "free space or change its permissions, or choose another output"
         message = f"must be a folder that can be written, got {error.strerror or error}; {step}"
-        raise FaultError(Fault(str(folder), message, "output.unwritable")) from error
+        raise FaultError.at(folder, message, "output.unwritable") from error
     finally:
         for place in new:
             with suppress(OSError):
@@ -71,12 +61,7 @@ def maker_of(folder: Path) -> str:
 
 
 def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output whose replacement would delete its own inputs.
-
-    Args:
-        folder: the output; need not exist.
-        inputs: files and folders, compared both as given and with links resolved.
-    """
+    """Refuse an output whose replacement would delete its inputs, as given or with links resolved."""
     try:
         own = folder.stat()
     except OSError:
@@ -89,17 +74,11 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
                     break
                 seen.add(place)
                 # Compare inodes, since a path can be written in several ways.
-                if _is_same(place, own):
-                    message = f"is, or holds, what the new folder would be made from ({path})"
-                    step = f"{message}; choose another output folder"
-                    raise FaultError(Fault(str(folder), step, "output.is_input"))
-
-
-def _is_same(path: Path, other: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(path.stat(), other)
-    except OSError:
-        return False
+                with suppress(OSError):
+                    if os.path.samestat(place.stat(), own):
+                        message = f"is, or holds, what the new folder would be made from ({path})"
+                        step = "choose another output folder"
+                        raise FaultError.at(folder, f"{message}; {step}", "output.is_input")
 
 
 def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Path] = ()) -> None:
@@ -107,19 +86,18 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
 
     Args:
         folder: the output folder.
-        maker: the subcommand of ``prepare`` that makes it; only this one may replace it.
-        force: replace an older folder made by the same subcommand.
+        maker: the subcommand of ``prepare`` that makes it; with ``force``, it may replace its own folder.
+        force: replace an older folder.
         inputs: the folder's inputs, which must not lie inside it, with or without ``force``.
     """
     refuse_inputs(folder, inputs)
-    if not os.path.lexists(folder) or (
-        folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
-    ):
+    is_link = folder.is_symlink()
+    if not os.path.lexists(folder) or (folder.is_dir() and not is_link and not any(folder.iterdir())):
         return
     refuse_existing(folder, force=force)
-    if folder.is_symlink() or not maker or maker_of(folder) != maker:
+    if is_link or not maker or maker_of(folder) != maker:
         message = f"not made by {MADE_BY} {maker} (by its {SUMMARY_NAME}), so --force does not replace it"
-        raise FaultError(Fault(str(folder), f"{message}; choose another output folder", "output.not_ours"))
+        raise FaultError.at(folder, f"{message}; choose another output folder", "output.not_ours")
 
 
 @contextmanager
@@ -127,9 +105,6 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
     """Yield a temporary folder to fill, which takes the output's name when the block ends.
 
     If the block raises or is interrupted, it is removed and an older output is left alone.
-
-    Raises:
-        FaultError: The folder exists and ``force`` is off, or another command made it.
     """
     # "." has no name, and the working directory may change.
     folder = folder.absolute()
@@ -149,11 +124,7 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
 def staged_files(folder: Path, *, last: str) -> Iterator[Path]:
     """Yield a temporary folder to fill, whose files replace those of the output when the block ends.
 
-    Existing files are left alone until all new ones are on disk; others in the output stay.
-
-    Args:
-        folder: the output; created if needed.
-        last: the file that is renamed last.
+    Existing files are left alone until all new ones are on disk, and ``last`` is renamed last; others stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging = folder / f".{secrets.token_hex(4)}.partial"
@@ -167,16 +138,10 @@ def staged_files(folder: Path, *, last: str) -> Iterator[Path]:
 
 
 def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> None:
-    """Rename a complete folder to its final path; an older one is removed only afterwards.
-
-    Args:
-        staging: the folder, on the same file system.
-        folder: its final path, absolute.
-        maker: the subcommand of ``prepare`` that made it.
-        force: replace an older folder made by the same subcommand.
+    """Rename a complete folder to its final, absolute path on the same disk; an older one is then removed.
 
     Raises:
-        FaultError: The folder exists and ``force`` is off, or another command made it.
+        FaultError: The folder exists and ``force`` is off, or another command than ``maker`` made it.
     """
     refuse_output(folder, maker=maker, force=force)
     retired = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.old"

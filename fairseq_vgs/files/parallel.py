@@ -21,14 +21,9 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield ``work(item)`` for every item, in order, whatever the number of jobs.
 
-    Uses threads: decoding, resampling and encoding release Python's lock, and threads start at once. After an
-    error or an interruption no further item is started.
-
-    Args:
-        work: called once per item, independently of the other calls.
-        items: the items; at most ``AHEAD_PER_JOB * jobs`` are processed ahead of the consumer.
-        jobs: number of threads.
-        progress: called with (items done, total).
+    Uses threads: decoding, resampling and encoding release Python's lock, and threads start at once. At most
+    ``AHEAD_PER_JOB * jobs`` items are processed ahead of the consumer. After an error or an interruption no
+    further item is started. ``progress`` is called with (items done, total).
     """
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:

@@ -38,12 +38,8 @@ def machine() -> dict[str, Any]:
         memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (ValueError, OSError, AttributeError):
         memory_gb = None
-    return {
-        "cores": cores,
-        "memory_gb": memory_gb,
-        "platform": platform.platform(terse=True),
-        "cpu": _cpu_name(),
-    }
+    system = platform.platform(terse=True)
+    return {"cores": cores, "memory_gb": memory_gb, "platform": system, "cpu": _cpu_name()}
 
 
 def peak_memory_mb() -> float:

@@ -2,10 +2,9 @@
 
 Lines end with LF; CRLF is accepted. There is no quoting: a field is the text between two tabs.
 
-There are two ways to read. ``parse_rows`` reads line by line and names every fault, for tables that people
-wrote or changed; it makes an object of every row. ``column_chunks`` reads millions of rows by columns, in the
-memory of the result, and only detects that there is a fault; the caller then reads by line. Both parse fields
-with the same ``Column`` and accept the same tables, except that CRLF is left to the first.
+``parse_rows`` reads line by line, makes an object of every row and names every fault. ``column_chunks`` reads
+millions of rows by columns, in the memory of the result, and only detects that there is a fault; the caller
+then reads by line. Both accept the same tables, except that CRLF is left to the first.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from fairseq_vgs.files.columns import Column, parse_all
-from fairseq_vgs.files.faults import Fault, FaultError, fault, shown
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any, shown
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
@@ -33,11 +32,10 @@ class TableFormat(Generic[Row]):
     """The format of one kind of table.
 
     Attributes:
-        columns: columns in the order they are written; also the fields of ``make``.
-        make: builds a row from the columns' values.
+        columns: columns in the order they are written; also the arguments of ``make``, which builds a row.
         unique: names of the columns whose combined values must be unique.
-        check: raises ``ValueError`` (expectation, found value) for rows whose valid fields disagree.
         noun: what a row is, for messages.
+        check: raises ``ValueError`` (expectation, found value) for rows whose valid fields disagree.
     """
 
     columns: tuple[Column, ...]
@@ -54,13 +52,10 @@ class TableFormat(Generic[Row]):
 
 @dataclass(frozen=True)
 class Table(Generic[Row_co]):
-    """The readable part of a table.
+    """The readable part of a table: the valid rows, the line number of each, and the faults of all else.
 
     Attributes:
         name: name of the file.
-        rows: the valid rows.
-        lines: line number of each valid row.
-        faults: faults of the file and of the other rows.
         root: folder that paths are relative to, for tables that have one.
         usable: False if the file or its header is too broken to know its rows.
         doubtful: first fields of faulty lines, so that they are not reported as unknown again.
@@ -74,6 +69,11 @@ class Table(Generic[Row_co]):
     usable: bool = True
     doubtful: frozenset[str] = frozenset()
 
+    def placed(self) -> Iterator[tuple[str, Row_co]]:
+        """Yield file and line of each valid row, and the row."""
+        for line, row in zip(self.lines, self.rows, strict=True):
+            yield f"{self.name}:{line}", row
+
 
 def _other_splits(path: Path) -> str:
     """Name the splits of a folder as part of a next step, since the name may be misspelt."""
@@ -86,7 +86,7 @@ def _other_splits(path: Path) -> str:
 
 
 def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
-    """Return a file's lines without line ends; None for lines that are not text.
+    """Return a file's lines without line ends, None for lines that are not text, and the faults of these.
 
     Raises:
         FaultError: The file cannot be read or is empty.
@@ -94,29 +94,25 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
     if not path.is_file():
         step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
         if path.exists():
-            raise FaultError(Fault(str(path), f"is not a regular file; {step}", "file.kind"))
-        raise FaultError(Fault(str(path), f"file is missing; {step}", "file.missing"))
+            raise FaultError.at(path, f"is not a regular file; {step}", "file.kind")
+        raise FaultError.at(path, f"file is missing; {step}", "file.missing")
     try:
-        raw_lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
     except OSError as error:
         message = f"cannot be read ({error.strerror}); check the file"
-        raise FaultError(Fault(str(path), message, "file.unreadable")) from error
-    if raw_lines[-1] == b"":
-        raw_lines.pop()
-    if not raw_lines:
-        raise FaultError(Fault(path.name, "file is empty; rerun fairseq-vgs prepare", "table.empty"))
+        raise FaultError.at(path, message, "file.unreadable") from error
+    if not content:
+        raise FaultError.at(path.name, "file is empty; rerun fairseq-vgs prepare", "table.empty")
     lines: list[str | None] = []
     faults = []
-    for number, raw in enumerate(raw_lines, start=1):
+    for number, raw in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            line = raw.removesuffix(b"\r").decode("utf-8")
+            lines.append(raw.removesuffix(b"\r").decode("utf-8"))
         except UnicodeDecodeError as error:
             expected = f"line must be UTF-8 text (it is not at byte {error.start + 1})"
             place, step = f"{path.name}:{number}", "save the file as UTF-8"
             faults.append(fault(place, expected, raw, step, code="file.encoding"))
             lines.append(None)
-            continue
-        lines.append(line)
     if lines[0] is not None and lines[0].startswith("\ufeff"):
         message = "must not begin with a byte order mark; save as UTF-8 without one"
         faults.append(Fault(f"{path.name}:1", message, "file.encoding"))
@@ -156,16 +152,7 @@ def parse_rows(
     order: Sequence[int],
     root: Path | None = None,
 ) -> Table[Row]:
-    """Parse all lines from index ``start`` on, in linear time.
-
-    Args:
-        lines: all lines of the file, so that index + 1 is the line number.
-        table: the format.
-        name: name of the file, for the places of faults.
-        start: index of the first row.
-        order: position of each column within a line.
-        root: copied to the result.
-    """
+    """Parse the lines of file ``name`` from index ``start`` on; ``order`` places columns in a line."""
     rows: list[Row] = []
     numbers: list[int] = []
     faults: list[Fault] = []
@@ -177,7 +164,7 @@ def parse_rows(
             continue
         place = f"{name}:{number}"
         parsed = _parse_line(line, table, place=place, order=order)
-        row, line_faults = parsed
+        row, line_faults = parsed  # in two steps for mypy
         if row is not None:
             key = key_of(row)
             first = seen.setdefault(key, number)
@@ -208,11 +195,7 @@ def read_root(file: BinaryIO, path: Path, *, mark: str) -> Path:
 
 
 def read_header(file: BinaryIO, table: TableFormat[Any]) -> Sequence[int]:
-    """Read the header. Raises IrregularTableError.
-
-    Returns:
-        The position of each column.
-    """
+    """Read the header; return the position of each column. Raises IrregularTableError."""
     order, faults = parse_header(_text(file.readline()).removesuffix("\n"), table, place="")
     if faults:
         raise IrregularTableError
@@ -222,24 +205,18 @@ def read_header(file: BinaryIO, table: TableFormat[Any]) -> Sequence[int]:
 def column_chunks(
     file: BinaryIO, table: TableFormat[Any], *, order: Sequence[int]
 ) -> Iterator[list[Sequence[Any]]]:
-    """Yield checked values of a chunk of rows at a time, one sequence per column.
+    """Yield checked values of a chunk of rows at a time from here on, one sequence per column.
 
-    A million rows take a few seconds, and memory does not grow with their number.
-
-    Args:
-        file: positioned at the first row.
-        table: the format.
-        order: position of each column within a line.
-
-    Raises:
-        IrregularTableError: The table has a fault; ``parse_rows`` names it.
+    A million rows take a few seconds, and memory does not grow with their number. A table with a fault, which
+    ``parse_rows`` names, raises IrregularTableError.
     """
     import numpy as np
 
-    n_columns, n_chunks = len(table.columns), 0
+    n_columns = len(table.columns)
     separators = np.frombuffer(b"\t" * (n_columns - 1) + b"\n", dtype=np.uint8)
+    is_empty = True
     while raw := file.read(CHUNK_BYTES) + file.readline():
-        n_chunks += 1
+        is_empty = False
         raw = raw if raw.endswith(b"\n") else raw + b"\n"
         characters = np.frombuffer(raw, dtype=np.uint8)
         found = characters[(characters == separators[0]) | (characters == separators[-1])]
@@ -251,7 +228,7 @@ def column_chunks(
             yield [parse_all(column, tuple(fields[position::n_columns])) for column, position in columns]
         except ValueError as error:
             raise IrregularTableError from error
-    if not n_chunks:
+    if is_empty:
         raise IrregularTableError
 
 
@@ -266,32 +243,19 @@ def _text(raw: bytes) -> str:
 
 
 def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, start: int) -> list[str]:
-    """Return the lines of rows, after checking that they read back as the same rows.
-
-    Args:
-        rows: the rows.
-        table: the format.
-        name: name of the file, for the places of faults.
-        start: line number of the first row.
-
-    Raises:
-        FaultError: The format cannot hold some rows; names all of them.
-    """
-    lines: list[str | None] = []
+    """Return the lines of rows from line ``start`` of file ``name``; refuse what would not read back."""
+    lines: list[str | None] = [None] * (start - 1)
     faults: list[Fault] = []
     for number, row in enumerate(rows, start=start):
         line, line_faults = _render_row(row, table, place=f"{name}:{number}")
         lines.append(line)
         faults.extend(line_faults)
-    padded: list[str | None] = [None] * (start - 1)
-    read_back = parse_rows(
-        [*padded, *lines], table, name=name, start=start - 1, order=range(len(table.columns))
+    faults.extend(
+        parse_rows(lines, table, name=name, start=start - 1, order=range(len(table.columns))).faults
     )
-    faults.extend(read_back.faults)
-    if not lines:
+    if len(lines) < start:
         faults.append(Fault(name, f"there must be at least one {table.noun} to write", "table.empty"))
-    if faults:
-        raise FaultError(sorted(faults, key=line_number))
+    raise_any(sorted(faults, key=line_number))
     return [line for line in lines if line is not None]
 
 
@@ -306,19 +270,18 @@ def _parse_line(
     if "\r" in line or "\0" in line:
         expected = "line must not contain carriage returns or NUL"
         return None, [fault(place, expected, line, CORRECT_LINE, code="table.line")]
+    pairs = zip(table.columns, order, strict=True)
     try:
-        row = table.make(
-            *[column.parse(fields[index]) for column, index in zip(table.columns, order, strict=True)]
-        )
+        row = table.make(*[column.parse(fields[index]) for column, index in pairs])
     except ValueError:
         # Parsing stopped at the first fault; parse again to name all of them.
         return None, _field_faults(fields, table, place=place, order=order)
-    if table.check is not None:
-        try:
+    try:
+        if table.check is not None:
             table.check(row)
-        except ValueError as error:
-            expected, got = error.args
-            return None, [fault(place, expected, got, CORRECT_LINE, code="table.value")]
+    except ValueError as error:
+        expected, got = error.args
+        return None, [fault(place, expected, got, CORRECT_LINE, code="table.value")]
     return row, []
 
 

@@ -16,16 +16,10 @@ MAX_FIELD_CHARACTERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """The wanted fields of one row, stripped, and their place."""
+    """The wanted fields of one row, stripped, and their place: file and line."""
 
     fields: Mapping[str, str]
-    file: str
-    line: int
-
-    @property
-    def place(self) -> str:
-        """File and line, for messages."""
-        return f"{self.file}:{self.line}"
+    place: str
 
 
 def read_table(
@@ -42,14 +36,11 @@ def read_table(
     and ``.txt`` have tabs and no quotes, and ``.jsonl`` has one object per line.
 
     Args:
-        path: the table, UTF-8.
+        path: the table, UTF-8; refused if it cannot be read.
         columns: name in the table of every wanted column.
         required: columns that must exist; other missing columns are empty.
         faults: receives the faults of lines.
         hints: next step if a required column is missing.
-
-    Raises:
-        FaultError: The table cannot be read.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -58,12 +49,12 @@ def read_table(
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        unread = Fault(str(path), f"cannot be read ({error.strerror}); check the path", "file.unreadable")
-        raise FaultError(unread) from error
+        message = f"cannot be read ({error.strerror}); check the path"
+        raise FaultError.at(path, message, "file.unreadable") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        message = "must be UTF-8 text; save the table as UTF-8"
-        raise FaultError(Fault(f"{path.name}:{line}", message, "file.encoding")) from error
+        place, message = f"{path.name}:{line}", "must be UTF-8 text; save the table as UTF-8"
+        raise FaultError.at(place, message, "file.encoding") from error
     rows = list(reader(text, _Wanted(path.name, columns, required, hints or {}, faults)))
     if not rows and not faults:
         message = "must list at least one recording, got none; check the table"
@@ -84,6 +75,9 @@ class _Wanted:
     def fault(self, line: int, expected: str, got: object, step: str = "correct the line") -> None:
         """Record a fault of a line."""
         self.faults.append(fault(f"{self.name}:{line}", expected, got, step, code="table.line"))
+
+    def row(self, line: int, fields: Mapping[str, object]) -> TableRow:
+        return TableRow({name: str(value).strip() for name, value in fields.items()}, f"{self.name}:{line}")
 
 
 def _read_csv(text: str, wanted: _Wanted) -> Iterator[TableRow]:
@@ -115,7 +109,7 @@ def _headed(lines: Iterator[tuple[int, list[str]]], wanted: _Wanted) -> Iterator
         if len(fields) != len(header):
             wanted.fault(number, f"line must have the header's {len(header)} fields", len(fields))
             continue
-        yield TableRow({name: fields[at].strip() for name, at in positions.items()}, wanted.name, number)
+        yield wanted.row(number, {name: fields[at] for name, at in positions.items()})
 
 
 def _header_faults(header: Sequence[str], wanted: _Wanted) -> Iterator[Fault]:
@@ -144,20 +138,15 @@ def _read_jsonl(text: str, wanted: _Wanted) -> Iterator[TableRow]:
         columns = wanted.columns
         found = {column: content[name] for column, name in columns.items() if content.get(name) is not None}
         missing = [columns[column] for column in wanted.required if column not in found]
-        wrong = [columns[column] for column, value in found.items() if not _is_text(value)]
+        # Speakers are often numbers.
+        wrong = [columns[name] for name, value in found.items() if type(value) not in (str, int)]
         for field in missing:
             message = f"object must have {field!r}; add it, or name another field"
             wanted.faults.append(Fault(f"{wanted.name}:{number}", message, "table.line"))
         for field in wrong:
             wanted.fault(number, f"{field!r} must be text", content[field])
         if not missing and not wrong:
-            fields = {column: str(value).strip() for column, value in found.items()}
-            yield TableRow(fields, wanted.name, number)
-
-
-def _is_text(value: object) -> bool:
-    # Speakers are often numbers.
-    return isinstance(value, (str, int)) and not isinstance(value, bool)
+            yield wanted.row(number, found)
 
 
 _READERS: dict[str, Callable[[str, _Wanted], Iterator[TableRow]]] = {

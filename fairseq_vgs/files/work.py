@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fairseq_vgs.files.atomic import lock
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.output import put_in_place, refuse_output
 
 logger = logging.getLogger(__name__)
@@ -49,13 +49,7 @@ class Stamp:
 
 
 def differences(before: object, now: Mapping[str, object], *, passed_over: Collection[str] = ()) -> str:
-    """Describe in one line how the settings of two runs differ; empty if they agree.
-
-    Args:
-        before: recorded settings by name; anything but a mapping counts as none.
-        now: settings by name.
-        passed_over: names that may differ.
-    """
+    """Describe in one line how the settings of two runs differ, if so; some may be passed over."""
     known: Mapping[str, object] = before if isinstance(before, Mapping) else {}
     plain: Mapping[str, object] = json.loads(json.dumps(now))
     names = sorted({*known, *plain}.difference(passed_over))
@@ -67,30 +61,13 @@ def differences(before: object, now: Mapping[str, object], *, passed_over: Colle
 
 
 def refuse_other_settings(place: Path, before: object, now: Mapping[str, object], *, step: str) -> None:
-    """Refuse to resume work that was started with other settings.
-
-    Args:
-        place: folder of the work.
-        before: its recorded settings by name.
-        now: settings by name.
-        step: next step for the user.
-
-    Raises:
-        FaultError: The settings differ; the message lists the differences.
-    """
+    """Refuse to resume the work in ``place`` if it was started with other settings; list the differences."""
     if different := differences(before, now):
-        raise FaultError(
-            Fault(str(place), f"started with other settings ({different}); {step}", "work.settings")
-        )
+        raise FaultError.at(place, f"started with other settings ({different}); {step}", "work.settings")
 
 
 class WorkFolder:
-    """The hidden work folder of one output; see ``open_work``.
-
-    Attributes:
-        data: folder that becomes the output.
-        finished: JSON records of finished items by name, from earlier runs and this one.
-    """
+    """The hidden work folder of one output: ``data`` becomes it, ``finished`` records its items by name."""
 
     def __init__(self, path: Path, journal: TextIO, finished: dict[str, Record]) -> None:
         self.path = path
@@ -130,11 +107,7 @@ def open_work(
 ) -> Iterator[WorkFolder]:
     """Open the work folder of an output, resuming an earlier run with the same settings.
 
-    Args:
-        output: the output folder.
-        settings: everything that finished items depend on, such as their sample rate.
-        maker: the subcommand of ``prepare`` that makes the output.
-        force: replace an existing output made by the same subcommand.
+    Settings are all that finished items depend on; ``maker`` and ``force`` are those of ``refuse_output``.
 
     Raises:
         FaultError: The output must not be written, another run is working on it, or a former version started
@@ -191,7 +164,7 @@ def _begun_with(path: Path, header: str, settings: Mapping[str, object]) -> Any:
         return begun
     step = f"remove {path} to start again, or finish it with the version that started it"
     if not isinstance(begun, dict) or begun.get("version") != _FORMER or begun.get("pack"):
-        raise FaultError(Fault(str(path), f"started by another version; {step}", "work.version"))
+        raise FaultError.at(path, f"started by another version; {step}", "work.version")
     begun = {**begun, "version": VERSION}
     refuse_other_settings(path, begun, settings, step=step)
     return begun

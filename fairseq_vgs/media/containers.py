@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairseq_vgs.media.errors import refuse_sound
-from fairseq_vgs.media.ogg import ENDS, Page, read_pages
 
 LengthFrom = Literal["header", "frames", "pages"]
 
@@ -36,11 +35,7 @@ class Container:
 
 
 def look_into(content: bytes, place: str) -> Container:
-    """Return a recording's pieces with corrected lengths in their headers.
-
-    Raises:
-        SoundError: The recording is cut short, or its header has a wrong length.
-    """
+    """Return a recording's pieces with corrected lengths in their headers; refuse cut and false ones."""
     content = without_id3(content)
     if content.startswith(_RIFF):
         if found := wrong_wav_length(content):
@@ -48,7 +43,7 @@ def look_into(content: bytes, place: str) -> Container:
         return Container((content,), n_samples=_adpcm_length(content))
     if content.startswith(b"fLaC"):
         return _look_into_flac(content)
-    if content.startswith(b"OggS"):
+    if content.startswith(_OGG):
         return _look_into_ogg(content, place)
     if content.startswith(b"ID3") or _mp3_frame(content, 0) is not None:
         return _look_into_mp3(content, place)
@@ -98,9 +93,8 @@ def wrong_wav_length(content: bytes) -> str | None:
     return None
 
 
-def _wav_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _wav_chunks(content: bytes, start: int = _FIRST_CHUNK) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, offset and stated length of every chunk."""
-    start = _FIRST_CHUNK
     while start + _CHUNK_HEADER.size <= len(content):
         name, length = _CHUNK_HEADER.unpack_from(content, start)
         start += _CHUNK_HEADER.size
@@ -119,18 +113,13 @@ def _wrong_data(content: bytes, start: int, length: int) -> str | None:
     return None
 
 
-def _is_chunks(content: bytes, start: int) -> bool:
+def _is_chunks(content: bytes, behind: int) -> bool:
     """Return whether only whole chunks, then padding or a tag, follow."""
-    while start + _CHUNK_HEADER.size <= len(content):
-        name, length = _CHUNK_HEADER.unpack_from(content, start)
-        end = start + _CHUNK_HEADER.size + length
-        if end > len(content) or not (name.isascii() and name.decode("ascii").isprintable()):
-            return _is_harmless(content[start:])
-        start = end + length % 2
-    return _is_harmless(content[start:])
-
-
-def _is_harmless(tail: bytes) -> bool:
+    for name, start, length in _wav_chunks(content, behind):
+        if start + length > len(content) or not (name.isascii() and name.decode("ascii").isprintable()):
+            break
+        behind = start + length + length % 2
+    tail = content[behind:]
     if len(tail) >= _MAX_TAIL_BYTES:
         return not any(tail)
     rest = tail.lstrip(_PADDING)
@@ -176,14 +165,9 @@ def _look_into_flac(content: bytes) -> Container:
 
 def _flac_length(content: bytes) -> int:
     """Return the number of samples up to the end of the last frame; 0 if there is no frame."""
-    block = int.from_bytes(content[8:10], "big")
-    end = len(content)
-    while (
-        start := max(
-            content.rfind(b"\xff\xf8", FLAC_HEADER_BYTES, end),
-            content.rfind(b"\xff\xf9", FLAC_HEADER_BYTES, end),
-        )
-    ) >= 0:
+    block, end = int.from_bytes(content[8:10], "big"), len(content)
+    marks = (b"\xff\xf8", b"\xff\xf9")
+    while (start := max(content.rfind(mark, FLAC_HEADER_BYTES, end) for mark in marks)) >= 0:
         if found := _flac_frame(content[start : start + 16]):
             number, size = found
             return number + size if content[start + 1] & 1 else number * block + size
@@ -221,7 +205,36 @@ def _crc8(data: bytes) -> int:
     return value
 
 
-# Ogg ------------------------------------------------------------------------------------------------------
+# Ogg (RFC 3533) -------------------------------------------------------------------------------------------
+
+_OGG, _PAGE_BYTES, _FLAGS = b"OggS", 27, 5
+_BEGINS, _ENDS = 2, 4  # flags of a stream's first and last page
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of an Ogg file: its byte range, and its flags."""
+
+    start: int
+    end: int
+    flags: int
+
+    @property
+    def begins(self) -> bool:
+        """Whether a stream begins here."""
+        return bool(self.flags & _BEGINS)
+
+
+def read_pages(data: bytes) -> Iterator[Page]:
+    """Yield the complete pages from the start of a file up to the first other bytes."""
+    start = 0
+    while data.startswith(_OGG, start) and start + _PAGE_BYTES <= len(data):
+        body = start + _PAGE_BYTES + data[start + _PAGE_BYTES - 1]
+        end = body + sum(data[start + _PAGE_BYTES : body])
+        if body > len(data) or end > len(data):
+            return
+        yield Page(start, end, data[start + _FLAGS])
+        start = end
 
 
 def _look_into_ogg(content: bytes, place: str) -> Container:
@@ -238,9 +251,9 @@ def _look_into_ogg(content: bytes, place: str) -> Container:
     if not streams or len(streams[0]) == 1:
         return Container((content,))  # libsndfile reports the error
     for pages in streams:
-        if not any(page.flags & ENDS for page in pages[-2:]):
+        if not any(page.flags & _ENDS for page in pages[-2:]):
             raise refuse_sound(place, "sound.cut", "an Ogg stream without its last page")
-    if content.startswith(b"OggS", end):
+    if content.startswith(_OGG, end):
         raise refuse_sound(place, "sound.cut", "an Ogg page that is not whole")
     if len(streams) == 1:
         return Container((content,), "pages")
@@ -306,9 +319,8 @@ def _look_into_mp3(content: bytes, place: str) -> Container:
         return Container((fixed,), "frames", can_seek=False)
     if name in (b"Xing", b"Info") or content[start + 36 : start + 40] == b"VBRI":
         start, n_frames = start + first.length, n_frames - 1
-    return Container(
-        (_xing_frame(content[start : start + 4], n_frames) + content[start:],), "frames", can_seek=False
-    )
+    whole = _xing_frame(content[start : start + 4], n_frames) + content[start:]
+    return Container((whole,), "frames", can_seek=False)
 
 
 def _next_mp3_frame(content: bytes, start: int, like: _Mp3Frame | None) -> int | None:

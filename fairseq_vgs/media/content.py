@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.location import MediaLocation, open_descriptor, read_descriptor
@@ -16,16 +15,9 @@ Source = bytes | Path | MediaLocation
 class OpenMedium:
     """A medium whose file stays open until the end of a ``with`` block.
 
-    Args:
-        source: The bytes, a file, or a slice of an archive.
-        place: File and line for errors; empty for the file's own name.
-
     Attributes:
-        place: File and line for errors.
+        place: File and line for errors (MediumError).
         descriptor: Open descriptor of a file that holds this medium alone, at its first byte; otherwise None.
-
-    Raises:
-        MediumError: The file is missing, unreadable, or ends before the slice.
     """
 
     def __init__(self, source: Source, place: str) -> None:
@@ -44,26 +36,18 @@ class OpenMedium:
         """Return the medium."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._opened >= 0:
             os.close(self._opened)
 
     def read(self) -> bytes:
-        """Return all bytes.
-
-        Raises:
-            MediumError: The file is unreadable, empty, or ends before the slice.
-        """
-        if isinstance(self._source, bytes):
-            content = self._source
-        else:
-            try:
-                content = read_descriptor(self._source, self._opened, self._size)
-            except FaultError as error:
-                raise _medium_error(self.place, error) from error
+        """Return all bytes; refuse to return none."""
+        try:
+            if isinstance(content := self._source, MediaLocation):
+                content = read_descriptor(content, self._opened, self._size)
+        except FaultError as error:
+            raise _medium_error(self.place, error) from error
         if not content:
             raise MediumError(media_fault(self.place, "file.empty", "0 bytes"), "0 bytes")
         return content

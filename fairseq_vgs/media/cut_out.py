@@ -37,9 +37,6 @@ def read_cut_out(path: Path, size: int) -> Image.Image:
     """Return a picture (PNG, SVG) on white, cropped to its visible part, with sides of at most ``size`` px.
 
     Small pictures are not enlarged; SVG drawings are rendered at the requested size.
-
-    Raises:
-        MediumError: The picture does not decode, or shows nothing on white.
     """
     # Rendered larger than needed, so that cropping does not cost resolution.
     source: Source = _render_svg(path, 2 * size) if path.suffix == ".svg" else path
@@ -75,7 +72,6 @@ def _render_svg(path: Path, size: int) -> bytes:
     try:
         result = subprocess.run(command, capture_output=True, check=True, timeout=RSVG_TIMEOUT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        raise refuse_picture(
-            str(path), "picture.unreadable", f"{type(error).__name__} of {RSVG_CONVERT}"
-        ) from error
+        got = f"{type(error).__name__} of {RSVG_CONVERT}"
+        raise refuse_picture(str(path), "picture.unreadable", got) from error
     return result.stdout

@@ -1,4 +1,4 @@
-"""Write sound: resampling, levels, FLAC, Vorbis and WAV. Samples are float64[S], mono, full scale = 1."""
+"""Write sound: resampling, levels, FLAC and WAV. Samples are float64[S], mono, full scale = 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy.typing as npt
 import soundfile
 
 from fairseq_vgs.media.errors import refuse_sound
-from fairseq_vgs.media.ogg import set_serial
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import SILENCE_AMPLITUDE, Samples, Sound
 
@@ -56,10 +55,7 @@ def clipped_share(samples: Samples) -> float:
 
 
 def to_int16(samples: Samples) -> I16:
-    """Round to 16 bits.
-
-    All encoders here get integers, so that floating-point differences between CPUs do not change a byte.
-    """
+    """Round to 16 bits, so that floating-point differences between CPUs do not change an encoder's bytes."""
     return np.clip(np.rint(samples * 32767.0), -32768, 32767).astype(np.int16)
 
 
@@ -80,25 +76,11 @@ def encode_wav(sound: Sound) -> bytes:
     return _encode(_to_integers(sound.samples), sound.rate, format="WAV", subtype="PCM_16")
 
 
-def encode_vorbis(samples: Samples, *, quality: float, serial: int) -> bytes:
-    """Return a mono Ogg Vorbis file at ``SAMPLE_RATE``.
-
-    Args:
-        samples: the recording, not above full scale.
-        quality: 0 (smallest) to 1 (best); 0.4 is what oggenc calls q4.
-        serial: serial number of the stream, in place of libsndfile's random one.
-    """
-    settings = {"format": "OGG", "subtype": "VORBIS", "compression_level": 1.0 - quality}
-    return set_serial(_encode(to_int16(samples), SAMPLE_RATE, **settings), serial)
-
-
 def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
     """Convert a recording to 16 kHz mono 16-bit FLAC; return it and its length in samples.
 
-    16-bit sound at 16 kHz is kept bit by bit. A recording that exceeds full scale is scaled down as a whole.
-
-    Raises:
-        SoundError: The result is silent.
+    16-bit sound at 16 kHz is kept bit by bit. A recording that exceeds full scale is scaled down as a whole;
+    silence is refused.
     """
     samples = sound.samples if sound.rate == SAMPLE_RATE else _resample(sound)
     peak = float(np.abs(samples).max(initial=0.0))

@@ -68,26 +68,14 @@ _NOUNS = {"sound": "audio", "picture": "picture", "file": "file"}
 
 
 def media_fault(place: str, code: str, got: str, *, expected: str = "") -> Fault:
-    """Build the fault of a code of ``PROBLEMS``.
-
-    Args:
-        place: file and line, or the file.
-        code: code of the problem.
-        got: the value found, in words.
-        expected: replaces the expectation of the table.
-    """
+    """Build the fault of a code of ``PROBLEMS``; ``expected`` replaces the expectation of the table."""
     problem = PROBLEMS[code]
     expected = expected or problem.expected.format(noun=_NOUNS[code.partition(".")[0]])
     return Fault(place, f"{expected}, got {got}; {problem.next_step}", code)
 
 
 class MediumError(FaultError):
-    """A recording or picture cannot be used.
-
-    Args:
-        faults: the faults.
-        got: the value found, in words.
-    """
+    """A recording or picture cannot be used; ``got`` is the value found, in words."""
 
     def __init__(self, faults: Fault | Iterable[Fault], got: str = "") -> None:
         super().__init__(faults)

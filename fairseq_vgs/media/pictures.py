@@ -44,14 +44,7 @@ _UNDEFINED = ("F", "I", "LAB", "HSV")  # 32 bits, or colours that Pillow does no
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """Properties of a picture.
-
-    Attributes:
-        width: pixels as stored, as in tables.
-        height: pixels as stored.
-        upright: width and height after rotation.
-        is_animated: whether there is more than one frame; only the first is used.
-    """
+    """Properties of a picture: pixels as stored (and in tables) and after rotation; animated or not."""
 
     width: int
     height: int
@@ -62,11 +55,7 @@ class PictureInfo:
 class Picture:
     """An open picture, decoded on demand; see ``open_picture``.
 
-    Attributes:
-        width: pixels, after rotation.
-        height: pixels, after rotation.
-        stored: width and height as stored.
-        format: Pillow's name of the format, such as ``PNG``.
+    Width and height are pixels after rotation, ``stored`` are those before; ``format`` is Pillow's (``PNG``).
     """
 
     def __init__(self, image: Image.Image, place: str) -> None:
@@ -95,13 +84,9 @@ class Picture:
         return is_common and self._orientation == 1 and not self.is_animated
 
     def rgb(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """Decode, rotate, and put on white.
+        """Decode, rotate, and put on white; refuse pictures whose brightness has no defined meaning.
 
-        Args:
-            at_least: sufficient width and height; JPEGs are then decoded at a fraction of their size.
-
-        Raises:
-            PictureError: It does not decode, or its brightness has no defined meaning.
+        JPEGs are decoded at a fraction of their size if that has ``at_least`` this width and height.
         """
         with named_errors(self._place):
             if at_least is not None:
@@ -123,11 +108,7 @@ class Picture:
 
 @contextmanager
 def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
-    """Yield a picture that is decoded on demand.
-
-    Args:
-        source: its bytes, a file, or a slice of an archive.
-        place: file and line for errors.
+    """Yield a picture that is decoded on demand; ``place`` is file and line for errors.
 
     Raises:
         MediumError: It cannot be read, is in none of ``FORMATS``, or has more than ``MAX_PIXELS`` pixels.
@@ -145,21 +126,13 @@ def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
 
 
 def read_picture(source: Source, *, place: str = "") -> Image.Image:
-    """Return a picture upright, as RGB on white.
-
-    Raises:
-        MediumError: It cannot be used.
-    """
+    """Return a picture upright, as RGB on white. Raises MediumError."""
     with open_picture(source, place=place) as picture:
         return picture.rgb()
 
 
 def inspect_picture(source: Source, *, place: str = "") -> PictureInfo:
-    """Decode a picture completely and return its properties.
-
-    Raises:
-        MediumError: It cannot be used.
-    """
+    """Decode a picture completely and return its properties. Raises MediumError."""
     with open_picture(source, place=place) as picture:
         is_animated = picture.is_animated
         picture.rgb()
@@ -167,14 +140,7 @@ def inspect_picture(source: Source, *, place: str = "") -> PictureInfo:
 
 
 def picture_faults(source: Source, *, place: str, width: int, height: int) -> list[Fault]:
-    """Return all faults of a picture in a data folder; training reads any picture without one.
-
-    Args:
-        source: its bytes, a file, or a slice of an archive.
-        place: file and line for errors.
-        width: its width in the table, in pixels as stored (before rotation).
-        height: its height in the table.
-    """
+    """Return all faults of a picture listed with a size as stored; training reads any picture without one."""
     try:
         found = inspect_picture(source, place=place)
     except MediumError as error:

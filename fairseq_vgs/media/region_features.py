@@ -14,16 +14,12 @@ _BLOCK_VALUES = 1 << 22
 
 
 def open_features(path: Path) -> npt.NDArray[np.float16]:
-    """Return region features as a read-only memory map, float16 [n_rows, D].
-
-    Raises:
-        FaultError: The file is missing, does not load without pickle, is cut short or holds something else.
-    """
+    """Return region features as a read-only memory map, float16 [n_rows, D]; refuse anything else."""
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        missing = "file is missing; build it with fairseq-vgs prepare"
-        raise FaultError(Fault(str(path), missing, "file.missing")) from None
+        message = "file is missing; build it with fairseq-vgs prepare"
+        raise FaultError.at(path, message, "file.missing") from None
     except Exception as error:
         # numpy's header reader lets any exception of its tokenizer through.
         raise _unusable(path, "must be a whole .npy file of numbers", shown(str(error))) from error

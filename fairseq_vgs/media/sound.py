@@ -53,14 +53,7 @@ _LIBSNDFILE_ERRORS = (OSError, RuntimeError, ValueError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """Properties of a recording.
-
-    Attributes:
-        rate: samples per second.
-        channels: C.
-        n_samples: S, per channel.
-        length_from: source of S: the ``header``, or counted ``frames`` or ``pages``.
-    """
+    """Properties of a recording: Hz, C, S per channel, and where S is from."""
 
     rate: int
     channels: int
@@ -77,11 +70,7 @@ class Sound:
 
 
 def inspect(source: Source, *, place: str = "") -> SoundInfo:
-    """Return the properties of a recording without decoding it.
-
-    Raises:
-        MediumError: It cannot be read, is cut short, or is beyond limits.
-    """
+    """Return the properties of a recording without decoding it. Raises MediumError."""
     with _opened(source, place) as reader:
         return reader.info
 
@@ -96,16 +85,11 @@ def header_rate(path: Path) -> int | None:
 
 
 def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound:
-    """Decode a recording to its end: float64[S].
-
-    Args:
-        source: its bytes, a file, or a slice of an archive.
-        place: file and line for errors.
-        rate: refuse recordings at any other rate.
+    """Decode a recording to its end: float64[S]; ``place`` is file and line for errors.
 
     Raises:
-        MediumError: It is unreadable, empty, cut short, silent, longer than ``MAX_SAMPLES``, has a wrong
-            length in its header, or holds NaN or infinite samples.
+        MediumError: It is unreadable, empty, cut short, silent, longer than ``MAX_SAMPLES``, not at ``rate``,
+            has a wrong length in its header, or holds NaN or infinite samples.
     """
     with _opened(source, place) as reader:
         if rate is not None:
@@ -127,12 +111,9 @@ def decode_part(
     Args:
         source: its bytes, a file, or a slice of an archive.
         n_samples: its listed length.
-        place: file and line for errors.
+        place: file and line for errors (MediumError).
         start: first sample.
         n_wanted: number of samples; None for all up to the end.
-
-    Raises:
-        MediumError: As for ``decode``; or the rate is not 16 kHz, or the length differs from ``n_samples``.
     """
     n_wanted = n_samples - start if n_wanted is None else n_wanted
     with _opened(source, place) as reader:
@@ -151,13 +132,7 @@ def decode_part(
 
 
 def sound_faults(source: Source, *, place: str, n_samples: int) -> list[Fault]:
-    """Return all faults of a recording in a data folder; ``decode_part`` reads any recording without one.
-
-    Args:
-        source: its bytes, a file, or a slice of an archive.
-        place: file and line for errors.
-        n_samples: its listed length.
-    """
+    """Return all faults of a recording listed with a length; ``decode_part`` reads any without one."""
     faults: list[Fault] = []
     try:
         with _opened(source, place) as reader:
@@ -183,14 +158,17 @@ class _Reader:
         self.place = place
         self._files = files
         self._can_seek = container.can_seek
-        self._file_lengths = [int(file.frames) for file in files]
-        n_samples = sum(self._file_lengths)
+        rate, channels = int(files[0].samplerate), int(files[0].channels)
+        n_samples = sum(int(file.frames) for file in files)
         if container.n_samples is not None:
             n_samples = min(n_samples, container.n_samples)
-        self.info = SoundInfo(
-            int(files[0].samplerate), int(files[0].channels), n_samples, container.length_from
-        )
-        self._check_limits()
+        self.info = SoundInfo(rate, channels, n_samples, container.length_from)
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise refuse_sound(place, "sound.rate_limits", f"{rate:,} Hz")
+        if channels > MAX_CHANNELS:
+            raise refuse_sound(place, "sound.channels", f"{channels:,}")
+        if any((file.samplerate, file.channels) != (rate, channels) for file in files):
+            raise refuse_sound(place, "sound.chained", "streams that differ")
 
     def check_rate(self, rate: int) -> None:
         """Refuse any other rate."""
@@ -222,10 +200,7 @@ class _Reader:
             n_read += len(samples)
             finite = samples[np.isfinite(samples)]
             n_bad += len(samples) - len(finite)
-            low, high = (
-                min(low, float(finite.min(initial=np.inf))),
-                max(high, float(finite.max(initial=-np.inf))),
-            )
+            low, high = float(finite.min(initial=low)), float(finite.max(initial=high))
         self.check_length(n_read)
         self.check_range(low, high, n_bad=n_bad)
 
@@ -253,9 +228,8 @@ class _Reader:
             else:
                 return np.concatenate(blocks)[:promised] if blocks else np.empty(0)
         except MemoryError as error:
-            raise refuse_sound(
-                self.place, "sound.too_long", "more than this machine's memory holds"
-            ) from error
+            got = "more than this machine's memory holds"
+            raise refuse_sound(self.place, "sound.too_long", got) from error
         raise refuse_sound(self.place, "sound.too_long", f"more than {_LIMIT}")
 
     def read_part(self, start: int, n_wanted: int) -> F32:
@@ -288,15 +262,6 @@ class _Reader:
         return any(
             float(np.ptp(block, axis=0).max()) > 2 * SILENCE_AMPLITUDE for block in self._blocks("float32")
         )
-
-    def _check_limits(self) -> None:
-        rate, channels = self.info.rate, self.info.channels
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise refuse_sound(self.place, "sound.rate_limits", f"{rate:,} Hz")
-        if channels > MAX_CHANNELS:
-            raise refuse_sound(self.place, "sound.channels", f"{channels:,}")
-        if any((file.samplerate, file.channels) != (rate, channels) for file in self._files):
-            raise refuse_sound(self.place, "sound.chained", "streams that differ")
 
 
 class _PlainWav:
@@ -331,16 +296,16 @@ def _opened(source: Source, place: str) -> Iterator[_Reader]:
 
 def _open_reader(medium: OpenMedium, stack: ExitStack) -> _Reader:
     """Open a recording, reading and copying no more than the length checks need."""
-    whole = medium.descriptor
+    whole, place = medium.descriptor, medium.place
     if whole is not None and states_flac_length(os.pread(whole, FLAC_HEADER_BYTES, 0)):
-        return _Reader(medium.place, Container(()), [_open_descriptor(whole, stack)])
+        return _Reader(place, Container(()), [_open_descriptor(whole, stack)])
     content = medium.read()
     if (steps := _plain_wav(content)) is not None:
-        return _Reader(medium.place, Container(()), [_PlainWav(steps)])
-    container = look_into(content, medium.place)
+        return _Reader(place, Container(()), [_PlainWav(steps)])
+    container = look_into(content, place)
     if whole is not None and len(container.pieces) == 1 and container.pieces[0] is content:
-        return _Reader(medium.place, container, [_open_descriptor(whole, stack)])
-    return _Reader(medium.place, container, [_open_piece(piece, stack) for piece in container.pieces])
+        return _Reader(place, container, [_open_descriptor(whole, stack)])
+    return _Reader(place, container, [_open_piece(piece, stack) for piece in container.pieces])
 
 
 def _open_descriptor(descriptor: int, stack: ExitStack) -> soundfile.SoundFile:

@@ -14,7 +14,6 @@ from fairseq_vgs.media.encode import (
     clipped_share,
     content_hash,
     encode_flac,
-    encode_vorbis,
     encode_wav,
     limit_peak,
     resample,
@@ -23,7 +22,7 @@ from fairseq_vgs.media.encode import (
     to_int16,
 )
 from fairseq_vgs.media.errors import SoundError
-from fairseq_vgs.media.sound import Sound, decode, inspect
+from fairseq_vgs.media.sound import Sound, decode
 
 
 def test_resampling_keeps_the_tone_and_its_duration() -> None:
@@ -76,16 +75,6 @@ def test_flac_is_lossless_at_16_bits() -> None:
     assert rate == 16_000
     np.testing.assert_array_equal(decoded, to_int16(samples))
     assert encode_flac(samples) == content
-
-
-def test_vorbis_repeats_exactly_and_keeps_the_length() -> None:
-    samples = tone(300, rate=16_000)
-    content = encode_vorbis(samples, quality=0.4, serial=5)
-    assert encode_vorbis(samples, quality=0.4, serial=5) == content
-    assert encode_vorbis(samples, quality=0.4, serial=6) != content
-    assert inspect(content).n_samples == len(samples)
-    decoded, _ = soundfile.read(io.BytesIO(content))
-    assert np.corrcoef(decoded, samples)[0, 1] > 0.99
 
 
 def read_integers(flac: bytes) -> tuple[np.ndarray, int]:

@@ -17,7 +17,7 @@ from fairseq.data import FileAudioDataset
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.manifest.check import check_folder
-from fairseq_vgs.media.ogg import iterate_pages
+from fairseq_vgs.media.containers import read_pages
 from fairseq_vgs.prepare.build.split import caption_key
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
@@ -101,7 +101,7 @@ def test_streams_have_serial_numbers_of_their_own() -> None:
             audio = read_audio_list(folder / f"{split}.tsv")
             for row in audio.rows:
                 content = read_bytes(resolve(audio.root, row.audio_id))
-                start, _ = next(iterate_pages(content))
+                start = next(read_pages(content)).start
                 serials.append(int.from_bytes(content[start + 14 : start + 18], "little"))
     assert sorted(serials) == [*range(418), *range(100_000, 100_060)]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.tables import Table, line_number
 from fairseq_vgs.manifest.folder import STANDARD_SPLITS, ManifestFolder
 from fairseq_vgs.manifest.leakage import audio_leakage, image_leakage
@@ -22,6 +21,7 @@ from fairseq_vgs.manifest.references import (
     unknown_images,
 )
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, UtteranceRow
+from fairseq_vgs.manifest.summary import read_summary
 from fairseq_vgs.manifest.tables import (
     scan_audio_list,
     scan_images,
@@ -36,13 +36,9 @@ from fairseq_vgs.media.sound import sound_faults
 
 @dataclass
 class CheckReport:
-    """The result of a check.
+    """The result of a check: whether media were decoded, faults to repair, notes that need no action, sizes.
 
-    Attributes:
-        faults: faults to repair.
-        notes: remarks that need no action.
-        counts: sizes: ``{"all": {"utterances": ...}, "splits": {"train": {...}}}``.
-        media_read: whether media were read and decoded.
+    Sizes are ``{"all": {"utterances": ...}, "splits": {"train": {...}}}``.
     """
 
     media_read: bool
@@ -59,14 +55,20 @@ class _Tables:
     images: Table[ImageRow] | None
     regions: Table[RegionRow] | None
 
+    @property
+    def image_rows(self) -> tuple[ImageRow, ...]:
+        return self.images.rows if self.images is not None else ()
+
+    @property
+    def n_regions(self) -> int:
+        return len(self.regions.rows) if self.regions is not None else 0
+
 
 def check_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> list[Fault]:
     """Return every fault of a data folder; none means that training can start.
 
-    Args:
-        folder: the folder.
-        read_media: read and decode all media; otherwise only check that they exist, and miss copies.
-        progress: called with (media done, total) after each.
+    Media are read and decoded; without ``read_media``, they only have to exist, and copies are missed.
+    ``progress`` is called with (media done, total) after each.
     """
     return inspect_folder(folder, read_media=read_media, progress=progress).faults
 
@@ -79,16 +81,17 @@ def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress 
         missing = Fault(str(folder), message, "folder.missing")
         return CheckReport(media_read=read_media, faults=[missing])
     tables = _read_tables(files)
-    media = MediaCheck(read_media=read_media, total=_count_media(tables), progress=progress)
+    n_media = len(tables.image_rows) + sum(len(table.rows) for table in tables.audio.values())
+    media = MediaCheck(read_media=read_media, total=n_media, progress=progress)
     audio_prints = _check_audio(tables, media)
     image_prints = _check_pictures(tables.images, media)
-    images = {row.image_id: row for row in tables.images.rows} if tables.images is not None else {}
+    images = {row.image_id: row for row in tables.image_rows}
     faults = [
         *_table_faults(tables),
         *_missing_files(files, tables),
         *_reference_faults(tables),
         *_feature_faults(files, tables, read_media=read_media),
-        *_summary_faults(files.summary),
+        *_summary_faults(folder),
         *media.faults,
         *audio_leakage(tables.audio, audio_prints),
         *image_leakage(tables.pairs, images, image_prints),
@@ -103,14 +106,12 @@ def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress 
 
 def _read_tables(files: ManifestFolder) -> _Tables:
     splits = files.splits()
+    paired = [split for split in splits if files.pairs(split).exists()]
+    told = [split for split in splits if files.utterances(split).exists()]
     return _Tables(
         audio={split: scan_audio_list(files.audio_list(split)) for split in splits},
-        pairs={split: scan_pairs(files.pairs(split)) for split in splits if files.pairs(split).exists()},
-        utterances={
-            split: scan_utterances(files.utterances(split))
-            for split in splits
-            if files.utterances(split).exists()
-        },
+        pairs={split: scan_pairs(files.pairs(split)) for split in paired},
+        utterances={split: scan_utterances(files.utterances(split)) for split in told},
         images=scan_images(files.images) if files.images.exists() else None,
         regions=scan_regions(files.regions) if files.regions.exists() else None,
     )
@@ -135,16 +136,15 @@ def _missing_files(files: ManifestFolder, tables: _Tables) -> Iterator[Fault]:
         for split in tables.audio:
             # Lists of other names may be unpaired speech.
             if split in STANDARD_SPLITS and split not in tables.pairs:
-                yield Fault(
-                    files.pairs(split).name, f"file is missing next to {split}.tsv; {step}", "file.missing"
-                )
+                message = f"file is missing next to {split}.tsv; {step}"
+                yield Fault(files.pairs(split).name, message, "file.missing")
     if tables.regions is None and files.region_features.exists():
         message = f"file is missing next to {files.region_features.name}; {step}"
         yield Fault(files.regions.name, message, "file.missing")
 
 
 def _reference_faults(tables: _Tables) -> Iterator[Fault]:
-    known_images = {row.image_id for row in tables.images.rows} if tables.images is not None else set()
+    known_images = {row.image_id for row in tables.image_rows}
     for split, utterances in tables.utterances.items():
         yield from unknown_audio(utterances, tables.audio[split])
         if split in tables.pairs:
@@ -177,18 +177,11 @@ def _feature_faults(files: ManifestFolder, tables: _Tables, *, read_media: bool)
             yield Fault(f"{name} row {row}", message, "regions.not_finite")
 
 
-def _summary_faults(path: Path) -> Iterator[Fault]:
-    if not path.exists():
-        return
+def _summary_faults(folder: Path) -> Iterator[Fault]:
     try:
-        json.loads(path.read_bytes())
-    except (ValueError, OSError, RecursionError) as error:
-        yield fault(path.name, "must be JSON", str(error), "rerun fairseq-vgs prepare", code="json.syntax")
-
-
-def _count_media(tables: _Tables) -> int:
-    n_images = len(tables.images.rows) if tables.images is not None else 0
-    return n_images + sum(len(table.rows) for table in tables.audio.values())
+        read_summary(folder)
+    except FaultError as error:
+        yield from error.faults
 
 
 def _check_audio(tables: _Tables, media: MediaCheck) -> dict[str, list[str | None]]:
@@ -203,36 +196,29 @@ def _check_audio(tables: _Tables, media: MediaCheck) -> dict[str, list[str | Non
 
 
 def _check_pictures(images: Table[ImageRow] | None, media: MediaCheck) -> dict[str, str]:
+    def problems(data: bytes, row: ImageRow, place: str) -> list[Fault]:
+        return picture_faults(data, place=place, width=row.width, height=row.height)
+
     if images is None:
         return {}
-    prints = media.run(
-        images,
-        entry=lambda row: row.path,
-        problems=lambda data, row, place: picture_faults(
-            data, place=place, width=row.width, height=row.height
-        ),
-    )
-    return {
-        row.image_id: print_ for row, print_ in zip(images.rows, prints, strict=True) if print_ is not None
-    }
+    prints = zip(images.rows, media.run(images, entry=lambda row: row.path, problems=problems), strict=True)
+    return {row.image_id: print_ for row, print_ in prints if print_ is not None}
 
 
 def _notes(tables: _Tables, audio_prints: Mapping[str, Sequence[str | None]]) -> Iterator[str]:
     for split in STANDARD_SPLITS:
         if split not in tables.audio:
             yield f"there is no {split}.tsv"
-    if tables.pairs and (tables.regions is None or not tables.regions.rows):
+    if tables.pairs and not tables.n_regions:
         step = "add them with fairseq-vgs prepare regions, or train on the pictures themselves"
         yield f"there are no regions (regions.tsv, regions.npy); {step}"
     if tables.images is not None:
         paired = {row.image_id for pairs in tables.pairs.values() for row in pairs.rows}
-        n_unused = sum(row.image_id not in paired for row in tables.images.rows)
-        if n_unused:
+        if n_unused := sum(row.image_id not in paired for row in tables.images.rows):
             yield f"{tables.images.name}: {n_unused:,} of {len(tables.images.rows):,} images are in no pair"
     for split, audio in tables.audio.items():
         prints = [print_ for print_ in audio_prints[split] if print_ is not None]
-        n_copies = len(prints) - len(set(prints))
-        if n_copies:
+        if n_copies := len(prints) - len(set(prints)):
             yield f"{audio.name}: {n_copies:,} utterances are copies of others in the same list"
         if split in tables.pairs:
             n_unpaired = len(audio.rows) - len({row.audio_id for row in tables.pairs[split].rows})
@@ -252,8 +238,8 @@ def _count(tables: _Tables) -> dict[str, dict[str, Any]]:
     totals = {
         "utterances": sum(counts["utterances"] for counts in splits.values()),
         "pairs": sum(counts["pairs"] for counts in splits.values()),
-        "images": len(tables.images.rows) if tables.images is not None else 0,
-        "regions": len(tables.regions.rows) if tables.regions is not None else 0,
+        "images": len(tables.image_rows),
+        "regions": tables.n_regions,
     }
     return {"all": totals, "splits": splits}
 

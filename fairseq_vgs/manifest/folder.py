@@ -18,7 +18,7 @@ class ManifestFolder:
     path: Path
 
     def __post_init__(self) -> None:
-        """Accept strings, too, as found in configurations."""
+        # Strings, too, as found in configurations.
         object.__setattr__(self, "path", Path(self.path))
 
     def audio_list(self, split: str) -> Path:

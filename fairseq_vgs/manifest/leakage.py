@@ -27,21 +27,18 @@ def split_role(split: str) -> str:
 def audio_leakage(
     audio: Mapping[str, Table[AudioRow]], fingerprints: Mapping[str, Sequence[str | None]]
 ) -> list[Fault]:
-    """Return the utterances that also occur in an earlier split with another role.
+    """Return the utterances that also occur in an earlier split (in the order given) with another role.
 
-    Args:
-        audio: audio list of each split, in order of precedence.
-        fingerprints: fingerprint of the sound of each row of each list; None if it could not be read.
+    Fingerprints are of the sound of each row of each list; None if it could not be read.
     """
-
-    def uses() -> Iterator[tuple[str | None, Use]]:
-        for split, table in audio.items():
-            for line, row, print_ in zip(table.lines, table.rows, fingerprints[split], strict=True):
-                yield print_, Use(split, f"{table.name}:{line}", row.audio_id)
-
+    uses = (
+        (print_, Use(split, place, row.audio_id))
+        for split, table in audio.items()
+        for (place, row), print_ in zip(table.placed(), fingerprints[split], strict=True)
+    )
     return [
         _leak(use, first, "splits must not share audio", f"the same audio as {first.name!r}")
-        for use, first in _shared(uses())
+        for use, first in _shared(uses)
     ]
 
 
@@ -50,14 +47,10 @@ def image_leakage(
 ) -> list[Fault]:
     """Return the images that also occur in an earlier split with another role, by id, content or group.
 
-    Args:
-        pairs: pair table of each split, in order of precedence.
-        images: images by id.
-        fingerprints: content fingerprint by image id, for readable images.
+    Splits have their order of precedence; images and fingerprints of the readable ones' content are by id.
     """
     uses = list(_first_uses(pairs))
-    faults = []
-    leaked = set()
+    faults, leaked = [], set()
     for use, first in _shared((use.name, use) for use in uses):
         leaked.add((use.split, use.name))
         faults.append(_leak(use, first, "splits must not share images", f"image_id {use.name!r}"))
@@ -74,11 +67,10 @@ def image_leakage(
 
 def _first_uses(pairs: Mapping[str, Table[PairRow]]) -> Iterator[Use]:
     for split, table in pairs.items():
-        seen = set()
-        for line, row in zip(table.lines, table.rows, strict=True):
-            if row.image_id not in seen:
-                seen.add(row.image_id)
-                yield Use(split, f"{table.name}:{line}", row.image_id)
+        first: dict[str, str] = {}
+        for place, row in table.placed():
+            first.setdefault(row.image_id, place)
+        yield from (Use(split, place, image_id) for image_id, place in first.items())
 
 
 def _shared(uses: Iterable[tuple[str | None, Use]]) -> Iterator[tuple[Use, Use]]:

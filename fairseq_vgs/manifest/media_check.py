@@ -14,68 +14,54 @@ from fairseq_vgs.files.tables import Table
 
 Row = TypeVar("Row")
 Progress = Callable[[int, int], None]
+Problems = Callable[[bytes, Row, str], list[Fault]]
 
 
 class MediaCheck:
-    """Check the media of several tables, one after another, and collect their faults.
-
-    Args:
-        read_media: read and decode; otherwise only check that every medium exists.
-        total: number of media in all tables, for ``progress``.
-        progress: called with (media done, total) after each.
-    """
+    """Check the media of several tables, and collect their faults; arguments as in ``check_folder``."""
 
     def __init__(self, *, read_media: bool, total: int, progress: Progress | None = None) -> None:
         self.faults: list[Fault] = []
-        self._read_media = read_media
-        self._total = total
-        self._done = 0
-        self._progress = progress
+        self._read_media, self._progress = read_media, progress
+        self._done, self._total = 0, total
 
     def run(
         self,
         table: Table[Row],
         *,
         entry: Callable[[Row], str],
-        problems: Callable[[bytes, Row, str], list[Fault]],
+        problems: Problems[Row],
     ) -> list[str | None]:
         """Check the media of one table.
 
-        Args:
-            table: the table; paths are relative to its root.
-            entry: returns the path or archive entry of a row, empty if it has no medium.
-            problems: returns the faults of a row's bytes, at a place.
-
-        Returns:
-            The fingerprint of each row's content: the SHA-256 of the bytes or, without reading, their
-            location. None without content.
+        ``entry`` returns a row's path or archive entry, empty if it has no medium; ``problems`` the faults of
+        its bytes. Returns each row's fingerprint: the SHA-256 of the bytes or, without reading, their place;
+        None without content.
         """
         if table.root is None or not table.root.is_dir():
             if table.root is not None:
-                place, step = f"{table.name}:1", "correct line 1, or put the media there"
-                expected = "root folder must exist"
-                self.faults.append(fault(place, expected, str(table.root), step, code="folder.missing"))
+                expected, step = "root folder must exist", "correct line 1, or put the media there"
+                place, got = f"{table.name}:1", str(table.root)
+                self.faults.append(fault(place, expected, got, step, code="folder.missing"))
             self._advance(len(table.rows))
             return [None] * len(table.rows)
         prints: list[str | None] = []
-        missing_archives: dict[Path, list[int]] = {}
-        for line, row in zip(table.lines, table.rows, strict=True):
-            if not entry(row):
-                prints.append(None)
-                self._advance(1)
-                continue
-            location = resolve(table.root, entry(row))
-            if location.offset is not None and not location.path.exists():
-                missing_archives.setdefault(location.path, []).append(line)
-                prints.append(None)
-            else:
-                prints.append(self._check_one(f"{table.name}:{line}", location, row, problems))
+        missing_archives: dict[Path, list[str]] = {}
+        for place, row in table.placed():
+            print_ = None
+            if entry(row):
+                location = resolve(table.root, entry(row))
+                if location.offset is not None and not location.path.exists():
+                    missing_archives.setdefault(location.path, []).append(place)
+                else:
+                    print_ = self._check_one(place, location, row, problems)
+            prints.append(print_)
             self._advance(1)
         # Report a missing archive once, however many entries it should hold.
-        for path, lines in missing_archives.items():
-            needed = f"archive is missing, needed by {len(lines)} lines from here on"
+        for path, places in missing_archives.items():
+            needed = f"archive is missing, needed by {len(places)} lines from here on"
             message = f"{path}: {needed}; check the root and the path"
-            self.faults.append(Fault(f"{table.name}:{lines[0]}", message, "archive.missing"))
+            self.faults.append(Fault(places[0], message, "archive.missing"))
         return prints
 
     def _check_one(
@@ -83,7 +69,7 @@ class MediaCheck:
         place: str,
         location: MediaLocation,
         row: Row,
-        problems: Callable[[bytes, Row, str], list[Fault]],
+        problems: Problems[Row],
     ) -> str | None:
         try:
             if not self._read_media:

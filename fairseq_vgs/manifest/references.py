@@ -16,8 +16,8 @@ def unknown_audio(table: Table[PairRow | UtteranceRow], audio: Table[AudioRow]) 
     known = {row.audio_id for row in audio.rows} | audio.doubtful
     expected = f"audio_id must be in {audio.name}"
     return [
-        fault(f"{table.name}:{line}", expected, row.audio_id, CORRECT_LINE, code="sound.unknown")
-        for line, row in zip(table.lines, table.rows, strict=True)
+        fault(place, expected, row.audio_id, CORRECT_LINE, code="sound.unknown")
+        for place, row in table.placed()
         if row.audio_id not in known
     ]
 
@@ -28,8 +28,8 @@ def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) ->
     expected = f"audio_id must not be in {pairs.name} too"
     step = "remove the line; a pair has both columns"
     return [
-        fault(f"{utterances.name}:{line}", expected, row.audio_id, step, code="item.duplicate")
-        for line, row in zip(utterances.lines, utterances.rows, strict=True)
+        fault(place, expected, row.audio_id, step, code="item.duplicate")
+        for place, row in utterances.placed()
         if row.audio_id in paired
     ]
 
@@ -41,8 +41,8 @@ def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -
     known = {row.image_id for row in images.rows} | images.doubtful
     expected = f"image_id must be in {images.name}"
     return [
-        fault(f"{table.name}:{line}", expected, row.image_id, CORRECT_LINE, code="picture.unknown")
-        for line, row in zip(table.lines, table.rows, strict=True)
+        fault(place, expected, row.image_id, CORRECT_LINE, code="picture.unknown")
+        for place, row in table.placed()
         if row.image_id not in known
     ]
 
@@ -54,18 +54,16 @@ def images_without_regions(
     if not regions.usable:
         return []
     have_regions = {row.image_id for row in regions.rows} | regions.doubtful
-    faults = []
-    reported = set()
-    for line, row in zip(pairs.lines, pairs.rows, strict=True):
-        image_id = row.image_id
-        if image_id in have_regions or image_id in reported or image_id not in known_images:
-            continue
-        reported.add(image_id)
-        expected = f"image must have regions in {regions.name}"
-        step = f"add its regions, or remove {regions.name} to train from pictures"
-        message = f"{expected}, got none for {image_id!r}; {step}"
-        faults.append(Fault(f"{pairs.name}:{line}", message, "regions.missing"))
-    return faults
+    first: dict[str, str] = {}
+    for place, row in pairs.placed():
+        if row.image_id not in have_regions and row.image_id in known_images:
+            first.setdefault(row.image_id, place)
+    expected = f"image must have regions in {regions.name}"
+    step = f"add its regions, or remove {regions.name} to train from pictures"
+    return [
+        Fault(place, f"{expected}, got none for {image_id!r}; {step}", "regions.missing")
+        for image_id, place in first.items()
+    ]
 
 
 def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None) -> list[Fault]:
@@ -75,8 +73,8 @@ def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None)
     have_regions = {row.image_id for row in regions.rows} | regions.doubtful if regions is not None else set()
     message = "path must name a picture, or regions.tsv regions of the image, got neither; add one of them"
     return [
-        Fault(f"{images.name}:{line}", message, "picture.missing")
-        for line, row in zip(images.lines, images.rows, strict=True)
+        Fault(place, message, "picture.missing")
+        for place, row in images.placed()
         if not row.path and row.image_id not in have_regions
     ]
 
@@ -86,7 +84,7 @@ def feature_rows_out_of_range(regions: Table[RegionRow], n_rows: int) -> list[Fa
     expected = f"feature_row must be below the {n_rows} rows of regions.npy"
     step = "rebuild both files together"
     return [
-        fault(f"{regions.name}:{line}", expected, row.feature_row, step, code="regions.row")
-        for line, row in zip(regions.lines, regions.rows, strict=True)
+        fault(place, expected, row.feature_row, step, code="regions.row")
+        for place, row in regions.placed()
         if row.feature_row >= n_rows
     ]

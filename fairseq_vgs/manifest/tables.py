@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.columns import (
@@ -43,7 +44,8 @@ from fairseq_vgs.manifest.schema import (
 )
 
 Row = TypeVar("Row")
-_ROOT_MARK = "#root\t"
+_Parser = Callable[[TableFormat[Row], Sequence[str | None], Path], Table[Row]]
+ROOT_MARK = "#root\t"
 
 
 def _check_box(row: RegionRow) -> None:
@@ -93,7 +95,7 @@ def read_audio_list(path: Path) -> AudioList:
     A relative root is relative to the list's folder (in fairseq, to the working directory).
     """
     table = _strict(scan_audio_list(path))
-    return AudioList(_root_of(table), table.rows)
+    return AudioList(root_of(table), table.rows)
 
 
 def read_pairs(path: Path) -> tuple[PairRow, ...]:
@@ -109,7 +111,7 @@ def read_utterances(path: Path) -> tuple[UtteranceRow, ...]:
 def read_images(path: Path) -> ImageTable:
     """Read an image table; its root works as in an audio list."""
     table = _strict(scan_images(path))
-    return ImageTable(_root_of(table), table.rows)
+    return ImageTable(root_of(table), table.rows)
 
 
 def read_regions(path: Path) -> tuple[RegionRow, ...]:
@@ -136,7 +138,7 @@ def write_images(
     path: Path, rows: Iterable[ImageRow], *, root: Path | str = ".", force: bool = False
 ) -> None:
     """Write an image table; ``root`` is absolute or relative to the table's folder."""
-    _write(Path(path), [_ROOT_MARK + _checked_root(path, root), _header(IMAGES)], rows, IMAGES, force=force)
+    _write(Path(path), [ROOT_MARK + _checked_root(path, root), _header(IMAGES)], rows, IMAGES, force=force)
 
 
 def write_regions(path: Path, rows: Iterable[RegionRow], *, force: bool = False) -> None:
@@ -144,95 +146,61 @@ def write_regions(path: Path, rows: Iterable[RegionRow], *, force: bool = False)
     _write(Path(path), [_header(REGIONS)], rows, REGIONS, force=force)
 
 
-def scan_audio_list(path: Path) -> Table[AudioRow]:
-    """Read an audio list as far as possible."""
-    return _scan(Path(path), _parse_audio_list)
-
-
-def scan_pairs(path: Path) -> Table[PairRow]:
-    """Read a pair table as far as possible."""
-    return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, PAIRS))
-
-
-def scan_utterances(path: Path) -> Table[UtteranceRow]:
-    """Read a table of utterances as far as possible."""
-    return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, UTTERANCES))
-
-
-def scan_images(path: Path) -> Table[ImageRow]:
-    """Read an image table as far as possible."""
-    return _scan(Path(path), _parse_images)
-
-
-def scan_regions(path: Path) -> Table[RegionRow]:
-    """Read a region table as far as possible."""
-    return _scan(Path(path), lambda lines, path: _parse_headed(lines, path, REGIONS))
-
-
-def _scan(path: Path, parse: Callable[[Sequence[str | None], Path], Table[Row]]) -> Table[Row]:
+def _scan(table: TableFormat[Row], parse: _Parser[Row], path: Path) -> Table[Row]:
+    """Read a table as far as possible."""
+    path = Path(path)
     try:
         lines, faults = read_lines(path)
     except FaultError as error:
         return Table(path.name, faults=error.faults, usable=False)
-    table = parse(lines, path)
-    all_faults = sorted([*faults, *table.faults], key=line_number)
-    return replace(table, faults=tuple(all_faults))
+    found = parse(table, lines, path)
+    return replace(found, faults=tuple(sorted([*faults, *found.faults], key=line_number)))
 
 
-def _parse_audio_list(lines: Sequence[str | None], path: Path) -> Table[AudioRow]:
-    root_text = lines[0]
-    place = f"{path.name}:1"
+def _parse_audio_list(table: TableFormat[Row], lines: Sequence[str | None], path: Path) -> Table[Row]:
+    root_text, root = lines[0], None
     faults: list[Fault] = []
-    root = None
     if root_text is not None and "\t" in root_text:
+        expected = "line 1 must be the root folder alone"
         step = "put the folder that the paths start from on line 1"
-        faults.append(
-            fault(place, "line 1 must be the root folder alone", root_text, step, code="table.root")
-        )
+        faults.append(fault(f"{path.name}:1", expected, root_text, step, code="table.root"))
     else:
         root = _parse_root(root_text, path, faults)
-    table = parse_rows(lines, AUDIO, name=path.name, start=1, order=(0, 1), root=root)
-    return replace(table, faults=(*faults, *table.faults))
+    found = parse_rows(lines, table, name=path.name, start=1, order=(0, 1), root=root)
+    return replace(found, faults=(*faults, *found.faults))
 
 
-def _parse_images(lines: Sequence[str | None], path: Path) -> Table[ImageRow]:
+def _parse_images(table: TableFormat[Row], lines: Sequence[str | None], path: Path) -> Table[Row]:
     faults: list[Fault] = []
     first = lines[0]
-    if first is not None and not first.startswith(_ROOT_MARK):
+    if first is not None and not first.startswith(ROOT_MARK):
         expected = "line 1 must be #root, a tab and the folder that the paths start from ('.' for this one)"
         faults.append(fault(f"{path.name}:1", expected, first, "put that line first", code="table.root"))
         # If only the root line is missing, check the rest with paths relative to this folder.
-        start = 0 if first.split("\t")[0] in IMAGES.names else 1
+        start = 0 if first.split("\t")[0] in table.names else 1
         root: Path | None = path.parent.absolute()
     else:
-        start = 1
-        root = _parse_root(first.removeprefix(_ROOT_MARK) if first is not None else None, path, faults)
-    table = _parse_headed(lines, path, IMAGES, start=start, root=root)
-    return replace(table, faults=(*faults, *table.faults))
+        start, root = 1, _parse_root(None if first is None else first.removeprefix(ROOT_MARK), path, faults)
+    found = replace(_parse_headed(table, lines, path, start), root=root)
+    return replace(found, faults=(*faults, *found.faults))
 
 
 def _parse_headed(
-    lines: Sequence[str | None],
-    path: Path,
-    table: TableFormat[Row],
-    *,
-    start: int = 0,
-    root: Path | None = None,
+    table: TableFormat[Row], lines: Sequence[str | None], path: Path, start: int = 0
 ) -> Table[Row]:
     header = lines[start] if start < len(lines) else ""
     if header is None:
-        return Table(path.name, root=root, usable=False)
+        return Table(path.name, usable=False)
     order, faults = parse_header(header, table, place=f"{path.name}:{start + 1}")
     if faults:
-        return Table(path.name, faults=tuple(faults), root=root, usable=False)
-    return parse_rows(lines, table, name=path.name, start=start + 1, order=order, root=root)
+        return Table(path.name, faults=tuple(faults), usable=False)
+    return parse_rows(lines, table, name=path.name, start=start + 1, order=order)
 
 
 def _parse_root(text: str | None, path: Path, faults: list[Fault]) -> Path | None:
     if text is None:
         return None
-    problem = _root_problem(text)
-    if problem:
+    if problem := _root_problem(text):
         expected, step = f"root folder {problem}", "name a folder, '.' for this one"
         faults.append(fault(f"{path.name}:1", expected, text, step, code="table.root"))
         return None
@@ -250,8 +218,7 @@ def _root_problem(text: str) -> str | None:
 
 
 def _checked_root(path: Path, root: Path | str) -> str:
-    problem = _root_problem(str(root))
-    if problem:
+    if problem := _root_problem(str(root)):
         place, expected = f"{Path(path).name}:1", f"root folder {problem}"
         raise FaultError(fault(place, expected, str(root), "name a folder", code="table.root"))
     return str(root)
@@ -263,7 +230,8 @@ def _strict(table: Table[Row]) -> Table[Row]:
     return table
 
 
-def _root_of(table: Table[Row]) -> Path:
+def root_of(table: Table[Any]) -> Path:
+    """Return the root of a table without faults."""
     if table.root is None:
         raise ValueError(f"{table.name}: has no root")
     return table.root
@@ -279,3 +247,10 @@ def _write(
     lines = render_rows(rows, table, name=path.name, start=len(preamble) + 1)
     with atomic_write(path, force=force) as file:
         file.writelines(f"{line}\n" for line in [*preamble, *lines])
+
+
+scan_audio_list = partial(_scan, AUDIO, _parse_audio_list)
+scan_pairs = partial(_scan, PAIRS, _parse_headed)
+scan_utterances = partial(_scan, UTTERANCES, _parse_headed)
+scan_images = partial(_scan, IMAGES, _parse_images)
+scan_regions = partial(_scan, REGIONS, _parse_headed)

@@ -130,7 +130,7 @@ def measure(folder: Path, *, case: str) -> dict[str, float]:
     before, start, cpu = memory(("VmRSS",)), time.perf_counter(), time.process_time()
     table = tables.load_split(manifest, "train", layers=layers, with_texts=case == "pairs_and_texts")
     if case == "pairs_and_regions":
-        regions = load_regions(manifest, image_index=table.image_index, max_regions=36)
+        regions = load_regions(manifest, image_index=table.images.index, max_regions=36)
     figures = {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,

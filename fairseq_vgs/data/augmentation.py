@@ -23,10 +23,8 @@ _N_DRAWS = 8  # area, aspect ratio, x, y, mirroring, brightness, contrast, satur
 class Augmentation:
     """Settings of the random changes.
 
-    Attributes:
-        crop_scale: smallest share of a picture's area that a random crop keeps; 1 for no crop.
-        flip: mirror half of the pictures, which makes left and right in their captions wrong.
-        jitter: brightness, contrast and saturation vary by factors of 1 - jitter to 1 + jitter.
+    A crop keeps at least ``crop_scale`` of a picture's area; 1 for no crop. ``flip`` mirrors half of the
+    pictures, which makes their captions' left and right wrong. Colours vary by 1 - jitter to 1 + jitter.
     """
 
     crop_scale: float = 1.0

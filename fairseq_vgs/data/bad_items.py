@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import Fault, FaultError, raise_any
+from fairseq_vgs.files.tables import Table, line_number
 
 logger = logging.getLogger(__name__)
 
@@ -15,9 +17,7 @@ logger = logging.getLogger(__name__)
 class BadItemError(FaultError):
     """An utterance or a picture cannot be used; with ``task.skip_bad`` it is skipped and counted instead.
 
-    Args:
-        faults: the faults, or a string, because torch rebuilds exceptions of data workers from the text of
-            their traceback: its last line becomes the fault.
+    Torch rebuilds exceptions of data workers from the text of their traceback: its last line is the fault.
     """
 
     def __init__(self, faults: Fault | Iterable[Fault] | str) -> None:
@@ -34,19 +34,23 @@ def bad_item(error: FaultError) -> BadItemError:
     return BadItemError(Fault(item.place, f"{item.message}, {step}", item.code) for item in error.faults)
 
 
-def log_skipped(faults: Iterable[Fault]) -> None:
-    """Log skipped items, one line per fault."""
+def raise_or_log(faults: Sequence[Fault], *, skip_bad: bool) -> None:
+    """Raise ``FaultError`` with all faults, if there are any; with ``skip_bad``, log each instead."""
+    if not skip_bad:
+        raise_any(faults)
     for item in faults:
         logger.warning("skipped: %s", item)
 
 
-class BadItems:
-    """A record of bad items that the main process shares with its data workers.
+def refuse_spoilt(table: Table[Any], first_line: int, *, skip_bad: bool) -> None:
+    """Raise a table's faults if they concern more than rows, which begin at ``first_line``."""
+    spoilt = not table.usable or not table.rows or any(line_number(f) < first_line for f in table.faults)
+    if spoilt or not skip_bad:
+        raise_any(table.faults)
 
-    Args:
-        n_items: number of items.
-        noun: what an item is, for the log.
-    """
+
+class BadItems:
+    """A record of bad items that the main process shares with its data workers; ``noun`` is for the log."""
 
     def __init__(self, n_items: int, *, noun: str) -> None:
         self.noun = noun

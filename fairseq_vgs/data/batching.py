@@ -7,7 +7,6 @@ longer than its longest pair, so its size is (P + unpaired rows) times its longe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +19,8 @@ from fairseq_vgs.files.faults import FaultError, fault
 class BatchLimits:
     """What a batch may hold.
 
-    Attributes:
-        max_tokens: Samples, padding and unpaired rows included; None for no limit.
-        max_pairs: Pairs; None for no limit.
-        multiple: Batches of more pairs than this hold a multiple of it.
-        unpaired_ratio: Unpaired utterances per pair.
+    ``max_tokens`` counts samples, padding and unpaired rows included; batches of more pairs than ``multiple``
+    hold a multiple of it; ``unpaired_ratio`` is unpaired utterances per pair. None is no limit.
     """
 
     max_tokens: int | None = None
@@ -68,10 +64,7 @@ def plan_batches(order: I64, lengths: I64, limits: BatchLimits) -> list[I64]:
     Args:
         order: int64[n] the indices to batch, neighbours of similar length.
         lengths: int64[N] length of every item.
-        limits: What a batch may hold.
-
-    Raises:
-        FaultError: A pair alone exceeds ``max_tokens``.
+        limits: What a batch may hold; refused if a pair alone exceeds ``max_tokens``.
     """
     batches: list[I64] = []
     window = _window(lengths[order], limits)
@@ -84,9 +77,8 @@ def plan_batches(order: I64, lengths: I64, limits: BatchLimits) -> list[I64]:
             content = "one pair and its unpaired speech" if rows > 1 else "one pair"
             expected = f"must be at least {rows * length}, the samples of {content}"
             step = "raise it or lower task.max_seconds"
-            raise FaultError(
-                fault("dataset.max_tokens", expected, limits.max_tokens, step, code="setting.value")
-            )
+            got = limits.max_tokens
+            raise FaultError(fault("dataset.max_tokens", expected, got, step, code="setting.value"))
         left = len(order) - start
         if limits.multiple < n_pairs < left:
             n_pairs -= n_pairs % limits.multiple
@@ -117,20 +109,16 @@ def _n_that_fit(lengths: I64, limits: BatchLimits) -> int:
 
 def _share_with_last(batches: list[I64], lengths: I64, limits: BatchLimits) -> None:
     """Move or merge pairs so that the last batch holds more than one."""
-
-    def fits(batch: I64) -> bool:
-        return limits.fits(lengths[batch])
-
     merged = np.concatenate(batches[-2:])
-    if fits(merged) or (
-        not _shift_one_to_last(batches, fits)
+    if limits.fits(lengths[merged]) or (
+        not _shift_one_to_last(batches, lengths, limits)
         and limits.max_pairs != 1
         and limits.fits_tokens(lengths[merged])
     ):
         batches[-2:] = [merged]
 
 
-def _shift_one_to_last(batches: list[I64], fits: Callable[[I64], bool]) -> bool:
+def _shift_one_to_last(batches: list[I64], lengths: I64, limits: BatchLimits) -> bool:
     """Pass a pair from the nearest batch of three or more along to the last batch, if possible."""
     donor = next((k for k in range(len(batches) - 2, -1, -1) if len(batches[k]) >= 3), None)
     if donor is None:
@@ -139,7 +127,7 @@ def _shift_one_to_last(batches: list[I64], fits: Callable[[I64], bool]) -> bool:
     for before, batch in zip(batches[donor:], batches[donor + 1 :], strict=False):
         # Batches in between hold two pairs; each passes its last one on.
         changed.append(np.concatenate([before[-1:], batch[:-1] if len(batch) > 1 else batch]))
-    if not all(fits(batch) for batch in changed):
+    if not all(limits.fits(lengths[batch]) for batch in changed):
         return False
     batches[donor:] = changed
     return True

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fairseq_vgs.arrays import I64
-from fairseq_vgs.data.bad_items import log_skipped
+from fairseq_vgs.data.bad_items import raise_or_log
 from fairseq_vgs.data.tables import SplitTable
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -32,10 +32,7 @@ def units_file(folder: ManifestFolder, setting: str | None) -> Path:
 
 
 class TextUnits:
-    """Units of ``fairseq-vgs prepare text``; the unknown one is among them.
-
-    Args:
-        path: A SentencePiece model.
+    """Units of ``fairseq-vgs prepare text``, a SentencePiece model; the unknown one is among them.
 
     Raises:
         FaultError: The file is missing or not a SentencePiece model, or sentencepiece is not installed.
@@ -61,11 +58,7 @@ class TextUnits:
 
 
 class CaptionTokens:
-    """The unit numbers of N captions in one array.
-
-    Attributes:
-        lengths: int64[N] units of each caption.
-    """
+    """The unit numbers of N captions in one array; ``lengths`` are int64[N] units of each."""
 
     def __init__(self, captions: Iterable[Sequence[int] | I64]) -> None:
         captions = list(captions)
@@ -81,18 +74,9 @@ class CaptionTokens:
 def encode_captions(
     table: SplitTable, units: TextUnits, *, skip_bad: bool = False
 ) -> tuple[SplitTable, CaptionTokens]:
-    """Turn the texts of a split's pairs into units.
+    """Turn the texts of a split into units; return the table of the pairs that have a text, and their units.
 
-    Args:
-        table: The split, loaded with its texts.
-        units: The units.
-        skip_bad: Leave out pairs without text, with a warning each, instead of refusing them.
-
-    Returns:
-        The table of the pairs that have a text, and their units.
-
-    Raises:
-        FaultError: Pairs without text, all of them; with ``skip_bad`` only if no pair is left.
+    Pairs without text are refused, all of them, or skipped on request unless no pair is left.
     """
     if table.texts is None:
         raise ValueError(f"split {table.split!r}: expected a table with texts; load it with with_texts=True")
@@ -103,9 +87,7 @@ def encode_captions(
     step = "add one, remove the pair, or skip such items with task.skip_bad=true"
     what = f"pair has no text for model.caption_encoder=text; {step}"
     faults = [Fault(table.audio.place(row), what, "text.missing") for row in table.audio_row[~keep].tolist()]
-    if not skip_bad:
-        raise FaultError(faults)
-    log_skipped(faults)
+    raise_or_log(faults, skip_bad=skip_bad)
     logger.warning("split %r: %d pairs without text are skipped", table.split, len(faults))
     return table.select(keep), CaptionTokens(tokens[pair] for pair in np.flatnonzero(keep).tolist())
 

@@ -33,14 +33,9 @@ class SpeechItem:
 
 @dataclass(frozen=True)
 class PairItem(SpeechItem):
-    """An utterance with its picture.
+    """An utterance with the numbers of its picture and of that's group of interchangeable ones.
 
-    Attributes:
-        image_row: Number of the picture.
-        image_group: Number of its group of interchangeable pictures.
-        picture: float32[3, H, W], or None where regions are used.
-        features: float32[R, D], or None where pictures are used.
-        boxes: float32[R, 4], or None where pictures are used.
+    The picture is float32[3, H, W], or its regions are features float32[R, D] and boxes float32[R, 4].
     """
 
     image_row: int
@@ -64,11 +59,9 @@ Item = SpeechItem | SkippedItem
 class CollationOptions:
     """Settings of collation.
 
-    Attributes:
-        seed: Of the run.
-        mask_dropout: Share of masked frames to unmask again.
-        drop_lone_pair: Leave out a pair that skipping has left alone in its batch: it has no negatives.
-        pad_to: Samples that speech is padded to; 0 pads to the longest of the batch.
+    ``mask_dropout`` is the share of masked frames to unmask again. ``drop_lone_pair`` leaves out a pair that
+    skipping has left alone in its batch: it has no negatives. Speech is padded to ``pad_to`` samples, or with
+    0 to the longest of the batch.
     """
 
     seed: int
@@ -92,13 +85,11 @@ def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> 
     speech: list[SpeechItem] = [*pairs]
     speech += [item for item in items if isinstance(item, SpeechItem) and not isinstance(item, PairItem)]
     n_skipped = len(items) - len(speech)
-    lone = options.drop_lone_pair and n_skipped > 0 and len(pairs) == 1
-    if not pairs or lone:
+    if not pairs or (options.drop_lone_pair and n_skipped and len(pairs) == 1):
         return {}
     source, padding_mask = _pad_speech([item.waveform for item in speech], pad_to=options.pad_to)
     net_input = {"source": source, "padding_mask": padding_mask, "image": _stack_images(pairs)}
-    masks = [item.mask for item in speech if item.mask is not None]
-    if masks:
+    if masks := [item.mask for item in speech if item.mask is not None]:
         net_input["mask_indices"] = _stack_masks(speech, masks, options, epoch=epoch)
     n_samples = sum(len(item.waveform) for item in speech)
     return {
@@ -137,8 +128,7 @@ def _stack_masks(
 
 
 def _stack_images(pairs: Sequence[PairItem]) -> dict[str, Tensor]:
-    pictures = [torch.from_numpy(pair.picture) for pair in pairs if pair.picture is not None]
-    if pictures:
+    if pictures := [torch.from_numpy(pair.picture) for pair in pairs if pair.picture is not None]:
         return {"pictures": torch.stack(pictures)}
     regions = [
         (torch.from_numpy(pair.features), torch.from_numpy(pair.boxes))

@@ -26,12 +26,8 @@ _MIN_SPANS = 2  # as fairseq's wav2vec 2.0
 class MaskOptions:
     """How many frames to mask; the names are those of fairseq's wav2vec 2.0 without ``mask_``.
 
-    Attributes:
-        prob: Share of frames that start a span, times ``length``; 0 masks nothing.
-        length: Frames per span.
-        no_overlap: Spans do not overlap.
-        min_space: Frames between spans that do not overlap.
-        dropout: Share of masked frames to unmask again.
+    ``prob`` is the share of frames that start a span, times ``length`` (frames per span); 0 masks nothing.
+    ``min_space`` frames lie between spans that do not overlap; ``dropout`` is the share to unmask again.
     """
 
     prob: float
@@ -49,10 +45,7 @@ def draw_mask(n_frames: int, options: MaskOptions, generator: np.random.Generato
     if options.no_overlap and n_frames >= options.length + options.min_space:
         starts = _separate_starts(n_frames, n_spans, options, generator)
     else:
-        room = n_frames - options.length
-        if room <= n_spans:
-            room = n_spans + 1
-        starts = generator.choice(room, n_spans, replace=False)
+        starts = generator.choice(max(n_frames - options.length, n_spans + 1), n_spans, replace=False)
     frames = (starts[:, None] + np.arange(options.length)).ravel()
     mask[frames[frames < n_frames]] = True
     return mask
@@ -63,12 +56,8 @@ def trim_masks(
 ) -> list[Bool]:
     """Unmask random frames until all utterances of a batch have the same number of masked frames.
 
-    wav2vec 2.0 gathers the masked frames of a batch into one tensor and needs this.
-
-    Args:
-        masks: bool[T] per utterance; T may differ.
-        generators: One per utterance.
-        dropout: Share of the remaining masked frames to unmask as well.
+    wav2vec 2.0 gathers the masked frames of a batch into one tensor and needs this. Masks are bool[T], T of
+    each utterance; a share ``dropout`` of the remaining masked frames is unmasked as well.
     """
     if not masks:
         return []
@@ -92,9 +81,8 @@ def _separate_starts(
     free = [(0, n_frames)]
     starts: list[int] = []
     for _ in range(n_spans):
-        room = np.array(
-            [end - begin if end - begin >= length + space else 0 for begin, end in free], dtype=float
-        )
+        sizes = np.array([end - begin for begin, end in free], dtype=float)
+        room = np.where(sizes >= length + space, sizes, 0)
         if not room.sum():
             break
         begin, end = free.pop(int(generator.choice(len(free), p=room / room.sum())))

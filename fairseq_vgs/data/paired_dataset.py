@@ -16,15 +16,16 @@ from fairseq.data import FairseqDataset
 
 from fairseq_vgs.arrays import F32, I64, Bool
 from fairseq_vgs.data.augmentation import Augmentation, draw_variation
-from fairseq_vgs.data.bad_items import BadItemError, BadItems, log_skipped
+from fairseq_vgs.data.bad_items import BadItemError, BadItems, raise_or_log
 from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
 from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
 from fairseq_vgs.data.masking import MaskOptions, draw_mask
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import RegionStore
+from fairseq_vgs.data.regular_tables import AudioTable
 from fairseq_vgs.data.seeding import Stream, generator
-from fairseq_vgs.data.tables import AudioTable, SplitTable
+from fairseq_vgs.data.tables import SplitTable
 from fairseq_vgs.data.unpaired import UnpairedPlan, plan_unpaired
 from fairseq_vgs.data.waveform import load_waveform, normalize_waveform
 from fairseq_vgs.files.faults import Fault, FaultError
@@ -43,11 +44,8 @@ class VgsDatasetOptions:
         pad_to_max: Shorter speech is padded to it, instead of to the longest of its batch.
         random_crop: Keep a random part of longer speech instead of its start.
         normalize: Zero mean and unit variance per utterance (of the part kept).
-        mask: Time masks; None for none.
-        image_size: Height and width of raw pictures, pixels.
-        image_fit: How they become square, see ``load_picture``.
-        augmentation: Random changes to raw pictures, in training; None for none.
-        seed: Of the run.
+        image_size: Height and width of raw pictures, pixels; see ``load_picture`` for ``image_fit``.
+        augmentation: Random changes to raw pictures, in training.
         training: Batches differ between epochs, and unpaired speech is mixed in.
         length_noise: Relative noise on lengths when training batches are formed.
         unpaired_ratio: Unpaired utterances per pair.
@@ -73,9 +71,7 @@ class VgsDatasetOptions:
 class VgsDataset(FairseqDataset):
     """Pairs of a spoken caption and a picture.
 
-    Every item depends on (seed, epoch, index) alone. fairseq tells the epoch by ``set_epoch``; since batches
-    differ between epochs, it must build a new iterator for each, which ``can_reuse_epoch_itr_across_epochs``
-    says.
+    Every item depends on (seed, epoch, index) alone. fairseq tells the epoch by ``set_epoch``.
 
     Args:
         table: The split.
@@ -128,11 +124,7 @@ class VgsDataset(FairseqDataset):
         return len(self.table)
 
     def __getitem__(self, index: int) -> Item:
-        """Load a pair, or the unpaired utterance of slot ``index - len(self)``.
-
-        Raises:
-            BadItemError: The item cannot be used and ``skip_bad`` is off.
-        """
+        """Load a pair, or the unpaired utterance of slot ``index - len(self)``. Raises BadItemError."""
         index = int(index)
         is_pair = index < len(self)
         try:
@@ -176,15 +168,10 @@ class VgsDataset(FairseqDataset):
         """Return the lengths of several pairs in samples after cutting."""
         return self.sizes[indices]
 
-    def size(self, index: int) -> int:
-        """Return a pair's length in samples after cutting."""
-        return int(self.sizes[index])
+    size = num_tokens
 
     def ordered_indices(self) -> I64:
-        """Order all pairs from long to short, in training with noise that depends on (seed, epoch).
-
-        With ``pad_to_max`` all have the same length, and the order is random.
-        """
+        """Order all pairs from long to short, in training with noise; with ``pad_to_max`` at random."""
         options = self.options
         return noisy_order(
             self._lengths_in_batch,
@@ -240,13 +227,13 @@ class VgsDataset(FairseqDataset):
 
     def _load_pair(self, index: int) -> PairItem:
         table, options = self.table, self.options
-        audio_row, image_row = int(table.audio_row[index]), int(table.image_row[index])
+        row, image_row = int(table.audio_row[index]), int(table.image_row[index])
         waveform: F32 | I64
         if self._tokens is not None:
             waveform = self._tokens[index]
         else:
-            waveform = self._load_speech(table.audio, audio_row, index=index, max_samples=options.max_samples)
-        mask, group = self._draw_mask(waveform, index), int(table.image_group[image_row])
+            waveform = self._load_speech(table.audio, row, index, options.max_samples, options.random_crop)
+        mask, group = self._draw_mask(waveform, index), int(table.images.groups[image_row])
         if self.regions is not None:
             features, boxes = self.regions.features(image_row), self.regions.boxes(image_row)
             return PairItem(index, waveform, mask, image_row, group, features=features, boxes=boxes)
@@ -259,8 +246,8 @@ class VgsDataset(FairseqDataset):
             draws = generator(options.seed, self.epoch, index=index, stream=Stream.PICTURE)
             variation = draw_variation(options.augmentation, draws)
         return load_picture(
-            self.table.image_location(image_row),
-            place=self.table.image_place(image_row),
+            self.table.images.location(image_row),
+            place=self.table.images.place(image_row),
             image_size=options.image_size,
             fit=options.image_fit,
             variation=variation,
@@ -271,18 +258,16 @@ class VgsDataset(FairseqDataset):
         if self.unpaired is None or slot >= len(self._plan):
             raise IndexError(f"item {index}: expected 0..{len(self) + len(self._plan) - 1}")
         row, max_samples = int(self._plan.utterance[slot]), int(self._plan.max_samples[slot])
-        waveform = self._load_speech(
-            self.unpaired, row, index=index, max_samples=max_samples, random_crop=True
-        )
+        waveform = self._load_speech(self.unpaired, row, index, max_samples, random_crop=True)
         return SpeechItem(index, waveform, self._draw_mask(waveform, index))
 
     def _load_speech(
-        self, audio: AudioTable, row: int, *, index: int, max_samples: int, random_crop: bool | None = None
+        self, audio: AudioTable, row: int, index: int, max_samples: int, random_crop: bool
     ) -> F32:
         options = self.options
         n_samples = int(audio.n_samples[row])
         n_wanted, start = min(n_samples, max_samples), 0
-        if n_wanted < n_samples and (options.random_crop if random_crop is None else random_crop):
+        if n_wanted < n_samples and random_crop:
             draws = generator(options.seed, self.epoch, index=index, stream=Stream.CROP)
             start = int(draws.integers(0, n_samples - n_wanted + 1))
         waveform = load_waveform(
@@ -319,34 +304,28 @@ class VgsDataset(FairseqDataset):
                 return
         if batches:
             what = f"split {self.table.split!r}: no batch has pairs that can be used; run fairseq-vgs check"
-            raise FaultError(Fault(str(self.table.audio.list_path), what, "split.empty"))
+            raise FaultError.at(self.table.audio.path, what, "split.empty")
 
 
 def _with_regions(table: SplitTable, regions: RegionStore, *, skip_bad: bool) -> SplitTable:
     """Return the table of the pairs whose picture has regions; raise or skip the others."""
-    what = f"picture has no region in {regions.table_name}; add one, or remove its pairs"
+    what = "picture has no region in regions.tsv; add one, or remove its pairs"
     faults = [
-        Fault(table.image_place(row), what, "regions.missing")
+        Fault(table.images.place(row), what, "regions.missing")
         for row in np.unique(table.image_row).tolist()
         if regions.n_regions(row) == 0
     ]
     if not faults:
         return table
-    if not skip_bad:
-        raise FaultError(faults)
-    log_skipped(faults)
+    raise_or_log(faults, skip_bad=skip_bad)
     keep = np.array([regions.n_regions(row) > 0 for row in table.image_row.tolist()])
-    table = table.select(keep)
-    n_without = int(np.count_nonzero(~keep))
-    logger.warning(
-        "split %r: %d pairs are skipped for their regions, %d are left", table.split, n_without, len(table)
-    )
-    return table
+    n_without, what = np.count_nonzero(~keep), "split %r: %d pairs are skipped for their regions, %d are left"
+    logger.warning(what, table.split, n_without, len(keep) - n_without)
+    return table.select(keep)
 
 
 def _warn_of_lone_pairs(batches: Sequence[I64]) -> None:
-    n_lone = sum(len(batch) == 1 for batch in batches)
-    if n_lone:
+    if n_lone := sum(len(batch) == 1 for batch in batches):
         logger.warning(
             "%d of %d batches hold a single pair, which has no negatives: the VGS loss needs 2 pairs in a "
             "batch; raise dataset.batch_size or dataset.max_tokens, or lower task.max_seconds",

@@ -17,8 +17,6 @@ from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import Picture, named_errors, open_picture
 
-FITS = ("squeeze", "crop")
-
 
 def load_picture(
     location: MediaLocation,
@@ -36,16 +34,13 @@ def load_picture(
 
     Args:
         location: File, or slice of an archive.
-        place: Named in errors, such as ``images.tsv:17``.
+        place: Named in errors (BadItemError), such as ``images.tsv:17``.
         image_size: Height and width wanted, pixels.
         fit: "squeeze" for all of the picture, "crop" for the largest square in its middle.
         variation: Training's random changes; a random crop takes the place of ``fit``.
 
     Returns:
         float32[3, H, W], red, green, blue; black is -1 and white is +1: ``byte / 127.5 - 1``.
-
-    Raises:
-        BadItemError: The picture does not decode, or has too many pixels.
     """
     try:
         with open_picture(location, place=place) as picture, named_errors(place):
@@ -61,12 +56,10 @@ def load_picture(
 
 def _square(picture: Picture, size: int, *, fit: str, variation: Variation | None) -> Image.Image:
     width, height = picture.width, picture.height
-    oversampling = 2
+    box, oversampling = _fitted(width, height, fit), 2
     if variation is not None and variation.augmentation.crops:
-        box = variation.box(width, height)
-        oversampling = 1  # decoding at twice the size gains little compared with the crop
-    else:
-        box = _fitted(width, height, fit)
+        # Decoding at twice the size gains little compared with the crop.
+        box, oversampling = variation.box(width, height), 1
     # Size of the whole picture at which the box has the wanted number of pixels.
     wanted_width = math.ceil(oversampling * size * width / (box[2] - box[0]))
     wanted_height = math.ceil(oversampling * size * height / (box[3] - box[1]))

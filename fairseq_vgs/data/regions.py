@@ -5,7 +5,7 @@ Shapes: R regions of a picture, D dims of a feature, N pictures in images.tsv.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.arrays import F32, I64
-from fairseq_vgs.data.bad_items import BadItemError, log_skipped
-from fairseq_vgs.data.regular_tables import (
-    RegionColumns,
-    read_region_columns,
-)
-from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.tables import IrregularTableError, line_number
+from fairseq_vgs.data.bad_items import BadItemError, raise_or_log, refuse_spoilt
+from fairseq_vgs.data.regular_tables import RegionColumns, read_region_columns
+from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.tables import IrregularTableError, Table, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
 from fairseq_vgs.manifest.tables import scan_regions
@@ -36,23 +33,12 @@ class RegionStore:
         regions: The region table, joined; a picture's regions keep its order.
         n_images: N.
         max_regions: Regions kept per picture, the first ones.
-        table_name: Of ``regions.tsv``, for errors.
-
-    Raises:
-        FaultError: The file is missing or unusable.
     """
 
     def __init__(
-        self,
-        features_path: Path,
-        regions: RegionColumns,
-        *,
-        n_images: int,
-        max_regions: int,
-        table_name: str = "regions.tsv",
+        self, features_path: Path, regions: RegionColumns, *, n_images: int, max_regions: int
     ) -> None:
         self.path = features_path
-        self.table_name = table_name
         self._features: npt.NDArray[Any] | None = None
         self.dim = int(open_features(features_path).shape[1])
         order, self._offsets = _kept(regions.image_row, n_images, max_regions=max_regions)
@@ -66,11 +52,7 @@ class RegionStore:
         return int(self._offsets[image_index + 1] - self._offsets[image_index])
 
     def features(self, image_index: int) -> F32:
-        """Read the features of a picture's regions, float32[R, D].
-
-        Raises:
-            BadItemError: A feature is NaN or infinite.
-        """
+        """Read the features of a picture's regions, float32[R, D]; refuse NaN and infinity."""
         if self._features is None:
             self._features = open_features(self.path)
         rows = self._feature_rows[self._slice(image_index)]
@@ -96,13 +78,9 @@ class RegionStore:
 def load_regions(
     folder: ManifestFolder, *, image_index: Mapping[str, int], max_regions: int, skip_bad: bool = False
 ) -> RegionStore:
-    """Read a folder's regions.
+    """Read a folder's regions, at most ``max_regions`` of each picture, the first ones.
 
-    Args:
-        folder: The data folder.
-        image_index: Number of every picture by its id.
-        max_regions: Regions kept per picture, the first ones.
-        skip_bad: Let pictures with a bad line have no regions, with a warning for each such line.
+    With ``skip_bad``, pictures with a bad line have no regions, and each such line is logged.
 
     Raises:
         FaultError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
@@ -110,13 +88,7 @@ def load_regions(
     regions = _load_regular(folder, image_index)
     if regions is None:
         regions = _load_by_line(folder, image_index, skip_bad=skip_bad)
-    return RegionStore(
-        folder.region_features,
-        regions,
-        n_images=len(image_index),
-        max_regions=max_regions,
-        table_name=folder.regions.name,
-    )
+    return RegionStore(folder.region_features, regions, n_images=len(image_index), max_regions=max_regions)
 
 
 def _load_regular(folder: ManifestFolder, image_index: Mapping[str, int]) -> RegionColumns | None:
@@ -131,19 +103,9 @@ def _load_regular(folder: ManifestFolder, image_index: Mapping[str, int]) -> Reg
 def _load_by_line(folder: ManifestFolder, image_index: Mapping[str, int], *, skip_bad: bool) -> RegionColumns:
     """Read any table line by line, and raise or skip its faults."""
     table = scan_regions(folder.regions)
-    spoilt = not table.usable or not table.rows or any(line_number(f) < _FIRST_LINE for f in table.faults)
-    if table.faults and (spoilt or not skip_bad):
-        raise FaultError(table.faults)
-    faults = _row_faults(
-        table.rows,
-        table.lines,
-        image_index,
-        names=(folder.regions.name, folder.region_features.name),
-        n_feature_rows=len(open_features(folder.region_features)),
-    )
-    if faults and not skip_bad:
-        raise FaultError(faults)
-    log_skipped(sorted([*table.faults, *faults], key=line_number))
+    refuse_spoilt(table, _FIRST_LINE, skip_bad=skip_bad)
+    faults = list(_row_faults(table, image_index, n_rows=len(open_features(folder.region_features))))
+    raise_or_log(sorted([*table.faults, *faults], key=line_number), skip_bad=skip_bad)
     bad_lines = {line_number(item) for item in faults}
     bad_images = table.doubtful.union(
         row.image_id for line, row in zip(table.lines, table.rows, strict=True) if line in bad_lines
@@ -167,23 +129,12 @@ def _kept(image_row: I64, n_images: int, *, max_regions: int) -> tuple[I64, I64]
     return order[place < max_regions], offsets
 
 
-def _row_faults(
-    rows: Sequence[RegionRow],
-    lines: Sequence[int],
-    image_index: Mapping[str, int],
-    *,
-    names: tuple[str, str],
-    n_feature_rows: int,
-) -> list[Fault]:
-    table_name, features_name = names
-    expected = f"feature_row must be below {n_feature_rows}, the rows of {features_name}"
-    faults = []
-    for line, row in zip(lines, rows, strict=True):
-        place = f"{table_name}:{line}"
+def _row_faults(table: Table[RegionRow], image_index: Mapping[str, int], *, n_rows: int) -> Iterator[Fault]:
+    expected = f"feature_row must be below {n_rows}, the rows of regions.npy"
+    for place, row in table.placed():
         if row.image_id not in image_index:
             known, step = "image_id must be one of images.tsv", "correct the id"
-            faults.append(fault(place, known, row.image_id, step, code="picture.unknown"))
-        if row.feature_row >= n_feature_rows:
+            yield fault(place, known, row.image_id, step, code="picture.unknown")
+        if row.feature_row >= n_rows:
             step = "rerun fairseq-vgs prepare"
-            faults.append(fault(place, expected, row.feature_row, step, code="regions.row"))
-    return faults
+            yield fault(place, expected, row.feature_row, step, code="regions.row")

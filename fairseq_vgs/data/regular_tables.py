@@ -1,7 +1,7 @@
 """Read a split's tables by columns, if they have no faults.
 
 A million rows take a few seconds and little more memory than the result. Tables with any fault are left to
-the line-by-line reader, which names all faults.
+the line-by-line reader, which names all faults. Readers raise ``IrregularTableError`` or ``OSError``.
 """
 
 from __future__ import annotations
@@ -17,56 +17,52 @@ import numpy.typing as npt
 
 from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
+from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.files.tables import IrregularTableError, column_chunks, read_header, read_root
-from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS, REGIONS
+from fairseq_vgs.manifest.tables import AUDIO, IMAGES, PAIRS, REGIONS, ROOT_MARK
 
-_IMAGE_ROOT_MARK = "#root\t"
+AUDIO_FIRST_LINE, PAIRS_FIRST_LINE, IMAGES_FIRST_LINE = 2, 2, 3
+"""Line of the first row of each table."""
 
 
 @dataclass(frozen=True)
-class AudioColumns:
-    """An audio list of U utterances.
+class MediaTable:
+    """The table at ``path`` of M media: M paths or archive entries below ``root``, int64[M] their lines."""
 
-    Attributes:
-        root: Folder that the paths start from.
-        paths: U paths or archive entries, all different.
-        n_samples: int64[U] lengths.
-        hashes: int64[U] of the paths, all different.
-    """
-
+    path: Path
     root: Path
     paths: PackedStrings
+    lines: I64
+
+    def place(self, row: int) -> str:
+        """Return file, line and path of a medium, for errors."""
+        return f"{self.path.name}:{self.lines[row]} ({self.paths[row]})"
+
+    def location(self, row: int) -> MediaLocation:
+        """Return the location of a medium."""
+        return resolve(self.root, self.paths[row])
+
+
+@dataclass(frozen=True)
+class AudioTable(MediaTable):
+    """An audio list of U utterances; int64[U] lengths in samples."""
+
     n_samples: I64
-    hashes: I64
 
 
 @dataclass(frozen=True)
-class ImageColumns:
-    """The table of I pictures: root, I paths, int64[I] numbers of their groups, and number by id."""
+class PictureTable(MediaTable):
+    """The table of I pictures: int64[I] numbers of their groups of interchangeable pictures; number by id."""
 
-    root: Path
-    paths: PackedStrings
     groups: I64
     index: dict[str, int]
 
 
 @dataclass(frozen=True)
-class PairColumns:
-    """A table of N pairs: int64[N] rows of utterances and pictures; N texts where they are asked for."""
-
-    audio_row: I64
-    image_row: I64
-    texts: PackedStrings | None
-
-
-@dataclass(frozen=True)
 class RegionColumns:
-    """A table of M regions.
+    """A table of M regions: int64[M] numbers of their pictures and rows of their features.
 
-    Attributes:
-        image_row: int64[M] numbers of their pictures.
-        feature_row: int64[M] rows of their features.
-        boxes: float32[M, 4], x0, y0, x1, y1 as fractions of the picture's width and height.
+    Boxes are float32[M, 4]: x0, y0, x1, y1 as fractions of the picture's width and height.
     """
 
     image_row: I64
@@ -74,8 +70,8 @@ class RegionColumns:
     boxes: F32
 
 
-def read_audio_columns(path: Path) -> AudioColumns:
-    """Read an audio list. Raises IrregularTableError, OSError."""
+def read_audio_columns(path: Path) -> tuple[AudioTable, I64]:
+    """Read an audio list; return it and int64[U] hashes of its paths, all different."""
     paths, lengths, hashes = StringPacker(), [], []
     with path.open("rb") as file:
         root = read_root(file, path, mark="")
@@ -86,17 +82,18 @@ def read_audio_columns(path: Path) -> AudioColumns:
     all_hashes = np.concatenate(hashes)
     if len(np.unique(all_hashes)) < len(all_hashes):
         raise IrregularTableError
-    return AudioColumns(root, paths.strings(), np.concatenate(lengths), all_hashes)
+    lines = np.arange(len(all_hashes)) + AUDIO_FIRST_LINE
+    return AudioTable(path, root, paths.strings(), lines, np.concatenate(lengths)), all_hashes
 
 
-def read_image_columns(path: Path) -> ImageColumns:
-    """Read the table of pictures. Raises IrregularTableError, OSError."""
+def read_image_columns(path: Path) -> PictureTable:
+    """Read the table of pictures."""
     paths, groups = StringPacker(), []
     index: dict[str, int] = {}
     numbers: dict[str, int] = {}
     n_rows = 0
     with path.open("rb") as file:
-        root = read_root(file, path, mark=_IMAGE_ROOT_MARK)
+        root = read_root(file, path, mark=ROOT_MARK)
         for ids, found, _, _, group in column_chunks(file, IMAGES, order=read_header(file, IMAGES)):
             paths.extend(found)
             index.update(zip(ids, range(n_rows, n_rows + len(ids)), strict=True))
@@ -105,16 +102,17 @@ def read_image_columns(path: Path) -> ImageColumns:
             groups += [numbers.setdefault(name, len(numbers)) for name in names]
     if len(index) < n_rows:
         raise IrregularTableError
-    return ImageColumns(root, paths.strings(), np.array(groups, dtype=np.int64), index)
+    lines = np.arange(n_rows) + IMAGES_FIRST_LINE
+    return PictureTable(path, root, paths.strings(), lines, np.array(groups, dtype=np.int64), index)
 
 
 def read_pair_columns(
-    path: Path, audio: AudioColumns, images: ImageColumns, *, with_texts: bool = False
-) -> PairColumns:
-    """Read a pair table and join it by id. Raises IrregularTableError, also for unknown ids, and OSError."""
+    path: Path, audio: AudioTable, hashes: I64, images: PictureTable, *, with_texts: bool
+) -> tuple[I64, I64, PackedStrings | None]:
+    """Read a pair table: int64[N] rows of utterances, of pictures, N texts; irregular if ids are unknown."""
     texts, audio_rows, image_rows = StringPacker(), [], []
-    order = np.argsort(audio.hashes)
-    hashes = audio.hashes[order]
+    order = np.argsort(hashes)
+    hashes = hashes[order]
     with path.open("rb") as file:
         for ids, image_ids, _, text in column_chunks(file, PAIRS, order=read_header(file, PAIRS)):
             audio_rows.append(order[_positions(_hashes(ids), hashes)])
@@ -126,11 +124,11 @@ def read_pair_columns(
     audio_row = np.concatenate(audio_rows)
     if len(np.unique(audio_row)) < len(audio_row):
         raise IrregularTableError
-    return PairColumns(audio_row, np.concatenate(image_rows), texts.strings() if with_texts else None)
+    return audio_row, np.concatenate(image_rows), texts.strings() if with_texts else None
 
 
 def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionColumns:
-    """Read a region table and join it by id. Raises as ``read_pair_columns``."""
+    """Read a region table; irregular if ids are unknown."""
     image_rows, feature_rows, boxes = [], [], []
     with path.open("rb") as file:
         for ids, rows, *edges in column_chunks(file, REGIONS, order=read_header(file, REGIONS)):

@@ -17,12 +17,9 @@ from fairseq_vgs.data.batching import unpaired_rows
 
 @dataclass(frozen=True)
 class UnpairedPlan:
-    """The unpaired speech of an epoch.
+    """The unpaired speech of an epoch: int64[slots] rows of the audio list, and limits of their lengths.
 
-    Attributes:
-        utterance: int64[slots] row of the audio list.
-        max_samples: int64[slots] limit of the utterance's length: the longest pair of its batch, so that it
-            adds no padding.
+    The limit is the longest pair of the batch, so that speech without a picture adds no padding.
     """
 
     utterance: I64
@@ -33,27 +30,16 @@ class UnpairedPlan:
 
 
 def plan_unpaired(
-    batches: Sequence[I64],
-    lengths: I64,
-    *,
-    usable: I64,
-    ratio: float,
-    generator: np.random.Generator,
+    batches: Sequence[I64], lengths: I64, *, usable: I64, ratio: float, generator: np.random.Generator
 ) -> tuple[UnpairedPlan, list[I64]]:
-    """Draw the unpaired utterances of every batch.
+    """Draw the unpaired utterances of every batch; return the plan, and the numbers of each batch's slots.
 
     Args:
         batches: int64[P] pairs per batch.
         lengths: int64[N] samples of every pair.
-        usable: int64[U] rows of the unpaired list to draw from.
+        usable: int64[U] rows of the unpaired list to draw from, at least one.
         ratio: Unpaired utterances per pair.
         generator: Of the epoch.
-
-    Returns:
-        The plan, and the numbers of each batch's slots.
-
-    Raises:
-        ValueError: ``usable`` is empty.
     """
     if not len(usable):
         raise ValueError("usable: expected rows of the unpaired list, got none")

@@ -19,21 +19,7 @@ _NORM_EPSILON = 1e-5  # of torch's layer_norm, which fairseq applies to waveform
 def load_waveform(
     location: MediaLocation, *, place: str, n_samples: int, start: int = 0, n_wanted: int | None = None
 ) -> F32:
-    """Read and check an utterance, or a part of it; see ``decode_part``.
-
-    Args:
-        location: File, or slice of an archive.
-        place: Named in errors, such as ``train.tsv:17``.
-        n_samples: Length of the whole utterance according to its list.
-        start: First sample wanted.
-        n_wanted: Number of samples wanted; None for all up to the end.
-
-    Returns:
-        float32[S] within [-1, 1] unless the file exceeds it.
-
-    Raises:
-        BadItemError: Unreadable, truncated, empty, wrong rate, wrong length, NaN, or completely silent.
-    """
+    """Read and check an utterance, or a part of it, as ``decode_part``: float32[S]. Raises BadItemError."""
     try:
         return decode_part(location, n_samples=n_samples, place=place, start=start, n_wanted=n_wanted)
     except MediumError as error:

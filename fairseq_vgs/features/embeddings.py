@@ -122,13 +122,13 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         counts = (n_cut, len(table), max_seconds)
         logger.warning("%d of %d captions are longer than %g s: the start is used", *counts)
     image_rows, caption_image = np.unique(table.image_row, return_inverse=True)
-    names = {row: image_id for image_id, row in table.image_index.items()}
+    names = {row: image_id for image_id, row in table.images.index.items()}
     return EvaluationSplit(
         dataset=dataset,
         audio_ids=tuple(table.audio.paths[row] for row in table.audio_row.tolist()),
         image_ids=tuple(names[row] for row in image_rows.tolist()),
         caption_image=caption_image.astype(np.int64),
-        image_groups=table.image_group[image_rows],
+        image_groups=table.images.groups[image_rows],
         n_cut=n_cut,
         max_seconds=max_seconds,
         n_skipped=table.n_skipped,
@@ -229,7 +229,7 @@ def open_regions(
     """
     store = load_regions(
         manifest,
-        image_index=table.image_index,
+        image_index=table.images.index,
         max_regions=int(task.get("max_regions") or _DEFAULT_MAX_REGIONS),
         skip_bad=bool(task.get("skip_bad", False)),
     )

@@ -200,14 +200,14 @@ class _Images:
         self._image_size, self._image_fit = picture_options(task, model)
         self._regions = None
         used = set(self._table.image_row.tolist())
-        rows = self._table.image_index.items()
+        rows = self._table.images.index.items()
         self.rows = {quote(name, safe=""): row for name, row in rows if row in used}  # ids may hold slashes
         if model.get("image_encoder", "regions") != "regions":
             return
         self._regions = open_regions(folder, self._table, task={**task, "skip_bad": False}, model=model)
         if empty := [row for row in self.rows.values() if self._regions.n_regions(row) == 0]:
             message = "image must have a region in regions.tsv, got none; add one, or remove its pairs"
-            places = [self._table.image_place(row) for row in empty]
+            places = [self._table.images.place(row) for row in empty]
             raise BadItemError([Fault(place, message, "regions.missing") for place in places])
 
     def size(self, name: str) -> int:
@@ -217,14 +217,14 @@ class _Images:
     def media(self, name: str) -> tuple[MediaLocation, ...]:
         """Return the files that an image's input comes from."""
         if self._regions is None:
-            return (self._table.image_location(self.rows[name]),)
+            return (self._table.images.location(self.rows[name]),)
         return MediaLocation(self._folder.regions), MediaLocation(self._folder.region_features)
 
     def inputs(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Read images of one ``size``."""
         rows = [self.rows[name] for name in names]
         if self._regions is None:
-            located = [(self._table.image_location(row), self._table.image_place(row)) for row in rows]
+            located = [(self._table.images.location(row), self._table.images.place(row)) for row in rows]
             pictures = [
                 load_picture(location, place=place, image_size=self._image_size, fit=self._image_fit)
                 for location, place in located

@@ -50,8 +50,8 @@ def probe_batch(dataset: VgsDataset, n_utterances: int) -> tuple[dict[str, Any],
     for index in order.tolist():
         if len(chosen) == n_utterances:
             break
-        row = dataset.table.image_row[index]
-        if int(dataset.table.image_group[row]) not in chosen and isinstance(item := dataset[index], PairItem):
+        group = int(dataset.table.images.groups[dataset.table.image_row[index]])
+        if group not in chosen and isinstance(item := dataset[index], PairItem):
             chosen[item.image_group] = item
     if len(chosen) < 2:
         raise bad_setting(

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
-from fairseq_vgs.data.tables import AudioTable, SplitTable, load_audio_table, load_split
+from fairseq_vgs.data.regular_tables import AudioTable
+from fairseq_vgs.data.tables import SplitTable, load_audio_table, load_split
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -363,7 +364,7 @@ class VgsPretrainingTask(FairseqTask):
         if self._regions is None:
             self._regions = load_regions(
                 self.folder,
-                image_index=table.image_index,
+                image_index=table.images.index,
                 max_regions=self.cfg.max_regions,
                 skip_bad=self.cfg.skip_bad,
             )

@@ -30,7 +30,7 @@ def dataset(folder, *, split="train", pictures=False, unpaired=None, **changes):
     regions = None
     if not pictures:
         regions = load_regions(
-            folder, image_index=table.image_index, max_regions=36, skip_bad=options.skip_bad
+            folder, image_index=table.images.index, max_regions=36, skip_bad=options.skip_bad
         )
     if unpaired is not None:
         unpaired = load_audio_table(unpaired / "train.tsv", layers=CONV, skip_bad=options.skip_bad)

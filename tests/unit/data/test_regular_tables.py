@@ -1,6 +1,7 @@
 """The fast reader gives what the line by line reader gives, and leaves every irregular table to it."""
 
 import tempfile
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +43,16 @@ def other_columns(text):
 
 def same(one, other):
     assert list(one.audio.paths) == list(other.audio.paths)
-    assert list(one.image_paths) == list(other.image_paths)
+    assert list(one.images.paths) == list(other.images.paths)
     assert list(one.texts) == list(other.texts)
-    assert one.image_index == other.image_index
-    assert (one.audio.root, one.image_root, one.n_skipped) == (
+    assert one.images.index == other.images.index
+    assert (one.audio.root, one.images.root, one.n_skipped) == (
         other.audio.root,
-        other.image_root,
+        other.images.root,
         other.n_skipped,
     )
-    for name in ("audio_row", "image_row", "image_group", "image_lines"):
-        found, wanted = getattr(one, name), getattr(other, name)
+    for name in ("audio_row", "image_row", "images.groups", "images.lines"):
+        found, wanted = attrgetter(name)(one), attrgetter(name)(other)
         assert found.dtype == wanted.dtype == np.int64
         assert found.tolist() == wanted.tolist(), name
     assert one.audio.lines.tolist() == other.audio.lines.tolist()
@@ -65,7 +66,7 @@ def test_regular_tables_are_read_alike(folder, monkeypatch, make_text, chunk):
     change(folder.pairs("valid"), make_text)
     fast = tables._load_regular(folder, "valid", with_texts=True)
     same(fast, tables._load_by_line(folder, "valid", skip_bad=False, with_texts=True))
-    assert fast.image_place(2) == "images.tsv:5 (images/2.png)"
+    assert fast.images.place(2) == "images.tsv:5 (images/2.png)"
     assert fast.audio.place(0) == "valid.tsv:2 (valid/0.wav)"
     assert tables._load_regular(folder, "valid", with_texts=False).texts is None
 

@@ -28,10 +28,10 @@ def test_pairs_are_joined_by_id(tmp_path):
     assert table.audio_row.tolist() == list(range(12))[::-1]
     assert table.image_row.tolist() == [i % 6 for i in range(12)][::-1]
     np.testing.assert_array_equal(table.n_samples, [6000 + 400 * i for i in range(12)][::-1])
-    assert table.image_group.tolist() == [0, 1, 2, 3, 1, 4]
+    assert table.images.groups.tolist() == [0, 1, 2, 3, 1, 4]
     assert table.audio.place(3) == "train.tsv:5 (train/3.wav)"
     assert table.audio.location(3).path == tmp_path / "m" / "train" / "3.wav"
-    assert table.image_place(2) == "images.tsv:5 (images/2.png)"
+    assert table.images.place(2) == "images.tsv:5 (images/2.png)"
     lines = folder.images.read_text().splitlines()
     assert "images/2.png" in lines[5 - 1]
 
@@ -121,10 +121,10 @@ def test_pairs_that_the_tables_spoil_are_skipped_on_request(tmp_path, caplog):
         table = load_split(folder, "train", layers=CONV, skip_bad=True)
     kept = [4, 6, 8, 10, 11]
     assert [table.audio.paths[row] for row in table.audio_row] == [f"train/{i}.wav" for i in kept]
-    assert [table.image_paths[row] for row in table.image_row] == [f"images/{i % 6}.png" for i in kept]
+    assert [table.images.paths[row] for row in table.image_row] == [f"images/{i % 6}.png" for i in kept]
     assert table.n_skipped == 12 - len(kept)
     assert table.audio.place(table.audio_row[1]) == "train.tsv:8 (train/6.wav)"  # lines of the file
-    assert table.image_place(table.image_row[0]) == "images.tsv:7 (images/4.png)"
+    assert table.images.place(table.image_row[0]) == "images.tsv:7 (images/4.png)"
     messages = [record.getMessage() for record in caplog.records]
     for place in (
         "train.tsv:7",

@@ -1,8 +1,8 @@
 """Strict loading of fairseq checkpoints, the plugin's and stock wav2vec 2.0, without their training data.
 
-A checkpoint may come from anywhere, so nothing in it is run: ``torch.load`` is kept to tensors and plain
-containers, and the one setting that fairseq passes to ``eval`` is parsed first. The model is built from the
-checkpoint's own settings through fairseq's registry; weights must match key by key.
+Nothing in a checkpoint is run: ``torch.load`` is kept to tensors and plain containers, and the one setting
+that fairseq passes to ``eval`` is parsed first. The model is built from the checkpoint's own settings through
+fairseq's registry; weights must match key by key.
 """
 
 from __future__ import annotations
@@ -35,10 +35,7 @@ logger = logging.getLogger(__name__)
 
 MODEL_NAMES = ("vgs_wav2vec2",)
 STOCK_NAME = "wav2vec2"
-_STOCK_FIELDS = tuple(
-    field.name for field in dataclasses.fields(Wav2Vec2Config) if not field.name.startswith("_")
-)
-
+STOCK_FIELDS = tuple(field.name for field in dataclasses.fields(Wav2Vec2Config) if field.name[0] != "_")
 _OTHER_VERSION = "train it with this version of fairseq_vgs, or load it with the version that wrote it"
 
 
@@ -51,9 +48,7 @@ class Checkpoint:
     """A model in evaluation mode, and what its file says about it.
 
     Attributes:
-        model: on the CPU, fp32, no gradients; those of ``MODEL_NAMES`` offer ``encode_speech`` and
-            ``encode_image``.
-        path: the file.
+        model: on the CPU, fp32, no gradients; ``MODEL_NAMES`` offer ``encode_speech`` and ``encode_image``.
         config: all settings of the run, plain data (sections ``task``, ``criterion``, ``model``, ...).
         n_updates: updates made when it was saved.
         trained: false if the weights were drawn instead of loaded.
@@ -84,50 +79,33 @@ def load_checkpoint(
     Evaluation runs in fp32 whatever ``model.autocast`` says, so that results do not depend on the machine.
 
     Args:
-        path: file written by ``fairseq-hydra-train``.
-        untrained_seed: draw the weights with this seed instead of loading them (the untrained baseline). The
-            file's weights must still match.
-        allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings; both
-            layouts of such files are read, settings as ``cfg`` and, before 2021, as ``args``.
-
-    Raises:
-        CheckpointError: the file is missing, broken, not a checkpoint of this plugin, or does not match its
-            settings.
+        path: file written by ``fairseq-hydra-train``; refused if its weights do not match its settings.
+        untrained_seed: draw the weights with this seed instead of using the file's (untrained baseline).
+        allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings.
     """
     state = _read(path)
     if _kind(state) == STOCK_NAME:
         config, weights = _stock(state, path, allowed=allow_stock)
     else:
         config, weights = _config(state, path), state["model"]
-    model = build_untrained(
-        section(config, "model"), seed=0 if untrained_seed is None else untrained_seed, path=path
-    )
+    trained = untrained_seed is None
+    model = build_untrained(section(config, "model"), seed=untrained_seed or 0, path=path)
     _check_weights(model, weights, path)
-    if untrained_seed is None:
+    if trained:
         model.load_state_dict(weights, strict=True)
     model.eval().requires_grad_(False)
     n_updates = _n_updates(state)
     logger.info("%s: %d tensors matched, %d updates", path, len(weights), n_updates)
-    return Checkpoint(
-        model, path, config, 0 if untrained_seed is not None else n_updates, untrained_seed is None
-    )
+    return Checkpoint(model, path, config, n_updates if trained else 0, trained)
 
 
 def read_updates(path: Path) -> int:
-    """Return the updates made when a checkpoint was saved; its weights stay on disk.
-
-    Raises:
-        CheckpointError: the file is missing, broken or not a checkpoint.
-    """
+    """Return the updates made when a checkpoint was saved; its weights stay on disk."""
     return _n_updates(_read(path, mmap=True))
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the settings of the run that saved a checkpoint of this plugin; its weights stay on disk.
-
-    Raises:
-        CheckpointError: the file is missing, broken or not of this plugin.
-    """
+    """Return the settings of the run that saved a checkpoint of ours; as ``read_updates``."""
     return _config(_read(path, mmap=True), path)
 
 
@@ -139,32 +117,45 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
     """
     name = settings.get("_name")
     if name not in (*MODEL_NAMES, STOCK_NAME):
-        message = (
-            f"model._name must be one of {', '.join(MODEL_NAMES)}, got {name!r}; "
-            "give a checkpoint that was trained with task=vgs_pretraining"
-        )
+        step = "give a checkpoint that was trained with task=vgs_pretraining"
+        message = f"model._name must be one of {', '.join(MODEL_NAMES)}, got {name!r}; {step}"
         raise CheckpointError.at(path, message, "checkpoint.kind")
     if name != STOCK_NAME:
         settings = {**settings, "autocast": "none"}
     try:
         parse_conv_layers(str(settings.get("conv_feature_layers", "")))
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*weight_norm", category=FutureWarning
-            )  # fairseq's use
+            warnings.filterwarnings("ignore", ".*weight_norm", FutureWarning)  # which fairseq uses
             torch.manual_seed(seed)
-            model = fairseq_models.build_model(OmegaConf.create(dict(settings)), None)
+            return fairseq_models.build_model(OmegaConf.create(dict(settings)), None)
     except (ValueError, OmegaConfBaseException) as error:
-        raise CheckpointError.at(
-            path, f"its model settings must build a model: {error}; {_OTHER_VERSION}", "checkpoint.settings"
-        ) from error
-    return model
+        message = f"its model settings must build a model: {error}; {_OTHER_VERSION}"
+        raise CheckpointError.at(path, message, "checkpoint.settings") from error
 
 
 def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return one section of a checkpoint's settings, empty if absent."""
     found = config.get(name)
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def sections(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a fairseq checkpoint's settings of model and task; before 2021, ``args`` held both in one."""
+    if config := _plain(state.get("cfg")):
+        return _plain(config.get("model")), _plain(config.get("task"))
+    both = _plain(state.get("args"))
+    return both, both
+
+
+def three_numbers(value: Any) -> list[float]:
+    """Read ``latent_temp``, which old command lines left as text. Raises ValueError."""
+    try:
+        numbers = [float(number) for number in (ast.literal_eval(value) if isinstance(value, str) else value)]
+    except (ValueError, SyntaxError, TypeError):
+        numbers = []
+    if len(numbers) != 3:
+        raise ValueError(f"latent_temp must be three numbers, got {value!r}")
+    return numbers
 
 
 def read_pickle(path: Path, error: type[FaultError], *, mmap: bool = False) -> Any:
@@ -180,10 +171,8 @@ def read_pickle(path: Path, error: type[FaultError], *, mmap: bool = False) -> A
         raise error.at(path, "file must exist; check the path", "file.missing") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as failure:
         reason = str(failure).strip().split("\n")[0][:300]
-        message = (
-            f"must be a torch file of tensors and plain settings, could not be read ({reason}); copy or "
-            "download it again, and load no file that you do not trust in any other way"
-        )
+        step = "copy or download it again, and load no file that you do not trust in any other way"
+        message = f"must be a torch file of tensors and plain settings, could not be read ({reason}); {step}"
         raise error.at(path, message, "checkpoint.unreadable") from failure
 
 
@@ -199,34 +188,41 @@ def named(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names)})"
 
 
+def no_tensors(weights: Mapping[Any, Any]) -> str:
+    """Count and list the weights that are no tensors; empty if there are none."""
+    found = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
+    return named(found) if found else ""
+
+
 def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     state = read_pickle(path, CheckpointError, mmap=mmap)
-    missing = [
-        key
-        for key in ("model", "cfg")
-        if not isinstance(state, dict) or not isinstance(state.get(key), Mapping)
-    ]
-    if missing == ["cfg"] and isinstance(state.get("args"), argparse.Namespace):
+    entries: dict[str, Any] = dict(state) if isinstance(state, dict) else {}
+    missing = [key for key in ("model", "cfg") if not isinstance(entries.get(key), Mapping)]
+    if missing == ["cfg"] and isinstance(entries.get("args"), argparse.Namespace):
         missing = []  # as fairseq wrote it before 2021
     if missing:
-        message = (
-            f"must hold the entries model and cfg of a fairseq checkpoint, {' and '.join(missing)} "
-            "missing; give a file that fairseq-hydra-train wrote"
-        )
+        expected = "must hold the entries model and cfg of a fairseq checkpoint"
+        step = "give a file that fairseq-hydra-train wrote"
+        message = f"{expected}, {' and '.join(missing)} missing; {step}"
         raise CheckpointError.at(path, message, "checkpoint.entry")
-    strangers = [key for key, value in state["model"].items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise CheckpointError.at(
-            path, f"weights must be tensors, got something else for {named(strangers)}", "checkpoint.weights"
-        )
-    return dict(state)
+    if wrong := no_tensors(entries["model"]):
+        message = f"weights must be tensors, got something else for {wrong}"
+        raise CheckpointError.at(path, message, "checkpoint.weights")
+    return entries
 
 
 def _kind(state: Mapping[str, Any]) -> Any:
     """Return the registered name of the model."""
-    if isinstance(state.get("cfg"), Mapping):
-        return section(state["cfg"], "model").get("_name")
-    return getattr(state["args"], "arch", None)
+    model, _ = sections(state)
+    return model.get("_name") or model.get("arch")
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    if isinstance(settings, argparse.Namespace):
+        return dict(vars(settings))
+    if OmegaConf.is_config(settings):
+        settings = OmegaConf.to_container(settings, resolve=False, enum_to_str=True)
+    return {str(key): value for key, value in settings.items()} if isinstance(settings, Mapping) else {}
 
 
 def _stock(
@@ -234,31 +230,22 @@ def _stock(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read settings, laid out as in our files, and weights of fairseq's own wav2vec 2.0."""
     if not allowed:
-        message = (
-            "must be a model with speech and image embeddings, got fairseq's wav2vec2, which has "
-            "layers only; take its layers with fairseq-vgs extract or evaluate abx, or start a model from it "
-            "with fairseq-vgs import wav2vec2"
-        )
-        raise CheckpointError.at(path, message, "checkpoint.kind")
-    if state.get("cfg") is None:  # before 2021 all settings were in one
-        model = task = _config({"cfg": {"model": vars(state["args"])}}, path)["model"]
-    else:
-        config = _config(state, path)
-        model, task = section(config, "model"), section(config, "task")
+        expected = "must embed speech and images, got fairseq's wav2vec2, which has layers only"
+        step = "use fairseq-vgs extract or evaluate abx, or start a model with fairseq-vgs import wav2vec2"
+        raise CheckpointError.at(path, f"{expected}; {step}", "checkpoint.kind")
+    model, task = sections(state)
+    _refuse_interpolations(model, path)
     rate = task.get("sample_rate") or SAMPLE_RATE
     if rate != SAMPLE_RATE:
         message = f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
         raise CheckpointError.at(path, message, "checkpoint.sample_rate")
     # Files also hold settings of other parts, and null where the default holds.
-    settings = {key: model[key] for key in _STOCK_FIELDS if model.get(key) is not None}
-    if isinstance(settings.get("latent_temp"), str):  # as on the command line
+    settings = {key: model[key] for key in STOCK_FIELDS if model.get(key) is not None}
+    if "latent_temp" in settings:
         try:
-            settings["latent_temp"] = list(ast.literal_eval(settings["latent_temp"]))
-        except (ValueError, SyntaxError, TypeError) as error:
-            message = (
-                f"latent_temp must be three numbers, got {settings['latent_temp']!r}; "
-                "give the file as fairseq wrote it"
-            )
+            settings["latent_temp"] = three_numbers(settings["latent_temp"])
+        except ValueError as error:
+            message = f"{error}; give the file as fairseq wrote it"
             raise CheckpointError.at(path, message, "checkpoint.settings") from error
     settings.setdefault("conv_feature_layers", Wav2Vec2Config.conv_feature_layers)
     plain = {
@@ -269,33 +256,24 @@ def _stock(
 
 
 def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    config = state.get("cfg")
-    if config is None:
-        message = (
-            f"must hold a model of this plugin or stock wav2vec 2.0, got {_kind(state)!r}; "
-            "give a pre-trained model"
-        )
+    if state.get("cfg") is None:
+        kinds = "a model of this plugin or stock wav2vec 2.0"
+        message = f"must hold {kinds}, got {_kind(state)!r}; give a pre-trained model"
         raise CheckpointError.at(path, message, "checkpoint.kind")
-    plain: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
-    live = [".".join(keys) for keys, value in _leaves(plain) if keys[:1] == ("model",) and "${" in str(value)]
-    if live:
+    config = _plain(state["cfg"])
+    _refuse_interpolations(section(config, "model"), path)
+    return config
+
+
+def _refuse_interpolations(model: Mapping[str, Any], path: Path) -> None:
+    if live := [f"model.{key}" for key, value in model.items() if "${" in str(value)]:
         message = f"model settings must be plain values, got interpolations in {named(live)}"
         raise CheckpointError.at(path, message, "checkpoint.settings")
-    return dict(plain)
-
-
-def _leaves(value: Any, keys: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, (*keys, str(key)))
-    else:
-        yield keys, value
 
 
 def _check_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Name every key that is missing, unexpected, or of another shape."""
-    upgrade = getattr(model, "upgrade_state_dict", None)
-    if upgrade is not None:
+    if upgrade := getattr(model, "upgrade_state_dict", None):
         upgrade(weights)
     expected = model.state_dict()
     reshaped = [
@@ -303,8 +281,7 @@ def _check_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> 
         for key in expected.keys() & weights.keys()
         if weights[key].shape != expected[key].shape
     ]
-    text = mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped)
-    if text:
+    if text := mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped):
         message = f"weights must match the model key by key, got {text}; {_OTHER_VERSION}"
         raise CheckpointError.at(path, message, "checkpoint.mismatch")
 

@@ -25,22 +25,15 @@ def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
         CheckpointError: there is none, or one cannot be read.
     """
     folder = run / "checkpoints"
-    found: dict[int, Path] = {}
-    others = []
-    for path in sorted(folder.glob("checkpoint*.pt")):
-        named = _BY_UPDATES.fullmatch(path.name)
-        if named is None:
-            others.append(path)
-        else:
-            found[int(named[1])] = path
-    for path in others:
-        found.setdefault(read_updates(path), path)
+    paths = sorted(folder.glob("checkpoint*.pt"))
+    found = {int(named[1]): path for path in paths if (named := _BY_UPDATES.fullmatch(path.name))}
+    for path in paths:
+        if not _BY_UPDATES.fullmatch(path.name):
+            found.setdefault(read_updates(path), path)
     chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
     if not chosen:
-        message = (
-            f"must hold checkpoints after a multiple of {every} updates, got none; train with "
-            f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
-        )
+        step = f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
+        message = f"must hold checkpoints after a multiple of {every} updates, got none; train with {step}"
         raise CheckpointError.at(folder, message, "checkpoint.missing")
     return chosen
 
@@ -51,9 +44,6 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
     Where an epoch ends with such an update, fairseq saves ``checkpoint7.pt`` only, and removes it when the
     next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The
     file gets a second name; fairseq renames finished files into place, so it is never incomplete.
-
-    Raises:
-        CheckpointError: a file cannot be read.
     """
     folder = run / "checkpoints"
     for path in folder.glob("checkpoint*.pt"):
@@ -92,17 +82,14 @@ def mend_copies(run: Path) -> None:
     newest readable checkpoint; without any, the run starts over. Do not call this while the run is training.
     """
     folder = run / "checkpoints"
-    cut_off = [
-        path for path in (folder / "checkpoint_best.pt", folder / "checkpoint_last.pt") if _is_cut(path)
-    ]
+    last = folder / "checkpoint_last.pt"
+    cut_off = [path for path in (folder / "checkpoint_best.pt", last) if _is_cut(path)]
     for path in cut_off:
         logger.warning("%s: cut off; removed", path)
         path.unlink()
-    if folder / "checkpoint_last.pt" not in cut_off:
-        return
-    whole = [path for path in folder.glob("checkpoint*.pt") if path not in cut_off and not _is_cut(path)]
+    whole = [path for path in folder.glob("checkpoint*.pt") if last in cut_off and not _is_cut(path)]
     if whole:
-        _copy(max(whole, key=read_updates), folder / "checkpoint_last.pt")
+        _copy(max(whole, key=read_updates), last)
 
 
 def _give_name(path: Path, target: Path) -> None:

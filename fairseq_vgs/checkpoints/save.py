@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from fairseq_vgs.checkpoints.load import build_untrained
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.models import VgsWav2Vec2Config
@@ -36,26 +35,7 @@ class ImportFileError(FaultError):
     """A file of other code cannot be converted: unreadable, or not what it was said to be."""
 
 
-def complete_model_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings of the model as plain data: the given ones over the defaults.
-
-    Raises:
-        KeyError: a setting that the model does not have.
-    """
-    known = {field.name for field in dataclasses.fields(VgsWav2Vec2Config)}
-    if strangers := sorted(settings.keys() - known):
-        raise KeyError(f"not settings of {MODEL_NAME}: {', '.join(strangers)}")
-    merged = OmegaConf.merge(OmegaConf.structured(VgsWav2Vec2Config), dict(settings))
-    plain: Any = OmegaConf.to_container(merged, resolve=True, enum_to_str=True)
-    return {**plain, "_name": MODEL_NAME}
-
-
-def build_model(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
-    """Build the model of ``complete_model_settings`` with seeded weights; ``path`` is for errors."""
-    return build_untrained(settings, seed=seed, path=path)
-
-
-def write_checkpoint(
+def write_import(
     path: Path,
     model: nn.Module,
     *,
@@ -64,20 +44,17 @@ def write_checkpoint(
     criterion_settings: Mapping[str, Any],
     origin: Mapping[str, Any],
     force: bool = False,
-) -> None:
-    """Write a model with its settings, atomically.
+) -> ImportedModel:
+    """Write a model with its settings, and the group ``model/NAME.yaml`` next to it; each atomically.
 
     Args:
         path: the checkpoint, usually ``*.pt``.
         model: holds the weights, all of them.
-        model_settings: all settings of the model, from ``complete_model_settings``.
+        model_settings: all settings of the model, from ``with_overrides``.
         task_settings: what differs from the defaults of task ``vgs_pretraining``; evaluation reads them.
         criterion_settings: the same for criterion ``vgs_multitask``.
         origin: where the weights came from, plain data, kept in ``extra_state.imported``.
-        force: replace an existing file.
-
-    Raises:
-        FileExistsError: ``path`` exists and ``force`` is off.
+        force: replace an existing file; without it, one is refused (``FileExistsError``).
     """
     weights: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     state = {
@@ -98,23 +75,25 @@ def write_checkpoint(
         ],
         "last_optimizer_state": None,
         "task_state": {},
-        "extra_state": {
-            "train_iterator": {"epoch": 1, "iterations_in_epoch": 0},
-            "imported": dict(origin),
-        },
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "imported": dict(origin)},
     }
     with atomic_write(path, force=force, mode="wb") as file:
         torch.save(state, file)
+    sections: dict[str, Any] = {"checkpoint": {"finetune_from_model": str(path)}}
+    if task_settings:
+        sections["task"] = dict(task_settings)
+    # How a run computes is set by run_config.
+    computing = ("_name", "autocast")
+    sections["model"] = {key: value for key, value in model_settings.items() if key not in computing}
+    group = group_path(path)
+    with atomic_write(group, force=force) as file:
+        file.write(_HEADER.format(output=path.name) + OmegaConf.to_yaml(OmegaConf.create(sections)))
+    return ImportedModel(path, group)
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """What an import wrote.
-
-    Attributes:
-        checkpoint: the model, to start from and to evaluate.
-        group: the model group for Hydra, ``FOLDER/model/NAME.yaml``.
-    """
+    """What an import wrote: a checkpoint, and the model group for Hydra, ``FOLDER/model/NAME.yaml``."""
 
     checkpoint: Path
     group: Path
@@ -126,46 +105,23 @@ class ImportedModel:
 
 
 def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source: Path) -> dict[str, Any]:
-    """Return all settings of the model: the user's over the given ones over the defaults.
+    """Return all settings of the model as plain data: the user's over the given ones over the defaults.
 
-    Args:
-        settings: of the model.
-        overrides: ``key=value`` or ``model.key=value``.
-        source: named in errors.
-
-    Raises:
-        ImportFileError: a setting that the model does not have, or an impossible value.
+    The user's are ``key=value`` or ``model.key=value``; unknown ones and impossible values are refused.
     """
+    known = {field.name for field in dataclasses.fields(VgsWav2Vec2Config)}
     try:
         wanted = OmegaConf.from_dotlist([override.removeprefix("model.") for override in overrides])
-        return complete_model_settings({**settings, **{str(key): value for key, value in wanted.items()}})
+        given = {**settings, **{str(key): value for key, value in wanted.items()}}
+        if strangers := sorted(given.keys() - known):
+            raise ValueError(f"not settings of {MODEL_NAME}: {', '.join(strangers)}")
+        merged = OmegaConf.merge(OmegaConf.structured(VgsWav2Vec2Config), given)
+        plain: Any = OmegaConf.to_container(merged, resolve=True, enum_to_str=True)
     except (KeyError, ValueError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        message = (
-            f"settings must be those of the model, key=value, got {reason}; see the section model "
-            "of examples/vgs/base.yaml"
-        )
+        reason, step = " ".join(str(error).split()), "see the section model of examples/vgs/base.yaml"
+        message = f"settings must be those of the model, key=value, got {reason}; {step}"
         raise ImportFileError.at(source, message, "setting.value") from error
-
-
-def write_model_group(
-    output: Path, model_settings: Mapping[str, Any], *, task_settings: Mapping[str, Any], force: bool
-) -> ImportedModel:
-    """Write ``model/NAME.yaml`` next to a checkpoint.
-
-    Raises:
-        FileExistsError: the group exists and ``force`` is off.
-    """
-    # How a run computes is set by run_config.
-    model = {key: value for key, value in model_settings.items() if key not in ("_name", "autocast")}
-    sections: dict[str, Any] = {"checkpoint": {"finetune_from_model": str(output)}}
-    if task_settings:
-        sections["task"] = dict(task_settings)
-    sections["model"] = model
-    group = group_path(output)
-    with atomic_write(group, force=force) as file:
-        file.write(_HEADER.format(output=output.name) + OmegaConf.to_yaml(OmegaConf.create(sections)))
-    return ImportedModel(output, group)
+    return {**plain, "_name": MODEL_NAME}
 
 
 def group_path(output: Path) -> Path:

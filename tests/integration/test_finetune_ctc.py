@@ -11,7 +11,8 @@ from fairseq import checkpoint_utils
 from support.tiny import SIZES, VGS_SIZES
 from support.train import CHECKOUT, environment
 
-from fairseq_vgs.checkpoints.save import build_model, complete_model_settings, write_checkpoint
+from fairseq_vgs.checkpoints.load import build_untrained
+from fairseq_vgs.checkpoints.save import with_overrides, write_import
 from fairseq_vgs.prepare.text import prepare_text
 
 
@@ -31,12 +32,10 @@ def logged(output, key):
 
 def test_a_checkpoint_is_finetuned_on_the_stamps_texts(small_data, tmp_path):
     """It has a CLS vector, which no stock wav2vec 2.0 has: fairseq builds the plugin's own model."""
-    settings = complete_model_settings({**SIZES, **VGS_SIZES})
+    settings = with_overrides({**SIZES, **VGS_SIZES}, (), Path("start.pt"))
     start = tmp_path / "start.pt"
-    model = build_model(settings, seed=3, path=start)
-    write_checkpoint(
-        start, model, model_settings=settings, task_settings={}, criterion_settings={}, origin={}
-    )
+    model = build_untrained(settings, seed=3, path=start)
+    write_import(start, model, model_settings=settings, task_settings={}, criterion_settings={}, origin={})
     prepare_text(small_data, tmp_path / "text")
     done = subprocess.run(
         finetune_command(

@@ -29,15 +29,13 @@ from fairseq_vgs.checkpoints.imports.fast_vgs_model import (
     task_settings,
     unused_reason,
 )
-from fairseq_vgs.checkpoints.load import mismatches, named, read_pickle
+from fairseq_vgs.checkpoints.load import build_untrained, mismatches, named, no_tensors, read_pickle
 from fairseq_vgs.checkpoints.save import (
     ImportedModel,
     ImportFileError,
-    build_model,
     group_path,
     with_overrides,
-    write_checkpoint,
-    write_model_group,
+    write_import,
 )
 from fairseq_vgs.files.output import refuse_existing
 
@@ -54,6 +52,7 @@ UNUSED_ENTRIES: Mapping[str, str] = {
 
 _PARALLEL = "module."  # put before every name by torch's DataParallel
 SETTINGS_FILE = "args.pkl"
+_WHOLE = "give a bundle as the trainer saved it"
 
 
 def import_fast_vgs(
@@ -64,20 +63,18 @@ def import_fast_vgs(
     overrides: Sequence[str] = (),
     force: bool = False,
 ) -> ImportedModel:
-    """Convert a bundle of the authors' trainer, and write a model group for training next to the result.
+    """Convert a bundle of the authors' trainer, and write a model group, ``model/NAME.yaml``, next to it.
 
     Args:
         bundle: ``best_bundle.pth`` or another bundle.
-        output: the checkpoint to write; the group becomes ``model/NAME.yaml`` in its folder.
+        output: the checkpoint to write.
         settings_file: the run's ``args.pkl``; if None, the one next to the bundle or, if there is none, the
             settings of the authors' script.
         overrides: ``key=value`` of our model, over the bundle's settings.
-        force: replace existing files.
+        force: replace existing files; without it, they are refused (``FileExistsError``).
 
     Raises:
-        ImportFileError: a file cannot be read as data, or the weights do not fit the model key by key; all
-            faulty keys are named.
-        FileExistsError: a file to write exists and ``force`` is off.
+        ImportFileError: a file cannot be read as data, or weights (all named) do not fit the model.
     """
     output = output.absolute()
     refuse_existing(output, group_path(output), force=force)
@@ -89,36 +86,26 @@ def import_fast_vgs(
     reasons |= {name: UNUSED_ENTRIES[name] for name in unused_entries}
     for name, reason in reasons.items():
         logger.info("left out: %s (%s)", name, reason)
-    task = task_settings(theirs)
-    write_checkpoint(
+    return write_import(
         output,
         model,
         model_settings=settings,
-        task_settings=task,
+        task_settings=task_settings(theirs),
         criterion_settings=criterion_settings(theirs),
         origin={"format": "fast-vgs", "source": bundle.name, "dropped": reasons},
         force=force,
     )
-    return write_model_group(output, settings, task_settings=task, force=force)
 
 
 def converted_model(
     weights: Mapping[str, Tensor], settings: Mapping[str, Any], bundle: Path
 ) -> tuple[nn.Module, list[str]]:
-    """Build our model with the authors' weights in it.
-
-    Args:
-        weights: of the dual encoder, under the authors' names.
-        settings: all settings of our model.
-        bundle: named in errors.
-
-    Returns:
-        The model, and the names of the weights that are left out on purpose.
+    """Build our model with the authors' weights; return it and the names of those left out on purpose.
 
     Raises:
         ImportFileError: a weight is missing, has no place, or has another shape; all are named.
     """
-    model = build_model(settings, seed=0, path=bundle)
+    model = build_untrained(settings, seed=0, path=bundle)
     state = model.state_dict()
     blocks = int(settings["speech_head_blocks"])
     places = {authors_name(key, blocks_per_stage=blocks): key for key in state if key not in NEW_WEIGHTS}
@@ -129,12 +116,9 @@ def converted_model(
         if name in weights and _without_singletons(weights[name]) != _without_singletons(state[key])
     ]
     unexpected = weights.keys() - places.keys() - set(unused)
-    text = mismatches(places.keys() - weights.keys(), unexpected, reshaped)
-    if text:
-        message = (
-            f"weights must fit the dual encoder key by key, got {text}; give a bundle as the "
-            f"trainer saved it, with the {SETTINGS_FILE} of its own run"
-        )
+    if text := mismatches(places.keys() - weights.keys(), unexpected, reshaped):
+        step = f"{_WHOLE}, with the {SETTINGS_FILE} of its own run"
+        message = f"weights must fit the dual encoder key by key, got {text}; {step}"
         raise ImportFileError.at(bundle, message, "import.mismatch")
     # The authors' convolutions over time are two-dimensional, and their CLS vectors have three axes.
     found = {
@@ -162,35 +146,23 @@ def _without_singletons(tensor: Tensor) -> list[int]:
 
 
 def load_dual_encoder(bundle: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Read the weights of a bundle.
-
-    Returns:
-        The dual encoder's weights under the authors' names, and which of ``UNUSED_ENTRIES`` the file has.
+    """Read a bundle's weights, under the authors' names, and which of ``UNUSED_ENTRIES`` it has.
 
     Raises:
         ImportFileError: the file cannot be read as data, has no dual encoder, or has an unknown entry.
     """
     state = read_pickle(bundle, ImportFileError)
     if not isinstance(state, Mapping) or not isinstance(state.get(DUAL_ENCODER), Mapping):
-        message = (
-            f"must hold the entry {DUAL_ENCODER}, a table of weights, got none; give a bundle that "
-            "the FaST-VGS or VGS+ trainer saved, such as best_bundle.pth"
-        )
+        step = "give a bundle that the FaST-VGS or VGS+ trainer saved, such as best_bundle.pth"
+        message = f"must hold the entry {DUAL_ENCODER}, a table of weights, got none; {step}"
         raise ImportFileError.at(bundle, message, "import.entry")
-    strangers = sorted(str(key) for key in state if key != DUAL_ENCODER and key not in UNUSED_ENTRIES)
-    if strangers:
-        message = (
-            f"entries must be {DUAL_ENCODER} and any of {', '.join(UNUSED_ENTRIES)}, got "
-            f"{named(strangers)} as well; give a bundle as the trainer saved it"
-        )
+    if strangers := sorted(str(key) for key in state if key != DUAL_ENCODER and key not in UNUSED_ENTRIES):
+        entries = f"{DUAL_ENCODER} and any of {', '.join(UNUSED_ENTRIES)}"
+        message = f"entries must be {entries}, got {named(strangers)} as well; {_WHOLE}"
         raise ImportFileError.at(bundle, message, "import.unknown")
     weights = {str(key): value for key, value in state[DUAL_ENCODER].items()}
-    no_tensors = [key for key, value in weights.items() if not isinstance(value, Tensor)]
-    if no_tensors:
-        message = (
-            f"weights must be tensors, got something else for {named(no_tensors)}; give a bundle "
-            "as the trainer saved it"
-        )
+    if wrong := no_tensors(weights):
+        message = f"weights must be tensors, got something else for {wrong}; {_WHOLE}"
         raise ImportFileError.at(bundle, message, "import.weights")
     if weights and all(key.startswith(_PARALLEL) for key in weights):
         weights = {key.removeprefix(_PARALLEL): value for key, value in weights.items()}
@@ -198,27 +170,19 @@ def load_dual_encoder(bundle: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def load_settings(path: Path) -> dict[str, Any]:
-    """Read ``args.pkl``, the pickled command line of the run; no class but its own is built.
-
-    Raises:
-        ImportFileError: the file is missing or broken, or holds anything else.
-    """
+    """Read ``args.pkl``, the pickled command line of the run; no class but its own is built."""
     try:
         with path.open("rb") as file:
             settings = _SettingsUnpickler(file).load()
     except FileNotFoundError:
         raise ImportFileError.at(path, "file must exist; check the path", "file.missing") from None
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
-        message = (
-            f"must be the args.pkl of the run, could not be read ({error}); copy it again, and load "
-            "no file that you do not trust in any other way"
-        )
+        step = "copy it again, and load no file that you do not trust in any other way"
+        message = f"must be the args.pkl of the run, could not be read ({error}); {step}"
         raise ImportFileError.at(path, message, "import.unreadable") from error
     if not isinstance(settings, argparse.Namespace):
-        message = (
-            f"must be the args.pkl of the run, a Namespace, got {type(settings).__name__}; give the "
-            "file next to the bundle"
-        )
+        kind, step = type(settings).__name__, "give the file next to the bundle"
+        message = f"must be the args.pkl of the run, a Namespace, got {kind}; {step}"
         raise ImportFileError.at(path, message, "import.kind")
     return dict(vars(settings))
 

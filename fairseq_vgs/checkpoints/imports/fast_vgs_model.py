@@ -9,24 +9,23 @@ Source: the public FaST-VGS-Family and scheduled_VGS_plus code, whose dual encod
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from fairseq_vgs.checkpoints.load import STOCK_FIELDS, three_numbers
 from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
+_OWN_ARGS = "give the args.pkl of the bundle's own run"
 SPEECH_ENCODER = "conv1_trm1_trm3."
 
-UNUSED_WEIGHTS: Mapping[str, str] = {
-    "audio_cls_token_proj_coarse.": "the authors' forward pass overwrites what it computes, so nothing has "
-    "ever trained it",
-}
-"""Beginnings of names of weights that are left out, and why."""
+_UNUSED = "audio_cls_token_proj_coarse."
+_UNUSED_REASON = "the authors' forward pass overwrites what it computes, so nothing has ever trained it"
 
 NEW_WEIGHTS = ("logit_scale", "logit_bias")
 """Weights of ours that the authors' model lacks; the masked margin loss does not read them."""
@@ -43,10 +42,7 @@ _PREFIXES = {
     "image_encoder.box_norm.": "visn_fc.box_layer_norm.",
     "image_encoder.projection.": "visual_cls_token_proj_coarse.",
 }
-_VECTORS = {
-    "encoder.cls_embedding": f"{SPEECH_ENCODER}cls_token",
-    "image_encoder.cls": "visual_cls_token",
-}
+_VECTORS = {"encoder.cls_embedding": f"{SPEECH_ENCODER}cls_token", "image_encoder.cls": "visual_cls_token"}
 _BLOCK = re.compile(r"speech_head\.convolutions\.blocks\.(\d+)\.(\w+)\.(\w+)")
 _BLOCK_PARTS = {
     "conv1": "conv1",
@@ -92,7 +88,7 @@ def authors_name(key: str, *, blocks_per_stage: int) -> str:
 
 def unused_reason(name: str) -> str | None:
     """Return why a weight of the authors' is left out; None if it is kept."""
-    return next((reason for start, reason in UNUSED_WEIGHTS.items() if name.startswith(start)), None)
+    return _UNUSED_REASON if name.startswith(_UNUSED) else None
 
 
 def _in_bert(rest: str) -> str:
@@ -137,27 +133,7 @@ SCRIPT_SETTINGS: Mapping[str, Any] = {
 }
 """The authors' settings that matter here, with the values of their script for VGS+."""
 
-_SAME_NAMES = (
-    "activation_dropout",
-    "activation_fn",
-    "attention_dropout",
-    "codebook_negatives",
-    "conv_feature_layers",
-    "cross_sample_negatives",
-    "dropout",
-    "dropout_features",
-    "dropout_input",
-    "encoder_attention_heads",
-    "feature_grad_mult",
-    "logit_temp",
-    "mask_length",
-    "mask_prob",
-    "no_mask_overlap",
-    "mask_min_space",
-    "negatives_from_everywhere",
-    "num_negatives",
-    "target_glu",
-)
+_SAME_NAMES = SCRIPT_SETTINGS.keys() & set(STOCK_FIELDS)
 _REQUIRED = {"hidden_act": "gelu", "layer_norm_first": False}  # our model has nothing else
 
 
@@ -167,19 +143,13 @@ def model_settings(weights: Mapping[str, Tensor], settings: Mapping[str, Any], p
     Args:
         weights: of the dual encoder, under the authors' names.
         settings: the authors' command line; missing ones are as in ``SCRIPT_SETTINGS``.
-        path: the bundle, named in errors.
-
-    Raises:
-        ImportFileError: a weight that tells a size is missing, or a setting does not fit the weights or our
-            model.
+        path: the bundle, named in errors (``ImportFileError``) on settings that do not fit.
     """
     theirs = {**SCRIPT_SETTINGS, **settings}
     for key, value in _REQUIRED.items():
         if theirs[key] != value:
-            message = (
-                f"{key} must be {value}, as in the authors' own models, got {theirs[key]!r}; this "
-                "plugin's model has nothing else"
-            )
+            expected, step = f"{key} must be {value}, as in the authors' own models", "give another model"
+            message = f"{expected}, got {theirs[key]!r}; {step}: this plugin's has nothing else"
             raise ImportFileError.at(path, message, "import.settings")
     shapes = _Shapes(weights, path)
     _check_extractor(shapes, str(theirs["conv_feature_layers"]), path)
@@ -231,27 +201,21 @@ class _Shapes:
     """Return the shapes of weights by name, or fail naming the missing one."""
 
     def __init__(self, weights: Mapping[str, Tensor], path: Path) -> None:
-        self._weights = weights
-        self._path = path
+        self._weights, self._path = weights, path
 
     def __contains__(self, name: str) -> bool:
         return name in self._weights
 
     def __call__(self, name: str) -> tuple[int, ...]:
         if name not in self._weights:
-            message = (
-                f"weights must include {name}, which tells a size, got none of that name; "
-                "give a bundle as the trainer saved it"
-            )
+            step = "give a bundle as the trainer saved it"
+            message = f"weights must include {name}, which tells a size, got none of that name; {step}"
             raise ImportFileError.at(self._path, message, "import.entry")
         return tuple(self._weights[name].shape)
 
     def count(self, pattern: str) -> int:
         """Count consecutive numbers, from 0, for which ``pattern`` with the number in it is a weight."""
-        number = 0
-        while pattern.format(number) in self._weights:
-            number += 1
-        return number
+        return next(number for number in count() if pattern.format(number) not in self._weights)
 
 
 def _speech_sizes(shapes: _Shapes) -> dict[str, Any]:
@@ -301,26 +265,19 @@ def _check_extractor(shapes: _Shapes, text: str, path: Path) -> None:
     try:
         layers = parse_conv_layers(text)
     except ValueError as error:
-        raise ImportFileError.at(
-            path, f"{error}; give the args.pkl of the bundle's own run", "import.settings"
-        ) from None
+        raise ImportFileError.at(path, f"{error}; {_OWN_ARGS}", "import.settings") from None
     weight = SPEECH_ENCODER + "feature_extractor.conv_layers.{}.0.weight"
     found = [shapes(weight.format(number)) for number in range(shapes.count(weight))]
     if [(channels, kernel) for channels, _, kernel in found] != [layer[:2] for layer in layers]:
-        message = (
-            f"conv_feature_layers must fit the extractor's weights, which have (channels, inputs, "
-            f"kernel) {found}, got {text}; give the args.pkl of the bundle's own run"
-        )
+        sizes = f"the extractor's weights, which have (channels, inputs, kernel) {found}"
+        message = f"conv_feature_layers must fit {sizes}, got {text}; {_OWN_ARGS}"
         raise ImportFileError.at(path, message, "import.mismatch")
 
 
 def _constant_temperature(text: Any, path: Path) -> list[float]:
     """Return fairseq's three numbers: the authors' trainer never moves the temperature from its start."""
     try:
-        start = float((ast.literal_eval(text) if isinstance(text, str) else text)[0])
-    except (ValueError, SyntaxError, TypeError, IndexError) as error:
-        message = (
-            f"latent_temp must be three numbers, got {text!r}; give the args.pkl of the bundle's own run"
-        )
-        raise ImportFileError.at(path, message, "import.settings") from error
+        start = three_numbers(text)[0]
+    except ValueError as error:
+        raise ImportFileError.at(path, f"{error}; {_OWN_ARGS}", "import.settings") from error
     return [start, start, 1.0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from fairseq_vgs.checkpoints.load import named
+from fairseq_vgs.checkpoints.load import no_tensors
 from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.media.rates import SAMPLE_RATE
 
@@ -29,34 +29,27 @@ class SpeechBranch:
         settings: fields of fairseq's ``Wav2Vec2Config`` that the file fixes; the others keep their defaults.
         weights: fp32, under fairseq's names.
         normalize: whether its speech had zero mean and unit variance; None if unknown.
+        notes: settings of the file that were not kept, one sentence each.
         dropped: weights of the file that have no place in the model -> the reason.
         fresh: (beginnings of) names of weights that the file lacks, which are drawn -> the reason.
-        notes: settings of the file that were not kept, one sentence each.
     """
 
     source: Path
     settings: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     normalize: bool | None
-    dropped: Mapping[str, str]
-    fresh: Mapping[str, str]
     notes: tuple[str, ...]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    fresh: Mapping[str, str] = field(default_factory=dict)
 
 
 def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
-    """Check a state dict; convert it to fp32 and to the older names of normalised weights.
-
-    Raises:
-        ImportFileError: it does not map names to tensors.
-    """
+    """Convert a state dict to fp32 and to the older names of normalised weights; refuse anything else."""
     if not isinstance(found, Mapping):
         message = f"weights must be a table of tensors, got {type(found).__name__}; give a file with weights"
         raise ImportFileError.at(path, message, "import.weights")
-    strangers = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
-    if strangers:
-        message = (
-            f"weights must be tensors, got something else for {named(strangers)}; give a file with weights"
-        )
+    if wrong := no_tensors(found):
+        message = f"weights must be tensors, got something else for {wrong}; give a file with weights"
         raise ImportFileError.at(path, message, "import.weights")
     return {_plain_name(key): value.float() for key, value in found.items()}
 
@@ -64,15 +57,9 @@ def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
 def check_sample_rate(rate: Any, path: Path) -> None:
     """Refuse a model of speech at another sampling rate; None means that the file does not say."""
     if rate is not None and rate != SAMPLE_RATE:
-        message = (
-            f"sampling rate must be {SAMPLE_RATE} Hz, as the plugin's data, got {rate}; "
-            "give a model of 16 kHz speech"
-        )
+        message = f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
         raise ImportFileError.at(path, message, "import.sample_rate")
 
 
 def _plain_name(key: str) -> str:
-    for new, old in _WEIGHT_NORM.items():
-        if key.endswith(new):
-            return key.removesuffix(new) + old
-    return key
+    return next((key.removesuffix(new) + old for new, old in _WEIGHT_NORM.items() if key.endswith(new)), key)

@@ -14,11 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fairseq_vgs.checkpoints.imports.wav2vec2_branch import (
-    SpeechBranch,
-    check_sample_rate,
-    plain_weights,
-)
+from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_sample_rate, plain_weights
 from fairseq_vgs.checkpoints.load import named, read_pickle
 from fairseq_vgs.checkpoints.save import ImportFileError
 
@@ -96,8 +92,7 @@ def read_hugging_face(folder: Path) -> SpeechBranch:
     """Read a folder with ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
 
     Raises:
-        ImportFileError: a file is missing or cannot be read safely, the model is of another kind, or has
-            parts that our model lacks.
+        ImportFileError: a file is missing or cannot be read safely, or our model lacks parts of its model.
     """
     config_path = folder / "config.json"
     config = _read_json(config_path)
@@ -109,12 +104,11 @@ def read_hugging_face(folder: Path) -> SpeechBranch:
     check_sample_rate(preprocessing.get("sampling_rate"), folder / "preprocessor_config.json")
     path, found = _read_weights(folder)
     weights, dropped = _rename(found, settings, path)
-    normalize = preprocessing.get("do_normalize")
     return SpeechBranch(
         source=folder,
         settings=settings,
         weights=weights,
-        normalize=None if normalize is None else bool(normalize),
+        normalize=preprocessing.get("do_normalize"),
         dropped=dropped,
         fresh=_absent(weights),
         notes=_notes(config),
@@ -127,9 +121,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ImportFileError.at(
-            path, f"must be readable JSON, got {error}; download it again", "import.unreadable"
-        ) from error
+        message = f"must be readable JSON, got {error}; download it again"
+        raise ImportFileError.at(path, message, "import.unreadable") from error
     if not isinstance(content, dict):
         message = f"must be a JSON object, got {type(content).__name__}; download it again"
         raise ImportFileError.at(path, message, "import.unreadable")
@@ -143,40 +136,30 @@ def _speech_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for key, (default, allowed) in _FIXED.items():
         value = config.get(key, default)
         if value not in allowed:
-            message = (
-                f"{key} must be {' or '.join(map(str, allowed[:2]))}, as in fairseq's wav2vec 2.0, "
-                f"got {value!r}; give another model"
-            )
+            expected = f"{key} must be {' or '.join(map(str, allowed[:2]))}, as in fairseq's wav2vec 2.0"
+            message = f"{expected}, got {value!r}; give another model"
             raise ImportFileError.at(path, message, "import.settings")
     settings = {ours: config.get(key, default) for key, (ours, default) in _RENAMED.items()}
     settings["extractor_mode"] = _NORMS[config.get("feat_extract_norm", "group")]
-    settings["conv_feature_layers"] = _conv_feature_layers(config, path)
+    convolutions = {key: config.get(key, default) for key, default in _CONV_DEFAULTS.items()}
+    settings["conv_feature_layers"] = _conv_feature_layers(convolutions, path)
     settings["quantize_targets"] = True
     if settings["latent_dim"] == settings["final_dim"]:
         settings["latent_dim"] = 0  # fairseq's way to say so
-    if settings["encoder_embed_dim"] == _conv_settings(config)["conv_dim"][-1]:
-        message = (
-            f"hidden_size must differ from the last conv_dim, got {settings['encoder_embed_dim']} "
-            "for both: fairseq's wav2vec 2.0 has no projection then; give another model"
-        )
+    if (size := settings["encoder_embed_dim"]) == convolutions["conv_dim"][-1]:
+        got = f"{size} for both: fairseq's wav2vec 2.0 has no projection then"
+        message = f"hidden_size must differ from the last conv_dim, got {got}; give another model"
         raise ImportFileError.at(path, message, "import.settings")
     return settings
 
 
-def _conv_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: config.get(key, default) for key, default in _CONV_DEFAULTS.items()}
-
-
-def _conv_feature_layers(config: Mapping[str, Any], path: Path) -> str:
+def _conv_feature_layers(columns: Mapping[str, Any], path: Path) -> str:
     """Write the extractor as fairseq's text: ``[(channels, kernel, stride), ...]``."""
-    columns = _conv_settings(config)
     numbers = [value for column in columns.values() if isinstance(column, list) for value in column]
     lengths = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
     if len(lengths) != 1 or 0 in lengths or not all(isinstance(n, int) and n > 0 for n in numbers):
-        message = (
-            f"{', '.join(columns)} must be equally long lists of positive integers, got "
-            f"{list(columns.values())}; download it again"
-        )
+        expected = f"{', '.join(columns)} must be equally long lists of positive integers"
+        message = f"{expected}, got {list(columns.values())}; download it again"
         raise ImportFileError.at(path, message, "import.settings")
     return str(list(zip(*columns.values(), strict=True)))
 
@@ -185,11 +168,8 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     for name in WEIGHT_FILES:
         path = folder / name
         if path.is_file():
-            found = (
-                _load_safetensors(path)
-                if path.suffix == ".safetensors"
-                else read_pickle(path, ImportFileError)
-            )
+            is_pickle = path.suffix == ".bin"
+            found = read_pickle(path, ImportFileError) if is_pickle else _load_safetensors(path)
             return path, plain_weights(found, path)
     shards = [f"{name}.index.json" for name in WEIGHT_FILES if (folder / f"{name}.index.json").exists()]
     hint = "save it again in one piece (max_shard_size)" if shards else "download the PyTorch weights"
@@ -202,9 +182,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except (ImportError, OSError, RuntimeError) as error:
-        message = (
-            f"needs the package safetensors, got {error}; install it with pip install 'fairseq_vgs[interop]'"
-        )
+        step = "pip install 'fairseq_vgs[interop]'"
+        message = f"needs the package safetensors, got {error}; install it with {step}"
         raise ImportFileError.at(path, message, "package.missing") from error
     try:
         return dict(load_file(path))
@@ -229,10 +208,8 @@ def _rename(
         else:
             unknown.append(key)
     if unknown:
-        message = (
-            f"weights must be those of Wav2Vec2Model or Wav2Vec2ForPreTraining, got "
-            f"{named(unknown)}; give the pre-trained model"
-        )
+        kinds = "Wav2Vec2Model or Wav2Vec2ForPreTraining"
+        message = f"weights must be those of {kinds}, got {named(unknown)}; give the pre-trained model"
         raise ImportFileError.at(path, message, "import.unknown")
     return weights, dropped
 
@@ -263,12 +240,10 @@ def _absent(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 def _notes(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Name the settings that are not kept: those of fine-tuning, and what the plugin sets otherwise."""
-    notes = [
+    masks = (
         "mask_time_* and mask_feature_* are left out, as they belong to fine-tuning; masks are our defaults"
-    ]
-    if config.get("layerdrop", 0.1) != 0:
-        notes.append(
-            f"encoder_layerdrop is 0.0 instead of the folder's {config.get('layerdrop', 0.1)}: "
-            "the shared layer must run in every pass"
-        )
-    return tuple(notes)
+    )
+    if (drop := config.get("layerdrop", 0.1)) == 0:
+        return (masks,)
+    reason = "the shared layer must run in every pass"
+    return masks, f"encoder_layerdrop is 0.0 instead of the folder's {drop}: {reason}"

@@ -27,12 +27,12 @@ AUDIO_FIRST_LINE, PAIRS_FIRST_LINE, IMAGES_FIRST_LINE = 2, 2, 3
 
 @dataclass(frozen=True)
 class MediaTable:
-    """The table at ``path`` of M media: M paths or archive entries below ``root``, int64[M] their lines."""
+    """The table at ``path`` of M media: M paths or archive entries below ``root``, and their line numbers."""
 
     path: Path
     root: Path
     paths: PackedStrings
-    lines: I64
+    lines: I64 | range
 
     def place(self, row: int) -> str:
         """Return file, line and path of a medium, for errors."""
@@ -82,7 +82,7 @@ def read_audio_columns(path: Path) -> tuple[AudioTable, I64]:
     all_hashes = np.concatenate(hashes)
     if len(np.unique(all_hashes)) < len(all_hashes):
         raise IrregularTableError
-    lines = np.arange(len(all_hashes)) + AUDIO_FIRST_LINE
+    lines = range(AUDIO_FIRST_LINE, AUDIO_FIRST_LINE + len(all_hashes))
     return AudioTable(path, root, paths.strings(), lines, np.concatenate(lengths)), all_hashes
 
 
@@ -102,7 +102,7 @@ def read_image_columns(path: Path) -> PictureTable:
             groups += [numbers.setdefault(name, len(numbers)) for name in names]
     if len(index) < n_rows:
         raise IrregularTableError
-    lines = np.arange(n_rows) + IMAGES_FIRST_LINE
+    lines = range(IMAGES_FIRST_LINE, IMAGES_FIRST_LINE + n_rows)
     return PictureTable(path, root, paths.strings(), lines, np.array(groups, dtype=np.int64), index)
 
 

@@ -144,13 +144,7 @@ def parse_header(line: str, table: TableFormat[Any], *, place: str) -> tuple[lis
 
 
 def parse_rows(
-    lines: Sequence[str | None],
-    table: TableFormat[Row],
-    *,
-    name: str,
-    start: int,
-    order: Sequence[int],
-    root: Path | None = None,
+    lines: Sequence[str | None], table: TableFormat[Row], *, name: str, start: int, order: Sequence[int]
 ) -> Table[Row]:
     """Parse the lines of file ``name`` from index ``start`` on; ``order`` places columns in a line."""
     rows: list[Row] = []
@@ -178,7 +172,7 @@ def parse_rows(
     if not rows and not faults and None not in lines:
         message = f"file must list at least one {table.noun}; rerun fairseq-vgs prepare"
         faults.append(Fault(f"{name}:{len(lines)}", message, "table.empty"))
-    return Table(name, tuple(rows), tuple(numbers), tuple(faults), root, doubtful=frozenset(doubtful))
+    return Table(name, tuple(rows), tuple(numbers), tuple(faults), doubtful=frozenset(doubtful))
 
 
 class IrregularTableError(ValueError):

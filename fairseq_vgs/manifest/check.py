@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.tables import Table, line_number
 from fairseq_vgs.manifest.folder import STANDARD_SPLITS, ManifestFolder
 from fairseq_vgs.manifest.leakage import audio_leakage, image_leakage
-from fairseq_vgs.manifest.media_check import MediaCheck, Progress
+from fairseq_vgs.manifest.media_check import MediaCheck
 from fairseq_vgs.manifest.references import (
     feature_rows_out_of_range,
     images_of_nothing,
@@ -64,17 +65,12 @@ class _Tables:
         return len(self.regions.rows) if self.regions is not None else 0
 
 
-def check_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> list[Fault]:
-    """Return every fault of a data folder; none means that training can start.
+def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> CheckReport:
+    """Find every fault of a data folder; none means that training can start.
 
     Media are read and decoded; without ``read_media``, they only have to exist, and copies are missed.
     ``progress`` is called with (media done, total) after each.
     """
-    return inspect_folder(folder, read_media=read_media, progress=progress).faults
-
-
-def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> CheckReport:
-    """Check a folder like ``check_folder``, and return notes and counts, too."""
     files = ManifestFolder(folder)
     if not files.path.is_dir():
         message = "must be a folder, got none; build it with fairseq-vgs prepare"

@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, check_present, read_bytes, resolve
+from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.tables import Table
 
 Row = TypeVar("Row")
-Progress = Callable[[int, int], None]
 Problems = Callable[[bytes, Row, str], list[Fault]]
 
 
 class MediaCheck:
-    """Check the media of several tables, and collect their faults; arguments as in ``check_folder``."""
+    """Check the media of several tables, and collect their faults; arguments as in ``inspect_folder``."""
 
     def __init__(self, *, read_media: bool, total: int, progress: Progress | None = None) -> None:
         self.faults: list[Fault] = []

@@ -15,23 +15,16 @@ def unknown_audio(table: Table[PairRow | UtteranceRow], audio: Table[AudioRow]) 
         return []
     known = {row.audio_id for row in audio.rows} | audio.doubtful
     expected = f"audio_id must be in {audio.name}"
-    return [
-        fault(place, expected, row.audio_id, CORRECT_LINE, code="sound.unknown")
-        for place, row in table.placed()
-        if row.audio_id not in known
-    ]
+    unknown = ((place, row.audio_id) for place, row in table.placed() if row.audio_id not in known)
+    return [fault(place, expected, name, CORRECT_LINE, code="sound.unknown") for place, name in unknown]
 
 
 def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) -> list[Fault]:
     """Return the utterances that a pair tells speaker and text of, too: one of the two could be wrong."""
     paired = {row.audio_id for row in pairs.rows}
-    expected = f"audio_id must not be in {pairs.name} too"
-    step = "remove the line; a pair has both columns"
-    return [
-        fault(place, expected, row.audio_id, step, code="item.duplicate")
-        for place, row in utterances.placed()
-        if row.audio_id in paired
-    ]
+    expected, step = f"audio_id must not be in {pairs.name} too", "remove the line; a pair has both columns"
+    twice = ((place, row.audio_id) for place, row in utterances.placed() if row.audio_id in paired)
+    return [fault(place, expected, name, step, code="item.duplicate") for place, name in twice]
 
 
 def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -> list[Fault]:
@@ -40,11 +33,8 @@ def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -
         return []
     known = {row.image_id for row in images.rows} | images.doubtful
     expected = f"image_id must be in {images.name}"
-    return [
-        fault(place, expected, row.image_id, CORRECT_LINE, code="picture.unknown")
-        for place, row in table.placed()
-        if row.image_id not in known
-    ]
+    unknown = ((place, row.image_id) for place, row in table.placed() if row.image_id not in known)
+    return [fault(place, expected, name, CORRECT_LINE, code="picture.unknown") for place, name in unknown]
 
 
 def images_without_regions(
@@ -72,19 +62,13 @@ def images_of_nothing(images: Table[ImageRow], regions: Table[RegionRow] | None)
         return []
     have_regions = {row.image_id for row in regions.rows} | regions.doubtful if regions is not None else set()
     message = "path must name a picture, or regions.tsv regions of the image, got neither; add one of them"
-    return [
-        Fault(place, message, "picture.missing")
-        for place, row in images.placed()
-        if not row.path and row.image_id not in have_regions
-    ]
+    bare = (place for place, row in images.placed() if not row.path and row.image_id not in have_regions)
+    return [Fault(place, message, "picture.missing") for place in bare]
 
 
 def feature_rows_out_of_range(regions: Table[RegionRow], n_rows: int) -> list[Fault]:
     """Return the regions whose feature row does not exist."""
     expected = f"feature_row must be below the {n_rows} rows of regions.npy"
+    beyond = ((place, row.feature_row) for place, row in regions.placed() if row.feature_row >= n_rows)
     step = "rebuild both files together"
-    return [
-        fault(place, expected, row.feature_row, step, code="regions.row")
-        for place, row in regions.placed()
-        if row.feature_row >= n_rows
-    ]
+    return [fault(place, expected, number, step, code="regions.row") for place, number in beyond]

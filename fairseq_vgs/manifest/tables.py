@@ -166,8 +166,8 @@ def _parse_audio_list(table: TableFormat[Row], lines: Sequence[str | None], path
         faults.append(fault(f"{path.name}:1", expected, root_text, step, code="table.root"))
     else:
         root = _parse_root(root_text, path, faults)
-    found = parse_rows(lines, table, name=path.name, start=1, order=(0, 1), root=root)
-    return replace(found, faults=(*faults, *found.faults))
+    found = parse_rows(lines, table, name=path.name, start=1, order=(0, 1))
+    return replace(found, root=root, faults=(*faults, *found.faults))
 
 
 def _parse_images(table: TableFormat[Row], lines: Sequence[str | None], path: Path) -> Table[Row]:
@@ -181,8 +181,8 @@ def _parse_images(table: TableFormat[Row], lines: Sequence[str | None], path: Pa
         root: Path | None = path.parent.absolute()
     else:
         start, root = 1, _parse_root(None if first is None else first.removeprefix(ROOT_MARK), path, faults)
-    found = replace(_parse_headed(table, lines, path, start), root=root)
-    return replace(found, faults=(*faults, *found.faults))
+    found = _parse_headed(table, lines, path, start)
+    return replace(found, root=root, faults=(*faults, *found.faults))
 
 
 def _parse_headed(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.manifest.check import inspect_folder
 
 
 @contextmanager
@@ -31,3 +34,8 @@ def _is_at(at: str, place: str) -> bool:
     before = at.removesuffix(place)
     whole = not before or not place[0].isalnum() or not (before[-1].isalnum() or before[-1] == "_")
     return at.endswith(place) and whole
+
+
+def check_folder(folder: Path, **options: Any) -> list[Fault]:
+    """Return every fault of a data folder."""
+    return inspect_folder(folder, **options).faults

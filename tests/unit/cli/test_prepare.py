@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faults import check_folder
 from support.tiny_speech import encode, speech, write
 from support.tiny_stamps import make_stamps
 
 from fairseq_vgs import configs
 from fairseq_vgs.cli.main import build_parser, main
-from fairseq_vgs.manifest.check import check_folder
 
 SMALL = ["--objects", "5", "--train-scenes", "4", "--valid-scenes", "2", "--test-scenes", "3"]
 

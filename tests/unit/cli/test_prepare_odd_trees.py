@@ -26,10 +26,10 @@ from support.corpus_trees import (
     write_spokencoco,
     write_wav,
 )
+from support.faults import check_folder
 from support.tiny_speech import encode, picture, speech, with_data_length, write
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.manifest.check import check_folder
 
 CORPORA = ("spokencoco", "flickr8k", "places", "librispeech", "pairs")
 ROOT = "a корпус é"

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from support.faults import check_folder
 from support.tiny_speech import encode, picture, speech, write
 
 from fairseq_vgs.cli.main import main
-from fairseq_vgs.manifest.check import check_folder
 
 
 def make_table(folder: Path) -> Path:

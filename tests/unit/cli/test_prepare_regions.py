@@ -19,11 +19,12 @@ from support.corpus_trees import (
     write_spokencoco,
     write_wav,
 )
+from support.faults import check_folder
 from support.region_files import lxmert_fields, write_lxmert
 
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
-from fairseq_vgs.manifest.check import check_folder, inspect_folder
+from fairseq_vgs.manifest.check import inspect_folder
 from fairseq_vgs.regions import efficientnet as regions_efficientnet
 
 

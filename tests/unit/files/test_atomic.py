@@ -122,8 +122,8 @@ def test_refuses_a_folder_and_other_modes(tmp_path: Path) -> None:
     with raises_fault("output.folder") as caught, atomic_write(tmp_path, force=True):
         pass
     assert isinstance(caught.value, IsADirectoryError)
-    with pytest.raises(ValueError, match="mode must be"):
-        atomic_write(tmp_path / "x", mode="a")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="mode must be"), atomic_write(tmp_path / "x", mode="a"):  # type: ignore[call-overload]
+        pass
 
 
 KILLED = """

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.faults import check_folder
 
-from fairseq_vgs.manifest.check import check_folder, inspect_folder
+from fairseq_vgs.manifest.check import inspect_folder
 
 TEST_WAVE = "сцены и слова/4.wav"
 TEST_PICTURE = "сцены и слова/4.png"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from support.faults import check_folder
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import (
@@ -17,7 +18,6 @@ from fairseq_vgs.manifest import (
     write_pairs,
     write_utterances,
 )
-from fairseq_vgs.manifest.check import check_folder
 
 ROWS = (UtteranceRow("a ж.wav", "s1", "сказал"), UtteranceRow("b.wav"))
 

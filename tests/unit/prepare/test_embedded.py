@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 from fairseq.data import FileAudioDataset
+from support.faults import check_folder
 
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.media.containers import read_pages
 from fairseq_vgs.prepare.build.split import caption_key
 

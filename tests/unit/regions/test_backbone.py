@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import make_folder
 
@@ -18,7 +18,6 @@ from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.files.provenance import sha256_file
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.manifest.tables import read_images, read_regions
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
 from fairseq_vgs.regions import backbone as backbone_features

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 from support.tiny_speech import encode, picture, speech, with_data_length, write
 from support.tiny_stamps import folder_content
 
@@ -20,7 +20,6 @@ from fairseq_vgs.files import archives
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.location import read_bytes, resolve
 from fairseq_vgs.manifest import read_audio_list, read_images, read_pairs, read_utterances
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build import media as build_media
 from fairseq_vgs.prepare.build.folder import build_folder
 from fairseq_vgs.prepare.build.options import BuildOptions

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 from support.corpus_trees import SPLITS, flickr_images, lie_about_length, read_corpus, write_flickr8k
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.flickr8k import LISTS, Flickr8k
 

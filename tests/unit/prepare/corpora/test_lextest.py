@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from support.corpus_trees import read_corpus
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.evaluation.evaluators.lexical import open_words
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import read_utterances
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.metrics.lexical import folds
 from fairseq_vgs.prepare.corpora.lextest import Lextest
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 from support.corpus_trees import read_corpus
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 from support.tiny_speech import encode, speech, write
 
 from fairseq_vgs.alignments.items import ITEM_HEADER
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_utterances
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.librispeech import LibriSpeech, parse_subsets
 

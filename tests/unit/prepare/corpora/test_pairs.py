@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.corpus_trees import read_corpus
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 from support.tiny_speech import encode, picture, speech, write
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.pairs import Pairs, standard_split
 from fairseq_vgs.regions.pictures import PictureRegions

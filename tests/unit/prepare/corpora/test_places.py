@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 from support.corpus_trees import described_place, read_corpus, write_places
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_images, read_pairs
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.places import Places
 

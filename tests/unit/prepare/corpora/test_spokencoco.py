@@ -18,11 +18,10 @@ from support.corpus_trees import (
     spoken,
     write_spokencoco,
 )
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.spokencoco import KARPATHY_LISTS, SpokenCoco
 

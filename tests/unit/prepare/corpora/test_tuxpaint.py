@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from support.faults import raises_fault
+from support.faults import check_folder, raises_fault
 from support.tiny_stamps import RATE, folder_content, make_stamps, tone, write_picture, write_stamp
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.media import cut_out
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from support.faults import check_folder
 from support.tiny_stamps import folder_content, make_stamps
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, read_audio_list, read_images, read_pairs, read_regions
-from fairseq_vgs.manifest.check import check_folder
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora.tuxpaint import TuxPaint
 from fairseq_vgs.prepare.scenes.compose import prepare_scenes

@@ -3,9 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-__all__ = ["F32", "F64", "I64", "Bool"]
+__all__ = ["F16", "F32", "F64", "I64", "Bool"]

@@ -114,8 +114,8 @@ def make_items(
         if names is None or any(name.split() != [name] for name in names):
             expected = "recording must have a file name and a speaker, both without blanks"
             step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
-            got = alignment.recording
-            faults.append(fault(alignment.source, expected, got, step, code="alignment.speaker"))
+            place, got = alignment.source, alignment.recording
+            faults.append(fault(place, expected, got, step, code="alignment.speaker"))
             continue
         file, speaker = names
         phones = [_labelled(phone, pauses, strip_stress) for phone in alignment.phones]
@@ -154,8 +154,7 @@ def read_speakers(path: Path) -> Speakers:
             expected, step = "recording must be listed once", "remove one of the two"
             faults.append(fault(row.place, expected, recording, step, code="recording.duplicate"))
         table[recording] = row.fields["file"], row.fields["speaker"]
-    faults.sort(key=line_number)
-    raise_any(faults)
+    raise_any(sorted(faults, key=line_number))
     return Speakers(table=table)
 
 

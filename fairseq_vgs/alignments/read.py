@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from fairseq_vgs.alignments.textgrid import Phone, TextGridError, read_tiers
-from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.alignments.textgrid import Phone, read_tiers
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.user_tables import read_table as read_user_table
 
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
@@ -48,8 +48,7 @@ Entries = Iterator[Alignment | Fault]
 Reader = Callable[[Path], Entries]
 
 
-def parse_seconds(text: str) -> Decimal | None:
-    """Return a time in plain digits, or None."""
+def _seconds(text: str) -> Decimal | None:
     return Decimal(text) if _SECONDS.fullmatch(text) else None
 
 
@@ -97,6 +96,9 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             raise ValueError(f"{path}: name must end in {_endings()}")
         try:
             entries = list(read_textgrid(path, tier) if reader is read_textgrid else reader(path))
+        except FaultError as error:
+            faults += error.faults
+            continue
         except (OSError, UnicodeError) as error:
             message = f"alignment must be readable text ({error}); check the file"
             faults.append(Fault(str(path), message, "file.unreadable"))
@@ -121,45 +123,36 @@ def read_lab(path: Path) -> Entries:
     lines = path.read_text(encoding="utf-8").splitlines()
     if "#" not in lines:
         message = "header must end with a line '#'; give a festvox or xwaves label file"
-        yield Fault(f"{path.name}:1", message, "alignment.syntax")
-        return
+        raise FaultError.at(f"{path.name}:1", message, "alignment.syntax")
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
     for number, line in enumerate(lines[lines.index("#") + 1 :], start=lines.index("#") + 2):
         fields = line.partition(";")[0].split()
-        end = parse_seconds(fields[0]) if len(fields) == 3 else None
+        end = _seconds(fields[0]) if len(fields) == 3 else None
         if end is not None:
             ends.append((end, fields[2], number))
         elif line.strip():
             expected = "line must be 'end-time colour label'"
             faults.append(fault(f"{path.name}:{number}", expected, line, _CORRECT, code="alignment.syntax"))
-    yield from faults
-    if not faults:
-        yield Alignment(path.stem, path.name, _from_ends(ends))
+    raise_any(faults)
+    yield Alignment(path.stem, path.name, _from_ends(ends))
 
 
 def read_textgrid(path: Path, tier: str | None = None) -> Entries:
     """Read one tier of a TextGrid, by default the only one called ``phones`` or the like."""
-    try:
-        tiers = read_tiers(path)
-    except TextGridError as error:
-        yield from error.faults
-        return
+    tiers = read_tiers(path)
     chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
     if len(chosen) != 1:
         wanted = f"called {tier!r}" if tier else f"called or ending in one of {', '.join(PHONE_TIERS)}"
         expected, names = f"there must be one interval tier {wanted}", [name for name, _ in tiers]
-        yield fault(path.name, expected, names, "choose it with --tier", code="alignment.tier")
-        return
+        raise FaultError(fault(path.name, expected, names, "choose it with --tier", code="alignment.tier"))
     expected, step = "times must be 0 or more", "shift the tier to start at 0"
-    faults = [
+    raise_any(
         fault(f"{path.name}:{row.line}", expected, str(row.onset), step, code="alignment.time")
         for row in chosen[0]
         if row.onset < 0
-    ]
-    yield from faults
-    if not faults:
-        yield Alignment(path.stem, path.name, chosen[0])
+    )
+    yield Alignment(path.stem, path.name, chosen[0])
 
 
 def read_flite(path: Path) -> Entries:
@@ -177,15 +170,14 @@ def read_flite(path: Path) -> Entries:
             continue
         for word in words:
             label, _, text = word.rpartition(":")
-            end = parse_seconds(text)
+            end = _seconds(text)
             if end is None or not label:
                 expected, step = "words must be label:end-time", "print with flite -psdur"
                 faults.append(fault(place, expected, word, step, code="alignment.syntax"))
             else:
                 ends.append((end, label, number))
-    yield from faults
-    if not faults:
-        yield Alignment(path.stem, path.name, _from_ends(ends))
+    raise_any(faults)
+    yield Alignment(path.stem, path.name, _from_ends(ends))
 
 
 def read_condensed(path: Path) -> Entries:
@@ -198,7 +190,7 @@ def read_condensed(path: Path) -> Entries:
                 expected = """line must be 'utterance-id "words" "end times"'"""
                 yield fault(place, expected, line, _CORRECT, code="alignment.syntax")
             continue
-        words, ends = match[2].split(","), [parse_seconds(text) for text in match[3].split(",")]
+        words, ends = match[2].split(","), [_seconds(text) for text in match[3].split(",")]
         if len(words) != len(ends) or None in ends:
             expected = f"line must have an end time in seconds for each of its {len(words)} words"
             yield fault(place, expected, match[3], _CORRECT, code="alignment.syntax")
@@ -214,7 +206,7 @@ def read_table(path: Path) -> Entries:
     recordings: dict[str, list[Phone]] = {}
     for row in read_user_table(path, columns, required=TABLE_COLUMNS, faults=faults):
         audio_id, *seconds, label = (row.fields[name] for name in TABLE_COLUMNS)
-        onset, offset = map(parse_seconds, seconds)
+        onset, offset = map(_seconds, seconds)
         if onset is None or offset is None:
             expected = "onset and offset must be seconds, 0 or more"
             faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))

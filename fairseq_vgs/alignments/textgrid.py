@@ -41,10 +41,6 @@ class Phone(NamedTuple):
     line: int
 
 
-class TextGridError(FaultError):
-    """A file that cannot be understood from one of its lines on."""
-
-
 class _Tokens:
     """The values of a TextGrid, each with its line."""
 
@@ -66,10 +62,10 @@ class _Tokens:
             elif flag is not None:
                 yield flag, line
 
-    def error(self, line: int, expected: str, got: object) -> TextGridError:
+    def error(self, line: int, expected: str, got: object) -> FaultError:
         """Return the error at a line; 0 is the file's end."""
         place = f"{self._name}:{line}" if line else self._name
-        return TextGridError(fault(place, expected, str(got), _SAVE, code="alignment.syntax"))
+        return FaultError(fault(place, expected, str(got), _SAVE, code="alignment.syntax"))
 
     def end(self) -> None:
         """Raise if there are more values."""
@@ -106,7 +102,7 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
     Files are UTF-8, or UTF-16 with its byte-order mark, as Praat writes it.
 
     Raises:
-        TextGridError: At the first value out of place; for Praat's binary format; for other encodings.
+        FaultError: At the first value out of place; for Praat's binary format; for other encodings.
     """
     content = path.read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -115,7 +111,7 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
     except UnicodeError as error:
         step = "choose UTF-8 in Praat's text writing preferences and save it again"
         message = f"file must be UTF-8 or UTF-16 ({error}); {step}"
-        raise TextGridError.at(path.name, message, "file.encoding") from error
+        raise FaultError.at(path.name, message, "file.encoding") from error
     tokens = _Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))
     if content.startswith(_BINARY):
         raise tokens.error(1, "file must be text", _BINARY.decode())

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fairseq_vgs.arrays import F32
+from fairseq_vgs.arrays import F16, F32
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import media_digest, resolve
@@ -28,7 +28,7 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.manifest.tables import read_images
 from fairseq_vgs.modules.hugging_face import Backbone, read_backbone
-from fairseq_vgs.regions.store import F16, open_store, refuse_regions
+from fairseq_vgs.regions.store import open_store, refuse_regions
 from fairseq_vgs.regions.writer import grid_boxes, region_lines
 
 MADE_BY_FEATURES = "fairseq-vgs prepare image-features"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.files.atomic import partial_path
@@ -25,131 +24,82 @@ _ID = identifier("image_id")
 FAULTY, MISSING = "faulty", "without regions"
 
 
-@dataclass(frozen=True)
-class WantedImages:
-    """The pictures that a folder knows; every picture is wanted if it knows ``all`` of them.
-
-    ``places`` are file and line of each id, ``sizes`` width and height in pixels, from ``images.tsv``.
-    ``by_key`` maps what agrees with a source's id, as ``key_of`` reduces it, to the folder's id.
-    """
-
-    all: bool
-    places: Mapping[str, str]
-    sizes: Mapping[str, tuple[int, int]]
-    by_key: Mapping[str, str]
-    key_of: Callable[[str], str]
-
-    def keep(self, source_id: str) -> str | None:
-        """Return the folder's id for a source's, or None if the folder does not know it."""
-        return source_id if self.all else self.by_key.get(self.key_of(source_id))
-
-
-def read_wanted(folder: Path, *, match: str = "exact") -> WantedImages:
-    """Read which pictures a folder wants: those of ``images.tsv``, else of its pairs, else all.
-
-    Args:
-        folder: The data folder; may be missing.
-        match: The part of an id that must agree: ``exact``, ``name`` (after the last slash) or ``stem``
-            (the name without suffix).
+class _Conversion:
+    """The pictures that a folder wants: those of ``images.tsv``, else of its pairs, else all.
 
     Raises:
         FaultError: A faulty table, or ids that are equal under ``match``.
     """
-    files = ManifestFolder(folder)
-    places: dict[str, str] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    pairs = [path for split in files.splits() if (path := files.pairs(split)).exists()]
-    has_images = files.images.exists()
-    if has_images:
-        for line, row in enumerate(read_images(files.images).rows, start=3):
-            places[row.image_id] = f"{files.images.name}:{line}"
-            sizes[row.image_id] = (row.width, row.height)
-    else:
-        for path in pairs:
-            for line, pair in enumerate(read_pairs(path), start=2):
-                places.setdefault(pair.image_id, f"{path.name}:{line}")
-    key_of = MATCHES[match]
-    by_key: dict[str, str] = {}
-    faults = []
-    for image_id, place in places.items():
-        first = by_key.setdefault(key_of(image_id), image_id)
-        if first != image_id:
-            expected = f"ids must differ in their {match} (the first is at {places[first]})"
-            faults.append(fault(place, expected, image_id, "choose another --match", code="setting.conflict"))
-    raise_any(faults)
-    return WantedImages(not (has_images or pairs), places, sizes, by_key, key_of)
 
-
-class _Conversion:
-    """Write the wanted pictures of a source; count them, and collect the faults of the others."""
-
-    def __init__(self, wanted: WantedImages, writer: RegionWriter) -> None:
-        self.wanted, self.writer = wanted, writer
+    def __init__(self, files: ManifestFolder, match: str) -> None:
+        self.wanted: dict[str, str] = {}  # file and line of each id
+        self.sizes: dict[str, tuple[int, int]] = {}
+        pairs = [path for split in files.splits() if (path := files.pairs(split)).exists()]
+        self.takes_all = not (files.images.exists() or pairs)
+        if files.images.exists():
+            for line, row in enumerate(read_images(files.images).rows, start=3):
+                self.wanted[row.image_id] = f"{files.images.name}:{line}"
+                self.sizes[row.image_id] = (row.width, row.height)
+        else:
+            for path in pairs:
+                for line, pair in enumerate(read_pairs(path), start=2):
+                    self.wanted.setdefault(pair.image_id, f"{path.name}:{line}")
+        self._key_of = MATCHES[match]
+        self._by_key: dict[str, str] = {}
         self.faults: list[Fault] = []
-        self.places: dict[str, str] = {}
+        for image_id, place in self.wanted.items():
+            first = self._by_key.setdefault(self._key_of(image_id), image_id)
+            if first != image_id:
+                expected = f"ids must differ in their {match} (the first is at {self.wanted[first]})"
+                step = "choose another --match"
+                self.faults.append(fault(place, expected, image_id, step, code="setting.conflict"))
+        raise_any(self.faults)
+        self.found: dict[str, str] = {}
         self.images: list[ImageRow] = []
         self.n_unwanted = self.n_other_size = 0
 
     def keep(self, source_id: str) -> str | None:
-        """Return the folder's id for a source's; count it if there is none."""
-        image_id = self.wanted.keep(source_id)
+        """Return the folder's id for a source's; count it if the folder does not know it."""
+        image_id = source_id if self.takes_all else self._by_key.get(self._key_of(source_id))
         self.n_unwanted += image_id is None
         return image_id
 
-    def add(self, found: ImageRegions | BadRegions) -> None:
+    def add(self, found: ImageRegions | BadRegions, writer: RegionWriter) -> None:
         """Write one picture, or note why it cannot be used."""
-        problem = found.fault if isinstance(found, BadRegions) else self._problem(found)
+        problem = found.fault if isinstance(found, BadRegions) else self._write(found, writer)
         if problem is not None:
-            self.places.setdefault(found.image_id, problem.place)
+            self.found.setdefault(found.image_id, problem.place)
             self.faults.append(problem)
 
-    def _problem(self, found: ImageRegions) -> Fault | None:
-        first = self.places.setdefault(found.image_id, found.place)
-        if first != found.place:
+    def _write(self, image: ImageRegions, writer: RegionWriter) -> Fault | None:
+        first = self.found.setdefault(image.image_id, image.place)
+        if first != image.place:
             expected = f"a picture must have one record (the first is {first})"
             step = "remove one, or leave it out with --skip-bad"
-            return fault(found.place, expected, found.image_id, step, code="region.duplicate")
+            return fault(image.place, expected, image.image_id, step, code="region.duplicate")
         try:
-            _ID.parse(_ID.render(found.image_id))
+            _ID.parse(_ID.render(image.image_id))
         except ValueError as error:
             step = "correct the id"
-            return fault(found.place, f"image_id {error}", found.image_id, step, code="picture.name")
-        if (problem := self.writer.add(found)) is None:
-            size = (found.width, found.height)
-            self.n_other_size += self.wanted.sizes.get(found.image_id, size) != size
-            self.images.append(ImageRow(found.image_id, "", *size))
+            return fault(image.place, f"image_id {error}", image.image_id, step, code="picture.name")
+        if (problem := writer.add(image)) is None:
+            size = (image.width, image.height)
+            self.n_other_size += self.sizes.get(image.image_id, size) != size
+            self.images.append(ImageRow(image.image_id, "", *size))
         return problem
 
     def refuse(self, missing: Mapping[str, str]) -> None:
         """Raise the faults of all pictures, and those of missing ones."""
-        faults = list(self.faults)
         step = "give all files, or count such pictures with --skip-missing"
-        if len(missing) == len(self.wanted.places):
+        if len(missing) == len(self.wanted):
             step = "see whether ids agree, and choose --match name or stem if only parts of them do"
         for name, place in missing.items():
             expected = "image must be in the source of regions"
-            faults.append(fault(place, expected, name, step, code="region.missing"))
-        if not faults and not self.writer.n_images:
+            self.faults.append(fault(place, expected, name, step, code="region.missing"))
+        if not self.faults and not self.images:
             message = "must hold a usable picture, got none; check the files"
-            faults.append(Fault("the source of regions", message, "region.missing"))
-        raise_any(faults)
-
-    def counts(self) -> dict[str, object]:
-        """Return what ``summary.json`` says of the pictures."""
-        writer = self.writer
-        return {
-            "images": writer.n_images,
-            "regions": writer.n_rows,
-            "dims": writer.dim,
-            "boxes_clipped": writer.n_clipped,
-            "largest_overhang_pixels": writer.overhang,
-            "boxes_without_area": writer.n_left_out,
-            "largest_feature": writer.error.largest,
-            "float16_max_absolute_error": writer.error.absolute,
-            "float16_max_relative_error": writer.error.relative,
-            "images_of_other_size": self.n_other_size,
-            "not_wanted": self.n_unwanted,
-        }
+            self.faults.append(Fault("the source of regions", message, "region.missing"))
+        raise_any(self.faults)
 
 
 def prepare_regions(
@@ -170,7 +120,8 @@ def prepare_regions(
     Args:
         source: Where the regions come from.
         folder: The data folder; made if missing.
-        match: See ``read_wanted``.
+        match: The part of an id that must agree: ``exact``, ``name`` (after the last slash) or ``stem``
+            (the name without suffix).
         skip_missing: Count wanted pictures that the source lacks instead of refusing them.
         skip_bad: Leave out and count pictures with a faulty record.
         force: Replace existing regions.
@@ -183,21 +134,21 @@ def prepare_regions(
         FaultError: All faults; nothing is written.
         FileExistsError: There are regions and ``force`` is off.
     """
-    wanted = read_wanted(folder, match=match)
-    summary = read_summary(folder)
     names = ManifestFolder(folder)
+    conversion = _Conversion(names, match)
+    summary = read_summary(folder)
     leftovers = {partial_path(names.regions), partial_path(names.region_features)}
     existed = folder.exists()
     is_new = not existed or leftovers.issuperset(folder.iterdir())
     try:
         with open_region_writer(folder, force=force) as writer:
-            conversion = _Conversion(wanted, writer)
             for found in source.read(conversion.keep, progress):
-                conversion.add(found)
+                conversion.add(found, writer)
             faulty = [str(item) for item in conversion.faults] if skip_bad else []
             if skip_bad:
                 conversion.faults.clear()
-            missing = {name: place for name, place in wanted.places.items() if name not in conversion.places}
+            wanted = conversion.wanted.items()
+            missing = {name: place for name, place in wanted if name not in conversion.found}
             conversion.refuse({} if skip_missing else missing)
     except BaseException:
         if not existed and folder.is_dir() and not any(folder.iterdir()):
@@ -210,7 +161,21 @@ def prepare_regions(
         for reason, left_out in ((FAULTY, faulty), (MISSING, missing))
         if left_out
     }
-    regions = {**source.describe(), **conversion.counts(), "excluded": excluded}
+    regions = {
+        **source.describe(),
+        "images": writer.n_images,
+        "regions": writer.n_rows,
+        "dims": writer.dim,
+        "boxes_clipped": writer.n_clipped,
+        "largest_overhang_pixels": writer.overhang,
+        "boxes_without_area": writer.n_left_out,
+        "largest_feature": writer.largest,
+        "float16_max_absolute_error": writer.absolute_error,
+        "float16_max_relative_error": writer.relative_error,
+        "images_of_other_size": conversion.n_other_size,
+        "not_wanted": conversion.n_unwanted,
+        "excluded": excluded,
+    }
     # --force may replace a folder that holds only what this command wrote.
     made_by = MADE_BY if is_new else MADE_BY_REGIONS
     write_region_summary(folder, regions, summary=summary, made_by=made_by)

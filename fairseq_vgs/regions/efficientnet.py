@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fairseq_vgs.arrays import F16
 from fairseq_vgs.files.faults import FaultError, fault
 
 INPUT_SIZE = 224
@@ -51,7 +52,7 @@ class EfficientNetFeatures:
         resized = square.convert("RGB").resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC)
         return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
-    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+    def __call__(self, batch: NDArray[np.uint8]) -> F16:
         """Return the features of inputs uint8[B, 3, 224, 224], float16[B, 1280].
 
         Raises:
@@ -62,7 +63,7 @@ class EfficientNetFeatures:
         with torch.inference_mode():
             values = torch.from_numpy(batch).to(self._device, _DTYPES[self._precision])
             maps = self._network.extract_features((values - 127.0) / 128.0)
-            features: NDArray[np.float16] = maps.mean(dim=(2, 3)).cpu().numpy().astype(np.float16)
+            features: F16 = maps.mean(dim=(2, 3)).cpu().numpy().astype(np.float16)
         return features
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fairseq_vgs.arrays import F32
+from fairseq_vgs.arrays import F16, F32
 from fairseq_vgs.files.columns import identifier, share
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import media_digest, resolve
@@ -28,7 +28,7 @@ from fairseq_vgs.manifest import ManifestFolder, RegionRow, read_images, read_re
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import pad_to_square, read_picture
-from fairseq_vgs.regions.store import F16, open_store, refuse_regions
+from fairseq_vgs.regions.store import open_store, refuse_regions
 from fairseq_vgs.regions.writer import MADE_BY_REGIONS, grid_boxes, region_lines
 
 EDGE_PIXELS = 0.01
@@ -47,7 +47,7 @@ class Extractor(Protocol):
         """Return a square picture as the network takes it; called on several threads."""
         ...
 
-    def __call__(self, batch: NDArray[np.uint8]) -> NDArray[np.float16]:
+    def __call__(self, batch: NDArray[np.uint8]) -> F16:
         """Return the features of a batch of inputs, float16[B, D]."""
         ...
 

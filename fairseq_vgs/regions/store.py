@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
+from fairseq_vgs.arrays import F16
 from fairseq_vgs.files.atomic import atomic_write, lock
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.output import refuse_existing
@@ -31,8 +31,6 @@ PARTIAL_NAMES = (PARTIAL_FEATURES, PARTIAL_STATE)
 
 _OLD_PARTIAL_NAMES = (".image-features.partial.npy", ".image-features.partial.json")  # of before 0.1.0
 _DOING = "computing regions of this folder"
-
-F16 = npt.NDArray[np.float16]
 
 
 def refuse_regions(folder: Path, *, force: bool) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fairseq_vgs.arrays import F32, Bool
+from fairseq_vgs.arrays import F16, F32, Bool
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.manifest import ManifestFolder, RegionRow
@@ -69,32 +68,6 @@ def grid_boxes(rows: int, columns: int) -> F32:
     return np.array(boxes, dtype=np.float32)
 
 
-@dataclass
-class ConversionError:
-    """The largest error of converting features from float32 to float16, and their largest absolute value.
-
-    The relative error, at most 2^-11, is that of values from ``MIN_NORMAL`` on.
-    """
-
-    absolute: float = 0.0
-    relative: float = 0.0
-    largest: float = 0.0
-
-    def convert(self, features: F32) -> NDArray[np.float16]:
-        """Return the features as float16 and measure the error; overflows become infinite."""
-        with np.errstate(over="ignore"):
-            half = features.astype(np.float16)
-        size = np.abs(features)
-        if not np.isfinite(half).all():
-            return half
-        error = np.abs(half.astype(np.float32) - features)
-        self.largest = max(self.largest, float(size.max(initial=0)))
-        self.absolute = max(self.absolute, float(error.max(initial=0)))
-        ratios = np.divide(error, size, out=np.zeros_like(error), where=size >= MIN_NORMAL)
-        self.relative = max(self.relative, float(ratios.max(initial=0)))
-        return half
-
-
 def npy_header(n_rows: int, dim: int) -> bytes:
     """Return the header of a float16 .npy file; its length depends on ``dim`` only, to be rewritten later."""
     buffer = io.BytesIO()
@@ -108,13 +81,14 @@ class RegionWriter:
 
     It counts pictures, regions (``n_rows``), boxes clipped to their picture (by at most ``overhang`` pixels)
     and regions left out because their box has no area inside it. ``dim`` is 0 before the first picture.
+    ``largest`` is the largest absolute feature, the errors are those of float16: the relative one, at most
+    2^-11, is that of values from ``MIN_NORMAL`` on.
     """
 
     def __init__(self, features: BinaryIO, table: TextIO) -> None:
         self._features, self._table = features, table
         self.n_images = self.n_rows = self.dim = self.n_clipped = self.n_left_out = 0
-        self.overhang = 0.0
-        self.error = ConversionError()
+        self.overhang = self.largest = self.absolute_error = self.relative_error = 0.0
         self._dim_place = ""
         table.write(REGIONS_HEADER)
 
@@ -127,7 +101,7 @@ class RegionWriter:
             got = image.boxes[0].tolist()
             expected = f"a box must have an area within the picture of {image.width} x {image.height}"
             return fault(image.place, expected, got, CHECK_SOURCE, code="region.box")
-        half = self.error.convert(image.features[parts.usable])
+        half = self._as_half(image.features[parts.usable])
         if not np.isfinite(half).all():
             largest = float(np.abs(image.features).max())
             expected = f"features must be at most {np.finfo(np.float16).max:g}, which float16 can hold"
@@ -148,6 +122,18 @@ class RegionWriter:
         """Write the number of rows into the header of the features."""
         self._features.seek(0)
         self._features.write(npy_header(self.n_rows, self.dim))
+
+    def _as_half(self, features: F32) -> F16:
+        """Return the features as float16 and measure the error; overflows become infinite."""
+        with np.errstate(over="ignore"):
+            half = features.astype(np.float16)
+        if np.isfinite(half).all():
+            size, error = np.abs(features), np.abs(half.astype(np.float32) - features)
+            ratios = np.divide(error, size, out=np.zeros_like(error), where=size >= MIN_NORMAL)
+            self.largest = max(self.largest, float(size.max(initial=0)))
+            self.absolute_error = max(self.absolute_error, float(error.max(initial=0)))
+            self.relative_error = max(self.relative_error, float(ratios.max(initial=0)))
+        return half
 
     def _problem(self, image: ImageRegions) -> Fault | None:
         dim = image.features.shape[1]

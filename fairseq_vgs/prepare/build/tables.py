@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairseq_vgs.arrays import F16
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
@@ -33,7 +34,6 @@ from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Caption, Corpus
 
 if TYPE_CHECKING:
     from fairseq_vgs.prepare.build.media import Finished
-    from fairseq_vgs.regions.store import F16
 
 RELATIVE_ROOT = "."
 # Upper ends, in seconds, of the length histogram's classes; the last class has none.

@@ -13,15 +13,8 @@ from typing import Any, Literal
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_output, staged_folder
-from fairseq_vgs.manifest import (
-    AudioList,
-    AudioRow,
-    ManifestFolder,
-    read_audio_list,
-    read_pairs,
-    read_utterances,
-    write_audio_list,
-)
+from fairseq_vgs.manifest import AudioList, AudioRow, ManifestFolder
+from fairseq_vgs.manifest.tables import read_audio_list, read_pairs, read_utterances, write_audio_list
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.tables import command_line, write_summary

@@ -61,18 +61,9 @@ def build_folder(
     """Build a data folder and return its summary.
 
     Faulty entries and missing files do not stop the others from being checked: one run lists everything.
-
-    Args:
-        corpus: From a reader.
-        output: The folder to make.
-        options: How to build it.
-        faults: Of the corpus' lists, found by its reader.
-        progress: Called with (files done, files in all); every file counts for each pass over it.
-        command: For the summary.
-        settings: The corpus' own options, for the summary.
-        inputs: Lists and folders that the corpus was read from, besides its roots.
-        arrange: See ``Arrange``.
-        finish: See ``Finish``.
+    ``faults`` are those of the corpus' lists, ``inputs`` lists and folders that it was read from, besides its
+    roots; ``command`` and the corpus' own ``settings`` are for the summary. ``progress`` is called with
+    (files done, files in all), where every file counts for each pass over it.
 
     Raises:
         FaultError: All faults of lists, names and media. ``output`` is not made; finished work is kept for

@@ -16,7 +16,7 @@ TRAIN, VALID, TEST = "train", "valid", "test"
 SPLITS = (TRAIN, VALID, TEST)
 
 
-def share_faults(valid_share: float, test_share: float) -> list[Fault]:
+def bad_shares(valid_share: float, test_share: float) -> list[Fault]:
     """Return the faults of the shares of valid and test."""
     shares = {"--valid-share": valid_share, "--test-share": test_share}
     faults = [

@@ -15,19 +15,8 @@ from fairseq_vgs.arrays import F16
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
-from fairseq_vgs.manifest import (
-    AudioRow,
-    ImageRow,
-    ManifestFolder,
-    PairRow,
-    RegionRow,
-    UtteranceRow,
-    write_audio_list,
-    write_images,
-    write_pairs,
-    write_regions,
-    write_utterances,
-)
+from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow, UtteranceRow
+from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs, write_utterances
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Caption, Corpus
@@ -196,6 +185,8 @@ def write_region_tables(
 ) -> None:
     """Write the region table and its features, float16 [rows, dims]."""
     import numpy as np
+
+    from fairseq_vgs.manifest.tables import write_regions
 
     names = ManifestFolder(folder)
     write_regions(names.regions, regions, force=force)

@@ -15,13 +15,7 @@ from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.user_tables import TableRow, read_table
 from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.options import option
-from fairseq_vgs.prepare.build.split import (
-    SPLITS,
-    caption_key,
-    connected_groups,
-    share_faults,
-    split_by_group,
-)
+from fairseq_vgs.prepare.build.split import SPLITS, bad_shares, caption_key, connected_groups, split_by_group
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture
 
@@ -78,7 +72,7 @@ class Pairs(CorpusReader):
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
-        faults = share_faults(self.valid_share, self.test_share)
+        faults = bad_shares(self.valid_share, self.test_share)
         if unknown := sorted(set(self.keep_together) - set(KEEP_TOGETHER)):
             expected = f"must be of {', '.join(KEEP_TOGETHER)}"
             faults.append(fault("--keep-together", expected, unknown, "correct it", code="setting.value"))

@@ -24,13 +24,7 @@ from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.build.options import BuildOptions
-from fairseq_vgs.prepare.build.split import (
-    SPLITS,
-    caption_key,
-    connected_groups,
-    share_faults,
-    split_by_group,
-)
+from fairseq_vgs.prepare.build.split import SPLITS, bad_shares, caption_key, connected_groups, split_by_group
 from fairseq_vgs.prepare.build.tables import CaptionedAudio, command_line, write_summary, write_tables
 from fairseq_vgs.prepare.corpora import CORPORA, NO_COPIES, Preparation
 from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Exclusions
@@ -104,7 +98,7 @@ class TuxPaint(Preparation):
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
-        faults = share_faults(self.valid_share, self.test_share)
+        faults = bad_shares(self.valid_share, self.test_share)
         if self.max_seconds < 0:
             got = self.max_seconds
             faults.append(fault("--max-seconds", "must be >= 0", got, "0 takes all", code="setting.value"))

@@ -18,15 +18,8 @@ import numpy as np
 from fairseq_vgs.files.archives import write_whole
 from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
-from fairseq_vgs.manifest import (
-    AudioRow,
-    ImageRow,
-    ManifestFolder,
-    PairRow,
-    RegionRow,
-    read_audio_list,
-    read_images,
-)
+from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow
+from fairseq_vgs.manifest.tables import read_audio_list, read_images
 from fairseq_vgs.media.encode import encode_flac
 from fairseq_vgs.media.pictures import encode_webp
 from fairseq_vgs.media.rates import SAMPLE_RATE

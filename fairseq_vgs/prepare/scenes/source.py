@@ -15,15 +15,8 @@ from PIL import Image
 
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import resolve
-from fairseq_vgs.manifest import (
-    ImageRow,
-    ManifestFolder,
-    PairRow,
-    read_audio_list,
-    read_images,
-    read_pairs,
-    read_regions,
-)
+from fairseq_vgs.manifest import ImageRow, ManifestFolder, PairRow
+from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.media.encode import root_mean_square
 from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE

@@ -7,8 +7,8 @@ on the same resampled images, phones or words.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -35,15 +35,10 @@ EVALUATION_FOLDER = "evaluation"
 
 @dataclass(frozen=True)
 class Run:
-    """One results folder, or one checkpoint of ``evaluate run``.
+    """One results folder, or one checkpoint of ``evaluate run`` (then ``folder`` is ``OUTPUT/UPDATES``).
 
-    Attributes:
-        title: For tables.
-        folder: Where it is; of a checkpoint ``OUTPUT/UPDATES``.
-        results: Name of an evaluation -> its result.
-        baselines: The same of update 0, where results are of a checkpoint.
-        is_checkpoint: Whether it is one of ``evaluate run``.
-        notes: What is missing, or not on the same items; one line each.
+    ``results``: name of an evaluation -> its result; ``baselines``: those of update 0, of a checkpoint.
+    ``notes`` say what is missing, or not on the same items, one line each.
     """
 
     title: str
@@ -62,12 +57,12 @@ class Run:
     def models(self) -> dict[str, dict[str, Metric]]:
         """Name of a model -> measure -> value; ``EVALUATED`` first."""
         models: dict[str, dict[str, Metric]] = {EVALUATED: {}}
-        for key, result in self.results.items():
-            for name, metrics in result.models.items():
-                self._add(models, EVALUATED if name == result.evaluated else name, key, metrics)
-        for key, result in self.baselines.items():
-            for name, metrics in result.models.items():
-                self._add(models, name, key, metrics)
+        for results in (self.results, self.baselines):
+            for key, result in results.items():
+                for name, metrics in result.models.items():
+                    is_own = results is self.results and name == result.evaluated
+                    values = models.setdefault(EVALUATED if is_own else name, {})
+                    values |= {self.measure(key, metric): found for metric, found in metrics.items()}
         return models
 
     @cached_property
@@ -86,28 +81,21 @@ class Run:
     @cached_property
     def data(self) -> dict[str, dict[str, Any]]:
         """Name of an evaluation -> what must be equal for two runs to be comparable."""
-        return {
-            key: EVALUATORS[result.kind]().identity(result.content) for key, result in self.results.items()
-        }
+        results = self.results.items()
+        return {key: EVALUATORS[result.kind]().identity(result.content) for key, result in results}
 
     def measure(self, key: str, metric: str) -> str:
         """Name a metric among those of all evaluations of a checkpoint."""
-        return f"{key}_{metric}" if self.is_checkpoint and EVALUATORS[_kind(self, key)].layered else metric
-
-    def _add(
-        self, models: dict[str, dict[str, Metric]], name: str, key: str, metrics: Mapping[str, Metric]
-    ) -> None:
-        models.setdefault(name, {}).update({self.measure(key, n): metric for n, metric in metrics.items()})
+        kind = (self.results.get(key) or self.baselines[key]).kind
+        return f"{key}_{metric}" if self.is_checkpoint and EVALUATORS[kind].layered else metric
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on one table.
+    """Runs on one table, in the order given; the others are compared with the first.
 
-    Attributes:
-        runs: In the order given; the others are compared with the first.
-        differences: Title of a run -> measure -> its value minus the first's.
-        notes: Of the runs, and why there are no differences, or not all of them; one line each.
+    ``differences``: title of a run -> measure -> its value minus the first's. ``notes`` are those of the
+    runs, and why there are no differences, or not all of them.
     """
 
     runs: tuple[Run, ...]
@@ -116,44 +104,29 @@ class Comparison:
 
 
 def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -> tuple[Run, ...]:
-    """Read results folders.
-
-    Args:
-        folders: Results folders, or checkpoints of ``evaluate run``, as ``find_results`` finds them; all of
-            one kind.
-        titles: One per folder; by default where the paths differ.
+    """Read what ``find_results`` finds, all of one kind; titles are by default where the paths differ.
 
     Raises:
         ResultsError: A folder without results, results of several kinds, or titles that do not fit.
     """
     names = short_titles(folders) if titles is None else list(titles)
     if len(names) != len(folders) or len(set(names)) != len(names):
-        message = (
-            f"must be {len(folders)} different ones, one for each of "
-            f"{', '.join(str(folder) for folder in folders)}, got {names}; give every folder once and a "
-            "title for each"
-        )
+        given = ", ".join(map(str, folders))
+        message = f"must differ, one for each of {given}, got {names}; give folders once, each with a title"
         raise ResultsError.at("titles", message, "setting.value")
-    runs = tuple(_read_run(folder, title) for folder, title in zip(folders, names, strict=True))
+    runs = tuple(map(_read_run, folders, names))
     for run in runs[1:]:
         if run.kind != runs[0].kind:
-            message = (
-                f"kind must be {runs[0].kind!r} as in {runs[0].folder}, got {run.kind!r}; compare them apart"
-            )
-            raise ResultsError.at(run.folder, message, "results.kind")
+            message = f"kind must be {runs[0].kind!r} as in {runs[0].folder}, got {run.kind!r}"
+            raise ResultsError.at(run.folder, f"{message}; compare them apart", "results.kind")
     return runs
 
 
 def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool = False) -> Comparison:
     """Compute the differences of all runs from the first.
 
-    Args:
-        runs: From ``read_runs``.
-        seed: Of the resampling.
-        allow_different_data: No differences, instead of an error, where runs were measured on other data.
-
     Raises:
-        ResultsError: Runs measured on other data, or broken items.
+        ResultsError: Runs measured on other data (unless allowed: then without differences), broken items.
     """
     first = runs[0]
     notes = list(dict.fromkeys(f"{run.title}: {note}" for run in runs for note in run.notes))
@@ -178,16 +151,15 @@ def compare_runs(runs: Sequence[Run], *, seed: int, allow_different_data: bool =
     found: dict[str, dict[str, Metric]] = {}
     for run in runs[1:]:
         try:
-            gains = _differences(run, first, seed=seed)
+            gains, reason = _differences(run, first, seed=seed), f"other items than {first.title}"
         except ResultsError as error:
             if error.codes != ("results.items_missing",):
                 raise
-            notes.append(f"no differences for {run.title}: {error}")
-            continue
+            gains, reason = {}, str(error)
         if gains:
             found[run.title] = gains
         else:
-            notes.append(f"no differences for {run.title}: other items than {first.title}")
+            notes.append(f"no differences for {run.title}: {reason}")
     return Comparison(tuple(runs), found, tuple(notes))
 
 
@@ -199,17 +171,13 @@ def find_results(places: Sequence[Path], *, updates: Collection[int] | None = No
     after ``updates``; else, if it is the only place, all but the untrained one; else the last that all of
     them have.
 
-    Args:
-        places: As given, in their order.
-        updates: Of the checkpoints of ``evaluate run``.
-
     Raises:
         ResultsError: A place without results, or runs without such checkpoints.
     """
     found: list[list[Path] | dict[int, Path]] = [_results_in(place) for place in places]
     runs = {place: part for place, part in zip(places, found, strict=True) if isinstance(part, dict)}
     if updates is not None and not runs:
-        given = ", ".join(str(place) for place in places)
+        given = ", ".join(map(str, places))
         message = f"must be given with folders of fairseq-vgs evaluate run, got {given}; leave it out"
         raise ResultsError.at("--updates", message, "setting.value")
     chosen = _chosen_updates(runs, alone=len(places) == 1) if updates is None else sorted(set(updates))
@@ -217,10 +185,9 @@ def find_results(places: Sequence[Path], *, updates: Collection[int] | None = No
         missing = [number for number in chosen if number not in part]
         if missing:
             message = (
-                f"must hold a checkpoint after {missing[0]} updates, got {_numbers(part)}; choose others "
-                "with --updates, or evaluate it"
+                f"must hold a checkpoint after {missing[0]} updates, got {_numbers(part)}; choose others"
             )
-            raise ResultsError.at(place, message, "results.updates")
+            raise ResultsError.at(place, f"{message} with --updates, or evaluate it", "results.updates")
     return [
         path
         for part in found
@@ -239,15 +206,12 @@ def short_titles(paths: Sequence[Path]) -> list[str]:
     shortest = min(len(part) for part in parts)
     start = min(_n_shared(parts), shortest - 1)
     end = min(_n_shared([part[::-1] for part in parts]), shortest - start - 1)
-    names = {
-        folder: str(Path(*part[start : len(part) - end]))
-        for folder, part in zip(distinct, parts, strict=True)
-    }
+    own = [str(Path(*part[start : len(part) - end])) for part in parts]
+    names = dict(zip(distinct, own, strict=True))
     titles = []
     for path, folder in zip(paths, folders, strict=True):
-        update = f"update {path.name}" if path.name.isdecimal() else ""
-        name = names[folder] if len(distinct) > 1 or not update else ""
-        titles.append(", ".join(part for part in (name, update) if part))
+        update = [f"update {path.name}"] if path.name.isdecimal() else []
+        titles.append(", ".join([names[folder], *update] if len(distinct) > 1 or not update else update))
     return titles
 
 
@@ -255,14 +219,10 @@ def _read_run(folder: Path, title: str) -> Run:
     if not (folder / METRICS_NAME).is_file() and folder.name.isdecimal():
         return _read_checkpoint(folder, title)
     result = read_result(folder)
-    _known(result)
+    run = _tried(Run(title, folder, {result.kind: result}, {}, notes=_notes([result])))
     if result.evaluated != EVALUATED:
         message = f"must hold the model {EVALUATED!r}, got {result.evaluated!r}; run it again"
         raise ResultsError.at(result.path, message, "results.broken")
-    run = Run(
-        title, folder, {result.kind: result}, {}, notes=tuple(map(str, result.content.get("notes", ())))
-    )
-    _tried(run)
     return run
 
 
@@ -272,43 +232,36 @@ def _read_checkpoint(stem: Path, title: str) -> Run:
     if not results:
         message = "must be a checkpoint's results; run fairseq-vgs evaluate run first"
         raise ResultsError.at(stem, message, "file.missing")
-    for result in results.values():
-        _known(result)
-    alone = Run(title, stem, results, {}, is_checkpoint=True)
-    _tried(alone)
+    run = _tried(Run(title, stem, results, {}, True, _notes(results.values())))
     fresh = stem.with_name("0")
-    notes = [str(note) for result in results.values() for note in result.content.get("notes", ())]
-    baselines = {}
-    if fresh != stem and (untrained := read_checkpoint(fresh)):
-        baseline = Run(title, fresh, untrained, {}, is_checkpoint=True)
-        _tried(baseline)
-        different = _unlike(alone, baseline)
-        baselines = {
-            key: result for key, result in untrained.items() if key in results and key not in different
-        }
-        notes += [str(note) for result in baselines.values() for note in result.content.get("notes", ())]
-        if different:
-            notes.append(f"no baselines: {fresh} was measured on other data ({', '.join(different)})")
-    return Run(title, stem, results, baselines, True, tuple(notes))
+    untrained = read_checkpoint(fresh) if fresh != stem else {}
+    if not untrained:
+        return run
+    different = _unlike(run, _tried(Run(title, fresh, untrained, {}, is_checkpoint=True)))
+    kept = results.keys() - different
+    baselines = {key: result for key, result in untrained.items() if key in kept}
+    notes = [*run.notes, *_notes(baselines.values())]
+    if different:
+        notes.append(f"no baselines: {fresh} was measured on other data ({', '.join(different)})")
+    return replace(run, baselines=baselines, notes=tuple(notes))
 
 
-def _known(result: Result) -> None:
-    if result.kind not in EVALUATORS:
-        message = f"kind must be one of {', '.join(EVALUATORS)}, got {result.kind!r}; give the right folder"
-        raise ResultsError.at(result.path, message, "results.kind")
+def _notes(results: Iterable[Result]) -> tuple[str, ...]:
+    return tuple(str(note) for result in results for note in result.content.get("notes", ()))
 
 
-def _tried(run: Run) -> None:
+def _tried(run: Run) -> Run:
     """Read all that a comparison needs of metrics.json."""
+    for result in run.results.values():
+        if result.kind not in EVALUATORS:
+            message = f"kind must be one of {', '.join(EVALUATORS)}, got {result.kind!r}"
+            raise ResultsError.at(result.path, f"{message}; give the right folder", "results.kind")
     for result in run.results.values():
         command = f"fairseq-vgs evaluate {RUN_KIND if run.is_checkpoint else result.kind}"
         with written_by(command, result.path):
             evaluator = EVALUATORS[result.kind]()
             _ = evaluator.identity(result.content), evaluator.describe(result.content), run.models, run.titles
-
-
-def _kind(run: Run, key: str) -> str:
-    return (run.results.get(key) or run.baselines[key]).kind
+    return run
 
 
 def _unlike(run: Run, first: Run) -> list[str]:
@@ -356,9 +309,8 @@ def _results_in(place: Path) -> list[Path] | dict[int, Path]:
     if not within:
         state = "got none of these" if place.exists() else "got no such file or folder"
         message = (
-            f"must be results: a folder with {METRICS_NAME}, or with such folders in it, or the run folder "
-            f"or {EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; run fairseq-vgs "
-            "evaluate first"
+            f"must be a folder with {METRICS_NAME}, or with such folders in it, or the run folder or "
+            f"{EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; evaluate first"
         )
         raise ResultsError.at(place, message, "file.missing")
     return within
@@ -370,7 +322,7 @@ def _chosen_updates(runs: dict[Path, dict[int, Path]], *, alone: bool) -> list[i
     if alone:
         (only,) = runs.values()
         return [number for number in only if number] or list(only)
-    common = set.intersection(*(set(part) for part in runs.values()))
+    common = set.intersection(*map(set, runs.values()))
     # Models before training differ by chance only, and every run has one.
     if not common or (common == {0} and any(max(part) for part in runs.values())):
         having = "; ".join(f"{place}: {_numbers(part)}" for place, part in runs.items())
@@ -384,4 +336,4 @@ def _chosen_updates(runs: dict[Path, dict[int, Path]], *, alone: bool) -> list[i
 
 
 def _numbers(checkpoints: dict[int, Path]) -> str:
-    return ", ".join(str(number) for number in checkpoints)
+    return ", ".join(map(str, checkpoints))

@@ -37,16 +37,9 @@ def evaluate(
     command: str = "",
     force: bool = False,
 ) -> Result:
-    """Measure a checkpoint and its baselines, and write a results folder.
+    """Measure a checkpoint and some of the evaluator's baselines, and write a results folder.
 
-    Args:
-        evaluator: What measures them.
-        checkpoint: Of this plugin or, where the evaluator needs no embeddings, fairseq's own wav2vec2.
-        settings: Of the evaluator.
-        output: The folder.
-        baselines: Some of the evaluator's.
-        command: What the user typed, for the record.
-        force: Replace existing results.
+    The checkpoint is of this plugin or, where the evaluator needs no embeddings, fairseq's own wav2vec2.
 
     Raises:
         OutputExistsError: There are results already; nothing is measured then.

@@ -78,13 +78,9 @@ class CommonSettings:
 
 @dataclass(frozen=True)
 class Model:
-    """What is measured: a checkpoint, the same model with fresh weights, or MFCC.
+    """What is measured: a checkpoint, the same model with fresh weights, or MFCC, which is not ``loaded``.
 
-    Attributes:
-        name: ``TRAINED``, ``UNTRAINED`` or ``MFCC``.
-        title: For tables.
-        loaded: None for MFCC.
-        outputs_only: Leave out ``layer_0``, which is a layer's input and cannot be the best layer.
+    ``outputs_only`` leaves out ``layer_0``, which is a layer's input and cannot be the best layer.
     """
 
     name: str
@@ -94,7 +90,7 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint; always there unless ``MFCC`` is among the baselines."""
+        """The checkpoint, of all but MFCC."""
         if self.loaded is None:
             raise ValueError(f"{self.title} has no checkpoint")
         return self.loaded
@@ -134,15 +130,13 @@ class Evaluator(Protocol):
 
     Attributes:
         name: Under which it is registered.
-        summary: One line for lists of commands.
-        description: For ``--help``.
+        summary: One line for lists of commands; ``description`` is for ``--help``.
         examples: Arguments after ``fairseq-vgs evaluate``, one per line; more text may follow an empty line.
         Settings: Its options.
         baselines: What can be measured in addition to the model.
         needs_embeddings: Whether stock wav2vec 2.0, which has layers only, cannot be measured.
         layered: Whether there is one metric for every layer: a row of the table, a point of the plot.
-        higher_is_better: Which layer is the best one.
-        axis: Of that plot.
+        higher_is_better: Which layer is the best one; ``axis`` is the plot's.
         files: Names of files that it writes in addition to the common ones.
     """
 
@@ -179,12 +173,7 @@ class Evaluator(Protocol):
         return {"split": content.get("split"), **content.get("condition", {}), **hashes}
 
     def notes(self, scores: Mapping[str, Scores], titles: Mapping[str, str]) -> list[str]:
-        """Return a line for every model that was not measured on the first's items.
-
-        Args:
-            scores: By model; the evaluated one comes first.
-            titles: Of the models.
-        """
+        """Return a line for every model that was not measured on the items of the first (evaluated) one."""
         (first, own), *others = scores.items()
         return [
             f"{titles[name]} was not measured on the same items as {titles[first]}: no paired difference"
@@ -209,21 +198,9 @@ class Evaluator(Protocol):
         return self.name
 
     def title(self, metric: str, content: Mapping[str, Any], *, alone: bool = True) -> str:
-        """Name a metric for tables.
-
-        Args:
-            metric: Its name.
-            content: Of metrics.json.
-            alone: Whether the table has this evaluation only.
-        """
-        unit = next(
-            (
-                model["metrics"][metric]["unit"]
-                for model in content["models"].values()
-                if metric in model["metrics"]
-            ),
-            "",
-        )
+        """Name a metric for tables, which have other evaluations as well if it is not ``alone``."""
+        found = (model["metrics"].get(metric) for model in content["models"].values())
+        unit = next((data["unit"] for data in found if data), "")
         text = metric if alone else f"{self.heading(content)}, {metric}"
         return f"{text} {unit}".rstrip()
 
@@ -235,12 +212,8 @@ class Evaluator(Protocol):
         titles = {name: model.get("title", name) for name, model in result.content["models"].items()}
         rows = [["", *(titles[name] for name in columns)]]
         rows += [[metric, *(str(models[name][metric]) for name in columns)] for metric in metrics]
-        rows += [
-            [metric, str(found)]
-            for name in models
-            if name not in columns
-            for metric, found in models[name].items()
-        ]
+        others = [models[name] for name in models if name not in columns]
+        rows += [[metric, str(found)] for own in others for metric, found in own.items()]
         chances = list(dict.fromkeys(metric.chance for metric in metrics.values()))
         if len(chances) == 1 and chances[0] is not None:
             rows.append(["chance", f"{chances[0]:.1f}"])
@@ -259,11 +232,11 @@ def chosen_baselines(evaluator: Evaluator, given: Sequence[str]) -> tuple[str, .
     chosen = tuple(dict.fromkeys(given))
     if not chosen:
         return evaluator.baselines
-    if NO_BASELINE in chosen:
-        if len(chosen) > 1:
-            message = f"none must stand alone, got {', '.join(chosen)}; leave it out"
-            raise FaultError.at("--baseline", message, "setting.value")
+    if chosen == (NO_BASELINE,):
         return ()
+    if NO_BASELINE in chosen:
+        message = f"none must stand alone, got {', '.join(chosen)}; leave it out"
+        raise FaultError.at("--baseline", message, "setting.value")
     if unknown := sorted(set(chosen) - set(evaluator.baselines)):
         known = ", ".join((*evaluator.baselines, NO_BASELINE))
         message = f"must be of {known} for {evaluator.name}, got {', '.join(unknown)}; choose others"
@@ -271,42 +244,32 @@ def chosen_baselines(evaluator: Evaluator, given: Sequence[str]) -> tuple[str, .
     return chosen
 
 
-def open_models(
-    path: Path, baselines: Sequence[str], *, seed: int, evaluator: Evaluator, outputs_only: bool = False
-) -> Iterator[Model]:
-    """Load a checkpoint, then its baselines, each when it is needed.
-
-    Args:
-        path: The checkpoint.
-        baselines: Of ``UNTRAINED`` and ``MFCC``.
-        seed: Of the fresh weights.
-        evaluator: What measures them.
-        outputs_only: As in ``Model``.
+def open_models(path: Path, baselines: Sequence[str], *, seed: int, evaluator: Evaluator) -> Iterator[Model]:
+    """Load a checkpoint, then its baselines (the seed is of fresh weights), each when it is needed.
 
     Raises:
         CheckpointError: It cannot be used.
     """
-    from fairseq_vgs.checkpoints.load import load_checkpoint
-
     allow_stock = not evaluator.needs_embeddings
-    loaded = load_checkpoint(path, allow_stock=allow_stock)
-    yield Model(TRAINED, f"trained ({loaded.n_updates} updates)", loaded, outputs_only)
+    yield load_model(path, allow_stock=allow_stock)
     if UNTRAINED in baselines:
-        yield untrained_model(path, seed=seed, allow_stock=allow_stock, outputs_only=outputs_only)
+        yield load_model(path, untrained_seed=seed, allow_stock=allow_stock)
     if MFCC in baselines:
         yield Model(MFCC, "MFCC")
 
 
-def untrained_model(path: Path, *, seed: int, allow_stock: bool, outputs_only: bool = False) -> Model:
-    """Build the model of a checkpoint with fresh weights."""
+def load_model(
+    path: Path, *, allow_stock: bool, untrained_seed: int | None = None, outputs_only: bool = False
+) -> Model:
+    """Load the model of a checkpoint or, with a seed, build it with fresh weights."""
     from fairseq_vgs.checkpoints.load import load_checkpoint
 
-    loaded = load_checkpoint(path, untrained_seed=seed, allow_stock=allow_stock)
-    return Model(UNTRAINED, f"untrained (seed {seed})", loaded, outputs_only)
+    loaded = load_checkpoint(path, untrained_seed=untrained_seed, allow_stock=allow_stock)
+    if untrained_seed is None:
+        return Model(TRAINED, f"trained ({loaded.n_updates} updates)", loaded, outputs_only)
+    return Model(UNTRAINED, f"untrained (seed {untrained_seed})", loaded, outputs_only)
 
 
 def _share_items(own: Scores, other: Scores) -> bool:
-    return any(
-        name in other.items and other.items[name].same_as == items.same_as
-        for name, items in own.items.items()
-    )
+    shared = own.items.keys() & other.items
+    return any(own.items[name].same_as == other.items[name].same_as for name in shared)

@@ -25,8 +25,7 @@ from fairseq_vgs.evaluation.evaluator import (
     CommonSettings,
     Evaluator,
     Model,
-    open_models,
-    untrained_model,
+    load_model,
 )
 from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Metric, Result, read_result
 from fairseq_vgs.evaluation.version_1 import forget_version_1, read_version_1
@@ -40,12 +39,7 @@ _HASH_LENGTH, _HASH_LETTERS = 64, 12  # of SHA-256 in hexadecimal, and what is s
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of every checkpoint.
-
-    Attributes:
-        evaluator: What measures.
-        settings: Its options.
-    """
+    """One evaluation of every checkpoint: what measures, with which options."""
 
     evaluator: Evaluator
     settings: CommonSettings
@@ -53,7 +47,7 @@ class Evaluation:
     @property
     def key(self) -> str:
         """Name of its folder: that of the evaluator, and what distinguishes it from others by the same."""
-        return "_".join(part for part in (self.evaluator.name, self.settings.variant) if part)
+        return "_".join(filter(None, (self.evaluator.name, self.settings.variant)))
 
     @cached_property
     def sources(self) -> dict[str, Any]:
@@ -113,22 +107,18 @@ def evaluate_run(
     ]
     checkpoints = {task.updates: _checkpoint_source(task) for task in tasks}
     there = {task.updates: read_checkpoint(output / str(task.updates)) for task in tasks}
-    wanted = {
-        task.updates: {
-            one.key: {"checkpoint": checkpoints[task.updates], **one.sources} for one in evaluations
-        }
-        for task in tasks
+    sources = {one.key: one.sources for one in evaluations}
+    stale = {
+        task.updates: dict(_stale(there[task.updates], checkpoints[task.updates], sources)) for task in tasks
     }
-    stale = list(_stale(there, wanted, checkpoints))
-    if stale and not force:
-        _refuse(stale, len(there))
-    outdated = {(updates, key) for updates, key, _ in stale}
+    if any(stale.values()) and not force:
+        _refuse(stale)
     for task in tasks:
-        found = there[task.updates]
+        found, outdated = there[task.updates], stale[task.updates]
         missing = [
             one
             for one in evaluations
-            if (task.updates, one.key) in outdated or not _is_measured(found.get(one.key), one, task)
+            if one.key in outdated or not _is_measured(found.get(one.key), one, task)
         ]
         if missing:
             try_output(output / str(task.updates))
@@ -139,13 +129,11 @@ def evaluate_run(
                 models.of(one),
                 one.settings,
                 output / str(task.updates) / one.key,
-                made_from=wanted[task.updates][one.key],
+                made_from={"checkpoint": checkpoints[task.updates], **sources[one.key]},
                 checkpoint=task.path,
                 command=command,
             )
-        for key in [
-            key for key in found if (task.updates, key) in outdated and key not in wanted[task.updates]
-        ]:
+        for key in outdated.keys() - sources.keys():
             discard_result(found.pop(key), key)
         yield task.updates, {one.key: found[one.key] for one in evaluations}, len(tasks)
 
@@ -153,9 +141,8 @@ def evaluate_run(
 def read_checkpoint(stem: Path) -> Results:
     """Read the results of one checkpoint, retrieval first; empty if there are none.
 
-    Args:
-        stem: ``OUTPUT/UPDATES``: a folder or, in an earlier form, ``UPDATES.json`` and ``.npz``.
-            A result in the folder takes the place of one in the file.
+    ``OUTPUT/UPDATES`` is a folder or, in an earlier form, ``UPDATES.json`` and ``.npz``. A result in the
+    folder takes the place of one in the file.
 
     Raises:
         ResultsError: A file is broken.
@@ -182,11 +169,7 @@ def checkpoints_in(folder: Path) -> dict[int, Path]:
 
 
 def score_rows(measured: Mapping[int, Results]) -> list[list[str]]:
-    """Lay out a table: a row per checkpoint, then MFCC and chance; of layers the best one.
-
-    Args:
-        measured: Updates -> results, as ``evaluate_run`` yields them.
-    """
+    """Lay out a table of results by updates: a row per checkpoint, then MFCC and chance; the best layer."""
     last = list(measured.values())[-1]
     rows: dict[str, list[str]] = {"update": []}
     rows |= {_row_title(updates, found): [] for updates, found in measured.items()}
@@ -222,9 +205,7 @@ def notes_of(measured: Mapping[int, Results]) -> list[str]:
     notes = []
     for result in last.values():
         evaluator, metrics = EVALUATORS[result.kind](), result.models[result.evaluated]
-        certain = [
-            evaluator.title(name, result.content) for name, found in metrics.items() if found.is_certain
-        ]
+        certain = [evaluator.title(name, result.content) for name in metrics if metrics[name].is_certain]
         notes += [f"{', '.join(certain)}: {ALWAYS}"] if certain else []
     found = [note for results in measured.values() for r in results.values() for note in r.content["notes"]]
     return [*notes, *dict.fromkeys(found)]
@@ -242,13 +223,9 @@ class _Models:
         task, needs = self._task, evaluation.evaluator.needs_embeddings
         # Stock wav2vec 2.0 has no embeddings; where they are needed, loading refuses it.
         if self._model is None or (needs and not self._model.checkpoint.has_embeddings):
-            if task.untrained_seed is None:
-                found = open_models(task.path, (), seed=1, evaluator=evaluation.evaluator, outputs_only=True)
-                self._model = next(found)
-            else:
-                self._model = untrained_model(
-                    task.path, seed=task.untrained_seed, allow_stock=not needs, outputs_only=True
-                )
+            self._model = load_model(
+                task.path, untrained_seed=task.untrained_seed, allow_stock=not needs, outputs_only=True
+            )
         yield self._model
         if MFCC in _extra(evaluation, task):
             yield Model(MFCC, "MFCC")
@@ -306,34 +283,28 @@ def _checkpoint_source(task: _Task) -> dict[str, Any]:
     # Not the file: the run's first checkpoint may have changed, with the same settings.
     config = read_config(task.path)
     settings = json.dumps({name: section(config, name) for name in _SETTINGS}, sort_keys=True, default=str)
-    return {
-        "settings_sha256": sha256(settings.encode()).hexdigest(),
-        "untrained_seed": task.untrained_seed,
-    }
+    digest = sha256(settings.encode()).hexdigest()
+    return {"settings_sha256": digest, "untrained_seed": task.untrained_seed}
 
 
 def _stale(
-    there: Mapping[int, Results],
-    wanted: Mapping[int, Mapping[str, Mapping[str, Any]]],
-    checkpoints: Mapping[int, Mapping[str, Any]],
-) -> Iterator[tuple[int, str, tuple[Path, str]]]:
-    """Yield (updates, key, (file, what differs)) of results of something else."""
-    for updates, results in there.items():
-        for key, result in results.items():
-            made_from = result.content.get("made_from", {})
-            now = wanted[updates].get(key)
-            if now is None:  # not asked for: it may stay if it is of this checkpoint
-                made_from = {"checkpoint": made_from.get("checkpoint", {})}
-                now = {"checkpoint": checkpoints[updates]}
-            if differing := list(_differing(made_from, now)):
-                yield updates, key, (result.path, "; ".join(f"{key} {text}" for text in differing))
+    there: Results, checkpoint: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, tuple[Path, str]]]:
+    """Yield (key, (file, what differs)) of results of something else."""
+    for key, result in there.items():
+        made_from = result.content.get("made_from", {})
+        if key not in sources:  # not asked for: it may stay if it is of this checkpoint
+            made_from = {"checkpoint": made_from.get("checkpoint", {})}
+        now = {"checkpoint": checkpoint, **sources.get(key, {})}
+        if differing := [f"{key} {text}" for text in _differing(made_from, now)]:
+            yield key, (result.path, "; ".join(differing))
 
 
-def _refuse(stale: Sequence[tuple[int, str, tuple[Path, str]]], n_checkpoints: int) -> None:
-    path, differing = stale[0][2]
-    n_stale = len({updates for updates, _, _ in stale})
+def _refuse(stale: Mapping[int, Mapping[str, tuple[Path, str]]]) -> None:
+    having = [found for found in stale.values() if found]
+    path, differing = next(iter(having[0].values()))
     message = (
-        f"already exists, and was made from something else ({differing}); {n_stale} of {n_checkpoints} "
+        f"already exists, and was made from something else ({differing}); {len(having)} of {len(stale)} "
         "checkpoints have such results; pass --force to replace them, or another --output"
     )
     raise OutputExistsError.at(path, message, "output.exists")

@@ -51,8 +51,7 @@ _READABLE = (1, SCHEMA_VERSION)
 METRICS_NAME, ITEMS_NAME = "metrics.json", "items.npz"
 ALWAYS = "k >= pool: always 100 %"
 """Note on a recall that says nothing, since every order of so small a pool reaches it."""
-CERTAIN = "always 100 (k >= pool)"
-"""Shown instead of its value."""
+CERTAIN = "always 100 (k >= pool)"  # shown instead of its value
 POINTS = "percentage points"
 _ITEMS_DIGEST = "items_sha256"
 
@@ -75,15 +74,10 @@ def written_by(command: str, path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured number.
+    """One measured number: an estimate with its confidence interval, from ``n`` queries, cells or tokens.
 
-    Attributes:
-        value: The estimate with its confidence interval.
-        n: Number of queries, cells or tokens behind it.
-        chance: What a random order scores; None for a difference.
-        unit: "%", "percentage points", "rank" or "" (a ratio in 0..1).
-        level: Confidence level of the interval.
-        statistic: How it follows from the values of items.
+    ``chance`` is what a random order scores; None for a difference. ``unit`` is "%", "percentage points",
+    "rank" or "" (a ratio in 0..1). ``statistic`` is how it follows from the values of items.
     """
 
     value: Interval
@@ -115,21 +109,23 @@ class Metric:
     def from_json(cls, data: Mapping[str, Any]) -> Metric:
         """Read what ``as_json`` returned."""
         bounds = data["interval"]
-        value = Interval(
-            _float(data["value"]), _float(bounds["low"]), _float(bounds["high"]), bounds["method"]
-        )
-        statistic = data.get("statistic", "mean")
-        return cls(value, int(data["n"]), data["chance"], data["unit"], bounds["level"], statistic)
+        value, low, high = (_float(number) for number in (data["value"], bounds["low"], bounds["high"]))
+        statistic, found = data.get("statistic", "mean"), Interval(value, low, high, bounds["method"])
+        return cls(found, int(data["n"]), data["chance"], data["unit"], bounds["level"], statistic)
 
     def __str__(self) -> str:
         """Return the value with its interval, if any, or say that any order reaches it."""
-        if self.is_certain:
-            return CERTAIN
-        digits = {"": 3}.get(self.unit, 1)
-        value, low, high = (
-            f"{number:.{digits}f}" for number in (self.value.value, self.value.low, self.value.high)
-        )
-        return value if math.isnan(self.value.low) else f"{value} [{low}, {high}]"
+        return CERTAIN if self.is_certain else self.shown()
+
+    def shown(self, sign: str = "") -> str:
+        """Return the value with its interval, if any; ``sign`` "+": with the sign of positive numbers."""
+        found = self.value
+        value, low, high = (self.rounded(number, sign) for number in (found.value, found.low, found.high))
+        return value if math.isnan(found.low) else f"{value} [{low}, {high}]"
+
+    def rounded(self, number: float, sign: str = "") -> str:
+        """Return a number in the unit with as many decimals as tables show."""
+        return f"{number:{sign}.{1 if self.unit else 3}f}"
 
 
 @dataclass(frozen=True)
@@ -138,8 +134,7 @@ class Items:
 
     Attributes:
         ids: Columns that name the items; the same for all models.
-        units: int64[Q] or int64[Q, 2] what is resampled, see ``intervals``.
-        resampled: What the units are: "images", "phones", "words".
+        units: int64[Q] or int64[Q, 2] what is resampled, see ``intervals``; ``resampled`` names it: "images".
         values: Metric -> f64[Q] in its unit.
         same_as: Digest of all that must be equal for a paired difference; of ids and units by default.
     """
@@ -160,14 +155,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Reported:
-    """How a metric is reported.
-
-    Attributes:
-        unit: As in ``Metric``.
-        chance: What a random guess scores; None if undefined.
-        statistic: How it follows from the values of items.
-        n: A count that says more than the number of items, such as cells or tokens.
-    """
+    """How a metric is reported, as in ``Metric``; ``n``: a count that says more than that of the items."""
 
     unit: str
     chance: float | None
@@ -182,8 +170,7 @@ class Scores:
     Attributes:
         items: Name of a set of items -> the items with values of some of the metrics.
         metrics: Metric -> how it is reported, in the order of tables.
-        facts: What was measured, as JSON; the same for all models.
-        details: Of this model, as JSON: counts, cost.
+        facts: What was measured, as JSON, the same for all models; ``details``: counts and cost of this one.
         notes: What a reader must know, one line each.
         extra: What the evaluator needs to write its own files.
     """
@@ -195,15 +182,11 @@ class Scores:
     notes: Sequence[str] = ()
     extra: Any = None
 
-    def set_of(self, metric: str) -> str:
-        """Return the set of items that has a metric's values."""
-        return next(name for name, found in self.items.items() if metric in found.values)
-
     def estimates(self, *, seed: int) -> dict[str, Metric]:
         """Return all metrics with their intervals."""
         found = {}
         for name, reported in self.metrics.items():
-            items = self.items[self.set_of(name)]
+            items = next(items for items in self.items.values() if name in items.values)
             value = intervals.interval(
                 items.values[name],
                 items.units,
@@ -224,19 +207,10 @@ def differences(
     seed: int,
     one_for_all: bool = False,
 ) -> dict[str, Metric] | None:
-    """Return own minus other of every metric, on the same resampled units.
+    """Return own minus other of the model's metrics, on the same resampled units; None without shared items.
 
-    Metrics whose items differ, or that only one has, are left out.
-
-    Args:
-        own: Items of a model.
-        other: Items of what it is compared with.
-        metrics: Of the model: unit, n and statistic.
-        seed: Of the draws.
-        one_for_all: Subtract a baseline of a single metric (MFCC) from all metrics of that set.
-
-    Returns:
-        None if no set of items is the same.
+    Metrics whose items differ, or that only one has, are left out. ``one_for_all`` subtracts a baseline of a
+    single metric (MFCC) from all metrics of that set.
     """
     found, shared = {}, False
     for name, items in own.items():
@@ -264,13 +238,7 @@ def differences(
 
 @dataclass(frozen=True)
 class Result:
-    """A results folder, read or to be written.
-
-    Attributes:
-        content: Of metrics.json.
-        path: The file that it was read from.
-        computed: Items by model where they do not come from ``items.npz`` next to it.
-    """
+    """A results folder: metrics.json, and items where they do not come from ``items.npz`` next to it."""
 
     content: Mapping[str, Any]
     path: Path
@@ -317,11 +285,7 @@ def write_result(
 ) -> dict[str, Any]:
     """Write ``items.npz``, then ``metrics.json`` with its SHA-256; return what the latter holds.
 
-    Args:
-        folder: Created if needed.
-        content: Of metrics.json without the schema version.
-        items: Model -> set -> items; the first model's are the common ones.
-        force: Replace existing files.
+    Items are model -> set -> items; the first model's are the common ones.
     """
     with atomic_write(folder / ITEMS_NAME, force=force, mode="wb") as file:
         np.savez_compressed(file, allow_pickle=False, **_arrays(items))
@@ -354,15 +318,25 @@ def read_items(path: Path) -> dict[str, dict[str, Items]]:
     Raises:
         ResultsError: Missing or broken.
     """
+    if not path.exists():
+        message = "must be next to metrics.json (older versions wrote none); run the evaluation again"
+        raise ResultsError.at(path, message, "results.items_missing")
+    arrays = load_arrays(path, "run the evaluation again")
+    with written_by("an evaluation", path):
+        return _items(arrays)
+
+
+def load_arrays(path: Path, next_step: str) -> dict[str, npt.NDArray[Any]]:
+    """Read a ``.npz`` file; nothing in it is run.
+
+    Raises:
+        ResultsError: Missing or broken.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        return _items(arrays)
-    except FileNotFoundError:
-        message = "must be next to metrics.json (older versions wrote none); run the evaluation again"
-        raise ResultsError.at(path, message, "results.items_missing") from None
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        message = f"must be the items that an evaluation wrote, got {error}; run the evaluation again"
+            return dict(file)
+    except (OSError, ValueError, BadZipFile) as error:
+        message = f"must be arrays that an evaluation wrote, got {error}; {next_step}"
         raise ResultsError.at(path, message, "results.broken") from error
 
 
@@ -371,28 +345,21 @@ def manifest_hashes(folder: Path, *splits: str) -> dict[str, str]:
     from fairseq_vgs.manifest.folder import ManifestFolder
 
     manifest = ManifestFolder(folder)
-    paths = (
-        *(path for split in splits for path in (manifest.audio_list(split), manifest.pairs(split))),
-        manifest.images,
-        manifest.regions,
-        manifest.region_features,
-    )
+    paths = [path for split in splits for path in (manifest.audio_list(split), manifest.pairs(split))]
+    paths += [manifest.images, manifest.regions, manifest.region_features]
     return {path.name: sha256_file(path) for path in paths if path.is_file()}
 
 
 def as_written(content: Mapping[str, Any]) -> str:
     """Return the text of ``metrics.json`` without its last newline; the schema version is added."""
-    return json.dumps(
-        {"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False, allow_nan=False
-    )
+    content = {"schema_version": SCHEMA_VERSION, **content}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> str:
-    """Write ``metrics.json``, and return its text as ``as_written`` does."""
-    text = as_written(content)
+def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> None:
+    """Write ``metrics.json``."""
     with atomic_write(path, force=force) as file:
-        file.write(text + "\n")
-    return text
+        file.write(as_written(content) + "\n")
 
 
 def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
@@ -410,11 +377,7 @@ def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:
 
 
 def read_json(path: Path, *, command: str) -> dict[str, Any]:
-    """Read a JSON file of this schema version or an older one.
-
-    Args:
-        path: The file.
-        command: What to do where it cannot be read.
+    """Read a JSON file of this schema version or an older one; ``command`` makes it.
 
     Raises:
         ResultsError: Missing, not JSON, or of another schema version.
@@ -424,14 +387,12 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise ResultsError.at(path, f"result file must exist; {command} first", "file.missing") from None
     except (OSError, ValueError) as error:
-        raise ResultsError.at(
-            path, f"must be JSON, got {error}; {command} again", "results.broken"
-        ) from error
+        message = f"must be JSON, got {error}; {command} again"
+        raise ResultsError.at(path, message, "results.broken") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version not in _READABLE:
-        message = (
-            f"schema_version must be {' or '.join(map(str, _READABLE))}, got {version!r}; {command} again"
-        )
+        known = " or ".join(map(str, _READABLE))
+        message = f"schema_version must be {known}, got {version!r}; {command} again"
         raise ResultsError.at(path, message, "results.schema_version")
     return dict(content)
 
@@ -475,12 +436,11 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def _with_folds(content: Mapping[str, Any]) -> dict[str, Any]:
-    folds = content["folds"]
-    within = within_pools(folds)
-    models = {name: dict(model) for name, model in content["models"].items()}
-    for name, model in models.items():
-        own = folds["models"][name]["metrics"]
-        model["metrics"] = {**model["metrics"], **{f"{metric}{within}": own[metric] for metric in own}}
+    folds, within = content["folds"], within_pools(content["folds"])
+    models = {}
+    for name, model in content["models"].items():
+        own = {f"{metric}{within}": data for metric, data in folds["models"][name]["metrics"].items()}
+        models[name] = {**model, "metrics": {**model["metrics"], **own}}
     return models
 
 
@@ -530,7 +490,7 @@ def _number(value: float) -> float | None:
 
 
 def _float(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+    return math.nan if value is None else float(value)
 
 
 def _cell(value: Any) -> Any:

@@ -18,10 +18,10 @@ With ABX across speakers there are ``abx_across_layers`` and so on, too.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from fairseq_vgs.evaluation.results import (
     Result,
     ResultsError,
     Scores,
+    load_arrays,
     metrics_json,
     read_json,
     written_by,
@@ -70,21 +71,13 @@ def forget_version_1(path: Path, key: str) -> None:
         json.dump(numbers, file)
 
 
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(path: Path) -> Arrays:
     """Read ``UPDATES.npz``; nothing in the file is run.
 
     Raises:
         ResultsError: Missing, broken, or written before the phones of pairs were.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, BadZipFile) as error:
-        message = (
-            f"must be arrays next to {path.stem}.json, got {error}; remove {path.stem}.json, and run "
-            "fairseq-vgs evaluate run again"
-        )
-        raise ResultsError.at(path, message, "results.broken") from error
+    arrays = load_arrays(path, f"remove {path.stem}.json, and run fairseq-vgs evaluate run again")
     missing = {"abx_phones", "abx_phone_names"} - set(arrays)
     if "abx_errors" in arrays and missing:
         message = (
@@ -117,63 +110,45 @@ def items_of(arrays: Arrays) -> dict[str, dict[str, Items]]:
 
 
 def _result(key: str, numbers: Mapping[str, Any], arrays: Arrays, path: Path) -> Result:
-    sets, own = items_of(arrays)[key], numbers[key]
+    sets, own, made_from = items_of(arrays)[key], numbers[key], numbers["made_from"]
+    facts: dict[str, Any]
     if key == "retrieval":
         reported = retrieval.reported(own.get("chance", {}))
-        facts: dict[str, Any] = {"split": own["split"], "pool": own["pool"]}
-        details: dict[str, Any] = {}
+        facts = {"split": own["split"], "pool": own["pool"]}
+        sources = {"data": made_from["data"], "condition": {}}
     else:
         n_cells = int(own["counts"]["cells"])
-        reported = {
-            layer: Reported("%", abx.CHANCE, n=n_cells) for found in sets.values() for layer in found.values
-        }
+        reported = {layer: Reported("%", abx.CHANCE, n=n_cells) for layer in sets[abx.PAIRS].values}
         condition = {name: value for name, value in own["protocol"].items() if name != "seed"}
-        (item_file,) = numbers["made_from"][key]["items"].items()
-        facts = {
-            "split": "test",
-            "condition": {**condition, "librilight_slicing": False},
-            "items": dict(zip(("file", "sha256"), item_file, strict=True)),
-        }
-        details = {"counts": own["counts"]}
-    made_from = _made_from(key, numbers["made_from"], facts)
+        condition["librilight_slicing"] = False
+        source = made_from[key]
+        ((file, digest),) = source["items"].items()
+        facts = {"split": "test", "condition": condition, "items": {"file": file, "sha256": digest}}
+        sources = {"data": source["recordings"], "condition": condition}
+        sources |= {"items": source["items"], "seed": source["protocol"]["seed"]}
     updates = int(path.stem)
-    name = TRAINED if updates else UNTRAINED
-    title = f"trained ({updates} updates)" if updates else "untrained"
-    metrics = Scores(sets, reported).estimates(seed=_SEED)
-    models: dict[str, Any] = {
-        name: {"title": title, "n_updates": updates, "metrics": metrics_json(metrics), **details}
-    }
+    name, title = (TRAINED, f"trained ({updates} updates)") if updates else (UNTRAINED, "untrained")
+    metrics = metrics_json(Scores(sets, reported).estimates(seed=_SEED))
+    counts = {"counts": own["counts"]} if "counts" in own else {}
+    models: dict[str, Any] = {name: {"title": title, "n_updates": updates, "metrics": metrics, **counts}}
     if key == ABX_KEYS["within"]:
         models |= _baselines(numbers)
+    checkpoint = made_from["checkpoint"]
     content = {
         "kind": key.partition("_")[0],
         **facts,
-        "checkpoint": made_from["checkpoint"],
+        "checkpoint": checkpoint,
         "models": models,
         "notes": [],
-        "made_from": made_from,
+        # as it is written today, so that an evaluation can continue
+        "made_from": {"checkpoint": checkpoint, "split": facts["split"], **sources},
         "provenance": {
             "seed": _SEED,
-            "manifest": made_from["data"],
+            "manifest": sources["data"],
             **{part: numbers.get(part, {}) for part in ("versions", "machine")},
         },
     }
     return Result(content, path, {name: sets})
-
-
-def _made_from(key: str, made_from: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the values were made from as it is written today, so that an evaluation can continue."""
-    if key == "retrieval":
-        own = {"data": made_from["data"], "condition": {}}
-    else:
-        source = made_from[key]
-        own = {
-            "data": source["recordings"],
-            "condition": facts["condition"],
-            "items": source["items"],
-            "seed": source["protocol"]["seed"],
-        }
-    return {"checkpoint": made_from["checkpoint"], "split": facts["split"], **own}
 
 
 def _baselines(numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,8 +156,8 @@ def _baselines(numbers: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, error in numbers.get("baselines", {}).items():
         counts = numbers.get("baseline_counts", {}).get(name, numbers["abx"]["counts"])
-        value = Interval(float(error), float("nan"), float("nan"), "none")
-        metric = Metric(value, int(counts["cells"]), abx.CHANCE, "%")
+        value = Interval(float(error), math.nan, math.nan, "none")
+        metrics = {name: Metric(value, int(counts["cells"]), abx.CHANCE, "%").as_json()}
         title = "MFCC" if name == MFCC else name
-        found[name] = {"title": title, "n_updates": 0, "metrics": {name: metric.as_json()}, "counts": counts}
+        found[name] = {"title": title, "n_updates": 0, "metrics": metrics, "counts": counts}
     return found

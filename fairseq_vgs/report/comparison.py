@@ -34,8 +34,6 @@ Rows = list[list[str]]
 _Metrics = Mapping[str, Metric]
 _Column = tuple[str, Callable[[str], str]]  # title, and the cell of a measure
 
-_DECIMALS = {"": 3}  # of other units 1
-
 
 def score_rows(comparison: Comparison) -> Rows:
     """Lay out the scores: a row per measure; a column per run, then baselines and chance."""
@@ -47,7 +45,9 @@ def score_rows(comparison: Comparison) -> Rows:
 def difference_rows(comparison: Comparison) -> Rows:
     """Lay out the differences from the first run; no rows where there are none."""
     found = comparison.differences
-    columns = [(title, _metric_cell(metrics, _signed)) for title, metrics in found.items()]
+    columns = [
+        (title, _metric_cell(metrics, lambda metric: metric.shown("+"))) for title, metrics in found.items()
+    ]
     measures = dict.fromkeys(name for metrics in found.values() for name in metrics)
     return _table(columns, list(measures), comparison.runs) if found else []
 
@@ -203,7 +203,7 @@ def _shared_columns(
 
 
 def _chance(metric: Metric) -> str:
-    return NOTHING if metric.chance is None else f"{metric.chance:.{_DECIMALS.get(metric.unit, 1)}f}"
+    return NOTHING if metric.chance is None else metric.rounded(metric.chance)
 
 
 def _table(columns: Sequence[_Column], measures: Sequence[str], runs: Sequence[Run]) -> Rows:
@@ -214,11 +214,6 @@ def _table(columns: Sequence[_Column], measures: Sequence[str], runs: Sequence[R
 
 def _metric_cell(metrics: Mapping[str, Metric], write: Callable[[Metric], str]) -> Callable[[str], str]:
     return lambda measure: write(metrics[measure]) if measure in metrics else NOTHING
-
-
-def _signed(metric: Metric) -> str:
-    value, low, high = (f"{number:+.{_DECIMALS.get(metric.unit, 1)}f}" for number in _bounds(metric))
-    return value if math.isnan(metric.value.low) else f"{value} [{low}, {high}]"
 
 
 def _bounds(metric: Metric) -> list[float]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairseq_vgs.arrays import F32, F64, I64
-from fairseq_vgs.evaluation.evaluators.retrieval import RetrievalResults, read_retrieval
+from fairseq_vgs.evaluation.evaluators.retrieval import Embedded, read_retrieval
 from fairseq_vgs.evaluation.results import Metric, ResultsError
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing, try_output
@@ -119,14 +119,14 @@ def build_gallery(
     page_path = output / PAGE_NAME
     refuse_existing(page_path, force=force)
     try_output(output)
-    results = read_retrieval(results_folder)
-    media, similarity = MediaFolder(output / FOLDER_NAME), results.items.similarity
-    speech, images = _open_sides(data_folder, results, results_folder, media)
+    metrics, items = read_retrieval(results_folder)
+    media, similarity = MediaFolder(output / FOLDER_NAME), items.similarity
+    speech, images = _open_sides(data_folder, str(metrics["split"]), items, results_folder, media)
 
     def heats(caption: int, answers: Sequence[Answer]) -> list[HeatFigure]:
         if heat_maps is None:
             return []
-        return _heat_figures(results.items.audio_ids[caption], answers, media, heat_maps)
+        return _heat_figures(items.audio_ids[caption], answers, media, heat_maps)
 
     spoken, seen = (choose_queries(side.ranks, n_queries, seed=seed) for side in (speech, images))
     cards = {
@@ -135,8 +135,8 @@ def build_gallery(
     }
     page = render_page(
         "gallery.html.j2",
-        metrics=results.metrics,
-        summary=summary_rows(results.metrics),
+        metrics=metrics,
+        summary=summary_rows(metrics),
         cutoffs=RECALL_CUTOFFS,
         cards=cards,
         n_answers=N_ANSWERS,
@@ -183,14 +183,13 @@ def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[s
 
 
 def _open_sides(
-    folder: Path, results: RetrievalResults, place: Path, media: MediaFolder
+    folder: Path, split: str, items: Embedded, place: Path, media: MediaFolder
 ) -> tuple[_Side, _Side]:
     """Read the data folder: speech, images."""
-    manifest, split = ManifestFolder(folder), str(results.metrics["split"])
+    manifest = ManifestFolder(folder)
     audio, images = read_audio_list(manifest.audio_list(split)), read_images(manifest.images)
     pairs = {row.audio_id: row for row in read_pairs(manifest.pairs(split))}
     paths = {row.image_id: row.path for row in images.rows}
-    items, ranks = results.items, results.ranks
     unknown = [name for name in items.audio_ids if name not in pairs]
     unknown += [name for name in items.image_ids if name not in paths]
     if unknown:
@@ -210,8 +209,8 @@ def _open_sides(
         return Answer(media.add_picture(images.root, paths[image_id]), image_id)
 
     return (
-        _Side(items.speech, items.pool.speech_groups, ranks.speech_to_image, caption),
-        _Side(items.images, items.pool.image_groups, ranks.image_to_speech, picture),
+        _Side(items.speech, items.pool.speech_groups, items.ranks.speech_to_image, caption),
+        _Side(items.images, items.pool.image_groups, items.ranks.image_to_speech, picture),
     )
 
 

@@ -28,7 +28,7 @@ from fairseq_vgs.evaluation.evaluator import (
     Model,
 )
 from fairseq_vgs.evaluation.results import Items, Reported, Scores, manifest_hashes, write_table
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.metrics.intervals import numbered_pairs
 from fairseq_vgs.options import option
@@ -149,23 +149,13 @@ name recordings by their file names without extension, utterances.tsv (columns a
                 bar.update()
                 return features(name)
 
-            found = abx_scores(
-                counted,
-                items,
-                frame_rate=model.frame_rate,
-                seed=settings.seed,
-                device=settings.device,
-                **settings.condition(),
-            )
+            options = {"seed": settings.seed, "device": settings.device, **settings.condition()}
+            found = abx_scores(counted, items, frame_rate=model.frame_rate, **options)
         if is_collapsed(found):
             logger.warning("%s: all frames are equal (collapsed): its error is chance", model.title)
-        facts = {
-            "items": {"file": path.name, "sha256": sha256_file(path)},
-            "condition": settings.condition(),
-        }
-        return phone_scores(
-            found, frame_rate=model.frame_rate, facts=facts, seconds=time.perf_counter() - start
-        )
+        facts = {"items": {"file": path.name, "sha256": sha256_file(path)}, "condition": settings.condition()}
+        seconds = time.perf_counter() - start
+        return phone_scores(found, frame_rate=model.frame_rate, facts=facts, seconds=seconds)
 
     def sources(self, settings: AbxSettings) -> dict[str, Any]:
         """Add the item file, the names of recordings, and the seed of the draws."""
@@ -178,13 +168,8 @@ name recordings by their file names without extension, utterances.tsv (columns a
         hashes = manifest_hashes(settings.data, settings.split)
         if (names := settings.data / NAMES_TABLE).is_file():
             hashes[names.name] = sha256_file(names)
-        return {
-            "split": settings.split,
-            "data": hashes,
-            "condition": settings.condition(),
-            "items": {path.name: sha256_file(path)},
-            "seed": settings.seed,
-        }
+        found = {"split": settings.split, "data": hashes, "condition": settings.condition()}
+        return {**found, "items": {path.name: sha256_file(path)}, "seed": settings.seed}
 
     def identity(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Add the items and, where tokens were drawn, the seed."""
@@ -216,16 +201,16 @@ name recordings by their file names without extension, utterances.tsv (columns a
 
     def describe(self, content: Mapping[str, Any]) -> list[str]:
         """Describe the condition, and what was compared and left out."""
-        condition, models = content["condition"], list(content["models"].values())
+        condition, models = content["condition"], content["models"].values()
         counted = {model.get("title", ""): model["counts"] for model in models if "counts" in model}
-        lines = [describe_counts(counts) for counts in counted.values()]
-        if content.get("notes"):
-            lines = [f"{title}: {line}" for title, line in zip(counted, lines, strict=True)]
+        lines = {title: describe_counts(counts) for title, counts in counted.items()}
         measured = (
             f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
             f"{condition['context']} context, {condition.get('distance', 'angular')} distance"
         )
-        return [measured, *(f"  {line}" for line in (lines if content.get("notes") else lines[:1]))]
+        if content.get("notes"):
+            return [measured, *(f"  {title}: {line}" for title, line in lines.items())]
+        return [measured, *(f"  {line}" for line in list(lines.values())[:1])]
 
     def heading(self, content: Mapping[str, Any]) -> str:
         """Name the measure."""
@@ -242,10 +227,9 @@ def item_file(folder: Path, name: str | None) -> Path:
         return folder / name
     found = sorted(folder.glob("*.item"))
     if len(found) != 1:
-        names, step = [path.name for path in found], "name one with --items"
-        raise FaultError(
-            fault(str(folder), "folder must hold one item file", names, step, code="file.ambiguous")
-        )
+        names = [path.name for path in found]
+        message = f"folder must hold one item file, got {names}; name one with --items"
+        raise FaultError.at(folder, message, "file.ambiguous")
     return found[0]
 
 
@@ -259,28 +243,21 @@ def phone_scores(
     """Return the error of each layer in percent, for every ordered phone pair."""
     from fairseq_vgs.metrics.abx import pair_errors
 
-    cells = _any(layers).cells
+    cells, counts = _any(layers).cells, asdict(_any(layers).counts)
     values = {name: 100.0 * pair_errors(cells, layer.cell_errors) for name, layer in layers.items()}
     return Scores(
         {PAIRS: pair_items(cells.pairs, values, same_as=cells_digest(cells))},
         {name: Reported("%", CHANCE, n=len(cells)) for name in layers},
         facts=facts or {},
-        details={
-            "frame_rate": frame_rate,
-            "counts": asdict(_any(layers).counts),
-            "seconds": round(seconds, 3),
-        },
+        details={"frame_rate": frame_rate, "counts": counts, "seconds": round(seconds, 3)},
         extra=layers,
     )
 
 
 def pair_items(pairs: Sequence[tuple[str, str]], values: Mapping[str, Any], *, same_as: str = "") -> Items:
-    """Return ordered phone pairs as items, of which phones are resampled.
+    """Return ordered phone pairs (a, b) as items, of which phones are resampled.
 
-    Args:
-        pairs: Of phones (a, b).
-        values: Layer -> f64[pairs] error in percent.
-        same_as: Digest of the cells behind the pairs.
+    ``values``: layer -> f64[pairs] error in percent; ``same_as``: digest of the cells behind the pairs.
     """
     _, phones = numbered_pairs(pairs)
     ids = {"phone_a": [a for a, _ in pairs], "phone_b": [b for _, b in pairs]}
@@ -306,8 +283,8 @@ def describe_counts(counts: Mapping[str, int]) -> str:
         "without a partner": counts["no_partner"],
     }
     parts = [f"{counts['items']} items, {counts['cells']} cells, {counts['phone_pairs']} ordered phone pairs"]
-    if any(left_out.values()):
-        parts.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in left_out.items() if n))
+    if reasons := [f"{n} {reason}" for reason, n in left_out.items() if n]:
+        parts.append(f"left out: {', '.join(reasons)}")
     if counts["clamped"]:
         parts.append(f"{counts['clamped']} cut by a frame at the end of their recording")
     if counts["overlapping"]:
@@ -321,12 +298,7 @@ def _any(layers: Mapping[str, AbxResult]) -> AbxResult:
 
 
 def _cell_columns(cells: AbxCells) -> list[Sequence[Any]]:
-    pairs = [cells.pairs[number] for number in cells.pair.tolist()]
-    contexts = [cells.contexts[number] for number in cells.context.tolist()]
+    named = ((cells.pairs, cells.pair), (cells.contexts, cells.context))
+    both = [[names[n][side] for n in column.tolist()] for names, column in named for side in (0, 1)]
     speakers = [[cells.speakers[n] for n in column.tolist()] for column in (cells.speaker, cells.x_speaker)]
-    return [
-        *([pair[side] for pair in pairs] for side in (0, 1)),
-        *([context[side] for context in contexts] for side in (0, 1)),
-        *speakers,
-        cells.n_triples.tolist(),
-    ]
+    return [*both, *speakers, cells.n_triples.tolist()]

@@ -2,8 +2,6 @@
 
 Besides the common files, a results folder has ``words.csv``: every word's recall (0..1), a column
 ``MODEL/LAYER`` for each model and layer.
-
-Shapes: T frames, D dims.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import numpy as np
 
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, CommonSettings, Evaluator, Model
 from fairseq_vgs.evaluation.results import Items, Reported, Scores, write_table
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import fault, raise_any
 from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
@@ -91,10 +89,9 @@ Recordings of such a word differ in speed, pitch and pauses only, so MFCC do wel
     def measure(self, model: Model, settings: LexicalSettings) -> Scores:
         """Score every layer."""
         recordings, tokens = open_words(settings.data, settings.split)
-        words = dict(zip(recordings, tokens, strict=True))
+        words, how = dict(zip(recordings, tokens, strict=True)), settings.compared
         features = model.features(recordings, device=settings.device, layers=settings.layers)
-        found = score_words(features, words, compared=settings.compared, device=settings.device)
-        return word_scores(found, compared=settings.compared)
+        return word_scores(score_words(features, words, compared=how, device=settings.device), compared=how)
 
     def sources(self, settings: LexicalSettings) -> dict[str, Any]:
         """Add what is compared."""
@@ -117,10 +114,9 @@ Recordings of such a word differ in speed, pitch and pauses only, so MFCC do wel
 
     def describe(self, content: Mapping[str, Any]) -> list[str]:
         """Describe how many recordings of how many words were compared, and how."""
-        counts = content["counts"]
-        compared = f"by {content.get('compared', MEANS)}, split {content['split']}"
+        counts, compared = content["counts"], content.get("compared", MEANS)
         counted = f"{counts['tokens']} recordings of {counts['words']} words"
-        return [f"recall of words in %, {compared}: {counted}"]
+        return [f"recall of words in %, by {compared}, split {content['split']}: {counted}"]
 
     def heading(self, content: Mapping[str, Any]) -> str:
         """Name the measure."""
@@ -148,13 +144,11 @@ def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str
     words = {name: texts.get(name, "") for name in recordings}
     expected = f"recording must be one word by {table.name}"
     step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
-    faults = [
+    raise_any(
         fault(recordings[name].place, expected, text, step, code="recording.word")
         for name, text in words.items()
         if not text or "," in text
-    ]
-    if faults:
-        raise FaultError(faults)
+    )
     return recordings, list(words.values())
 
 
@@ -163,11 +157,8 @@ def score_words(
 ) -> dict[str, LexicalResult]:
     """Score every layer.
 
-    Args:
-        features: Audio id -> name of a layer -> f[T, D].
-        words: Audio id -> word, in the order that makes the folds.
-        compared: ``MEANS`` over frames, or ``FRAMES``, which are warped, many times slower.
-        device: Where to warp.
+    Features are audio id -> name of a layer -> f[frames, dims]; words are by audio id, in the order that
+    makes the folds. ``MEANS`` over frames are compared, or ``FRAMES``, warped on the device: much slower.
     """
     import torch
 
@@ -178,27 +169,17 @@ def score_words(
         for layer, frames in features(audio_id).items():
             found.setdefault(layer, []).append(frames if compared == FRAMES else frames.double().mean(dim=0))
     names = list(words.values())
-    return {
-        layer: frame_recall(rows, names, device=device)
-        if compared == FRAMES
-        else vector_recall(torch.stack(rows), names)
-        for layer, rows in found.items()
-    }
+    if compared == FRAMES:
+        return {layer: frame_recall(rows, names, device=device) for layer, rows in found.items()}
+    return {layer: vector_recall(torch.stack(rows), names) for layer, rows in found.items()}
 
 
 def word_scores(layers: Mapping[str, LexicalResult], *, compared: str = MEANS) -> Scores:
     """Return the recall of each layer in percent, word by word."""
     some = next(iter(layers.values()))
-    values = {
-        layer: 100.0 * np.array(list(found.by_word.values()), dtype=np.float64)
-        for layer, found in layers.items()
-    }
+    values = {layer: 100.0 * np.array(list(found.by_word.values())) for layer, found in layers.items()}
     words = list(some.by_word)
-    counts = {
-        "tokens": len(some.words) + some.n_single,
-        "words": len(words),
-        "single_tokens": some.n_single,
-    }
+    counts = {"tokens": len(some.words) + some.n_single, "words": len(words), "single_tokens": some.n_single}
     return Scores(
         {"words": Items({"word": words}, np.arange(len(words)), "words", values)},
         {layer: Reported("%", 100.0 * found.chance, n=len(found.recall)) for layer, found in layers.items()},

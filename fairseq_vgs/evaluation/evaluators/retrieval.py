@@ -16,7 +16,7 @@ Shapes: ``C`` captions, ``I`` images, ``E`` embedding dims.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,15 +40,8 @@ from fairseq_vgs.evaluation.results import (
 )
 from fairseq_vgs.files.atomic import write_array
 from fairseq_vgs.files.text_tables import text_table
-from fairseq_vgs.metrics.intervals import hits
-from fairseq_vgs.metrics.pools import (
-    Folds,
-    Pool,
-    chance_values,
-    deal_images,
-    fold_ranks,
-    within_pools,
-)
+from fairseq_vgs.metrics.intervals import Statistic, hits
+from fairseq_vgs.metrics.pools import Folds, Pool, chance_values, deal_images, fold_ranks, within_pools
 from fairseq_vgs.options import option, positive_number
 
 if TYPE_CHECKING:
@@ -73,42 +66,34 @@ def query_values(ranks: F64, direction: str) -> dict[str, F64]:
 
 
 def reported(chance: Mapping[str, float]) -> dict[str, Reported]:
-    """Describe how the metrics of ``query_values`` are reported, both directions.
-
-    Args:
-        chance: From ``chance_values``; missing metrics have none.
-    """
-    found: dict[str, Reported] = {}
-    for direction in DIRECTION_TITLES:
-        found |= {
-            f"{direction}_r{k}": Reported("%", chance.get(f"{direction}_r{k}"), "hits") for k in CUTOFFS
-        }
-        name = f"{direction}_median_rank"
-        found[name] = Reported("rank", chance.get(name), "median")
-        found[f"{direction}_mrr"] = Reported("", chance.get(f"{direction}_mrr"))
-    return found
+    """Describe how the metrics of ``query_values`` are reported, both directions; some may have no chance."""
+    kinds: dict[str, tuple[str, Statistic]] = {
+        **{f"r{k}": ("%", "hits") for k in CUTOFFS},
+        "median_rank": ("rank", "median"),
+        "mrr": ("", "mean"),
+    }
+    return {
+        (name := f"{direction}_{kind}"): Reported(unit, chance.get(name), statistic)
+        for direction in DIRECTION_TITLES
+        for kind, (unit, statistic) in kinds.items()
+    }
 
 
 def rank_items(
     ranks: RetrievalRanks, pool: Pool, *, audio_ids: Sequence[str] = (), image_ids: Sequence[str] = ()
 ) -> dict[str, Items]:
     """Return both directions' queries and their values; images without captions are not queries."""
-    asked = np.isin(pool.image_groups, pool.speech_groups)
-    ids: dict[str, dict[str, Sequence[str]]] = {
-        "speech_to_image": {"audio_id": audio_ids} if audio_ids else {},
-        "image_to_speech": {"image_id": [image_ids[row] for row in np.flatnonzero(asked).tolist()]}
-        if image_ids
-        else {},
-    }
-    return {
-        direction: Items(
-            ids[direction],
-            pool.sides(direction)[0],
-            "images",
-            query_values(ranks.direction(direction), direction),
-        )
-        for direction in DIRECTION_TITLES
-    }
+    asked = np.flatnonzero(np.isin(pool.image_groups, pool.speech_groups)).tolist()
+    seen = [image_ids[row] for row in asked] if image_ids else []
+    found = {}
+    for direction, column, ids in (
+        ("speech_to_image", "audio_id", audio_ids),
+        ("image_to_speech", "image_id", seen),
+    ):
+        values = query_values(ranks.direction(direction), direction)
+        names = {column: ids} if ids else {}
+        found[direction] = Items(names, pool.sides(direction)[0], "images", values)
+    return found
 
 
 def fold_scores(ranks: RetrievalRanks, folds: Folds) -> tuple[dict[str, Items], dict[str, Reported]]:
@@ -130,18 +115,10 @@ def fold_scores(ranks: RetrievalRanks, folds: Folds) -> tuple[dict[str, Items], 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of a pool, and the ranks that follow from them.
+    """f32[C, E] and f32[I, E] embeddings of a pool, and the ranks that follow from them.
 
-    Attributes:
-        audio_ids: C ids.
-        image_ids: I ids.
-        caption_image: int64[C] number of each caption's image.
-        pool: Groups of captions and images.
-        speech: f32[C, E].
-        images: f32[I, E].
-        similarity: "dot" or "cosine".
-        ranks: Of every query.
-        fold_ranks: The same within pools; None without ``--folds``.
+    ``caption_image``: int64[C] number of each caption's image; ``similarity``: "dot" or "cosine";
+    ``fold_ranks``: ranks within pools, None without ``--folds``.
     """
 
     audio_ids: Sequence[str]
@@ -198,20 +175,14 @@ retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
         from fairseq_vgs.features.embeddings import embed_split
         from fairseq_vgs.metrics.retrieval import retrieval_ranks
 
-        split = self._split(model, settings)
-        pool = Pool(split.speech_groups, split.image_groups)
+        checkpoint, split = model.checkpoint, self._split(model, settings)
+        pool, similarity = Pool(split.speech_groups, split.image_groups), checkpoint.similarity
         folds = None if settings.folds is None else deal_images(pool, settings.folds, seed=settings.seed)
-        found = embed_split(
-            model.checkpoint.model,
-            split,
-            device=settings.device,
-            batch_seconds=settings.batch_seconds,
-            title=model.name,
-        )
-        similarity = model.checkpoint.similarity
+        device, seconds = settings.device, settings.batch_seconds
+        found = embed_split(checkpoint.model, split, device=device, batch_seconds=seconds, title=model.name)
+        vectors = found.speech, found.images
         ranks = retrieval_ranks(
-            found.speech,
-            found.images,
+            *vectors,
             speech_groups=pool.speech_groups,
             image_groups=pool.image_groups,
             similarity=similarity,
@@ -219,36 +190,23 @@ retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
         items = rank_items(ranks, pool, audio_ids=split.audio_ids, image_ids=split.image_ids)
         metrics, facts, within = reported(chance_values(pool)), {}, None
         if folds is not None:
-            within = fold_ranks(found.speech, found.images, folds, similarity=similarity)
+            within = fold_ranks(*vectors, folds, similarity=similarity)
             own_items, own_metrics = fold_scores(within, folds)
             items, metrics, facts = items | own_items, metrics | own_metrics, {"folds": folds.as_json()}
-        spreads = _spreads(found.speech, found.images, pool, trained=model.checkpoint.trained)
-        cut = {
-            "max_seconds": split.max_seconds,
-            "captions_cut": split.n_cut,
-            "captions_skipped": split.n_skipped,
-        }
+        cut = {"max_seconds": split.max_seconds, "captions_cut": split.n_cut}
+        size = {**pool.as_json(), **cut, "captions_skipped": split.n_skipped}
+        ids = split.audio_ids, split.image_ids, split.caption_image
         return Scores(
             items,
             metrics,
-            facts={"similarity": similarity, "pool": {**pool.as_json(), **cut}, **facts},
+            facts={"similarity": similarity, "pool": size, **facts},
             details={
-                "trained": model.checkpoint.trained,
-                **spreads,
+                "trained": checkpoint.trained,
+                **_spreads(*vectors, pool, trained=checkpoint.trained),
                 "seconds_per_caption": round(found.seconds_per_caption, 6),
                 "padding_share": round(found.padding_share, 4),
             },
-            extra=Embedded(
-                split.audio_ids,
-                split.image_ids,
-                split.caption_image,
-                pool,
-                found.speech,
-                found.images,
-                similarity,
-                ranks,
-                within,
-            ),
+            extra=Embedded(*ids, pool, *vectors, similarity, ranks, within),
         )
 
     def _split(self, model: Model, settings: RetrievalSettings) -> EvaluationSplit:
@@ -328,17 +286,14 @@ def _spreads(speech: F32, images: F32, pool: Pool, *, trained: bool) -> dict[str
     from fairseq_vgs.losses import embedding_spread
 
     spreads: dict[str, float | None] = {}
-    for name, vectors, groups in (
-        ("speech_spread", speech, pool.speech_groups),
-        ("image_spread", images, pool.image_groups),
-    ):
+    sides = ("speech_spread", speech, pool.speech_groups), ("image_spread", images, pool.image_groups)
+    for name, vectors, groups in sides:
         # One image, or the captions of one, may well be at one point.
         several = len(np.unique(groups)) > 1
         spreads[name] = spread = float(embedding_spread(torch.from_numpy(vectors))) if several else None
         if trained and spread is not None and spread < COLLAPSED_SPREAD:
-            logger.warning(
-                "%s is %.2g: the encoder maps everything to nearly one point (collapsed)", name, spread
-            )
+            text = "%s is %.2g: the encoder maps everything to nearly one point (collapsed)"
+            logger.warning(text, name, spread)
     return spreads
 
 
@@ -347,51 +302,37 @@ def write_embedded(
 ) -> None:
     """Write a row per query of both directions, and the embeddings.
 
-    Args:
-        folder: Created if needed.
-        found: Of the evaluated model.
-        others: Column -> further ranks of the same queries, such as ``untrained_rank``.
-        force: Replace existing files.
+    ``others``: column -> further ranks of the same queries, such as ``untrained_rank``.
     """
     from fairseq_vgs.metrics.retrieval import top_items
 
     best = top_items(found.speech, found.images, n_top=1, similarity=found.similarity)
-    rows: list[tuple[Any, ...]] = [
-        (
-            audio_id,
-            found.image_ids[image],
-            int(found.pool.speech_groups[row]),
-            found.ranks.speech_to_image[row],
-            found.image_ids[best.index[row, 0]],
-            best.score[row, 0],
-            *(ranks.speech_to_image[row] for ranks in others.values()),
-        )
-        for row, (audio_id, image) in enumerate(
-            zip(found.audio_ids, found.caption_image.tolist(), strict=True)
-        )
-    ]
-    header = ["audio_id", "image_id", "group", "rank", "top_image_id", "top_score", *others]
-    write_table(folder / SPEECH_TABLE, header, rows, force=force)
+    columns: dict[str, Iterable[Any]] = {
+        "audio_id": found.audio_ids,
+        "image_id": [found.image_ids[image] for image in found.caption_image.tolist()],
+        "group": found.pool.speech_groups.tolist(),
+        "rank": found.ranks.speech_to_image,
+        "top_image_id": [found.image_ids[row] for row in best.index[:, 0].tolist()],
+        "top_score": best.score[:, 0],
+        **{name: ranks.speech_to_image for name, ranks in others.items()},
+    }
+    write_table(folder / SPEECH_TABLE, list(columns), zip(*columns.values(), strict=True), force=force)
     best = top_items(found.images, found.speech, n_top=1, similarity=found.similarity)
-    rows = [
-        (
-            image_id,
-            int(found.pool.image_groups[row]),
-            found.ranks.image_to_speech[row],
-            found.audio_ids[best.index[row, 0]],
-            best.score[row, 0],
-            *(ranks.image_to_speech[row] for ranks in others.values()),
-        )
-        for row, image_id in enumerate(found.image_ids)
-    ]
-    header = ["image_id", "group", "rank", "top_audio_id", "top_score", *others]
-    write_table(folder / IMAGE_TABLE, header, rows, force=force)
+    columns = {
+        "image_id": found.image_ids,
+        "group": found.pool.image_groups.tolist(),
+        "rank": found.ranks.image_to_speech,
+        "top_audio_id": [found.audio_ids[row] for row in best.index[:, 0].tolist()],
+        "top_score": best.score[:, 0],
+        **{name: ranks.image_to_speech for name, ranks in others.items()},
+    }
+    write_table(folder / IMAGE_TABLE, list(columns), zip(*columns.values(), strict=True), force=force)
     write_array(folder / SPEECH_ARRAY, found.speech, force=force)
     write_array(folder / IMAGE_ARRAY, found.images, force=force)
 
 
-def read_retrieval(folder: Path) -> RetrievalResults:
-    """Read a results folder of retrieval.
+def read_retrieval(folder: Path) -> tuple[Mapping[str, Any], Embedded]:
+    """Read a results folder of retrieval: metrics.json, and the embeddings and ranks of the evaluated model.
 
     Raises:
         ResultsError: A file is missing or broken, or the files do not belong together.
@@ -417,25 +358,7 @@ def read_retrieval(folder: Path) -> RetrievalResults:
             similarity=str(result.content["similarity"]),
             ranks=RetrievalRanks(_ranks(captions), _ranks(images)),
         )
-    return RetrievalResults(result.content, found)
-
-
-@dataclass(frozen=True)
-class RetrievalResults:
-    """A results folder of retrieval as read.
-
-    Attributes:
-        metrics: Content of metrics.json.
-        items: Embeddings and ranks.
-    """
-
-    metrics: Mapping[str, Any]
-    items: Embedded
-
-    @property
-    def ranks(self) -> RetrievalRanks:
-        """Ranks of the evaluated model."""
-        return self.items.ranks
+    return result.content, found
 
 
 def _integers(values: Any) -> I64:

@@ -228,15 +228,15 @@ def test_every_pool_has_queries(whole, n_pools):
 
 def test_round_trip(tmp_path):
     items = write_results(tmp_path)
-    found = read_retrieval(tmp_path)
-    assert found.items.audio_ids == tuple(items.audio_ids)
-    assert found.items.image_ids == tuple(items.image_ids)
-    np.testing.assert_array_equal(found.items.caption_image, items.caption_image)
-    np.testing.assert_array_equal(found.items.pool.speech_groups, items.pool.speech_groups)
-    np.testing.assert_array_equal(found.items.speech, items.speech)
+    metrics, found = read_retrieval(tmp_path)
+    assert found.audio_ids == tuple(items.audio_ids)
+    assert found.image_ids == tuple(items.image_ids)
+    np.testing.assert_array_equal(found.caption_image, items.caption_image)
+    np.testing.assert_array_equal(found.pool.speech_groups, items.pool.speech_groups)
+    np.testing.assert_array_equal(found.speech, items.speech)
     np.testing.assert_array_equal(found.ranks.speech_to_image, items.ranks.speech_to_image)
     np.testing.assert_array_equal(found.ranks.image_to_speech, items.ranks.image_to_speech)
-    assert found.metrics["split"] == "test"
+    assert metrics["split"] == "test"
 
 
 def test_tables_hold_the_top_answer_and_the_baseline(tmp_path):

@@ -106,7 +106,7 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> Folds:
     spoken = np.isin(groups, whole.speech_groups)
     n_spoken = int(spoken.sum())
     if n_spoken < 2:
-        expected, step = "split must have 2 image groups with captions", "leave --folds out"
+        expected, step = "split must have at least 2 image groups with captions", "leave --folds out"
         raise FaultError(fault("folds", expected, n_spoken, step, code="setting.value"))
     if not 2 <= n_pools <= n_spoken:
         expected, step = (

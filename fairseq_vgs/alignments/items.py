@@ -30,13 +30,11 @@ MAX_PLACES = 20
 
 @dataclass(frozen=True)
 class Speakers:
-    """Who speaks in a recording, and its name in item files. One of these is set.
+    """Who speaks in a recording, and its name in item files: one of these is set.
 
-    Attributes:
-        everyone: The speaker of all recordings.
-        table: File name and speaker by recording.
-        separator: The speaker is the part of a recording's name before it, as in LibriSpeech (``-``).
-        folders: The speaker is the alignment's folder, as in output of the Montreal Forced Aligner.
+    ``table`` holds file name and speaker by recording. Otherwise ``everyone`` speaks, or the part of a
+    recording's name before the ``separator``, as in LibriSpeech (``-``), or the alignment's folder, as in
+    output of the Montreal Forced Aligner.
     """
 
     everyone: str | None = None
@@ -92,17 +90,12 @@ def make_items(
     pauses: Collection[str] = PAUSES,
     strip_stress: bool = False,
 ) -> Items:
-    """Make the items of all recordings.
+    """Make the items, of a ``unit`` ``triphone`` or ``phoneme``, of all recordings.
 
     Items with empty phones or overlapping neighbours and triphones across a gap are left out and counted.
     Next to a pause, a gap or an end of the recording there is no triphone; phonemes get the context ``SIL``.
-
-    Args:
-        alignments: Of all recordings.
-        speakers: Who speaks.
-        unit: ``triphone`` or ``phoneme``.
-        pauses: Labels of pauses in lower case; they match in any case.
-        strip_stress: Remove digits from the ends of labels (``AH0``).
+    The labels of pauses, in lower case, match in any case; ``strip_stress`` removes digits from the ends of
+    labels (``AH0``).
 
     Raises:
         FaultError: Every recording whose speaker is unknown, or no items.

@@ -66,13 +66,13 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
         if source.is_dir():
             inside = sorted(path for path in source.rglob("*") if _reader_of(path) not in (None, read_table))
             if not inside:
-                message = f"folder must hold files ending in {_endings()}; check the path"
+                message = f"folder must hold files ending in {_ENDINGS}; check the path"
                 faults.append(Fault(str(source), message, "folder.empty"))
             found += inside
         elif not source.is_file():
             faults.append(Fault(str(source), "alignment must exist; check the path", code="file.missing"))
         elif _reader_of(source) is None:
-            expected, step = f"name must end in {_endings()}", "rename it to match its format"
+            expected, step = f"name must end in {_ENDINGS}", "rename it to match its format"
             faults.append(fault(str(source), expected, source.name, step, code="file.suffix"))
         else:
             found.append(source)
@@ -93,7 +93,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
     for path in paths:
         reader = _reader_of(path)
         if reader is None:
-            raise ValueError(f"{path}: name must end in {_endings()}")
+            raise ValueError(f"{path}: name must end in {_ENDINGS}")
         try:
             entries = list(read_textgrid(path, tier) if reader is read_textgrid else reader(path))
         except FaultError as error:
@@ -211,7 +211,8 @@ def read_table(path: Path) -> Entries:
             expected = "onset and offset must be seconds, 0 or more"
             faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))
             continue
-        recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, row.line))
+        line = int(row.place.rpartition(":")[2])
+        recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, line))
     yield from faults
     for audio_id, phones in recordings.items():
         yield Alignment(audio_id, path.name, tuple(phones))
@@ -247,10 +248,6 @@ def _reader_of(path: Path) -> Reader | None:
     return next((reader for ending, reader in _READERS.items() if name.endswith(ending)), None)
 
 
-def _endings() -> str:
-    return ", ".join(_READERS)
-
-
 _READERS: dict[str, Reader] = {
     ".lab": read_lab,
     ".textgrid": read_textgrid,
@@ -258,3 +255,4 @@ _READERS: dict[str, Reader] = {
     ".alignment.txt": read_condensed,
     ".tsv": read_table,
 }
+_ENDINGS = ", ".join(_READERS)

@@ -58,23 +58,16 @@ def cache_image_features(
 ) -> CachedFeatures:
     """Write ``regions.npy`` and ``regions.tsv`` for all pictures of a data folder.
 
-    Pictures are resized to the backbone's square without cropping. The same call resumes an interrupted run.
+    Pictures are resized to the backbone's square (``image_size`` pixels if given) without cropping, and
+    decoded by ``jobs`` threads. The same call resumes an interrupted run.
 
-    Args:
-        folder: Data folder.
-        backbone_folder: Local Hugging Face directory.
-        grid: 0 for one region per picture, the backbone's pooled output; otherwise rows and columns of a
-            grid over which its tokens (or map) are averaged, each cell a region.
-        image_size: Pixels; the backbone's if None.
-        batch_size: Pictures per batch.
-        device: Where the backbone runs.
-        jobs: Threads that decode pictures.
-        force: Replace existing regions.
+    A ``grid`` of 0 gives one region per picture, the backbone's pooled output; otherwise rows and columns of
+    a grid over which its tokens (or map) are averaged, each cell a region.
 
     Raises:
         FaultError: Faulty tables or pictures, features beyond float16, existing regions, or another run in
             the same folder.
-        BackboneError: The directory cannot be used.
+        BackboneError: ``backbone_folder``, a local Hugging Face directory, cannot be used.
     """
     manifest = ManifestFolder(folder)
     refuse_regions(folder, force=force)

@@ -114,18 +114,13 @@ def prepare_regions(
 ) -> dict[str, object]:
     """Write the regions of the pictures that a data folder knows, or of all pictures if it knows none.
 
-    A missing ``images.tsv`` is written, with sizes but without pictures. Features are held in memory for one
-    picture at a time.
+    A missing folder is made, a missing ``images.tsv`` written, with sizes but without pictures. Features are
+    held in memory for one picture at a time.
 
-    Args:
-        source: Where the regions come from.
-        folder: The data folder; made if missing.
-        match: The part of an id that must agree: ``exact``, ``name`` (after the last slash) or ``stem``
-            (the name without suffix).
-        skip_missing: Count wanted pictures that the source lacks instead of refusing them.
-        skip_bad: Leave out and count pictures with a faulty record.
-        force: Replace existing regions.
-        progress: Called with (work done, all of it) in the source's unit.
+    ``match`` is the part of an id that must agree: ``exact``, ``name`` (after the last slash) or ``stem``
+    (the name without suffix). ``skip_missing`` counts wanted pictures that the source lacks instead of
+    refusing them, ``skip_bad`` leaves out and counts those with a faulty record. ``progress`` is called with
+    (work done, all of it) in the source's unit.
 
     Returns:
         What ``summary.json`` says under ``regions``.

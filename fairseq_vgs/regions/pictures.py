@@ -121,12 +121,8 @@ class PictureRegions:
     ) -> dict[str, object]:
         """Write the region features of all pictures of ``images.tsv``; resume an interrupted call.
 
-        Args:
-            folder: The data folder.
-            left_out: Pictures that the folder does not have; their boxes are ignored.
-            jobs: Threads that decode and crop.
-            force: Replace existing regions.
-            progress: Called with (pictures done, pictures to do).
+        Boxes of pictures that were ``left_out`` are ignored; ``jobs`` threads decode and crop; ``progress``
+        is called with (pictures done, pictures to do).
 
         Returns:
             What ``summary.json`` says under ``regions``.

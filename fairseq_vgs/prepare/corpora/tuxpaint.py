@@ -270,11 +270,8 @@ def scan_stamps(
 ) -> tuple[tuple[Stamp, ...], Exclusions]:
     """List every picture that has a recording in the language, and what was left out.
 
-    Args:
-        folder: The stamps folder.
-        language: Language code in the package's spelling, such as ``ru`` or ``pt_BR``.
-        include_symbols: Include letters, digits, coins and the like.
-        svg: Include SVG drawings.
+    The language is a code in the package's spelling, such as ``ru`` or ``pt_BR``. Symbols (letters, digits,
+    coins and the like) and ``svg`` drawings are taken if asked for.
 
     Raises:
         FaultError: The language code is malformed, or no picture has a recording in it.

@@ -127,11 +127,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action="append",
             help=f"also evaluate {words}; may be repeated (default: all of these)",
         )
-        own.set_defaults(usage_error=own.error)
     summary = "retrieval, phone ABX and more of every checkpoint of a run"
     texts = {"description": RUN_DESCRIPTION, "examples": RUN_EPILOG}
-    own = add_command(kinds, "run", summary, RunSettings, **texts, run_evaluation=_evaluate_run)
-    own.set_defaults(usage_error=own.error)
+    add_command(kinds, "run", summary, RunSettings, **texts, run_evaluation=_evaluate_run)
     shown.append("  fairseq-vgs evaluate run RUN DATA --abx manifests/embedded/abx")
     parser.epilog = "\n".join(["examples:", *shown, ""])
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Extract; print a summary of the files."""
     from fairseq_vgs.checkpoints.load import load_checkpoint
     from fairseq_vgs.features.extract import extract_features
-    from fairseq_vgs.features.source import open_source
+    from fairseq_vgs.features.recordings import open_source
     from fairseq_vgs.files.output import try_output
 
     options = read_options(args, Options)

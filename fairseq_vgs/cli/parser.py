@@ -80,12 +80,12 @@ def add_command(
 
     ``summary`` is its line in the list of commands; ``description`` (default: the summary) and ``examples``
     are at the top and end of its help; ``defaults`` are further values of the parsed arguments, such as the
-    function to run.
+    function to run. ``usage_error`` reports wrong usage.
     """
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}.", epilog=examples
     )
     for settings in options:
         add_options(parser, settings)
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**defaults, usage_error=parser.error)
     return parser

@@ -25,10 +25,9 @@ from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features.embeddings import open_regions, picture_options
 from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, refuse_short
-from fairseq_vgs.features.recordings import Recording
-from fairseq_vgs.features.source import FeatureSource, origins
+from fairseq_vgs.features.recordings import FeatureSource, Recording
 from fairseq_vgs.features.speech import autocast, can_pad, diverged, progress, speech_features
-from fairseq_vgs.features.store import FeatureStore
+from fairseq_vgs.features.store import FeatureStore, origins
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.files.provenance import sha256_file

@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.files.atomic import atomic_write, write_array
-from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.location import MediaLocation, check_present
 from fairseq_vgs.files.provenance import versions
 from fairseq_vgs.files.work import refuse_other_settings
 
@@ -29,6 +31,29 @@ SCHEMA_VERSION = 1
 Kind = Literal["speech", "images"]
 Origin = list[str | int]
 """What tells one state of an utterance's or image's files from another; plain data."""
+
+
+def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, Origin]:
+    """Return what tells whether media have changed: place, size and modification time of each file.
+
+    ``media`` maps a name to the files, or entries of archives, that it is made from.
+
+    Raises:
+        FaultError: every missing file.
+    """
+    found: dict[str, Origin] = {name: [] for name in media}
+    faults: list[Fault] = []
+    for name, location in ((name, location) for name, locations in media.items() for location in locations):
+        try:
+            check_present(location)
+        except FaultError as error:
+            faults += error.faults
+            continue
+        status = location.path.stat()
+        place = replace(location, path=location.path.absolute())
+        found[name] += [str(place), status.st_size, status.st_mtime_ns]
+    raise_any(faults)
+    return found
 
 
 class FeatureStore:

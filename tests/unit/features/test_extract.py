@@ -22,7 +22,7 @@ from fairseq_vgs.data.waveform import normalize_waveform
 from fairseq_vgs.features import extract as features_extract
 from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.features.extract import extract_features
-from fairseq_vgs.features.source import open_source
+from fairseq_vgs.features.recordings import open_source
 from fairseq_vgs.features.speech import speech_features
 from fairseq_vgs.files.faults import FaultError
 

@@ -12,7 +12,7 @@ import soundfile
 from support.tiny_speech import encode, speech, with_data_length, with_flac_samples, write
 
 from fairseq_vgs.data.waveform import load_waveform
-from fairseq_vgs.features.source import open_source
+from fairseq_vgs.features.recordings import open_source
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media import sound
 from fairseq_vgs.media.encode import to_flac

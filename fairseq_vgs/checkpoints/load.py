@@ -105,7 +105,7 @@ def read_updates(path: Path) -> int:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the settings of the run that saved a checkpoint of ours; as ``read_updates``."""
+    """Return the settings of the run that saved a checkpoint of ours; its weights stay on disk."""
     return _config(_read(path, mmap=True), path)
 
 

@@ -33,7 +33,7 @@ class SpeechItem:
 
 @dataclass(frozen=True)
 class PairItem(SpeechItem):
-    """An utterance with the numbers of its picture and of that's group of interchangeable ones.
+    """An utterance with the numbers of its picture and of the picture's group of interchangeable ones.
 
     The picture is float32[3, H, W], or its regions are features float32[R, D] and boxes float32[R, 4].
     """

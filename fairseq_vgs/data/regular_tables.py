@@ -109,7 +109,7 @@ def read_image_columns(path: Path) -> PictureTable:
 def read_pair_columns(
     path: Path, audio: AudioTable, hashes: I64, images: PictureTable, *, with_texts: bool
 ) -> tuple[I64, I64, PackedStrings | None]:
-    """Read a pair table: int64[N] rows of utterances, of pictures, N texts; irregular if ids are unknown."""
+    """Read a pair table: int64[N] rows of utterances and of pictures, and texts; refuse unknown ids."""
     texts, audio_rows, image_rows = StringPacker(), [], []
     order = np.argsort(hashes)
     hashes = hashes[order]
@@ -128,7 +128,7 @@ def read_pair_columns(
 
 
 def read_region_columns(path: Path, image_index: Mapping[str, int]) -> RegionColumns:
-    """Read a region table; irregular if ids are unknown."""
+    """Read a region table; refuse unknown ids."""
     image_rows, feature_rows, boxes = [], [], []
     with path.open("rb") as file:
         for ids, rows, *edges in column_chunks(file, REGIONS, order=read_header(file, REGIONS)):

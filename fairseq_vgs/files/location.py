@@ -79,7 +79,7 @@ def check_present(location: MediaLocation) -> None:
 
 
 def open_descriptor(location: MediaLocation) -> tuple[int, int]:
-    """Open the file that holds a medium; return its descriptor, which the caller closes, and its bytes."""
+    """Open the file that holds a medium; return its descriptor, which the caller closes, and size."""
     # Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
     try:
         descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK)

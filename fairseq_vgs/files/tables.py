@@ -146,7 +146,7 @@ def parse_header(line: str, table: TableFormat[Any], *, place: str) -> tuple[lis
 def parse_rows(
     lines: Sequence[str | None], table: TableFormat[Row], *, name: str, start: int, order: Sequence[int]
 ) -> Table[Row]:
-    """Parse the lines of file ``name`` from index ``start`` on; ``order`` places columns in a line."""
+    """Parse the lines of file ``name`` from index ``start`` on; ``order`` is each column's position."""
     rows: list[Row] = []
     numbers: list[int] = []
     faults: list[Fault] = []

@@ -49,7 +49,7 @@ class Stamp:
 
 
 def differences(before: object, now: Mapping[str, object], *, passed_over: Collection[str] = ()) -> str:
-    """Describe in one line how the settings of two runs differ, if so; some may be passed over."""
+    """Describe in one line how the settings of two runs differ, or return ""; some may be passed over."""
     known: Mapping[str, object] = before if isinstance(before, Mapping) else {}
     plain: Mapping[str, object] = json.loads(json.dumps(now))
     names = sorted({*known, *plain}.difference(passed_over))

@@ -42,7 +42,7 @@ class OpenMedium:
             os.close(self._opened)
 
     def read(self) -> bytes:
-        """Return all bytes; refuse to return none."""
+        """Return all bytes; refuse an empty medium."""
         try:
             if isinstance(content := self._source, MediaLocation):
                 content = read_descriptor(content, self._opened, self._size)

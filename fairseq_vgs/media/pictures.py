@@ -44,7 +44,7 @@ _UNDEFINED = ("F", "I", "LAB", "HSV")  # 32 bits, or colours that Pillow does no
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """Properties of a picture: pixels as stored (and in tables) and after rotation; animated or not."""
+    """Properties of a picture: size in pixels as stored (as in tables), and after rotation; animation."""
 
     width: int
     height: int

@@ -53,7 +53,7 @@ _LIBSNDFILE_ERRORS = (OSError, RuntimeError, ValueError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """Properties of a recording: Hz, C, S per channel, and where S is from."""
+    """Properties of a recording: rate in Hz, C, S, and where S comes from."""
 
     rate: int
     channels: int

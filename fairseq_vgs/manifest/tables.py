@@ -12,17 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fairseq_vgs.files import columns
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.columns import (
-    free_text,
-    identifier,
-    media_path,
-    optional,
-    optional_media_path,
-    positive_integer,
-    row_number,
-    share,
-)
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.tables import (
     Table,
@@ -53,37 +44,37 @@ def _check_box(row: RegionRow) -> None:
         raise ValueError("box must have x0 < x1 and y0 < y1", f"{row.x0:g} {row.y0:g} {row.x1:g} {row.y1:g}")
 
 
+_NAME, _SPEAKER, _TEXT = (
+    columns.identifier("audio_id"),
+    columns.optional("speaker"),
+    columns.free_text("text"),
+)
+_IMAGE = columns.identifier("image_id")
+_EDGES = ("x0", "y0", "x1", "y1")
 AUDIO = TableFormat(
-    (media_path("audio_id"), positive_integer("n_samples")), AudioRow, unique=("audio_id",), noun="utterance"
-)
-PAIRS = TableFormat(
-    (identifier("audio_id"), identifier("image_id"), optional("speaker"), free_text("text")),
-    PairRow,
-    unique=("audio_id",),
-    noun="pair",
-)
-UTTERANCES = TableFormat(
-    (identifier("audio_id"), optional("speaker"), free_text("text")),
-    UtteranceRow,
+    (columns.media_path("audio_id"), columns.positive_integer("n_samples")),
+    AudioRow,
     unique=("audio_id",),
     noun="utterance",
 )
+PAIRS = TableFormat((_NAME, _IMAGE, _SPEAKER, _TEXT), PairRow, unique=("audio_id",), noun="pair")
+UTTERANCES = TableFormat((_NAME, _SPEAKER, _TEXT), UtteranceRow, unique=("audio_id",), noun="utterance")
 IMAGES = TableFormat(
     (
-        identifier("image_id"),
-        optional_media_path("path"),
-        positive_integer("width"),
-        positive_integer("height"),
-        optional("group"),
+        _IMAGE,
+        columns.optional_media_path("path"),
+        columns.positive_integer("width"),
+        columns.positive_integer("height"),
+        columns.optional("group"),
     ),
     ImageRow,
     unique=("image_id",),
     noun="image",
 )
 REGIONS = TableFormat(
-    (identifier("image_id"), row_number("feature_row"), share("x0"), share("y0"), share("x1"), share("y1")),
+    (_IMAGE, columns.row_number("feature_row"), *map(columns.share, _EDGES)),
     RegionRow,
-    unique=("image_id", "feature_row", "x0", "y0", "x1", "y1"),
+    unique=("image_id", "feature_row", *_EDGES),
     noun="region",
     check=_check_box,
 )

@@ -35,7 +35,7 @@ class Container:
 
 
 def look_into(content: bytes, place: str) -> Container:
-    """Return a recording's pieces with corrected lengths in their headers; refuse what is cut short or false."""
+    """Return a recording's pieces with corrected lengths in their headers; refuse what is cut or false."""
     content = without_id3(content)
     if content.startswith(_RIFF):
         if found := wrong_wav_length(content):

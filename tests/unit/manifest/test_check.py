@@ -157,9 +157,12 @@ def test_broken_features(data: Any) -> None:
     only(data, "regions.npy: must be a whole .npy file of numbers")
 
 
-def test_a_broken_summary(data: Any) -> None:
-    (data.path / "summary.json").write_text("{")
-    only(data, "summary.json: must be JSON, got ")
+@pytest.mark.parametrize(
+    ("text", "expected"), [("{", "must be JSON, got "), ("[]", "must be a JSON object; ")]
+)
+def test_a_broken_summary(data: Any, text: str, expected: str) -> None:
+    (data.path / "summary.json").write_text(text)
+    only(data, f"summary.json: {expected}")
 
 
 @pytest.mark.parametrize(

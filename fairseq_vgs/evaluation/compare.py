@@ -309,8 +309,8 @@ def _results_in(place: Path) -> list[Path] | dict[int, Path]:
     if not within:
         state = "got none of these" if place.exists() else "got no such file or folder"
         message = (
-            f"must be a folder with {METRICS_NAME}, or with such folders in it, or the run folder or "
-            f"{EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; evaluate first"
+            f"must be results: a folder with {METRICS_NAME}, or with such folders in it, or the run folder "
+            f"or {EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; evaluate first"
         )
         raise ResultsError.at(place, message, "file.missing")
     return within

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairseq_vgs.arrays import F16, F32
-from fairseq_vgs.files.columns import identifier, share
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.parallel import Progress, map_in_order
-from fairseq_vgs.files.tables import TableFormat, parse_header, parse_rows, read_lines
+from fairseq_vgs.files.tables import parse_header, parse_rows, read_lines
 from fairseq_vgs.manifest import ManifestFolder, RegionRow, read_images, read_regions
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
+from fairseq_vgs.manifest.tables import REGIONS
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import pad_to_square, read_picture
 from fairseq_vgs.regions.store import open_store, refuse_regions
@@ -52,28 +52,17 @@ class Extractor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BoxRow:
-    """A box of an image, in fractions of its width and height."""
-
-    image_id: str
-    x0: float
-    y0: float
-    x1: float
-    y1: float
+def _box(image_id: str, x0: float, y0: float, x1: float, y1: float) -> RegionRow:
+    return RegionRow(image_id, -1, x0, y0, x1, y1)
 
 
-def _check_box(row: BoxRow) -> None:
-    if not (row.x0 < row.x1 and row.y0 < row.y1):
-        raise ValueError("box must have x0 < x1 and y0 < y1", f"{row.x0:g} {row.y0:g} {row.x1:g} {row.y1:g}")
-
-
-BOXES = TableFormat(
-    (identifier("image_id"), share("x0"), share("y0"), share("x1"), share("y1")),
-    BoxRow,
+# A region table without rows of features.
+BOXES = replace(
+    REGIONS,
+    columns=tuple(column for column in REGIONS.columns if column.name != "feature_row"),
+    make=_box,
     unique=("image_id", "x0", "y0", "x1", "y1"),
     noun="box",
-    check=_check_box,
 )
 
 
@@ -205,7 +194,7 @@ def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> 
 
 def _read_boxes(path: Path) -> dict[str, F32]:
     lines, faults = read_lines(path)
-    rows: Sequence[BoxRow | RegionRow] = ()
+    rows: Sequence[RegionRow] = ()
     if "feature_row" in (lines[0] or "").split("\t"):
         rows = read_regions(path)
     else:

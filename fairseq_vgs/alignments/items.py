@@ -139,8 +139,8 @@ def read_speakers(path: Path) -> Speakers:
         FaultError: Every faulty line.
     """
     faults: list[Fault] = []
-    columns = {name: name for name in ("file", "speaker", "audio_id")}
     table: dict[str, tuple[str, str]] = {}
+    columns = {name: name for name in ("file", "speaker", "audio_id")}
     for row in read_table(path, columns, required=("file", "speaker"), faults=faults):
         recording = row.fields.get("audio_id", row.fields["file"])
         if recording in table:

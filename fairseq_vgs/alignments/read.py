@@ -194,15 +194,15 @@ def read_condensed(path: Path) -> Entries:
         if len(words) != len(ends) or None in ends:
             expected = f"line must have an end time in seconds for each of its {len(words)} words"
             yield fault(place, expected, match[3], _CORRECT, code="alignment.syntax")
-            continue
-        rows = [(end, word, number) for end, word in zip(ends, words, strict=True) if end is not None]
-        yield Alignment(match[1], path.name, _from_ends(rows))
+        else:
+            rows = [(end, word, number) for end, word in zip(ends, words, strict=True) if end is not None]
+            yield Alignment(match[1], path.name, _from_ends(rows))
 
 
 def read_table(path: Path) -> Entries:
     """Read one table for many recordings, such as ``alignments.tsv`` of the embedded set."""
     faults: list[Fault] = []
-    columns = dict(zip(TABLE_COLUMNS, TABLE_COLUMNS, strict=True))
+    columns = {name: name for name in TABLE_COLUMNS}
     recordings: dict[str, list[Phone]] = {}
     for row in read_user_table(path, columns, required=TABLE_COLUMNS, faults=faults):
         audio_id, *seconds, label = (row.fields[name] for name in TABLE_COLUMNS)
@@ -210,19 +210,17 @@ def read_table(path: Path) -> Entries:
         if onset is None or offset is None:
             expected = "onset and offset must be seconds, 0 or more"
             faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))
-            continue
-        line = int(row.place.rpartition(":")[2])
-        recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, line))
+        else:
+            line = int(row.place.rpartition(":")[2])
+            recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, line))
     yield from faults
     for audio_id, phones in recordings.items():
         yield Alignment(audio_id, path.name, tuple(phones))
 
 
 def _from_ends(ends: Sequence[tuple[Decimal, str, int]]) -> tuple[Phone, ...]:
-    onsets = [Decimal(0), *(end for end, _, _ in ends)]
-    return tuple(
-        Phone(onset, end, label, line) for onset, (end, label, line) in zip(onsets, ends, strict=False)
-    )
+    onsets = (Decimal(0), *(end for end, _, _ in ends))
+    return tuple(Phone(onset, *rest) for onset, rest in zip(onsets, ends, strict=False))
 
 
 def _phone_faults(alignment: Alignment) -> Iterator[Fault]:

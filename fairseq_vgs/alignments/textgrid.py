@@ -68,7 +68,6 @@ class _Tokens:
         return FaultError(fault(place, expected, str(got), _SAVE, code="alignment.syntax"))
 
     def end(self) -> None:
-        """Raise if there are more values."""
         for value, line in self._values:
             raise self.error(line, "there must be no more entries than their number says", value)
 
@@ -80,15 +79,12 @@ class _Tokens:
         return value, line
 
     def string(self, what: str) -> tuple[str, int]:
-        """Return the next value, which must be a string."""
         return self.next(str, f"{what} must be a string")
 
     def number(self, what: str) -> tuple[Decimal, int]:
-        """Return the next value, which must be a number."""
         return self.next(Decimal, f"{what} must be a number")
 
     def count(self, what: str) -> int:
-        """Return the next value, which must be a number of things."""
         expected = f"number of {what} must be an integer"
         value, line = self.next(Decimal, expected)
         if value < 0 or value != value.to_integral_value():

@@ -21,7 +21,6 @@ MATCHES: Mapping[str, Callable[[str], str]] = {
     "stem": lambda image_id: PurePosixPath(image_id).stem,
 }
 _ID = identifier("image_id")
-FAULTY, MISSING = "faulty", "without regions"
 
 
 class _Conversion:
@@ -153,7 +152,7 @@ def prepare_regions(
         write_images(names.images, conversion.images)
     excluded = {
         reason: {"count": len(left_out), "names": list(left_out)}
-        for reason, left_out in ((FAULTY, faulty), (MISSING, missing))
+        for reason, left_out in (("faulty", faulty), ("without regions", missing))
         if left_out
     }
     regions = {

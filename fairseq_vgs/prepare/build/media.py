@@ -104,9 +104,9 @@ class MediaBuilder:
         seen: Mapping[str, Seen],
         progress: Progress | None,
     ) -> tuple[dict[str, Finished], list[UnusableMedium]]:
-        """Process all media of one kind in order; return finished files by path, and problems.
+        """Process all media of one kind, ``seen`` by ``survey``; return finished files by path, and problems.
 
-        ``seen`` comes from ``survey``; progress counts what earlier runs finished.
+        Progress counts what earlier runs finished.
         """
         done = self._reusable(kind, media, seen)
         n_done = len(done)

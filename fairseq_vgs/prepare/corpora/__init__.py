@@ -131,8 +131,7 @@ class CorpusReader(Preparation):
 
 def images_option(what: str, *, needed: bool = True) -> Any:
     """Declare ``--images``; with ``needed``, it or ``--without-pictures`` must be given."""
-    text = f"folder of {what}"
-    return option(None, help=text, metavar="FOLDER", exclusive="pictures", needed=needed)
+    return option(None, help=f"folder of {what}", metavar="FOLDER", exclusive="pictures", needed=needed)
 
 
 def without_pictures_option(*, needed: bool = True) -> Any:

@@ -85,7 +85,8 @@ class LibriSpeech(CorpusReader):
             faults.append(Fault(str(root), message, "corpus.folder"))
         captions: list[Caption] = []
         for subset, split in taken.items():
-            found = _read_subset(root / subset, root, split, faults)
+            chapters = [chapter for speaker in _folders(root / subset) for chapter in _folders(speaker)]
+            found = [item for chapter in chapters for item in _read_chapter(chapter, root, split, faults)]
             captions += found
             if not found and not faults:
                 message = "must hold SPEAKER/CHAPTER/*.flac, got no recording; unpack it again"
@@ -119,11 +120,6 @@ def parse_subsets(options: Iterable[str]) -> dict[str, str]:
         subsets[subset] = split
     raise_any(faults)
     return subsets
-
-
-def _read_subset(folder: Path, root: Path, split: str, faults: list[Fault]) -> list[Caption]:
-    chapters = (chapter for speaker in _folders(folder) for chapter in _folders(speaker))
-    return [caption for chapter in chapters for caption in _read_chapter(chapter, root, split, faults)]
 
 
 def _default_split(subset: str) -> str | None:

@@ -180,7 +180,6 @@ class _Found:
             logger.warning("not all pictures have %d captions: %s", CAPTIONS_PER_IMAGE, counts)
 
     def add(self, entry: object, place: str, splits: _Karpathy | str) -> None:
-        """Add one picture and its captions."""
         taken = self._pictures.take(entry, place, self.faults)
         captions = entry.get("captions") if isinstance(entry, dict) else None
         if isinstance(entry, dict) and not isinstance(captions, list):

@@ -49,8 +49,6 @@ FEATURE_NOTE = "A region's features are those of the object's own picture in the
 
 @dataclass(frozen=True)
 class _Order:
-    """One scene to render."""
-
     split: str
     index: int
     objects: Combination
@@ -130,7 +128,6 @@ class _Renderer:
         return change_speed(self.objects[index].speech, percent)
 
     def render(self, order: _Order) -> _Scene:
-        """Write picture and captions of one scene."""
         config = self.config
         image_id = f"{order.split}_{order.index:05d}"
         generator = scene_generator(config.seed, order.split, order.index, planning.PICTURE_STREAM)

@@ -68,3 +68,9 @@ def test_positive_shares_of_few_items_get_one_each() -> None:
 def test_no_share_no_items() -> None:
     groups = {name: name for name in "abcd"}
     assert set(split_by_group(groups, valid_share=0, test_share=0, seed=1).values()) == {"train"}
+
+
+def test_a_split_that_gets_no_group_is_named_unless_its_share_is_0(caplog) -> None:
+    groups = {"a": "a", "b": "a", "c": "a"}
+    split_by_group(groups, valid_share=0, test_share=0.1, seed=1)
+    assert [message.split()[0] for message in caplog.messages] == ["test"]

@@ -24,11 +24,7 @@ _ID = identifier("image_id")
 
 
 class _Conversion:
-    """The pictures that a folder wants: those of ``images.tsv``, else of its pairs, else all.
-
-    Raises:
-        FaultError: A faulty table, or ids that are equal under ``match``.
-    """
+    """The pictures that a folder wants: those of ``images.tsv``, else of its pairs, else all."""
 
     def __init__(self, files: ManifestFolder, match: str) -> None:
         self.wanted: dict[str, str] = {}  # file and line of each id

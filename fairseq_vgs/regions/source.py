@@ -69,11 +69,7 @@ class RegionSource(Protocol):
 
 
 def surest_first(confidences: F32) -> I64:
-    """Return the order of regions by falling confidence, as FaST-VGS takes them.
-
-    Raises:
-        RegionFaultError: A confidence is NaN.
-    """
+    """Return the order of regions by falling confidence, as FaST-VGS takes them; refuse NaN."""
     if np.isnan(confidences).any():
         raise RegionFaultError("objects_conf must be numbers", "NaN")
     return np.argsort(-confidences, kind="stable")

@@ -56,8 +56,6 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Scene:
-    """One scene whose media were written."""
-
     image: ImageRow
     regions: list[RegionRow]
     captions: list[CaptionedAudio]

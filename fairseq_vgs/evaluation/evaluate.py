@@ -78,17 +78,10 @@ def measure(
     command: str = "",
     with_tables: bool = False,
 ) -> Result:
-    """Measure models, the first of which is compared with the others, and write a results folder.
+    """Measure models, taken one by one, compare the first with the others, and write a results folder.
 
-    Args:
-        evaluator: What measures them.
-        models: Taken one by one; the evaluated one comes first.
-        settings: Of the evaluator.
-        output: The folder; existing files are replaced.
-        made_from: What the values depend on.
-        checkpoint: The evaluated file.
-        command: What the user typed, for the record.
-        with_tables: Write the evaluator's own files, too.
+    Existing files are replaced. ``made_from`` is what the values depend on, ``command`` what the user typed;
+    ``with_tables`` writes the evaluator's own files, too.
     """
     start = time.perf_counter()
     scores: dict[str, Scores] = {}

@@ -81,17 +81,10 @@ def evaluate_run(
 ) -> Iterator[tuple[int, Results, int]]:
     """Measure the checkpoints of a run that have no results in ``output`` yet.
 
-    Args:
-        run: Run folder of fairseq-hydra-train.
-        evaluations: What to measure; their keys differ.
-        output: Folder of the results.
-        every: Updates between the checkpoints that are measured.
-        baselines: "untrained": also measure the same model with fresh weights, as update 0; "mfcc": together
-            with it, where an evaluator can.
-        untrained_seed: Of the fresh weights.
-        command: What the user typed, for the record.
-        force: Replace results of something else, each when its new values are measured; then remove those of
-            another checkpoint that are not asked for.
+    Keys of the evaluations differ, and ``every`` is the updates between checkpoints. Of the baselines,
+    "untrained" is the same model with fresh weights, measured as update 0, and "mfcc" goes with it, where an
+    evaluator can. ``force`` replaces results of something else, each when its new values are measured, and
+    then removes those of another checkpoint that are not asked for.
 
     Yields:
         (updates, results by key, number of checkpoints) of each, as soon as it is measured.

@@ -109,10 +109,7 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> Folds:
         expected, step = "split must have at least 2 image groups with captions", "leave --folds out"
         raise FaultError(fault("folds", expected, n_spoken, step, code="setting.value"))
     if not 2 <= n_pools <= n_spoken:
-        expected, step = (
-            f"must be from 2 to {n_spoken}, the image groups with captions",
-            "take a larger split",
-        )
+        expected, step = f"must be from 2 to {n_spoken}, the image groups with captions", "give fewer"
         raise FaultError(fault("folds", expected, n_pools, step, code="setting.value"))
     order = np.random.default_rng(seed).permutation(len(groups))
     order = np.concatenate([order[spoken[order]], order[~spoken[order]]])

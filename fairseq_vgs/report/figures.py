@@ -139,9 +139,9 @@ def recall_chance(log: TrainingLog, part: str, direction: str, k: int) -> float 
     images, captions = log.last(part, "retrieval_images"), log.last(part, "retrieval_captions")
     if not images or not captions:
         return None
-    if direction == "speech_to_image":
-        return 100.0 * chance_hit_probability(round(images), 1, k)
-    return 100.0 * chance_hit_probability(round(captions), max(1, round(captions / images)), k)
+    is_spoken = direction == "speech_to_image"
+    pool = (round(images), 1) if is_spoken else (round(captions), max(1, round(captions / images)))
+    return 100.0 * chance_hit_probability(*pool, k)
 
 
 def layer_shade(index: int, n_layers: int) -> str:

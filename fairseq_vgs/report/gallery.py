@@ -99,17 +99,11 @@ def build_gallery(
     heat_maps: Occlusion | None = None,
     force: bool = False,
 ) -> Path:
-    """Write a gallery of retrieval results; return the path of the page.
+    """Write a gallery of results of ``fairseq-vgs evaluate retrieval``; return the path of the page.
 
-    Args:
-        results_folder: written by ``fairseq-vgs evaluate retrieval``.
-        data_folder: the data folder that was evaluated; its media are copied.
-        output: the gallery's folder.
-        n_queries: queries per direction; a quarter are the worst, the others are drawn at random.
-        seed: of the draw.
-        plot: a PNG to show on the page, such as training curves.
-        heat_maps: computes heat maps of the evaluated model for spoken queries.
-        force: replace an existing gallery.
+    Media of the data folder are copied. Of ``n_queries`` per direction, a quarter are the worst, and the
+    others are drawn at random. ``plot`` is a PNG to show on the page, such as training curves; ``heat_maps``
+    computes those of the evaluated model for spoken queries.
 
     Raises:
         ResultsError: the results cannot be read, or ``results.other_data``.
@@ -124,9 +118,7 @@ def build_gallery(
     speech, images = _open_sides(data_folder, str(metrics["split"]), items, results_folder, media)
 
     def heats(caption: int, answers: Sequence[Answer]) -> list[HeatFigure]:
-        if heat_maps is None:
-            return []
-        return _heat_figures(items.audio_ids[caption], answers, media, heat_maps)
+        return _heat_figures(items.audio_ids[caption], answers, media, heat_maps) if heat_maps else []
 
     spoken, seen = (choose_queries(side.ranks, n_queries, seed=seed) for side in (speech, images))
     cards = {
@@ -247,15 +239,9 @@ def _heat_figures(
     shown = [answers[0], *[answer for answer in answers[1:] if answer.is_hit][:1]]
     heats = [heat_maps.heat_map(audio_id, answer.label) for answer in shown]
     peak = peak_heat(heats)
-    return [
-        HeatFigure(
-            f"Rank {answer.rank:g}, {'✓ correct' if answer.is_hit else 'wrong'}",
-            answer.is_hit,
-            answer.address,
-            media.add_heat_map(draw_cells(heat, peak)),
-            media.add_heat_map(draw_loudness(heat)),
-            heat,
-            peak,
-        )
-        for answer, heat in zip(shown, heats, strict=True)
-    ]
+    figures = []
+    for answer, heat in zip(shown, heats, strict=True):
+        title = f"Rank {answer.rank:g}, {'✓ correct' if answer.is_hit else 'wrong'}"
+        maps = (media.add_heat_map(content) for content in (draw_cells(heat, peak), draw_loudness(heat)))
+        figures.append(HeatFigure(title, answer.is_hit, answer.address, *maps, heat, peak))
+    return figures

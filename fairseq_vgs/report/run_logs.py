@@ -98,14 +98,10 @@ class _Points:
 class ProbeRecord:
     """One cooperation probe; values by layer, NaN if undefined.
 
-    Attributes:
-        update: number of updates.
-        gradient_cosine: of the SSL and the VGS loss, by group of shared parameters: ``extractor``, ``input``,
-            ``layer_1``.., and ``shared``, all of them together.
-        gradient_norm_ssl: length of the SSL loss's gradient, nats per unit of the parameters.
-        gradient_norm_vgs: length of the VGS loss's gradient.
-        cka: linear CKA between the frames at the start of the phase and now, by ``extractor``, ``layer_1``..;
-            empty if the run started without probes.
+    Cosine and lengths (nats per unit of the parameters) of the gradients of the SSL and the VGS loss are by
+    group of shared parameters: ``extractor``, ``input``, ``layer_1``.., and ``shared``, all of them together.
+    ``cka`` is the linear CKA between the frames at the start of the phase and now, by ``extractor``,
+    ``layer_1``..; empty if the run started without probes.
     """
 
     update: int

@@ -242,6 +242,7 @@ def _heat_figures(
     figures = []
     for answer, heat in zip(shown, heats, strict=True):
         title = f"Rank {answer.rank:g}, {'✓ correct' if answer.is_hit else 'wrong'}"
-        maps = (media.add_heat_map(content) for content in (draw_cells(heat, peak), draw_loudness(heat)))
-        figures.append(HeatFigure(title, answer.is_hit, answer.address, *maps, heat, peak))
+        cells = media.add_heat_map(draw_cells(heat, peak))
+        loudness = media.add_heat_map(draw_loudness(heat))
+        figures.append(HeatFigure(title, answer.is_hit, answer.address, cells, loudness, heat, peak))
     return figures

@@ -57,6 +57,13 @@ def from_config(key: str, *, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={_CONFIG_KEY: key})
 
 
+def setting(default: Any, text: str) -> Any:
+    """Declare a field of a configuration dataclass of fairseq, with its help; a list is copied."""
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata={"help": text})
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
 def find_entry(registry: Registry[T], key: str, name: object) -> T:
     """Return the entry that a configuration key names.
 

@@ -80,9 +80,7 @@ class RunSettings:
         help="item file in the folder of --abx (default: the only one)",
     )
     abx_speakers: tuple[Literal["within", "across"], ...] = option(
-        ("within",),
-        metavar="MODE",
-        help="compare phones of one speaker (within), of two (across), or both",
+        ("within",), metavar="MODE", help="compare phones of one speaker (within), of two (across), or both"
     )
     also: tuple[str, ...] = option(
         (),

@@ -14,19 +14,13 @@ def total(logging_outputs: list[Logs], key: str) -> float:
 
 
 def log_means(logging_outputs: list[Logs], names: Mapping[str, str], count: str, *, priority: int) -> None:
-    """Log weighted sums divided by their weight; a branch that was not computed (weight 0) is not logged.
+    """Log weighted sums divided by their weight, the sum of ``count``; nothing if a branch did not run (0).
 
-    Args:
-        logging_outputs: one mapping per rank and batch.
-        names: key of the sum -> name of the meter.
-        count: key of the weight.
-        priority: fairseq's display order, ascending.
+    ``names`` maps keys of sums to meters, which fairseq displays from ``priority`` on.
     """
-    weight = total(logging_outputs, count)
-    if not weight:
-        return
-    for offset, (key, name) in enumerate(names.items()):
-        metrics.log_scalar(name, total(logging_outputs, key) / weight, weight, priority=priority + offset)
+    if weight := total(logging_outputs, count):
+        for place, (key, name) in enumerate(names.items(), start=priority):
+            metrics.log_scalar(name, total(logging_outputs, key) / weight, weight, priority=place)
 
 
 def log_speed(logging_outputs: list[Logs]) -> None:
@@ -35,5 +29,4 @@ def log_speed(logging_outputs: list[Logs]) -> None:
     metrics.log_speed("pairs_per_second", total(logging_outputs, "n_pairs"), priority=60, round=1)
     if samples:
         metrics.log_scalar("padding_share", padded / (samples + padded), samples + padded, priority=61)
-    skipped = total(logging_outputs, "n_skipped")
-    metrics.log_scalar_sum("skipped", skipped, priority=62)
+    metrics.log_scalar_sum("skipped", total(logging_outputs, "n_skipped"), priority=62)

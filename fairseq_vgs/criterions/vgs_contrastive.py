@@ -3,7 +3,7 @@
 Shapes: P pairs on this rank, N pairs on all ranks, E embedding dims.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
@@ -23,19 +23,15 @@ from fairseq_vgs.losses import (
     gather_with_gradient,
     pairwise_similarity,
 )
-from fairseq_vgs.settings import bad_setting, build_entry
+from fairseq_vgs.settings import bad_setting, build_entry, setting
 
 Logs = dict[str, Any]
 
-VGS_MEANS = {
-    "vgs_loss": "vgs_loss",
-    "vgs_speech_to_image_loss": "vgs_speech_to_image_loss",
-    "vgs_image_to_speech_loss": "vgs_image_to_speech_loss",
-    "vgs_speech_to_image_accuracy": "vgs_speech_to_image_accuracy",
-    "vgs_image_to_speech_accuracy": "vgs_image_to_speech_accuracy",
-    "speech_spread": "speech_spread",
-    "image_spread": "image_spread",
-}
+_VGS_NAMES = (
+    "vgs_loss", "vgs_speech_to_image_loss", "vgs_image_to_speech_loss", "vgs_speech_to_image_accuracy",
+    "vgs_image_to_speech_accuracy", "speech_spread", "image_spread",
+)  # fmt: skip
+VGS_MEANS = {name: name for name in _VGS_NAMES}
 
 
 @dataclass
@@ -45,55 +41,37 @@ class VgsCriterionConfig(FairseqDataclass):
     Both criterions accept all keys, so switching a run between them only takes the criterion's name.
     """
 
-    vgs_loss: str = field(
-        default="masked_margin",
-        metadata={
-            "help": "masked_margin (the paper), infonce (CLIP, learned temperature) or sigmoid (SigLIP)"
-        },
+    vgs_loss: str = setting(
+        "masked_margin", "masked_margin (the paper), infonce (CLIP, learned temperature) or sigmoid (SigLIP)"
     )
-    vgs_loss_settings: Optional[Dict[str, Any]] = field(
-        default=None, metadata={"help": "settings of the VGS loss that have no key of their own, by name"}
+    vgs_loss_settings: Optional[Dict[str, Any]] = setting(
+        None, "settings of the VGS loss that have no key of their own, by name"
     )
-    similarity: ChoiceEnum(["dot", "cosine"]) = field(  # type: ignore[valid-type]
-        default="dot", metadata={"help": "similarity of two embeddings, in training and in retrieval"}
+    similarity: ChoiceEnum(["dot", "cosine"]) = setting(  # type: ignore[valid-type]
+        "dot", "similarity of two embeddings, in training and in retrieval"
     )
-    margin: float = field(
-        default=1.0, metadata={"help": "subtracted from matching pairs (masked_margin only)"}
+    margin: float = setting(1.0, "subtracted from matching pairs (masked_margin only)")
+    alpha_schedule: str = setting(
+        "constant",
+        "how alpha, the weight of the VGS loss, changes over updates: constant, piecewise, linear, cosine "
+        "or draw",
     )
-    alpha_schedule: str = field(
-        default="constant",
-        metadata={
-            "help": "how alpha, the weight of the VGS loss, changes over updates: constant, piecewise, "
-            "linear, cosine or draw"
-        },
+    alpha_schedule_settings: Optional[Dict[str, Any]] = setting(
+        None, "settings of the schedule that have no key of their own, by name"
     )
-    alpha_schedule_settings: Optional[Dict[str, Any]] = field(
-        default=None, metadata={"help": "settings of the schedule that have no key of their own, by name"}
+    alpha_values: List[float] = setting(
+        [0.5], "[alpha] (constant), one per piece (piecewise), [first, last] (linear, cosine), [p] (draw)"
     )
-    alpha_values: List[float] = field(
-        default_factory=lambda: [0.5],
-        metadata={
-            "help": "[alpha] (constant), one per piece (piecewise), "
-            "[first, last] (linear, cosine), [p] (draw)"
-        },
+    alpha_boundaries: List[int] = setting(
+        [], "updates at which the pieces change (piecewise) or the ramp starts and ends (linear, cosine)"
     )
-    alpha_boundaries: List[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "updates at which the pieces change (piecewise) "
-            "or the ramp starts and ends (linear, cosine)"
-        },
+    loss_weights: List[float] = setting(
+        [0.1, 1.0], "weights of the diversity loss and the feature penalty inside the SSL loss"
     )
-    loss_weights: List[float] = field(
-        default_factory=lambda: [0.1, 1.0],
-        metadata={"help": "weights of the diversity loss and the feature penalty inside the SSL loss"},
-    )
-    skip_unweighted: bool = field(
-        default=True,
-        metadata={
-            "help": "do not compute a branch of weight zero in training; false (the authors): its loss is "
-            "logged, its weights decay and its batch norm follows the frames"
-        },
+    skip_unweighted: bool = setting(
+        True,
+        "do not compute a branch of weight zero in training; false (the authors): its loss is logged, its "
+        "weights decay and its batch norm follows the frames",
     )
     seed: int = II("common.seed")
 
@@ -132,14 +110,10 @@ class VgsContrastiveCriterion(FairseqCriterion):
         return loss, n_pairs, silenced(logs) if sample.get("is_dummy") else logs
 
     def vgs_branch(self, net_output: dict[str, Tensor], sample: dict[str, Any]) -> tuple[Tensor, Logs]:
-        """Compute the mean loss over the global batch's pairs.
+        """Compute the mean loss (nats) over the global batch's pairs, and logs weighted by this rank's pairs.
 
-        Args:
-            net_output: the model's, with both embeddings f[P, E].
-            sample: the batch; gains ``embeddings`` in evaluation, for retrieval over the whole set.
-
-        Returns:
-            The scalar loss in nats, the same on every rank, and logs weighted by this rank's pairs.
+        ``net_output`` has both embeddings f[P, E]. In evaluation the sample gains ``embeddings``, for
+        retrieval over the whole set.
 
         Raises:
             FaultError: ``setting.value``: the global batch has a single pair in training.
@@ -155,25 +129,15 @@ class VgsContrastiveCriterion(FairseqCriterion):
             nothing = both.sum() + 0.0 * (speech.sum() + image.sum())
             return nothing, {**dict.fromkeys(VGS_MEANS, nothing.detach()), "n_vgs_pairs": 0}
         if len(ids) < 2 and self.training:
-            raise bad_setting(
-                self._where(sample),
-                "at least 2 pairs in a batch (one pair has no negatives)",
-                len(ids),
-                "raise dataset.batch_size or dataset.max_tokens",
-            )
+            place = f"pair {sample['id'].tolist()} of the training split"
+            expected = "at least 2 pairs in a batch (one pair has no negatives)"
+            raise bad_setting(place, expected, len(ids), "raise dataset.batch_size or dataset.max_tokens")
         similarity = pairwise_similarity(all_speech, all_images, kind=self.similarity)
         parts = self._loss(similarity, ids, net_output)
         with torch.no_grad():
-            accuracies = contrastive_accuracy(similarity, ids)
-            means = {
-                "vgs_loss": parts.loss,
-                "vgs_speech_to_image_loss": parts.speech_to_image,
-                "vgs_image_to_speech_loss": parts.image_to_speech,
-                "vgs_speech_to_image_accuracy": accuracies[0],
-                "vgs_image_to_speech_accuracy": accuracies[1],
-                "speech_spread": embedding_spread(all_speech),
-                "image_spread": embedding_spread(all_images),
-            }
+            losses = (parts.loss, parts.speech_to_image, parts.image_to_speech)
+            spreads = (embedding_spread(all_speech), embedding_spread(all_images))
+            means = (*losses, *contrastive_accuracy(similarity, ids), *spreads)
         # A validation batch of one pair has no negatives: its loss gets weight 0, its embeddings still count
         # in retrieval.
         weight = n_local if len(ids) > 1 else 0
@@ -181,16 +145,13 @@ class VgsContrastiveCriterion(FairseqCriterion):
         # A loss over no pairs is NaN, so zeros instead of a product.
         logs: Logs = {
             key: value.detach() * weight if weight else torch.zeros_like(value)
-            for key, value in means.items()
+            for key, value in zip(_VGS_NAMES, means, strict=True)
         }
         logs["n_vgs_pairs"] = weight
         return parts.loss, logs
 
     def _loss(self, similarity: Tensor, ids: Tensor, net_output: dict[str, Tensor]) -> ContrastiveLoss:
         return self.vgs_loss(similarity, ids, **{name: net_output[name] for name in self.learned})
-
-    def _where(self, sample: dict[str, Any]) -> str:
-        return f"pair {sample['id'].tolist()} of the training split"
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[Logs]) -> None:
@@ -212,10 +173,5 @@ def silenced(logs: Logs) -> Logs:
 
 def count_logs(sample: dict[str, Any]) -> Logs:
     """Count what a batch holds."""
-    return {
-        "ntokens": sample["ntokens"],
-        "nsentences": sample["nsentences"],
-        "n_pairs": sample["n_pairs"],
-        "n_padded": sample["n_padded"],
-        "n_skipped": sample.get("n_skipped", 0),
-    }
+    counts = {key: sample[key] for key in ("ntokens", "nsentences", "n_pairs", "n_padded")}
+    return {**counts, "n_skipped": sample.get("n_skipped", 0)}

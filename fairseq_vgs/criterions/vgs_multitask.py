@@ -30,7 +30,6 @@ SSL_MEANS = {
     "ssl_feature_penalty": "ssl_feature_penalty",
     "ssl_correct": "ssl_accuracy",
 }
-BATCH_MEANS = {"alpha": "alpha"}
 CODE_MEANS = {
     "code_perplexity": "code_perplexity",
     "prob_perplexity": "prob_perplexity",
@@ -87,10 +86,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         sample: dict[str, Any],
         reduce: bool = True,  # noqa: ARG002 - fairseq's signature
     ) -> tuple[Tensor, int, Logs]:
-        """Compute fairseq's triple.
-
-        Loss and sample size are sums over the same items, so their ratio is a mean.
-        """
+        """Compute fairseq's triple; loss and sample size are sums over the same items."""
         vgs_weight, ssl_weight = self.schedule.weights(self.n_updates)
         skip = self.training and self.skip_unweighted
         compute_vgs = not skip or vgs_weight > 0
@@ -125,12 +121,8 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
         """Return whether the model has an SSL loss; a model of text has none."""
         has_ssl = bool(getattr(model, "has_ssl", True))
         if ssl_weight > 0 and not has_ssl:
-            raise bad_setting(
-                "criterion.alpha_values",
-                "[1.0] with model.caption_encoder=text, which has no SSL loss",
-                1.0 - ssl_weight,
-                "set scenario=text",
-            )
+            expected = "[1.0] with model.caption_encoder=text, which has no SSL loss"
+            raise bad_setting("criterion.alpha_values", expected, 1.0 - ssl_weight, "set scenario=text")
         return has_ssl
 
     def ssl_branch(
@@ -160,10 +152,10 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
             # As fairseq counts: the positive wins, unless all logits are equal.
             logs["ssl_correct"] = ((logits.argmax(-1) == 0) & (logits.argmin(-1) != 0)).sum()
         if "code_perplexity" in net_output:
-            codes = {key: net_output[key] for key in CODE_MEANS}
-            logs.update(
-                {key: v.detach() if torch.is_tensor(v) else v for key, v in codes.items()}, n_code_batches=1
-            )
+            for key in CODE_MEANS:
+                value = net_output[key]
+                logs[key] = value.detach() if torch.is_tensor(value) else value
+            logs["n_code_batches"] = 1
         return loss, n_frames, logs
 
     def separate_losses(self, model: Any, sample: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -182,7 +174,7 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
     def reduce_metrics(logging_outputs: list[Logs]) -> None:
         """Average over ranks and accumulated batches; losses are in nats."""
         log_means(logging_outputs, {"loss": "loss"}, "sample_size", priority=0)
-        log_means(logging_outputs, BATCH_MEANS, "n_batches", priority=1)
+        log_means(logging_outputs, {"alpha": "alpha"}, "n_batches", priority=1)
         log_means(logging_outputs, SSL_MEANS, "n_ssl_frames", priority=2)
         log_means(logging_outputs, CODE_MEANS, "n_code_batches", priority=7)
         log_means(logging_outputs, VGS_MEANS, "n_vgs_pairs", priority=10)

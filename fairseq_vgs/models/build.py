@@ -25,11 +25,7 @@ class VgsModel(BaseFairseqModel):
         """
         region_dim = getattr(task, "region_dim", None)
         if cfg.image_encoder == "regions" and region_dim is not None and region_dim != cfg.image_dim:
-            raise bad_setting(
-                "model.image_dim",
-                f"{region_dim}, the dims of the region features in task.data",
-                cfg.image_dim,
-                f"set model.image_dim={region_dim}",
-                code="setting.mismatch",
-            )
+            expected = f"{region_dim}, the dims of the region features in task.data"
+            step = f"set model.image_dim={region_dim}"
+            raise bad_setting("model.image_dim", expected, cfg.image_dim, step, code="setting.mismatch")
         return VgsTextModel(cfg) if str(cfg.caption_encoder) == "text" else VgsWav2Vec2Model(cfg)

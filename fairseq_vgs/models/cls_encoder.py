@@ -36,22 +36,12 @@ class ClsTransformerEncoder(TransformerEncoder):
         self._shared: Tensor | None = None
 
     def extract_features(
-        self,
-        x: Tensor,
-        padding_mask: Tensor | None = None,
-        tgt_layer: int | None = None,
-        min_layer: int = 0,
+        self, x: Tensor, padding_mask: Tensor | None = None, tgt_layer: int | None = None, min_layer: int = 0
     ) -> tuple[Tensor, list[LayerResult]]:
-        """Run the layers as fairseq does, with the CLS vector in front.
+        """Run the layers up to ``tgt_layer`` as fairseq does, with the CLS vector in front.
 
-        Args:
-            x: f[B, T, D] (masked) frames.
-            padding_mask: bool[B, T], true where a frame is padding.
-            tgt_layer: index of the last layer to run; all if None.
-            min_layer: index of the first layer whose result is returned.
-
-        Returns:
-            f[B, T, D] and, per layer, fairseq's triple with f[T, B, D] first, both without the CLS position.
+        Frames f[B, T, D] and padding bool[B, T] give frames and, per layer from ``min_layer`` on, fairseq's
+        triple with f[T, B, D] first, both without the CLS position.
         """
         padding_mask = self.frame_padding if padding_mask is None else padding_mask
         if self.cls_embedding is not None:
@@ -67,9 +57,7 @@ class ClsTransformerEncoder(TransformerEncoder):
             self._shared = results[self.shared_layers - 1][0].transpose(0, 1)
         if self.cls_embedding is not None:
             x = x[:, 1:]
-            results = [
-                (out[1:], attention, ffn[1:] if ffn is not None else None) for out, attention, ffn in results
-            ]
+            results = [(y[1:], attention, None if ffn is None else ffn[1:]) for y, attention, ffn in results]
         return x, results[min_layer:]
 
     def _extract_with_padding(
@@ -91,10 +79,7 @@ class ClsTransformerEncoder(TransformerEncoder):
         self._shared = None
 
     def take_shared(self) -> tuple[Tensor, Tensor | None]:
-        """Return the output of the last shared layer in the latest pass, once.
-
-        Returns:
-            Frames f[B, T, D] and the CLS vector f[B, D], or None without CLS.
+        """Return what the last shared layer put out in the latest pass, once: frames f[B, T, D], CLS f[B, D].
 
         Raises:
             RuntimeError: no pass has reached that layer since the last call.
@@ -102,6 +87,4 @@ class ClsTransformerEncoder(TransformerEncoder):
         shared, self._shared = self._shared, None
         if shared is None:
             raise RuntimeError(f"no pass has reached shared layer {self.shared_layers} since the last call")
-        if self.cls_embedding is None:
-            return shared, None
-        return shared[:, 1:], shared[:, 0]
+        return (shared, None) if self.cls_embedding is None else (shared[:, 1:], shared[:, 0])

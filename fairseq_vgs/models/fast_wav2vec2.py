@@ -43,7 +43,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         self.exact_padding = exact_padding
         self._layers = parse_conv_layers(cfg.conv_feature_layers)
 
-    def forward(  # noqa: D417 - the other arguments are fairseq's
+    def forward(
         self,
         source: Tensor,
         padding_mask: Tensor | None = None,
@@ -54,11 +54,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         mask_channel_indices: Tensor | None = None,
         padding_count: int | None = None,
     ) -> dict[str, Any]:
-        """Run fairseq's forward.
-
-        Args:
-            mask_indices: frames to mask: bool[B, T] as fairseq's, or their numbers int64[B, M].
-        """
+        """Run fairseq's forward; ``mask_indices`` are its bool[B, T], or numbers of frames int64[B, M]."""
         rest = (mask_channel_indices, padding_count)
         where: Any = mask_indices
         if mask_indices is not None and mask_indices.dtype != torch.bool:
@@ -133,7 +129,6 @@ class FastWav2Vec2Model(Wav2Vec2Model):
         return self.fast and self.training and self.n_negatives > 0 and self.target_glu is None and not other
 
     def _frame_index(self, numbers: Tensor, source: Tensor) -> Any:
-        """Turn int64[B, M] into an index of frames."""
         if self.negatives_from_everywhere:  # fairseq then counts the mask's frames
             none = source.new_zeros(len(source), self._n_frames(source.size(1)), dtype=torch.bool)
             return none.scatter(1, numbers, True)
@@ -197,15 +192,8 @@ class MatmulExtractor(Extractor):
             convolution, norm = block[0], block[2]
             stride = convolution.stride[0]
             if isinstance(norm, ValidFramesGroupNorm):
-                x = normalized_convolution(
-                    x,
-                    convolution.weight,
-                    norm.weight,
-                    norm.bias,
-                    stride=stride,
-                    eps=norm.eps,
-                    n_valid=norm.n_valid,
-                )
+                weights = (convolution.weight, norm.weight, norm.bias)
+                x = normalized_convolution(x, *weights, stride=stride, eps=norm.eps, n_valid=norm.n_valid)
             else:
                 x = x.unsqueeze(2) if number == 0 else x
                 x = strided_convolution(x, convolution.weight, stride=stride)
@@ -250,5 +238,5 @@ class MatmulQuantizer(GumbelVectorQuantizer):
 
 
 def _perplexity(shares: Tensor) -> Tensor:
-    """Sum over groups of the perplexity of f[G, V]."""
+    """Sum the perplexity of f[G, V] over groups."""
     return torch.exp(-torch.sum(shares * torch.log(shares + 1e-7), dim=-1)).sum()

@@ -13,6 +13,11 @@ from fairseq_vgs.models.settings import VgsWav2Vec2Config
 from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Model
 from fairseq_vgs.settings import bad_setting
 
+_OF_SPEECH = (
+    "feature_extractor", "post_extract_proj", "layer_norm", "mask_emb", "quantizer", "project_q",
+    "target_glu", "final_proj", "project_inp", "input_quantizer",
+)  # fmt: skip
+
 
 class VgsTextModel(VgsWav2Vec2Model):
     """The visually grounded branch over text units (``model.caption_encoder: text``).
@@ -25,20 +30,16 @@ class VgsTextModel(VgsWav2Vec2Model):
 
     def __init__(self, cfg: VgsWav2Vec2Config) -> None:
         if not cfg.text_vocabulary:
+            expected = "the number of text units with model.caption_encoder=text"
+            step = "set it, or build the model through its task, which knows it"
             raise bad_setting(
-                "model.text_vocabulary",
-                "the number of text units with model.caption_encoder=text",
-                cfg.text_vocabulary,
-                "set it, or build the model through its task, which knows it",
-                code="setting.missing",
+                "model.text_vocabulary", expected, cfg.text_vocabulary, step, code="setting.missing"
             )
         n_units = cfg.text_vocabulary
         cfg = copy.deepcopy(cfg)
         cfg.encoder_layers = cfg.vgs_layer  # the layers above serve SSL only
         super().__init__(cfg)
-        for name in ("feature_extractor", "post_extract_proj", "layer_norm", "mask_emb"):
-            setattr(self, name, None)
-        for name in ("quantizer", "project_q", "target_glu", "final_proj", "project_inp", "input_quantizer"):
+        for name in _OF_SPEECH:
             setattr(self, name, None)
         self.unit_embedding = nn.Embedding(n_units, cfg.encoder_embed_dim)
 
@@ -53,31 +54,18 @@ class VgsTextModel(VgsWav2Vec2Model):
         learned: tuple[str, ...] = (),
         **of_speech: Any,
     ) -> dict[str, Any]:
-        """Embed captions and pictures.
+        """Embed captions (units int64[P, L], padding bool[P, L]) and pictures, as `image_encoder` reads them.
 
-        Args:
-            source: int64[P, L] units.
-            padding_mask: bool[P, L], true where a unit is padding.
-            image: pictures, as the image encoder reads them.
-            compute_ssl: must be off.
-            compute_vgs: must be on.
-            learned: which of ``logit_scale`` and ``logit_bias`` the loss uses.
-            of_speech: speech-only arguments; must be unset.
-
-        Returns:
-            ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
+        The result has ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
 
         Raises:
-            FaultError: ``setting.value``: text has no masks, layers or SSL loss.
+            FaultError: ``setting.value``: text has no masks, layers or SSL loss, and these are asked for.
         """
         asked = [name for name, value in of_speech.items() if value is not None and value is not False]
         if image is None or compute_ssl or not compute_vgs or asked:
-            raise bad_setting(
-                "model.caption_encoder",
-                f"speech for the SSL loss, masks and layers{f' (asked for {asked})' if asked else ''}",
-                "text",
-                "train with scenario=text, which has the VGS loss only",
-            )
+            expected = f"speech for the SSL loss, masks and layers{f' (asked for {asked})' if asked else ''}"
+            step = "train with scenario=text, which has the VGS loss only"
+            raise bad_setting("model.caption_encoder", expected, "text", step)
         with self._autocast(source.device):
             output = self._vgs_branch(self._run_layers(source, padding_mask), image)
             output.update(self._learned_scalars(learned))

@@ -49,12 +49,9 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         self.speech_head = build_entry(SPEECH_HEADS, "model.speech_head", cfg)
         self.image_encoder = build_entry(IMAGE_ENCODERS, "model.image_encoder", cfg)
         if self.speech_head.needs_cls and not cfg.use_cls:
-            raise bad_setting(
-                "model.speech_head",
-                "a head that works without CLS when model.use_cls is false",
-                cfg.speech_head,
-                "set model.use_cls=true or model.speech_head=attention",
-            )
+            expected = "a head that works without CLS when model.use_cls is false"
+            step = "set model.use_cls=true or model.speech_head=attention"
+            raise bad_setting("model.speech_head", expected, cfg.speech_head, step)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))  # natural logarithm
         self.logit_bias = nn.Parameter(torch.tensor(cfg.logit_bias_init))
         self.autocast_enabled = autocast_enabled(cfg.autocast)
@@ -62,7 +59,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         self._unmasked: Tensor | None = None
         self._computed_branches: set[str] = set()
 
-    def forward(  # noqa: D417 - the first eight arguments are fairseq's
+    def forward(
         self,
         source: Tensor,
         padding_mask: Tensor | None = None,
@@ -80,20 +77,14 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     ) -> dict[str, Any]:
         """Run fairseq's forward and, from the same pass, the visually grounded branch.
 
-        Args:
-            source: f[B, S] waveforms.
-            padding_mask: bool[B, S], true where a sample is padding.
-            mask_indices: frames to mask, equally many per row: bool[B, T], or their numbers int64[B, M];
-                drawn by fairseq if None.
-            image: pictures of the first P utterances, as the image encoder reads them.
-            compute_ssl: compute the SSL branch.
-            compute_vgs: compute the VGS branch.
-            learned: which of ``logit_scale`` (a multiplier) and ``logit_bias`` the VGS loss uses. Only these
-                are in the result, since distributed wrappers wait for a gradient of everything in it.
+        Waveforms are f[B, S], their padding bool[B, S], ``mask_indices`` the frames to mask, equally many per
+        row (bool[B, T], or their numbers int64[B, M]; drawn by fairseq if None), ``image`` the pictures of
+        the first P utterances, as the image encoder reads them.
 
-        Returns:
-            fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
-            ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
+        The result is fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
+        ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and those of ``logit_scale`` (a multiplier)
+        and ``logit_bias`` that are ``learned``, used by the loss: distributed wrappers wait for a gradient of
+        everything in it.
         """
         padding_mask = self._sample_padding(padding_mask)
         with self._autocast(source.device):
@@ -136,8 +127,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
 
     def encode_image(self, image: dict[str, Tensor]) -> Tensor:
         """Embed pictures, as the image encoder reads them (leading axis P) -> f[P, E]."""
-        device = next(iter(image.values())).device
-        with self._autocast(device):
+        with self._autocast(next(iter(image.values())).device):
             return self.image_encoder(image).float()
 
     def unused_parameters(self) -> Iterator[nn.Parameter]:
@@ -179,10 +169,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         mask_indices: Tensor | None = None,
         mask_channel_indices: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Mask frames as fairseq does.
-
-        The unmasked frames f[B, T, D] are kept if VGS needs a second pass.
-        """
+        """Mask frames f[B, T, D] as fairseq does; keep the unmasked ones if VGS needs a second pass."""
         x = x.to(self.mask_emb.dtype)  # fairseq writes the mask embedding into x, which autocast made bf16
         if self._keep_unmasked:
             self._unmasked = x.clone()  # fairseq masks in place
@@ -203,10 +190,8 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         """Return bool[B, S] from which fairseq derives the frames' padding mask; None without padding."""
         if padding_mask is None:
             return None
-        waits = (
-            padding_mask.is_cuda
-        )  # the host would wait for the answer; without it the batch counts as padded
-        if not (waits and self.fast and self.training) and not padding_mask.any():
+        # on a GPU the host would wait for the answer; without it the batch counts as padded
+        if not (padding_mask.is_cuda and self.fast and self.training) and not padding_mask.any():
             return None
         if str(self.cfg.padding) == "fast_vgs":
             return authors_sample_padding(padding_mask, parse_conv_layers(self.cfg.conv_feature_layers))
@@ -219,7 +204,6 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     def _shared_forward(
         self, source: Tensor, padding_mask: Tensor | None, mask: bool, mask_indices: Tensor | None
     ) -> dict[str, Any]:
-        """Run only the shared layers."""
         mask = mask and not self._vgs_is_unmasked
         output = super().forward(
             source, padding_mask, mask, True, self.cfg.vgs_layer - 1, mask_indices if mask else None
@@ -238,18 +222,13 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         speech_embedding = self.speech_head(
             frames[:n_pairs], cls=_rows(cls, n_pairs), padding_mask=padding_mask
         )
-        return {
-            "speech_embedding": speech_embedding.float(),
-            "image_embedding": image_embedding.float(),
-        }
+        return {"speech_embedding": speech_embedding.float(), "image_embedding": image_embedding.float()}
 
     def _learned_scalars(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """Compute the scalars that a loss uses; DDP's search would not find the parameters themselves."""
         scalars = {}
         if "logit_scale" in names:
-            with (
-                torch.no_grad()
-            ):  # clamping the result instead would give a scale above the limit no gradient
+            with torch.no_grad():  # clamping the result would give a scale above the limit no gradient
                 self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
             scalars["logit_scale"] = self.logit_scale.float().exp()
         if "logit_bias" in names:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fairseq.dataclass import ChoiceEnum
@@ -12,7 +12,7 @@ from fairseq_vgs.data.captions import TextUnits, units_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.hugging_face import backbone_size, read_backbone
-from fairseq_vgs.settings import bad_setting, find_entry
+from fairseq_vgs.settings import bad_setting, find_entry, setting
 from fairseq_vgs.tasks.settings import resolve_from_launch
 
 logger = logging.getLogger(__name__)
@@ -22,36 +22,27 @@ logger = logging.getLogger(__name__)
 class PictureConfig:
     """Settings of the task for raw pictures. Mirroring is off, since captions say left and right."""
 
-    image_fit: ChoiceEnum(["squeeze", "crop"]) = field(  # type: ignore[valid-type]
-        default="squeeze",
-        metadata={"help": "raw pictures become square whole (squeeze) or lose their longer sides (crop)"},
+    image_fit: ChoiceEnum(["squeeze", "crop"]) = setting(  # type: ignore[valid-type]
+        "squeeze", "raw pictures become square whole (squeeze) or lose their longer sides (crop)"
     )
-    image_crop_scale: float = field(
-        default=1.0,
-        metadata={"help": "training: smallest share of a raw picture that a random crop keeps; 1: no crop"},
+    image_crop_scale: float = setting(
+        1.0, "training: smallest share of a raw picture that a random crop keeps; 1: no crop"
     )
-    image_flip: bool = field(
-        default=False,
-        metadata={"help": "training: mirror half of the raw pictures; captions may say left and right"},
+    image_flip: bool = setting(
+        False, "training: mirror half of the raw pictures; captions may say left and right"
     )
-    image_jitter: float = field(
-        default=0.0,
-        metadata={"help": "training: raw pictures' brightness, contrast, saturation vary by this share"},
+    image_jitter: float = setting(
+        0.0, "training: raw pictures' brightness, contrast, saturation vary by this share"
     )
 
 
 def build_with_backbone(
     build: Callable[..., Any], model_cfg: Any, task_cfg: Any, *, from_checkpoint: bool
 ) -> Any:
-    """Build a model; at the start of a run, read ``model.image_backbone`` and load its weights.
+    """Build a model; at the start of a run, not ``from_checkpoint``, load ``model.image_backbone``'s weights.
 
-    The backbone's configuration is written into the run's settings, so checkpoints load without the folder.
-
-    Args:
-        build: fairseq's ``build_model``.
-        model_cfg: the model's settings.
-        task_cfg: the task's settings; a null ``image_size`` becomes the model's.
-        from_checkpoint: whether a checkpoint is being loaded; then folders are not read.
+    The backbone's configuration is written into the run's settings, so checkpoints load without the folder;
+    a null ``task.image_size`` becomes the model's.
 
     Raises:
         FaultError: the task does not provide what the encoder reads, or the folder cannot be used.
@@ -59,12 +50,11 @@ def build_with_backbone(
     encoder = getattr(model_cfg, "image_encoder", None)
     reads = None if encoder is None else find_entry(IMAGE_ENCODERS, "model.image_encoder", encoder).reads
     if reads is not None and reads != str(task_cfg.image_input):
-        raise bad_setting(
-            "task.image_input",
+        expected, step = (
             f"{reads} for model.image_encoder={encoder}",
-            str(task_cfg.image_input),
             "leave it null, and it follows the encoder",
         )
+        raise bad_setting("task.image_input", expected, str(task_cfg.image_input), step)
     path = getattr(model_cfg, "image_backbone", None)
     if encoder != "hugging_face" or path is None or from_checkpoint:
         return build(model_cfg, from_checkpoint)
@@ -76,13 +66,8 @@ def build_with_backbone(
         model_cfg.image_size = size
     task_cfg.image_size = task_cfg.image_size or size
     if task_cfg.image_size != size:
-        raise bad_setting(
-            "task.image_size",
-            f"{size}, as model.image_size",
-            task_cfg.image_size,
-            "set model.image_size",
-            code="setting.mismatch",
-        )
+        expected, step = f"{size}, as model.image_size", "set model.image_size"
+        raise bad_setting("task.image_size", expected, task_cfg.image_size, step, code="setting.mismatch")
     logger.info("%s: made for pictures of %d pixels, gets %d", folder, backbone_size(backbone), size)
     model = build(model_cfg, from_checkpoint)
     model.image_encoder.load_pretrained(folder)
@@ -99,11 +84,6 @@ def load_units(cfg: Any, folder: ManifestFolder) -> TextUnits | None:
 def name_units(model_cfg: Any, cfg: Any, folder: ManifestFolder) -> None:
     """Fill in which units a model of text learns from; settings that are given must agree.
 
-    Args:
-        model_cfg: the model's settings.
-        cfg: the task's settings.
-        folder: the data folder.
-
     Raises:
         FaultError: the units cannot be read, or the model's settings belong to other units.
     """
@@ -114,13 +94,12 @@ def name_units(model_cfg: Any, cfg: Any, folder: ManifestFolder) -> None:
         return  # a checkpoint without its data
     units = TextUnits(path)
     for key, value in (("text_vocabulary", len(units)), ("text_units_sha256", units.sha256)):
-        if getattr(model_cfg, key) is None:
+        given = getattr(model_cfg, key)
+        if given is None:
             setattr(model_cfg, key, value)
-        elif getattr(model_cfg, key) != value:
-            raise bad_setting(
-                f"model.{key}",
+        elif given != value:
+            expected, step = (
                 f"{value}, as in {path}",
-                getattr(model_cfg, key),
                 "leave it null, or name the checkpoint's units with task.text_units",
-                code="setting.mismatch",
             )
+            raise bad_setting(f"model.{key}", expected, given, step, code="setting.mismatch")

@@ -3,6 +3,7 @@
 fairseq's own logs are averages over log intervals, mixed with other output.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -11,25 +12,16 @@ from typing import Any
 
 import torch.distributed
 
-HIDDEN_PREFIX = "_"
-
 
 class JsonLines:
-    """Appends records to a JSON-lines file, and to that of an earlier process when a run is resumed.
-
-    A line that a kill cut off is ended first, so it spoils no other.
-    """
+    """Appends records to a JSON-lines file, after ending a line that a kill of an earlier process cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checked = False
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record.
-
-        Raises:
-            ValueError: a number is not finite, which JSON cannot write.
-        """
+        """Write one record; a ValueError says that a number is not finite, which JSON cannot write."""
         line = json.dumps(record, allow_nan=False) + "\n"
         if not self._checked:
             self._checked = True
@@ -44,22 +36,18 @@ class TrainingHistory:
     """Writes what a run logs. Updates repeated after a resume appear twice; the later one counts."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._lines = JsonLines(path)
 
     def append(self, split: str, update: int, values: Mapping[str, Any]) -> None:
-        """Write one record.
+        """Write the values of "train" or a validation set after some updates.
 
-        Args:
-            split: "train" or the name of a validation set.
-            update: number of updates done.
-            values: numbers by name; hidden names and non-numbers are left out, NaN and infinity become null.
+        Names with a leading underscore and values that are no numbers are left out; NaN and infinity: null.
         """
         record: dict[str, Any] = {"split": split, "update": update}
         for key, value in values.items():
-            number = _number(value)
-            if number is not None and not key.startswith(HIDDEN_PREFIX):
-                record[key] = finite_or_none(number)
+            if not key.startswith("_"):
+                with contextlib.suppress(TypeError, ValueError):
+                    record[key] = finite_or_none(float(value))
         self._lines.append(record)
 
 
@@ -71,13 +59,6 @@ def finite_or_none(number: float) -> float | None:
 def is_first_rank() -> bool:
     """Return whether this process writes the run's files."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _ends_within_a_line(path: Path) -> bool:

@@ -27,10 +27,7 @@ def keep_freed_memory() -> bool:
 
     glibc returns every block above 32 MiB when it is freed, and the system clears the pages of the next one:
     an update of the tiny model (32 captions of 3 s, one thread) spends a quarter of its time there. Neither
-    results nor peak memory change.
-
-    Returns:
-        Whether it took effect; false where the C library is not glibc.
+    results nor peak memory change. False where the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -43,10 +40,7 @@ def warn_of_spinning_threads(*, environment: Mapping[str, str] = os.environ) -> 
 
     A spinning thread may occupy the core that the thread it waits for needs: next to one other process on two
     cores, 20 updates of the quickstart took 214 s, and 39 s with threads that sleep. OpenMP reads its setting
-    when torch is loaded, so a running process cannot change it.
-
-    Returns:
-        Whether the warning was logged.
+    when torch is loaded, so a running process cannot change it. True if the warning was logged.
     """
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     if threads == 1 or OPENMP_POLICY in environment or torch.cuda.is_available():

@@ -1,7 +1,6 @@
 """Measurements of a cooperation probe: gradients of both losses per shared layer, and frames of every layer.
 
-Shapes: B utterances of which all are paired, T frames of the longest, n frames of all without padding, D dims
-of a layer.
+Shapes: n frames of all utterances without padding, D dims of a layer.
 """
 
 from __future__ import annotations
@@ -29,42 +28,32 @@ _AS_IN_TRAINING = (nn.BatchNorm1d, GumbelVectorQuantizer)
 
 
 def probe_batch(dataset: VgsDataset, n_utterances: int) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Collate the utterances whose lengths are nearest to the median.
+    """Collate the utterances (fewer if the split has fewer) whose lengths are nearest to the median.
 
     Training batches are formed by length too, and masks are cut to the shortest utterance's. No two
-    utterances have interchangeable pictures, so all others are negatives. Only the data decides.
-
-    Args:
-        dataset: the split.
-        n_utterances: number of utterances; fewer if the split has fewer.
-
-    Returns:
-        The batch as the dataset collates it, and its audio ids with the samples used, to recognise them by.
+    utterances have interchangeable pictures, so all others are negatives. Only the data decides. The audio
+    ids with the samples used, by which the utterances are recognised, are returned too.
 
     Raises:
         FaultError: ``setting.value``: fewer than two utterances can be used.
         BadItemError: an utterance cannot be used, and bad items are not skipped.
     """
+    table = dataset.table
     order = np.argsort(np.abs(dataset.sizes - np.median(dataset.sizes)), kind="stable")
     chosen: dict[int, PairItem] = {}
     for index in order.tolist():
         if len(chosen) == n_utterances:
             break
-        group = int(dataset.table.images.groups[dataset.table.image_row[index]])
+        group = int(table.images.groups[table.image_row[index]])
         if group not in chosen and isinstance(item := dataset[index], PairItem):
             chosen[item.image_group] = item
     if len(chosen) < 2:
-        raise bad_setting(
-            "task.probe_interval",
-            f"at least 2 different pictures in split {dataset.table.split!r}",
-            len(chosen),
-            "validate on another split, or set task.probe_interval=0",
-        )
-    names = [
-        f"{dataset.table.audio.paths[int(dataset.table.audio_row[item.index])]} {len(item.waveform)}"
-        for item in chosen.values()
-    ]
-    return dataset.collater(list(chosen.values())), tuple(names)
+        expected = f"at least 2 different pictures in split {table.split!r}"
+        step = "validate on another split, or set task.probe_interval=0"
+        raise bad_setting("task.probe_interval", expected, len(chosen), step)
+    items = list(chosen.values())
+    names = (f"{table.audio.paths[int(table.audio_row[item.index])]} {len(item.waveform)}" for item in items)
+    return dataset.collater(items), tuple(names)
 
 
 def detached_copy(model: Any) -> Any:
@@ -87,15 +76,10 @@ def gradient_agreements(
 
     One forward pass as in training (masked, ``model.vgs_forward``), but without dropout. With several ranks
     this is a collective where the speech head has batch normalisation: all ranks must call it together.
+    Gradients and statistics of the model, a copy on the sample's device, change.
 
-    Args:
-        model: a copy, since its gradients and statistics change.
-        criterion: has ``separate_losses``.
-        sample: the batch, on the model's device.
-
-    Returns:
-        By group, first SSL, second VGS: ``extractor``, ``input`` (between extractor and layers), the shared
-        layers ``layer_1``, ``layer_2``, ..., and ``shared``, all of them together.
+    The result has, first SSL, second VGS, the groups ``extractor``, ``input`` (between extractor and layers),
+    the shared layers ``layer_1``, ``layer_2``, ..., and ``shared``, all of them together.
     """
     for module in model.modules():
         module.training = module is model or isinstance(module, _AS_IN_TRAINING)
@@ -125,9 +109,7 @@ def shared_parameters(model: Any) -> dict[str, list[nn.Parameter]]:
 def layer_frames(model: Any, sample: Mapping[str, Any]) -> dict[str, Tensor]:
     """Compute unmasked frames f32[n, D] after the extractor and after every layer, without padding.
 
-    Args:
-        model: a copy, since it is switched to evaluation mode.
-        sample: the batch, on the model's device.
+    The model, a copy on the sample's device, is switched to evaluation mode.
     """
     inputs = sample["net_input"]
     output = model.eval()(inputs["source"], inputs["padding_mask"], mask=False, features_only=True)

@@ -43,11 +43,8 @@ class CooperationProbes:
     """Measures and writes a probe every ``task.probe_interval`` updates; never if that is 0.
 
     The frames at the start of the phase (its update 0, after weights were loaded) are saved next to the probe
-    file, so a resumed run is compared with the same frames.
-
-    Args:
-        cfg: the task's configuration.
-        datasets: the task's data sets, filled later; the first one that is not for training is measured.
+    file, so a resumed run is compared with the same frames. The task's data sets are filled later; the first
+    one that is not for training is measured.
     """
 
     def __init__(self, cfg: Any, datasets: Mapping[str, VgsDataset]) -> None:
@@ -67,20 +64,12 @@ class CooperationProbes:
             FaultError: ``setting.value``: probes are on, and the criterion has a single loss.
         """
         if self.interval and not hasattr(criterion, "separate_losses"):
-            raise bad_setting(
-                "task.probe_interval",
-                "0 with a criterion of a single loss",
-                self.interval,
-                "set criterion=vgs_multitask (criterion.alpha_values=[1.0] for VGS alone)",
-            )
+            expected = "0 with a criterion of a single loss"
+            step = "set criterion=vgs_multitask (criterion.alpha_values=[1.0] for VGS alone)"
+            raise bad_setting("task.probe_interval", expected, self.interval, step)
 
     def begin_update(self, update: int, model: Any, criterion: Any) -> None:
-        """Prepare the probes at the first update of a process; measure update 0.
-
-        Args:
-            update: number of updates done.
-            model: the model, wrapped or not.
-            criterion: the run's criterion.
+        """Prepare the probes at a process's first update; measure if ``update``, the number done, is 0.
 
         Raises:
             FaultError: the run was started with other utterances.
@@ -153,17 +142,12 @@ class CooperationProbes:
             found = fault(str(self._reference), expected, error, step, code="file.unreadable")
             raise FaultError(found) from error
         if began_with != self._utterances:
-            raise FaultError(
-                fault(
-                    str(self._reference),
-                    f"expected the {len(self._utterances)} utterances that task.data and "
-                    "task.probe_utterances choose now",
-                    f"{len(began_with)} others",
-                    "restore the settings that the run started with, or remove the file to continue without "
-                    "drift",
-                    code="file.mismatch",
-                )
+            n_chosen, got = len(self._utterances), f"{len(began_with)} others"
+            expected = (
+                f"expected the {n_chosen} utterances that task.data and task.probe_utterances choose now"
             )
+            step = "restore the run's first settings, or remove the file to continue without drift"
+            raise FaultError(fault(str(self._reference), expected, got, step, code="file.mismatch"))
 
 
 def _innermost(model: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,21 @@ from fairseq_vgs.settings import bad_setting, find_entry
 
 logger = logging.getLogger(__name__)
 
+_CHOICES = {
+    "crop": ("start", "random"),
+    "similarity": ("dot", "cosine"),
+    "image_fit": ("squeeze", "crop"),
+    "caption_input": ("speech", "text"),
+}
+_RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
+    ("a positive number", lambda number: number >= 1, ("max_regions", "mask_length")),
+    ("2 or more", lambda number: number >= 2, ("probe_utterances",)),
+    ("0 or more", lambda number: number >= 0, ("seed", "mask_min_space", "unpaired_ratio", "probe_interval")),
+    ("0 or more and below 1", lambda share: 0 <= share < 1, ("image_jitter", "length_noise", "mask_dropout")),
+    ("above 0, at most 1", lambda share: 0 < share <= 1, ("image_crop_scale",)),
+    ("a share between 0 and 1", lambda share: 0 <= share <= 1, ("mask_prob",)),
+)
+
 
 def check_config(cfg: Any) -> None:
     """Refuse impossible settings.
@@ -32,50 +47,28 @@ def check_config(cfg: Any) -> None:
         FaultError: ``setting.value``, at the setting.
     """
     layers = parse_conv_layers(cfg.conv_feature_layers)
+
+    def expect(condition: bool, key: str, expected: str) -> None:
+        if not condition:
+            raise bad_setting(f"task.{key}", expected, getattr(cfg, key))
+
     for key in ("max_seconds", "valid_max_seconds"):
-        seconds = getattr(cfg, key)
-        enough = n_frames(round(seconds * SAMPLE_RATE), layers) >= MIN_FRAMES
-        _expect(enough, key, f"at least {MIN_FRAMES} frames of model.conv_feature_layers", seconds)
-    _expect(str(cfg.crop) in ("start", "random"), "crop", "start or random", cfg.crop)
-    _expect(
-        cfg.image_input in (None, "regions", "pictures"),
-        "image_input",
-        "regions or pictures",
-        cfg.image_input,
-    )
-    _expect(str(cfg.similarity) in ("dot", "cosine"), "similarity", "dot or cosine", cfg.similarity)
-    _expect(str(cfg.image_fit) in ("squeeze", "crop"), "image_fit", "squeeze or crop", cfg.image_fit)
-    _expect(cfg.image_size is None or cfg.image_size >= 1, "image_size", "a positive number", cfg.image_size)
-    for key in ("max_regions", "mask_length"):
-        _expect(getattr(cfg, key) >= 1, key, "a positive number", getattr(cfg, key))
-    _expect(0 < cfg.image_crop_scale <= 1, "image_crop_scale", "above 0, at most 1", cfg.image_crop_scale)
-    _expect(0 <= cfg.image_jitter < 1, "image_jitter", "0 or more and below 1", cfg.image_jitter)
-    for key in ("seed", "mask_min_space", "unpaired_ratio"):
-        _expect(getattr(cfg, key) >= 0, key, "0 or more", getattr(cfg, key))
-    for key in ("length_noise", "mask_dropout"):
-        _expect(0 <= getattr(cfg, key) < 1, key, "0 or more and below 1", getattr(cfg, key))
-    _expect(0 <= cfg.mask_prob <= 1, "mask_prob", "a share between 0 and 1", cfg.mask_prob)
-    _expect(cfg.probe_interval >= 0, "probe_interval", "0 or more", cfg.probe_interval)
-    _expect(cfg.probe_utterances >= 2, "probe_utterances", "2 or more", cfg.probe_utterances)
+        frames = n_frames(round(getattr(cfg, key) * SAMPLE_RATE), layers)
+        expect(frames >= MIN_FRAMES, key, f"at least {MIN_FRAMES} frames of model.conv_feature_layers")
+    expect(cfg.image_input in (None, "regions", "pictures"), "image_input", "regions or pictures")
+    expect(cfg.image_size is None or cfg.image_size >= 1, "image_size", "a positive number")
+    for key, choices in _CHOICES.items():
+        expect(str(getattr(cfg, key)) in choices, key, " or ".join(choices))
+    for expected, in_range, keys in _RANGES:
+        for key in keys:
+            expect(in_range(getattr(cfg, key)), key, expected)
     static = str(cfg.mask_selection) == "static" or cfg.mask_prob == 0
-    _expect(
-        static,
-        "mask_selection",
-        "static, the only selection that masks repeat exactly for",
-        cfg.mask_selection,
-    )
-    unpaired = cfg.unpaired_ratio == 0 or cfg.unpaired_data is not None
-    _expect(
-        unpaired,
-        "unpaired_data",
-        "a folder of audio lists where task.unpaired_ratio is set",
-        cfg.unpaired_data,
-    )
-    _expect(cfg.caption_input in ("speech", "text"), "caption_input", "speech or text", cfg.caption_input)
+    expect(static, "mask_selection", "static, the only selection that masks repeat exactly for")
+    paired = cfg.unpaired_ratio == 0 or cfg.unpaired_data is not None
+    expect(paired, "unpaired_data", "a folder of audio lists where task.unpaired_ratio is set")
     if cfg.caption_input == "text":
         for key in ("unpaired_ratio", "probe_interval"):
-            got = getattr(cfg, key)
-            _expect(got == 0, key, "0 with model.caption_encoder=text, which has no SSL loss", got)
+            expect(getattr(cfg, key) == 0, key, "0 with model.caption_encoder=text, which has no SSL loss")
     if cfg.unpaired_data is not None and cfg.unpaired_ratio == 0:
         logger.warning("task.unpaired_data is not used while task.unpaired_ratio is 0")
 
@@ -105,11 +98,6 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
 
 def _missing(paths: Iterable[Path], message: str) -> list[Fault]:
     return [Fault(str(path), message, "file.missing") for path in paths if not path.is_file()]
-
-
-def _expect(condition: bool, key: str, expected: str, got: object) -> None:
-    if not condition:
-        raise bad_setting(f"task.{key}", expected, got)
 
 
 def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:
@@ -155,21 +143,14 @@ def resolve_from_launch(path: str | Path) -> Path:
 
 
 def make_paths_absolute(cfg: Any, keys: Iterable[str]) -> None:
-    """Resolve a task's paths, in the run's configuration too, where fairseq looks up ``task.data``.
-
-    Args:
-        cfg: the task's configuration; when fairseq made it, its parent is the run's.
-        keys: settings that hold paths; null ones stay null.
-    """
+    """Resolve paths, unless null, in the run's configuration too, where fairseq looks up ``task.data``."""
     for key in keys:
         if getattr(cfg, key) is not None:
             _write(cfg, key, str(resolve_from_launch(getattr(cfg, key))))
 
 
 def follow_image_encoder(cfg: Any) -> None:
-    """Set a null ``task.image_input`` to what ``model.image_encoder`` reads.
-
-    It is written into the run's configuration too, so checkpoints hold it.
+    """Set a null ``task.image_input`` to what ``model.image_encoder`` reads, for checkpoints too.
 
     Raises:
         FaultError: ``setting.choice``: no encoder has that name.
@@ -195,10 +176,5 @@ def _run_config(cfg: Any) -> DictConfig | None:
 
 
 def _launch_directories() -> list[Path]:
-    directories = []
-    if HydraConfig.initialized():
-        directories.append(Path(HydraConfig.get().runtime.cwd))
-    if os.environ.get("PWD"):
-        directories.append(Path(os.environ["PWD"]))
-    directories.append(Path.cwd())
-    return directories
+    of_hydra = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else None
+    return [Path(place) for place in (of_hydra, os.environ.get("PWD"), Path.cwd()) if place]

@@ -16,20 +16,14 @@ from torch import Tensor
 from fairseq_vgs.losses import gather_ids, gather_with_gradient
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
 
-METRIC_NAMES = (
-    *(f"{direction}_r{k}" for direction in DIRECTIONS for k in RECALL_CUTOFFS),
-    "retrieval_images",
-    "retrieval_captions",
-)
+_RECALLS = (f"{direction}_r{k}" for direction in DIRECTIONS for k in RECALL_CUTOFFS)
+METRIC_NAMES = (*_RECALLS, "retrieval_images", "retrieval_captions")
 
 
 class RetrievalCollector:
-    """Collects embeddings during a validation and ranks them on demand.
+    """Collects embeddings during a validation and ranks them on demand, by "dot" or "cosine" similarity.
 
     fairseq fills up the ranks' shares with copies of the first batch; every pair counts once.
-
-    Args:
-        similarity: "dot" or "cosine".
     """
 
     def __init__(self, similarity: str) -> None:
@@ -54,13 +48,10 @@ class RetrievalCollector:
         return len(self._pair_ids)
 
     def begin(self, sample: Mapping[str, Any]) -> bool:
-        """Register a batch before it is evaluated; all ranks must call this together.
+        """Register a batch before it is evaluated, and return whether it is a copy; a collective.
 
         When a rank has no batch left, or an empty one, fairseq gives it a copy of the first batch, possibly
-        another rank's.
-
-        Returns:
-            Whether this rank's batch is a copy: earlier batches, or lower ranks now, hold all its pairs.
+        another rank's: earlier batches, or lower ranks now, hold all its pairs.
         """
         ids = sample["id"]
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
@@ -70,11 +61,9 @@ class RetrievalCollector:
         return known.issuperset(ids.tolist())
 
     def add(self, sample: Mapping[str, Any], embeddings: Mapping[str, Tensor]) -> None:
-        """Add a batch of every rank; all ranks must call this together.
+        """Add a batch (``id``, ``image_index``, ``image_id`` int64[P]) of every rank; a collective.
 
-        Args:
-            sample: the batch, with ``id``, ``image_index`` and ``image_id`` int64[P].
-            embeddings: ``speech`` and ``image`` f[P, E].
+        ``embeddings`` are ``speech`` and ``image`` f[P, E].
         """
         ids = torch.stack([sample["id"], sample["image_index"], sample["image_id"]], dim=1)
         both = torch.cat([embeddings["speech"], embeddings["image"]], dim=1).detach().float()
@@ -94,11 +83,8 @@ class RetrievalCollector:
         """Return all ``METRIC_NAMES``, recall in percent; NaN before the first validation.
 
         fairseq asks after every batch too. Ranking each time would be quadratic in the number of batches, so
-        the ranks are computed only when the meters have seen all pairs collected so far; otherwise the latest
-        values are returned.
-
-        Args:
-            n_pairs: number of pairs that the calling meters have seen.
+        the ranks are computed only when the calling meters have seen all pairs collected so far, by their
+        number ``n_pairs``; otherwise the latest values are returned.
         """
         if self.n_pairs and n_pairs >= self.n_pairs and self._n_ranked != self.n_pairs:
             self._values = self._rank()
@@ -113,8 +99,5 @@ class RetrievalCollector:
             image_groups=torch.tensor(self._image_groups),
             similarity=self.similarity,
         )
-        counts = {
-            "retrieval_images": float(len(self._images)),
-            "retrieval_captions": float(len(self._speech)),
-        }
-        return {**recalls(ranks), **counts}
+        n_images, n_captions = float(len(self._images)), float(len(self._speech))
+        return {**recalls(ranks), "retrieval_images": n_images, "retrieval_captions": n_captions}

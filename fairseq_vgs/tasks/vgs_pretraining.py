@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,7 +21,7 @@ from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.region_features import open_features
-from fairseq_vgs.settings import bad_setting
+from fairseq_vgs.settings import bad_setting, setting
 from fairseq_vgs.tasks.encoders import PictureConfig, build_with_backbone, load_units, name_units
 from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.host import (
@@ -52,71 +52,50 @@ _N_VALID_PAIRS = "_n_valid_pairs"  # fairseq does not print meters with a leadin
 class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
     """Settings of the data and its batches."""
 
-    data: str = field(default=MISSING, metadata={"help": "data folder, as fairseq-vgs prepare builds it"})
-    unpaired_data: Optional[str] = field(
-        default=None,
-        metadata={"help": "folder of fairseq audio lists: speech without pictures, for the SSL loss only"},
+    data: str = setting(MISSING, "data folder, as fairseq-vgs prepare builds it")
+    unpaired_data: Optional[str] = setting(
+        None, "folder of fairseq audio lists: speech without pictures, for the SSL loss only"
     )
-    unpaired_ratio: float = field(
-        default=0.0, metadata={"help": "unpaired utterances per pair in every batch"}
+    unpaired_ratio: float = setting(0.0, "unpaired utterances per pair in every batch")
+    max_seconds: float = setting(8.0, "training speech is cut here")
+    valid_max_seconds: float = setting(10.0, "speech of other splits is cut here")
+    pad_to_max: bool = setting(
+        False, "pad all speech to these lengths, as the authors do, not to the batch's longest"
     )
-    max_seconds: float = field(default=8.0, metadata={"help": "training speech is cut here"})
-    valid_max_seconds: float = field(default=10.0, metadata={"help": "speech of other splits is cut here"})
-    pad_to_max: bool = field(
-        default=False,
-        metadata={"help": "pad all speech to these lengths, as the authors do, not to the batch's longest"},
+    crop: ChoiceEnum(["start", "random"]) = setting(  # type: ignore[valid-type]
+        "start", "part kept of longer training speech: its start, or a random (seeded) part"
     )
-    crop: ChoiceEnum(["start", "random"]) = field(  # type: ignore[valid-type]
-        default="start",
-        metadata={"help": "part kept of longer training speech: its start, or a random (seeded) part"},
+    normalize: bool = setting(True, "zero mean and unit variance per utterance")
+    caption_input: str = setting(
+        "${oc.select:model.caption_encoder,speech}", "speech or text; the model's unless set"
     )
-    normalize: bool = field(default=True, metadata={"help": "zero mean and unit variance per utterance"})
-    caption_input: str = field(
-        default="${oc.select:model.caption_encoder,speech}",
-        metadata={"help": "speech or text; the model's unless set"},
+    text_units: Optional[str] = setting(
+        None, "SentencePiece model (caption_input=text); null: text/spm.model in task.data"
     )
-    text_units: Optional[str] = field(
-        default=None,
-        metadata={"help": "SentencePiece model (caption_input=text); null: text/spm.model in task.data"},
+    image_input: Optional[str] = setting(
+        None, "regions (features and boxes) or pictures (raw); null: what model.image_encoder reads"
     )
-    image_input: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "regions (features and boxes) or pictures (raw); null: what model.image_encoder reads"
-        },
+    image_size: Optional[int] = setting(
+        224, "height and width of raw pictures, pixels; null: as the backbone's"
     )
-    image_size: Optional[int] = field(
-        default=224, metadata={"help": "height and width of raw pictures, pixels; null: as the backbone's"}
+    max_regions: int = setting(36, "regions per picture at most, the first ones")
+    skip_bad: bool = setting(False, "skip, count and report items that cannot be used, instead of stopping")
+    length_noise: float = setting(0.1, "relative noise on lengths when training batches are formed by length")
+    history_file: Optional[str] = setting(
+        "history.jsonl", "one JSON line per update and validation, in the run directory; null for none"
     )
-    max_regions: int = field(default=36, metadata={"help": "regions per picture at most, the first ones"})
-    skip_bad: bool = field(
-        default=False,
-        metadata={"help": "skip, count and report items that cannot be used, instead of stopping"},
+    probe_interval: int = setting(
+        0,
+        "updates between probes of how SSL and VGS cooperate: cosine of their gradients per shared layer, "
+        "drift of every layer since the start (linear CKA); 0 for none",
     )
-    length_noise: float = field(
-        default=0.1, metadata={"help": "relative noise on lengths when training batches are formed by length"}
+    probe_file: str = setting(
+        "probes.jsonl", "one JSON line per probe, in the run directory, next to the frames of update 0"
     )
-    history_file: Optional[str] = field(
-        default="history.jsonl",
-        metadata={"help": "one JSON line per update and validation, in the run directory; null for none"},
-    )
-    probe_interval: int = field(
-        default=0,
-        metadata={
-            "help": "updates between probes of how SSL and VGS cooperate: cosine of their gradients per "
-            "shared layer, drift of every layer since the start (linear CKA); 0 for none"
-        },
-    )
-    probe_file: str = field(
-        default="probes.jsonl",
-        metadata={"help": "one JSON line per probe, in the run directory, next to the frames of update 0"},
-    )
-    probe_utterances: int = field(
-        default=32, metadata={"help": "utterances of the first validation split that every probe reads"}
-    )
-    similarity: str = field(
-        default="${oc.select:criterion.similarity,dot}",
-        metadata={"help": "dot or cosine, for retrieval in validation; the criterion's unless set"},
+    probe_utterances: int = setting(32, "utterances of the first validation split that every probe reads")
+    similarity: str = setting(
+        "${oc.select:criterion.similarity,dot}",
+        "dot or cosine, for retrieval in validation; the criterion's unless set",
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
@@ -148,11 +127,7 @@ class VgsPretrainingTask(FairseqTask):
         self._probes = CooperationProbes(cfg, self.datasets)
 
     @classmethod
-    def setup_task(
-        cls,
-        cfg: VgsPretrainingConfig,
-        **kwargs: Any,  # noqa: ARG003 - fairseq's signature
-    ) -> "VgsPretrainingTask":
+    def setup_task(cls, cfg: VgsPretrainingConfig, **kwargs: Any) -> "VgsPretrainingTask":  # noqa: ARG003 - fairseq's signature
         """Build the task. Loading a checkpoint calls this too, without data: see `build_criterion`.
 
         Raises:
@@ -184,9 +159,7 @@ class VgsPretrainingTask(FairseqTask):
             FaultError: a setting must be filled in, and the data is missing.
         """
         if str(self.cfg.image_input) == "regions" and getattr(cfg, "image_dim", 0) is None:
-            faults = missing_files(self.cfg, self.folder)
-            if faults:
-                raise FaultError(faults)
+            self._require_files()
             cfg.image_dim = self.region_dim
         name_units(cfg, self.cfg, self.folder)
         return build_with_backbone(super().build_model, cfg, self.cfg, from_checkpoint=from_checkpoint)
@@ -197,12 +170,14 @@ class VgsPretrainingTask(FairseqTask):
         Raises:
             FaultError: the folder or files in it are missing, or the criterion cannot be probed.
         """
-        faults = missing_files(self.cfg, self.folder)
-        if faults:
-            raise FaultError(faults)
+        self._require_files()
         criterion = super().build_criterion(cfg)
         self._probes.check(criterion)
         return criterion
+
+    def _require_files(self) -> None:
+        if faults := missing_files(self.cfg, self.folder):
+            raise FaultError(faults)
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - fairseq's signature
         """Load a split into ``datasets``.
@@ -218,11 +193,7 @@ class VgsPretrainingTask(FairseqTask):
         options = dataset_options(self.cfg, training=training)
         units = load_units(self.cfg, self.folder)
         table = load_split(
-            self.folder,
-            split,
-            layers=options.layers,
-            skip_bad=options.skip_bad,
-            with_texts=units is not None,
+            self.folder, split, layers=options.layers, skip_bad=options.skip_bad, with_texts=units is not None
         )
         self.datasets[split] = VgsDataset(
             table,
@@ -240,8 +211,7 @@ class VgsPretrainingTask(FairseqTask):
         if not (isinstance(dataset, VgsDataset) and dataset.options.training):
             self._retrieval.reset()
             self._validated_split = getattr(getattr(dataset, "table", None), "split", "valid")
-        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        return without_cycle(iterator)
+        return without_cycle(super().get_batch_iterator(dataset, *args, **kwargs))
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """Report skipped items; keep the memory that tensors free from now on."""
@@ -267,12 +237,10 @@ class VgsPretrainingTask(FairseqTask):
     ) -> tuple[Tensor, Any, Logs]:
         """Run forward and backward, and tell the criterion the number of the update.
 
-        NumPy's global generator, which fairseq's layers draw from and which no checkpoint saves, is seeded by
-        update.
+        NumPy's global generator, which layers draw from and no checkpoint saves, is seeded by update.
         """
         self._probes.begin_update(update_num, model, criterion)
-        set_num_updates = getattr(criterion, "set_num_updates", None)
-        if callable(set_num_updates):
+        if callable(set_num_updates := getattr(criterion, "set_num_updates", None)):
             set_num_updates(update_num)
         if ignore_grad:
             sample = {**sample, "is_dummy": True}
@@ -286,8 +254,7 @@ class VgsPretrainingTask(FairseqTask):
 
         Distributed wrappers give these parameters gradients of zero, with which Adam would still move them.
         """
-        unused_parameters = getattr(model, "unused_parameters", None)
-        if callable(unused_parameters):
+        if callable(unused_parameters := getattr(model, "unused_parameters", None)):
             drop_gradients(optimizer, unused_parameters())
         super().optimizer_step(optimizer, model, update_num)
         self._probes.end_update(update_num + 1, model)
@@ -303,8 +270,7 @@ class VgsPretrainingTask(FairseqTask):
             sample["is_dummy"] = True
         with separate_random_numbers(self.cfg.seed):
             loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
-        embeddings = sample.get("embeddings")
-        if embeddings is not None:
+        if (embeddings := sample.get("embeddings")) is not None:
             self._retrieval.add(sample, embeddings)
             n_pairs = 0 if sample.get("is_dummy") else sample["n_pairs"]
             logging_output = {**logging_output, _N_VALID_PAIRS: n_pairs}
@@ -335,15 +301,7 @@ class VgsPretrainingTask(FairseqTask):
         """Return false: a colon in ``task.data`` is part of the path and does not separate shards."""
         return False
 
-    @property
-    def source_dictionary(self) -> None:
-        """No dictionary: speech and pictures go in."""
-        return
-
-    @property
-    def target_dictionary(self) -> None:
-        """No dictionary: nothing is transcribed."""
-        return
+    source_dictionary = target_dictionary = None  # speech and pictures go in, and nothing is transcribed
 
     def _retrieval_value(self, name: str, meters: Any) -> float:
         return self._retrieval.values(utils.item(meters[_N_VALID_PAIRS].sum))[name]
@@ -362,23 +320,18 @@ class VgsPretrainingTask(FairseqTask):
     def _load_regions(self, table: SplitTable) -> RegionStore:
         """Read the regions, once for all splits: they share images.tsv."""
         if self._regions is None:
+            limit, skip_bad = self.cfg.max_regions, self.cfg.skip_bad
             self._regions = load_regions(
-                self.folder,
-                image_index=table.images.index,
-                max_regions=self.cfg.max_regions,
-                skip_bad=self.cfg.skip_bad,
+                self.folder, image_index=table.images.index, max_regions=limit, skip_bad=skip_bad
             )
             if self._regions.n_cut:
-                logger.info(
-                    "task.max_regions=%d: %d regions left out", self.cfg.max_regions, self._regions.n_cut
-                )
+                logger.info("task.max_regions=%d: %d regions left out", limit, self._regions.n_cut)
         return self._regions
 
     def _load_unpaired(self, options: VgsDatasetOptions) -> AudioTable | None:
         if not self.cfg.unpaired_ratio or self.cfg.unpaired_data is None:
             return None
-        folder = ManifestFolder(Path(self.cfg.unpaired_data))
-        path = folder.audio_list(self.cfg.train_subset)
+        path = ManifestFolder(Path(self.cfg.unpaired_data)).audio_list(self.cfg.train_subset)
         return load_audio_table(path, layers=options.layers, skip_bad=options.skip_bad)
 
     def _report_bad_items(self) -> None:

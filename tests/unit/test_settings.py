@@ -9,7 +9,7 @@ from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.registry import Registry
-from fairseq_vgs.settings import SettingError, build_entry, from_config
+from fairseq_vgs.settings import SettingError, build_entry, from_config, setting
 
 DOORS: Registry = Registry("door")
 
@@ -70,3 +70,12 @@ def test_an_unknown_entry_lists_the_known_ones():
         build_entry(DOORS, "house.door", SimpleNamespace(door="slide"))
     assert "swing" in str(caught.value)
     assert "'slide'" in str(caught.value)
+
+
+def test_a_list_that_is_a_default_is_not_shared():
+    @dataclass
+    class Config:
+        widths: list = setting([1, 2], "widths")
+
+    Config().widths.append(3)
+    assert Config().widths == [1, 2]

@@ -23,7 +23,7 @@ from fairseq_vgs.models.settings import (
 )
 from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
-from fairseq_vgs.modules.initialization import init_like_bert
+from fairseq_vgs.modules.transformer import init_like_bert
 from fairseq_vgs.settings import bad_setting, build_entry
 
 

@@ -11,12 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.initialization import BASE_STD, init_like_bert
 from fairseq_vgs.modules.registry import SPEECH_HEADS, SpeechHeadSettings, check_fields, expect_divisor
-from fairseq_vgs.modules.transformer import two_layer_mlp
+from fairseq_vgs.modules.transformer import BASE_STD, init_like_bert, two_layer_mlp
 from fairseq_vgs.settings import from_config
-
-__all__ = ["AttentionPoolingHead"]
 
 
 @SPEECH_HEADS.register("attention")
@@ -36,27 +33,19 @@ class AttentionPoolingHead(nn.Module):
 
     @dataclass(frozen=True)
     class Settings(SpeechHeadSettings):
-        """Sizes.
-
-        Attributes:
-            heads: queries; divides `input_dim`.
-            dropout: of the pooled vector.
-            attention_dropout: of the weights of the frames.
-        """
+        """Queries, which divide `input_dim`; dropout of the pooled vector and of the frames' weights."""
 
         heads: int = from_config("speech_head_heads", default=12)
         dropout: float = from_config("speech_head_dropout", default=0.1)
         attention_dropout: float = from_config("speech_head_attention_dropout", default=0.1)
 
         def __post_init__(self) -> None:
-            """Refuse sizes that cannot work, naming the field."""
             check_fields(self)
             expect_divisor(self, "heads", "input_dim", self.input_dim)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        dim = settings.input_dim
-        self.heads = settings.heads
+        dim, self.heads = settings.input_dim, settings.heads
         # Queries are compared with frames directly: they would absorb a key projection.
         self.queries = nn.Parameter(torch.randn(settings.heads, dim) * BASE_STD)
         self.value = nn.Linear(dim, dim)

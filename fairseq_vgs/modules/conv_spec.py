@@ -1,8 +1,7 @@
 """The layers of the convolutional extractor, parsed without running the setting as code.
 
-fairseq takes a Python expression, like ``[(512, 10, 5)] + [(512, 3, 2)] * 4``, and passes it to ``eval``. The
-text also comes from untrusted checkpoints, so `parse_conv_layers` accepts only tuples of positive integers,
-lists, ``+`` and ``*``.
+fairseq passes a Python expression, like ``[(512, 10, 5)] + [(512, 3, 2)] * 4``, to ``eval``. The text also
+comes from untrusted checkpoints, so only tuples of positive integers, lists, ``+`` and ``*`` are accepted.
 """
 
 import ast
@@ -18,10 +17,7 @@ _MAX_LAYERS = 64
 
 
 def parse_conv_layers(text: str) -> ConvLayers:
-    """Read fairseq's ``conv_feature_layers``.
-
-    Returns:
-        One (channels, kernel, stride) triple per layer.
+    """Read fairseq's ``conv_feature_layers``: one (channels, kernel, stride) triple per layer.
 
     Raises:
         FaultError: ``setting.value``: the text is not an expression of these.
@@ -33,24 +29,16 @@ def parse_conv_layers(text: str) -> ConvLayers:
     if not isinstance(layers, list) or not 0 < len(layers) <= _MAX_LAYERS:
         raise _impossible(text, f"the result is not a list of 1 to {_MAX_LAYERS} layers")
     for layer in layers:
-        if (
-            not isinstance(layer, tuple)
-            or len(layer) != 3
-            or not all(isinstance(n, int) and n > 0 for n in layer)
-        ):
+        is_triple = isinstance(layer, tuple) and len(layer) == 3
+        if not is_triple or not all(isinstance(n, int) and n > 0 for n in layer):
             raise _impossible(text, f"layer {layer!r} is not three positive integers")
     return tuple(layers)
 
 
 def n_frames(n_samples: Length, layers: ConvLayers) -> Length:
-    """Count the frames that the extractor makes of a waveform.
+    """Count the frames that layers without padding make of a length, or lengths, in samples.
 
-    Args:
-        n_samples: length in samples; an int, or an integer array or tensor of lengths.
-        layers: (channels, kernel, stride) per layer; no layer pads.
-
-    Returns:
-        Number of frames, of the same type as ``n_samples``; zero or negative where the waveform is too short.
+    The result has the type of ``n_samples``; it is zero or negative where the waveform is too short.
     """
     length: Any = n_samples
     for _, kernel, stride in layers:

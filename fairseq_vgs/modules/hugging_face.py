@@ -1,8 +1,7 @@
 """Image encoder over raw pictures: a vision backbone from a local Hugging Face folder.
 
 Any backbone that ``transformers.AutoModel`` builds and that reads ``pixel_values`` (ViT, DINOv2, CLIP,
-SigLIP, ResNet, ConvNeXt, ...). Nothing is downloaded, no code of the folder is run, and torchvision
-is not needed: pictures come from our own loader, their mean and deviation from the folder's files.
+SigLIP, ResNet, ConvNeXt, ...). Nothing is downloaded, none of the folder's code is run.
 
 Legend: `P` pictures of `H` = `W` pixels, `L` tokens, `C` dimensions of the backbone, `E` of the embedding.
 """
@@ -21,18 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.files.faults import FaultError, fault
-from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.patches import sincos_positions
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS
 from fairseq_vgs.modules.transformer import (
     LAYER_NORM_EPS,
     ImageTransformer,
     ImageTransformerSettings,
+    init_like_bert,
     two_layer_mlp,
 )
 from fairseq_vgs.settings import from_config
-
-__all__ = ["Backbone", "BackboneError", "HuggingFaceEncoder", "backbone_size", "read_backbone"]
 
 CONFIG_NAME = "config.json"
 FIRST_TRANSFORMERS = 5  # earlier versions do not report weights of other shapes, which then stay random
@@ -41,44 +38,31 @@ DOWNLOAD = "download the folder again"
 PREPROCESSOR_NAMES = (("preprocessor_config.json", None), ("processor_config.json", "image_processor"))
 # Keys of config.json that name code, kernels or other files, or that a backbone does not need.
 LEFT_OUT = (
-    "_attn_implementation",
-    "_attn_implementation_internal",
-    "_name_or_path",
-    "architectures",
-    "attn_implementation",
-    "auto_map",
-    "dtype",
-    "id2label",
-    "label2id",
-    "quantization_config",
-    "torch_dtype",
+    "_attn_implementation", "_attn_implementation_internal", "_name_or_path", "architectures",
+    "attn_implementation", "auto_map", "dtype", "id2label", "label2id", "quantization_config", "torch_dtype",
     "transformers_version",
-)
+)  # fmt: skip
 
 
 class BackboneError(FaultError):
     """A folder or a stored configuration describes no usable backbone."""
 
 
-def _bad_backbone(
-    place: object, expected: str, got: object, step: str = DOWNLOAD, *, code: str
-) -> BackboneError:
+def _refusal(place: object, expected: str, got: object, step: str = DOWNLOAD, *, code: str) -> BackboneError:
     return BackboneError(fault(str(place), expected, got, step, code=code))
 
 
 def read_backbone(folder: Path) -> str:
-    """Read the configuration of a folder's backbone, without its weights.
+    """Return JSON text from which `Backbone` builds a folder's backbone without the folder.
 
-    Returns:
-        JSON text from which `Backbone` builds it without the folder: the model's configuration, the pictures'
-        size in pixels, and the scale and offset of each colour.
+    It holds the model's configuration, the pictures' size in pixels, and scale and offset of each colour.
 
     Raises:
         BackboneError: a file is missing or unusable, or ``transformers`` is not installed.
     """
     if not folder.is_dir():
         expected, step = f"must be a local folder with {CONFIG_NAME}", "download the model first"
-        raise _bad_backbone(folder, expected, "no folder", step, code="backbone.missing")
+        raise _refusal(folder, expected, "no folder", step, code="backbone.missing")
     found = _read_json(folder / CONFIG_NAME)
     settings = _plain(found.get("vision_config", found))
     # In folders of picture-text models, model_type names the whole model.
@@ -89,9 +73,8 @@ def read_backbone(folder: Path) -> str:
     size = _size(preprocessing) or _side(getattr(config, "image_size", None))
     if size is None:
         expected = "size or crop_size must be that of a square"
-        raise _bad_backbone(
-            path, expected, preprocessing.get("size"), "choose another model", code="backbone.value"
-        )
+        got = preprocessing.get("size")
+        raise _refusal(path, expected, got, "choose another model", code="backbone.value")
     known = {"model": _plain(config.to_dict()), "size": size, "scale": scale, "offset": offset}
     return json.dumps(known, sort_keys=True)
 
@@ -102,13 +85,10 @@ def backbone_size(backbone: str) -> int:
 
 
 class Backbone(nn.Module):
-    """A vision backbone with its normalisation of pictures; weights are random until `load_pretrained`.
+    """A vision backbone (of `read_backbone`) with its normalisation; random weights until `load_pretrained`.
 
     A pooler with weights after the CLS (ViT's linear layer and tanh) is left out, since many folders lack its
     weights: the pooled output is then the CLS.
-
-    Args:
-        backbone: as `read_backbone` returns it.
 
     Shape:
         pictures ``[P, 3, H, W]``, black -1 and white +1. Results: pooled ``[P, C]``, and tokens ``[P, L, C]``
@@ -126,7 +106,7 @@ class Backbone(nn.Module):
             self.size = int(known["size"])
         except (ValueError, KeyError, TypeError) as error:
             expected, step = "expected the text that read_backbone returns", "read the folder again"
-            raise _bad_backbone("backbone", expected, error, step, code="backbone.value") from error
+            raise _refusal("backbone", expected, error, step, code="backbone.value") from error
         self.config = _auto_config(settings, "backbone")
         try:
             self.model = _transformers().AutoModel.from_config(self.config, trust_remote_code=False)
@@ -167,13 +147,13 @@ class Backbone(nn.Module):
                 )
         except Exception as error:
             expected = "weights must be readable tensors"
-            raise _bad_backbone(folder, expected, _first_line(error), code="backbone.unreadable") from error
+            raise _refusal(folder, expected, _first_line(error), code="backbone.unreadable") from error
         own = self.model.state_dict()
         reshaped = {name[0] for name in report["mismatched_keys"]}
         for what, names in (("missing", report["missing_keys"]), ("of other shapes", reshaped)):
             if bad := sorted(own.keys() & {str(name) for name in names}):
                 got = f"{len(bad)} {what} ({', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''})"
-                raise _bad_backbone(folder, f"weights must fit {CONFIG_NAME}", got, code="backbone.mismatch")
+                raise _refusal(folder, f"weights must fit {CONFIG_NAME}", got, code="backbone.mismatch")
         weights = found.state_dict()
         self.model.load_state_dict({name: weights[name].float() for name in own}, strict=True)
 
@@ -194,14 +174,7 @@ class HuggingFaceEncoder(ImageTransformer):
 
     @dataclass(frozen=True)
     class Settings(ImageTransformerSettings):
-        """Settings of the transformer and of the backbone before it.
-
-        Attributes:
-            image_size: side of the pictures in pixels.
-            backbone: text that `read_backbone` returns.
-            backbone_frozen: whether the backbone is not trained.
-            backbone_output: one vector, or tokens, which go through the transformer.
-        """
+        """Settings of the transformer and of the backbone (of `read_backbone`); pictures' sides in pixels."""
 
         image_size: int = from_config("image_size", default=224)
         backbone: str = from_config("image_backbone_config", default="")
@@ -232,9 +205,8 @@ class HuggingFaceEncoder(ImageTransformer):
             return embedding
         positions: Tensor | float = 0.0
         if found.dim() == 4:
-            height, width = found.shape[2:]
             dim = self.token_projection.out_features
-            positions = sincos_positions(height, width, dim=dim, device=found.device)
+            positions = sincos_positions(*found.shape[2:], dim=dim, device=found.device)
             found = found.flatten(2).transpose(1, 2)
         tokens = self.token_projection(self.input_norm(found)) + positions
         return self.embed_tokens(tokens, padding_mask=None)
@@ -262,7 +234,7 @@ class HuggingFaceEncoder(ImageTransformer):
         except Exception as error:
             expected = f"expected a size that the backbone reads (it was made for {backbone.size})"
             step = f"set it to that size ({_first_line(error)})"
-            raise _bad_backbone("model.image_size", expected, size, step, code="setting.value") from error
+            raise _refusal("model.image_size", expected, size, step, code="setting.value") from error
         if self.frozen:
             backbone.requires_grad_(False)
         else:
@@ -278,9 +250,9 @@ def _transformers() -> Any:
     try:
         import transformers
     except (ImportError, OSError, RuntimeError) as error:
-        raise _bad_backbone(place, needs, error, step, code="package.missing") from error
+        raise _refusal(place, needs, error, step, code="package.missing") from error
     if int(transformers.__version__.split(".")[0]) < FIRST_TRANSFORMERS:
-        raise _bad_backbone(place, needs, transformers.__version__, step, code="package.version")
+        raise _refusal(place, needs, transformers.__version__, step, code="package.version")
     return transformers
 
 
@@ -311,12 +283,12 @@ def _auto_config(settings: Mapping[str, Any], place: str) -> Any:
 def _unknown(place: str, model_type: object, error: Exception) -> BackboneError:
     expected = f"must describe a model that transformers {_transformers().__version__} builds"
     step = f"choose another model ({_first_line(error)})"
-    return _bad_backbone(place, expected, f"model_type {model_type}", step, code="backbone.unknown")
+    return _refusal(place, expected, f"model_type {model_type}", step, code="backbone.unknown")
 
 
 def _plain(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
-        raise _bad_backbone("backbone", "settings must be a JSON object", settings, code="backbone.value")
+        raise _refusal("backbone", "settings must be a JSON object", settings, code="backbone.value")
     return {str(key): value for key, value in settings.items() if key not in LEFT_OUT}
 
 
@@ -324,23 +296,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _bad_backbone(path, "must be readable JSON", error, code="backbone.unreadable") from error
+        raise _refusal(path, "must be readable JSON", error, code="backbone.unreadable") from error
     if not isinstance(found, dict):
-        raise _bad_backbone(path, "must be a JSON object", found, code="backbone.value")
+        raise _refusal(path, "must be a JSON object", found, code="backbone.value")
     return found
 
 
 def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:
     for name, part in PREPROCESSOR_NAMES:
-        path = folder / name
-        if not path.is_file():
-            continue
-        found = _read_json(path)
+        found = _read_json(path) if (path := folder / name).is_file() else {}
         found = found if part is None else found.get(part, {})
         if isinstance(found, dict) and ("image_mean" in found or found.get("do_normalize") is False):
             return found, path
     expected = f"must hold {PREPROCESSOR_NAMES[0][0]} with image_mean and image_std"
-    raise _bad_backbone(folder, expected, "none", "download it with the model", code="backbone.missing")
+    raise _refusal(folder, expected, "none", "download it with the model", code="backbone.missing")
 
 
 def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[float], list[float]]:
@@ -353,17 +322,13 @@ def _normalization(preprocessing: Mapping[str, Any], path: Path) -> tuple[list[f
     usable = len(numbers) == 7 and all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
     if not usable or min(numbers[3:]) <= 0:
         expected = "image_mean and image_std must be three numbers each, rescale_factor one"
-        raise _bad_backbone(path, expected, (mean, std, rescale), code="backbone.value")
+        raise _refusal(path, expected, (mean, std, rescale), code="backbone.value")
     white = 255 * rescale
     scale = [white / 2 / deviation for deviation in numbers[3:6]]
-    offset = [
-        (white / 2 - level) / deviation for level, deviation in zip(numbers[:3], numbers[3:6], strict=True)
-    ]
-    return scale, offset
+    return scale, [(white / 2 - numbers[i]) / numbers[3 + i] for i in range(3)]
 
 
 def _size(preprocessing: Mapping[str, Any]) -> int | None:
-    """Return the height and width that pictures are brought to."""
     crop = preprocessing.get("crop_size") if preprocessing.get("do_center_crop") else None
     return _side(crop) or _side(preprocessing.get("size"))
 

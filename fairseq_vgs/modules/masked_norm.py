@@ -12,8 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["MaskedBatchNorm", "MaskedGroupNorm", "ValidFramesGroupNorm", "build_masked_norm"]
-
 CHANNELS_PER_GROUP = 16
 
 
@@ -74,8 +72,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
-        # An empty batch must leave the averages alone; a factor rather than a branch keeps the device
-        # asynchronous.
+        # An empty batch must leave the averages alone; a branch, unlike a factor, would wait for the device.
         momentum = (self.momentum or 0.0) * (n_frames > 0).to(mean.dtype)
         unbiased = variance * n_frames / (n_frames - 1).clamp(min=1.0)
         self.running_mean += momentum * (mean - self.running_mean)
@@ -85,8 +82,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 class MaskedGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` (same parameters, eps) with statistics over the valid frames of each sequence.
 
-    Statistics are computed in float32 under any autocast. Nothing is shared between sequences, ranks or
-    updates.
+    Computed in float32 under any autocast. Nothing is shared between sequences, ranks or updates.
 
     Shape:
         x `[P, C, T]`, valid bool `[P, T]` or None (all valid), result `[P, C, T]`; its padded frames are
@@ -142,15 +138,9 @@ def _in_float32(normalize: Callable[[Tensor, Tensor], Tensor], x: Tensor, valid:
 
 
 def _pool_over_ranks(mean: Tensor, squares: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Join the statistics of all ranks, which may have no frames; differentiable.
+    """Join mean `[C]`, squared deviations `[C]` and numbers of frames of all ranks; differentiable.
 
-    Args:
-        mean: `[C]` of this rank.
-        squares: `[C]`, sum of squared deviations from that mean.
-        n_frames: scalar.
-
-    Returns:
-        Mean `[C]`, biased variance `[C]` and number of frames over all ranks; the same on every rank.
+    Return mean, biased variance and number of frames over all ranks, some of which may have no frames.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return mean, squares / n_frames.clamp(min=1.0), n_frames
@@ -161,8 +151,7 @@ def _pool_over_ranks(mean: Tensor, squares: Tensor, n_frames: Tensor) -> tuple[T
     ranks: Tensor = _GatherStatistics.apply(own)
     means, deviations, counts = ranks.split([len(mean), len(mean), 1], dim=1)
     counts = counts.detach()
-    total = counts.sum()
-    divisor = total.clamp(min=1.0)
+    divisor = (total := counts.sum()).clamp(min=1.0)
     pooled = (means * counts).sum(dim=0) / divisor
     variance = (deviations + counts * (means - pooled).square()).sum(dim=0) / divisor
     return pooled, variance, total

@@ -1,7 +1,6 @@
 """Image encoder over raw pictures: a small patch transformer.
 
-Legend: `P` pictures, `H` and `W` their height and width in pixels, `L` patches, `D` transformer width,
-`E` embedding dimensions.
+Legend: `P` pictures, `H` and `W` their height and width in pixels, `E` embedding dimensions.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from torch import Tensor, nn
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS, expect_divisor
 from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, ImageTransformerSettings
 from fairseq_vgs.settings import SettingError, from_config
-
-__all__ = ["PatchEncoder", "sincos_positions"]
 
 # Wavelengths run from 2 pi patches to 2 pi * 10000 patches, as in Vaswani et al. 2017.
 LONGEST_WAVELENGTH = 10_000.0
@@ -43,7 +40,6 @@ class PatchEncoder(ImageTransformer):
         patch_size: int = from_config("patch_size", default=16)
 
         def __post_init__(self) -> None:
-            """Refuse sizes that cannot work, naming the field."""
             super().__post_init__()
             expect_divisor(self, "patch_size", "image_size", self.image_size)
             if self.embed_dim % 4:
@@ -74,25 +70,16 @@ class PatchEncoder(ImageTransformer):
             raise ValueError(f"pictures: expected [pictures, 3, height, width], got {tuple(pictures.shape)}")
         height, width = pictures.shape[2:]
         if not height or not width or height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"pictures: expected height and width to be multiples of patch_size {self.patch_size}, "
-                f"got {height} x {width}"
-            )
+            expected = f"height and width to be multiples of patch_size {self.patch_size}"
+            raise ValueError(f"pictures: expected {expected}, got {height} x {width}")
 
 
 def sincos_positions(
     height: int, width: int, *, dim: int, device: torch.device | str | None = None
 ) -> Tensor:
-    """Compute fixed positions of patches: half of the dimensions for the row, half for the column.
+    """Compute fixed positions of rows x columns of patches: float32 `[height * width, dim]`, row by row.
 
-    Args:
-        height: rows of patches.
-        width: columns of patches.
-        dim: dimensions, a multiple of 4.
-        device: where to put the result.
-
-    Returns:
-        float32 `[height * width, dim]`, row by row.
+    Half of the dimensions, which must be a multiple of 4, are for the row, half for the column.
     """
     exponents = torch.arange(dim // 4, device=device, dtype=torch.float32) / (dim // 4)
     frequencies = LONGEST_WAVELENGTH**-exponents

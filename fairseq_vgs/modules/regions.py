@@ -13,8 +13,6 @@ from fairseq_vgs.modules.registry import IMAGE_ENCODERS
 from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, ImageTransformer, ImageTransformerSettings
 from fairseq_vgs.settings import from_config
 
-__all__ = ["RegionEncoder"]
-
 BOX_DIM = 4
 
 
@@ -22,9 +20,8 @@ BOX_DIM = 4
 class RegionEncoder(ImageTransformer):
     """Embeds an image from its regions: CLS of a post-norm transformer over region features and boxes.
 
-    A region's embedding is the mean of LayerNorm(linear(feature)) and LayerNorm(linear(box)), then dropout. A
-    learned CLS is prepended; after the layers the CLS goes through a two-layer MLP. Boxes are the only
-    positions, so the order of regions does not matter.
+    A region's embedding is the mean of LayerNorm(linear(feature)) and LayerNorm(linear(box)), then dropout.
+    Boxes are the only positions, so the order of regions does not matter.
     Source: FaST-VGS (Peng & Harwath 2022) and its public code: layer norm eps 1e-12, CLS drawn
     from N(0, 1), linear weights from N(0, 0.02), hidden width of the MLP twice the transformer's. That code
     has no padding mask since every image has 36 regions; here regions may be padded.
@@ -53,26 +50,21 @@ class RegionEncoder(ImageTransformer):
 
     def forward(self, image: dict[str, Tensor]) -> Tensor:
         """Embed images; see the class for shapes."""
-        features, boxes = image["features"], image["boxes"]
-        padding_mask = image.get("padding_mask")
+        features, boxes, padding_mask = image["features"], image["boxes"], image.get("padding_mask")
         self._check_shapes(features, boxes)
         if padding_mask is not None:
             # Padding, NaN included, must not reach the weights' gradients.
             features = features.masked_fill(padding_mask.unsqueeze(-1), 0.0)
             boxes = boxes.masked_fill(padding_mask.unsqueeze(-1), 0.0)
-        regions = self.feature_norm(self.feature_projection(features)) + self.box_norm(
-            self.box_projection(boxes)
-        )
+        regions = self.feature_norm(self.feature_projection(features))
+        regions = regions + self.box_norm(self.box_projection(boxes))
         return self.embed_tokens(regions / 2, padding_mask=padding_mask)
 
     def _check_shapes(self, features: Tensor, boxes: Tensor) -> None:
-        expected = (*features.shape[:2], BOX_DIM)
-        if features.dim() != 3 or features.size(-1) != self.feature_projection.in_features:
-            raise ValueError(
-                f"image features: expected [images, regions, {self.feature_projection.in_features}], "
-                f"got {tuple(features.shape)}; set input_dim to the width of regions.npy"
-            )
-        if tuple(boxes.shape) != expected:
-            raise ValueError(
-                f"image boxes: expected shape {expected}, got {tuple(boxes.shape)}; one box per region"
-            )
+        shape, width = tuple(features.shape), self.feature_projection.in_features
+        if len(shape) != 3 or shape[2] != width:
+            step = "set input_dim to the width of regions.npy"
+            raise ValueError(f"image features: expected [images, regions, {width}], got {shape}; {step}")
+        if tuple(boxes.shape) != (expected := (*shape[:2], BOX_DIM)):
+            got = tuple(boxes.shape)
+            raise ValueError(f"image boxes: expected shape {expected}, got {got}; one box per region")

@@ -26,49 +26,27 @@ from typing import Any
 from fairseq_vgs.registry import Registry
 from fairseq_vgs.settings import SettingError, from_config
 
-__all__ = [
-    "IMAGE_ENCODERS",
-    "SPEECH_HEADS",
-    "ImageEncoderSettings",
-    "SpeechHeadSettings",
-    "check_fields",
-    "expect_divisor",
-]
-
 IMAGE_ENCODERS: Registry[Any] = Registry("image encoder", "fairseq_vgs.modules")
 SPEECH_HEADS: Registry[Any] = Registry("speech head", "fairseq_vgs.modules")
 
 
 @dataclass(frozen=True)
 class ImageEncoderSettings:
-    """Settings that every image encoder gets.
-
-    Attributes:
-        output_dim: dimensions of the image embedding.
-    """
+    """Settings that every image encoder gets: dimensions of its embedding."""
 
     output_dim: int = from_config("embed_dim", default=768)
 
 
 @dataclass(frozen=True)
 class SpeechHeadSettings:
-    """Settings that every speech head gets.
-
-    Attributes:
-        input_dim: dimensions of the speech frames (and of the CLS vector).
-        output_dim: dimensions of the speech embedding.
-    """
+    """Settings that every speech head gets: dimensions of frames and CLS vector, and of its embedding."""
 
     input_dim: int = from_config("encoder_embed_dim", default=768)
     output_dim: int = from_config("embed_dim", default=768)
 
 
 def check_fields(settings: Any, *, may_be_zero: Collection[str] = ()) -> None:
-    """Refuse integers that are not positive, dropouts outside [0, 1), and unknown choices.
-
-    Raises:
-        SettingError: names the field.
-    """
+    """Refuse integers that are not positive, dropouts outside [0, 1), and unknown choices (SettingError)."""
     hints = typing.get_type_hints(type(settings))
     for field in fields(settings):
         value, kind = getattr(settings, field.name), hints[field.name]
@@ -78,17 +56,11 @@ def check_fields(settings: Any, *, may_be_zero: Collection[str] = ()) -> None:
         elif "dropout" in field.name:
             if not 0.0 <= value < 1.0:
                 raise SettingError(field.name, "0 <= p < 1", value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            least = 0 if field.name in may_be_zero else 1
-            if value < least:
-                raise SettingError(field.name, f"at least {least}", value)
+        elif type(value) is int and value < (least := int(field.name not in may_be_zero)):
+            raise SettingError(field.name, f"at least {least}", value)
 
 
 def expect_divisor(settings: Any, divisor: str, of: str, value: int) -> None:
-    """Refuse a size that does not divide another.
-
-    Raises:
-        SettingError: names the field ``divisor``.
-    """
+    """Refuse a size that does not divide another: SettingError of the field ``divisor``."""
     if value % getattr(settings, divisor):
         raise SettingError(divisor, f"a divisor of {of} ({value})", getattr(settings, divisor))

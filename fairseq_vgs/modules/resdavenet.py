@@ -13,13 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_vgs.modules.initialization import init_like_bert
 from fairseq_vgs.modules.masked_norm import build_masked_norm
 from fairseq_vgs.modules.registry import SPEECH_HEADS, SpeechHeadSettings, check_fields, expect_divisor
-from fairseq_vgs.modules.transformer import PostNormLayer, two_layer_mlp
+from fairseq_vgs.modules.transformer import PostNormLayer, init_like_bert, two_layer_mlp
 from fairseq_vgs.settings import SettingError, from_config
-
-__all__ = ["ResDavenet", "ResDavenetHead", "ResidualBlock"]
 
 STRIDE = 2
 
@@ -28,17 +25,10 @@ STRIDE = 2
 class ResDavenetSettings(SpeechHeadSettings):
     """Sizes; the defaults are the paper's (Khorrami et al. 2023).
 
-    Attributes:
-        bottleneck_dim: width before the first stage.
-        widths: width of each residual stage, each of which halves the number of frames.
-        kernel_size: of the convolutions, odd.
-        blocks_per_stage: residual blocks of a stage.
-        norm: `batch` (the paper) or `group`.
-        heads: attention heads of the transformer layer; divides the last width.
-        ffn_dim: width of its feed-forward network.
-        dropout: after each of its sub-layers.
-        attention_dropout: of its attention weights. The authors use 0.1; 0 is faster on a CPU.
-        padding: `fast_vgs` treats padding as the authors do; otherwise it has no influence.
+    `bottleneck_dim` is the width before the first of the residual stages, whose `widths` follow; each stage
+    halves the number of frames. `kernel_size` is odd. `heads` (which divide the last width), `ffn_dim` and
+    both dropouts are the transformer layer's; an `attention_dropout` of 0 (authors: 0.1) is faster on a CPU.
+    `padding="fast_vgs"` treats padding as the authors do; otherwise it has no influence.
     """
 
     bottleneck_dim: int = from_config("speech_head_bottleneck", default=128)
@@ -53,7 +43,6 @@ class ResDavenetSettings(SpeechHeadSettings):
     padding: Literal["exact", "fairseq", "fast_vgs"] = from_config("padding", default="exact")
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot work, naming the field."""
         check_fields(self)
         if not self.widths or min(self.widths) < 1:
             raise SettingError("widths", "at least one positive width", self.widths)
@@ -108,8 +97,7 @@ class ResDavenet(nn.Module):
 
     Shape:
         frames `[P, T, D]`, padding_mask bool `[P, T]` (True = padding) or None. Returns `[P, T', C]` and the
-        padding mask `[P, T']`, T' = T halved and rounded up once per stage. At least one frame remains of one
-        frame.
+        padding mask `[P, T']`, T' = T halved and rounded up once per stage, so that 1 frame stays 1.
     """
 
     def __init__(self, settings: ResDavenetSettings) -> None:
@@ -120,15 +108,12 @@ class ResDavenet(nn.Module):
         width = settings.bottleneck_dim
         for stage_width in settings.widths:
             for index in range(settings.blocks_per_stage):
-                self.blocks.append(
-                    ResidualBlock(
-                        width,
-                        stage_width,
-                        kernel_size=settings.kernel_size,
-                        stride=STRIDE if index == 0 else 1,
-                        norm=settings.norm,
-                    )
+                stride = STRIDE if index == 0 else 1
+                kernel = settings.kernel_size
+                block = ResidualBlock(
+                    width, stage_width, kernel_size=kernel, stride=stride, norm=settings.norm
                 )
+                self.blocks.append(block)
                 width = stage_width
         self.apply(_init_convolution)
 
@@ -139,8 +124,7 @@ class ResDavenet(nn.Module):
         valid = ~padding_mask
         # Filled first: a NaN in the padding would survive a product with zero.
         frames = frames.masked_fill(padding_mask.unsqueeze(-1), 0.0)
-        x = self.norm(self.linear(frames).transpose(1, 2), valid)
-        x = _zero_padding(F.relu(x), valid)
+        x = _zero_padding(F.relu(self.norm(self.linear(frames).transpose(1, 2), valid)), valid)
         for block in self.blocks:
             x, valid = block(x, valid)
         return x.transpose(1, 2), ~valid
@@ -158,8 +142,7 @@ class ResDavenetHead(nn.Module):
     padding has no influence.
 
     Shape:
-        frames `[P, T, D]`, cls `[P, D]`, padding_mask bool `[P, T]` (True = padding) or None. Result `[P,
-        E]`.
+        frames `[P, T, D]`, cls `[P, D]`, padding_mask bool `[P, T]` (True = padding) or None; gives `[P, E]`.
     """
 
     needs_cls = True
@@ -170,11 +153,7 @@ class ResDavenetHead(nn.Module):
         width = settings.widths[-1]
         self.cls_projection = two_layer_mlp(settings.input_dim, 2 * width, width)
         self.layer = PostNormLayer(
-            width,
-            heads=settings.heads,
-            ffn_dim=settings.ffn_dim,
-            dropout=settings.dropout,
-            attention_dropout=settings.attention_dropout,
+            width, settings.heads, settings.ffn_dim, settings.dropout, settings.attention_dropout
         )
         self.projection = nn.Linear(width, settings.output_dim)
         self.convolutions = ResDavenet(settings)
@@ -200,11 +179,7 @@ class ResDavenetHead(nn.Module):
 
 
 def _authors_padding(frames: Tensor, shortened: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Compute the padding mask of the shortened frames by the rule of the authors' code.
-
-    The factor is the rounded quotient of the two lengths, and every started group of frames is dropped: of
-    399 frames (8 s) without any padding, which make 25, the last one is not read.
-    """
+    """Return the authors' padding mask: of 25 frames from 399 (8 s) without padding, the last is not read."""
     factor = round(frames.size(1) / shortened.size(1))
     if padding_mask is None:
         padding_mask = frames.new_zeros(frames.shape[:2], dtype=torch.bool)

@@ -1,15 +1,14 @@
 """Wide grouped convolutions over time through the Fourier transform, for wav2vec 2.0's positions.
 
-Legend: `B` utterances, `T` frames, `C` channels, `G` groups, `D = C / G` channels of a group, `K` kernel
-size, `F` frequencies.
+Legend: `B` utterances, `T` frames, `C` channels, `G` groups of `D = C / G`, `K` kernel size, `F` frequencies.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
-
-__all__ = ["spectral_convolution"]
 
 
 def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int) -> Tensor:
@@ -18,14 +17,8 @@ def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, grou
     At every frequency a convolution is one product of a `D x D` matrix, so that the time does not grow with
     the kernel. Computed in float32 at least, under autocast too.
 
-    Args:
-        x: `[B, C, T]`.
-        weight: `[C, D, K]`, as conv1d's.
-        bias: `[C]` or None.
-        groups: number of groups of channels, as conv1d's.
-
-    Returns:
-        `[B, C, T]`, for even kernels `[B, C, T + 1]`; of `x`'s type.
+    Shape:
+        x `[B, C, T]`, weight `[C, D, K]`, bias `[C]`. Result `[B, C, T]`, for even kernels `[B, C, T + 1]`.
     """
     n_channels, n_frames = x.shape[1:]
     kernel, width = weight.size(2), n_channels // groups
@@ -37,9 +30,8 @@ def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, grou
         response = torch.fft.rfft(weight.to(exact), period, dim=2).conj()  # [C, D, F]
         per_group = spectrum.unflatten(2, (groups, width)).permute(1, 2, 0, 3).flatten(0, 1)  # [F G, B, D]
         matrices = response.unflatten(0, (groups, width)).permute(3, 0, 2, 1).flatten(0, 1)  # [F G, D, D]
-        product = (
-            (per_group @ matrices).unflatten(0, (-1, groups)).permute(2, 0, 1, 3).flatten(2)
-        )  # [B, F, C]
+        product = (per_group @ matrices).unflatten(0, (-1, groups))  # [F, G, B, D]
+        product = product.permute(2, 0, 1, 3).flatten(2)  # [B, F, C]
         result = torch.fft.irfft(product, period, dim=1).roll(kernel // 2, dims=1)
         result = result[:, : n_frames + 1 - kernel % 2].transpose(1, 2)
         result = result if bias is None else result + bias.to(exact).unsqueeze(1)
@@ -48,12 +40,11 @@ def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, grou
 
 def _fast_length(least: int) -> int:
     """Return the next number without prime factors above 5, for which transforms are fast."""
-    length = least
-    while True:
+    for length in itertools.count(least):
         rest = length
         for prime in (2, 3, 5):
             while rest % prime == 0:
                 rest //= prime
         if rest == 1:
-            return length
-        length += 1
+            break
+    return length

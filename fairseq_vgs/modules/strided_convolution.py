@@ -13,19 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["normalized_convolution", "strided_convolution"]
-
 
 def strided_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tensor:
     """Convolve frames, without padding and bias, as `torch.nn.functional.conv1d` up to rounding.
 
-    Args:
-        frames: `[B, T, C]`.
-        weight: `[O, C, K]`, as conv1d's.
-        stride: frames.
-
-    Returns:
-        `[B, (T - K) // stride + 1, O]`.
+    Shape:
+        frames `[B, T, C]`, weight `[O, C, K]`. Result `[B, (T - K) // stride + 1, O]`.
     """
     kernel = weight.size(2)
     if frames.size(1) < kernel:
@@ -53,16 +46,9 @@ def normalized_convolution(
     kernel, so that the norm becomes part of the weights: the large output is written once, and its backward
     pass is that of a matrix product. The covariance is taken in float64.
 
-    Args:
-        waveform: `[B, S]`.
-        weight: `[O, 1, K]`.
-        scale: `[O]`, the norm's weight.
-        shift: `[O]`, the norm's bias.
-        stride: samples.
-        eps: added to the variance.
-        n_valid: int64 `[B]`, how many frames of each utterance make up its statistics; None for all.
-
-    Returns:
+    Shape:
+        waveform `[B, S]`, weight `[O, 1, K]`, scale and shift `[O]` (the norm's weight and bias), n_valid
+        int64 `[B]` (how many frames of each utterance make up its statistics; None for all). Result
         `[B, (S - K) // stride + 1, O]`; frames beyond the valid ones are arbitrary.
     """
     with torch.autocast(waveform.device.type, enabled=False):
@@ -105,10 +91,8 @@ class _StridedConvolution(torch.autograd.Function):
             # Where the kernel is as long as the stride, its first part reaches every frame but the last few.
             n_reached = gradient.size(1) * stride if weight.size(2) >= stride else 0
             for_frames[:, n_reached:] = 0
-            beta = 0 if n_reached else 1
-            for windows, taps in zip(
-                _windows(for_frames, weight, stride), _taps(weight, stride), strict=True
-            ):
+            beta, parts = 0 if n_reached else 1, _windows(for_frames, weight, stride)
+            for windows, taps in zip(parts, _taps(weight, stride), strict=True):
                 windows.baddbmm_(gradient, taps.t().expand(len(frames), -1, -1), beta=beta)
                 beta = 1
         if ctx.needs_input_grad[1]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fairseq_vgs.modules.initialization import init_like_bert
+from fairseq_vgs.modules.transformer import init_like_bert
 
 
 @pytest.mark.parametrize(("width", "std"), [(768, 0.02), (192, 0.04)])

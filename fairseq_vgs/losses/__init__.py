@@ -12,8 +12,7 @@ from fairseq_vgs.losses.contrastive import (
 )
 from fairseq_vgs.losses.cooperation import GradientAgreement, gradient_agreement, linear_cka
 from fairseq_vgs.losses.gather import gather_ids, gather_with_gradient
-from fairseq_vgs.losses.similarity import SIMILARITIES, pairwise_similarity
-from fairseq_vgs.losses.spread import embedding_spread
+from fairseq_vgs.losses.similarity import SIMILARITIES, embedding_spread, pairwise_similarity
 
 __all__ = [
     "ALPHA_SCHEDULES",

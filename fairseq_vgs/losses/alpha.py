@@ -25,19 +25,13 @@ from typing import Any, ClassVar
 from fairseq_vgs.registry import Registry
 from fairseq_vgs.settings import SettingError, from_config
 
-__all__ = ["ALPHA_SCHEDULES", "AlphaSchedule"]
-
 
 @dataclass(frozen=True)
 class AlphaSchedule:
     """Weights of the two losses at every update: a pure function of (settings, update).
 
-    Another schedule is a dataclass derived from this one, with further fields if it needs any.
-
-    Attributes:
-        values: weights of the VGS loss.
-        boundaries: update numbers, counted from 0, at which the weight starts or stops changing.
-        seed: seed of random schedules.
+    Another schedule is a dataclass derived from this one, with further fields if it needs any. `values` are
+    weights of the VGS loss, `boundaries` update numbers from 0; `seed` is that of random schedules.
 
     Raises:
         SettingError: a field is impossible.
@@ -51,24 +45,19 @@ class AlphaSchedule:
     """Numbers of values and of boundaries that the schedule takes; None where it checks them itself."""
 
     def __post_init__(self) -> None:
-        """Validate; accept any sequences and store tuples."""
         object.__setattr__(self, "values", _checked_values(self.values))
         object.__setattr__(self, "boundaries", _checked_boundaries(self.boundaries))
         if self.counts is not None:
             for name, count in zip(("values", "boundaries"), self.counts, strict=True):
-                if len(getattr(self, name)) != count:
-                    raise SettingError(name, f"{count} entries", list(getattr(self, name)))
+                if len(entries := getattr(self, name)) != count:
+                    raise SettingError(name, f"{count} entries", list(entries))
 
     def alpha(self, update: int) -> float:
         """Return the weight of the VGS loss at an update, counted from 0."""
         raise NotImplementedError
 
     def weights(self, update: int) -> tuple[float, float]:
-        """Return the weights (VGS, SSL) of this update; they sum to 1.
-
-        Args:
-            update: number of the update, from 0.
-        """
+        """Return the weights (VGS, SSL) of an update, counted from 0; they sum to 1."""
         if update < 0:
             raise ValueError(f"AlphaSchedule.weights: expected an update number >= 0, got {update}")
         alpha = self.alpha(update)
@@ -94,11 +83,9 @@ class Piecewise(AlphaSchedule):
     """Constant between boundaries."""
 
     def __post_init__(self) -> None:
-        """Require one value more than there are boundaries."""
         super().__post_init__()
-        if len(self.values) != len(self.boundaries) + 1:
-            n_boundaries = len(self.boundaries)
-            raise SettingError("values", f"one value more than the {n_boundaries} boundaries", self.values)
+        if len(self.values) != (count := len(self.boundaries)) + 1:
+            raise SettingError("values", f"one value more than the {count} boundaries", self.values)
 
     def alpha(self, update: int) -> float:
         """Return the value of the piece."""
@@ -162,9 +149,8 @@ def _checked_boundaries(boundaries: Iterable[Any]) -> tuple[int, ...]:
         if isinstance(boundary, bool) or not isinstance(boundary, Integral) or boundary < 0:
             raise SettingError("boundaries", "update numbers (integers >= 0)", boundary)
         if checked and boundary <= checked[-1]:
-            raise SettingError(
-                "boundaries", f"increasing update numbers, above {checked[-1]} here", int(boundary)
-            )
+            expected = f"increasing update numbers, above {checked[-1]} here"
+            raise SettingError("boundaries", expected, int(boundary))
         checked.append(int(boundary))
     return tuple(checked)
 

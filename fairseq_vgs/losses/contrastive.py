@@ -1,11 +1,9 @@
 """Contrastive losses between spoken captions and images.
 
-All take a similarity matrix (speech rows x image columns; the diagonal holds the true pairs) and the integer
-ids of the images: pairs off the diagonal whose ids are equal show the same (or an interchangeable) image and
-are neither positives nor negatives. Values are in nats, averaged per pair, computed in float32 under any
-autocast.
-
-Legend: `N` pairs of the (global) batch.
+All take similarities `[N, N]` of the N pairs of the (global) batch (speech rows x image columns; the diagonal
+holds the true pairs) and the ids of the images, int `[N]`: pairs off the diagonal whose ids are equal show
+the same (or an interchangeable) image and are neither positives nor negatives. Values are in nats, averaged
+per pair, computed in float32 under any autocast.
 """
 
 from __future__ import annotations
@@ -20,16 +18,6 @@ from torch import Tensor
 from fairseq_vgs.losses.similarity import full_precision, without_autocast
 from fairseq_vgs.registry import Registry
 from fairseq_vgs.settings import from_config
-
-__all__ = [
-    "LOSSES",
-    "ContrastiveLoss",
-    "VgsLoss",
-    "contrastive_accuracy",
-    "masked_margin_infonce",
-    "sigmoid_pairwise",
-    "symmetric_infonce",
-]
 
 # Added to excluded similarities, as in the authors' public code: exp(-10000) is zero in float32.
 EXCLUDED_OFFSET = -10_000.0
@@ -46,8 +34,7 @@ class ContrastiveLoss(NamedTuple):
 class VgsLoss(Protocol):
     """Interface of the entries of `LOSSES`: a dataclass whose fields are the loss's settings.
 
-    Attributes:
-        learned: scalars of the model that it takes as keywords: ``logit_scale``, ``logit_bias``.
+    `learned` are scalars of the model that it takes as keywords: ``logit_scale``, ``logit_bias``.
     """
 
     learned: ClassVar[tuple[str, ...]]
@@ -62,11 +49,7 @@ LOSSES: Registry[type[VgsLoss]] = Registry("VGS loss", "fairseq_vgs.losses")
 @LOSSES.register("masked_margin")
 @dataclass(frozen=True)
 class MaskedMargin:
-    """The paper's loss; see `masked_margin_infonce`.
-
-    Attributes:
-        margin: subtracted from the similarity of every true pair.
-    """
+    """The paper's loss; see `masked_margin_infonce`."""
 
     margin: float = from_config("margin", default=1.0)
     learned: ClassVar[tuple[str, ...]] = ()
@@ -98,10 +81,7 @@ class Sigmoid:
     def __call__(self, similarity: Tensor, image_ids: Tensor, **learned: Tensor) -> ContrastiveLoss:
         """Compute the loss."""
         return sigmoid_pairwise(
-            similarity,
-            image_ids,
-            logit_scale=learned["logit_scale"],
-            logit_bias=learned["logit_bias"],
+            similarity, image_ids, logit_scale=learned["logit_scale"], logit_bias=learned["logit_bias"]
         )
 
 
@@ -112,11 +92,6 @@ def masked_margin_infonce(similarity: Tensor, image_ids: Tensor, *, margin: floa
     No temperature. Uninformative embeddings cost `2 ln(1 + (N - 1) e^margin)`: 10.30 nats at N = 64.
     Source: Ilharco et al. 2019 (masked margin softmax); Peng & Harwath 2022; the loss code of the
     public FaST-VGS-Family and scheduled_VGS_plus repositories, which sum the two directions.
-
-    Args:
-        similarity: `[N, N]` raw similarities, speech rows x image columns.
-        image_ids: int `[N]`.
-        margin: subtracted from the similarity of every true pair.
     """
     _check_inputs("masked_margin_infonce", similarity, image_ids)
     with without_autocast(similarity):
@@ -131,13 +106,8 @@ def symmetric_infonce(
 ) -> ContrastiveLoss:
     """InfoNCE with a temperature: the **mean** of cross-entropy over rows and over columns.
 
-    As in CLIP (Radford et al. 2021). Uninformative embeddings cost `ln N`. Same-image pairs off the diagonal
-    are excluded, as in the masked margin loss.
-
-    Args:
-        similarity: `[N, N]`, normally cosines, speech rows x image columns.
-        image_ids: int `[N]`.
-        logit_scale: multiplies the similarity (1 / temperature; already exponentiated), scalar.
+    As in CLIP (Radford et al. 2021). The similarities, normally cosines, are multiplied by the scale (1 /
+    temperature; already exponentiated). Uninformative embeddings cost `ln N`.
     """
     _check_inputs("symmetric_infonce", similarity, image_ids)
     with without_autocast(similarity):
@@ -152,13 +122,8 @@ def sigmoid_pairwise(
     """Sigmoid loss over all pairs, divided by N (SigLIP, Zhai et al. 2023).
 
     Every pair is its own binary decision, so there are no directions: both directions equal the loss (the sum
-    over rows is the sum over columns). Same-image pairs off the diagonal are left out.
-
-    Args:
-        similarity: `[N, N]`, normally cosines, speech rows x image columns.
-        image_ids: int `[N]`.
-        logit_scale: multiplies the similarity (already exponentiated), scalar. SigLIP starts at 10.
-        logit_bias: added after scaling, scalar. SigLIP starts at -10.
+    over rows is the sum over columns). The similarities, normally cosines, are multiplied by the scale
+    (already exponentiated; SigLIP starts at 10), then the bias is added (SigLIP starts at -10).
     """
     _check_inputs("sigmoid_pairwise", similarity, image_ids)
     with without_autocast(similarity):
@@ -174,12 +139,8 @@ def sigmoid_pairwise(
 def contrastive_accuracy(similarity: Tensor, image_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Fractions of pairs whose own partner scores highest: (speech to image, image to speech).
 
-    Same-image candidates off the diagonal are excluded. A tie for the first place among k candidates counts
-    1/k, so that collapsed embeddings score chance (1/N), not 0 or 1; a NaN never counts as correct.
-
-    Args:
-        similarity: `[N, N]`, speech rows x image columns.
-        image_ids: int `[N]`.
+    A tie for the first place among k candidates counts 1/k, so that collapsed embeddings score chance (1/N),
+    not 0 or 1; a NaN never counts as correct.
     """
     _check_inputs("contrastive_accuracy", similarity, image_ids)
     scores = full_precision(similarity)
@@ -220,13 +181,10 @@ def _scalar(value: Tensor | float) -> Tensor | float:
 
 
 def _check_inputs(place: str, similarity: Tensor, image_ids: Tensor) -> None:
-    if similarity.dim() != 2 or similarity.size(0) != similarity.size(1):
-        raise ValueError(
-            f"{place}: expected a square similarity matrix (speech rows x image columns), "
-            f"got shape {tuple(similarity.shape)}; gather both branches over the same pairs"
-        )
-    if image_ids.shape != similarity.shape[:1]:
-        raise ValueError(
-            f"{place}: expected one image id per pair ({len(similarity)}), "
-            f"got shape {tuple(image_ids.shape)}; gather the ids together with the embeddings"
-        )
+    shape, ids_shape = tuple(similarity.shape), tuple(image_ids.shape)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        got = f"got shape {shape}; gather both branches over the same pairs"
+        raise ValueError(f"{place}: expected a square similarity matrix (speech rows x image columns), {got}")
+    if ids_shape != shape[:1]:
+        got = f"got shape {ids_shape}; gather the ids together with the embeddings"
+        raise ValueError(f"{place}: expected one image id per pair ({shape[0]}), {got}")

@@ -11,16 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["GradientAgreement", "gradient_agreement", "linear_cka"]
-
 
 class GradientAgreement(NamedTuple):
-    """Two gradients compared as vectors; scalars, float64.
+    """Cosine and Euclidean lengths of two gradients as vectors; scalars, float64.
 
-    Attributes:
-        cosine: 1 where both losses pull the same way, -1 where they undo each other; NaN where one is zero.
-        first_norm: Euclidean length of the first.
-        second_norm: Euclidean length of the second.
+    The cosine is 1 where both losses pull the same way, -1 where they undo each other, NaN where one is zero.
     """
 
     cosine: Tensor
@@ -31,19 +26,13 @@ class GradientAgreement(NamedTuple):
 def gradient_agreement(first: Sequence[Tensor], second: Sequence[Tensor]) -> GradientAgreement:
     """Compare two gradients of the same parameters, each taken as one long vector; in float64.
 
-    Args:
-        first: one tensor per parameter, at least one.
-        second: as many, of the same shapes.
-
     Raises:
         ValueError: there are none, or they differ in number or shape.
     """
-    shapes = [tuple(gradient.shape) for gradient in first], [tuple(gradient.shape) for gradient in second]
-    if not shapes[0] or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"gradient_agreement: expected gradients of the same parameters, got shapes {shapes[0]} and "
-            f"{shapes[1]}"
-        )
+    one, other = ([tuple(gradient.shape) for gradient in gradients] for gradients in (first, second))
+    if not one or one != other:
+        expected = "expected gradients of the same parameters"
+        raise ValueError(f"gradient_agreement: {expected}, got shapes {one} and {other}")
     # One parameter at a time: a float64 copy of a whole layer need not exist.
     products = [_products(*pair) for pair in zip(first, second, strict=True)]
     dot, first_square, second_square = torch.stack(products).sum(dim=0)
@@ -56,24 +45,20 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
     `||Yc' Xc||^2 / (||Xc' Xc|| ||Yc' Yc||)` with Frobenius norms and centred columns: 1 for representations
     that are equal up to rotation, reflection, one common scale and a shift, 0 where no direction of one
-    varies with any of the other. With fewer frames than dims it is biased towards 1.
+    varies with any of the other, NaN where one is constant. If `n` is below `D` or `E`, it is biased to 1.
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", section 3.
 
-    Args:
-        x: `[n, D]`.
-        y: `[n, E]`, the same frames in the same order.
-
-    Returns:
-        Scalar in 0..1; NaN where one representation is constant.
+    Shape:
+        x `[n, D]`, y `[n, E]`. Result: scalar.
 
     Raises:
         ValueError: the numbers of frames differ, or an input is no matrix.
     """
     if x.dim() != 2 or y.dim() != 2 or len(x) != len(y):
-        raise ValueError(
-            f"linear_cka: expected matrices with equally many rows, got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
-    x, y = _centred(x), _centred(y)
+        shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"linear_cka: expected matrices with equally many rows, got {shapes}")
+    x, y = x.double(), y.double()
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
     shared = (y.T @ x).square().sum()
     return shared / (torch.linalg.norm(x.T @ x) * torch.linalg.norm(y.T @ y))
 
@@ -81,8 +66,3 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 def _products(first: Tensor, second: Tensor) -> Tensor:
     a, b = first.double(), second.double()
     return torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()])
-
-
-def _centred(x: Tensor) -> Tensor:
-    x = x.double()
-    return x - x.mean(dim=0)

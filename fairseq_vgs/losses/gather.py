@@ -17,8 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather_ids", "gather_with_gradient"]
-
 
 def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor:
     """Concatenate the rows of all ranks in rank order; differentiable.
@@ -28,12 +26,9 @@ def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -
     nevertheless. To save a collective, gather several embeddings of the same pairs concatenated along the
     last axis.
 
-    Args:
-        x: `[n, ...]`; type and trailing axes equal on all ranks.
-        group: process group; None = the default one.
-
-    Returns:
-        `[N, ...]`; `x` itself if torch.distributed is not initialised or has one rank.
+    Shape:
+        x `[n, ...]`; type and trailing axes equal on all ranks. Result `[N, ...]`; `x` itself if
+        torch.distributed is not initialised or has one rank.
     """
     if not _is_distributed(group):
         return x
@@ -50,15 +45,7 @@ def gather_with_gradient(x: Tensor, *, group: dist.ProcessGroup | None = None) -
 
 
 def gather_ids(ids: Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor:
-    """Concatenate integer ids of all ranks in rank order.
-
-    Args:
-        ids: int `[n]`; ranks may hold different numbers, also none.
-        group: process group; None = the default one.
-
-    Returns:
-        int `[N]`; `ids` itself without torch.distributed.
-    """
+    """Concatenate ids, int `[n]`, of all ranks in rank order: int `[N]`; see `gather_with_gradient`."""
     if not _is_distributed(group):
         return ids
     sizes = [int(size) for size in _gather_equal(torch.tensor([len(ids)], device=ids.device), group)]
@@ -68,9 +55,7 @@ def gather_ids(ids: Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int], group: dist.ProcessGroup | None) -> Tensor:
-        ctx.group = group
-        ctx.first = sum(sizes[: dist.get_rank(group)])
-        ctx.n_rows = len(x)
+        ctx.group, ctx.first, ctx.n_rows = group, sum(sizes[: dist.get_rank(group)]), len(x)
         return _gather_rows(x, sizes, group)
 
     @staticmethod
@@ -80,8 +65,7 @@ class _GatherRows(torch.autograd.Function):
         total = gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient.clone()
         total = total.contiguous()
         dist.all_reduce(total, group=ctx.group)
-        own = total.narrow(0, ctx.first, ctx.n_rows)
-        return own.to(gradient.dtype), None, None
+        return total.narrow(0, ctx.first, ctx.n_rows).to(gradient.dtype), None, None
 
 
 def _is_distributed(group: dist.ProcessGroup | None) -> bool:

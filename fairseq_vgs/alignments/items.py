@@ -114,8 +114,7 @@ def make_items(
         phones = [_labelled(phone, pauses, strip_stress) for phone in alignment.phones]
         _note_faulty(items, phones, alignment.source)
         for onset, offset, *labels in _windows(items, phones, unit):
-            fields = (file, seconds(onset), seconds(offset), *labels, speaker)
-            items.lines.append(" ".join(fields))
+            items.lines.append(" ".join((file, seconds(onset), seconds(offset), *labels, speaker)))
     if not faults and not items.lines:
         message = f"there must be a {unit} between pauses, got none; check --pauses"
         faults.append(Fault("alignments", message, "item.missing"))
@@ -172,21 +171,16 @@ def prepare_items(
     """
     alignments = read_alignments(find_alignments(sources), tier=tier)
     items = make_items(alignments, speakers, unit=unit, pauses=pauses, strip_stress=strip_stress)
-    write_items(output, items, force=force)
-    return {
-        "unit": unit,
-        "recordings": len(alignments),
-        "phones": items.n_phones,
-        "items": len(items.lines),
-        "faulty": {
-            reason: {"count": count, "items_left_out": items.left_out[reason], "places": items.places[reason]}
-            for reason, count in items.faulty.items()
-        },
+    n_items = write_items(output, items, force=force)
+    faulty = {
+        reason: {"count": count, "items_left_out": items.left_out[reason], "places": items.places[reason]}
+        for reason, count in items.faulty.items()
     }
+    counts: dict[str, object] = {"unit": unit, "recordings": len(alignments), "phones": items.n_phones}
+    return {**counts, "items": n_items, "faulty": faulty}
 
 
 def _labelled(phone: Phone, pauses: Collection[str], strip_stress: bool) -> Phone:
-    """Return a phone with its label in items; empty for a pause."""
     if phone.label.lower() in pauses:
         return phone._replace(label="")
     # A label of digits only has no stress to strip.
@@ -226,10 +220,8 @@ def _windows(
             continue
         if any(each and _is_empty(each) for each in ((before, phone, after) if wide else (phone,))):
             items.left_out[ZERO_LENGTH] += 1
-        elif OVERLAP in joints:
-            items.left_out[OVERLAP] += 1
-        elif wide and GAP in joints:
-            items.left_out[GAP] += 1
+        elif OVERLAP in joints or (wide and GAP in joints):
+            items.left_out[OVERLAP if OVERLAP in joints else GAP] += 1
         elif wide and before and after:
             yield before.onset, after.offset, phone.label, left, right
         else:

@@ -45,11 +45,6 @@ class Alignment:
 
 
 Entries = Iterator[Alignment | Fault]
-Reader = Callable[[Path], Entries]
-
-
-def _seconds(text: str) -> Decimal | None:
-    return Decimal(text) if _SECONDS.fullmatch(text) else None
 
 
 def find_alignments(sources: Sequence[Path]) -> list[Path]:
@@ -108,9 +103,8 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
                 faults.append(entry)
                 continue
             faults += _phone_faults(entry)
-            recording = entry.recording
-            if recording in alignments:
-                expected = f"recording must be aligned once (also in {alignments[recording].source})"
+            if other := alignments.get(recording := entry.recording):
+                expected = f"recording must be aligned once (also in {other.source})"
                 step = "give one of the two"
                 faults.append(fault(entry.source, expected, recording, step, code="recording.duplicate"))
             alignments[recording] = replace(entry, folder=path.absolute().parent.name)
@@ -214,8 +208,11 @@ def read_table(path: Path) -> Entries:
             line = int(row.place.rpartition(":")[2])
             recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, line))
     yield from faults
-    for audio_id, phones in recordings.items():
-        yield Alignment(audio_id, path.name, tuple(phones))
+    yield from (Alignment(name, path.name, tuple(phones)) for name, phones in recordings.items())
+
+
+def _seconds(text: str) -> Decimal | None:
+    return Decimal(text) if _SECONDS.fullmatch(text) else None
 
 
 def _from_ends(ends: Sequence[tuple[Decimal, str, int]]) -> tuple[Phone, ...]:
@@ -241,16 +238,12 @@ def _is_phone_tier(name: str) -> bool:
     return name.lower().rpartition(" - ")[2].strip() in PHONE_TIERS
 
 
-def _reader_of(path: Path) -> Reader | None:
-    name = path.name.lower()
-    return next((reader for ending, reader in _READERS.items() if name.endswith(ending)), None)
+def _reader_of(path: Path) -> Callable[[Path], Entries] | None:
+    return next((reader for ending, reader in _READERS.items() if path.name.lower().endswith(ending)), None)
 
 
-_READERS: dict[str, Reader] = {
-    ".lab": read_lab,
-    ".textgrid": read_textgrid,
-    ".flite": read_flite,
-    ".alignment.txt": read_condensed,
+_READERS: dict[str, Callable[[Path], Entries]] = {
+    ".lab": read_lab, ".textgrid": read_textgrid, ".flite": read_flite, ".alignment.txt": read_condensed,
     ".tsv": read_table,
-}
+}  # fmt: skip
 _ENDINGS = ", ".join(_READERS)

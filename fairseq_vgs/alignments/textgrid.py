@@ -45,22 +45,7 @@ class _Tokens:
     """The values of a TextGrid, each with its line."""
 
     def __init__(self, name: str, text: str) -> None:
-        self._name = name
-        self._values = self._split(text)
-
-    @staticmethod
-    def _split(text: str) -> Iterator[tuple[str | Decimal, int]]:
-        line, position = 1, 0
-        for match in _TOKEN.finditer(text):
-            line += text.count("\n", position, match.start())
-            position = match.start()
-            string, flag, number = match.groups()
-            if string is not None:
-                yield string.replace('""', '"'), line
-            elif number is not None:
-                yield Decimal(number), line
-            elif flag is not None:
-                yield flag, line
+        self._name, self._values = name, _values(text)
 
     def error(self, line: int, expected: str, got: object) -> FaultError:
         """Return the error at a line; 0 is the file's end."""
@@ -72,7 +57,6 @@ class _Tokens:
             raise self.error(line, "there must be no more entries than their number says", value)
 
     def next(self, kind: type[Value], expected: str) -> tuple[Value, int]:
-        """Return the next value, which must be of a kind, and its line."""
         value, line = next(self._values, ("the file's end", 0))
         if not line or not isinstance(value, kind):
             raise self.error(line, expected, value)
@@ -85,11 +69,22 @@ class _Tokens:
         return self.next(Decimal, f"{what} must be a number")
 
     def count(self, what: str) -> int:
-        expected = f"number of {what} must be an integer"
-        value, line = self.next(Decimal, expected)
+        value, line = self.next(Decimal, expected := f"number of {what} must be an integer")
         if value < 0 or value != value.to_integral_value():
             raise self.error(line, expected, value)
         return int(value)
+
+
+def _values(text: str) -> Iterator[tuple[str | Decimal, int]]:
+    line, position = 1, 0
+    for match in _TOKEN.finditer(text):
+        line += text.count("\n", position, match.start())
+        position = match.start()
+        string, flag, number = match.groups()
+        if string is not None:
+            yield string.replace('""', '"'), line
+        elif number is not None or flag is not None:
+            yield flag or Decimal(number), line
 
 
 def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
@@ -102,16 +97,15 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
     """
     content = path.read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if content.startswith(_BINARY):
+        raise _Tokens(path.name, "").error(1, "file must be text", _BINARY.decode())
     try:
-        text = "" if content.startswith(_BINARY) else content.decode("utf-16" if utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeError as error:
         step = "choose UTF-8 in Praat's text writing preferences and save it again"
         message = f"file must be UTF-8 or UTF-16 ({error}); {step}"
         raise FaultError.at(path.name, message, "file.encoding") from error
-    tokens = _Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))
-    if content.startswith(_BINARY):
-        raise tokens.error(1, "file must be text", _BINARY.decode())
-    return list(_read_tiers(tokens))
+    return list(_read_tiers(_Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))))
 
 
 def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Phone, ...]]]:
@@ -123,8 +117,7 @@ def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Phone, ...]]]:
             raise tokens.error(line, expected, value)
     tokens.number("start of the TextGrid")
     tokens.number("end of the TextGrid")
-    expected = "there must be a flag <exists>"
-    flag, line = tokens.next(str, expected)
+    flag, line = tokens.next(str, expected := "there must be a flag <exists>")
     if flag != "<exists>":
         raise tokens.error(line, expected, flag)
     for _ in range(tokens.count("tiers")):

@@ -1,8 +1,7 @@
-"""Check the length that a sound file claims to have.
+"""Check the length that a sound file claims to have, and correct estimated lengths in a copy.
 
 libsndfile trusts headers: it stops at the end of a WAV's ``data`` chunk or an MP3's estimate, reads only the
-first of chained Ogg streams, and refuses FLAC of unknown length. This module inspects the bytes and corrects
-estimated lengths in a copy, so that libsndfile reads every recording to its end.
+first of chained Ogg streams, and refuses FLAC of unknown length.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ LengthFrom = Literal["header", "frames", "pages"]
 class Container:
     """A recording in a form that libsndfile reads to its end.
 
-    Attributes:
-        pieces: files to decode one after another; more than one for chained Ogg streams.
-        length_from: ``header`` if it can be trusted, ``frames`` or ``pages`` if these were counted.
-        n_samples: length counted by this module; None if libsndfile knows it.
-        can_seek: whether libsndfile seeks exactly without decoding from the start.
+    Chained Ogg streams make several ``pieces``, to decode one after another. ``length_from`` is ``header`` if
+    it can be trusted, ``frames`` or ``pages`` if these were counted, ``n_samples`` None if libsndfile knows
+    it; ``can_seek`` says whether libsndfile seeks exactly without decoding from the start.
     """
 
     pieces: tuple[bytes, ...]
@@ -36,7 +33,9 @@ class Container:
 
 def look_into(content: bytes, place: str) -> Container:
     """Return a recording's pieces with corrected lengths in their headers; refuse what is cut or false."""
-    content = without_id3(content)
+    start = _id3_end(content)
+    if start and content.startswith(_BEHIND_ID3, start):
+        content = content[start:]
     if content.startswith(_RIFF):
         if found := wrong_wav_length(content):
             raise refuse_sound(place, "sound.length", found)
@@ -53,13 +52,8 @@ def look_into(content: bytes, place: str) -> Container:
 # ID3 ------------------------------------------------------------------------------------------------------
 
 _ID3_BYTES = 10
+# Formats whose leading ID3v2 tags are cut off; MP3 keeps them.
 _BEHIND_ID3 = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"RF64", b"riff", b".snd", b"caff")
-
-
-def without_id3(content: bytes) -> bytes:
-    """Return a recording without leading ID3v2 tags; MP3 keeps them."""
-    start = _id3_end(content)
-    return content[start:] if start and content.startswith(_BEHIND_ID3, start) else content
 
 
 def _id3_end(content: bytes) -> int:
@@ -128,13 +122,13 @@ def _is_chunks(content: bytes, behind: int) -> bool:
 
 def _adpcm_length(content: bytes) -> int | None:
     """Return the number of samples in the ``fact`` chunk, since the last block of ADPCM is padded."""
-    kind = 0
+    is_adpcm = False
     for name, start, length in _wav_chunks(content):
         if name == b"fmt " and length >= 2:
-            kind = int.from_bytes(content[start : start + 2], "little")
-            if kind not in _ADPCM:
-                return None
-        elif name == b"fact" and length >= 4 and kind:
+            is_adpcm = int.from_bytes(content[start : start + 2], "little") in _ADPCM
+            if not is_adpcm:
+                break
+        elif name == b"fact" and length >= 4 and is_adpcm:
             return int.from_bytes(content[start : start + 4], "little") or None
     return None
 
@@ -186,8 +180,7 @@ def _flac_frame(header: bytes) -> tuple[int, int] | None:
     for byte in header[at : at + max(0, ones - 1)]:
         number, at = number << 6 | byte & 0x3F, at + 1
     block_code, rate_code = header[2] >> 4, header[2] & 15
-    n_bytes = {6: 1, 7: 2}.get(block_code, 0)
-    size = _FLAC_BLOCKS.get(block_code, 0)
+    n_bytes, size = {6: 1, 7: 2}.get(block_code, 0), _FLAC_BLOCKS.get(block_code, 0)
     if n_bytes:
         size = int.from_bytes(header[at : at + n_bytes], "big") + 1
     at += n_bytes + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
@@ -213,16 +206,12 @@ _BEGINS, _ENDS = 2, 4  # flags of a stream's first and last page
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of an Ogg file: its byte range, and its flags."""
+    """One page of an Ogg file: its byte range, and whether a stream begins or ends here."""
 
     start: int
     end: int
-    flags: int
-
-    @property
-    def begins(self) -> bool:
-        """Whether a stream begins here."""
-        return bool(self.flags & _BEGINS)
+    begins: bool
+    ends: bool
 
 
 def read_pages(data: bytes) -> Iterator[Page]:
@@ -233,7 +222,7 @@ def read_pages(data: bytes) -> Iterator[Page]:
         end = body + sum(data[start + _PAGE_BYTES : body])
         if body > len(data) or end > len(data):
             return
-        yield Page(start, end, data[start + _FLAGS])
+        yield Page(start, end, bool(data[start + _FLAGS] & _BEGINS), bool(data[start + _FLAGS] & _ENDS))
         start = end
 
 
@@ -251,7 +240,7 @@ def _look_into_ogg(content: bytes, place: str) -> Container:
     if not streams or len(streams[0]) == 1:
         return Container((content,))  # libsndfile reports the error
     for pages in streams:
-        if not any(page.flags & _ENDS for page in pages[-2:]):
+        if not any(page.ends for page in pages[-2:]):
             raise refuse_sound(place, "sound.cut", "an Ogg stream without its last page")
     if content.startswith(_OGG, end):
         raise refuse_sound(place, "sound.cut", "an Ogg page that is not whole")
@@ -303,8 +292,7 @@ def _mp3_frame(content: bytes, at: int) -> _Mp3Frame | None:
 
 def _look_into_mp3(content: bytes, place: str) -> Container:
     start = _next_mp3_frame(content, _id3_end(content), None)
-    first = None if start is None else _mp3_frame(content, start)
-    if start is None or first is None:
+    if start is None or (first := _mp3_frame(content, start)) is None:
         return Container((content,))
     n_frames = _count_mp3_frames(content, start, first, place)
     name = content[start + first.info : start + first.info + 4]
@@ -341,8 +329,7 @@ def _count_mp3_frames(content: bytes, start: int, first: _Mp3Frame, place: str) 
     while True:
         frame = _mp3_frame(content, at)
         if frame is None or not first.goes_with(frame):
-            found = _next_mp3_frame(content, at, first)
-            if found is None:
+            if (found := _next_mp3_frame(content, at, first)) is None:
                 return n_frames
             at = found
         elif at + frame.length > len(content):

@@ -13,11 +13,9 @@ Source = bytes | Path | MediaLocation
 
 
 class OpenMedium:
-    """A medium whose file stays open until the end of a ``with`` block.
+    """A medium whose file stays open until the end of a ``with`` block; ``place`` is named in MediumErrors.
 
-    Attributes:
-        place: File and line for errors (MediumError).
-        descriptor: Open descriptor of a file that holds this medium alone, at its first byte; otherwise None.
+    ``descriptor`` is that of a file that holds this medium alone, at its first byte; otherwise None.
     """
 
     def __init__(self, source: Source, place: str) -> None:
@@ -33,11 +31,9 @@ class OpenMedium:
             self.descriptor = self._opened if self._source.offset is None else None
 
     def __enter__(self) -> OpenMedium:
-        """Return the medium."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         if self._opened >= 0:
             os.close(self._opened)
 

@@ -1,8 +1,4 @@
-"""Cut-out pictures (PNG, SVG), put on white.
-
-Transparent pictures are composited on white once, so that readers without alpha support see the object as
-intended, not the arbitrary colours of transparent pixels.
-"""
+"""Cut-out pictures (PNG, SVG), put on white, since not all readers support transparent pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ VISIBLE_ALPHA = 8
 """Pixels fainter than this (of 255), such as shadows and compression noise, are not part of the object."""
 
 MIN_VISIBLE_SHARE = 0.01
-"""A picture is invisible if a smaller share of its pixels is darker than ``NEARLY_WHITE``."""
+"""A picture is invisible if a smaller share of its pixels has a colour darker than ``NEARLY_WHITE``."""
 
 NEARLY_WHITE = 245
 RSVG_CONVERT = "rsvg-convert"
@@ -48,14 +44,9 @@ def read_cut_out(path: Path, size: int) -> Image.Image:
     picture = picture.crop(box)
     on_white = Image.new("RGB", picture.size, WHITE)
     on_white.paste(picture, mask=picture.getchannel("A"))
-    if visible_share(on_white) < MIN_VISIBLE_SHARE:
+    if (np.asarray(on_white).min(axis=2) < NEARLY_WHITE).mean() < MIN_VISIBLE_SHARE:
         raise refuse_picture(str(path), "picture.invisible", "hardly any pixel that is not white")
     return fit_inside(on_white, size)
-
-
-def visible_share(picture: Image.Image) -> float:
-    """Return the share of pixels that differ from white in at least one colour."""
-    return float((np.asarray(picture.convert("RGB")).min(axis=2) < NEARLY_WHITE).mean())
 
 
 def fit_inside(picture: Image.Image, size: int) -> Image.Image:
@@ -70,8 +61,7 @@ def fit_inside(picture: Image.Image, size: int) -> Image.Image:
 def _render_svg(path: Path, size: int) -> bytes:
     command = [RSVG_CONVERT, "--keep-aspect-ratio", "--width", str(size), "--height", str(size), str(path)]
     try:
-        result = subprocess.run(command, capture_output=True, check=True, timeout=RSVG_TIMEOUT_SECONDS)
+        return subprocess.run(command, capture_output=True, check=True, timeout=RSVG_TIMEOUT_SECONDS).stdout
     except (OSError, subprocess.SubprocessError) as error:
         got = f"{type(error).__name__} of {RSVG_CONVERT}"
         raise refuse_picture(str(path), "picture.unreadable", got) from error
-    return result.stdout

@@ -66,14 +66,13 @@ def content_hash(samples: Samples) -> str:
 
 def encode_flac(samples: Samples | I16) -> bytes:
     """Return a mono 16-bit FLAC file at ``SAMPLE_RATE``; 16-bit samples are kept as they are."""
-    kept = samples.dtype == np.int16
-    integers = samples.astype(np.int16) if kept else to_int16(samples.astype(np.float64))
-    return _encode(integers, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    integers = samples if samples.dtype == np.int16 else to_int16(samples.astype(np.float64))
+    return _encode(integers, SAMPLE_RATE, format="FLAC")
 
 
 def encode_wav(sound: Sound) -> bytes:
     """Return a mono 16-bit WAV file at the recording's own rate."""
-    return _encode(_to_integers(sound.samples), sound.rate, format="WAV", subtype="PCM_16")
+    return _encode(_to_integers(sound.samples), sound.rate, format="WAV")
 
 
 def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
@@ -97,13 +96,12 @@ def resampler() -> str:
     """Return name and version of the resampler: soxr if it is installed, otherwise scipy."""
     import scipy
 
-    soxr = _soxr()
-    return f"soxr {soxr.__version__}" if soxr else f"scipy {scipy.__version__}"
+    return f"soxr {soxr.__version__}" if (soxr := _soxr()) else f"scipy {scipy.__version__}"
 
 
-def _encode(samples: I16, rate: int, **settings: Any) -> bytes:
+def _encode(samples: npt.NDArray[Any], rate: int, **settings: str) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, **settings)
+    soundfile.write(buffer, samples, rate, subtype="PCM_16", **settings)
     return buffer.getvalue()
 
 
@@ -120,7 +118,6 @@ def _resample(sound: Sound) -> Samples:
 
 @cache
 def _soxr() -> Any:
-    """Return the module, or None if it is not installed."""
     try:
         import soxr
     except (ImportError, OSError, RuntimeError):

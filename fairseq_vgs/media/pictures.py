@@ -1,9 +1,8 @@
 """Decode pictures from bytes, files and archives.
 
 Pictures are returned upright, as RGB on white: rotated according to EXIF, 16-bit grey scaled to 8 bits,
-transparent parts white, the first frame of animations. Modes without a defined brightness (floats, 32 bits,
-LAB) are refused. Pictures are untrusted: only decoders that start no other program (as EPS would) are used,
-and sizes are checked before decoding.
+transparent parts white, the first frame of animations. Pictures are untrusted: only decoders that start no
+other program (as EPS would) are used, and sizes are checked before decoding.
 """
 
 from __future__ import annotations
@@ -30,14 +29,10 @@ MAX_PIXELS = 89_478_485
 _ORIENTATION = 0x0112  # of EXIF
 _SIDEWAYS = (5, 6, 7, 8)  # its values that exchange width and height
 _TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}
+}  # fmt: skip
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 _UNDEFINED = ("F", "I", "LAB", "HSV")  # 32 bits, or colours that Pillow does not turn into RGB as meant
 
@@ -90,8 +85,7 @@ class Picture:
         """
         with named_errors(self._place):
             if at_least is not None:
-                sideways = self._orientation in _SIDEWAYS
-                self._image.draft("RGB", at_least[::-1] if sideways else at_least)
+                self._image.draft("RGB", at_least[::-1] if self._orientation in _SIDEWAYS else at_least)
             return _opaque(self._decode())
 
     def rgba(self) -> Image.Image:
@@ -113,8 +107,7 @@ def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
     Raises:
         MediumError: It cannot be read, is in none of ``FORMATS``, or has more than ``MAX_PIXELS`` pixels.
     """
-    content = read_content(source, place)
-    place = place_of(source, place)
+    content, place = read_content(source, place), place_of(source, place)
     with named_errors(place):
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     with image:
@@ -196,7 +189,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _eight_bits(image: Image.Image, opened: Image.Image, place: str) -> Image.Image:
     """Scale 16-bit grey to 8 bits, which Pillow would clip; refuse modes without a defined brightness."""
-    if image.mode in _UNDEFINED and not _is_grey_of_16_bits(opened):
+    is_grey = opened.mode == "I" and opened.format in ("PNG", "PPM")  # mode I with 16 bits
+    if image.mode in _UNDEFINED and not is_grey:
         raise refuse_picture(place, "picture.mode", f"pixels of Pillow's mode {image.mode}")
     if not image.mode.startswith("I"):
         return image
@@ -207,15 +201,9 @@ def _eight_bits(image: Image.Image, opened: Image.Image, place: str) -> Image.Im
     grey = (steps >> 8).astype(np.uint8)
     if tags and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
-    transparent = opened.info.get("transparency")
-    if isinstance(transparent, int):
+    if isinstance(transparent := opened.info.get("transparency"), int):
         grey = np.where(steps == transparent, np.uint8(255), grey)
     return Image.fromarray(grey)
-
-
-def _is_grey_of_16_bits(image: Image.Image) -> bool:
-    """Return whether mode ``I`` means 16 bits, as it does for PNG and PPM."""
-    return image.mode == "I" and image.format in ("PNG", "PPM")
 
 
 def _opaque(image: Image.Image) -> Image.Image:

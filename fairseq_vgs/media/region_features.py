@@ -27,8 +27,7 @@ def open_features(path: Path) -> npt.NDArray[np.float16]:
         features.close()
         raise _unusable(path, "must be one .npy array", "an archive of several")
     if features.dtype != np.float16 or features.ndim != 2 or features.size == 0:
-        got = f"{features.dtype} {list(features.shape)}"
-        raise _unusable(path, "must be float16 [n_rows, D]", got)
+        raise _unusable(path, "must be float16 [n_rows, D]", f"{features.dtype} {list(features.shape)}")
     return features
 
 

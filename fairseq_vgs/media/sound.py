@@ -1,9 +1,7 @@
 """Decode recordings from bytes, files and archives.
 
-``fairseq_vgs.media.containers`` checks the length in the header, and libsndfile decodes, so that a file, a
-slice of an archive and bytes give equal samples. Decoding a whole recording verifies the length.
-
-Shapes: S samples, C channels. Channels are averaged. Full scale is 1.
+``fairseq_vgs.media.containers`` checks the length in the header, and libsndfile decodes. Decoding a whole
+recording verifies the length. Shapes: S samples, C channels, which are averaged. Full scale is 1.
 """
 
 from __future__ import annotations
@@ -105,15 +103,9 @@ def decode_part(
 ) -> F32:
     """Decode a recording at 16 kHz, or a part of it: float32[S].
 
-    Rate and length are checked for the whole recording, NaN only for the decoded part. A part may be silent
-    (a pause), a whole recording may not. The samples equal those of ``decode``.
-
-    Args:
-        source: its bytes, a file, or a slice of an archive.
-        n_samples: its listed length.
-        place: file and line for errors (MediumError).
-        start: first sample.
-        n_wanted: number of samples; None for all up to the end.
+    Rate and length (listed as ``n_samples``) are checked for the whole recording, NaN only for the decoded
+    part: ``n_wanted`` samples (None: all up to the end) from ``start``. A part may be silent (a pause), a
+    whole recording may not. The samples equal those of ``decode``. Raises MediumError.
     """
     n_wanted = n_samples - start if n_wanted is None else n_wanted
     with _opened(source, place) as reader:
@@ -155,9 +147,7 @@ class _Reader:
     """An open recording; see ``_opened``."""
 
     def __init__(self, place: str, container: Container, files: list[Any]) -> None:
-        self.place = place
-        self._files = files
-        self._can_seek = container.can_seek
+        self.place, self._files, self._can_seek = place, files, container.can_seek
         rate, channels = int(files[0].samplerate), int(files[0].channels)
         n_samples = sum(int(file.frames) for file in files)
         if container.n_samples is not None:
@@ -171,12 +161,10 @@ class _Reader:
             raise refuse_sound(place, "sound.chained", "streams that differ")
 
     def check_rate(self, rate: int) -> None:
-        """Refuse any other rate."""
         if self.info.rate != rate:
             raise refuse_sound(self.place, "sound.sample_rate", f"{self.info.rate} Hz")
 
     def check_length(self, n_decoded: int) -> None:
-        """Refuse a recording whose decoded length differs from its header."""
         promised = self.info.n_samples
         if n_decoded != promised:
             got = f"a header that says {promised} samples where {n_decoded} can be decoded"
@@ -185,7 +173,6 @@ class _Reader:
             raise refuse_sound(self.place, "sound.empty", "0 samples")
 
     def check_samples(self, samples: npt.NDArray[np.floating[Any]], *, is_whole: bool) -> None:
-        """Refuse NaN, infinity, and recordings that are completely silent."""
         low, high = float(samples.min(initial=np.inf)), float(samples.max(initial=-np.inf))
         if not np.isfinite(low + high) and len(samples):
             self.check_range(low, high, n_bad=int(np.count_nonzero(~np.isfinite(samples))))
@@ -235,10 +222,9 @@ class _Reader:
     def read_part(self, start: int, n_wanted: int) -> F32:
         """Decode a part: float32[S]; fewer samples if the recording ends."""
         if self._can_seek:
-            file = self._files[0]
             if start:
-                file.seek(start)
-            return _mono(_read(file, n_wanted, "float32"), np.float32)
+                self._files[0].seek(start)
+            return _mono(_read(self._files[0], n_wanted, "float32"), np.float32)
         blocks: list[F32] = []
         n_read, end = 0, start + n_wanted
         for block in self._blocks("float32"):
@@ -259,9 +245,8 @@ class _Reader:
             return False
         for file in self._files:
             file.seek(0)
-        return any(
-            float(np.ptp(block, axis=0).max()) > 2 * SILENCE_AMPLITUDE for block in self._blocks("float32")
-        )
+        quiet = 2 * SILENCE_AMPLITUDE
+        return any(float(np.ptp(block, axis=0).max()) > quiet for block in self._blocks("float32"))
 
 
 class _PlainWav:
@@ -329,9 +314,8 @@ def _plain_wav(content: bytes) -> npt.NDArray[np.int16] | None:
     """Return int16[S, C] of a 16-bit WAV at our rate with only header and samples; otherwise None."""
     if len(content) < _WAV_HEADER.size:
         return None
-    riff, n_rest, wave, n_format, kind, n_channels, rate, _, n_frame, n_bits, data, n_data = (
-        _WAV_HEADER.unpack_from(content)
-    )
+    header = _WAV_HEADER.unpack_from(content)
+    riff, n_rest, wave, n_format, kind, n_channels, rate, _, n_frame, n_bits, data, n_data = header
     expected = (b"RIFF", b"WAVEfmt ", 16, 1, SAMPLE_RATE, 16, b"data")
     if (riff, wave, n_format, kind, rate, n_bits, data) != expected:
         return None
@@ -348,8 +332,7 @@ def _read(file: Any, count: int, dtype: str) -> npt.NDArray[Any]:
     if file.subtype != "PCM_16" or file.format == "FLAC":
         return file.read(count, dtype=dtype, always_2d=True)
     steps = file.read(count, dtype="int16", always_2d=True)
-    kind = np.dtype(dtype).type
-    return np.multiply(steps, kind(2**-15), dtype=dtype)
+    return np.multiply(steps, np.dtype(dtype).type(2**-15), dtype=dtype)
 
 
 def _mono(block: npt.NDArray[Any], dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:

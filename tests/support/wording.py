@@ -26,7 +26,7 @@ PARTS = {
     "Fault": ((1,), 2),
     "at": ((1,), 2),
     "bad_setting": ((1, 3), None),
-    "_bad_backbone": ((1, 3), None),
+    "_refusal": ((1, 3), None),
 }
 # places that pass on a code which another call gives: of a part of the input, or of PROBLEMS
 FORWARDING = {

@@ -51,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
             print(item)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"{args.data}: {_summary(report)}", file=sys.stderr)
+    found = {0: "no faults", 1: "1 fault"}.get(len(report.faults), f"{len(report.faults):,} faults")
+    counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.get("all", {}).items())
+    summary = f"{found} in {counted}" if counted else found
+    print(f"{args.data}: {summary}{'' if report.media_read else ' (media not read)'}", file=sys.stderr)
     return 1 if report.faults else 0
 
 
@@ -65,11 +68,3 @@ def _as_json(folder: Path, report: CheckReport) -> dict[str, Any]:
         "notes": list(report.notes),
         "counts": report.counts,
     }
-
-
-def _summary(report: CheckReport) -> str:
-    n_faults = len(report.faults)
-    found = "no faults" if n_faults == 0 else "1 fault" if n_faults == 1 else f"{n_faults:,} faults"
-    counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.get("all", {}).items())
-    place = f" in {counted}" if counted else ""
-    return f"{found}{place}{'' if report.media_read else ' (media not read)'}"

@@ -108,23 +108,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         evaluator = found()
         lines, rest = _examples(evaluator)
         shown += lines[:1]
-        own = add_command(
-            kinds,
-            name,
-            evaluator.summary,
-            Places,
-            evaluator.Settings,
-            description=evaluator.description,
-            examples="\n".join(["examples:", *lines, "", rest]) if lines else "",
-            run_evaluation=_evaluate,
-        )
+        examples = "\n".join(["examples:", *lines, "", rest]) if lines else ""
+        texts = {"description": evaluator.description, "examples": examples}
+        options = (Places, evaluator.Settings)
+        own = add_command(kinds, name, evaluator.summary, *options, **texts, run_evaluation=_evaluate)
         words = " or ".join(_BASELINE_WORDS[baseline] for baseline in evaluator.baselines)
-        own.add_argument(
-            "--baseline",
-            choices=(*evaluator.baselines, NO_BASELINE),
-            action="append",
-            help=f"also evaluate {words}; may be repeated (default: all of these)",
-        )
+        text = f"also evaluate {words}; may be repeated (default: all of these)"
+        choices = (*evaluator.baselines, NO_BASELINE)
+        own.add_argument("--baseline", choices=choices, action="append", help=text)
     summary = "retrieval, phone ABX and more of every checkpoint of a run"
     texts = {"description": RUN_DESCRIPTION, "examples": RUN_EPILOG}
     add_command(kinds, "run", summary, RunSettings, **texts, run_evaluation=_evaluate_run)
@@ -152,7 +143,6 @@ def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    """Evaluate one checkpoint, write the results folder and print the table."""
     from fairseq_vgs.evaluation.evaluate import evaluate
     from fairseq_vgs.evaluation.results import as_written
 
@@ -160,16 +150,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
     with _usage_errors(args):
         baselines = chosen_baselines(evaluator, args.baseline or ())
-    name = f"{places.checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
-    output = places.output or places.checkpoint.with_name(name)
+    checkpoint = places.checkpoint
+    name = f"{checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
+    output = places.output or checkpoint.with_name(name)
     result = evaluate(
-        evaluator,
-        places.checkpoint,
-        settings,
-        output,
-        baselines=baselines,
-        command=args.command,
-        force=places.force,
+        evaluator, checkpoint, settings, output, baselines=baselines, command=args.command, force=places.force
     )
     if places.json:
         print(as_written(result.content))
@@ -195,7 +180,6 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _evaluate_run(args: argparse.Namespace) -> int:
-    """Evaluate the checkpoints of a run and print a line for each."""
     from tqdm import tqdm
 
     from fairseq_vgs.evaluation.over_training import evaluate_run, notes_of, score_rows
@@ -225,7 +209,7 @@ def _evaluate_run(args: argparse.Namespace) -> int:
     for result in list(measured.values())[-1].values():
         evaluator = EVALUATORS[result.kind]()
         layered = ", of the best transformer layer's output (layer_1 on), chosen on these items"
-        print(evaluator.describe(result.content)[0] + (layered if evaluator.layered else ""))
+        print(f"{evaluator.describe(result.content)[0]}{layered if evaluator.layered else ''}")
     print(f"\n{text_table(score_rows(measured))}")
     _print_notes(notes_of(measured))
     print(f"results: {output}", file=sys.stderr)
@@ -233,24 +217,19 @@ def _evaluate_run(args: argparse.Namespace) -> int:
 
 
 def _evaluations(settings: RunSettings) -> list[Any]:
-    """List what is measured of every checkpoint: retrieval, ABX and what ``--also`` names.
-
-    Raises:
-        FaultError: ``setting.value``, an evaluation is unknown or named twice, or its options are wrong.
-    """
+    """List what is measured of every checkpoint: retrieval, ABX and what ``--also`` names."""
     from fairseq_vgs.evaluation.over_training import Evaluation
 
-    chosen: list[tuple[str, dict[str, Any]]] = [
-        ("retrieval", {"data": settings.data, "split": settings.split})
-    ]
+    device = settings.device
+    retrieval = EVALUATORS["retrieval"]()
+    given = retrieval.Settings(data=settings.data, split=settings.split, device=device)
+    found = [Evaluation(retrieval, given)]
     if settings.abx is not None:
-        abx = {"data": settings.abx, "items": settings.items}
-        chosen += [("abx", {**abx, "speaker": mode}) for mode in dict.fromkeys(settings.abx_speakers)]
-    found = [
-        Evaluation(evaluator := EVALUATORS[name](), evaluator.Settings(**given, device=settings.device))
-        for name, given in chosen
-    ]
-    found += [_also(text, device=settings.device) for text in settings.also]
+        abx = EVALUATORS["abx"]()
+        options: dict[str, Any] = {"data": settings.abx, "items": settings.items, "device": device}
+        modes = dict.fromkeys(settings.abx_speakers)
+        found += [Evaluation(abx, abx.Settings(**{**options, "speaker": mode})) for mode in modes]
+    found += [_also(text, device=device) for text in settings.also]
     keys = [one.key for one in found]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise _wrong_also("must name each evaluation once", ", ".join(twice), "leave one out")
@@ -265,7 +244,6 @@ class _AlsoParser(argparse.ArgumentParser):
     """Parses the words of ``--also``; the command's own parser reports what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong."""
         raise FaultError.at("--also", f"{message}; correct it", "setting.value")
 
 

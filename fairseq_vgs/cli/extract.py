@@ -95,7 +95,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(folder: Path, found: Extraction, *, file_format: str) -> str:
-    """Describe the folder, and how to open one of the files."""
     from fairseq_vgs.features.store import METADATA_NAME
 
     files = sorted(folder.rglob(f"*.{file_format}"))

@@ -55,17 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     default_plot = args.results / DEFAULT_PLOT
     plot = args.plot or (default_plot if default_plot.is_file() else None)
-    page = build_gallery(
-        args.results,
-        args.data,
-        args.output,
-        n_queries=args.queries,
-        seed=args.seed,
-        plot=plot,
-        heat_maps=_open_model(args) if args.heat_maps else None,
-        force=args.force,
-    )
-    print(page)
+    folders = (args.results, args.data, args.output)
+    maps = _open_model(args) if args.heat_maps else None
+    queries = {"n_queries": args.queries, "seed": args.seed}
+    print(build_gallery(*folders, **queries, plot=plot, heat_maps=maps, force=args.force))
     if plot is None:
         print(f"note: no plot on the page; there is no {default_plot}", file=sys.stderr)
     return 0

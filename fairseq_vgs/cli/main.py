@@ -33,8 +33,7 @@ SUBCOMMANDS = {
     "configs": "print the folder of the training configurations",
     "study": "train scenarios x seeds, and compare them in tables, curves and verdicts",
 }
-EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 128 + signal.SIGTERM
 
 FAULTS_AT_A_GLANCE = 10
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
@@ -57,10 +56,13 @@ class TerminatedError(KeyboardInterrupt):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand with the arguments after the program's name, and return the exit code."""
-    _print_any_character()
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # for characters that the terminal cannot encode
     args = build_parser().parse_args(argv)
     args.command = shlex.join(["fairseq-vgs", *(sys.argv[1:] if argv is None else argv)])
-    _log_to_stderr(debug=args.debug)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    logging.getLogger("fairseq_vgs").setLevel(logging.DEBUG if args.debug else logging.INFO)
     try:
         with _stopped_by_sigterm():
             code: int = args.run(args)
@@ -131,21 +133,8 @@ def _describe(error: Exception) -> str:
     if (is_ours or isinstance(error, OSError)) and str(error):
         n_faults = len(getattr(error, "faults", ()))
         return f"{error}\n{n_faults:,} faults in all" if n_faults > FAULTS_AT_A_GLANCE else str(error)
-    hint = "run again as fairseq-vgs --debug ... for the traceback"
     text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text} ({hint})"
-
-
-def _log_to_stderr(*, debug: bool) -> None:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
-    logging.getLogger("fairseq_vgs").setLevel(logging.DEBUG if debug else logging.INFO)
-
-
-def _print_any_character() -> None:
-    # File names and captions may hold characters that the terminal cannot encode: print escapes.
-    for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
+    return f"{type(error).__name__}: {text} (run again as fairseq-vgs --debug ... for the traceback)"
 
 
 if __name__ == "__main__":

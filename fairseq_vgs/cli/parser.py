@@ -61,8 +61,8 @@ def add_module(subparsers: Any, name: str, summary: str, module: str) -> None:
             found.add_arguments(parser)
         elif hasattr(found, "Options"):
             add_options(parser, found.Options)
-        functions = (one for one in ("run", "prepare", "table") if hasattr(found, one))
-        parser.set_defaults(**{one: getattr(found, one) for one in functions})
+        functions = ("run", "prepare", "table")
+        parser.set_defaults(**{one: getattr(found, one) for one in functions if hasattr(found, one)})
 
     subparsers.add_parser(name, help=summary, fill=fill)
 

@@ -34,9 +34,7 @@ LOG of a training or recall plot is the run's history.jsonl, which has every upd
 common.log_file and hydra_train.log, as JSON (common.log_format=json) or plain text (mostly one point per
 epoch).
 """
-PROBES = """
-Probes are written by runs with task.probe_interval=N.
-"""
+PROBES = "\nProbes are written by runs with task.probe_interval=N.\n"
 PROBES_SUMMARY = (
     "cosine of the losses' gradients and drift (CKA) of every layer over updates (task.probe_interval)"
 )
@@ -100,8 +98,7 @@ def run(args: argparse.Namespace) -> int:
     require_suffix(args.output)
     try_output(args.output.parent)
     table = write_figure(args.make(args), args.output, force=args.force)
-    print(args.output)
-    print(table)
+    print(args.output, table, sep="\n")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,15 +113,8 @@ def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, o
     from fairseq_vgs.regions.convert import prepare_regions
 
     with progress_bar(f"preparing {unit}") as progress:
-        return prepare_regions(
-            source,
-            args.output,
-            match=args.match,
-            skip_missing=args.skip_missing,
-            skip_bad=args.skip_bad,
-            force=args.force,
-            progress=progress,
-        )
+        choice = asdict(read_options(args, Choice))
+        return prepare_regions(source, args.output, **choice, force=args.force, progress=progress)
 
 
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:

@@ -118,8 +118,7 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -
             start = checkpoint_after(folder.run(planned.start).run, planned.start_update)
         place = folder.run(planned.name)
         command = training_command(planned, settings, data=data, folder=place, start=start, on_gpu=on_gpu)
-        print(f"# {planned.name}: {planned.max_update} updates")
-        print(shlex.join(command))
+        print(f"# {planned.name}: {planned.max_update} updates", shlex.join(command), sep="\n")
     n_checkpoints = sum(len(points_of(planned, settings)) for planned in runs)
     print(f"# {n_checkpoints} checkpoints stay on disk, {DISK}")
     return 0

@@ -12,10 +12,11 @@ from fairseq_vgs.tasks.history import TrainingHistory
 
 @pytest.fixture
 def log(tmp_path):
-    history = TrainingHistory(tmp_path / "history.jsonl")
+    path = tmp_path / "history.jsonl"
+    history = TrainingHistory(path)
     for update in (1, 2, 3, 2, 3):  # resumed once
         history.append("train", update, {"loss": 6.0 / update})
-    return history.path
+    return path
 
 
 def test_picture_and_table_are_written_and_named(log, tmp_path, capsys):

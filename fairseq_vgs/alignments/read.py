@@ -56,7 +56,7 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
         FaultError: A source is missing, has an unknown ending, or a folder holds no alignment.
     """
     found: list[Path] = []
-    faults = []
+    faults: list[Fault] = []
     for source in sources:
         if source.is_dir():
             inside = sorted(path for path in source.rglob("*") if _reader_of(path) not in (None, read_table))
@@ -86,8 +86,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
     alignments: dict[str, Alignment] = {}
     faults: list[Fault] = []
     for path in paths:
-        reader = _reader_of(path)
-        if reader is None:
+        if (reader := _reader_of(path)) is None:
             raise ValueError(f"{path}: name must end in {_ENDINGS}")
         try:
             entries = list(read_textgrid(path, tier) if reader is read_textgrid else reader(path))
@@ -177,8 +176,7 @@ def read_flite(path: Path) -> Entries:
 def read_condensed(path: Path) -> Entries:
     """Read condensed LibriSpeech alignments of words: ``ID ",GO,," "0.490,0.890,1.27"``."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        match = _CONDENSED.fullmatch(line.strip())
-        place = f"{path.name}:{number}"
+        match, place = _CONDENSED.fullmatch(line.strip()), f"{path.name}:{number}"
         if match is None:
             if line.strip():
                 expected = """line must be 'utterance-id "words" "end times"'"""
@@ -205,8 +203,8 @@ def read_table(path: Path) -> Entries:
             expected = "onset and offset must be seconds, 0 or more"
             faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))
         else:
-            line = int(row.place.rpartition(":")[2])
-            recordings.setdefault(audio_id, []).append(Phone(onset, offset, label, line))
+            phone = Phone(onset, offset, label, int(row.place.rpartition(":")[2]))
+            recordings.setdefault(audio_id, []).append(phone)
     yield from faults
     yield from (Alignment(name, path.name, tuple(phones)) for name, phones in recordings.items())
 

@@ -141,13 +141,13 @@ _LENGTH_BITS = (1 << 36) - 1
 _FLAC_BLOCKS = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
 
 
-def states_flac_length(header: bytes) -> bool:
+def has_flac_length(header: bytes) -> bool:
     """Return whether a file that begins with these bytes is FLAC whose header holds its length."""
     return header.startswith(b"fLaC") and bool(int.from_bytes(header[_N_SAMPLES], "big") & _LENGTH_BITS)
 
 
 def _look_into_flac(content: bytes) -> Container:
-    if states_flac_length(content):
+    if has_flac_length(content):
         return Container((content,))
     fields = int.from_bytes(content[_N_SAMPLES], "big")
     n_samples = _flac_length(content)

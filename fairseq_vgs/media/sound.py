@@ -21,13 +21,7 @@ import soundfile
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.files.faults import Fault, shown
-from fairseq_vgs.media.containers import (
-    FLAC_HEADER_BYTES,
-    Container,
-    LengthFrom,
-    look_into,
-    states_flac_length,
-)
+from fairseq_vgs.media.containers import FLAC_HEADER_BYTES, Container, LengthFrom, has_flac_length, look_into
 from fairseq_vgs.media.content import OpenMedium, Source
 from fairseq_vgs.media.errors import MediumError, SoundError, media_fault, refuse_sound
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -174,10 +168,9 @@ class _Reader:
 
     def check_samples(self, samples: npt.NDArray[np.floating[Any]], *, is_whole: bool) -> None:
         low, high = float(samples.min(initial=np.inf)), float(samples.max(initial=-np.inf))
-        if not np.isfinite(low + high) and len(samples):
-            self.check_range(low, high, n_bad=int(np.count_nonzero(~np.isfinite(samples))))
-        elif is_whole:
-            self.check_range(low, high, n_bad=0)
+        n_bad = 0 if np.isfinite(low + high) else int(np.count_nonzero(~np.isfinite(samples)))
+        if n_bad or is_whole:
+            self.check_range(low, high, n_bad=n_bad)
 
     def check_all_samples(self) -> None:
         """Decode block by block to the end, with the checks of ``decode``."""
@@ -282,7 +275,7 @@ def _opened(source: Source, place: str) -> Iterator[_Reader]:
 def _open_reader(medium: OpenMedium, stack: ExitStack) -> _Reader:
     """Open a recording, reading and copying no more than the length checks need."""
     whole, place = medium.descriptor, medium.place
-    if whole is not None and states_flac_length(os.pread(whole, FLAC_HEADER_BYTES, 0)):
+    if whole is not None and has_flac_length(os.pread(whole, FLAC_HEADER_BYTES, 0)):
         return _Reader(place, Container(()), [_open_descriptor(whole, stack)])
     content = medium.read()
     if (steps := _plain_wav(content)) is not None:
@@ -319,9 +312,8 @@ def _plain_wav(content: bytes) -> npt.NDArray[np.int16] | None:
     expected = (b"RIFF", b"WAVEfmt ", 16, 1, SAMPLE_RATE, 16, b"data")
     if (riff, wave, n_format, kind, rate, n_bits, data) != expected:
         return None
-    if n_rest != len(content) - 8 or n_data != len(content) - _WAV_HEADER.size:
-        return None
-    if not n_channels or n_frame != 2 * n_channels or n_data % n_frame:
+    has_lengths = (n_rest, n_data) == (len(content) - 8, len(content) - _WAV_HEADER.size)
+    if not has_lengths or not n_channels or n_frame != 2 * n_channels or n_data % n_frame:
         return None
     return np.frombuffer(content, dtype="<i2", offset=_WAV_HEADER.size).reshape(-1, n_channels)
 

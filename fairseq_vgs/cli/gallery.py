@@ -75,8 +75,7 @@ def _open_model(args: argparse.Namespace) -> Occlusion | None:
     path = args.checkpoint or Path(metrics["checkpoint"]["path"])
     found = sha256_file(path) if path.is_file() else None
     if found != metrics["checkpoint"]["sha256"]:
-        state = "is another" if found else "is missing"
-        problem = f"must be the checkpoint of {args.results}, {state}"
+        problem = f"must be the checkpoint of {args.results}, {'is another' if found else 'is missing'}"
         if args.checkpoint:
             message = f"{problem}; give the evaluated one, or --no-heat-maps"
             raise ResultsError.at(path, message, "results.checkpoint")

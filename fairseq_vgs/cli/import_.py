@@ -101,12 +101,9 @@ def run(args: argparse.Namespace) -> int:
 def _convert_fast_vgs(options: FastVgs) -> ImportedModel:
     from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
 
+    args_file, overrides = options.settings_file, options.settings
     return import_fast_vgs(
-        options.bundle,
-        options.output,
-        settings_file=options.settings_file,
-        overrides=options.settings,
-        force=options.force,
+        options.bundle, options.output, settings_file=args_file, overrides=overrides, force=options.force
     )
 
 

@@ -60,15 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None:
     first, _, description = inspect.cleandoc(preparation.__doc__ or name).partition("\n")
-    parser = add_command(
-        corpora,
-        name,
-        first.removesuffix("."),
-        description=description.strip() or first,
-        examples="\n  ".join(["examples:", *preparation.examples]),
-        prepare=_prepare,
-        preparation=preparation,
-    )
+    examples = "\n  ".join(["examples:", *preparation.examples])
+    texts = {"description": description.strip() or first, "examples": examples}
+    summary = first.removesuffix(".")
+    parser = add_command(corpora, name, summary, **texts, prepare=_prepare, preparation=preparation)
     preparation.add_source(parser)
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="data folder to make")
     add_options(parser, BuildOptions, leave_out=preparation.without)

@@ -111,14 +111,14 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -
     from fairseq_vgs.study.plan import plan_runs, points_of
 
     data = folder.data(settings.data).resolve()
-    runs = plan_runs(settings)
-    for planned in runs:
+    n_checkpoints = 0
+    for planned in plan_runs(settings):
+        n_checkpoints += len(points_of(planned, settings))
         start = None
         if planned.start is not None:
             start = checkpoint_after(folder.run(planned.start).run, planned.start_update)
         place = folder.run(planned.name)
         command = training_command(planned, settings, data=data, folder=place, start=start, on_gpu=on_gpu)
         print(f"# {planned.name}: {planned.max_update} updates", shlex.join(command), sep="\n")
-    n_checkpoints = sum(len(points_of(planned, settings)) for planned in runs)
     print(f"# {n_checkpoints} checkpoints stay on disk, {DISK}")
     return 0

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from fairseq_vgs.compat.checkpoint_files import verify_checkpoints, write_whole_checkpoints
+from fairseq_vgs.compat.runs import end_faults_in_one_line, look_after_runs
 from fairseq_vgs.files.faults import FaultError, fault
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,10 @@ def apply() -> list[str]:
         gather_lists_without_cuda,
         wrap_cpu_models,
         explain_second_copy,
+        write_whole_checkpoints,
+        verify_checkpoints,
+        look_after_runs,
+        end_faults_in_one_line,
     )
     applied = [fix.__name__ for fix in fixes if fix()]
     logger.debug("fairseq fixes applied: %s", ", ".join(applied) or "none")

@@ -292,6 +292,11 @@ class VgsPretrainingTask(FairseqTask):
         if self._history is not None and is_first_rank():
             self._history.append(self._validated_split, int(stats["num_updates"]), stats)
 
+    def name_items(self, sample: Logs) -> list[str]:
+        """Return where the audio list has the recordings of a training batch's pairs, for messages."""
+        table = self.datasets[str(self.cfg.train_subset)].table
+        return [table.audio.place(int(table.audio_row[index])) for index in sample["id"].tolist()]
+
     def max_positions(self) -> None:
         """Return no limit, since speech is cut to ``max_seconds``."""
         return

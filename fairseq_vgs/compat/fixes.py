@@ -12,6 +12,8 @@ import collections
 import functools
 import inspect
 import logging
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,16 @@ from fairseq_vgs.files.faults import FaultError, fault
 
 logger = logging.getLogger(__name__)
 
+_PRETRAINED_TASKS = ("audio_pretraining", "vgs_pretraining")
+_PRETRAINED_MODELS = ("wav2vec2", "vgs_wav2vec2")
+
 
 def apply() -> list[str]:
     """Apply every fix that is needed here; return their names."""
     fixes: tuple[Callable[[], bool], ...] = (
         allow_checkpoint_classes,
-        read_extractor_without_eval,
+        evaluate_settings_as_data,
+        refuse_other_pretrained_models,
         restore_numpy_names,
         gather_lists_without_cuda,
         wrap_cpu_models,
@@ -93,20 +99,54 @@ def _numpy_classes() -> list[Any]:
     return [*functions, np.ndarray, np.dtype, *{type(np.dtype(number)) for number in numbers}]
 
 
-def read_extractor_without_eval() -> bool:
-    """Let wav2vec 2.0 parse ``conv_feature_layers``, which fairseq passes to ``eval``, as data.
+def evaluate_settings_as_data() -> bool:
+    """Let no module of fairseq run a setting as code: what it calls ``eval`` reads data.
 
-    The setting comes with a checkpoint, so ``eval`` would undo the check in ``allow_checkpoint_classes``.
+    Such settings come with checkpoints, for any model, task or optimizer that they name, so Python's ``eval``
+    would undo the check in ``allow_checkpoint_classes``.
     """
     from fairseq.models.wav2vec import wav2vec2
 
     from fairseq_vgs.modules.conv_spec import parse_conv_layers
+    from fairseq_vgs.modules.expressions import evaluate
 
-    def read_layers(text: str) -> list[tuple[int, int, int]]:
-        return list(parse_conv_layers(text))
-
-    wav2vec2.eval = read_layers
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("fairseq", "fairseq_cli"):
+            vars(module)["eval"] = evaluate
+    wav2vec2.eval = lambda text: list(parse_conv_layers(text))
     return True
+
+
+def refuse_other_pretrained_models() -> bool:
+    """Let ``model.w2v_path`` name wav2vec 2.0 alone, fairseq's or ours, before anything is built from it."""
+    from fairseq.models.wav2vec import wav2vec2_asr
+
+    original = wav2vec2_asr.tasks
+    if isinstance(original, types.SimpleNamespace):
+        return False
+
+    def setup_task(cfg: Any, **kwargs: Any) -> Any:
+        _refuse_other_than("task", cfg, _PRETRAINED_TASKS)
+        task = original.setup_task(cfg, **kwargs)
+        build = task.build_model
+
+        def build_model(cfg: Any, *args: Any, **kwargs: Any) -> Any:
+            _refuse_other_than("model", cfg, _PRETRAINED_MODELS)
+            return build(cfg, *args, **kwargs)
+
+        task.build_model = build_model
+        return task
+
+    wav2vec2_asr.tasks = types.SimpleNamespace(setup_task=setup_task)
+    return True
+
+
+def _refuse_other_than(section: str, cfg: Any, names: tuple[str, ...]) -> None:
+    name = str(cfg.get("_name"))
+    if name not in names:
+        expected = f"must be a checkpoint of the {section} {' or '.join(names)}"
+        step = "give a checkpoint of pre-training"
+        raise FaultError(fault("model.w2v_path", expected, name, step, code=f"checkpoint.{section}"))
 
 
 class _NumpyWithFormerNames:

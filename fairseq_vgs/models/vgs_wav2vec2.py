@@ -101,7 +101,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
                     padding_count,
                 )
                 self.encoder.drop_shared()
-                return output
+                return _in_fp32(output) if features_only else output
             if compute_ssl:
                 self._keep_unmasked = self._vgs_is_unmasked
                 output = super().forward(
@@ -241,6 +241,13 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         if not self.autocast_enabled:
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _in_fp32(features: dict[str, Any]) -> dict[str, Any]:
+    """Return fairseq's features for code that knows nothing of autocast, such as a CTC head."""
+    wide = {name: part.float() for name, part in features.items() if name in ("x", "features")}
+    layers = [(x.float(), *rest) for x, *rest in features["layer_results"]]
+    return {**features, **wide, "layer_results": layers}
 
 
 def _rows(tensor: Tensor | None, n_rows: int) -> Tensor | None:

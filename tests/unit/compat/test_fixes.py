@@ -214,3 +214,35 @@ def test_two_gloo_ranks(tmp_path):
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert output.split() == ["gathered", "broadcast", "reduced"]
+
+
+def test_no_module_of_fairseq_runs_a_setting():
+    """Every place that calls eval finds the evaluator of literals instead."""
+    import builtins
+
+    for name, module in sys.modules.items():
+        if name.partition(".")[0] in ("fairseq", "fairseq_cli"):
+            assert getattr(module, "eval", None) not in (None, builtins.eval), name
+    with pytest.raises(ValueError, match="not allowed"):
+        utils.eval_str_list("__import__('os').getpid()")
+    assert utils.eval_str_list("[1, 2]", type=int) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "code"),
+    [
+        ("translation", "wav2vec2", "checkpoint.task"),
+        ("audio_pretraining", "wav2vec", "checkpoint.model"),
+        ("audio_pretraining", "fconv_lm", "checkpoint.model"),
+    ],
+)
+def test_other_pretrained_models_are_refused_before_they_are_built(task, model, code, tmp_path):
+    from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig, Wav2VecEncoder
+
+    path = tmp_path / "other.pt"
+    config = {"task": {"_name": task, "data": "", "normalize": True}, "model": {"_name": model}}
+    state = {"cfg": config, "args": None, "model": {}, "extra_state": {"train_iterator": {"epoch": 1}}}
+    torch.save({**state, "optimizer_history": [{"num_updates": 1, "lr_scheduler_state": {}}]}, path)
+    settings = OmegaConf.structured(Wav2Vec2CtcConfig(w2v_path=str(path), normalize=True, data=str(tmp_path)))
+    with raises_fault(code, "model.w2v_path"):
+        Wav2VecEncoder(settings)

@@ -354,6 +354,8 @@ def _save_state(original: Any, trainer: Any, filename: str, extra_state: dict[st
 def _train_step(original: Any, trainer: Any, samples: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an update; name the update and its items if gradients are not finite."""
     STOP.in_update = True
+    if (begin_update := getattr(trainer.task, "begin_update", None)) is not None:
+        begin_update(samples)
     try:
         return original(trainer, samples, *args, **kwargs)
     except FloatingPointError as error:

@@ -110,8 +110,9 @@ class VgsMultitaskCriterion(VgsContrastiveCriterion):
             logs.update(vgs_logs)
             if vgs_weight > 0 or self.training:
                 # fairseq divides the summed gradient by the summed sample_size;
-                # the VGS mean is scaled to survive that.
-                weighted.append(vgs_weight * sample_size * vgs_mean)
+                # the VGS mean is scaled to survive that, by pairs where an update has several batches.
+                share = sample.get("vgs_sample_size", sample_size) if compute_ssl else sample_size
+                weighted.append(vgs_weight * share * vgs_mean)
         loss = sum(weighted[1:], start=weighted[0])  # the weights sum to 1, so there is at least one
         logs.update(loss=loss.detach(), sample_size=sample_size)
         return loss, sample_size, silenced(logs) if sample.get("is_dummy") else logs

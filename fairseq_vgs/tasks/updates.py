@@ -1,8 +1,8 @@
-"""Parts of an update that fairseq lacks: separate random numbers, dropped gradients."""
+"""Parts of an update that fairseq lacks: separate random numbers, dropped gradients, weights by pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,3 +42,20 @@ def drop_gradients(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
     for parameter, copy in zip(optimizer.fp16_params, copies, strict=True):
         if id(parameter) in numbers:
             copy.grad = None
+
+
+def weigh_by_pairs(samples: Sequence[dict[str, Any]]) -> None:
+    """Let every pair of an update that has several batches weigh the same in the VGS loss.
+
+    fairseq adds the gradients of all batches and divides by their masked frames, of which a batch of longer
+    captions has more. Each batch gets a ``vgs_sample_size``: its share of the update's masked frames by
+    pairs. With a single batch, or masks that fairseq draws, nothing changes.
+    """
+    batches = [sample for sample in samples if sample]
+    masks = [batch["net_input"].get("mask_indices") for batch in batches]
+    if len(batches) < 2 or any(mask is None for mask in masks):
+        return
+    n_frames = sum(int(mask.sum()) if mask.dtype == torch.bool else mask.numel() for mask in masks)
+    n_pairs = sum(batch["n_pairs"] for batch in batches)
+    for batch in batches:
+        batch["vgs_sample_size"] = n_frames * batch["n_pairs"] / n_pairs

@@ -38,7 +38,7 @@ from fairseq_vgs.tasks.settings import (
     make_paths_absolute,
     missing_files,
 )
-from fairseq_vgs.tasks.updates import drop_gradients, separate_random_numbers
+from fairseq_vgs.tasks.updates import drop_gradients, separate_random_numbers, weigh_by_pairs
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
 
 logger = logging.getLogger(__name__)
@@ -225,6 +225,10 @@ class VgsPretrainingTask(FairseqTask):
         """Report skipped items so far."""
         super().begin_valid_epoch(epoch, model)
         self._report_bad_items()
+
+    def begin_update(self, samples: list[Logs]) -> None:
+        """Prepare the batches of an update; more than one with ``optimization.update_freq``."""
+        weigh_by_pairs(samples)
 
     def train_step(
         self,

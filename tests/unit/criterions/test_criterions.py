@@ -8,6 +8,7 @@ from support.tiny import NO_DROPOUT, tiny_model, tiny_sample
 
 from fairseq_vgs.criterions import VgsContrastiveCriterion, VgsMultitaskCriterion
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.tasks.updates import weigh_by_pairs
 
 
 def run(criterion, model, sample, *, train=True):
@@ -52,6 +53,48 @@ def test_gradient_is_the_weighted_sum_of_the_branches(alpha):
             torch.testing.assert_close(gradient, sum(parts), rtol=1e-3, atol=1e-6)
             checked += 1
     assert checked > 50
+
+
+def test_every_pair_of_an_update_weighs_the_same_in_the_vgs_loss():
+    """Two batches of one update: the longer captions have more masked frames per pair, but no more weight."""
+    alpha = 0.25
+    samples = [tiny_sample(n_pairs=4, n_samples=16000), tiny_sample(n_pairs=7, n_samples=8000)]
+    for sample in samples:
+        n_frames = 49 if sample["n_pairs"] == 4 else 24
+        numbers = torch.arange(n_frames // 2).expand(len(sample["net_input"]["source"]), -1)
+        sample["net_input"]["mask_indices"] = numbers
+    model, criterion = tiny_model(**NO_DROPOUT), VgsMultitaskCriterion(None, alpha_values=[alpha])
+
+    def summed(criterion, weights=(1.0, 1.0)):
+        model.zero_grad()
+        sizes = []
+        for sample, weight in zip(samples, weights, strict=True):
+            loss, size, _ = run(criterion, model, sample)
+            (weight * loss).backward()
+            sizes.append(size)
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}, sizes
+
+    ssl, n_frames = summed(VgsMultitaskCriterion(None, alpha_values=[0.0]))
+    vgs, n_pairs = summed(VgsMultitaskCriterion(None, alpha_values=[1.0]))
+    assert n_pairs == [4, 7]
+    assert n_frames[0] / 4 != n_frames[1] / 7
+    weigh_by_pairs(samples)
+    both, sizes = summed(criterion)
+    assert sizes == n_frames
+    checked = 0
+    for name, gradient in both.items():
+        parts = [(1 - alpha) * ssl[name] / sum(n_frames)] if name in ssl else []
+        parts += [alpha * vgs[name] / sum(n_pairs)] if name in vgs else []
+        torch.testing.assert_close(gradient / sum(sizes), sum(parts), rtol=1e-3, atol=1e-6)
+        checked += 1
+    assert checked > 50
+
+
+def test_a_single_batch_keeps_its_weight():
+    sample = tiny_sample()
+    weigh_by_pairs([sample, {}])
+    weigh_by_pairs([sample])
+    assert "vgs_sample_size" not in sample
 
 
 def test_loss_per_item_is_the_weighted_sum_of_means():

@@ -18,8 +18,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from fairseq_vgs.configs import config_dir
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.hydra import choice, quoted
+from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.models import VgsWav2Vec2Config
 
 MODEL_NAME = "vgs_wav2vec2"
@@ -101,7 +104,8 @@ class ImportedModel:
     @property
     def overrides(self) -> tuple[str, ...]:
         """Overrides of ``fairseq-hydra-train --config-dir examples/vgs`` that start a run from it."""
-        return (f'hydra.searchpath=["file://{self.group.parent.parent}"]', f"model={self.group.stem}")
+        path = quoted(f"file://{self.group.parent.parent}")
+        return (f"hydra.searchpath=[{path}]", choice("model", self.group.stem))
 
 
 def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source: Path) -> dict[str, Any]:
@@ -122,6 +126,25 @@ def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source
         message = f"settings must be those of the model, key=value, got {reason}; {step}"
         raise ImportFileError.at(source, message, "setting.value") from error
     return {**plain, "_name": MODEL_NAME}
+
+
+def prepare_import(output: Path, *, force: bool) -> Path:
+    """Return the absolute path of an import, if it may be written.
+
+    Raises:
+        OutputExistsError: it or its model group exists, without ``force``.
+        ImportFileError: ``import.name``: it is called as a model group of ours, which Hydra would take.
+    """
+    output = output.absolute()
+    ours = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
+    if output.stem in ours:
+        expected = (
+            f"must have another name than our model groups ({', '.join(ours)}), which model=NAME finds first"
+        )
+        step = f"call it {output.stem}-imported{output.suffix}, say"
+        raise ImportFileError(fault(str(output), expected, output.stem, step, code="import.name"))
+    refuse_existing(output, group_path(output), force=force)
+    return output
 
 
 def group_path(output: Path) -> Path:

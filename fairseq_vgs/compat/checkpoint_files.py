@@ -1,7 +1,7 @@
 """Checkpoints that fairseq writes appear whole or not at all, and are verified before they are used.
 
 fairseq 0.12.2 truncates ``checkpoint_last.pt`` before it copies a checkpoint there, so a kill or a full disk
-at that moment ruins the file that the next run restores. torch writes checksums and never reads them.
+at that moment ruins the file that the next run restores.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import logging
 import os
 import re
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 
 from fairseq_vgs.files.atomic import FULL_DISK
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.torch_files import refuse_other_files, verify
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +29,6 @@ PARTIAL = ".partial"
 """Folder of files under way, next to what they become."""
 # of a run, by epoch, by update, or the best; never crash.pt, which holds weights that are not finite
 _RESUMABLE = re.compile(r"checkpoint(\d+|_\d+_\d+|_best)\.pt")
-_CHUNK = 1 << 22
-_verified: set[tuple[str, int, int]] = set()
-"""Path, size and time of last change of files that need not be read again."""
 
 
 def write_whole_checkpoints() -> bool:
@@ -94,47 +90,6 @@ def whole(path: Path) -> Iterator[Path]:
             partial.parent.rmdir()
 
 
-def verify(path: Path) -> None:
-    """Compare a checkpoint's content with its checksums; files of torch before 1.6 have none and pass.
-
-    Raises:
-        FaultError: ``checkpoint.damaged``: the file is cut or changed.
-    """
-    step = "restore it from a copy, or use another checkpoint of the run"
-    status = path.stat()
-    stamp = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-    if stamp in _verified:
-        return
-    try:
-        with path.open("rb") as file:
-            if file.read(4) != b"PK\x03\x04":
-                return
-            with zipfile.ZipFile(file) as archive:
-                for entry in archive.infolist():
-                    with archive.open(entry) as content:
-                        while content.read(_CHUNK):
-                            pass
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        ValueError,
-    ) as error:
-        raise FaultError(
-            fault(
-                str(path),
-                "must be as it was written",
-                str(error) or "damage",
-                step,
-                code="checkpoint.damaged",
-            )
-        ) from error
-    _verified.add(stamp)
-
-
 def verify_checkpoints() -> bool:
     """Let fairseq verify every checkpoint that it loads."""
     from fairseq import checkpoint_utils
@@ -146,6 +101,7 @@ def verify_checkpoints() -> bool:
     @functools.wraps(original)
     def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> Any:
         if not checkpoint_utils.PathManager.path_requires_pathmanager(path):
+            refuse_other_files(Path(path))
             verify(Path(path))
         return original(path, *args, **kwargs)
 

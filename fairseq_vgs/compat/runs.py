@@ -29,6 +29,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from fairseq_vgs.compat.checkpoint_files import LAST, remove_leftovers, restore_last, whole
 from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.hydra import override
 
 logger = logging.getLogger(__name__)
 
@@ -329,8 +330,8 @@ def _same_command() -> str:
     settings = HydraConfig.get()
     if any(str(item).startswith("hydra.run.dir=") for item in settings.overrides.hydra):
         return "run the same command again"
-    value = re.sub(r"([\\'])", r"\\\1", str(settings.runtime.output_dir))
-    return "run the same command again with " + shlex.quote(f"hydra.run.dir='{value}'")
+    folder = override("hydra.run.dir", settings.runtime.output_dir)
+    return f"run the same command again with {shlex.quote(folder)}"
 
 
 def _save(original: Any, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:

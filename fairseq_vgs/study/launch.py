@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -24,6 +23,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import fairseq_vgs
+from fairseq_vgs.files.hydra import override
 from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 
@@ -56,10 +56,10 @@ def training_command(
     every = settings.evaluate_every
     overrides = [
         *settings.overrides,
-        _override("common.user_dir", str(PACKAGE)),
+        override("common.user_dir", str(PACKAGE)),
         f"common.seed={run.seed}",
         "common.log_format=json",
-        _override("task.data", str(data)),
+        override("task.data", str(data)),
         f"optimization.max_update={run.max_update}",
         "optimization.max_epoch=0",  # no limit: one from run_config could end a run early
         f"lr_scheduler.total_num_update={run.schedule_updates}",
@@ -71,11 +71,11 @@ def training_command(
         "checkpoint.no_epoch_checkpoints=false",
         "checkpoint.keep_last_epochs=1",
         f"dataset.validate_interval_updates={every}",
-        _override("hydra.run.dir", str(folder.run)),
+        override("hydra.run.dir", str(folder.run)),
         f"common.cpu={str(not on_gpu).lower()}",  # whatever the run_config says
     ]
     if start is not None:
-        overrides.append(_override("checkpoint.finetune_from_model", str(start)))
+        overrides.append(override("checkpoint.finetune_from_model", str(start)))
     program = _program("fairseq-hydra-train", "fairseq_cli.hydra_train")
     config_dir = str(Path(settings.config_dir).resolve())
     return [*program, "--config-dir", config_dir, "--config-name", run.primary, *overrides]
@@ -149,12 +149,6 @@ def _program(script: str, module: str) -> list[str]:
     """Find a console script of this environment, else its module."""
     found = shutil.which(script, path=str(Path(sys.executable).parent))
     return [found] if found else [sys.executable, "-m", module]
-
-
-def _override(key: str, value: str) -> str:
-    """Write a Hydra override with any characters in its value; a backslash escapes only quotes."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
-    return f"{key}='{escaped}'"
 
 
 def command_identity(command: Sequence[str]) -> dict[str, str]:

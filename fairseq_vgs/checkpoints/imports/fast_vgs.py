@@ -33,11 +33,10 @@ from fairseq_vgs.checkpoints.load import build_untrained, mismatches, named, no_
 from fairseq_vgs.checkpoints.save import (
     ImportedModel,
     ImportFileError,
-    group_path,
+    prepare_import,
     with_overrides,
     write_import,
 )
-from fairseq_vgs.files.output import refuse_existing
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +75,7 @@ def import_fast_vgs(
     Raises:
         ImportFileError: a file cannot be read as data, or weights (all named) do not fit the model.
     """
-    output = output.absolute()
-    refuse_existing(output, group_path(output), force=force)
+    output = prepare_import(output, force=force)
     weights, unused_entries = load_dual_encoder(bundle)
     theirs = _authors_settings(bundle, settings_file)
     settings = with_overrides(model_settings(weights, theirs, bundle), overrides, bundle)

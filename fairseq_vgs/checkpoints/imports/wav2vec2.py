@@ -30,11 +30,10 @@ from fairseq_vgs.checkpoints.load import (
 from fairseq_vgs.checkpoints.save import (
     ImportedModel,
     ImportFileError,
-    group_path,
+    prepare_import,
     with_overrides,
     write_import,
 )
-from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 logger = logging.getLogger(__name__)
@@ -77,8 +76,7 @@ def import_wav2vec2(
     Raises:
         ImportFileError: the source cannot be read or does not fit; every faulty weight is named.
     """
-    output = output.absolute()
-    refuse_existing(output, group_path(output), force=force)
+    output = prepare_import(output, force=force)
     branch = read_hugging_face(source) if source.is_dir() else read_fairseq(source)
     # frames are padded to a multiple of this, without effect on numbers: 1 as in examples/vgs/base.yaml
     defaults = {"required_seq_len_multiple": 1, "image_dim": REGION_DIM}

@@ -130,9 +130,13 @@ def test_settings_that_are_not_ours_are_refused(state, tmp_path, change, message
 
 def test_files_that_are_no_checkpoints_are_refused(state, tmp_path):
     whole = _save(state, tmp_path).read_bytes()
-    for name, content in (("cut.pt", whole[: len(whole) // 2]), ("empty.pt", b""), ("text.pt", b"hello\n")):
+    for name, content, code in (
+        ("cut.pt", whole[: len(whole) // 2], "checkpoint.damaged"),
+        ("empty.pt", b"", "checkpoint.kind"),
+        ("text.pt", b"hello\n", "checkpoint.unreadable"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with raises_fault("checkpoint.unreadable", name):
+        with raises_fault(code, name, error=checkpoints.CheckpointError):
             checkpoints.load_checkpoint(tmp_path / name)
     with raises_fault("file.missing", "absent.pt", error=checkpoints.CheckpointError):
         checkpoints.load_checkpoint(tmp_path / "absent.pt")

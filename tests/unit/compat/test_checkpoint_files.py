@@ -9,8 +9,9 @@ import torch
 from fairseq import checkpoint_utils
 from support.faults import raises_fault
 
-from fairseq_vgs.compat import checkpoint_files
-from fairseq_vgs.compat.checkpoint_files import LAST, remove_leftovers, restore_last, verify, whole
+from fairseq_vgs.compat.checkpoint_files import LAST, remove_leftovers, restore_last, whole
+from fairseq_vgs.files import torch_files
+from fairseq_vgs.files.torch_files import verify
 
 
 def checkpoint(path, value=1.0):
@@ -110,7 +111,7 @@ def test_a_cut_checkpoint_is_found(share, tmp_path):
 def test_a_verified_file_is_read_again_only_if_it_changed(tmp_path, monkeypatch):
     path = checkpoint(tmp_path / LAST)
     verify(path)
-    monkeypatch.setattr(checkpoint_files.zipfile, "ZipFile", None)
+    monkeypatch.setattr(torch_files.zipfile, "ZipFile", None)
     verify(path)
     os.utime(path, ns=(5, 5))
     with pytest.raises(TypeError):

@@ -360,3 +360,11 @@ def test_nothing_is_overwritten_without_force(tmp_path):
     imported(source, tmp_path, force=True)
     assert len(done.checkpoint.read_bytes()) == len(before)
     assert done.group.read_text(encoding="utf-8") != "edited"
+
+
+def test_an_import_must_not_be_called_like_a_group_of_ours(tmp_path):
+    """Hydra would find ours first, and train from random weights; refused before the source is read."""
+    for name in ("tiny", "base"):
+        with raises_fault("import.name", str(tmp_path / f"{name}.pt")):
+            import_wav2vec2(tmp_path / "absent.pt", tmp_path / f"{name}.pt", force=True)
+    assert not list(tmp_path.iterdir())

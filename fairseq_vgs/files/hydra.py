@@ -1,0 +1,31 @@
+"""Values in the grammar of Hydra's overrides, which reads brackets, commas, quotes and blanks.
+
+What is printed for a shell needs ``shlex.join`` around it as well: the two grammars quote differently.
+"""
+
+from __future__ import annotations
+
+import re
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def override(key: str, value: object) -> str:
+    """Return ``KEY=VALUE`` from which Hydra reads this text, whatever its characters.
+
+    >>> print(override("hydra.run.dir", "a run, Ä"))
+    hydra.run.dir='a run, Ä'
+    """
+    return f"{key}={quoted(str(value))}"
+
+
+def quoted(text: str) -> str:
+    """Return text in Hydra's quotes, in which a backslash escapes only quotes."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def choice(group: str, name: str) -> str:
+    """Return ``GROUP=NAME``, quoted where Hydra would read the name otherwise."""
+    is_plain = _PLAIN.fullmatch(name) and name.lower() not in ("null", "true", "false", "nan", "inf")
+    return f"{group}={name}" if is_plain else override(group, name)

@@ -97,12 +97,13 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
     skip_bad = bool(task.get("skip_bad", False))
     units = _units(manifest, task=task, model=model)
     table = load_split(manifest, split, layers=layers, skip_bad=skip_bad, with_texts=units is not None)
-    max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
+    max_samples, pad_to_max = embedded_speech(task)
+    max_seconds = max_samples / SAMPLE_RATE
     image_size, image_fit = picture_options(task, model)
     options = VgsDatasetOptions(
         layers=layers,
-        max_samples=round(max_seconds * SAMPLE_RATE),
-        pad_to_max=bool(task.get("pad_to_max", False)),
+        max_samples=max_samples,
+        pad_to_max=pad_to_max,
         normalize=bool(task.get("normalize", True)),
         mask=None,
         image_size=image_size,
@@ -211,6 +212,12 @@ def _embed_new_images(
 def _of_one_length(batch: I64, sizes: I64) -> list[I64]:
     """Split a batch, which is in order of length, where the length changes."""
     return np.split(batch, np.flatnonzero(np.diff(sizes[batch])) + 1)
+
+
+def embedded_speech(task: Mapping[str, Any]) -> tuple[int, bool]:
+    """Return how many samples of an utterance are embedded at most, and whether all are padded to them."""
+    max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
+    return round(max_seconds * SAMPLE_RATE), bool(task.get("pad_to_max", False))
 
 
 def picture_options(task: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[int, str]:

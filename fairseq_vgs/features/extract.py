@@ -23,10 +23,18 @@ from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
-from fairseq_vgs.features.embeddings import open_regions, picture_options
+from fairseq_vgs.features.embeddings import embedded_speech, open_regions, picture_options
 from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, refuse_short
 from fairseq_vgs.features.recordings import FeatureSource, Recording
-from fairseq_vgs.features.speech import autocast, can_pad, diverged, progress, speech_features
+from fairseq_vgs.features.speech import (
+    autocast,
+    can_pad,
+    diverged,
+    padded,
+    progress,
+    speech_embeddings,
+    speech_features,
+)
 from fairseq_vgs.features.store import FeatureStore, origins
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.files.location import MediaLocation
@@ -73,9 +81,10 @@ def extract_features(
 ) -> Extraction:
     """Write layers and embeddings of recordings, and embeddings of their images.
 
-    Speech is unmasked and whole, normalised as in the run. Values are f32 and, up to rounding, those of each
-    utterance alone. An unfinished folder is continued: its files are kept, unless what they were made from
-    has changed (in size or modification time; for a member, those of its archive).
+    Speech is unmasked and normalised as in the run; layers are of the whole utterance, embeddings of what
+    evaluation ranks with (cut, and padded by ``task.pad_to_max``). Values are f32 and, up to rounding, those
+    of each utterance alone. An unfinished folder is continued: its files are kept, unless what they were made
+    from has changed (in size or modification time; for a member, those of its archive).
 
     ``parts`` (layers, speech, images) default to all on offer; ``layers`` are numbers, 0 being the input of
     the first (all if None). Image ids are percent-encoded in file names. An utterance longer than
@@ -91,7 +100,7 @@ def extract_features(
     names = layer_names(checkpoint, layers) if "layers" in chosen else ()
     refuse_short(source.recordings.values(), extractor)
     images = _Images(checkpoint, source, extractor) if "images" in chosen else None
-    rate = frame_rate(checkpoint)
+    rate, embedded = frame_rate(checkpoint), embedded_speech(section(checkpoint.config, "task"))
     store = FeatureStore(
         output,
         file_format,
@@ -103,6 +112,7 @@ def extract_features(
             "parts": chosen,
             "layers": list(names),
             "precision": "bf16" if bf16 else "fp32",
+            **({"embedded_speech": list(embedded)} if "speech" in chosen else {}),
         },
         description={"frame_rate": rate, "layers": list(names), "sample_rate": SAMPLE_RATE},
     )
@@ -137,7 +147,9 @@ class _Run:
 
     def __init__(self, checkpoint: Checkpoint, store: FeatureStore, device: str, bf16: bool) -> None:
         self.model: Any = checkpoint.model.eval().to(device)
-        self.normalize = bool(section(checkpoint.config, "task").get("normalize", True))
+        task = section(checkpoint.config, "task")
+        self.normalize = bool(task.get("normalize", True))
+        self.max_samples, self.pad_to_max = embedded_speech(task)
         self.path, self.store, self.device, self.bf16 = checkpoint.path, store, device, bf16
 
     def speech(self, recordings: Mapping[str, Recording], keys: Sequence[str], *, max_samples: int) -> int:
@@ -148,10 +160,13 @@ class _Run:
             for batch in _batches(left, recordings, max_samples=max_samples, mixed=can_pad(self.model)):
                 sources = [self._source(recordings[name]) for name in batch]
                 found = speech_features(self.model, sources, bf16=self.bf16)
-                for name, features in zip(batch, found, strict=True):
+                embeddings: Sequence[Tensor | None] = [features.embedding for features in found]
+                if SPEECH_EMBEDDING in keys and (self.pad_to_max or len(sources[0]) > self.max_samples):
+                    embeddings = self._embed(sources, at_most=max(1, max_samples // self.max_samples))
+                for name, features, embedding in zip(batch, found, embeddings, strict=True):
                     tensors = dict(features.layers)
-                    if features.embedding is not None:
-                        tensors[SPEECH_EMBEDDING] = features.embedding
+                    if embedding is not None:
+                        tensors[SPEECH_EMBEDDING] = embedding
                     self._write("speech", name, {key: tensors[key] for key in keys})
                 bar.update(len(batch))
         return n_kept
@@ -170,6 +185,17 @@ class _Run:
                     self._write_images(batch, images.inputs(batch))
                     bar.update(len(batch))
         return n_kept
+
+    def _embed(self, sources: Sequence[Tensor], *, at_most: int) -> list[Tensor]:
+        """Embed utterances as evaluation does, so many at a time."""
+        found: list[Tensor] = []
+        for start in range(0, len(sources), at_most):
+            cut = [source[: self.max_samples] for source in sources[start : start + at_most]]
+            lengths = [len(source) for source in cut]
+            source, padding_mask = padded(cut, lengths, to=self.max_samples if self.pad_to_max else 0)
+            with torch.inference_mode(), autocast(self.device, enabled=self.bf16):
+                found += speech_embeddings(self.model, source, padding_mask).float().cpu()
+        return found
 
     def _source(self, recording: Recording) -> Tensor:
         waveform = recording.waveform()

@@ -75,7 +75,7 @@ def speech_features(
     if is_padded and not can_pad(model):
         raise ValueError(f"sources: must be of one length for this model, got {sorted(set(lengths))}")
     wav2vec: Any = model
-    source, padding_mask = _padded(sources, lengths)
+    source, padding_mask = padded(sources, lengths)
     layers = parse_conv_layers(str(wav2vec.cfg.conv_feature_layers))
     inputs: list[Tensor] = []
     shared: list[tuple[Tensor, Tensor | None]] = []
@@ -121,9 +121,10 @@ def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) ->
     return embeddings
 
 
-def _padded(sources: Sequence[Tensor], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Stack utterances: f[B, S] and, true where a sample is padding, bool[B, S]."""
+def padded(sources: Sequence[Tensor], lengths: Sequence[int], *, to: int = 0) -> tuple[Tensor, Tensor]:
+    """Stack utterances, of ``to`` samples at least: f[B, S] and, true where one is padding, bool[B, S]."""
     source = nn.utils.rnn.pad_sequence(list(sources), batch_first=True)
+    source = nn.functional.pad(source, (0, max(0, to - source.size(1))))
     ends = torch.tensor(lengths, device=source.device).unsqueeze(1)
     return source, torch.arange(source.size(1), device=source.device) >= ends
 

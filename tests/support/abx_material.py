@@ -44,18 +44,18 @@ def write_recordings(folder: Path, *, n_files: int = 3, tokens_per_file: int = 1
     return folder
 
 
-def write_checkpoint(path: Path, *, collapsed: bool = False) -> Path:
+def write_checkpoint(path: Path, *, collapsed: bool = False, **settings: Any) -> Path:
     """Write a tiny checkpoint of fresh weights; a collapsed one maps everything to one point."""
-    model = tiny_model(seed=3, conv_feature_layers=LAYERS, image_dim=REGION_DIM)
+    model = tiny_model(seed=3, conv_feature_layers=LAYERS, image_dim=REGION_DIM, **settings)
     if collapsed:
         for name, parameter in model.encoder.named_parameters():
             if name.endswith("layer_norm.weight"):
                 torch.nn.init.zeros_(parameter)
-    settings = OmegaConf.to_container(OmegaConf.structured(model.cfg), resolve=True, enum_to_str=True)
+    found = OmegaConf.to_container(OmegaConf.structured(model.cfg), resolve=True, enum_to_str=True)
     config = {
         "task": {"_name": "vgs_pretraining", "data": "gone", "normalize": True},
         "criterion": {"_name": "vgs_multitask"},
-        "model": {**settings, "_name": "vgs_wav2vec2"},
+        "model": {**found, "_name": "vgs_wav2vec2"},
     }
     torch.save({"cfg": config, "model": model.state_dict(), "optimizer_history": [{"num_updates": 7}]}, path)
     return path

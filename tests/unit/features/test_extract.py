@@ -276,3 +276,31 @@ def test_diverged_models_are_refused(data, tmp_path):
     with raises_fault("checkpoint.not_finite", "checkpoint.pt", error=CheckpointError) as caught:
         extract_features(broken, open_source([data.path]), tmp_path / "out")
     assert "layer_2 of 3" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("padding", "pad_to_max"),
+    [
+        ("exact", False),
+        ("fairseq", False),
+        ("fast_vgs", False),
+        ("exact", True),
+        ("fairseq", True),
+        ("fast_vgs", True),
+    ],
+)
+def test_speech_is_embedded_as_evaluation_does(data, tmp_path, padding, pad_to_max):
+    """Cut at ``valid_max_seconds``, and padded where padding belongs to the weights."""
+    path = write_checkpoint(tmp_path / "checkpoint_best.pt", padding=padding)
+    state = torch.load(path)
+    state["cfg"]["task"].update(pad_to_max=pad_to_max, valid_max_seconds=0.55)
+    torch.save(state, path)
+    checkpoint = load_checkpoint(path)
+    split = open_split(data.path, "test", config=checkpoint.config)
+    expected = embed_split(checkpoint.model, split).speech
+    source = open_source([data.path])
+    extract_features(checkpoint, source, tmp_path / "out", parts=["speech"], batch_seconds=1.5)
+    stored = {path.stem: np.load(path) for path in (tmp_path / "out/speech_embedding").iterdir()}
+    assert len(stored) == 4
+    for audio_id, embedding in zip(split.audio_ids, expected, strict=True):
+        np.testing.assert_allclose(stored[Path(audio_id).stem], embedding, rtol=0, atol=1e-5)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fairseq_vgs.alignments.read import Alignment, find_alignments, read_alignments
-from fairseq_vgs.alignments.textgrid import Phone
+from fairseq_vgs.alignments.textgrid import ROUNDING, Phone
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.tables import line_number
@@ -92,7 +92,8 @@ def make_items(
 ) -> Items:
     """Make the items, of a ``unit`` ``triphone`` or ``phoneme``, of all recordings.
 
-    Items with empty phones or overlapping neighbours and triphones across a gap are left out and counted.
+    Items with empty phones or overlapping neighbours and triphones across a gap are left out and counted;
+    times that differ by a microsecond or less are equal.
     Next to a pause, a gap or an end of the recording there is no triphone; phonemes get the context ``SIL``.
     The labels of pauses, in lower case, match in any case; ``strip_stress`` removes digits from the ends of
     labels (``AH0``).
@@ -189,13 +190,13 @@ def _labelled(phone: Phone, pauses: Collection[str], strip_stress: bool) -> Phon
 
 
 def _is_empty(phone: Phone) -> bool:
-    return bool(phone.label) and phone.offset == phone.onset
+    return bool(phone.label) and phone.offset - phone.onset <= ROUNDING
 
 
 def _joint(first: Phone, second: Phone) -> str | None:
-    if second.onset < first.offset:
+    if second.onset < first.offset - ROUNDING:
         return OVERLAP
-    return GAP if second.onset > first.offset else None
+    return GAP if second.onset > first.offset + ROUNDING else None
 
 
 def _note_faulty(items: Items, phones: Sequence[Phone], source: str) -> None:

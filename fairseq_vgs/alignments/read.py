@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from fairseq_vgs.alignments.textgrid import Phone, read_tiers
+from fairseq_vgs.alignments.textgrid import ROUNDING, Phone, read_tiers
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.user_tables import read_table as read_user_table
 
@@ -224,7 +224,7 @@ def _phone_faults(alignment: Alignment) -> Iterator[Fault]:
         yield Fault(alignment.source, message, "alignment.empty")
     for phone in alignment.phones:
         place = f"{alignment.source}:{phone.line}"
-        if phone.offset < phone.onset:
+        if phone.offset < phone.onset - ROUNDING:
             expected, times = "a phone must not end before it starts", f"{phone.onset} {phone.offset}"
             yield fault(place, expected, times, _CORRECT, code="alignment.time")
         if phone.label.split() not in ([], [phone.label]):

@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeVar
 
 from fairseq_vgs.files.faults import FaultError, fault
 
+ROUNDING = Decimal("1e-6")
+"""Seconds: times that differ by less are equal. Aligners write floats such as 0.30000000000000004 for 0.3."""
 Value = TypeVar("Value", str, Decimal)
 
 _TOKEN = re.compile(

@@ -19,6 +19,7 @@ from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.tables import IrregularTableError, Table, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
+from fairseq_vgs.manifest.summary import refuse_other_regions
 from fairseq_vgs.manifest.tables import scan_regions
 from fairseq_vgs.media.region_features import open_features
 
@@ -85,6 +86,7 @@ def load_regions(
     Raises:
         FaultError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
     """
+    refuse_other_regions(folder.path, folder.regions.name)  # features are too large to read at every start
     regions = _load_regular(folder, image_index)
     if regions is None:
         regions = _load_by_line(folder, image_index, skip_bad=skip_bad)

@@ -22,7 +22,7 @@ from fairseq_vgs.manifest.references import (
     unknown_images,
 )
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, UtteranceRow
-from fairseq_vgs.manifest.summary import read_summary
+from fairseq_vgs.manifest.summary import read_summary, refuse_other_regions
 from fairseq_vgs.manifest.tables import (
     scan_audio_list,
     scan_images,
@@ -168,6 +168,11 @@ def _feature_faults(files: ManifestFolder, tables: _Tables, *, read_media: bool)
         return
     yield from feature_rows_out_of_range(tables.regions, len(features))
     if read_media:
+        try:
+            refuse_other_regions(files.path, files.regions.name, name)
+        except FaultError as error:
+            own = (item for item in error.faults if item.code == "regions.mismatch")
+            yield from (replace(item, place=Path(item.place).name) for item in own)
         for row in non_finite_rows(features):
             message = "features must be finite, got NaN or infinity; compute them again"
             yield Fault(f"{name} row {row}", message, "regions.not_finite")

@@ -9,7 +9,29 @@ from typing import Any
 
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
+
+SHA256 = "sha256"
+"""Key of the entry ``regions``: file name -> hash, of the table and the features that belong together."""
+
+
+def refuse_other_regions(folder: Path, *names: str) -> None:
+    """Refuse files of regions that are not those which ``summary.json`` describes; older ones have no hash.
+
+    Raises:
+        FaultError: ``regions.mismatch``.
+    """
+    regions = read_summary(folder).get("regions")
+    hashes = regions.get(SHA256) if isinstance(regions, dict) else None
+    for name in names:
+        wanted = hashes.get(name) if isinstance(hashes, dict) else None
+        if wanted is not None and wanted != (found := sha256_file(folder / name)):
+            expected, step = (
+                f"must have the SHA-256 of summary.json, {wanted}",
+                "prepare the regions again (--force)",
+            )
+            raise FaultError(fault(str(folder / name), expected, found, step, code="regions.mismatch"))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -29,12 +51,16 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def write_region_summary(
     folder: Path, regions: Mapping[str, object], *, summary: Mapping[str, object], made_by: str
-) -> None:
-    """Rewrite ``summary.json`` (from ``read_summary``) with an entry ``regions``.
+) -> dict[str, object]:
+    """Rewrite ``summary.json`` (from ``read_summary``) with an entry ``regions``; return it.
 
-    The command ``made_by`` is added if the summary names none yet.
+    The files' hashes are added to it. The command ``made_by`` is added if the summary names none yet.
     """
-    content = {"made_by": made_by, **summary, "regions": regions}
-    with atomic_write(ManifestFolder(folder).summary, force=True) as file:
+    names = ManifestFolder(folder)
+    hashes = {path.name: sha256_file(path) for path in (names.regions, names.region_features)}
+    entry = {**regions, SHA256: hashes}
+    content = {"made_by": made_by, **summary, "regions": entry}
+    with atomic_write(names.summary, force=True) as file:
         json.dump(content, file, ensure_ascii=False, indent=1)
         file.write("\n")
+    return entry

@@ -118,21 +118,21 @@ def cache_image_features(
         dims = store.dim
         boxes = grid_boxes(*cells)
         rows = enumerate(table.rows)
-        store.publish((region_lines(row.image_id, n * n_regions, boxes) for n, row in rows), force=True)
-    known = {
-        "format": "hugging-face",
-        "backbone": backbone_folder.resolve().name,
-        "model_type": json.loads(described)["model"].get("model_type"),
-        "weights_sha256": weights,
-        "output": "tokens" if grid else "pooled",
-        "grid": cells,
-        "image_size": size,
-        "images": n_images,
-        "regions": n_images * n_regions,
-        "dims": dims,
-        "images_kept": n_kept,
-    }
-    write_region_summary(folder, known, summary=summary, made_by=MADE_BY_FEATURES)
+        store.publish((region_lines(row.image_id, n * n_regions, boxes) for n, row in rows))
+        known = {
+            "format": "hugging-face",
+            "backbone": backbone_folder.resolve().name,
+            "model_type": json.loads(described)["model"].get("model_type"),
+            "weights_sha256": weights,
+            "output": "tokens" if grid else "pooled",
+            "grid": cells,
+            "image_size": size,
+            "images": n_images,
+            "regions": n_images * n_regions,
+            "dims": dims,
+            "images_kept": n_kept,
+        }
+        write_region_summary(folder, known, summary=summary, made_by=MADE_BY_FEATURES)
     return CachedFeatures(n_images, n_regions, dims, n_kept, time.monotonic() - began)
 
 

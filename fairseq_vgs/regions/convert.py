@@ -168,5 +168,4 @@ def prepare_regions(
     }
     # --force may replace a folder that holds only what this command wrote.
     made_by = MADE_BY if is_new else MADE_BY_REGIONS
-    write_region_summary(folder, regions, summary=summary, made_by=made_by)
-    return regions
+    return write_region_summary(folder, regions, summary=summary, made_by=made_by)

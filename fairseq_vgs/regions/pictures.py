@@ -139,12 +139,11 @@ class PictureRegions:
             for features in self._features(map_in_order(read, todo, jobs=jobs, progress=progress)):
                 store.append(features, lambda row: plan[bisect(firsts, row) - 1].place)
             lines = (region_lines(work.image_id, work.first, work.boxes) for work in plan)
-            store.publish(lines, force=force)
-        where = {"boxes": self.boxes.name} if self.boxes is not None else {"grid": list(self.grid)}
-        counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
-        regions = {**extractor.describe(), **where, **counts}
-        write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
-        return regions
+            store.publish(lines)
+            where = {"boxes": self.boxes.name} if self.boxes is not None else {"grid": list(self.grid)}
+            counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
+            regions = {**extractor.describe(), **where, **counts}
+            return write_region_summary(folder, regions, summary=summary, made_by=MADE_BY_REGIONS)
 
     def _features(self, pictures: Iterator[list[NDArray[np.uint8]] | Fault]) -> Iterator[F16]:
         """Compute features batch by batch; if pictures do not decode, find all of them instead."""

@@ -34,9 +34,19 @@ _DOING = "computing regions of this folder"
 
 
 def refuse_regions(folder: Path, *, force: bool) -> None:
-    """Raise ``OutputExistsError`` if a folder has regions, unless they may be replaced."""
+    """Raise ``OutputExistsError`` if a folder has regions, unless they may be replaced.
+
+    Regions that a killed run was putting in place are unfinished work.
+    """
     names = ManifestFolder(folder)
-    refuse_existing(names.regions, names.region_features, force=force)
+    refuse_existing(names.regions, names.region_features, force=force or _was_publishing(folder))
+
+
+def _was_publishing(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / PARTIAL_STATE).read_bytes()).get("publishing"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 class FeatureStore:
@@ -73,19 +83,27 @@ class FeatureStore:
         self._file.write(features.astype("<f2", copy=False).tobytes())
         self._file.flush()
         self.n_done += len(features)
-        with atomic_write(self._folder / PARTIAL_STATE, force=True) as file:
-            json.dump({"of": self._settings, "rows": self.n_done}, file)
+        self._write_state()
 
-    def publish(self, lines: Iterable[str], *, force: bool) -> None:
-        """Write the table, and give the features their final name."""
+    def publish(self, lines: Iterable[str]) -> None:
+        """Write the table, and give the features their final name.
+
+        At no moment does a table lie next to features that are not its own: a former one goes first.
+        """
         names = ManifestFolder(self._folder)
         os.fsync(self._file.fileno())
-        with atomic_write(names.regions, force=force) as table:
+        with atomic_write(names.regions, force=True) as table:
             table.write(REGIONS_HEADER)
             table.writelines(lines)
-        (self._folder / PARTIAL_FEATURES).replace(names.region_features)
-        for name in (PARTIAL_STATE, *_OLD_PARTIAL_NAMES):
-            (self._folder / name).unlink(missing_ok=True)
+            table.flush()
+            os.fsync(table.fileno())
+            self._write_state(publishing=True)
+            names.regions.unlink(missing_ok=True)
+            (self._folder / PARTIAL_FEATURES).replace(names.region_features)
+
+    def _write_state(self, **more: bool) -> None:
+        with atomic_write(self._folder / PARTIAL_STATE, force=True) as file:
+            json.dump({"of": self._settings, "rows": self.n_done, **more}, file)
 
     def _end(self, n_rows: int) -> int:
         """Return the offset where ``n_rows`` rows end."""
@@ -137,8 +155,10 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
     if not n_rows:
         expected = "must have pictures, to compute regions from"
         raise FaultError(fault("images.tsv", expected, "none", "add them", code="table.empty"))
-    path = folder / PARTIAL_FEATURES
+    path, features = folder / PARTIAL_FEATURES, ManifestFolder(folder).region_features
     _take_over(folder)
+    if _was_publishing(folder) and features.exists() and not path.exists():
+        features.replace(path)  # of the run that was killed then
     path.touch()
     # Not in append mode: some file systems cannot reserve space then.
     with path.open("r+b") as file:
@@ -151,6 +171,8 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
                 for name in PARTIAL_NAMES:
                     (folder / name).unlink(missing_ok=True)
             raise
+        for name in (PARTIAL_STATE, *_OLD_PARTIAL_NAMES):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _take_over(folder: Path) -> None:

@@ -6,6 +6,7 @@ Shapes: R regions of a picture, D dims of a feature. A box is x0, y0, x1, y1 fro
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,3 +166,8 @@ def open_region_writer(folder: Path, *, force: bool) -> Iterator[RegionWriter]:
         writer = RegionWriter(features, table)
         yield writer
         writer.finish()
+        for file in (features, table):
+            file.flush()
+            os.fsync(file.fileno())
+        # no moment at which a table lies next to features that are not its own
+        names.regions.unlink(missing_ok=True)

@@ -52,6 +52,20 @@ def test_triphones_do_not_cross_pauses() -> None:
     assert crossing == ["u 2 5 SIL t o anna", "u 3 6 o SIL n anna"]
 
 
+@pytest.mark.parametrize("noise", [1e-16, 1e-12, 4e-7])
+def test_rounding_of_times_is_no_gap_and_no_overlap(noise: float) -> None:
+    """Aligners add binary floats: one phone ends at 0.30000000000000004, the next starts at 0.3."""
+    phones = [f"{0.1 * i - noise * (i % 2)!r}-{0.1 * (i + 1) + noise!r}:p{i}" for i in range(12)]
+    items = make_items(align(*(text.removeprefix("-") for text in phones)), ANNA)
+    assert len(items.lines) == 10
+    assert not items.left_out
+
+
+def test_a_gap_of_a_tenth_of_a_millisecond_is_one() -> None:
+    items = make_items(align("0-1:k", "1.0001-2:a", "2-3:t", "3-4:o"), ANNA)
+    assert (items.lines, sum(items.left_out.values())) == (["u 1.0001 4 t a o anna"], 1)
+
+
 def test_phonemes_have_silence_beside_pauses() -> None:
     phones = align("0-1:k", "1-2.50:a", "2.5-3:pau", "3-4:o")
     assert make_items(phones, ANNA, unit="phoneme").lines == [

@@ -162,6 +162,8 @@ def test_the_summary_says_where_regions_come_from(folder, tmp_path, monkeypatch)
     summary = json.loads(folder.summary.read_text())
     weights = {file.name: sha256_file(file) for file in path.glob("*.safetensors")}
     assert weights
+    files = (folder.regions, folder.region_features)
+    assert summary["regions"].pop("sha256") == {file.name: sha256_file(file) for file in files}
     assert summary == {
         "made_by": "me",
         "pairs": 3,

@@ -14,6 +14,7 @@ from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ImageRow, read_regions, write_images
+from fairseq_vgs.manifest.summary import refuse_other_regions
 from fairseq_vgs.media.pictures import inspect_picture
 from fairseq_vgs.regions.pictures import PictureRegions
 from fairseq_vgs.regions.store import PARTIAL_FEATURES, PARTIAL_STATE, open_store
@@ -53,8 +54,9 @@ def prepare_picture_regions(
     boxes: Path | None = None,
     batch_size: int = 16,
     jobs: int = 1,
+    force: bool = False,
 ) -> dict[str, object]:
-    return PictureRegions(network, grid, boxes, batch_size).compute(folder, jobs=jobs)
+    return PictureRegions(network, grid, boxes, batch_size).compute(folder, jobs=jobs, force=force)
 
 
 def make_pictures(folder: Path) -> None:
@@ -90,6 +92,48 @@ def test_cells_of_a_grid(tmp_path: Path, batch_size: int, jobs: int) -> None:
     assert (summary["regions"], summary["grid"], summary["format"]) == (6, [1, 2], "mean colour")
     assert json.loads((tmp_path / "summary.json").read_text())["regions"] == summary
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("step", ["features", "table", "summary"])
+@pytest.mark.parametrize("force", [False, True])
+def test_no_kill_leaves_a_table_with_other_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, force: bool
+) -> None:
+    """Wherever the files are being put in place; the same command finishes the work, without computing."""
+    make_pictures(tmp_path)
+    if force:
+        prepare_picture_regions(tmp_path, MeanColour(), grid=(2, 2))
+    replace = Path.replace
+    names = {"features": "regions.npy", "table": "regions.tsv", "summary": "summary.json"}
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.name == names[step]:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_picture_regions(tmp_path, MeanColour(), grid=(1, 2), force=force)
+    assert step == "summary" or not (tmp_path / "regions.tsv").exists()
+    done = prepare_picture_regions(tmp_path, MeanColour(), grid=(1, 2), force=force)
+    assert done["rows_kept"] == 6
+    assert features_of(tmp_path) == GRID
+    refuse_other_regions(tmp_path, "regions.tsv", "regions.npy")
+    assert not list(tmp_path.glob(".*"))
+    with raises_fault("output.exists"):
+        prepare_picture_regions(tmp_path, MeanColour(), grid=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["regions.tsv", "regions.npy"])
+def test_regions_that_were_changed_are_refused(tmp_path: Path, name: str) -> None:
+    make_pictures(tmp_path)
+    prepare_picture_regions(tmp_path, MeanColour())
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with raises_fault("regions.mismatch", str(tmp_path / name)):
+        refuse_other_regions(tmp_path, "regions.tsv", "regions.npy")
 
 
 def test_whole_pictures_are_centred_on_a_square(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     settings = read_options(args, Options)
     if settings.output:
         refuse_existing(*(settings.output / name for name in tables.FILE_NAMES), force=settings.force)
-        try_output(settings.output)
+        try_output(settings.output, option="--output")
     results = compare.find_results(settings.results, updates=settings.updates)
     runs = compare.read_runs(results, titles=settings.titles)
     found = compare.compare_runs(runs, seed=settings.seed, allow_different_data=settings.allow_different_data)

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.output import try_output
 
     options = read_options(args, Options)
-    try_output(options.output)
+    try_output(options.output, option="--output")
     device = resolve_device(options.device)
     source = open_source(options.sources, split=options.split)
     checkpoint = load_checkpoint(options.checkpoint, untrained_seed=options.untrained, allow_stock=True)

@@ -47,7 +47,7 @@ def evaluate(
         CheckpointError, FaultError, AbxError: The checkpoint or data cannot be used.
     """
     refuse_existing(*(output / name for name in (METRICS_NAME, ITEMS_NAME, *evaluator.files)), force=force)
-    try_output(output)
+    try_output(output, option="--output")
     settings = replace(settings, device=resolve_device(settings.device))
     models = open_models(checkpoint, baselines, seed=settings.seed, evaluator=evaluator)
     trained = next(models)

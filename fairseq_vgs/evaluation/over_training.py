@@ -114,7 +114,7 @@ def evaluate_run(
             if one.key in outdated or not _is_measured(found.get(one.key), one, task)
         ]
         if missing:
-            try_output(output / str(task.updates))
+            try_output(output / str(task.updates), option="--output")
         models = _Models(task)
         for one in missing:
             found[one.key] = measure(

@@ -30,8 +30,11 @@ def refuse_existing(*paths: Path, force: bool = False) -> None:
         raise OutputExistsError(Fault(str(path), step, "output.exists") for path in found)
 
 
-def try_output(folder: Path) -> None:
-    """Refuse a folder that cannot be created or written; call this first. Leaves no empty folder."""
+def try_output(folder: Path, *, option: str = "") -> None:
+    """Refuse a folder that cannot be created or written; call this first. Leaves no empty folder.
+
+    ``option`` chooses another one: ``--output``.
+    """
     new = list(itertools.takewhile(lambda place: not os.path.lexists(place), (folder, *folder.parents)))
     probe = folder / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -39,7 +42,8 @@ def try_output(folder: Path) -> None:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        step = "free space or change its permissions, or choose another output"
+        other = f"another output with {option}" if option else "another output"
+        step = f"free space or change its permissions, or choose {other}"
         message = f"must be a folder that can be written, got {error.strerror or error}; {step}"
         raise FaultError.at(folder, message, "output.unwritable") from error
     finally:

@@ -19,7 +19,7 @@ from fairseq_vgs.media.encode import resampler
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
-from fairseq_vgs.prepare.build.tables import Built, summarize, write_folder, write_summary
+from fairseq_vgs.prepare.build.tables import Built, shared_by_splits, summarize, write_folder, write_summary
 from fairseq_vgs.prepare.corpus import (
     PICTURES,
     SPEECH,
@@ -94,6 +94,12 @@ def build_folder(
         work.clear(keep=(SPEECH, PICTURES, *(PARTIAL_NAMES if options.regions is not None else ())))
         write_folder(work.data, output, built, relative_root=options.relative_root)
         regions = _compute_regions(corpus, built, work, options, steps)
+        if any((shared := shared_by_splits(built)).values()):
+            logger.warning(
+                "splits share %(recordings)d recordings and %(pictures)d pictures of the same content: "
+                "fairseq-vgs check lists them",
+                shared,
+            )
         summary = {
             "corpus": corpus.name,
             "command": command,

@@ -16,6 +16,7 @@ from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
 from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow, UtteranceRow
+from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs, write_utterances
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.split import SPLITS
@@ -118,9 +119,22 @@ def summarize(built: Built) -> dict[str, object]:
         },
         "splits": {split: _counts(built, captions) for split, captions in by_split(all_captions).items()},
         "speakers": len({caption.speaker for caption in all_captions if caption.speaker}),
+        "shared_by_splits": shared_by_splits(built),
         "captions_per_image": _captions_per_image(built.corpus),
         "seconds": _lengths(built),
     }
+
+
+def shared_by_splits(built: Built) -> dict[str, int]:
+    """Count the recordings and pictures, by content, that splits of different roles have in common."""
+    pictures = {picture.image_id: built.pictures[picture.path].sha256 for picture in built.corpus.pictures}
+    roles: dict[str, dict[str, set[str]]] = {"recordings": defaultdict(set), "pictures": defaultdict(set)}
+    for caption in built.corpus.captions:
+        role = split_role(caption.split)
+        roles["recordings"][built.speech[caption.audio].sha256].add(role)
+        if caption.image in pictures:
+            roles["pictures"][pictures[caption.image]].add(role)
+    return {kind: sum(len(each) > 1 for each in found.values()) for kind, found in roles.items()}
 
 
 def _counts(built: Built, captions: Sequence[Caption]) -> dict[str, object]:

@@ -292,3 +292,14 @@ def test_force_deletes_no_source_inside_the_output(tmp_path: Path, what: str) ->
     with pytest.raises(FaultError, match="out: is, or holds, what the new folder would be made from"):
         Pairs(**roots).prepare(table, output, options=options)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_copies_that_splits_share_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By content, whatever their names."""
+    for number, same_as in enumerate((0, 1, 0)):
+        write(tmp_path / f"{number}.wav", encode(speech(same_as)))
+        write(tmp_path / f"{number}.png", picture(number, kind="PNG"))
+    lines = ["audio,image,split", "0.wav,0.png,train", "1.wav,1.png,train_extra", "2.wav,2.png,test"]
+    summary = Pairs().prepare(write(tmp_path / "list.csv", "\n".join(lines).encode()), tmp_path / "out")
+    assert summary["shared_by_splits"] == {"recordings": 1, "pictures": 0}
+    assert "splits share 1 recordings and 0 pictures" in caplog.text

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 MODEL_NAMES = ("vgs_wav2vec2",)
 STOCK_NAME = "wav2vec2"
 STOCK_FIELDS = tuple(field.name for field in dataclasses.fields(Wav2Vec2Config) if field.name[0] != "_")
+_MOST_LAYERS, _MOST_DIMS, _SMALL_BYTES = 1_000, 10_000_000, 100_000_000
 _OTHER_VERSION = "train it with this version of fairseq_vgs, or load it with the version that wrote it"
 
 
@@ -125,7 +126,7 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
     if name != STOCK_NAME:
         settings = {**settings, "autocast": "none"}
     try:
-        parse_conv_layers(str(settings.get("conv_feature_layers", "")))
+        _refuse_absurd_sizes(settings, path)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*weight_norm", FutureWarning)  # which fairseq uses
             torch.manual_seed(seed)
@@ -133,6 +134,32 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
     except (ValueError, OmegaConfBaseException) as error:
         message = f"its model settings must build a model: {error}; {_OTHER_VERSION}"
         raise CheckpointError.at(path, message, "checkpoint.settings") from error
+
+
+def _refuse_absurd_sizes(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse a model far larger than the file with its weights, before memory is asked for.
+
+    Raises:
+        ValueError: with the setting's name.
+    """
+    numbers = {key: value for key, value in settings.items() if type(value) is int}
+    for key, value in numbers.items():
+        most = _MOST_LAYERS if key.endswith(("layers", "depth")) else _MOST_DIMS
+        if value > most:
+            raise ValueError(f"{key} must be at most {most}, got {value}")
+    layers = parse_conv_layers(str(settings.get("conv_feature_layers", "")))
+    channels = [1, *(layer[0] for layer in layers)]
+    n_weights = sum(
+        before * after * kernel for before, (after, kernel, _) in zip(channels, layers, strict=False)
+    )
+    dims, inner = numbers.get("encoder_embed_dim", 0), numbers.get("encoder_ffn_embed_dim", 0)
+    n_weights += numbers.get("encoder_layers", 0) * dims * (4 * dims + 2 * inner)
+    files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
+    n_bytes = sum(file.stat().st_size for file in files)
+    if n_weights > max(n_bytes, _SMALL_BYTES):
+        raise ValueError(
+            f"{n_weights} weights of the extractor and the transformer do not fit {n_bytes} bytes"
+        )
 
 
 def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:

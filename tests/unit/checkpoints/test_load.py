@@ -214,3 +214,20 @@ def test_other_stock_models_and_code_in_them_are_refused(tmp_path):
     with raises_fault("checkpoint.kind", "checkpoint.pt", error=checkpoints.CheckpointError) as caught:
         checkpoints.load_checkpoint(_save(state, tmp_path), allow_stock=True)
     assert "'wav2vec_ctc'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder_layers", 10**9),
+        ("encoder_embed_dim", 10**6),
+        ("encoder_ffn_embed_dim", 10**15),
+        ("image_dim", 10**12),
+        ("conv_feature_layers", "[(10000000, 10, 5), (10000000, 3, 2)]"),
+        ("conv_feature_layers", "[(1,1,1)]" + "*64" * 6),
+    ],
+)
+def test_sizes_that_the_file_cannot_hold_are_refused_before_they_are_built(key, value, state, tmp_path):
+    state["cfg"]["model"][key] = value
+    with raises_fault("checkpoint.settings", "checkpoint.pt", error=checkpoints.CheckpointError):
+        checkpoints.load_checkpoint(_save(state, tmp_path))

@@ -146,7 +146,7 @@ def _refuse_other_than(section: str, cfg: Any, names: tuple[str, ...]) -> None:
     if name not in names:
         expected = f"must be a checkpoint of the {section} {' or '.join(names)}"
         step = "give a checkpoint of pre-training"
-        raise FaultError(fault("model.w2v_path", expected, name, step, code=f"checkpoint.{section}"))
+        raise FaultError(fault("model.w2v_path", expected, name, step, code="checkpoint.kind"))
 
 
 class _NumpyWithFormerNames:

@@ -231,9 +231,9 @@ def test_no_module_of_fairseq_runs_a_setting():
 @pytest.mark.parametrize(
     ("task", "model", "code"),
     [
-        ("translation", "wav2vec2", "checkpoint.task"),
-        ("audio_pretraining", "wav2vec", "checkpoint.model"),
-        ("audio_pretraining", "fconv_lm", "checkpoint.model"),
+        ("translation", "wav2vec2", "checkpoint.kind"),
+        ("audio_pretraining", "wav2vec", "checkpoint.kind"),
+        ("audio_pretraining", "fconv_lm", "checkpoint.kind"),
     ],
 )
 def test_other_pretrained_models_are_refused_before_they_are_built(task, model, code, tmp_path):

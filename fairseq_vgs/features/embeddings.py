@@ -26,7 +26,9 @@ from fairseq_vgs.data.tables import SplitTable, load_split
 from fairseq_vgs.features.speech import can_pad, diverged, progress, speech_embeddings
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
+from fairseq_vgs.settings import find_entry
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ def open_split(folder: Path, split: str, *, config: Mapping[str, Any]) -> Evalua
         skip_bad=skip_bad,
     )
     regions = None
-    if task.get("image_input", "regions") == "regions":
+    if reads_regions(task, model):
         regions = open_regions(manifest, table, task=task, model=model)
     dataset = VgsDataset(table, options, regions=regions, units=units)
     if skip_bad:
@@ -218,6 +220,14 @@ def embedded_speech(task: Mapping[str, Any]) -> tuple[int, bool]:
     """Return how many samples of an utterance are embedded at most, and whether all are padded to them."""
     max_seconds = float(task.get("valid_max_seconds") or _DEFAULT_MAX_SECONDS)
     return round(max_seconds * SAMPLE_RATE), bool(task.get("pad_to_max", False))
+
+
+def reads_regions(task: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+    """Whether a run's images are regions: ``task.image_input`` if set, else what its image encoder reads."""
+    if (image_input := task.get("image_input")) is None:
+        name = model.get("image_encoder") or "regions"
+        image_input = find_entry(IMAGE_ENCODERS, "model.image_encoder", name).reads
+    return str(image_input) == "regions"
 
 
 def picture_options(task: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[int, str]:

@@ -23,7 +23,7 @@ from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
-from fairseq_vgs.features.embeddings import embedded_speech, open_regions, picture_options
+from fairseq_vgs.features.embeddings import embedded_speech, open_regions, picture_options, reads_regions
 from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, refuse_short
 from fairseq_vgs.features.recordings import FeatureSource, Recording
 from fairseq_vgs.features.speech import (
@@ -227,7 +227,7 @@ class _Images:
         used = set(self._table.image_row.tolist())
         rows = self._table.images.index.items()
         self.rows = {quote(name, safe=""): row for name, row in rows if row in used}  # ids may hold slashes
-        if model.get("image_encoder", "regions") != "regions":
+        if not reads_regions(task, model):
             return
         self._regions = open_regions(folder, self._table, task={**task, "skip_bad": False}, model=model)
         if empty := [row for row in self.rows.values() if self._regions.n_regions(row) == 0]:

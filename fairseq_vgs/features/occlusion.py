@@ -30,7 +30,7 @@ from torch import Tensor
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
-from fairseq_vgs.features.embeddings import EvaluationSplit
+from fairseq_vgs.features.embeddings import EvaluationSplit, reads_regions
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
 from fairseq_vgs.features.speech import diverged
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
@@ -47,8 +47,8 @@ class Occlusion:
         self._model: Any = checkpoint.model.eval().to(device)
         self._path = checkpoint.path
         self._unit = checkpoint.similarity == "cosine"
-        task = section(checkpoint.config, "task")
-        self._is_cropped = task.get("image_input") == "pictures" and task.get("image_fit") == "crop"
+        task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
+        self._is_cropped = not reads_regions(task, model) and task.get("image_fit") == "crop"
         self._split, self._device = split, device
         self._captions = {name: number for number, name in enumerate(split.audio_ids)}
         self._images = {

@@ -127,6 +127,25 @@ def test_speech_embeddings_do_not_depend_on_the_batch(folder, settings):
     assert (np.abs(mixed - found.speech).max() > 1e-4) == (settings != {})
 
 
+@pytest.mark.parametrize(
+    ("image_input", "encoder", "regions"),
+    [
+        (None, None, True),
+        (None, "regions", True),
+        (None, "patches", False),
+        ("pictures", "regions", False),
+        ("regions", "patches", True),
+    ],
+)
+def test_images_are_read_as_the_encoder_reads_them_unless_the_task_says_how(
+    folder, image_input, encoder, regions
+):
+    task = {**CONFIG["task"], "image_input": image_input}
+    config = {"task": task, "model": {**CONFIG["model"], "image_encoder": encoder}}
+    split = extraction.open_split(folder, "test", config=config)
+    assert (split.dataset.regions is not None) == regions
+
+
 def test_diverged_models_are_named(folder):
     split = extraction.open_split(folder, "test", config=CONFIG)
     model = _Model()

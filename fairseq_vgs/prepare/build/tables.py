@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairseq_vgs.arrays import F16
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
@@ -23,6 +22,7 @@ from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Caption, Corpus
 
 if TYPE_CHECKING:
+    from fairseq_vgs.arrays import F16
     from fairseq_vgs.prepare.build.media import Finished
 
 RELATIVE_ROOT = "."

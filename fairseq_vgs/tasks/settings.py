@@ -83,7 +83,7 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
     if str(cfg.image_input) == "regions":
         step = (
             f"compute regions with fairseq-vgs prepare regions efficientnet {folder.path}, or let the model "
-            "read pictures: task.image_input=pictures model.image_encoder=patches, or model=pictures "
+            "read pictures: model.image_encoder=patches, or model=pictures "
             "model.image_backbone=FOLDER (a local Hugging Face folder)"
         )
         faults += _missing((folder.regions, folder.region_features), f"file is missing; {step}")

@@ -84,7 +84,11 @@ def load_checkpoint(
     Args:
         path: file written by ``fairseq-hydra-train``; refused if its weights do not match its settings.
         untrained_seed: draw the weights with this seed instead of using the file's (untrained baseline).
-        allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings.
+        allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings; both
+            layouts of such files are read, settings as ``cfg`` and, before 2021, as ``args``.
+
+    Raises:
+        CheckpointError: the file is missing, broken, no checkpoint of these, or does not match its settings.
     """
     state = _read(path)
     if _kind(state) == STOCK_NAME:
@@ -103,12 +107,20 @@ def load_checkpoint(
 
 
 def read_updates(path: Path) -> int:
-    """Return the updates made when a checkpoint was saved; its weights stay on disk."""
+    """Return the updates made when a checkpoint was saved; its weights stay on disk.
+
+    Raises:
+        CheckpointError: the file is missing, broken or not a checkpoint.
+    """
     return _n_updates(_read(path, mmap=True))
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the settings of the run that saved a checkpoint of ours; its weights stay on disk."""
+    """Return the settings of the run that saved a checkpoint of ours; its weights stay on disk.
+
+    Raises:
+        CheckpointError: the file is missing, broken or not of this plugin.
+    """
     return _config(_read(path, mmap=True), path)
 
 

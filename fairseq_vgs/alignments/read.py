@@ -203,7 +203,7 @@ def read_table(path: Path) -> Entries:
             expected = "onset and offset must be seconds, 0 or more"
             faults.append(fault(row.place, expected, " ".join(seconds), _CORRECT, code="alignment.time"))
         else:
-            phone = Phone(onset, offset, label, int(row.place.rpartition(":")[2]))
+            phone = Phone(onset, offset, label, row.line)
             recordings.setdefault(audio_id, []).append(phone)
     yield from faults
     yield from (Alignment(name, path.name, tuple(phones)) for name, phones in recordings.items())
@@ -241,7 +241,10 @@ def _reader_of(path: Path) -> Callable[[Path], Entries] | None:
 
 
 _READERS: dict[str, Callable[[Path], Entries]] = {
-    ".lab": read_lab, ".textgrid": read_textgrid, ".flite": read_flite, ".alignment.txt": read_condensed,
+    ".lab": read_lab,
+    ".textgrid": read_textgrid,
+    ".flite": read_flite,
+    ".alignment.txt": read_condensed,
     ".tsv": read_table,
-}  # fmt: skip
+}
 _ENDINGS = ", ".join(_READERS)

@@ -20,6 +20,7 @@ class TableRow:
 
     fields: Mapping[str, str]
     place: str
+    line: int
 
 
 def read_table(
@@ -77,7 +78,8 @@ class _Wanted:
         self.faults.append(fault(f"{self.name}:{line}", expected, got, step, code="table.line"))
 
     def row(self, line: int, fields: Mapping[str, object]) -> TableRow:
-        return TableRow({name: str(value).strip() for name, value in fields.items()}, f"{self.name}:{line}")
+        stripped = {name: str(value).strip() for name, value in fields.items()}
+        return TableRow(stripped, f"{self.name}:{line}", line)
 
 
 def _read_csv(text: str, wanted: _Wanted) -> Iterator[TableRow]:

@@ -164,23 +164,41 @@ def _render_number(value: Any) -> str:
         raise ValueError("must be a number") from None
 
 
-def _kind(parse: Callable[[str], Any], render: Callable[[Any], str]) -> Callable[[str], Column]:
-    return lambda name: Column(name, parse, render)
+def identifier(name: str) -> Column:
+    """Return a column of non-empty text."""
+    return Column(name, _parse_identifier, _render_text)
 
 
-identifier = _kind(_parse_identifier, _render_text)
-"""Return a column of non-empty text."""
-optional = _kind(_parse_trimmed, _render_text)
-"""Return a column of text that may be empty but is not surrounded by blanks."""
-free_text = _kind(str, _render_text)
-"""Return a column of any text without tabs and line ends."""
-media_path = _kind(_parse_media_path, _render_text)
-"""Return a column of paths or archive entries below a root."""
-optional_media_path = _kind(_parse_optional_media_path, _render_text)
-"""Return a column like ``media_path`` whose fields may be empty."""
-positive_integer = _kind(_parse_positive_integer, _render_integer)
-"""Return a column of integers from 1 on."""
-row_number = _kind(_parse_row_number, _render_integer)
-"""Return a column of integers from 0 on."""
-share = _kind(_parse_share, _render_number)
-"""Return a column of numbers from 0 to 1."""
+def optional(name: str) -> Column:
+    """Return a column of text that may be empty but is not surrounded by blanks."""
+    return Column(name, _parse_trimmed, _render_text)
+
+
+def free_text(name: str) -> Column:
+    """Return a column of any text without tabs and line ends."""
+    return Column(name, str, _render_text)
+
+
+def media_path(name: str) -> Column:
+    """Return a column of paths or archive entries below a root."""
+    return Column(name, _parse_media_path, _render_text)
+
+
+def optional_media_path(name: str) -> Column:
+    """Return a column like ``media_path`` whose fields may be empty."""
+    return Column(name, _parse_optional_media_path, _render_text)
+
+
+def positive_integer(name: str) -> Column:
+    """Return a column of integers from 1 on."""
+    return Column(name, _parse_positive_integer, _render_integer)
+
+
+def row_number(name: str) -> Column:
+    """Return a column of integers from 0 on."""
+    return Column(name, _parse_row_number, _render_integer)
+
+
+def share(name: str) -> Column:
+    """Return a column of numbers from 0 to 1."""
+    return Column(name, _parse_share, _render_number)

@@ -58,7 +58,9 @@ class PostNormLayer(nn.Module):
         At least one token of every sequence must be valid.
     """
 
-    def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float, attention_dropout: float) -> None:
+    def __init__(
+        self, dim: int, *, heads: int, ffn_dim: int, dropout: float, attention_dropout: float
+    ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"PostNormLayer: expected heads to divide the width {dim}, got {heads} heads")
@@ -126,7 +128,13 @@ class ImageTransformer(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.cls = nn.Parameter(torch.randn(dim))
         self.layers = nn.ModuleList(
-            PostNormLayer(dim, settings.heads, settings.ffn_dim, settings.dropout, settings.attention_dropout)
+            PostNormLayer(
+                dim,
+                heads=settings.heads,
+                ffn_dim=settings.ffn_dim,
+                dropout=settings.dropout,
+                attention_dropout=settings.attention_dropout,
+            )
             for _ in range(settings.layers)
         )
         self.projection = two_layer_mlp(dim, 2 * dim, settings.output_dim)

@@ -1,10 +1,10 @@
-"""The post-norm layer against torch's own, padding, autocast."""
+"""The post-norm layer against torch's own, padding, autocast; initial weights: the authors' at base width."""
 
 import pytest
 import torch
 from torch import nn
 
-from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, PostNormLayer
+from fairseq_vgs.modules.transformer import LAYER_NORM_EPS, PostNormLayer, init_like_bert
 
 
 def make_layer(dropout: float = 0.0) -> PostNormLayer:
@@ -73,3 +73,15 @@ def test_runs_under_autocast() -> None:
 def test_heads_divide_the_width() -> None:
     with pytest.raises(ValueError, match="heads to divide the width 16, got 3"):
         PostNormLayer(16, heads=3, ffn_dim=8, dropout=0.0, attention_dropout=0.0)
+
+
+@pytest.mark.parametrize(("width", "std"), [(768, 0.02), (192, 0.04)])
+def test_standard_deviation_follows_the_width(width: int, std: float) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(300, 300), nn.LayerNorm(300), nn.Linear(300, 5, bias=False))
+    nn.init.constant_(network[1].weight, 3.0)
+    init_like_bert(network, width=width)
+    assert network[0].weight.std().item() == pytest.approx(std, rel=0.02)
+    assert network[2].weight.std().item() == pytest.approx(std, rel=0.1)
+    assert (network[0].bias == 0).all()
+    assert (network[1].weight == 1).all()

@@ -71,7 +71,8 @@ class VgsDatasetOptions:
 class VgsDataset(FairseqDataset):
     """Pairs of a spoken caption and a picture.
 
-    Every item depends on (seed, epoch, index) alone. fairseq tells the epoch by ``set_epoch``.
+    Every item depends on (seed, epoch, index) alone. fairseq tells the epoch by ``set_epoch``; since batches
+    differ between epochs, it must build a new iterator for each (``can_reuse_epoch_itr_across_epochs``).
 
     Args:
         table: The split.

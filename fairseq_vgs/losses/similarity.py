@@ -21,7 +21,8 @@ def pairwise_similarity(speech: Tensor, image: Tensor, *, kind: str) -> Tensor:
     The paper's text (Khorrami et al. 2023) says cosine, the authors' public code takes the raw dot product.
 
     Shape:
-        speech `[N, E]`, image `[M, E]`. Result `[N, M]`, speech rows x image columns (float64 if both are).
+        speech `[N, E]`, image `[M, E]`; in training `M == N` and row i belongs to caption i. Result
+        `[N, M]`, speech rows x image columns; float32 (float64 if both inputs are).
 
     Raises:
         ValueError: for an unknown kind or shapes that do not match.

@@ -40,8 +40,8 @@ class ClsTransformerEncoder(TransformerEncoder):
     ) -> tuple[Tensor, list[LayerResult]]:
         """Run the layers up to ``tgt_layer`` as fairseq does, with the CLS vector in front.
 
-        Frames f[B, T, D] and padding bool[B, T] give frames and, per layer from ``min_layer`` on, fairseq's
-        triple with f[T, B, D] first, both without the CLS position.
+        Frames f[B, T, D] and padding bool[B, T] (true = padding) give frames and, per layer from
+        ``min_layer`` on, fairseq's triple with f[T, B, D] first, both without the CLS position.
         """
         padding_mask = self.frame_padding if padding_mask is None else padding_mask
         if self.cls_embedding is not None:

@@ -14,9 +14,17 @@ from fairseq_vgs.models.vgs_wav2vec2 import VgsWav2Vec2Model
 from fairseq_vgs.settings import bad_setting
 
 _OF_SPEECH = (
-    "feature_extractor", "post_extract_proj", "layer_norm", "mask_emb", "quantizer", "project_q",
-    "target_glu", "final_proj", "project_inp", "input_quantizer",
-)  # fmt: skip
+    "feature_extractor",
+    "post_extract_proj",
+    "layer_norm",
+    "mask_emb",
+    "quantizer",
+    "project_q",
+    "target_glu",
+    "final_proj",
+    "project_inp",
+    "input_quantizer",
+)
 
 
 class VgsTextModel(VgsWav2Vec2Model):
@@ -54,9 +62,11 @@ class VgsTextModel(VgsWav2Vec2Model):
         learned: tuple[str, ...] = (),
         **of_speech: Any,
     ) -> dict[str, Any]:
-        """Embed captions (units int64[P, L], padding bool[P, L]) and pictures, as `image_encoder` reads them.
+        """Embed captions and pictures.
 
-        The result has ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
+        ``source`` are units int64[P, L], ``padding_mask`` bool[P, L] (true = padding), ``image`` what the
+        image encoder reads. ``compute_ssl`` must be off, ``compute_vgs`` on. The result has
+        ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and the ``learned`` scalars.
 
         Raises:
             FaultError: ``setting.value``: text has no masks, layers or SSL loss, and these are asked for.
@@ -73,7 +83,7 @@ class VgsTextModel(VgsWav2Vec2Model):
         return output
 
     def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Embed captions: int64[P, L], bool[P, L] -> f[P, E]."""
+        """Embed captions: int64[P, L], padding bool[P, L] (true = padding) -> f[P, E]."""
         with self._autocast(source.device):
             padding_mask = self._run_layers(source, padding_mask)
             frames, cls = self.encoder.take_shared()

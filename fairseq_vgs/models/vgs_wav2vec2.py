@@ -77,9 +77,10 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
     ) -> dict[str, Any]:
         """Run fairseq's forward and, from the same pass, the visually grounded branch.
 
-        Waveforms are f[B, S], their padding bool[B, S], ``mask_indices`` the frames to mask, equally many per
-        row (bool[B, T], or their numbers int64[B, M]; drawn by fairseq if None), ``image`` the pictures of
-        the first P utterances, as the image encoder reads them.
+        Waveforms are f[B, S], their padding bool[B, S] (true = padding), ``mask_indices`` the frames to mask,
+        equally many per row (bool[B, T], or their numbers int64[B, M]; drawn by fairseq if None), ``image``
+        the pictures of the first P utterances, as the image encoder reads them. ``compute_ssl`` and
+        ``compute_vgs`` choose the branches; without ``image`` there is only SSL.
 
         The result is fairseq's ``net_output`` (when SSL is computed) with, when VGS is computed,
         ``speech_embedding`` f[P, E], ``image_embedding`` f[P, E], and those of ``logit_scale`` (a multiplier)
@@ -118,7 +119,7 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         return output
 
     def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Embed utterances, unmasked: f[B, S], bool[B, S] -> f[B, E]."""
+        """Embed utterances, unmasked: f[B, S], padding bool[B, S] (true = padding) -> f[B, E]."""
         padding_mask = self._sample_padding(padding_mask)
         with self._autocast(source.device):
             output = super().forward(source, padding_mask, False, True, self.cfg.vgs_layer - 1)

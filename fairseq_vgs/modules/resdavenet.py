@@ -153,7 +153,11 @@ class ResDavenetHead(nn.Module):
         width = settings.widths[-1]
         self.cls_projection = two_layer_mlp(settings.input_dim, 2 * width, width)
         self.layer = PostNormLayer(
-            width, settings.heads, settings.ffn_dim, settings.dropout, settings.attention_dropout
+            width,
+            heads=settings.heads,
+            ffn_dim=settings.ffn_dim,
+            dropout=settings.dropout,
+            attention_dropout=settings.attention_dropout,
         )
         self.projection = nn.Linear(width, settings.output_dim)
         self.convolutions = ResDavenet(settings)
@@ -179,7 +183,11 @@ class ResDavenetHead(nn.Module):
 
 
 def _authors_padding(frames: Tensor, shortened: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """Return the authors' padding mask: of 25 frames from 399 (8 s) without padding, the last is not read."""
+    """Return the padding mask by the authors' rule.
+
+    The factor is the rounded quotient of the two lengths, and every started group of frames is dropped: of
+    399 frames (8 s) without any padding, which make 25, the last one is not read.
+    """
     factor = round(frames.size(1) / shortened.size(1))
     if padding_mask is None:
         padding_mask = frames.new_zeros(frames.shape[:2], dtype=torch.bool)

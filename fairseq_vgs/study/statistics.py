@@ -8,9 +8,10 @@ A mean m over n seeds of values measured on one test set gets the interval
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
 images for retrieval and phones for ABX, since captions and pairs are dependent (``metrics.intervals``), with
-the best layer chosen in every resample. A paired difference is taken on the same resampled items, so that
-what is hard for both scenarios cancels. The interval is conservative: s already includes the items' influence
-that differs between seeds. With one seed the interval covers items only.
+the best layer chosen in every resample. For a paired difference, m is the mean over seeds of the differences
+between two scenarios, all on the same resampled items, so that what is hard for both cancels. The interval is
+conservative: s already includes the items' influence that differs between seeds, and with few seeds t is
+large. With one seed the interval covers items only, and ``Estimate.seeds_measured`` is False.
 """
 
 from __future__ import annotations

@@ -33,7 +33,11 @@ def load_kernel() -> Kernel | None:
 
 
 def _warp(table: npt.NDArray[Any], offset: I64, width: I64, n_rows: I64, n_columns: I64) -> npt.NDArray[Any]:
-    """Warp P token pairs, n_rows x n_columns, whose row i begins at offset + i * width of the table: f[P]."""
+    """Warp P token pairs, n_rows x n_columns, whose row i begins at offset + i * width of the table.
+
+    The table holds all frame distances, f32 or f64 in one axis; the others are int64[P]. The result is f[P],
+    of the table's type.
+    """
     real = table.dtype.type
     found = np.empty(len(offset), table.dtype)
     # Two rows of the table of path costs and of path lengths; column 0 is left of the first frame.

@@ -79,9 +79,16 @@ def option(
         needed: whether one option of that group is required.
     """
     declared = types.SimpleNamespace(
-        help=help, name=name, metavar=metavar, choices=choices, parse=parse, positional=positional,
-        repeated=repeated, exclusive=exclusive, needed=needed,
-    )  # fmt: skip
+        help=help,
+        name=name,
+        metavar=metavar,
+        choices=choices,
+        parse=parse,
+        positional=positional,
+        repeated=repeated,
+        exclusive=exclusive,
+        needed=needed,
+    )
     return dataclasses.field(default=default, metadata={_KEY: declared})
 
 

@@ -28,9 +28,14 @@ from fairseq_vgs.settings import bad_setting, build_entry, setting
 Logs = dict[str, Any]
 
 _VGS_NAMES = (
-    "vgs_loss", "vgs_speech_to_image_loss", "vgs_image_to_speech_loss", "vgs_speech_to_image_accuracy",
-    "vgs_image_to_speech_accuracy", "speech_spread", "image_spread",
-)  # fmt: skip
+    "vgs_loss",
+    "vgs_speech_to_image_loss",
+    "vgs_image_to_speech_loss",
+    "vgs_speech_to_image_accuracy",
+    "vgs_image_to_speech_accuracy",
+    "speech_spread",
+    "image_spread",
+)
 VGS_MEANS = {name: name for name in _VGS_NAMES}
 
 

@@ -38,10 +38,19 @@ DOWNLOAD = "download the folder again"
 PREPROCESSOR_NAMES = (("preprocessor_config.json", None), ("processor_config.json", "image_processor"))
 # Keys of config.json that name code, kernels or other files, or that a backbone does not need.
 LEFT_OUT = (
-    "_attn_implementation", "_attn_implementation_internal", "_name_or_path", "architectures",
-    "attn_implementation", "auto_map", "dtype", "id2label", "label2id", "quantization_config", "torch_dtype",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_name_or_path",
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "dtype",
+    "id2label",
+    "label2id",
+    "quantization_config",
+    "torch_dtype",
     "transformers_version",
-)  # fmt: skip
+)
 
 
 class BackboneError(FaultError):

@@ -214,9 +214,14 @@ def _draw(figure: Figure) -> Any:
             axes.set(xlabel=figure.x_label, ylabel=panel.unit)
         if figure.legend == "panel":
             axes.legend(
-                entries.values(), entries, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15),
-                ncols=3, frameon=False,
-            )  # fmt: skip
+                entries.values(),
+                entries,
+                fontsize=8,
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.15),
+                ncols=3,
+                frameon=False,
+            )
     if is_shared:
         _arrange(drawing, figure, legend)
     return drawing
@@ -228,9 +233,13 @@ def _arrange(drawing: Any, figure: Figure, legend: Mapping[str, Any]) -> None:
     n_labels = -(-len(legend) // n_legend_rows)  # rows of equal length
     width, height = drawing.get_size_inches()
     drawing.subplots_adjust(
-        left=0.75 / width, right=1 - 0.15 / width, bottom=0.55 / height,
-        top=1 - (0.4 + 0.2 * n_legend_rows) / height, wspace=0.05, hspace=0.2,
-    )  # fmt: skip
+        left=0.75 / width,
+        right=1 - 0.15 / width,
+        bottom=0.55 / height,
+        top=1 - (0.4 + 0.2 * n_legend_rows) / height,
+        wspace=0.05,
+        hspace=0.2,
+    )
     drawing.supxlabel(figure.x_label, fontsize=10, y=0.1 / height)
     drawing.supylabel(figure.panels[0].unit, fontsize=10, x=0.1 / width)
     drawing.legend(legend.values(), legend, loc="upper center", ncols=n_labels, frameon=False, fontsize=9)
@@ -270,9 +279,15 @@ def _draw_line(axes: Any, series: Series) -> Any:
     elif series.width < 1 or not series.style:  # thin lines stay thin
         marker = ""
     (line,) = axes.plot(
-        series.x, series.y, linestyle=(series.style or "none") if is_line else "none", marker=marker,
-        markersize=size, gid=series.css_class or None, clip_on=not series.tips, **_pen(series),
-    )  # fmt: skip
+        series.x,
+        series.y,
+        linestyle=(series.style or "none") if is_line else "none",
+        marker=marker,
+        markersize=size,
+        gid=series.css_class or None,
+        clip_on=not series.tips,
+        **_pen(series),
+    )
     if series.band is not None:
         axes.fill_between(series.x, *series.band, **_shade(series))
     return line
@@ -308,6 +323,12 @@ def _name_levels(axes: Any, levels: Sequence[Series]) -> None:
     for level in sorted(levels, key=lambda level: float(level.y[0])):
         place = max(float(level.y[0]), place + 0.06 * (high - low))
         axes.annotate(
-            level.label, (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
-            textcoords="offset points", va="center", fontsize=9, color="0.35",
-        )  # fmt: skip
+            level.label,
+            (1.0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color="0.35",
+        )

@@ -109,9 +109,14 @@ class Progress(AbstractContextManager["Progress"]):
         self._next_line = 0.0
         if self._terminal:
             overall = tqdm(
-                total=total_updates, initial=done_updates, desc="study", unit="update", position=0,
-                dynamic_ncols=True, file=sys.stderr,
-            )  # fmt: skip
+                total=total_updates,
+                initial=done_updates,
+                desc="study",
+                unit="update",
+                position=0,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
             lines = (
                 tqdm(total=0, bar_format="{desc}", file=sys.stderr, position=1 + n) for n in range(n_slots)
             )

@@ -1,4 +1,4 @@
-"""Running the genuine ``fairseq-hydra-train`` in tests."""
+"""Running ``fairseq-hydra-train`` in tests: its own entry point, forked from a process that knows fairseq."""
 
 import json
 import multiprocessing
@@ -78,6 +78,7 @@ def run_command(
         if process.exitcode is None:
             process.kill()
             process.join()
+            raise subprocess.TimeoutExpired(command, timeout)
         texts = []
         for file in (printed, errors):
             file.seek(0)
@@ -85,6 +86,7 @@ def run_command(
         return subprocess.CompletedProcess(command, process.exitcode, *texts)
 
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the server loads torch
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["fairseq_cli.hydra_train"])
 

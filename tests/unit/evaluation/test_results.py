@@ -154,7 +154,27 @@ def test_missing_and_broken_items_are_told_apart(tmp_path):
     with pytest.raises(results.ResultsError) as error:
         results.read_items(tmp_path / "items.npz")
     assert error.value.codes == ("results.items_missing",)
-    (tmp_path / "items.npz").write_text("x")
-    with pytest.raises(results.ResultsError) as error:
-        results.read_items(tmp_path / "items.npz")
-    assert error.value.codes == ("results.broken",)
+    results.write_result(tmp_path, {"kind": "x"}, {"trained": scores([0, 100, 0, 100]).items})
+    whole = (tmp_path / "items.npz").read_bytes()
+    start = 30 + sum(int.from_bytes(whole[at : at + 2], "little") for at in (26, 28))  # of the first array
+    damaged = whole[:start] + b"\xff" * 10 + whole[start + 10 :]
+    atomic.write_array(tmp_path / "one.npy", np.eye(2))
+    for content in (b"x", b"", whole[:-30], damaged, (tmp_path / "one.npy").read_bytes()):
+        (tmp_path / "items.npz").write_bytes(content)
+        with raises_fault("results.broken", "items.npz", error=results.ResultsError):
+            results.read_items(tmp_path / "items.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
+def test_broken_arrays_are_named(tmp_path, content):
+    (tmp_path / "x.npy").write_bytes(content)
+    with raises_fault("results.broken", "x.npy", error=results.ResultsError):
+        results.read_array(tmp_path / "x.npy")
+
+
+def test_damaged_items_are_told_by_their_hash(tmp_path):
+    content = {"kind": "x", "models": {"trained": {"metrics": {}}}, "provenance": {"manifest": {}}}
+    results.write_result(tmp_path, content, {"trained": scores([0, 100, 0, 100]).items})
+    (tmp_path / "items.npz").write_bytes(b"")
+    with raises_fault("results.mismatch", "items.npz", error=results.ResultsError):
+        _ = results.read_result(tmp_path).items

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -48,11 +49,12 @@ class LexicalResult:
     chance: float
     n_single: int
 
-    @property
+    @cached_property
     def by_word(self) -> dict[str, float]:
         """Mean recall of each word's tokens, in the words' order."""
-        words = np.array(self.words)
-        return {word: float(self.recall[words == word].mean()) for word in sorted(set(self.words))}
+        words, number = np.unique(self.words, return_inverse=True)
+        means = np.bincount(number, weights=self.recall) / np.bincount(number)
+        return dict(zip(words.tolist(), means.tolist(), strict=True))
 
     @property
     def overall(self) -> float:

@@ -111,8 +111,8 @@ def read_runs(folders: Sequence[Path], *, titles: Sequence[str] | None = None) -
     """
     names = short_titles(folders) if titles is None else list(titles)
     if len(names) != len(folders) or len(set(names)) != len(names):
-        given = ", ".join(map(str, folders))
-        message = f"must differ, one for each of {given}, got {names}; give folders once, each with a title"
+        expected = f"must be {len(folders)} different ones, one for each of {', '.join(map(str, folders))}"
+        message = f"{expected}, got {names}; give every folder once and a title for each"
         raise ResultsError.at("titles", message, "setting.value")
     runs = tuple(map(_read_run, folders, names))
     for run in runs[1:]:
@@ -211,7 +211,8 @@ def short_titles(paths: Sequence[Path]) -> list[str]:
     titles = []
     for path, folder in zip(paths, folders, strict=True):
         update = [f"update {path.name}"] if path.name.isdecimal() else []
-        titles.append(", ".join([names[folder], *update] if len(distinct) > 1 or not update else update))
+        parts_of_title = [names[folder], *update] if len(distinct) > 1 or not update else update
+        titles.append(", ".join(parts_of_title))
     return titles
 
 
@@ -219,11 +220,10 @@ def _read_run(folder: Path, title: str) -> Run:
     if not (folder / METRICS_NAME).is_file() and folder.name.isdecimal():
         return _read_checkpoint(folder, title)
     result = read_result(folder)
-    run = _tried(Run(title, folder, {result.kind: result}, {}, notes=_notes([result])))
     if result.evaluated != EVALUATED:
         message = f"must hold the model {EVALUATED!r}, got {result.evaluated!r}; run it again"
         raise ResultsError.at(result.path, message, "results.broken")
-    return run
+    return _tried(Run(title, folder, {result.kind: result}, {}, notes=_notes([result])))
 
 
 def _read_checkpoint(stem: Path, title: str) -> Run:

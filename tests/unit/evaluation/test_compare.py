@@ -206,8 +206,9 @@ def test_folders_that_are_no_results_are_refused(folders, tmp_path):
     with raises_fault("results.kind", "abx", error=ResultsError):
         compare.read_runs([folders[0], tmp_path / "abx"])
     _edit(folders[0], lambda content: content["models"].pop("trained"))
-    with raises_fault("results.broken", "metrics.json", error=ResultsError):
+    with raises_fault("results.broken", "metrics.json", error=ResultsError) as caught:
         compare.read_runs(folders)
+    assert "'trained', got 'untrained'" in str(caught.value)
     _edit(folders[1], lambda content: content.update(kind="comparison"))
     with raises_fault("results.kind", "metrics.json", error=ResultsError):
         compare.read_runs([folders[1]])

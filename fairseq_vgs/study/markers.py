@@ -138,4 +138,10 @@ def _named(hashes: Mapping[str, str]) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read one of a study's small files; a missing one is empty."""
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+    except (ValueError, TypeError, RecursionError) as error:
+        step = "restore it from a copy, or remove the run's folder (study.json, evaluated: the file)"
+        raise StudyError.at(
+            path, f"must be JSON that a study wrote, got {error}; {step}", "json.syntax"
+        ) from error

@@ -1,5 +1,6 @@
 """The study file: which scenarios, seeds and data, and how long each phase is."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SCHEDULED = (
 )
 SCENARIOS = (*BASES, *SCHEDULED)
 _BASE_TITLES = {"w2v2": "W2V2", "vgs": "VGS", "vgs_plus": "VGS+"}
+
+_Check = tuple[bool, str, str, Any]  # whether it is met, setting, expectation, value
 
 NEXT_STEP = "correct the study file (examples/vgs/study.yaml shows one)"
 
@@ -144,7 +147,7 @@ def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
     every, first, whole = settings.evaluate_every, settings.first_updates, settings.whole_updates
     updates = {"whole_updates": whole, "first_updates": first, "second_updates": settings.second_updates}
     has_place = not settings.prepare or "{output}" in settings.data
-    checks: list[tuple[bool, str, str, Any]] = [
+    checks: list[_Check] = [
         *(
             (one in SCENARIOS, "scenarios", f"one of {', '.join(SCENARIOS)}", one)
             for one in settings.scenarios
@@ -160,12 +163,15 @@ def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
             list(settings.abx_speakers),
         ),
         *((n >= 1, name, "at least 1", n) for name, n in {**updates, "evaluate_every": every}.items()),
-        *(
-            (every < 1 or n % every == 0, name, f"a multiple of evaluate_every ({every})", n)
-            for name, n in updates.items()
-        ),
-        (first < whole, "first_updates", f"fewer than whole_updates ({whole})", first),
         (0 <= settings.warmup_share < 1, "warmup_share", "a number in 0..1", settings.warmup_share),
         (has_place, "data", "a path below {output}, since prepare makes it", settings.data),
     ]
+    if found := _failed(checks):
+        return found
+    below = (first < whole, "first_updates", f"fewer than whole_updates ({whole})", first)
+    expected = f"a multiple of evaluate_every ({every})"
+    return _failed([*((n % every == 0, name, expected, n) for name, n in updates.items()), below])
+
+
+def _failed(checks: Iterable[_Check]) -> list[tuple[str, str, Any]]:
     return [(name, expected, got) for is_met, name, expected, got in checks if not is_met]

@@ -144,6 +144,17 @@ def test_other_measurement_is_made_anew_without_training(study):
     assert (folder.run("vgs-seed1").evaluation / "10.json").exists()
 
 
+@pytest.mark.parametrize("name", ["settings", "command", "evaluated"])
+def test_files_that_were_cut_are_named(study, name):
+    _, folder, _ = study
+    start(study)
+    run = folder.run("vgs-seed1")
+    path = {"settings": folder.settings, "command": run.command, "evaluated": run.evaluated}[name]
+    path.write_text(path.read_text()[:-5])
+    with raises_fault("json.syntax", path.name, error=StudyError):
+        start(study)
+
+
 def test_failed_run_fails_what_starts_from_it_and_nothing_else(study):
     _, folder, behaviour = study
     behaviour["broken"].add("vgs-seed1")

@@ -73,6 +73,13 @@ def test_faulty_files(tmp_path, text, said):
     assert set(caught.value.codes) <= {"study.file", "setting.value"}
 
 
+def test_faults_that_follow_from_others_are_not_named(tmp_path):
+    path = write(tmp_path, GOOD.replace("whole_updates: 70", "whole_updates: -5"))
+    with pytest.raises(FaultError) as caught:
+        read_settings(path)
+    assert len(caught.value.faults) == 1
+
+
 def test_missing_file(tmp_path):
     with raises_fault("study.file", "study.yaml"):
         read_settings(tmp_path / "study.yaml")

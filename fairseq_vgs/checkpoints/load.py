@@ -260,7 +260,7 @@ def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         message = f"{expected}, {' and '.join(missing)} missing; {step}"
         raise CheckpointError.at(path, message, "checkpoint.entry")
     if wrong := no_tensors(entries["model"]):
-        message = f"weights must be tensors, got something else for {wrong}"
+        message = f"weights must be tensors, got something else for {wrong}; give another file"
         raise CheckpointError.at(path, message, "checkpoint.weights")
     return entries
 
@@ -321,7 +321,9 @@ def _config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _refuse_interpolations(model: Mapping[str, Any], path: Path) -> None:
     if live := [f"model.{key}" for key, value in model.items() if "${" in str(value)]:
-        message = f"model settings must be plain values, got interpolations in {named(live)}"
+        message = (
+            f"model settings must be plain values, got interpolations in {named(live)}; {_OTHER_VERSION}"
+        )
         raise CheckpointError.at(path, message, "checkpoint.settings")
 
 

@@ -47,7 +47,7 @@ def layer_names(checkpoint: Checkpoint, layers: Collection[int] | None) -> tuple
     model: Any = checkpoint.model
     n_layers = len(model.encoder.layers)
     if unknown := sorted(set(layers or ()) - set(range(n_layers + 1))):
-        message = f"layers must be from 0 to {n_layers}, got {unknown}"
+        message = f"layers must be from 0 to {n_layers}, got {unknown}; choose others with --layers"
         raise CheckpointError.at(checkpoint.path, message, "setting.value")
     return tuple(f"layer_{number}" for number in sorted(set(layers or range(n_layers + 1))))
 

@@ -248,7 +248,8 @@ def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, star
         parse_rows(lines, table, name=name, start=start - 1, order=range(len(table.columns))).faults
     )
     if len(lines) < start:
-        faults.append(Fault(name, f"there must be at least one {table.noun} to write", "table.empty"))
+        message = f"there must be at least one {table.noun} to write, got none; check what they are made from"
+        faults.append(Fault(name, message, "table.empty"))
     raise_any(sorted(faults, key=line_number))
     return [line for line in lines if line is not None]
 

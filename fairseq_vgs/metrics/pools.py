@@ -106,10 +106,12 @@ def deal_images(whole: Pool, n_pools: int, *, seed: int) -> Folds:
     spoken = np.isin(groups, whole.speech_groups)
     n_spoken = int(spoken.sum())
     if n_spoken < 2:
-        expected, step = "split must have at least 2 image groups with captions", "leave --folds out"
+        expected = "split must have at least 2 image groups with captions"
+        step = "leave --folds out, or take a larger split"
         raise FaultError(fault("folds", expected, n_spoken, step, code="setting.value"))
     if not 2 <= n_pools <= n_spoken:
-        expected, step = f"must be from 2 to {n_spoken}, the image groups with captions", "give fewer"
+        expected = f"must be from 2 to {n_spoken}, the image groups with captions"
+        step = "give fewer, or take a larger split"
         raise FaultError(fault("folds", expected, n_pools, step, code="setting.value"))
     order = np.random.default_rng(seed).permutation(len(groups))
     order = np.concatenate([order[spoken[order]], order[~spoken[order]]])

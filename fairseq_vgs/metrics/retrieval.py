@@ -206,12 +206,16 @@ def chance_mean_reciprocal_rank(query_groups: Groups, gallery_groups: Groups) ->
 def _checked(embeddings: Embeddings, groups: Groups | None, side: str) -> tuple[Tensor, Tensor]:
     rows = torch.as_tensor(embeddings).detach()
     if rows.ndim != 2 or not rows.is_floating_point():
-        raise ValueError(f"{side} embeddings: expected a float matrix, got {rows.dtype} {list(rows.shape)}")
+        raise ValueError(f"{side} embeddings: expected a float matrix, got {rows.dtype} {tuple(rows.shape)}")
     if not len(rows):
-        raise ValueError(f"{side} embeddings: expected at least one row, got none; check the split")
+        raise ValueError(
+            f"{side} embeddings: expected at least one row, got none; check that it is not empty"
+        )
     ids = torch.arange(len(rows)) if groups is None else torch.as_tensor(groups).detach().to(torch.int64)
     if ids.shape != (len(rows),):
-        raise ValueError(f"{side} groups: expected one number per embedding ({len(rows)}), got {ids.shape}")
+        raise ValueError(
+            f"{side} groups: expected one number per embedding ({len(rows)}), got {tuple(ids.shape)}"
+        )
     # A sum needs no copy of the matrix; it is finite only if all terms are (and may overflow even then).
     suspects = torch.nonzero(~torch.isfinite(rows.sum(dim=1))).flatten()
     bad = suspects[~torch.isfinite(rows[suspects]).all(dim=1)].tolist()

@@ -93,7 +93,8 @@ def layer_figure(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     first_title, first = next(iter(results.items()))
     for title, content in results.items():
         if _subject(content) != _subject(first):
-            message = f"must have the kind, items and conditions of {first_title}; plot them separately"
+            expected = f"must have the kind, items and conditions of {first_title}"
+            message = f"{expected}, got others; plot them separately"
             raise ResultsError.at(title, message, "results.other_data")
     models = [
         (title, name, {layer: Metric.from_json(data) for layer, data in model["metrics"].items()})

@@ -27,7 +27,19 @@ PARTS = {
     "at": ((1,), 2),
     "bad_setting": ((1, 3), None),
     "_refusal": ((1, 3), None),
+    "_wrong_also": ((0, 2), None),
+    "empty_log": ((1, 2), None),
+    "diverged": ((1,), None),
 }
+# callables with a code of their own, if none is given
+CODES = {
+    "bad_setting": "setting.value",
+    "_wrong_also": "setting.value",
+    "empty_log": "log.empty",
+    "diverged": "checkpoint.not_finite",
+}
+# where the callables of faults and settings themselves are defined
+DEFINING = ("fairseq_vgs/files/faults.py", "fairseq_vgs/settings.py")
 # places that pass on a code which another call gives: of a part of the input, or of PROBLEMS
 FORWARDING = {
     "data/bad_items.py": "{item.code}",
@@ -59,7 +71,7 @@ def messages() -> Iterator[Message]:
     trees = {module_name(path): parse(path) for path in MODULES}
     of_modules = {name: _assigned_texts(tree.body) for name, tree in trees.items()}
     for path in MODULES:
-        if path.name in ("faults.py", "settings.py"):  # where these callables are defined
+        if path.relative_to(CHECKOUT).as_posix() in DEFINING:
             continue
         tree = trees[module_name(path)]
         constants = {**_imported_texts(tree, of_modules), **of_modules[module_name(path)]}
@@ -108,8 +120,8 @@ def _code_and_text(call: ast.Call, name: str, texts: Texts) -> tuple[str | None,
     code = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
     if code is None and code_position is not None and code_position < len(call.args):
         code = call.args[code_position]
-    if code is None and name == "bad_setting":
-        code = ast.Constant("setting.value")
+    if code is None and name in CODES:
+        code = ast.Constant(CODES[name])
     text = "; ".join(template(part, call.lineno, texts) for part in parts)
     return None if code is None else template(code, call.lineno, {}), text
 

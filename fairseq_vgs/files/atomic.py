@@ -49,6 +49,10 @@ def atomic_write(path: Path, *, force: bool = False, mode: str = "w", partial: b
         mode: ``"w"`` for UTF-8 text with Unix line ends, ``"wb"`` for bytes.
         partial: for large files: write to ``partial_path(path)``, which a killed run leaves for the next one
             to overwrite, and which two runs cannot write at once.
+
+    Raises:
+        OutputExistsError: ``output.exists``.
+        FaultError: ``output.folder``, ``path`` is a folder; ``output.busy``, another run writes the file.
     """
     if mode not in _TEXT:
         raise ValueError(f"atomic_write: mode must be 'w' or 'wb', got {mode!r}")

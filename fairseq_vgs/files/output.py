@@ -23,7 +23,11 @@ class OutputExistsError(FaultError, FileExistsError):
 
 
 def refuse_existing(*paths: Path, force: bool = False) -> None:
-    """Refuse, naming all of them, to replace files or folders without ``force``; call this first."""
+    """Refuse, naming all of them, to replace files or folders without ``force``; call this first.
+
+    Raises:
+        OutputExistsError: ``output.exists``.
+    """
     found = [path for path in paths if os.path.lexists(path)]
     if found and not force:
         step = "already exists; pass --force (force=True) to replace it, or choose another output"

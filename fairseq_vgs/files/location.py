@@ -42,7 +42,8 @@ def split_entry(entry: str) -> tuple[str, int | None, int | None]:
         ValueError: The entry is malformed; the message is the expectation, to be followed by "got ...".
     """
     path, offset, length = entry, None, None
-    if match := _SLICE.fullmatch(entry) if ":" in entry else None:
+    match = _SLICE.fullmatch(entry) if ":" in entry else None
+    if match:
         path, offset, length = match[1], int(match[2]), int(match[3])
         if not path.lower().endswith(ARCHIVE_SUFFIXES):
             raise ValueError("must name a .zip or .tar before :OFFSET:LENGTH")

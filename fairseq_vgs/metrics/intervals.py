@@ -72,7 +72,8 @@ def interval(
         margin = 100.0 * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / len(np.unique(units))))
         low, high = (100.0 - margin, 100.0) if values[0] else (0.0, margin)
         return Interval(float(values[0]), low, high, f"Clopper-Pearson over {resampled}")
-    return _bootstrapped([values], units, n_resamples, seed, statistic, resampled)
+    options = {"seed": seed, "n_resamples": n_resamples}
+    return _bootstrapped(values, None, units, statistic=statistic, resampled=resampled, **options)
 
 
 def difference(
@@ -91,8 +92,10 @@ def difference(
     """
     if first.shape != second.shape:
         raise ValueError(f"paired difference: expected the same items, got {len(first)} and {len(second)}")
-    parts = [first, second] if statistic == "median" else [first - second]
-    return _bootstrapped(parts, units, n_resamples, seed, statistic, resampled)
+    options = {"seed": seed, "n_resamples": n_resamples}
+    if statistic == "median":
+        return _bootstrapped(first, second, units, statistic=statistic, resampled=resampled, **options)
+    return _bootstrapped(first - second, None, units, statistic=statistic, resampled=resampled, **options)
 
 
 def resample_weights(
@@ -146,20 +149,28 @@ def hits(found: Bool) -> F64:
 
 
 def _bootstrapped(
-    parts: Sequence[F64], units: I64, n_resamples: int, seed: int, statistic: Statistic, resampled: str
+    first: F64,
+    second: F64 | None,
+    units: I64,
+    *,
+    statistic: Statistic,
+    resampled: str,
+    n_resamples: int,
+    seed: int,
 ) -> Interval:
-    """Return the statistic of the first part minus that of the second, if there is one."""
+    """Return the statistic of the first values minus that of the second, if there are any."""
     method = f"bootstrap over {resampled}"
-    if not parts[0].size:
+    if not first.size:
         return Interval(_NAN, _NAN, _NAN, method)
     measure, draw = (np.median, _medians) if statistic == "median" else (np.mean, _means)
-    value, *others = (float(measure(values)) for values in parts)
-    value -= sum(others)
+    value = float(measure(first)) - (0.0 if second is None else float(measure(second)))
     if len(np.unique(units)) < 2:  # every resample is the sample
         return Interval(value, _NAN, _NAN, method)
-    draws, *others_draws = (draw(values, units, n_resamples, seed=seed) for values in parts)
+    draws = draw(first, units, n_resamples, seed=seed)
+    if second is not None:
+        draws = draws - draw(second, units, n_resamples, seed=seed)
     tail = 50.0 * (1.0 - LEVEL)
-    low, high = np.percentile(draws - sum(others_draws), [tail, 100.0 - tail])
+    low, high = np.percentile(draws, [tail, 100.0 - tail])
     return Interval(value, float(low), float(high), method)
 
 

@@ -245,13 +245,15 @@ class _Judge:
         measure, sampler = self.finding.measure, self.sampler
         terms = []
         for sign, scenario in zip((1, -1), self.finding.scenarios, strict=True):
-            title, start = scenario_title(scenario), self._at_boundary(scenario)
+            title = scenario_title(scenario)
+            start = self._at_boundary(scenario)
             end = self.results.finals(scenario)
             lost = difference(start, end, measure, sampler)
             yield from self._line(f"{title}, after its first phase", estimate(start, measure, sampler))
             yield from self._line(f"{title}, lost since its first phase", lost, is_difference=True)
             terms += [(sign, start), (-sign, end)]
-        label = "difference in what was lost: " + " minus ".join(map(scenario_title, self.finding.scenarios))
+        titles = " minus ".join(map(scenario_title, self.finding.scenarios))
+        label = f"difference in what was lost: {titles}"
         yield from self._line(label, combination(terms, measure, sampler), is_difference=True)
 
     def _unfinished(self) -> Iterator[str]:

@@ -236,14 +236,6 @@ def picture_options(task: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[
     return int(size), str(task.get("image_fit") or VgsDatasetOptions.image_fit)
 
 
-def reads_regions(task: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
-    """Whether a run reads regions: by ``task.image_input`` or, unset, by what its image encoder reads."""
-    if reads := task.get("image_input"):
-        return bool(reads == "regions")
-    encoder = model.get("image_encoder") or "regions"
-    return bool(find_entry(IMAGE_ENCODERS, "model.image_encoder", encoder).reads == "regions")
-
-
 def open_regions(
     manifest: ManifestFolder, table: SplitTable, *, task: Mapping[str, Any], model: Mapping[str, Any]
 ) -> RegionStore:

@@ -148,7 +148,7 @@ def test_words_are_compared_on_the_same_resampled_words(tmp_path):
     comparison = compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
     assert "other items" in comparison.notes[0]
     (tmp_path / "c" / "items.npz").write_text("x\n1\n", encoding="utf-8")
-    with raises_fault("results.broken", "items.npz", error=ResultsError):
+    with raises_fault("results.mismatch", "items.npz", error=ResultsError):
         compare.compare_runs(compare.read_runs([tmp_path / "a", tmp_path / "c"]), seed=1)
 
 

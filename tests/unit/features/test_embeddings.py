@@ -18,7 +18,6 @@ from fairseq_vgs.features import embeddings as extraction
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs, write_regions
-from fairseq_vgs.modules import IMAGE_ENCODERS
 
 CONFIG = {
     "task": {"valid_max_seconds": 0.5, "normalize": True, "max_regions": 2},
@@ -70,18 +69,6 @@ def folder(tmp_path):
     write_regions(tmp_path / "regions.tsv", regions)
     np.save(tmp_path / "regions.npy", np.arange(18, dtype=np.float16).reshape(6, 3))
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("image_input", "encoder", "expected"),
-    [(None, None, True), (None, "patches", False), (None, "mine", True), ("pictures", "mine", False)],
-)
-def test_what_a_run_reads_follows_its_encoder_where_it_is_not_set(
-    image_input, encoder, expected, monkeypatch
-):
-    monkeypatch.setitem(IMAGE_ENCODERS._entries, "mine", SimpleNamespace(reads="regions"))
-    task = {} if image_input is None else {"image_input": image_input}
-    assert extraction.reads_regions(task, {"image_encoder": encoder}) == expected
 
 
 def test_ids_groups_and_cuts(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _TEXT: dict[str, dict[str, Any]] = {"w": {"encoding": "utf-8", "newline": "\n"}, "wb": {}}
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # all that numpy says of a full disk
 
 
 class OutputIsFolderError(FaultError, IsADirectoryError):
@@ -75,6 +77,8 @@ def atomic_write(path: Path, *, force: bool = False, mode: str = "w", partial: b
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
+        if error.errno is None and _SHORT_WRITE.fullmatch(str(error)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         if error.errno in FULL_DISK and error.filename is None:
             error.filename = str(path)
         raise

@@ -9,10 +9,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.faults import raises_fault
 
-from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.files.atomic import atomic_write, lock, write_array
 from fairseq_vgs.files.output import OutputExistsError
 
 
@@ -192,3 +193,14 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.filename == str(tmp_path / "x")
     assert names_in(tmp_path) == []
+
+
+def test_a_full_disk_is_named_as_such_where_numpy_writes(tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise OSError("8064 requested and 992 written")
+
+    monkeypatch.setattr(np, "save", save)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_array(tmp_path / "a.npy", np.zeros(3))
+    assert caught.value.filename == str(tmp_path / "a.npy")
+    assert not list(tmp_path.iterdir())

@@ -40,7 +40,7 @@ train() {
     PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
         run_config=quickstart "task.data='$scenes'" "hydra.run.dir='$run'" >>"$output/training.log"
 }
-if [[ -f "$output/trained" ]]; then # started again, fairseq would train one update more
+if [[ -f "$output/trained" ]]; then
     echo "keeping $run" >&2
 else
     echo "log: $output/training.log" >&2

@@ -171,6 +171,12 @@ def _unlock_in_child() -> None:
 os.register_at_fork(after_in_child=_unlock_in_child)
 
 
+_DEFAULTS: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+
+
 class Stop:
     """A signal that asks the run to stop: the update is finished, a checkpoint saved, the process ended.
 
@@ -189,10 +195,15 @@ class Stop:
         self.signal, self.saved_at, self.validation_due, self._pid = None, -1, False, os.getpid()
         if threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._receive)
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._receive)
+        for number, default in _DEFAULTS.items():
+            if signal.getsignal(number) is default:
+                signal.signal(number, self._receive)
+
+    def leave(self) -> None:
+        """End a run: signals mean what they meant before it."""
+        for number, default in _DEFAULTS.items():
+            if signal.getsignal(number) == self._receive:
+                signal.signal(number, default)
 
     def _receive(self, number: int, frame: types.FrameType | None) -> None:
         chosen = signal.Signals(number)
@@ -208,7 +219,7 @@ class Stop:
             del frame
 
     def _end_by(self, chosen: signal.Signals) -> None:
-        signal.signal(chosen, signal.default_int_handler if chosen is signal.SIGINT else signal.SIG_DFL)
+        signal.signal(chosen, _DEFAULTS[chosen])
         signal.raise_signal(chosen)
 
 
@@ -236,22 +247,29 @@ def _stopped(trainer: Any) -> bool:
 
 def _train(original: Any, cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
     """Train an epoch, unless the run is finished; name a data worker's fault as any other."""
-    if reason := _finished(cfg, trainer):
-        logger.info(
-            "the run is finished (%s): nothing to do; %s", reason, Path(cfg.checkpoint.save_dir).absolute()
-        )
-        return [None], True
-    if STOP.validation_due:
-        STOP.validation_due = False
-        _validate_again(cfg, trainer, task, epoch_itr)
+    is_over = True
     try:
-        return original(cfg, trainer, task, epoch_itr)
+        if STOP.validation_due:
+            _validate_again(cfg, trainer, task, epoch_itr)
+        if reason := _finished(cfg, trainer):
+            folder = Path(cfg.checkpoint.save_dir).absolute()
+            logger.info("the run is finished (%s): nothing to do; %s", reason, folder)
+            return [None], True
+        losses, should_stop = original(cfg, trainer, task, epoch_itr)
+        max_epoch = cfg.optimization.max_epoch or math.inf
+        is_over = should_stop or epoch_itr.next_epoch_idx > max_epoch
+        return losses, should_stop
+    except _StoppedInValidation:
+        _save_and_end(cfg, trainer, epoch_itr)
     except RuntimeError as error:
         if STOP.signal is not None and not STOP.in_update and "DataLoader worker" in str(error):
             _save_and_end(cfg, trainer, epoch_itr)  # the signal ended the workers as well
         if (found := _fault_of_worker(error)) is not None:
             raise FaultError(found) from error
         raise
+    finally:
+        if is_over:
+            STOP.leave()
 
 
 def _validate_again(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> None:
@@ -260,6 +278,7 @@ def _validate_again(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> None:
     from fairseq_cli import train
 
     score = train.validate(cfg, trainer, task, epoch_itr, cfg.dataset.valid_subset.split(","))[0]
+    STOP.validation_due = False
     train.should_stop_early(cfg, score)
     kept, state = cfg.checkpoint, vars(checkpoint_utils.save_checkpoint)
     better = max if kept.maximize_best_checkpoint_metric else min

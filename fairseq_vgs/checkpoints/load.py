@@ -166,8 +166,8 @@ def _refuse_absurd_sizes(settings: Mapping[str, Any], path: Path) -> None:
     )
     dims, inner = numbers.get("encoder_embed_dim", 0), numbers.get("encoder_ffn_embed_dim", 0)
     n_weights += numbers.get("encoder_layers", 0) * dims * (4 * dims + 2 * inner)
-    files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
-    n_bytes = sum(file.stat().st_size for file in files)
+    files = path.iterdir() if path.is_dir() else [path]
+    n_bytes = sum(file.stat().st_size for file in files if file.is_file())
     if n_weights > max(n_bytes, _SMALL_BYTES):
         raise ValueError(
             f"{n_weights} weights of the extractor and the transformer do not fit {n_bytes} bytes"

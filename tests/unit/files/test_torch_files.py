@@ -16,8 +16,9 @@ from fairseq_vgs.files.torch_files import refuse_other_files
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html><body>403</body></html>", "a web page"),
         (b'{"error": "not found"}', "a JSON file"),
-        (gzip.compress(b"x"), "a gzip archive"),
+        (gzip.compress(b"x", mtime=0), "a gzip archive"),
     ],
+    ids=range(5),
 )
 def test_other_files_are_named(content, what, tmp_path):
     path = tmp_path / "model.pt"

@@ -33,19 +33,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-import numpy as np
-import numpy.typing as npt
-
-from fairseq_vgs.arrays import F64, I64
+from fairseq_vgs.arrays import F64, I64, np
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.metrics import intervals
 from fairseq_vgs.metrics.intervals import Interval, Statistic
 from fairseq_vgs.metrics.pools import within_pools
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 SCHEMA_VERSION = 2
 _READABLE = (1, SCHEMA_VERSION)

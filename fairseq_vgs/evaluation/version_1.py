@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.arrays import np
 from fairseq_vgs.evaluation.evaluator import MFCC, TRAINED, UNTRAINED
 from fairseq_vgs.evaluation.evaluators import abx, retrieval
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS

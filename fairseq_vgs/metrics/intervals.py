@@ -20,9 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from fairseq_vgs.arrays import F64, I64, Bool
+from fairseq_vgs.arrays import F64, I64, Bool, np
 
 Statistic = Literal["mean", "median", "hits"]
 """How values of items become one number; "hits" is a mean of values that are 0 or 100 each."""

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fairseq_vgs.arrays import F32, I64
+from fairseq_vgs.arrays import F32, I64, np
 from fairseq_vgs.files.faults import FaultError, fault
 
 if TYPE_CHECKING:

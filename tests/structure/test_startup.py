@@ -8,6 +8,7 @@ import pytest
 HEAVY = (
     "fairseq",
     "matplotlib",
+    "numpy",
     "omegaconf",
     "pandas",
     "PIL",

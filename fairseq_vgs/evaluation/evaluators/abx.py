@@ -16,8 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
+from fairseq_vgs.arrays import np
 from fairseq_vgs.evaluation.evaluator import (
     EVALUATORS,
     MFCC,

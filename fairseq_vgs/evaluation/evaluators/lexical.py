@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from fairseq_vgs.arrays import np
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, CommonSettings, Evaluator, Model
 from fairseq_vgs.evaluation.results import Items, Reported, Scores, write_table
 from fairseq_vgs.files.faults import fault, raise_any

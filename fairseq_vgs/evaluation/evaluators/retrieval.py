@@ -21,9 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from fairseq_vgs.arrays import F32, F64, I64
+from fairseq_vgs.arrays import F32, F64, I64, np
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, UNTRAINED, CommonSettings, Evaluator, Model
 from fairseq_vgs.evaluation.results import (
     Items,

@@ -14,6 +14,9 @@ imports fairseq. It runs in one of three ways:
   ARGUMENTS...``;
 * ``import fairseq_vgs`` calls ``install`` in any case.
 
+``fairseq-hydra-train`` gets its ``--config-name`` checked, too: fairseq gives its own settings the name that
+it is asked for, so a misspelt one would train something else, or die of it, before it loads the plugin.
+
 Only the standard library is imported, and ``install`` never raises: a failure here would break ``import
 torch`` for everything else in the same environment.
 """
@@ -23,19 +26,29 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 _PATCHED_PACKAGES = frozenset({"fairseq", "fairseq_cli", "hydra", "omegaconf"})
 _MARK = "_fairseq_vgs_compat"
+_TRAIN = "fairseq_cli.hydra_train"
+_TRAIN_SCRIPTS = ("fairseq-hydra-train", "hydra_train.py")
 
 logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Let fairseq's config classes use instances as defaults; does nothing where Python allows it."""
+    """Let fairseq's config classes use instances as defaults; does nothing where Python allows it.
+
+    In ``fairseq-hydra-train``, exit if there is no such configuration.
+    """
+    # Spawned ranks have the command line of the first process, but another working directory.
+    if Path("".join(sys.argv[:1])).name in _TRAIN_SCRIPTS and not _is_spawned():
+        check_config_name(sys.argv[1:])
     original = getattr(dataclasses, "_get_field", None)
     if original is None:
         logger.debug(
@@ -44,6 +57,60 @@ def install() -> None:
         return
     if not hasattr(original, _MARK):
         dataclasses._get_field = _allow_config_defaults(original)  # type: ignore[attr-defined]
+
+
+def _is_spawned() -> bool:
+    return "--multiprocessing-fork" in sys.orig_argv
+
+
+def check_config_name(arguments: Sequence[str]) -> None:
+    """Exit with one line that lists the configurations, if ``--config-dir`` lacks the ``--config-name``."""
+    import argparse  # every program that imports torch imports this module
+
+    parser = argparse.ArgumentParser(add_help=False)
+    for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir")):
+        parser.add_argument(short, long)
+    parser.add_argument("-c", "--cfg")  # or argparse would take -c as short for one of these
+    given, others = parser.parse_known_args(arguments)
+    if given.config_dir is None or given.config_path is not None:
+        return
+    folder, name = Path(given.config_dir), (given.config_name or "").removesuffix(".yaml")
+    if not folder.is_dir():
+        sys.exit(
+            f"--config-dir: must be a folder of configurations, got {given.config_dir!r}; start from the "
+            "top folder of the checkout, or give the folder that fairseq-vgs configs prints"
+        )
+    found = _primaries(folder)
+    if name and (any((place / f"{name}.yaml").is_file() for place in (folder, *_own_folders())) or not found):
+        return
+    if not name and (
+        not found or any(word.lstrip("+").startswith("task=") or "-h" in word for word in others)
+    ):
+        return  # fairseq's own way, without a primary
+    import difflib
+
+    near = difflib.get_close_matches(name, found, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    sys.exit(
+        f"--config-name: must be a configuration of {folder}, got {repr(name) if name else 'none'}; {meant}"
+        f"there are {', '.join(found)}"
+    )
+
+
+def _primaries(folder: Path) -> list[str]:
+    """List the configurations to choose from: those that combine others."""
+    try:
+        texts = {path.stem: path.read_text("utf-8", "replace") for path in sorted(folder.glob("*.yaml"))}
+    except OSError:
+        return []
+    return [name for name, text in texts.items() if "\ndefaults:" in f"\n{text}"]
+
+
+def _own_folders() -> list[Path]:
+    """Return the folder of fairseq's own configurations, without importing fairseq."""
+    spec = importlib.util.find_spec("fairseq")
+    places = spec.submodule_search_locations if spec is not None else None
+    return [Path(place) / "config" for place in places or ()]
 
 
 def _allow_config_defaults(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,6 +151,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m fairseq_vgs_compat fairseq_cli.hydra_train ARGUMENTS...")
     module_name = sys.argv.pop(1)
+    if module_name == _TRAIN:
+        check_config_name(sys.argv[1:])
     install()
     try:
         module = importlib.import_module(module_name)

@@ -136,3 +136,61 @@ def test_main_does_not_hide_a_broken_module(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["fairseq_vgs_compat", "needs_more"])
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_missing"):
         fairseq_vgs_compat.main()
+
+
+CONFIGS = Path(fairseq_vgs_compat.__file__).parent / "examples/vgs"
+SCENARIOS = "finetune_ctc, vgs, vgs_plus, vgs_plus_then_vgs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--config-dir", "", "--config-name", "vgs_pluss"],
+            f"got 'vgs_pluss'; did you mean vgs_plus? there are {SCENARIOS}",
+        ),
+        (["-m", "-cn=x", "-cd", "", "model=tiny", "-c", "job"], f"got 'x'; there are {SCENARIOS}"),
+        (["--config-dir", "", "model=paper"], f"got none; there are {SCENARIOS}"),
+        (["--config-dir", "/x/examples", "--config-name", "vgs"], "--config-dir: must be a folder"),
+    ],
+)
+@pytest.mark.parametrize("script", ["/bin/fairseq-hydra-train", "x/fairseq_cli/hydra_train.py"])
+def test_a_configuration_that_does_not_exist_is_named_before_fairseq_is_imported(
+    monkeypatch, script, arguments, message
+):
+    words = [str(CONFIGS) if word == "" else word for word in arguments]
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit) as stopped:
+        fairseq_vgs_compat.install()
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    monkeypatch.setattr(sys, "argv", ["another-program", *words])
+    fairseq_vgs_compat.install()
+    # A spawned rank has this command line, but another working directory.
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "spawn_main()", "--multiprocessing-fork"])
+    fairseq_vgs_compat.install()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config-dir", "", "--config-name", "w2v2.yaml"],
+        ["--config-dir", "", "--config-name", "config"],  # fairseq's own
+        ["--config-dir", "", "task=audio_pretraining"],
+        ["--config-dir", "", "--hydra-help"],
+        ["--config-dir", str(CONFIGS / "model")],
+        ["--config-path", "/x", "--config-name", "y"],
+        ["--help"],
+    ],
+)
+def test_other_ways_of_fairseq_are_left_alone(arguments):
+    fairseq_vgs_compat.check_config_name([str(CONFIGS) if word == "" else word for word in arguments])
+
+
+def test_the_module_as_a_program_checks_the_configuration():
+    command = [sys.executable, "-m", "fairseq_vgs_compat", "fairseq_cli.hydra_train"]
+    words = ["--config-dir", "examples/vgs", "--config-name", "vgs_pluss"]
+    done = subprocess.run([*command, *words], cwd=CONFIGS.parents[1], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("--config-name: must be a configuration of examples/vgs, got 'vgs_pluss'")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.spelling import on_disk
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 _SLICE = re.compile(r"(.+?):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
@@ -149,6 +150,11 @@ def _check_status(location: MediaLocation, status: os.stat_result) -> None:
 
 def _unreadable(location: MediaLocation, error: OSError) -> FaultError:
     if isinstance(error, FileNotFoundError):
+        path = str(location.path.absolute())
+        if (other := on_disk(Path("/"), path[1:])) != path[1:]:
+            expected = f"file is missing, but there is {Path(other).name!a}, the same in other characters"
+            message = f"{expected}; copy the files with their names unchanged, or prepare the folder again"
+            return FaultError.at(location.path, message, "file.missing")
         return FaultError.at(location.path, "file is missing; check the root and the path", "file.missing")
     reason = error.strerror or type(error).__name__
     return FaultError.at(location.path, f"cannot be read ({reason}); check the file", "file.unreadable")

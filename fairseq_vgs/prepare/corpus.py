@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.location import split_entry
+from fairseq_vgs.files.spelling import on_disk
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 RESERVED_SPLITS = ("images", "regions")
@@ -45,6 +47,9 @@ class Picture:
     path: str
     group: str = ""
     place: str = ""
+
+
+Item = TypeVar("Item", Caption, Picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,19 @@ class Corpus:
             SPEECH: [Medium(SPEECH, item.audio, item.audio, item.place) for item in self.captions],
             PICTURES: [Medium(PICTURES, item.path, item.path, item.place) for item in self.pictures],
         }
+
+
+def as_on_disk(corpus: Corpus) -> Corpus:
+    """Return the corpus with the paths of its media as the disk spells them."""
+    captions = [_respelt(item, "audio", corpus.audio_root) for item in corpus.captions]
+    pictures = [_respelt(item, "path", corpus.image_root) for item in corpus.pictures]
+    return replace(corpus, captions=captions, pictures=pictures)
+
+
+def _respelt(item: Item, name: str, root: Path) -> Item:
+    listed = getattr(item, name)
+    found = listed if path_problem(listed) else on_disk(root, listed)
+    return item if found == listed else replace(item, **{name: found})
 
 
 @dataclass

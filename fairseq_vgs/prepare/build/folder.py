@@ -27,6 +27,7 @@ from fairseq_vgs.prepare.corpus import (
     Exclusions,
     Medium,
     UnusableMedium,
+    as_on_disk,
     corpus_faults,
     path_problem,
 )
@@ -69,7 +70,7 @@ def build_folder(
         FaultError: All faults of lists, names and media. ``output`` is not made; finished work is kept for
             the next run.
     """
-    maker = corpus.name
+    corpus, maker = as_on_disk(corpus), corpus.name
     refuse_output(output, maker=maker, force=options.force, inputs=_all_inputs(corpus, options, inputs))
     listed = _listed_faults(corpus, options, faults, needs_splits=arrange is None)
     n_looks = 3 if options.regions is not None else 2

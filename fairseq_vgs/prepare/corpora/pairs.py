@@ -8,10 +8,11 @@ import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.files.spelling import on_disk
 from fairseq_vgs.files.user_tables import TableRow, read_table
 from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.options import option
@@ -158,6 +159,8 @@ def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str |
     """Return a path of the table as it is below its root, or None with a fault."""
     entry = row.fields.get(column, "")
     path = entry
+    if "\\" in entry and not os.path.lexists(root / entry):
+        path = ".." if PureWindowsPath(entry).drive else entry.replace("\\", "/")
     if path.startswith("/"):
         # As the paths are written, without following links: the user may mean either.
         roots = (str(root), os.path.realpath(root))
@@ -168,7 +171,7 @@ def _below(root: Path, row: TableRow, column: str, faults: list[Fault]) -> str |
         expected = f"{column} must be a file below {root.name or root}/"
         faults.append(fault(row.place, expected, entry, step, code="file.path"))
         return None
-    return path
+    return on_disk(root, path)  # here, as a picture's path is its id as well
 
 
 def _is_below(path: str, root: str) -> bool:

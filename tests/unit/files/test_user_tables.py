@@ -33,6 +33,23 @@ def read(folder: Path, name: str, content: str | bytes) -> list[dict[str, str]]:
     [
         ("t.csv", 'audio,Bild,text\na b.wav,1.png,"say ""ё"", twice"\nc.wav,2.png,\n'),
         ("t.CSV", '\ufeffaudio;x;Bild;text\r\na b.wav;;1.png;"say ""ё"", twice"\r\nc.wav;9; 2.png ;\r\n'),
+        (
+            "t.csv",
+            'sep=;\r\nAUDIO;BILD ;Text\r\na b.wav;1.png;"say ""ё"", twice"\r\nc.wav;2.png;\r\n;;\r\n;;\r\n',
+        ),
+        ("t.csv", 'text\tBild\taudio\r"say ""ё"", twice"\t1.png\ta b.wav\r\t2.png\tc.wav\r'),
+        (
+            "t.csv",
+            '"audio", "B;x", "Bild", "text"\na b.wav, , "1.png", "say ""ё"", twice"\nc.wav,,2.png,\n,,,,,\n',
+        ),
+        ("t.csv", 'audio,bild,text,Bild\na b.wav,?,"say ""ё"", twice",1.png\nc.wav,?,,2.png\n'),
+        (
+            "t.txt",
+            'Audio\tBILD\ttext\r\na b.wav\t1.png\tsay "ё", twice\r\nc.wav\t2.png\t\r\n\t\t\r\n'.encode(
+                "utf-16"
+            ),
+        ),
+        ("t.tsv", 'Audio\tBILD\ttext\ra b.wav\t1.png\tsay "ё", twice\rc.wav\t2.png\t\r'),
         ("t.tsv", 'text\tBild\taudio\tmore\nsay "ё", twice\t1.png\ta b.wav\t\n\t2.png\tc.wav\tx'),
         (
             "t.jsonl",
@@ -41,7 +58,7 @@ def read(folder: Path, name: str, content: str | bytes) -> list[dict[str, str]]:
         ),
     ],
 )
-def test_every_kind_gives_the_same_rows(tmp_path: Path, name: str, content: str) -> None:
+def test_every_kind_gives_the_same_rows(tmp_path: Path, name: str, content: str | bytes) -> None:
     assert read(tmp_path, name, content) == ROWS
 
 
@@ -68,6 +85,24 @@ def test_numbers_are_text_in_json(tmp_path: Path) -> None:
         ("t.csv", "", ["t.csv:1: header must", "t.csv:1: header must"]),
         ("t.csv", b"audio,Bild\nx,1\n\xff,2\n", ["t.csv:3: must be UTF-8 text"]),
         ("t.xlsx", "", ["table must end in .csv, .tsv, .txt, .jsonl"]),
+        ("t.csv", b"PK\x03\x04\xff", ["t.csv: must be text, got a workbook; save it as CSV UTF-8"]),
+        ("t.tsv", "audio,Bild\n", ["call the table .csv", "call the table .csv"]),
+        ("t.csv", "audio,BILD,bild\n", ["t.csv:1: header has the column 'Bild' more than once"]),
+        ("t.csv", "sep=;\naudio;text\na;b\n", ["t.csv:2: header must have a column 'Bild'"]),
+        (
+            "t.csv",
+            "audio,Bild\na\n",
+            ["t.csv:2: line must have the header's 2 fields, got 1; correct the line (some"],
+        ),
+        (
+            "t.csv",
+            "audio,Bild,text\nä.wav,1.png,\nb,2\nc.wav,3.png,Müller\n".encode("cp1252"),
+            [
+                "t.csv:2: must be UTF-8 text (2 lines are not), got b'\\xe4.wav,1.png,'; save it as",
+                "t.csv:3: line must have",
+            ],
+        ),
+        ("t.txt", b"\xff\xfea\0\0", ["t.txt: must be whole UTF-16"]),
         (
             "t.jsonl",
             '{"audio": "a"}\n[1]\n{"audio"\n{"audio": ["a"], "Bild": "1"}\n',
@@ -87,6 +122,13 @@ def test_all_faults_are_listed(tmp_path: Path, name: str, content: str | bytes, 
     assert len(found) == len(lines)
     for line, expected in zip(found, lines, strict=True):
         assert expected in line
+
+
+def test_the_remedy_for_windows_text_shows_what_it_would_be(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("audio,Bild\nä.wav,1.png\n".encode("cp1252"))
+    with raises_fault("file.encoding", "t.csv:2") as caught:
+        read_rows(tmp_path / "t.csv")
+    assert "iconv -f CP1252 -t UTF-8) if 'ä.wav,1.png' is right" in str(caught.value)
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,31 @@ def test_copies_that_splits_share_are_reported(tmp_path: Path, caplog: pytest.Lo
     summary = Pairs().prepare(write(tmp_path / "list.csv", "\n".join(lines).encode()), tmp_path / "out")
     assert summary["shared_by_splits"] == {"recordings": 1, "pictures": 0}
     assert "splits share 1 recordings and 0 pictures" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "backslashes"])
+def test_tables_in_another_spelling_than_the_files(tmp_path: Path, form: str) -> None:
+    names = {"audio": "Zoë/é 1.wav", "image": "Fotos é/1.png"}
+    disk = {"NFC": "NFD", "NFD": "NFC", "backslashes": "NFD"}[form]
+    audio, image = (unicodedata.normalize(disk, name) for name in names.values())
+    write(tmp_path / audio, encode(speech(1)))
+    write(tmp_path / image, picture(1))
+    # The same picture, in the disk's own spelling, is the same picture.
+    write(tmp_path / "2.wav", encode(speech(2)))
+    listed = ",".join(
+        name.replace("/", "\\") if form == "backslashes" else unicodedata.normalize(form, name)
+        for name in names.values()
+    )
+    table = write(tmp_path / "t.csv", f"audio,image\n{listed}\n2.wav,{image}\n".encode())
+    images = prepare(table, tmp_path / "out", valid_share=0, test_share=0)
+    assert images == {"train": {image}}
+    assert check_folder(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("entry", ["..\\1.wav", "C:\\data\\1.wav"])
+def test_windows_paths_that_leave_the_folder_are_refused(tmp_path: Path, entry: str) -> None:
+    write(tmp_path / "1.wav", encode(speech(1)))
+    write(tmp_path / "in/1.png", picture(1))
+    table = write(tmp_path / "in/t.csv", f"audio,image\n{entry},1.png\n".encode())
+    with raises_fault("file.path", "t.csv:2"):
+        prepare(table, tmp_path / "out")

@@ -124,6 +124,15 @@ def read_config(path: Path) -> dict[str, Any]:
     return _config(_read(path, mmap=True), path)
 
 
+def require_weights(path: Path, model: nn.Module) -> None:
+    """Refuse a checkpoint whose weights do not fit a model key by key.
+
+    Raises:
+        CheckpointError: that, or the file is missing, broken or not a checkpoint.
+    """
+    _check_weights(model, dict(_read(path)["model"]), path)
+
+
 def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
     """Build a model from its settings with seeded fresh weights, without touching the caller's random state.
 

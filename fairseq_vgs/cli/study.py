@@ -8,6 +8,8 @@ with --report-only at any time) report.html, tables, curves and verdicts are in 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import shlex
 import sys
 from dataclasses import dataclass
@@ -27,8 +29,6 @@ examples:
   fairseq-vgs study my_study.yaml --gpus 0,1,2,3
   fairseq-vgs study my_study.yaml --dry-run
 """
-# weights and Adam's two moments in fp32
-DISK = "and up to 3 more per run, with the optimiser's state: 12 bytes a parameter, 2.2 GB with model=paper"
 
 
 def _gpus(text: str) -> list[str]:
@@ -64,7 +64,9 @@ class Options:
         exclusive="where",
     )
     report_only: bool = option(False, help="write tables, curves and the page; run nothing")
-    dry_run: bool = option(False, help="print the runs and their commands; run nothing")
+    dry_run: bool = option(
+        False, help="check all that a start would need, and print the runs and their commands; run nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,18 +75,24 @@ def run(args: argparse.Namespace) -> int:
 
     require_fairseq()
     from fairseq_vgs.files.faults import FaultError, fault
+    from fairseq_vgs.study.check import check_study
     from fairseq_vgs.study.markers import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.page import write_all
     from fairseq_vgs.study.plan import StudyFolder, plan_runs
     from fairseq_vgs.study.results import collect
     from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
-    from fairseq_vgs.study.settings import read_settings, require_files
+    from fairseq_vgs.study.settings import read_settings
 
     settings = read_settings(args.study, quick=args.quick)
     name = f"{args.study.stem}_quick" if args.quick else args.study.stem
     folder = StudyFolder((args.output or Path("outputs") / name).resolve())
+    if not args.report_only:
+        _check_prepare(settings, args.study, folder)
     if args.dry_run:
-        return _print_plan(settings, folder, on_gpu=bool(args.gpus))
+        needed = check_study(settings, folder, args.study)
+        _print_plan(settings, folder, on_gpu=bool(args.gpus))
+        print(f"# they and up to 3 more of each run take {needed / 1e9:.2g} GB")
+        return 0
     failures: dict[str, str] = {}
     if args.report_only:
         if not folder.settings.is_file():
@@ -94,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_other_settings(runs, settings, folder, training_data(settings, folder))
         refuse_other_measurement(runs, settings, folder)
     else:
-        require_files(settings, args.study)
+        check_study(settings, folder, args.study)
         slots = [Slot(gpu=gpu) for gpu in args.gpus] if args.gpus else cpu_slots(args.processes)
         failures = StudyRunner(settings, folder, slots).run()
     print(write_all(collect(settings, folder), folder.path))
@@ -105,8 +113,26 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -> int:
-    from fairseq_vgs.checkpoints.runs import checkpoint_after
+def _check_prepare(settings: StudySettings, study: Path, folder: StudyFolder) -> None:
+    """Refuse arguments that ``prepare`` would refuse, if the data is to be made."""
+    from fairseq_vgs.cli.main import build_parser
+    from fairseq_vgs.files.faults import FaultError, fault
+    from fairseq_vgs.study.settings import NEXT_STEP
+
+    if not settings.prepare or folder.data(settings.data).exists():
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            build_parser().parse_args(["prepare", *settings.prepare])
+    except SystemExit:
+        reason, expected = said.getvalue().strip().splitlines()[-1], "arguments of fairseq-vgs prepare"
+        found = fault(str(study), f"prepare must be {expected}", reason, NEXT_STEP, code="setting.value")
+        raise FaultError(found) from None
+
+
+def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -> None:
+    from fairseq_vgs.study.check import start_of
     from fairseq_vgs.study.launch import training_command
     from fairseq_vgs.study.plan import plan_runs, points_of
 
@@ -114,11 +140,9 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -
     n_checkpoints = 0
     for planned in plan_runs(settings):
         n_checkpoints += len(points_of(planned, settings))
-        start = None
-        if planned.start is not None:
-            start = checkpoint_after(folder.run(planned.start).run, planned.start_update)
-        place = folder.run(planned.name)
+        start, place = start_of(planned, folder), folder.run(planned.name)
         command = training_command(planned, settings, data=data, folder=place, start=start, on_gpu=on_gpu)
         print(f"# {planned.name}: {planned.max_update} updates", shlex.join(command), sep="\n")
-    print(f"# {n_checkpoints} checkpoints stay on disk, {DISK}")
-    return 0
+    print(f"# {n_checkpoints} checkpoints stay on disk")
+    if not data.exists():
+        print(f"# not checked: {data}, which prepare is to make")

@@ -1,7 +1,8 @@
 """The study file: which scenarios, seeds and data, and how long each phase is."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _BASE_TITLES = {"w2v2": "W2V2", "vgs": "VGS", "vgs_plus": "VGS+"}
 
 _Check = tuple[bool, str, str, Any]  # whether it is met, setting, expectation, value
 
-NEXT_STEP = "correct the study file (examples/vgs/study.yaml shows one)"
+NEXT_STEP = "correct the study file (examples/vgs/study.yaml shows one, docs/study.md describes the keys)"
 
 
 @dataclass
@@ -44,8 +45,8 @@ class StudySettings:
         scenarios: names of primaries in ``config_dir``.
         seeds: every scenario runs once with each.
         whole_updates: updates of a base scenario.
-        first_updates: updates of a base run before the second phase of a scheduled scenario.
-        second_updates: updates of a second phase.
+        first_updates: updates of a base run before the second phase; scheduled scenarios need it.
+        second_updates: updates of a second phase; scheduled scenarios need it.
         warmup_share: share of a phase's schedule that warms up.
         evaluate_every: updates between saved and evaluated checkpoints.
         overrides: configuration overrides of every run, as for fairseq-hydra-train.
@@ -54,9 +55,9 @@ class StudySettings:
 
     data: str = MISSING
     whole_updates: int = MISSING
-    first_updates: int = MISSING
-    second_updates: int = MISSING
     evaluate_every: int = MISSING
+    first_updates: int = 0
+    second_updates: int = 0
     config_dir: str = MISSING
     prepare: list[str] = field(default_factory=list)
     split: str = "test"
@@ -101,6 +102,7 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         content: Any = OmegaConf.load(path)
         if not OmegaConf.is_dict(content):
             raise TypeError("no settings by name")
+        _refuse_unknown(path, content)
         chosen = content.pop("quick", None) or {}
         schema = OmegaConf.structured(StudySettings)
         schema.config_dir = str(path.parent)
@@ -115,6 +117,23 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         for name, expected, got in _conflicts(settings)
     )
     return settings
+
+
+def _refuse_unknown(path: Path, content: Any) -> None:
+    """Refuse keys that a study file does not have, naming those that it has."""
+    known = [field.name for field in fields(StudySettings)]
+    quick = content.get("quick")
+    quick_keys = [f"quick.{key}" for key in quick] if OmegaConf.is_dict(quick) else []
+    found = []
+    for key in [*map(str, content), *quick_keys]:
+        name = key.removeprefix("quick.")
+        if name in known or key == "quick":
+            continue
+        near = get_close_matches(name, known, n=1)
+        step = f"{f'write {near[0]}' if near else 'remove it'}; docs/study.md describes them"
+        expected = f"keys must be of {', '.join(known)}, quick"
+        found.append(fault(str(path), expected, key, step, code="study.file"))
+    raise_any(found)
 
 
 def require_files(settings: StudySettings, path: Path) -> None:
@@ -145,7 +164,10 @@ def require_files(settings: StudySettings, path: Path) -> None:
 def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
     """Return (setting, expectation, value) of impossible settings."""
     every, first, whole = settings.evaluate_every, settings.first_updates, settings.whole_updates
-    updates = {"whole_updates": whole, "first_updates": first, "second_updates": settings.second_updates}
+    updates = {"whole_updates": whole}
+    is_scheduled = any(name not in BASES for name in settings.scenarios)
+    if is_scheduled:
+        updates |= {"first_updates": first, "second_updates": settings.second_updates}
     has_place = not settings.prepare or "{output}" in settings.data
     checks: list[_Check] = [
         *(
@@ -168,7 +190,7 @@ def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
     ]
     if found := _failed(checks):
         return found
-    below = (first < whole, "first_updates", f"fewer than whole_updates ({whole})", first)
+    below = (not is_scheduled or first < whole, "first_updates", f"fewer than whole_updates ({whole})", first)
     expected = f"a multiple of evaluate_every ({every})"
     return _failed([*((n % every == 0, name, expected, n) for name, n in updates.items()), below])
 

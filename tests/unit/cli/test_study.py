@@ -7,6 +7,7 @@ import pytest
 
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.study import page
+from fairseq_vgs.study.check import start_of
 from fairseq_vgs.study.launch import training_command
 from fairseq_vgs.study.markers import mark, measured_on, run_identity
 from fairseq_vgs.study.plan import StudyFolder, plan_runs
@@ -56,19 +57,33 @@ def study(tmp_path):
 
 def test_dry_run_prints_what_a_start_is_called_and_what_stays_on_disk(study, capsys):
     path, folder = study
-    command = ["study", str(path), "--output", str(folder.path), "--dry-run"]
-    assert main(command) == 0
+    assert main(["study", str(path), "--output", str(folder.path), "--dry-run", "--gpus", "0"]) == 0
     printed = capsys.readouterr().out
     assert "/vgs-seed1/run/checkpoints/checkpoint_*_20.pt" in printed
-    assert "common.cpu=true" in printed
+    assert "common.cpu=false" in printed
     assert "# 12 checkpoints stay on disk" in printed
+    assert f"# not checked: {folder.path / 'data'}" in printed
+    assert not folder.path.exists()
+
+
+def test_a_start_has_its_name_once_it_is_there(study):
+    path, folder = study
+    run = plan_runs(read_settings(path))[1]
     start = folder.run("vgs-seed1").run / "checkpoints" / "checkpoint_3_20.pt"
+    assert start_of(run, folder) == start.with_name("checkpoint_*_20.pt")
     start.parent.mkdir(parents=True)
     start.touch()
-    assert main([*command, "--gpus", "0"]) == 0
-    printed = capsys.readouterr().out
-    assert str(start) in printed
-    assert "common.cpu=false" in printed
+    assert start_of(run, folder) == start
+
+
+def test_arguments_that_prepare_refuses_are_named_before_anything_runs(study, capsys):
+    path, folder = study
+    path.write_text(path.read_text().replace("prepare: [scenes,", "prepare: [scenes, --obejcts,"))
+    assert main(["study", str(path), "--output", str(folder.path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path}: prepare must be")
+    assert "--obejcts" in said
+    assert not folder.path.exists()
 
 
 def begin(folder, path):

@@ -1,10 +1,21 @@
+import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from omegaconf import MISSING
 from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.study.settings import SCENARIOS, phases_of, read_settings, require_files, scenario_title
+from fairseq_vgs.study.settings import (
+    SCENARIOS,
+    StudySettings,
+    phases_of,
+    read_settings,
+    require_files,
+    scenario_title,
+)
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vgs" / "study.yaml"
 GOOD = "data: d\nwhole_updates: 70\nfirst_updates: 20\nsecond_updates: 50\nevaluate_every: 10\n"
@@ -78,6 +89,39 @@ def test_faults_that_follow_from_others_are_not_named(tmp_path):
     with pytest.raises(FaultError) as caught:
         read_settings(path)
     assert len(caught.value.faults) == 1
+
+
+def test_wrong_keys_are_all_named_with_the_nearest_and_what_there_is(tmp_path):
+    path = write(tmp_path, GOOD + "sedes: [1]\nxyz: 1\nquick:\n  evaluate_evry: 1\n")
+    with pytest.raises(FaultError) as caught:
+        read_settings(path)
+    lines = str(caught.value).splitlines()
+    assert [("write seeds" in line, "write evaluate_every" in line) for line in lines] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+    assert all(field.name in line for field in fields(StudySettings) for line in lines)
+
+
+def test_second_phases_are_set_only_where_a_scenario_has_one(tmp_path):
+    without = "data: d\nwhole_updates: 70\nevaluate_every: 10\n"
+    assert read_settings(write(tmp_path, without + "scenarios: [vgs, w2v2]\n")).first_updates == 0
+    with pytest.raises(FaultError) as caught:
+        read_settings(write(tmp_path, without + "scenarios: [vgs_then_w2v2]\n"))
+    named = [fault.message.split(" must")[0] for fault in caught.value.faults]
+    assert named == ["first_updates", "second_updates"]
+
+
+def test_every_key_is_documented():
+    """docs/study.md has a row for each, and none for another."""
+    text = (EXAMPLE.parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    table = text.partition("| key | default |")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, flags=re.MULTILINE))
+    defaults = {name: json.dumps(value).replace('"', "") for name, value in StudySettings().as_json().items()}
+    told = {name: "required" if value == MISSING else f"`{value}`" for name, value in defaults.items()}
+    told |= {"scenarios": "all nine", "config_dir": "the study file's folder", "quick": "none"}
+    assert rows == told
 
 
 def test_missing_file(tmp_path):

@@ -6,17 +6,19 @@ its neighbours (ZeroSpeech 2015/17 and 2021).
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.alignments.read import Alignment, find_alignments, read_alignments
 from fairseq_vgs.alignments.textgrid import ROUNDING, Phone
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.files.spelling import PathNames
 from fairseq_vgs.files.tables import line_number
 from fairseq_vgs.files.user_tables import read_table
 
@@ -32,7 +34,8 @@ MAX_PLACES = 20
 class Speakers:
     """Who speaks in a recording, and its name in item files: one of these is set.
 
-    ``table`` holds file name and speaker by recording. Otherwise ``everyone`` speaks, or the part of a
+    ``table`` holds file name and speaker by recording, whose last parts do for its name where no other ends
+    so. Otherwise ``everyone`` speaks, or the part of a
     recording's name before the ``separator``, as in LibriSpeech (``-``), or the alignment's folder, as in
     output of the Montreal Forced Aligner.
     """
@@ -42,16 +45,21 @@ class Speakers:
     separator: str | None = None
     folders: bool = False
 
+    @functools.cached_property
+    def _names(self) -> PathNames:
+        return PathNames(self.table or ())
+
     def find(self, alignment: Alignment) -> tuple[str, str] | None:
         """Return the recording's file name and speaker, or None if unknown."""
         recording = alignment.recording
         if self.table is not None:
-            return self.table.get(recording)
+            found = self._names.find(recording)
+            return self.table[found[0]] if len(found) == 1 else None
         if self.folders:
             return recording, alignment.folder
         if self.separator is not None:
-            before, found, _ = recording.partition(self.separator)
-            return (recording, before) if found and before else None
+            before, divided, _ = PurePosixPath(recording).name.partition(self.separator)
+            return (recording, before) if divided and before else None
         return (recording, self.everyone) if self.everyone else None
 
 
@@ -106,10 +114,7 @@ def make_items(
     for alignment in alignments:
         names = speakers.find(alignment)
         if names is None or any(name.split() != [name] for name in names):
-            expected = "recording must have a file name and a speaker, both without blanks"
-            step = "rename the folder" if speakers.folders else "add it to the table of --speakers"
-            place, got = alignment.source, alignment.recording
-            faults.append(fault(place, expected, got, step, code="alignment.speaker"))
+            faults.append(_speaker_fault(alignment, names, speakers))
             continue
         file, speaker = names
         phones = [_labelled(phone, pauses, strip_stress) for phone in alignment.phones]
@@ -121,6 +126,17 @@ def make_items(
         faults.append(Fault("alignments", message, "item.missing"))
     raise_any(faults)
     return items
+
+
+def _speaker_fault(alignment: Alignment, names: tuple[str, str] | None, speakers: Speakers) -> Fault:
+    expected, got = "recording must have a speaker", alignment.recording
+    step = "add it, with its folder if others have its name, to the table of --speakers"
+    if names is not None:
+        # Item files divide columns by blanks, and have no quotes.
+        expected, got = "file name and speaker must be without blanks in an item file", ", ".join(names)
+        step = "give others in a table for --speakers (columns audio_id, file, speaker)"
+        step += ", or rename the folder" if speakers.folders else ""
+    return fault(alignment.source, expected, got, step, code="alignment.speaker")
 
 
 def write_items(path: Path, items: Items, *, force: bool = False) -> int:

@@ -13,6 +13,7 @@ Times are in seconds, kept exactly as written.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,8 @@ class Alignment:
     """The phones of one recording, pauses included, in file order.
 
     ``recording`` is its id in the file, or else the file's name without ending, ``source`` the file's name,
-    and ``folder`` the name of its folder: the speaker, in output of the Montreal Forced Aligner.
+    both below the folder that all files have in common where two files have the same name, and ``folder`` the
+    name of its folder: the speaker, in output of the Montreal Forced Aligner.
     """
 
     recording: str
@@ -85,13 +87,13 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
     """
     alignments: dict[str, Alignment] = {}
     faults: list[Fault] = []
-    for path in paths:
+    for path, before in _folders_to_tell(list(paths)):
         if (reader := _reader_of(path)) is None:
             raise ValueError(f"{path}: name must end in {_ENDINGS}")
         try:
             entries = list(read_textgrid(path, tier) if reader is read_textgrid else reader(path))
         except FaultError as error:
-            faults += error.faults
+            faults += [replace(item, place=f"{before}{item.place}") for item in error.faults]
             continue
         except (OSError, UnicodeError) as error:
             message = f"alignment must be readable text ({error}); check the file"
@@ -99,21 +101,37 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             continue
         for entry in entries:
             if isinstance(entry, Fault):
-                faults.append(entry)
+                faults.append(replace(entry, place=f"{before}{entry.place}"))
                 continue
-            faults += _phone_faults(entry)
-            if other := alignments.get(recording := entry.recording):
+            recording = f"{before if reader in _OF_ONE else ''}{entry.recording}"
+            source, folder = f"{before}{entry.source}", path.absolute().parent.name
+            found = replace(entry, recording=recording, source=source, folder=folder)
+            faults += _phone_faults(found)
+            if other := alignments.get(recording):
                 expected = f"recording must be aligned once (also in {other.source})"
                 step = "give one of the two"
-                faults.append(fault(entry.source, expected, recording, step, code="recording.duplicate"))
-            alignments[recording] = replace(entry, folder=path.absolute().parent.name)
+                faults.append(fault(source, expected, recording, step, code="recording.duplicate"))
+            alignments[recording] = found
     raise_any(faults)
     return list(alignments.values())
 
 
+def _folders_to_tell(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield each path with what tells it from others of its name: nothing, or its folder and a slash."""
+    folders = [path.absolute().parent for path in paths]
+    stems = [path.stem for path in paths if _reader_of(path) in _OF_ONE]
+    if len(set(stems)) == len(stems):
+        yield from ((path, "") for path in paths)
+        return
+    common = os.path.commonpath(folders)
+    for path, folder in zip(paths, folders, strict=True):
+        relative = folder.relative_to(common).as_posix()
+        yield path, "" if relative == "." else f"{relative}/"
+
+
 def read_lab(path: Path) -> Entries:
     """Read xwaves labels, as in festvox voices; text after a semicolon is ignored."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     if "#" not in lines:
         message = "header must end with a line '#'; give a festvox or xwaves label file"
         raise FaultError.at(f"{path.name}:1", message, "alignment.syntax")
@@ -153,7 +171,7 @@ def read_flite(path: Path) -> Entries:
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
     spoken = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         place, words = f"{path.name}:{number}", line.split()
         spoken += bool(words)
         if spoken > 1 and words:
@@ -175,7 +193,7 @@ def read_flite(path: Path) -> Entries:
 
 def read_condensed(path: Path) -> Entries:
     """Read condensed LibriSpeech alignments of words: ``ID ",GO,," "0.490,0.890,1.27"``."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         match, place = _CONDENSED.fullmatch(line.strip()), f"{path.name}:{number}"
         if match is None:
             if line.strip():
@@ -247,4 +265,5 @@ _READERS: dict[str, Callable[[Path], Entries]] = {
     ".alignment.txt": read_condensed,
     ".tsv": read_table,
 }
+_OF_ONE = (read_lab, read_textgrid, read_flite)  # of one recording, which has the file's name
 _ENDINGS = ", ".join(_READERS)

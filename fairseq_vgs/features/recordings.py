@@ -5,8 +5,9 @@ Shapes: S samples at 16 kHz.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from fairseq_vgs.data.waveform import load_waveform
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import MediaLocation, resolve
+from fairseq_vgs.files.spelling import PathNames, spelling_key
 from fairseq_vgs.files.user_tables import read_table
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
@@ -58,8 +60,9 @@ def listed_recordings(folder: Path, split: str) -> list[Recording]:
 def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     """List the recordings of a split by name.
 
-    Names come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it, a
-    recording's name is that of its file without folders and extension, as in the corpora's item files.
+    Names come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it,
+    they are file names without folders and extension, as in the corpora's item files, or, if two files share
+    one, audio ids without extension.
 
     Raises:
         FaultError: a faulty table, two recordings of one name, or archive entries without names.
@@ -67,20 +70,29 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     table = Path(folder) / NAMES_TABLE
     named: list[tuple[str, Recording]] = []
     faults: list[Fault] = []
-    names = None
+    rows = listed_recordings(folder, split)
     if table.is_file():
-        rows = read_table(table, _NAME_COLUMNS, required=tuple(_NAME_COLUMNS), faults=faults)
-        names = {row.fields["audio_id"]: row.fields["file"] for row in rows}
-    raise_any(faults)
-    for row in listed_recordings(folder, split):
-        if names is not None and row.audio_id in names:
-            named.append((names[row.audio_id], row))
-        elif names is None and row.location.offset is None:
-            named.append((PurePosixPath(row.audio_id).stem, row))
+        listed = read_table(table, _NAME_COLUMNS, required=tuple(_NAME_COLUMNS), faults=faults)
+        names = {spelling_key(row.fields["audio_id"]): row.fields["file"] for row in listed}
+        raise_any(faults)
+    else:
+        names = _short_names(row for row in rows if row.location.offset is None)
+    for row in rows:
+        if (name := names.get(spelling_key(row.audio_id))) is not None:
+            named.append((name, row))
         else:
             expected, step = f"audio_id must have a name in {NAMES_TABLE}", "add a line there"
             faults.append(fault(row.place, expected, row.audio_id, step, code="recording.name"))
     return by_name(named, faults)
+
+
+def _short_names(recordings: Iterable[Recording]) -> dict[str, str]:
+    """Return the names of files by their ids: the last part without ending, or all parts if two share one."""
+    ids = [recording.audio_id for recording in recordings]
+    stems = [PurePosixPath(audio_id).stem for audio_id in ids]
+    if len(set(stems)) < len(stems):
+        stems = [PurePosixPath(audio_id).with_suffix("").as_posix() for audio_id in ids]
+    return dict(zip(map(spelling_key, ids), stems, strict=True))
 
 
 def by_name(named: Iterable[tuple[str, Recording]], faults: Iterable[Fault]) -> dict[str, Recording]:
@@ -100,24 +112,39 @@ def by_name(named: Iterable[tuple[str, Recording]], faults: Iterable[Fault]) -> 
     return found
 
 
-def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> None:
-    """Check that every item is inside a recording, to a frame (20 ms), as labels are rounded.
+def check_items(items: Sequence[AbxItem], recordings: Mapping[str, Recording], *, name: str) -> list[AbxItem]:
+    """Return the items with their files named as the recordings are; each must be inside of its recording.
+
+    An item may name a recording by its audio id, or by the last parts of it that no other has, without
+    extension. It may end a frame (20 ms) after its recording, as labels are rounded.
 
     Raises:
-        FaultError: ``item.file``, ``item.length``; every item that is not.
+        FaultError: ``item.file``, ``recording.ambiguous``, ``item.length``; every item that is not.
     """
-    faults = []
+    by_path = {recording.audio_id: key for key, recording in recordings.items()}
+    paths = PathNames(by_path)
+    faults: list[Fault] = []
+    found = []
     for line, item in enumerate(items, start=2):
-        place, recording = f"{name}:{line}", recordings.get(item.file)
-        if recording is None:
+        place = f"{name}:{line}"
+        fits = [item.file] if item.file in recordings else [by_path[path] for path in paths.find(item.file)]
+        if not fits:
             expected = f"file must be one of the {len(recordings)} recordings"
             step = "add it to the audio list, or remove the line"
             faults.append(fault(place, expected, item.file, step, code="item.file"))
-        elif item.offset * SAMPLE_RATE > recording.n_samples + FRAME_STRIDE:
-            expected = f"offset must be within the recording's {recording.n_samples / SAMPLE_RATE:.3f} s"
+        elif len(fits) > 1:
+            expected = f"file must be one recording, not both {fits[0]} and {fits[1]}"
+            step = "name it with its folder"
+            faults.append(fault(place, expected, item.file, step, code="recording.ambiguous"))
+        elif item.offset * SAMPLE_RATE > recordings[fits[0]].n_samples + FRAME_STRIDE:
+            seconds = recordings[fits[0]].n_samples / SAMPLE_RATE
+            expected = f"offset must be within the recording's {seconds:.3f} s"
             step = "use the items of these recordings"
             faults.append(fault(place, expected, str(item.offset), step, code="item.length"))
+        else:
+            found.append(item if item.file == fits[0] else replace(item, file=fits[0]))
     raise_any(faults)
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,7 +170,7 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
     Names in a data folder are those of ``utterances.tsv``. Without it, they are file names without folders
     and extension, as in the corpora's item files, or, if two files share one or an archive holds them, whole
     audio ids without extension (``:`` becomes ``_``). Names in a folder of audio files are relative paths
-    without extension; those of single files are their file names.
+    without extension; those of single files are their file names, with folders where two are equal.
 
     Raises:
         FaultError: a missing path, nothing to read, unreadable files, two recordings of one name, or a
@@ -167,7 +194,7 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
         expected, step = "source must be one folder, or files", "check the path"
         wrong = (path for path in paths if not path.is_file())
         raise_any(fault(str(path), expected, "no file", step, code="file.missing") for path in wrong)
-        named = [(path.stem, path) for path in paths]
+        named = list(zip(_file_names(paths), paths, strict=True))
     return FeatureSource(_checked(_file_recordings(named)), tuple(paths), None)
 
 
@@ -175,9 +202,8 @@ def _listed_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
     if (folder / NAMES_TABLE).is_file():
         return list(open_recordings(folder, split).items())
     recordings = listed_recordings(folder, split)
-    stems = [PurePosixPath(row.audio_id).stem for row in recordings]
-    if len(set(stems)) == len(stems) and all(row.location.offset is None for row in recordings):
-        return list(zip(stems, recordings, strict=True))
+    if all(row.location.offset is None for row in recordings):
+        return list(open_recordings(folder, split).items())
     return [(_whole_name(row), row) for row in recordings]
 
 
@@ -185,6 +211,15 @@ def _whole_name(recording: Recording) -> str:
     if recording.location.offset is not None:
         return recording.audio_id.replace(":", "_")
     return PurePosixPath(recording.audio_id).with_suffix("").as_posix()
+
+
+def _file_names(paths: Sequence[Path]) -> list[str]:
+    """Name files, with the folders below their common one where two have the same name."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    common = os.path.commonpath([path.absolute().parent for path in paths])
+    return [path.absolute().relative_to(common).with_suffix("").as_posix() for path in paths]
 
 
 def _file_recordings(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Recording]]:

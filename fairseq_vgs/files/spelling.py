@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # .wav or .flac, but not the .1 of a name
 
 
 def spelling_key(name: str) -> str:
@@ -55,3 +59,33 @@ def _listed(folder: str, changed: int) -> Mapping[str, tuple[str, ...]]:  # noqa
         key = spelling_key(path.name)
         names[key] = (*names.get(key, ()), path.name)
     return names
+
+
+class PathNames:
+    """Find relative paths by their names: whole, or by their last parts; endings such as .wav do not matter.
+
+    >>> names = PathNames(["rec/anna/1.wav", "rec/bob/1.wav", "rec/bob/2.wav"])
+    >>> names.find("bob/1"), names.find("2"), names.find("1")
+    (['rec/bob/1.wav'], ['rec/bob/2.wav'], ['rec/anna/1.wav', 'rec/bob/1.wav'])
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._whole: dict[str, list[str]] = defaultdict(list)
+        self._by_last: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            self._whole[_without_ending(path)].append(path)
+        for key in self._whole:
+            self._by_last[key.rpartition("/")[2]].append(key)
+
+    def find(self, name: str) -> list[str]:
+        """Return the paths that a name fits: the one that it is, or all that end in it."""
+        key = _without_ending(name)
+        whole = self._whole.get(key, [])
+        if name in whole:
+            return [name]
+        last = self._by_last.get(key.rpartition("/")[2], ())
+        return whole or [path for other in last if other.endswith(f"/{key}") for path in self._whole[other]]
+
+
+def _without_ending(path: str) -> str:
+    return _ENDING.sub("", spelling_key(path))

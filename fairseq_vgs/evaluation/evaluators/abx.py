@@ -139,8 +139,8 @@ name recordings by their file names without extension, utterances.tsv (columns a
 
         start = time.perf_counter()
         path = item_file(settings.data, settings.items)
-        recordings, items = open_recordings(settings.data, settings.split), read_items(path)
-        check_items(items, recordings, name=path.name)
+        recordings = open_recordings(settings.data, settings.split)
+        items = check_items(read_items(path), recordings, name=path.name)
         features = model.features(recordings, device=settings.device, layers=settings.layers)
         with progress(len(recordings), model.title, "recording") as bar:
 

@@ -48,7 +48,7 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
         FaultError: every faulty line: missing fields, faulty times, offset before onset, duplicates.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FaultError.at(path, "item file must exist; check the path", "file.missing") from None
     except (OSError, UnicodeDecodeError) as error:

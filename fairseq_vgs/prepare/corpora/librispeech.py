@@ -10,10 +10,11 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fairseq_vgs.alignments.items import ITEM_HEADER
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.spelling import PathNames
 from fairseq_vgs.files.tables import read_lines
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
@@ -92,8 +93,7 @@ class LibriSpeech(CorpusReader):
                 message = "must hold SPEAKER/CHAPTER/*.flac, got no recording; unpack it again"
                 faults.append(Fault(str(root / subset), message, "recording.missing"))
         if self.abx_items is not None:
-            recordings = {PurePosixPath(caption.audio).stem for caption in captions}
-            faults += _item_faults(self.abx_items, recordings)
+            faults += _item_faults(self.abx_items, PathNames(caption.audio for caption in captions))
         return Corpus("librispeech", audio_root=root, image_root=root, captions=captions)
 
     def finish(self, folder: Path) -> Mapping[str, object]:
@@ -172,7 +172,7 @@ def _read_transcripts(path: Path, root: Path, texts: dict[str, tuple[str, str]],
             texts[utterance] = (text.strip(), place)
 
 
-def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
+def _item_faults(path: Path, recordings: PathNames) -> Iterator[Fault]:
     if path.suffix != ITEM_SUFFIX:
         # copied under its own name, it must not take a table's place
         expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
@@ -185,18 +185,19 @@ def _item_faults(path: Path, recordings: set[str]) -> Iterator[Fault]:
         expected = f"header must be {ITEM_HEADER!r}"
         yield fault(f"{path.name}:1", expected, lines[0], "give a ZeroSpeech item file", code="table.column")
         return
-    unknown: set[str] = set()
+    seen: set[str] = set()
     for number, line in enumerate(lines[1:], start=2):
         place, words = f"{path.name}:{number}", (line or "").split()
         fields = dict(zip(columns, words, strict=False))
         if len(words) != len(header) or not _is_stretch(fields["onset"], fields["offset"]):
             expected, step = f"line must hold {ITEM_HEADER}, times in seconds", "make the file again"
             yield fault(place, expected, line, step, code="table.line")
-        elif fields["#file"] not in recordings and fields["#file"] not in unknown:
-            unknown.add(fields["#file"])
-            expected = "#file must be a recording of these subsets"
-            step = "prepare the subset that the items are from"
-            yield fault(place, expected, fields["#file"], step, code="recording.unknown")
+        elif (file := fields["#file"]) not in seen:
+            seen.add(file)
+            if len(recordings.find(file)) != 1:
+                expected = "#file must be one recording of these subsets"
+                step = "prepare the subset that the items are from"
+                yield fault(place, expected, file, step, code="recording.unknown")
 
 
 def _is_stretch(onset: str, offset: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -126,6 +127,35 @@ def test_speakers(tmp_path: Path) -> None:
     table.write_text("file\tname\nu\tbob\n")
     with raises_fault("table.column", "t.tsv:1"):
         read_speakers(table)
+
+
+def test_speakers_of_equal_names_in_two_folders(tmp_path: Path) -> None:
+    anna, bob = (Alignment(f"{who}/é-1", f"{who}/é-1.lab", (), who) for who in ("anna", "bob"))
+    assert Speakers(separator="-").find(anna) == ("anna/é-1", "é")
+    assert Speakers(folders=True).find(bob) == ("bob/é-1", "bob")
+    table = tmp_path / "t.csv"
+    # As the audio list has them, in the other Unicode form.
+    rows = (
+        "audio_id,file,speaker",
+        "r/anna/e\u0301-1.wav,a1,anna",
+        "r/bob/e\u0301-1.wav,b1,bob",
+        "bob/2.wav,b2,bob",
+    )
+    table.write_text("\n".join(rows), "utf-8")
+    speakers = read_speakers(table)
+    assert (speakers.find(anna), speakers.find(bob)) == (("a1", "anna"), ("b1", "bob"))
+    assert speakers.find(Alignment("2", "2.lab", ())) == ("b2", "bob")
+    # fits two, and is neither
+    assert speakers.find(Alignment("é-1", "é-1.lab", ())) is None
+
+
+def test_blanks_are_explained() -> None:
+    phones = align("0-1:a", "1-2:b", "2-3:c")
+    (spaced,) = (replace(item, recording="u 1", folder="Anna M") for item in phones)
+    with raises_fault("alignment.speaker", "u.lab") as caught:
+        make_items([spaced], Speakers(folders=True))
+    assert "got 'u 1, Anna M'; give others in a table for --speakers" in str(caught.value)
+    assert make_items([spaced], Speakers(table={"in/u 1.wav": ("u1", "anna")})).lines == ["u1 0 3 b a c anna"]
 
 
 @pytest.mark.parametrize(

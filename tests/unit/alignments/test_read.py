@@ -211,11 +211,31 @@ def test_all_faults_of_all_files_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_recording_is_aligned_once(tmp_path: Path) -> None:
-    (tmp_path / "x").mkdir()
-    for path in (tmp_path / "a.lab", tmp_path / "x/a.flite"):
+    for path in (tmp_path / "a.lab", tmp_path / "a.flite"):
         path.write_text("#\n1 125 a\n" if path.suffix == ".lab" else "a:1")
-    with raises_fault("recording.duplicate", "a.flite"):
+    with raises_fault("recording.duplicate", "a.lab"):
         read_alignments(find_alignments([tmp_path]))
+
+
+def test_equal_names_in_two_folders_are_two_recordings(tmp_path: Path) -> None:
+    for speaker in ("anna", "bob"):
+        for name in ("1.lab", "2.lab"):
+            path = tmp_path / f"mfa {speaker[0]}/{speaker}/{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("#\n1 125 a\n")
+    found = read_alignments(find_alignments([tmp_path / "mfa a"]))
+    assert [(item.recording, item.folder) for item in found] == [("1", "anna"), ("2", "anna")]
+    found = read_alignments(find_alignments([tmp_path / "mfa a/anna/1.lab", tmp_path / "mfa b"]))
+    assert [(item.recording, item.source) for item in found] == [
+        ("mfa a/anna/1", "mfa a/anna/1.lab"),
+        ("mfa b/bob/1", "mfa b/bob/1.lab"),
+        ("mfa b/bob/2", "mfa b/bob/2.lab"),
+    ]
+    (tmp_path / "mfa b/bob/2.lab").write_text("#\nx\n")
+    (tmp_path / "mfa b/bob/1.lab").write_text("#\n")
+    with pytest.raises(FaultError) as caught:
+        read_alignments(find_alignments([tmp_path]))
+    assert [item.place for item in caught.value.faults] == ["mfa b/bob/1.lab", "mfa b/bob/2.lab:2"]
 
 
 def test_sources_must_hold_alignments(tmp_path: Path) -> None:

@@ -230,6 +230,8 @@ def test_sources_and_names(tmp_path):
     files = open_source([folder / "y.flac", folder / "a/x.1.wav"])
     assert list(files.recordings) == ["y", "x.1"] and not files.has_images
     assert files.recordings["y"].n_samples == 6000
+    soundfile.write(folder / "a/y.wav", noise(6000, seed=1), 16_000)
+    assert list(open_source([folder / "y.flac", folder / "a/y.wav"]).recordings) == ["y", "a/y"]
     # an item file names recordings by their files' names
     assert list(open_source([write_recordings(tmp_path / "items")]).recordings) == ["r0", "r1", "r2"]
     packed = make_folder(tmp_path / "packed", lengths=LENGTHS, n_images=3)

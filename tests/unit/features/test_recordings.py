@@ -50,11 +50,35 @@ def test_faulty_tables(folder, table, code, place):
         open_recordings(folder)
 
 
-def test_two_files_of_one_name(folder):
-    (folder / "other").mkdir()
-    (folder / "r0.wav").rename(folder / "other" / "r1.wav")
-    text = (folder / "test.tsv").read_text().replace("r0.wav", "other/r1.wav")
-    (folder / "test.tsv").write_text(text)
+def test_two_files_of_one_name_in_two_folders(folder):
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "r0.wav").rename(folder / "a/b/r1.wav")
+    (folder / "test.tsv").write_text((folder / "test.tsv").read_text().replace("r0.wav", "a/b/r1.wav"))
+    recordings = open_recordings(folder)
+    assert list(recordings) == ["a/b/r1", "r1", "r2"]
+    first, *_ = read_items(folder / "phones.item")
+    named = ("a/b/r1", "b/r1", "r1", "r2", "a/b/r1.wav")
+    found = check_items([replace(first, file=name) for name in named], recordings, name="x.item")
+    assert [item.file for item in found] == ["a/b/r1", "a/b/r1", "r1", "r2", "a/b/r1"]
+
+
+def test_a_name_that_fits_two_recordings_is_refused(folder):
+    for name in ("anna", "bob"):
+        (folder / name).mkdir()
+        (folder / f"r{int(name == 'bob')}.wav").rename(folder / name / "é.wav")
+    rows = (folder / "test.tsv").read_text().replace("r0.wav", "anna/é.wav").replace("r1.wav", "bob/é.wav")
+    (folder / "test.tsv").write_text(rows)
+    recordings = open_recordings(folder)
+    first, *_ = read_items(folder / "phones.item")
+    with raises_fault("recording.ambiguous", "x.item:2") as caught:
+        check_items([replace(first, file="e\u0301")], recordings, name="x.item")
+    assert "not both anna/é and bob/é, got" in str(caught.value)
+    (found,) = check_items([replace(first, file="bob/e\u0301")], recordings, name="x.item")
+    assert found.file == "bob/é"
+
+
+def test_two_recordings_of_one_name(folder):
+    (folder / "test.tsv").write_text((folder / "test.tsv").read_text().replace("r0.wav", "r1.flac"))
     with raises_fault("recording.duplicate", "test.tsv:3") as caught:
         open_recordings(folder)
     assert "'r1'" in str(caught.value)
@@ -69,7 +93,7 @@ def test_archive_entries_need_names(folder):
 def test_items_outside_recordings(folder):
     items = list(read_items(folder / "phones.item"))
     recordings = open_recordings(folder)
-    check_items(items, recordings, name="phones.item")
+    assert check_items(items, recordings, name="phones.item") == items
     items[2] = replace(items[2], file="unknown")
     items[11] = replace(items[11], offset=Decimal("1.2199"))  # within a frame of the end at 1.2 s
     items[12] = replace(items[12], offset=Decimal("1.2201"))

@@ -17,6 +17,7 @@ from fairseq_vgs.files.faults import FaultError, fault
 
 ROUNDING = Decimal("1e-6")
 """Seconds: times that differ by less are equal. Aligners write floats such as 0.30000000000000004 for 0.3."""
+_MAX_NUMBER, _FINEST = Decimal("1e9"), Decimal("1e-18")  # as item files hold times
 Value = TypeVar("Value", str, Decimal)
 
 _TOKEN = re.compile(
@@ -70,9 +71,17 @@ class _Tokens:
     def number(self, what: str) -> tuple[Decimal, int]:
         return self.next(Decimal, f"{what} must be a number")
 
+    def time(self, what: str) -> tuple[Decimal, int]:
+        """Return seconds; digits beyond 1e-18 and a rounding error below 0 are noise."""
+        value, line = self.number(what)
+        if abs(value) >= _MAX_NUMBER:
+            raise self.error(line, f"{what} must be below {_MAX_NUMBER} s", value)
+        value = Decimal(0) if -ROUNDING <= value < 0 else value
+        return value.quantize(_FINEST) if value != value.quantize(_FINEST) else value, line
+
     def count(self, what: str) -> int:
         value, line = self.next(Decimal, expected := f"number of {what} must be an integer")
-        if value < 0 or value != value.to_integral_value():
+        if not 0 <= value < _MAX_NUMBER or value != value.to_integral_value():
             raise self.error(line, expected, value)
         return int(value)
 
@@ -86,7 +95,13 @@ def _values(text: str) -> Iterator[tuple[str | Decimal, int]]:
         if string is not None:
             yield string.replace('""', '"'), line
         elif number is not None or flag is not None:
-            yield flag or Decimal(number), line
+            yield flag or _decimal(number), line
+
+
+def _decimal(text: str) -> Decimal:
+    """Return a number; infinity if its exponent is absurd, which arithmetic does not survive."""
+    exponent = text.lower().partition("e")[2].lstrip("+-0")
+    return Decimal(text) if len(exponent) <= 4 else Decimal("Infinity")
 
 
 def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
@@ -140,7 +155,7 @@ def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Phone, ...]]]:
 
 
 def _read_interval(tokens: _Tokens) -> Phone:
-    onset, line = tokens.number("start of an interval")
-    offset, _ = tokens.number("end of an interval")
+    onset, line = tokens.time("start of an interval")
+    offset, _ = tokens.time("end of an interval")
     label, _ = tokens.string("label of an interval")
     return Phone(onset, offset, label.strip(), line)

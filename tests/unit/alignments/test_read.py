@@ -141,6 +141,9 @@ def test_a_tier_is_chosen_by_name(tmp_path: Path) -> None:
         ('"TextTier"', '"Pitch"', ":20", "'Pitch'"),
         ('text = "AA1"', "text = AA1", "", '"the file\'s end"'),
         ("xmin = 0.25", "xmin = -0.25", ":39", "'-0.25'"),
+        ("xmax = 0.25", "xmax = 1e40", ":36", "'1E+40'"),
+        ("size = 2 !", "size = 1e9999 !", ":33", "'1E+9999'"),
+        ("size = 2 !", "size = 1e99999999999999999999 !", ":33", "'Infinity'"),
     ],
 )
 def test_broken_textgrids(tmp_path: Path, old: str, new: str, place: str, got: str) -> None:
@@ -158,6 +161,13 @@ def test_textgrids_as_praat_writes_them(tmp_path: Path, text: str) -> None:
         content = mark + written.replace("\n", "\r\n").encode(encoding)
         (found,) = read(tmp_path / f"{encoding}.TextGrid", content)
         assert [row[:3] for row in rows(found)] == [("0", "0.00001", ""), ("0.00001", "0.9", '"ɐ̃ː"')]
+
+
+def test_times_are_as_fine_as_item_files_hold_them(tmp_path: Path) -> None:
+    noisy = LONG.replace("xmin = 0\n", "xmin = -5.684341886080802e-14\n").replace("0.25", "0.2" + "1" * 30)
+    (found,) = read(tmp_path / "a.TextGrid", noisy)
+    ends = "0.2" + "1" * 17
+    assert [row[:3] for row in rows(found)] == [("0", ends, ""), (ends, "0.9", "AA1")]
 
 
 def test_textgrids_of_unread_kinds_say_how_to_save_them(tmp_path: Path) -> None:

@@ -11,12 +11,10 @@ import argparse
 import ast
 import dataclasses
 import logging
-import pickle
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -29,7 +27,7 @@ from torch import Tensor, nn
 import fairseq_vgs.models  # noqa: F401 - registers the models
 from fairseq_vgs.compat import fixes as fairseq_fixes
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.torch_files import refuse_other_files, verify
+from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
@@ -215,28 +213,10 @@ def read_pickle(path: Path, error: type[FaultError], *, mmap: bool = False) -> A
         error: the file is missing or broken, or holds anything else.
     """
     fairseq_fixes.allow_checkpoint_classes()
-    try:
+    with named_errors(path, error=error):
         refuse_other_files(path, error=error)
-        if not mmap:  # settings alone are read: a look at all weights would take longer
-            verify(path, error=error)
+        verify(path, error=error, weights=not mmap)  # for settings alone, a look at all weights takes long
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except FaultError:
-        raise
-    except FileNotFoundError:
-        raise error.at(path, "file must exist; check the path", "file.missing") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as failure:
-        reason = _reason(failure)
-        step = "copy or download it again, and load no file that you do not trust in any other way"
-        message = f"must be a torch file of tensors and plain settings, could not be read ({reason}); {step}"
-        raise error.at(path, message, "checkpoint.unreadable") from failure
-
-
-def _reason(failure: Exception) -> str:
-    """Return what torch says, without its advice to let a file run code."""
-    text = " ".join(str(failure).split())
-    text = text.partition("from a trusted source. ")[2] or text
-    text = text.partition(" Check the documentation of torch.load")[0]
-    return shorten(text.partition("WeightsUnpickler error: ")[2] or text, 300)
 
 
 def mismatches(missing: Iterable[str], unexpected: Iterable[str], reshaped: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from fairseq_vgs.files.atomic import FULL_DISK
 from fairseq_vgs.files.faults import FaultError, fault
-from fairseq_vgs.files.torch_files import refuse_other_files, verify
+from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def verify_checkpoints() -> bool:
-    """Let fairseq verify every checkpoint that it loads."""
+    """Let fairseq verify every checkpoint that it loads, and name those that it cannot read."""
     from fairseq import checkpoint_utils
 
     original = checkpoint_utils.load_checkpoint_to_cpu
@@ -100,10 +100,11 @@ def verify_checkpoints() -> bool:
 
     @functools.wraps(original)
     def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> Any:
-        if not checkpoint_utils.PathManager.path_requires_pathmanager(path):
-            refuse_other_files(Path(path))
-            verify(Path(path))
-        return original(path, *args, **kwargs)
+        with named_errors(Path(path)):
+            if not checkpoint_utils.PathManager.path_requires_pathmanager(path):
+                refuse_other_files(Path(path))
+                verify(Path(path))
+            return original(path, *args, **kwargs)
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
     return True

@@ -152,6 +152,16 @@ def test_files_that_are_no_checkpoints_are_refused(state, tmp_path):
     assert "(mask_emb)" in str(caught.value)
 
 
+@pytest.mark.parametrize("read", [checkpoints.read_config, checkpoints.read_updates])
+def test_settings_alone_are_verified(state, tmp_path, read):
+    path = _save(state, tmp_path)
+    content = path.read_bytes()
+    read(path)
+    path.write_bytes(content.replace(b"vgs_multitask", b"vgs_multitosk"))
+    with raises_fault("checkpoint.damaged", "checkpoint.pt", error=checkpoints.CheckpointError):
+        read(path)
+
+
 STOCK = {"base": wav2vec2_files.SMALL, "large": wav2vec2_files.LARGE}
 LAYOUTS = {"args": wav2vec2_files.old_state, "cfg": wav2vec2_files.new_state}
 

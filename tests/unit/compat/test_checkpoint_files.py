@@ -100,6 +100,13 @@ def test_every_flipped_byte_of_the_weights_is_found(tmp_path):
     verify(path)
 
 
+@pytest.mark.parametrize("content", [b"hello\n", b"\x80\x02not a pickle", b"PK\3\5"])
+def test_what_torch_cannot_read_is_named_in_training(content, tmp_path):
+    (tmp_path / LAST).write_bytes(content)
+    with raises_fault("checkpoint.unreadable", str(tmp_path / LAST)):
+        checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / LAST))
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_cut_checkpoint_is_found(share, tmp_path):
     path = checkpoint(tmp_path / LAST)

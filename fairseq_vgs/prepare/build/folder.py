@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from fairseq_vgs.files.faults import Fault, FaultError, raise_any
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_output
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.work import WorkFolder, open_work
@@ -19,6 +19,7 @@ from fairseq_vgs.media.encode import resampler
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
+from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.prepare.build.tables import Built, shared_by_splits, summarize, write_folder, write_summary
 from fairseq_vgs.prepare.corpus import (
     PICTURES,
@@ -92,6 +93,7 @@ def build_folder(
                 {path: item.sha256 for path, item in done.items()} for done in (built.speech, built.pictures)
             ]
             built = replace(built, corpus=arrange(built.corpus, *prints))
+        raise_any(_splits_without_pairs(built.corpus))
         work.clear(keep=(SPEECH, PICTURES, *(PARTIAL_NAMES if options.regions is not None else ())))
         write_folder(work.data, output, built, relative_root=options.relative_root)
         regions = _compute_regions(corpus, built, work, options, steps)
@@ -115,6 +117,16 @@ def build_folder(
         write_summary(work.data, summary, force=True)
         work.publish(output.absolute(), maker=maker, force=options.force)
     return summary
+
+
+def _splits_without_pairs(corpus: Corpus) -> Iterator[Fault]:
+    """Yield the standard splits of recordings alone, which training and evaluation could not read."""
+    paired = {caption.split for caption in corpus.captions if caption.image}
+    alone = [split for split in SPLITS if split in {caption.split for caption in corpus.captions} - paired]
+    for split in alone if corpus.pictures else ():
+        expected = f"split {split!r} must have recordings with a picture, as others do"
+        step = "name pictures there, give it another name, or divide with another --seed"
+        yield fault(corpus.name, expected, "none", step, code="split.unpaired")
 
 
 def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:

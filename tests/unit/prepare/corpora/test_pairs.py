@@ -210,6 +210,17 @@ def test_captions_may_lack_pictures_and_texts(tmp_path: Path) -> None:
     assert check_folder(tmp_path / "out") == []
 
 
+def test_a_split_of_recordings_alone_is_refused_where_others_have_pictures(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.wav", encode(speech(number)))
+    write(tmp_path / "p.png", picture(1))
+    rows = "audio,image,split\n0.wav,p.png,train\n1.wav,,{}\n2.wav,,train\n"
+    with raises_fault("split.unpaired"):
+        Pairs().prepare(write(tmp_path / "t.csv", rows.format("test").encode()), tmp_path / "out")
+    Pairs().prepare(write(tmp_path / "t.csv", rows.format("test_alone").encode()), tmp_path / "out")
+    assert check_folder(tmp_path / "out") == []
+
+
 def test_paths_may_be_absolute_or_roundabout_below_the_roots(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path / "data")
     write(tmp_path / "data/audio/x/a.wav", encode(speech(1)))

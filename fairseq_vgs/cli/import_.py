@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.files.hydra import override
 from fairseq_vgs.options import option, read_options
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ EPILOG = """\
 examples:
   fairseq-vgs import fast-vgs best_bundle.pth fast_vgs_plus.pt
   fairseq-vgs import wav2vec2 wav2vec_small.pt start/w2v2_base.pt
-  fairseq-vgs import wav2vec2 HUGGING_FACE_FOLDER start/w2v2.pt --set image_dim=1280 --set vgs_layer=6
+  fairseq-vgs import wav2vec2 HUGGING_FACE_FOLDER start/w2v2.pt --data DATA --set vgs_layer=6
+  fairseq-vgs import wav2vec2 wav2vec2-base start/w2v2_dinov2.pt --data DATA --image-backbone dinov2-base
 """
 FAST_VGS = "FaST-VGS, FaST-VGS+ and VGS+ (best_bundle.pth)"
 WAV2VEC2 = "wav2vec 2.0 of fairseq or Hugging Face, to start training from"
@@ -67,7 +69,19 @@ class Wav2Vec2:
     )
     output: Path = option(help="checkpoint to write, such as NAME.pt", positional=True)
     force: bool = option(False, help="replace an existing OUTPUT")
-    settings: tuple[str, ...] = _settings_option("the file's, and those of model=paper, image_dim 2048")
+    data: Path | None = option(
+        None,
+        metavar="DIR",
+        help="data folder to train on, whose region features the model is made for, and which the printed "
+        "command names (default: the embedded data)",
+    )
+    image_backbone: Path | None = option(
+        None,
+        metavar="FOLDER",
+        help="Hugging Face folder of a vision model (DINOv2, CLIP, ...) that reads pictures instead of "
+        "regions; its weights become part of OUTPUT, frozen",
+    )
+    settings: tuple[str, ...] = _settings_option("the file's, and those of model=paper")
     seed: int = option(1, help="seed of the random weights")
 
 
@@ -94,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
     print(imported.checkpoint)
     print(imported.group)
     train = ["fairseq-hydra-train", "--config-dir", "examples/vgs", "--config-name", "vgs_plus"]
-    print(shlex.join([*train, *imported.overrides]))
+    data = getattr(args, "data", None)
+    chosen = [] if data is None else [override("task.data", str(data.absolute()))]
+    print(shlex.join([*train, *imported.overrides, *chosen]))
     return 0
 
 
@@ -108,8 +124,35 @@ def _convert_fast_vgs(options: FastVgs) -> ImportedModel:
 
 
 def _convert_wav2vec2(options: Wav2Vec2) -> ImportedModel:
-    from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
+    from fairseq_vgs.checkpoints.imports.wav2vec2 import REGION_DIM, import_wav2vec2
 
     return import_wav2vec2(
-        options.source, options.output, settings=options.settings, seed=options.seed, force=options.force
+        options.source,
+        options.output,
+        settings=options.settings,
+        image_dim=_region_dim(options) or REGION_DIM,
+        image_backbone=options.image_backbone,
+        seed=options.seed,
+        force=options.force,
     )
+
+
+def _region_dim(options: Wav2Vec2) -> int | None:
+    """Return the dims of the features to train on; None if the model reads pictures, or without the data."""
+    from fairseq_vgs.configs import embedded_data
+    from fairseq_vgs.files.faults import FaultError, fault
+    from fairseq_vgs.manifest import ManifestFolder
+    from fairseq_vgs.media.region_features import open_features
+
+    features = ManifestFolder(options.data or embedded_data()).region_features
+    if options.image_backbone or any("image_encoder=" in one for one in options.settings):
+        return None
+    if features.is_file():
+        return int(open_features(features).shape[1])
+    if options.data is None:
+        return None
+    step = (
+        "compute them with fairseq-vgs prepare regions, or let the model read pictures with "
+        "--image-backbone FOLDER or --set image_encoder=patches"
+    )
+    raise FaultError(fault(str(features), "must be there", "no region features", step, code="file.missing"))

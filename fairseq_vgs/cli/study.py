@@ -90,8 +90,7 @@ def run(args: argparse.Namespace) -> int:
         _check_prepare(settings, args.study, folder)
     if args.dry_run:
         needed = check_study(settings, folder, args.study)
-        _print_plan(settings, folder, on_gpu=bool(args.gpus))
-        print(f"# they and up to 3 more of each run take {needed / 1e9:.2g} GB")
+        _print_plan(settings, folder, needed=needed, on_gpu=bool(args.gpus))
         return 0
     failures: dict[str, str] = {}
     if args.report_only:
@@ -131,8 +130,8 @@ def _check_prepare(settings: StudySettings, study: Path, folder: StudyFolder) ->
         raise FaultError(found) from None
 
 
-def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -> None:
-    from fairseq_vgs.study.check import start_of
+def _print_plan(settings: StudySettings, folder: StudyFolder, *, needed: int, on_gpu: bool) -> None:
+    from fairseq_vgs.study.check import OTHER_CHECKPOINTS, start_of
     from fairseq_vgs.study.launch import training_command
     from fairseq_vgs.study.plan import plan_runs, points_of
 
@@ -143,6 +142,7 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, on_gpu: bool) -
         start, place = start_of(planned, folder), folder.run(planned.name)
         command = training_command(planned, settings, data=data, folder=place, start=start, on_gpu=on_gpu)
         print(f"# {planned.name}: {planned.max_update} updates", shlex.join(command), sep="\n")
-    print(f"# {n_checkpoints} checkpoints stay on disk")
+    size = f"up to {OTHER_CHECKPOINTS} more of each run: {needed / 1e9:.2g} GB to come"
+    print(f"# {n_checkpoints} checkpoints stay on disk, and {size}")
     if not data.exists():
         print(f"# not checked: {data}, which prepare is to make")

@@ -61,6 +61,18 @@ def _refusal(place: object, expected: str, got: object, step: str = DOWNLOAD, *,
     return BackboneError(fault(str(place), expected, got, step, code=code))
 
 
+def download_step(path: Path) -> str:
+    """Say how to get a model whose files are not here; two names without a folder are perhaps the hub's."""
+    if path.parent.exists():
+        return "check the path, or download the model first"
+    name = f"{path.parent.name}/{path.name}"
+    return (
+        f"if {name} is a name of the Hugging Face hub: nothing is downloaded from here, so run "
+        f"hf download {name} --local-dir {path.name} on a machine with access (pip install huggingface_hub), "
+        f"and give the path of the folder {path.name}"
+    )
+
+
 def read_backbone(folder: Path) -> str:
     """Return JSON text from which `Backbone` builds a folder's backbone without the folder.
 
@@ -70,8 +82,8 @@ def read_backbone(folder: Path) -> str:
         BackboneError: a file is missing or unusable, or ``transformers`` is not installed.
     """
     if not folder.is_dir():
-        expected, step = f"must be a local folder with {CONFIG_NAME}", "download the model first"
-        raise _refusal(folder, expected, "no folder", step, code="backbone.missing")
+        expected = f"must be a local folder with {CONFIG_NAME}"
+        raise _refusal(folder, expected, "no folder", download_step(folder), code="backbone.missing")
     found = _read_json(folder / CONFIG_NAME)
     settings = _plain(found.get("vision_config", found))
     # In folders of picture-text models, model_type names the whole model.

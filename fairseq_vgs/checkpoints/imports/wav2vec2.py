@@ -34,11 +34,24 @@ from fairseq_vgs.checkpoints.save import (
     with_overrides,
     write_import,
 )
+from fairseq_vgs.files.faults import fault
+from fairseq_vgs.models import VgsWav2Vec2Config
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
+from fairseq_vgs.modules.hugging_face import backbone_size, download_step, read_backbone
 
 logger = logging.getLogger(__name__)
 
-REGION_DIM = 2048  # dims of the Faster R-CNN features that the paper uses; --set image_dim=... for others
+REGION_DIM = 2048  # dims of the Faster R-CNN features that the paper uses
+
+_FILES = (".pt", ".pth", ".bin")
+# as examples/vgs/model/pictures.yaml
+_WITH_BACKBONE: dict[str, Any] = {
+    "image_encoder": "hugging_face",
+    "image_backbone_output": "tokens",
+    "image_layers": 2,
+    "image_dim": None,
+}
+_AUGMENTATION = {"image_crop_scale": 0.6, "image_jitter": 0.1}
 
 _VGS_PARTS = ("speech_head.", "image_encoder.", "encoder.cls_embedding", "logit_scale", "logit_bias")
 _AS_WRITTEN = "give the file as fairseq wrote it"
@@ -59,7 +72,14 @@ _KEPT = {  # setting -> the plugin's only value, and why
 
 
 def import_wav2vec2(
-    source: Path, output: Path, *, settings: Sequence[str] = (), seed: int = 1, force: bool = False
+    source: Path,
+    output: Path,
+    *,
+    settings: Sequence[str] = (),
+    image_dim: int = REGION_DIM,
+    image_backbone: Path | None = None,
+    seed: int = 1,
+    force: bool = False,
 ) -> ImportedModel:
     """Write a checkpoint whose speech branch is a public wav2vec 2.0, and ``model/NAME.yaml`` next to it.
 
@@ -70,6 +90,8 @@ def import_wav2vec2(
         source: a fairseq checkpoint, or a Hugging Face folder.
         output: the checkpoint to write.
         settings: ``key=value`` or ``model.key=value`` of the model, over the file's and our defaults.
+        image_dim: dims of the region features to train on.
+        image_backbone: a Hugging Face folder whose vision model, frozen, reads pictures instead of regions.
         seed: of the weights that the source lacks.
         force: replace existing files; without it, they are refused (``FileExistsError``).
 
@@ -77,20 +99,47 @@ def import_wav2vec2(
         ImportFileError: the source cannot be read or does not fit; every faulty weight is named.
     """
     output = prepare_import(output, force=force)
+    if not source.exists() and source.suffix not in _FILES:
+        expected = "must be a checkpoint of fairseq or a Hugging Face folder"
+        raise ImportFileError(
+            fault(str(source), expected, "neither", download_step(source), code="file.missing")
+        )
     branch = read_hugging_face(source) if source.is_dir() else read_fairseq(source)
+    task_settings: dict[str, Any] = {} if branch.normalize is None else {"normalize": bool(branch.normalize)}
     # frames are padded to a multiple of this, without effect on numbers: 1 as in examples/vgs/base.yaml
-    defaults = {"required_seq_len_multiple": 1, "image_dim": REGION_DIM}
+    defaults: dict[str, Any] = {
+        "required_seq_len_multiple": 1,
+        "image_dim": image_dim,
+        "vgs_layer": _shared_layers(branch),
+    }
+    if image_backbone is not None:
+        backbone = read_backbone(image_backbone)
+        defaults |= {
+            **_WITH_BACKBONE,
+            "image_backbone_config": backbone,
+            "image_size": backbone_size(backbone),
+        }
+        task_settings |= _AUGMENTATION
     model_settings = with_overrides({**defaults, **branch.settings}, settings, branch.source)
-    model = initialise(branch, model_settings, seed=seed)
+    model: Any = initialise(branch, model_settings, seed=seed)
+    if image_backbone is not None:
+        model.image_encoder.load_pretrained(image_backbone)
+        logger.info("%s: image backbone", image_backbone)
     return write_import(
         output,
         model,
         model_settings=model_settings,
-        task_settings={} if branch.normalize is None else {"normalize": bool(branch.normalize)},
+        task_settings=task_settings,
         criterion_settings={},
         origin={"format": "wav2vec2", "source": source.name, "seed": seed, "dropped": dict(branch.dropped)},
         force=force,
     )
+
+
+def _shared_layers(branch: SpeechBranch) -> int:
+    """Return the paper's number of shared layers, or all layers where there are fewer."""
+    n_layers = int(branch.settings.get("encoder_layers", Wav2Vec2Config.encoder_layers))
+    return min(VgsWav2Vec2Config.vgs_layer, n_layers)
 
 
 def initialise(branch: SpeechBranch, model_settings: Mapping[str, Any], *, seed: int) -> nn.Module:

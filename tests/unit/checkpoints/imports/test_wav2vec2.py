@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 from support.faults import raises_fault
 from support.formula import noise
 from support.tiny import VGS_SIZES, tiny_sample
+from support.tiny_backbones import make_backbone, vision_part
 from support.wav2vec2_files import (
     LARGE,
     SMALL,
@@ -22,6 +24,7 @@ from support.wav2vec2_files import (
 from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
 from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.checkpoints.save import ImportFileError
+from fairseq_vgs.cli.main import main
 
 TINY_VGS = [f"model.{key}={value}" for key, value in VGS_SIZES.items() if key != "image_dim"]
 VGS_PARTS = ("speech_head.", "image_encoder.", "encoder.cls_embedding", "logit_scale", "logit_bias")
@@ -368,3 +371,39 @@ def test_an_import_must_not_be_called_like_a_group_of_ours(tmp_path):
         with raises_fault("import.name", str(tmp_path / f"{name}.pt")):
             import_wav2vec2(tmp_path / "absent.pt", tmp_path / f"{name}.pt", force=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n_layers", [3, 10])
+def test_shared_layers_follow_the_file(n_layers, tmp_path):
+    settings = {**SMALL, "encoder_layers": n_layers}
+    source = save(old_state(stock_model(settings), settings), tmp_path / "stock.pt")
+    done = import_wav2vec2(source, tmp_path / "start.pt", settings=[s for s in TINY_VGS if "layer=" not in s])
+    assert OmegaConf.load(done.group).model.vgs_layer == min(n_layers, 8)
+
+
+def test_image_backbone_is_part_of_the_checkpoint(tmp_path):
+    backbone = vision_part(make_backbone(tmp_path / "clip", "clip"))
+    done, ours = imported(small_file(tmp_path), tmp_path, "image_size=32", image_backbone=tmp_path / "clip")
+    own, given = ours.image_encoder.backbone.model.state_dict(), backbone.state_dict()
+    assert all(torch.equal(weight, given[name]) for name, weight in own.items())
+    group = OmegaConf.load(done.group)
+    assert (group.model.image_backbone, group.model.image_size) == (None, 32)
+    assert group.task == {"normalize": False, "image_crop_scale": 0.6, "image_jitter": 0.1}
+
+
+def test_a_name_of_the_hub_is_answered_with_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with raises_fault("file.missing", "facebook/wav2vec2-base", error=ImportFileError) as caught:
+        import_wav2vec2(Path("facebook/wav2vec2-base"), tmp_path / "start.pt")
+    assert "hf download facebook/wav2vec2-base --local-dir wav2vec2-base" in str(caught.value)
+    with raises_fault("backbone.missing", "facebook/dinov2-base") as caught:
+        import_wav2vec2(
+            small_file(tmp_path), tmp_path / "start.pt", image_backbone=Path("facebook/dinov2-base")
+        )
+    assert "hf download facebook/dinov2-base" in str(caught.value)
+
+
+def test_data_without_region_features(tmp_path, capsys):
+    source = small_file(tmp_path)
+    assert main(["import", "wav2vec2", str(source), str(tmp_path / "x.pt"), "--data", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(str(tmp_path / "regions.npy"))

@@ -390,7 +390,7 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultsError.at(path, f"result file must exist; {command} first", "file.missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"must be JSON, got {error}; {command} again"
         raise ResultsError.at(path, message, "results.broken") from error
     version = content.get("schema_version") if isinstance(content, dict) else None

@@ -135,7 +135,7 @@ class FeatureStore:
             return {kind: dict(origins) for kind, origins in found.items()}
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
             expected, step = "must say what features were made from", "remove it to make all of them again"
             raise FaultError(fault(str(path), expected, error, step, code="features.sources")) from error
 
@@ -160,7 +160,7 @@ class FeatureStore:
                 message = f"must be a new or empty folder, or one with {METADATA_NAME}; {step}"
                 raise FaultError(Fault(str(self.folder), message, "features.folder")) from None
             return
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             found = fault(str(path), "must describe features", error, step, code="features.metadata")
             raise FaultError(found) from error
         refuse_other_settings(self.folder, before, self._content["settings"], step=step)

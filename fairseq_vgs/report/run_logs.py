@@ -177,7 +177,7 @@ def _json_record(line: str) -> _Record | None:
         return None
     try:
         stats = json.loads(line[start:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(stats, dict):
         return None
@@ -228,7 +228,7 @@ def _curve(points: Mapping[int, float]) -> Curve:
 def _probe(line: str) -> ProbeRecord | None:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or not isinstance(values.get("update"), int):
         return None

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 
 import fairseq_vgs
 from fairseq_vgs.files.hydra import override
+from fairseq_vgs.files.yaml_files import load_yaml
 from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 
@@ -163,7 +164,7 @@ def command_identity(command: Sequence[str]) -> dict[str, str]:
 def _files_of(folder: Path, primary: str, overrides: Mapping[str, str]) -> list[str]:
     """Name the files of the configuration folder that a primary's defaults and the overrides choose."""
     path = folder / f"{primary}.yaml"
-    content: Any = OmegaConf.load(path) if path.is_file() else {}
+    content: Any = load_yaml(path) if path.is_file() else {}
     names = []
     for entry in content.get("defaults", []):
         if isinstance(entry, str):
@@ -174,7 +175,7 @@ def _files_of(folder: Path, primary: str, overrides: Mapping[str, str]) -> list[
 
 
 def _content_hash(path: Path) -> str:
-    content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    content = OmegaConf.to_container(load_yaml(path), resolve=False)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -88,7 +88,7 @@ def read_position(history: Path) -> tuple[int, str]:
     for line in reversed(lines):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # first or last line, cut off
         if isinstance(record, dict) and record.get("split") == "train":
             losses = [f"{title} {record[name]:.3f}" for name, title in _LOSSES.items() if record.get(name)]

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fairseq_vgs.files.faults import FaultError, fault, raise_any
+from fairseq_vgs.files.yaml_files import load_yaml
 from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.metrics.abx.plan import SPEAKER_MODES, require_speakers
 
@@ -99,7 +100,7 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         FaultError: ``study.file`` or ``setting.value``.
     """
     try:
-        content: Any = OmegaConf.load(path)
+        content: Any = load_yaml(path)
         if not OmegaConf.is_dict(content):
             raise TypeError("no settings by name")
         _refuse_unknown(path, content)

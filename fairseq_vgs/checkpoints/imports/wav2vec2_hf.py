@@ -120,7 +120,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"must be readable JSON, got {error}; download it again"
         raise ImportFileError.at(path, message, "import.unreadable") from error
     if not isinstance(content, dict):

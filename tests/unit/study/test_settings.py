@@ -62,6 +62,8 @@ def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
         ("- 1\n", "settings by name"),
         ("", "data"),
         ("a: [", "study file"),
+        ("a: &a [*a]\n", "alias *a must follow its anchor"),
+        ("[" * 9999, "levels"),
         (GOOD + "seeds: [one]\n", "one"),
         (GOOD + "seeds: []\n", "seeds must be different entries"),
         (GOOD + "seeds: [1, 1]\n", "seeds must be different entries"),

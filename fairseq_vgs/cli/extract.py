@@ -27,7 +27,8 @@ examples:
 
 npy: OUTPUT/layer_6/NAME.npy [frames, dims], OUTPUT/speech_embedding/NAME.npy, OUTPUT/image_embedding/ID.npy.
 safetensors: OUTPUT/speech/NAME.safetensors (all of an utterance), OUTPUT/images/ID.safetensors.
-Frame rate and layers are in OUTPUT/metadata.json and in the safetensors files. With fastabx:
+Frame rate and layers are in OUTPUT/metadata.json and in the safetensors files. With fastabx, which refuses
+items at the very end of a recording unless --complete-last-frame was given:
   Dataset.from_item(ITEM, "OUTPUT/layer_6", 50, extension=".npy",
                     feature_maker=lambda path: torch.from_numpy(numpy.load(path)))
 """
@@ -56,6 +57,11 @@ class Options:
     batch_seconds: float = option(
         60.0, help="maximum speech in a batch, padding included", metavar="S", parse=positive_number
     )
+    complete_last_frame: bool = option(
+        False,
+        help="add up to 15 ms of silence at the end of each utterance, so that its layers have every frame "
+        "whose middle lies in it, as fastabx expects; embeddings stay as they are",
+    )
     json: bool = option(False, help="print the summary as JSON")
 
 
@@ -81,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         device=device,
         bf16=options.bf16,
         batch_seconds=options.batch_seconds,
+        complete_last_frame=options.complete_last_frame,
     )
     if options.json:
         print(json.dumps({**asdict(found), "output": str(options.output)}, indent=2))

@@ -23,10 +23,11 @@ from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import SplitTable, load_split
-from fairseq_vgs.features.speech import can_pad, diverged, progress, speech_embeddings
+from fairseq_vgs.features.speech import diverged, progress
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules import IMAGE_ENCODERS
+from fairseq_vgs.modules.alone import speech_embeddings
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 from fairseq_vgs.settings import find_entry
 
@@ -149,9 +150,8 @@ def embed_split(
     """Embed all captions and all distinct images of a split.
 
     Captions are encoded from long to short in batches of similar length, images along with the first of their
-    captions; nothing is random. Captions of different lengths share a batch, of at most ``batch_seconds``
-    with padding, only where padding has no influence (``can_pad``), or where each is padded to the same
-    length by design. ``title`` is that of the progress bar.
+    captions; nothing is random. ``batch_seconds`` bounds the speech in a batch, padding included, which has
+    no influence unless the run padded all speech to one length. ``title`` is that of the progress bar.
 
     Raises:
         BadItemError: a clip or picture that cannot be used.
@@ -164,8 +164,6 @@ def embed_split(
     batches = dataset.batch_by_size(
         dataset.ordered_indices(), max_tokens=max_tokens, max_sentences=_MOST_CAPTIONS
     )
-    if not (can_pad(encoder) or dataset.options.pad_to_max):
-        batches = [part for batch in batches for part in _of_one_length(batch, dataset.sizes)]
     speech: list[Tensor | None] = [None] * len(split.audio_ids)
     images: list[Tensor | None] = [None] * len(split.image_ids)
     n_samples = n_padded = 0
@@ -175,7 +173,7 @@ def embed_split(
             sample = dataset.collater([dataset[int(index)] for index in batch])
             pairs, net_input = sample["id"].tolist(), sample["net_input"]
             source, padding_mask = net_input["source"].to(device), net_input["padding_mask"].to(device)
-            found = speech_embeddings(encoder, source, padding_mask)
+            found = speech_embeddings(encoder, source, padding_mask, pad_to_max=dataset.options.pad_to_max)
             for pair, row in zip(pairs, found.float().cpu(), strict=True):
                 speech[pair] = row
             numbers = split.caption_image[pairs].tolist()
@@ -209,11 +207,6 @@ def _embed_new_images(
         found = model.encode_image({name: tensor[chosen].to(device) for name, tensor in image.items()})
         for number, embedding in zip(rows, found.float().cpu(), strict=True):
             images[number] = embedding
-
-
-def _of_one_length(batch: I64, sizes: I64) -> list[I64]:
-    """Split a batch, which is in order of length, where the length changes."""
-    return np.split(batch, np.flatnonzero(np.diff(sizes[batch])) + 1)
 
 
 def embedded_speech(task: Mapping[str, Any]) -> tuple[int, bool]:

@@ -28,11 +28,9 @@ from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, r
 from fairseq_vgs.features.recordings import FeatureSource, Recording
 from fairseq_vgs.features.speech import (
     autocast,
-    can_pad,
     diverged,
     padded,
     progress,
-    speech_embeddings,
     speech_features,
 )
 from fairseq_vgs.features.store import FeatureStore, origins
@@ -41,7 +39,8 @@ from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.modules.conv_spec import ConvLayers
+from fairseq_vgs.modules.alone import can_pad, speech_embeddings
+from fairseq_vgs.modules.conv_spec import ConvLayers, complete_length
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +77,7 @@ def extract_features(
     device: str = "cpu",
     bf16: bool = False,
     batch_seconds: float = DEFAULT_BATCH_SECONDS,
+    complete_last_frame: bool = False,
 ) -> Extraction:
     """Write layers and embeddings of recordings, and embeddings of their images.
 
@@ -88,7 +88,8 @@ def extract_features(
 
     ``parts`` (layers, speech, images) default to all on offer; ``layers`` are numbers, 0 being the input of
     the first (all if None). Image ids are percent-encoded in file names. An utterance longer than
-    ``batch_seconds``, most speech in a batch with padding, is a batch of its own.
+    ``batch_seconds``, most speech in a batch with padding, is a batch of its own. With
+    ``complete_last_frame``, silence after an utterance gives its layers every frame whose middle lies in it.
 
     Raises:
         FaultError: speech or pictures that cannot be used, or a folder of something else.
@@ -113,10 +114,11 @@ def extract_features(
             "layers": list(names),
             "precision": "bf16" if bf16 else "fp32",
             **({"embedded_speech": list(embedded)} if "speech" in chosen else {}),
+            **({"complete_last_frame": True} if complete_last_frame else {}),
         },
         description={"frame_rate": rate, "layers": list(names), "sample_rate": SAMPLE_RATE},
     )
-    run = _Run(checkpoint, store, device, bf16)
+    run = _Run(checkpoint, store, device, bf16, complete=extractor if complete_last_frame else None)
     n_kept = n_changed = n_images = 0
     keys = (*names, SPEECH_EMBEDDING) if "speech" in chosen else names
     if keys:
@@ -145,12 +147,21 @@ def extract_features(
 class _Run:
     """A model that fills a store."""
 
-    def __init__(self, checkpoint: Checkpoint, store: FeatureStore, device: str, bf16: bool) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        store: FeatureStore,
+        device: str,
+        bf16: bool,
+        *,
+        complete: ConvLayers | None,
+    ) -> None:
         self.model: Any = checkpoint.model.eval().to(device)
         task = section(checkpoint.config, "task")
         self.normalize = bool(task.get("normalize", True))
         self.max_samples, self.pad_to_max = embedded_speech(task)
         self.path, self.store, self.device, self.bf16 = checkpoint.path, store, device, bf16
+        self.complete = complete
 
     def speech(self, recordings: Mapping[str, Recording], keys: Sequence[str], *, max_samples: int) -> int:
         """Write features of recordings; return how many were already there."""
@@ -159,9 +170,10 @@ class _Run:
         with progress(len(recordings), "speech", "utterance", initial=n_kept) as bar:
             for batch in _batches(left, recordings, max_samples=max_samples, mixed=can_pad(self.model)):
                 sources = [self._source(recordings[name]) for name in batch]
-                found = speech_features(self.model, sources, bf16=self.bf16)
+                found = speech_features(self.model, self._completed(sources), bf16=self.bf16)
                 embeddings: Sequence[Tensor | None] = [features.embedding for features in found]
-                if SPEECH_EMBEDDING in keys and (self.pad_to_max or len(sources[0]) > self.max_samples):
+                is_other = self.pad_to_max or self.complete or len(sources[0]) > self.max_samples
+                if SPEECH_EMBEDDING in keys and is_other:
                     embeddings = self._embed(sources, at_most=max(1, max_samples // self.max_samples))
                 for name, features, embedding in zip(batch, found, embeddings, strict=True):
                     tensors = dict(features.layers)
@@ -194,8 +206,16 @@ class _Run:
             lengths = [len(source) for source in cut]
             source, padding_mask = padded(cut, lengths, to=self.max_samples if self.pad_to_max else 0)
             with torch.inference_mode(), autocast(self.device, enabled=self.bf16):
-                found += speech_embeddings(self.model, source, padding_mask).float().cpu()
+                embeddings = speech_embeddings(self.model, source, padding_mask, pad_to_max=self.pad_to_max)
+                found += embeddings.float().cpu()
         return found
+
+    def _completed(self, sources: Sequence[Tensor]) -> list[Tensor]:
+        """Return utterances f[S] with silence after them where their last frame would be lost."""
+        if self.complete is None:
+            return list(sources)
+        lacking = [complete_length(len(source), self.complete) - len(source) for source in sources]
+        return [torch.nn.functional.pad(source, (0, n)) for source, n in zip(sources, lacking, strict=True)]
 
     def _source(self, recording: Recording) -> Tensor:
         waveform = recording.waveform()

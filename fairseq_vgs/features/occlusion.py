@@ -34,6 +34,7 @@ from fairseq_vgs.features.embeddings import EvaluationSplit, reads_regions
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
 from fairseq_vgs.features.speech import diverged
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
+from fairseq_vgs.modules.alone import speech_embeddings
 
 CELLS_PER_SIDE = 7
 _ROWS_PER_BATCH = 32
@@ -86,10 +87,13 @@ class Occlusion:
             variants.append(silenced)
         rows, padding = torch.cat(variants).to(self._device), padding.to(self._device)
         found = [
-            self._model.encode_speech(part, padding.expand(len(part), -1)).double()
-            for part in rows.split(_ROWS_PER_BATCH)
+            self._embed(part, padding.expand(len(part), -1)).double() for part in rows.split(_ROWS_PER_BATCH)
         ]
         return self._missing(torch.cat(found)), _loudness(source[0, :n_samples])
+
+    def _embed(self, source: Tensor, padding_mask: Tensor) -> Tensor:
+        pad_to_max = self._split.dataset.options.pad_to_max
+        return speech_embeddings(self._model, source, padding_mask, pad_to_max=pad_to_max)
 
     def _image(self, image_id: str) -> tuple[Tensor, F32]:
         """Return f64[R, E] what is missing from the embedding when a region is, and f32[R, 4] the boxes."""

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
-from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
+from fairseq_vgs.modules.alone import can_pad, norms_of_valid_frames
+from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,6 @@ class SpeechFeatures:
 
     layers: dict[str, Tensor]
     embedding: Tensor | None
-
-
-def can_pad(model: nn.Module) -> bool:
-    """Whether utterances of different lengths may share a batch without influencing each other.
-
-    Not where several positional convolutions with norms between them fill the padding, where the number of
-    frames is cut to a multiple, or where padding is data by design (``padding=fast_vgs``).
-    """
-    cfg: Any = model.cfg
-    return (
-        getattr(cfg, "pos_conv_depth", 1) == 1
-        and getattr(cfg, "crop_seq_to_multiple", 1) == 1
-        and str(getattr(cfg, "padding", "exact")) != "fast_vgs"
-        and str(getattr(cfg, "layer_type", "transformer")) == "transformer"
-    )
 
 
 def speech_features(
@@ -83,7 +68,7 @@ def speech_features(
         stack.enter_context(torch.inference_mode())
         stack.enter_context(autocast(source.device, enabled=bf16))
         if is_padded:
-            stack.enter_context(_norms_of_valid_frames(wav2vec, lengths, layers))
+            stack.enter_context(norms_of_valid_frames(wav2vec, lengths, layers))
         stack.enter_context(_hooks(wav2vec, inputs, shared))
         output = wav2vec.extract_features(source, padding_mask if is_padded else None, mask=False)
         outputs = [result[0] for result in output["layer_results"]]
@@ -102,23 +87,6 @@ def speech_features(
         whole = {f"layer_{number}": layer[:end, row].float().cpu() for number, layer in enumerate(stacked)}
         found.append(SpeechFeatures(whole, None if embeddings is None else embeddings[row].float().cpu()))
     return found
-
-
-def speech_embeddings(model: nn.Module, source: Tensor, padding_mask: Tensor) -> Tensor:
-    """Embed a padded batch f[B, S] as f[B, E], each utterance as if alone if the model can (``can_pad``).
-
-    Layers above the speech head's are not computed; ``speech_features`` gives the same embeddings.
-    ``padding_mask``: bool[B, S], true where a sample is padding.
-    """
-    encoder: Any = model
-    with ExitStack() as stack:
-        has_extractor = encoder.feature_extractor is not None  # text has none
-        if has_extractor and bool(padding_mask.any()) and can_pad(model):
-            layers = parse_conv_layers(str(encoder.cfg.conv_feature_layers))
-            lengths = (~padding_mask).sum(dim=1).tolist()
-            stack.enter_context(_norms_of_valid_frames(encoder, lengths, layers))
-        embeddings: Tensor = encoder.encode_speech(source, padding_mask)
-    return embeddings
 
 
 def padded(sources: Sequence[Tensor], lengths: Sequence[int], *, to: int = 0) -> tuple[Tensor, Tensor]:
@@ -147,25 +115,6 @@ def _hooks(model: Any, inputs: list[Tensor], shared: list[tuple[Tensor, Tensor |
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _norms_of_valid_frames(model: Any, lengths: Sequence[int], layers: ConvLayers) -> Iterator[None]:
-    """Let group norms over time see the utterances' frames alone, as in models of ``padding=exact``."""
-    found: list[tuple[Any, type]] = []
-    if not getattr(model, "exact_padding", False):
-        for number, block in enumerate(model.feature_extractor.conv_layers, start=1):
-            for norm in block:
-                if isinstance(norm, nn.GroupNorm):
-                    found.append((norm, type(norm)))
-                    norm.__class__ = ValidFramesGroupNorm
-                    norm.n_valid = n_frames(torch.tensor(lengths), layers[:number])
-    try:
-        yield
-    finally:
-        for norm, its_class in found:
-            norm.n_valid = None
-            norm.__class__ = its_class
 
 
 def diverged(place: object, what: str, count: str = "") -> CheckpointError:

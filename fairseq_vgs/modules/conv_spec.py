@@ -4,6 +4,7 @@ fairseq takes a Python expression, like ``[(512, 10, 5)] + [(512, 3, 2)] * 4``, 
 text also comes from untrusted checkpoints.
 """
 
+import math
 from typing import Any, TypeVar
 
 from fairseq_vgs.files.faults import FaultError
@@ -44,6 +45,19 @@ def n_frames(n_samples: Length, layers: ConvLayers) -> Length:
     for _, kernel, stride in layers:
         length = (length - kernel) // stride + 1
     return length
+
+
+def complete_length(n_samples: int, layers: ConvLayers) -> int:
+    """Return the length at which no frame is lacking whose middle lies within ``n_samples``; never less.
+
+    A frame sees more samples than lie between two frames: without padding the last one, or two, are lost.
+    """
+    stride = math.prod(stride for _, _, stride in layers)
+    seen = 1
+    for _, kernel, step in reversed(layers):
+        seen = (seen - 1) * step + kernel
+    n_wanted = (2 * n_samples + stride) // (2 * stride)  # middles at (i + 1/2) strides
+    return max(n_samples, (n_wanted - 1) * stride + seen)
 
 
 def _impossible(text: str, problem: str) -> FaultError:

@@ -15,9 +15,24 @@ from torch import Tensor
 
 from fairseq_vgs.losses import gather_ids, gather_with_gradient
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, recalls, retrieval_ranks
+from fairseq_vgs.modules.alone import mixes_padding, speech_embeddings
 
 _RECALLS = (f"{direction}_r{k}" for direction in DIRECTIONS for k in RECALL_CUTOFFS)
 METRIC_NAMES = (*_RECALLS, "retrieval_images", "retrieval_captions")
+
+
+def validation_speech(
+    model: Any, sample: Mapping[str, Any], embeddings: Mapping[str, Tensor], *, pad_to_max: bool
+) -> Tensor:
+    """Return the speech embeddings f[P, E] of a batch as evaluation computes them.
+
+    They are those of the criterion unless padding influenced them: then the batch is embedded again.
+    """
+    net_input = sample["net_input"]
+    if not callable(getattr(model, "encode_speech", None)) or not mixes_padding(model):
+        return embeddings["speech"]
+    with torch.no_grad():
+        return speech_embeddings(model, net_input["source"], net_input["padding_mask"], pad_to_max=pad_to_max)
 
 
 class RetrievalCollector:

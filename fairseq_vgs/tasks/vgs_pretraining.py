@@ -39,7 +39,7 @@ from fairseq_vgs.tasks.settings import (
     missing_files,
 )
 from fairseq_vgs.tasks.updates import drop_gradients, separate_random_numbers, weigh_by_pairs
-from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector
+from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector, validation_speech
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +275,8 @@ class VgsPretrainingTask(FairseqTask):
         with separate_random_numbers(self.cfg.seed):
             loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         if (embeddings := sample.get("embeddings")) is not None:
-            self._retrieval.add(sample, embeddings)
+            speech = validation_speech(model, sample, embeddings, pad_to_max=bool(self.cfg.pad_to_max))
+            self._retrieval.add(sample, {**embeddings, "speech": speech})
             n_pairs = 0 if sample.get("is_dummy") else sample["n_pairs"]
             logging_output = {**logging_output, _N_VALID_PAIRS: n_pairs}
         return loss, sample_size, logging_output

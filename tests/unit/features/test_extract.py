@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from fairseq_vgs.features.extract import extract_features
 from fairseq_vgs.features.recordings import open_source
 from fairseq_vgs.features.speech import speech_features
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.media.rates import SAMPLE_RATE
+from fairseq_vgs.metrics.abx.items import frame_span
 
 LENGTHS = {"test": [9600, 6000, 7321, 12000]}
 
@@ -280,29 +283,26 @@ def test_diverged_models_are_refused(data, tmp_path):
     assert "layer_2 of 3" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("padding", "pad_to_max"),
-    [
-        ("exact", False),
-        ("fairseq", False),
-        ("fast_vgs", False),
-        ("exact", True),
-        ("fairseq", True),
-        ("fast_vgs", True),
-    ],
-)
-def test_speech_is_embedded_as_evaluation_does(data, tmp_path, padding, pad_to_max):
-    """Cut at ``valid_max_seconds``, and padded where padding belongs to the weights."""
-    path = write_checkpoint(tmp_path / "checkpoint_best.pt", padding=padding)
-    state = torch.load(path)
-    state["cfg"]["task"].update(pad_to_max=pad_to_max, valid_max_seconds=0.55)
-    torch.save(state, path)
-    checkpoint = load_checkpoint(path)
-    split = open_split(data.path, "test", config=checkpoint.config)
-    expected = embed_split(checkpoint.model, split).speech
-    source = open_source([data.path])
-    extract_features(checkpoint, source, tmp_path / "out", parts=["speech"], batch_seconds=1.5)
-    stored = {path.stem: np.load(path) for path in (tmp_path / "out/speech_embedding").iterdir()}
-    assert len(stored) == 4
-    for audio_id, embedding in zip(split.audio_ids, expected, strict=True):
-        np.testing.assert_allclose(stored[Path(audio_id).stem], embedding, rtol=0, atol=1e-5)
+def test_complete_last_frame_gives_every_item_its_frames(checkpoint, tmp_path):
+    """fastabx cuts an item as ``frame_span`` says, and refuses one that ends after the last frame."""
+    lengths = [16_000 + rest for rest in (0, 79, 80, 159, 160, 239, 240, 319)]
+    data = make_folder(tmp_path / "set", lengths={"test": lengths}, n_images=2)
+    source, parts = open_source([data.path]), ["layers", "speech"]
+    options = {"parts": parts, "layers": [1], "batch_seconds": 2.5}
+    extract_features(checkpoint, source, tmp_path / "plain", **options)
+    extract_features(checkpoint, source, tmp_path / "complete", complete_last_frame=True, **options)
+    lacking = {}
+    for folder in ("plain", "complete"):
+        lacking[folder] = []
+        for number, n_samples in enumerate(lengths):
+            end = Decimal(n_samples) / SAMPLE_RATE
+            first, count = frame_span(end - Decimal("0.1"), end, frame_rate=Decimal(50))
+            layer = np.load(tmp_path / f"{folder}/layer_1/{number}.npy")
+            lacking[folder].append(first + count - len(layer))
+    assert lacking == {"plain": [1, 1, 0, 0, 1, 1, 1, 1], "complete": 8 * [0]}
+    plain, complete = (
+        np.load(tmp_path / f"{folder}/speech_embedding/0.npy") for folder in ("plain", "complete")
+    )
+    np.testing.assert_allclose(complete, plain, rtol=0, atol=1e-5)  # still those of evaluate retrieval
+    with raises_fault("work.settings", "plain"):
+        extract_features(checkpoint, source, tmp_path / "plain", complete_last_frame=True, **options)

@@ -5,7 +5,8 @@ import torch
 from support import wav2vec2_files
 from support.tiny import tiny_model
 
-from fairseq_vgs.features.speech import can_pad, speech_embeddings, speech_features
+from fairseq_vgs.features.speech import speech_features
+from fairseq_vgs.modules.alone import can_pad, speech_embeddings
 
 LENGTHS = (9600, 6000, 400, 7321, 6000)
 LARGE = {"extractor_mode": "layer_norm", "conv_bias": True, "layer_norm_first": True}

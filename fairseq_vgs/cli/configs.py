@@ -22,8 +22,9 @@ examples:
 def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - there are no options
     """Print the folder."""
     from fairseq_vgs.configs import config_dir
+    from fairseq_vgs.files.hydra import shell_override
 
     print(config_dir())
     package = Path(str(fairseq_vgs.__file__)).parent
-    print(f"outside of a checkout, add common.user_dir={package}", file=sys.stderr)
+    print(f"outside of a checkout, add {shell_override('common.user_dir', package)}", file=sys.stderr)
     return 0

@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -29,7 +28,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from fairseq_vgs.compat.checkpoint_files import LAST, remove_leftovers, restore_last, whole
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.hydra import override
+from fairseq_vgs.files.hydra import shell_override
 
 logger = logging.getLogger(__name__)
 
@@ -349,8 +348,8 @@ def _same_command() -> str:
     settings = HydraConfig.get()
     if any(str(item).startswith("hydra.run.dir=") for item in settings.overrides.hydra):
         return "run the same command again"
-    folder = override("hydra.run.dir", settings.runtime.output_dir)
-    return f"run the same command again with {shlex.quote(folder)}"
+    folder = shell_override("hydra.run.dir", settings.runtime.output_dir)
+    return f"run the same command again with {folder}"
 
 
 def _save(original: Any, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:

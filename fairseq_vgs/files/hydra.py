@@ -6,7 +6,9 @@ What is printed for a shell needs ``shlex.join`` around it as well: the two gram
 from __future__ import annotations
 
 import re
+import shlex
 
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./-]*")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -17,6 +19,16 @@ def override(key: str, value: object) -> str:
     hydra.run.dir='a run, Ä'
     """
     return f"{key}={quoted(str(value))}"
+
+
+def shell_override(key: str, path: object) -> str:
+    """Return ``KEY=PATH`` to be pasted into a shell; only what a shell or Hydra would misread is quoted.
+
+    >>> print(shell_override("common.user_dir", "/home/zoe/fairseq_vgs"))
+    common.user_dir=/home/zoe/fairseq_vgs
+    """
+    is_plain = _PLAIN_PATH.fullmatch(str(path))
+    return f"{key}={path}" if is_plain else shlex.quote(override(key, path))
 
 
 def quoted(text: str) -> str:

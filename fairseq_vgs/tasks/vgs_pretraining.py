@@ -27,6 +27,7 @@ from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
 from fairseq_vgs.tasks.host import (
     answer_dataloader_question,
     keep_freed_memory,
+    return_freed_memory,
     warn_of_spinning_threads,
     without_cycle,
 )
@@ -211,6 +212,7 @@ class VgsPretrainingTask(FairseqTask):
         if not (isinstance(dataset, VgsDataset) and dataset.options.training):
             self._retrieval.reset()
             self._validated_split = getattr(getattr(dataset, "table", None), "split", "valid")
+        return_freed_memory()
         return without_cycle(super().get_batch_iterator(dataset, *args, **kwargs))
 
     def begin_epoch(self, epoch: int, model: Any) -> None:

@@ -21,18 +21,45 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(mode: str) -> int:
+MEMORY = """
+import os, sys, torch
+from fairseq_vgs.tasks.host import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+before = resident()
+assert keep_freed_memory()
+blocks = [torch.ones(10_000_000) for _ in range(8)]
+kept = blocks.pop()  # what lies above the freed blocks
+del blocks
+print(resident() - before)
+return_freed_memory()
+print(resident() - before)
+"""
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+
+
+def printed_by(code: str, *arguments: str) -> list[int]:
     output = subprocess.run(
-        [sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=120
     ).stdout
-    return int(output.splitlines()[-1])
+    return [int(line) for line in output.splitlines()]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+@glibc
 def test_large_blocks_are_reused():
     """Five times 160 MB anew: a fault per page of 4 KiB, unless the block is kept."""
-    assert page_faults("leave") > 5000
-    assert page_faults("keep") < 500
+    assert printed_by(FAULTS, "leave")[0] > 5000
+    assert printed_by(FAULTS, "keep")[0] < 500
+
+
+@glibc
+def test_data_workers_do_not_inherit_what_was_freed():
+    """320 MB, of which 40 MB are still in use."""
+    kept, returned = printed_by(MEMORY)
+    assert kept > 300_000_000
+    assert returned < 80_000_000
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):

@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
-from support.train import CHECKOUT, environment, history, train, train_command
+from support.train import Forked, environment, history, run_command, train, train_command
 
 LAST = "checkpoint_last.pt"
 
@@ -30,22 +29,26 @@ def short(environment_of_run):
     return {name: value for name, value in environment_of_run.items() if name != "HYDRA_FULL_ERROR"}
 
 
-def start(run, *overrides):
-    return subprocess.Popen(
-        train_command("vgs_plus", run, *overrides),
-        cwd=CHECKOUT,
-        env=short(environment()),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start():
+    """Start a run; one that is still going when the test ends is killed."""
+    started = []
+
+    def run_of(run, *overrides):
+        command = train_command("vgs_plus", run, *overrides)
+        started.append(Forked(command, short(environment()), merged=True))
+        return started[-1]
+
+    yield run_of
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for_update(run, process, update):
     deadline = time.monotonic() + 120
     while not (run / "history.jsonl").exists() or len(history(run)) < update:
-        assert process.poll() is None, process.stdout.read()[-3000:]
+        assert process.poll() is None, process.communicate()[0][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -59,7 +62,7 @@ def test_a_finished_run_started_again_does_nothing(finished, overrides, tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_stopped_run_saves_and_resumes_with_the_same_losses(number, finished, overrides, tmp_path):
+def test_a_stopped_run_saves_and_resumes_with_the_same_losses(start, number, finished, overrides, tmp_path):
     """The signal reaches the data workers as well, as from a scheduler or a terminal."""
     process = start(tmp_path, *overrides)
     wait_for_update(tmp_path, process, 2)
@@ -78,7 +81,7 @@ def test_a_stopped_run_saves_and_resumes_with_the_same_losses(number, finished, 
     assert (tmp_path / "checkpoints" / "checkpoint_best.pt").exists()
 
 
-def test_a_folder_belongs_to_one_run_at_a_time(overrides, tmp_path):
+def test_a_folder_belongs_to_one_run_at_a_time(start, overrides, tmp_path):
     first = start(tmp_path, *overrides, "optimization.max_update=100000")
     wait_for_update(tmp_path, first, 1)
     second = start(tmp_path, *overrides)
@@ -95,12 +98,13 @@ def test_every_job_of_a_sweep_has_a_best_checkpoint(overrides, tmp_path):
     command = train_command("vgs_plus", tmp_path, *overrides[:2], "optimization.max_update=2")
     command[1:1] = ["-m"]
     command += ["criterion.alpha_values=[0.0],[1.0]", f"hydra.sweep.dir={tmp_path}"]
-    subprocess.run(command, cwd=CHECKOUT, env=environment(), check=True, capture_output=True, timeout=300)
+    done = run_command(command, environment())
+    assert done.returncode == 0, done.stderr[-3000:]
     for job in ("0", "1"):
         assert (tmp_path / job / "checkpoints" / "checkpoint_best.pt").exists()
 
 
-def test_gradients_that_are_not_finite_name_update_and_items(finished, overrides, tmp_path):
+def test_gradients_that_are_not_finite_name_update_and_items(start, finished, overrides, tmp_path):
     """The last good checkpoint stays, and no traceback hides the line."""
     run = shutil.copytree(finished, tmp_path / "run")
     before = (run / "checkpoints" / LAST).read_bytes()
@@ -114,7 +118,7 @@ def test_gradients_that_are_not_finite_name_update_and_items(finished, overrides
     assert (run / "checkpoints" / LAST).read_bytes() == before
 
 
-def test_a_fault_of_the_data_is_one_line(small_data, overrides, tmp_path):
+def test_a_fault_of_the_data_is_one_line(start, small_data, overrides, tmp_path):
     """Found by a data worker."""
     data = shutil.copytree(small_data, tmp_path / "data")
     audio = data / "train.tsv"

@@ -1,11 +1,10 @@
 """Two CPU ranks train as one process does on the whole batch."""
 
 import socket
-import subprocess
 
 import pytest
 from support.tiny import NO_DROPOUT
-from support.train import CHECKOUT, environment, history, train, train_command
+from support.train import Forked, environment, history, train, train_command
 
 from fairseq_vgs.models.settings import autocast_enabled
 from fairseq_vgs.report.run_logs import read_probes
@@ -29,19 +28,16 @@ def train_on_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
         *overrides,
     ]
     processes = [
-        subprocess.Popen(
+        Forked(
             train_command(config, run_dir, f"distributed_training.distributed_rank={rank}", *shared),
-            cwd=CHECKOUT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            environment(),
+            merged=True,
         )
         for rank in range(2)
     ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-4000:]
+    for process in processes:
+        printed = process.communicate()[0]
+        assert process.returncode == 0, printed[-4000:]
 
 
 SETTINGS = [

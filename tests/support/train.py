@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,27 +64,52 @@ def train(
     return done
 
 
+class Forked:
+    """``fairseq-hydra-train`` in a process that is forked from one which has imported fairseq.
+
+    The command, and what it imports of the plugin, are those of a start of its own, which takes seconds more.
+    Its face is that of ``subprocess.Popen``; it leads a session, to which the data workers belong as well.
+    """
+
+    def __init__(self, command: list[str], variables: Mapping[str, str], *, merged: bool = False) -> None:
+        n_files = 1 if merged else 2
+        self._files = [tempfile.TemporaryFile("w+") for _ in range(n_files)]  # noqa: SIM115
+        descriptors = [DupFd(file.fileno()) for file in (self._files[0], self._files[-1])]
+        self._command = command
+        self._process = _SERVER.Process(target=_run, args=(command, dict(variables), descriptors))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def communicate(self, timeout: float = 300) -> list[str]:
+        """Wait for the end; return what was printed to stdout and, unless they are merged, to stderr."""
+        self._process.join(timeout)
+        stopped = self.returncode is None
+        if stopped:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.join()
+        printed = []
+        for file in self._files:
+            file.seek(0)
+            printed.append(file.read())
+            file.close()
+        assert not stopped, f"still going after {timeout} s: " + "\n".join(text[-3000:] for text in printed)
+        return printed
+
+
 def run_command(
     command: list[str], variables: Mapping[str, str], *, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``fairseq-hydra-train`` in a process that is forked from one which has imported fairseq.
-
-    The command, and what it imports of the plugin, are those of a start of its own, which takes seconds more.
-    """
-    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
-        descriptors = (DupFd(printed.fileno()), DupFd(errors.fileno()))
-        process = _SERVER.Process(target=_run, args=(command, dict(variables), descriptors))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(command, timeout)
-        texts = []
-        for file in (printed, errors):
-            file.seek(0)
-            texts.append(file.read())
-        return subprocess.CompletedProcess(command, process.exitcode, *texts)
+    """Run ``fairseq-hydra-train`` to its end, forked."""
+    process = Forked(command, variables)
+    printed = process.communicate(timeout)
+    return subprocess.CompletedProcess(command, process.returncode or 0, *printed)
 
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the server loads torch
@@ -91,9 +117,10 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["fairseq_cli.hydra_train"])
 
 
-def _run(command: list[str], variables: dict[str, str], descriptors: tuple[Any, Any]) -> None:
+def _run(command: list[str], variables: dict[str, str], descriptors: list[Any]) -> None:
     for number, descriptor in enumerate(descriptors, start=1):
         os.dup2(descriptor.detach(), number)
+    os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # for the data workers, as in any other process
     os.environ.clear()
     os.environ.update(variables)

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +49,8 @@ from fairseq_vgs.metrics.pools import within_pools
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+logger = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 2
 _READABLE = (1, SCHEMA_VERSION)
 METRICS_NAME, ITEMS_NAME = "metrics.json", "items.npz"
@@ -54,6 +58,7 @@ ALWAYS = "k >= pool: always 100 %"
 """Note on a recall that says nothing, since every order of so small a pool reaches it."""
 CERTAIN = "always 100 (k >= pool)"  # shown instead of its value
 POINTS = "percentage points"
+_FORMULA = re.compile(r"[=+\-@\t\r](?![\d.]*\Z).", re.DOTALL)  # but a phone "-" and a number are none
 _ITEMS_DIGEST = "items_sha256"
 # what numpy raises for files that are cut, damaged, or something else
 _UNREADABLE = (OSError, ValueError, EOFError, TypeError, RuntimeError, BadZipFile, zlib.error)
@@ -404,11 +409,25 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
 def write_table(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], *, force: bool = False
 ) -> None:
-    """Write a CSV file; floats in full precision, NaN as an empty field."""
+    """Write a CSV file; floats in full precision, NaN as an empty field.
+
+    Names are written as they are, since programs find recordings by them; a spreadsheet program may take one
+    for a formula, which is said.
+    """
+    formulas: list[str] = []
     with atomic_write(path, force=force) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows([_cell(value) for value in row] for row in rows)
+        for row in rows:
+            formulas += (value for value in row if isinstance(value, str) and _FORMULA.match(value))
+            writer.writerow([_cell(value) for value in row])
+    if formulas:
+        logger.warning(
+            "%s: %d cells begin like a formula, the first is %r: import them as text into spreadsheets",
+            path,
+            len(formulas),
+            formulas[0],
+        )
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

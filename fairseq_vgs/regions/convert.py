@@ -10,15 +10,16 @@ from fairseq_vgs.files.columns import identifier
 from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.output import MADE_BY
 from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.files.spelling import spelling_key
 from fairseq_vgs.manifest import ImageRow, ManifestFolder, read_images, read_pairs, write_images
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.regions.source import BadRegions, ImageRegions, RegionSource
 from fairseq_vgs.regions.writer import MADE_BY_REGIONS, RegionWriter, open_region_writer
 
 MATCHES: Mapping[str, Callable[[str], str]] = {
-    "exact": str,
-    "name": lambda image_id: PurePosixPath(image_id).name,
-    "stem": lambda image_id: PurePosixPath(image_id).stem,
+    "exact": spelling_key,
+    "name": lambda image_id: PurePosixPath(spelling_key(image_id)).name,
+    "stem": lambda image_id: PurePosixPath(spelling_key(image_id)).stem,
 }
 _ID = identifier("image_id")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from fairseq_vgs.arrays import F16, F32
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.parallel import Progress, map_in_order
+from fairseq_vgs.files.spelling import spelling_key
 from fairseq_vgs.files.tables import parse_header, parse_rows, read_lines
 from fairseq_vgs.manifest import ManifestFolder, RegionRow, read_images, read_regions
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
@@ -93,7 +94,7 @@ class PictureRegions:
         """Yield the faults of the boxes of images (id and place), before anything is computed."""
         if self.boxes is not None:
             try:
-                boxes = _read_boxes(self.boxes)
+                boxes = _read_boxes(self.boxes, (image_id for image_id, _ in images))
             except FaultError as error:
                 yield from error.faults
             else:
@@ -127,7 +128,7 @@ class PictureRegions:
         if self.boxes is None:
             boxes_of = dict.fromkeys((row.image_id for row in images.rows), grid_boxes(*self.grid))
         else:
-            boxes = _read_boxes(self.boxes)
+            boxes = _read_boxes(self.boxes, [*(row.image_id for row in images.rows), *left_out])
             boxes_of = {name: boxes[name] for name in boxes if name not in left_out}
         plan = _plan([(row.image_id, row.path) for row in images.rows], boxes_of)
         n_rows = sum(len(work.boxes) for work in plan)
@@ -191,7 +192,9 @@ def _box_faults(images: Sequence[tuple[str, str]], boxes: Mapping[str, F32]) -> 
             yield fault(place, expected, image_id, "add one", code="region.missing")
 
 
-def _read_boxes(path: Path) -> dict[str, F32]:
+def _read_boxes(path: Path, image_ids: Iterable[str]) -> dict[str, F32]:
+    """Return the boxes by image id, which the table may spell otherwise (NFC, NFD, backslashes)."""
+    known = {spelling_key(image_id): image_id for image_id in image_ids}
     lines, faults = read_lines(path)
     rows: Sequence[RegionRow] = ()
     if "feature_row" in (lines[0] or "").split("\t"):
@@ -204,7 +207,8 @@ def _read_boxes(path: Path) -> dict[str, F32]:
         raise_any([*faults, *header_faults])
     found: dict[str, list[tuple[float, ...]]] = {}
     for row in rows:
-        found.setdefault(row.image_id, []).append((row.x0, row.y0, row.x1, row.y1))
+        image_id = known.get(spelling_key(row.image_id), row.image_id)
+        found.setdefault(image_id, []).append((row.x0, row.y0, row.x1, row.y1))
     return {name: np.array(boxes, dtype=np.float32) for name, boxes in found.items()}
 
 

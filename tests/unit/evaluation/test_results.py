@@ -73,6 +73,17 @@ def test_tables_keep_text_and_full_precision(tmp_path):
     assert read[1]["score"] == "1.5"
 
 
+def test_names_like_formulas_are_kept_and_announced(tmp_path, caplog):
+    path = tmp_path / "items.csv"
+    names = ["=1+1", "-", "-5", "+4.5", "@SUM(A1)", "-x", "\t=1", "a=b"]
+    results.write_table(path, ("id", "score"), [(name, -0.5) for name in names])
+    assert [row["id"] for row in results.read_table(path)] == names
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: 4 cells begin like a formula, the first is '=1+1'")
+    results.write_table(tmp_path / "plain.csv", ("id", "score"), [("a", -1e-5), ("-", 2)])
+    assert len(caplog.messages) == 1
+
+
 def test_arrays_round_trip(tmp_path):
     atomic.write_array(tmp_path / "x.npy", np.eye(3, dtype=np.float32))
     np.testing.assert_array_equal(results.read_array(tmp_path / "x.npy"), np.eye(3))

@@ -115,7 +115,12 @@ def test_missing_pictures_are_faults_or_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("match", "source_id", "own_id"),
-    [("name", "l/lobby/x.jpg", "x.jpg"), ("stem", "COCO_1", "val2014/COCO_1.jpg"), ("exact", "a/b", "a/b")],
+    [
+        ("name", "l/lobby/x.jpg", "x.jpg"),
+        ("stem", "COCO_1", "val2014/COCO_1.jpg"),
+        ("exact", "a/b", "a/b"),
+        ("exact", "Zoe\u0308\\b", "Zoë/b"),
+    ],
 )
 def test_ids_may_agree_in_parts(tmp_path: Path, match: str, source_id: str, own_id: str) -> None:
     add_pairs(tmp_path, own_id)

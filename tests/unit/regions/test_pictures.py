@@ -164,6 +164,17 @@ def test_given_boxes(tmp_path: Path, header: str) -> None:
     assert summary["boxes"] == "boxes.tsv"
 
 
+@pytest.mark.parametrize("listed", ["Zoe\u0308/a.png", "Zoë\\a.png"])
+def test_boxes_of_an_id_in_another_spelling(tmp_path: Path, listed: str) -> None:
+    (tmp_path / "Zoë").mkdir()
+    Image.new("RGB", (3, 3), RED).save(tmp_path / "Zoë/a.png")
+    write_images(tmp_path / "images.tsv", [ImageRow("Zoë/a.png", "Zoë/a.png", 3, 3)])
+    table = tmp_path / "boxes.tsv"
+    table.write_text(f"image_id\tx0\ty0\tx1\ty1\n{listed}\t0\t0\t1\t1\n", "utf-8")
+    prepare_picture_regions(tmp_path, MeanColour(), boxes=table)
+    assert [row.image_id for row in read_regions(tmp_path / "regions.tsv")] == ["Zoë/a.png"]
+
+
 def test_cells_share_no_pixels_where_float32_rounds(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3), RED).save(tmp_path / "a.png")
     write_images(tmp_path / "images.tsv", [ImageRow("a", "a.png", 3, 3)])

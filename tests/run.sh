@@ -25,13 +25,17 @@ say "ruff"
     exit 1
 }
 
-say "mypy"
-"$bin/python" -m mypy
-
-say "documentation"
+say "mypy and documentation"
 site=$(mktemp -d)
 trap 'rm -rf -- "$site"' EXIT
-NO_MKDOCS_2_WARNING=1 "$bin/python" -m mkdocs build --strict --site-dir "$site"
+# each keeps one core busy
+NO_MKDOCS_2_WARNING=1 "$bin/python" -m mkdocs build --strict --site-dir "$site/pages" >"$site/log" 2>&1 &
+documentation=$!
+"$bin/python" -m mypy
+wait "$documentation" || {
+    cat -- "$site/log" >&2
+    exit 1
+}
 
 say "pytest"
 # nproc would heed OMP_NUM_THREADS

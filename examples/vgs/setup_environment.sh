@@ -85,6 +85,8 @@ was_moved() { [[ -f "$stamp" && "$(sed -n 2p "$stamp")" != "$PWD" ]]; }
 
 create_environment() {
     if was_moved; then
+        [[ ! -L .venv ]] || die "expected .venv to be a folder of this checkout, got a link to $(realpath -- .venv)" \
+            "remove the link and run this again; the environment it leads to is left alone"
         say "the checkout was moved; .venv is made anew"
     elif is_usable_environment; then
         is_recent_python "$python" \

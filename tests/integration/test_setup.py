@@ -181,6 +181,20 @@ def test_set_up_script_explains_an_old_python(checkout_copy, tmp_path):
     assert not (checkout_copy / ".venv").exists()
 
 
+def test_set_up_script_leaves_an_environment_behind_a_link_alone(checkout_copy, tmp_path):
+    """One that belongs to another checkout."""
+    environment = tmp_path / "environment"
+    environment.mkdir()
+    (environment / "fairseq_vgs_installed").write_text("fingerprint\n/another/checkout\n", encoding="utf-8")
+    (checkout_copy / ".venv").symlink_to(environment)
+    done = set_up(checkout_copy)
+    assert done.returncode == 1
+    assert (
+        f"set-up: expected .venv to be a folder of this checkout, got a link to {environment}" in done.stderr
+    )
+    assert [path.name for path in environment.iterdir()] == ["fairseq_vgs_installed"]
+
+
 @pytest.mark.slow
 @pytest.mark.fresh_environment
 @pytest.mark.skipif(

@@ -42,6 +42,7 @@ def apply() -> list[str]:
         gather_lists_without_cuda,
         wrap_cpu_models,
         explain_second_copy,
+        keep_existing_paths_whole,
         write_whole_checkpoints,
         verify_checkpoints,
         look_after_runs,
@@ -246,4 +247,20 @@ def explain_second_copy() -> bool:
             raise FaultError(fault("common.user_dir", expected, str(named), step, code="package.duplicate"))
 
     utils.import_user_module = import_user_module
+    return True
+
+
+def keep_existing_paths_whole() -> bool:
+    """Take a data folder that exists for one, whatever its name; fairseq divides ``task.data`` at colons."""
+    from fairseq import utils
+
+    original = utils.split_paths
+    if hasattr(original, "__wrapped__"):
+        return False
+
+    @functools.wraps(original)
+    def split_paths(paths: str, *args: Any, **kwargs: Any) -> list[str]:
+        return [paths] if Path(paths).exists() else list(original(paths, *args, **kwargs))
+
+    utils.split_paths = split_paths
     return True

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny_backbones import make_backbone, vision_part
-from support.train import environment, history, run_command
+from support.train import EMBEDDED, ODD, environment, history, run_command
 from support.wav2vec2_files import SMALL, old_state, stock_model
 
 from fairseq_vgs.cli.main import main
+from fairseq_vgs.files.hydra import override
 
 # to be faster; layers and dims that a file or the data determine are left to the import
 SMALLER = {
@@ -32,7 +33,7 @@ def train_as_printed(capsys, run_dir, *overrides):
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     command[0] = str(Path(sys.executable).with_name(command[0]))
     command += [
-        "run_config=cpu", "model.autocast=none", f"hydra.run.dir={run_dir}", "dataset.batch_size=8",
+        "run_config=cpu", "model.autocast=none", override("hydra.run.dir", run_dir), "dataset.batch_size=8",
         "dataset.disable_validation=true", "common.log_format=simple", "lr_scheduler.warmup_updates=2",
         *overrides,
     ]  # fmt: skip
@@ -44,11 +45,14 @@ def train_as_printed(capsys, run_dir, *overrides):
 
 def test_printed_command_starts_from_the_imported_weights(source, tmp_path, capsys):
     path, stock = source
+    odd = tmp_path / ODD
     settings = [f"--set={key}={value}" for key, value in SMALLER.items()]
-    assert main(["import", "wav2vec2", str(path), str(tmp_path / "from here" / "start.pt"), *settings]) == 0
+    assert main(["import", "wav2vec2", str(path), str(odd / f"start {ODD}.pt"), *settings]) == 0
 
-    last = train_as_printed(capsys, tmp_path / "run", "optimization.max_update=2")
-    assert sorted(history(tmp_path / "run")) == [1, 2]
+    (odd / "data").symlink_to(EMBEDDED)
+    data = override("task.data", odd / "data")
+    last = train_as_printed(capsys, odd / "run", "optimization.max_update=2", data)
+    assert sorted(history(odd / "run")) == [1, 2]
     state = torch.load(last)
     assert state["cfg"]["task"]["normalize"] is False
     assert state["cfg"]["model"]["feature_grad_mult"] == 0.1

@@ -24,6 +24,8 @@ from fairseq_vgs.manifest import (
 
 CHECKOUT = Path(__file__).parents[2]
 EMBEDDED = CHECKOUT / "manifests" / "embedded"
+# A name of everything that a shell, Hydra, a URL, a pattern or a page might take for something else.
+ODD = "-Zoe\u0308 $x ~[1]{2}(3), c=d;&|'\"#?*%!\\ <é>:0:1&amp;"
 TINY = [
     "model=tiny",
     "run_config=cpu",

@@ -11,12 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from support.abx_material import write_checkpoint
 from support.tiny_folder import make_folder
 from support.tiny_speech import encode, picture, speech, write
+from support.train import ODD
 from support.wav2vec2_files import SMALL, old_state, stock_model
 
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.tasks.history import TrainingHistory
-
-ODD = "-Zoe\u0308 $x ~[1]{2}(3), c=d;&|'\"#?*%!\\ <é>:0:1&amp;"
 
 
 @pytest.fixture

@@ -167,6 +167,13 @@ def test_length_buckets_are_the_lower_percentiles():
     assert data_utils.get_buckets(sizes, 4).tolist() == [25, 50, 75, 100]
 
 
+def test_a_folder_with_a_colon_in_its_name_is_one(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    assert utils.split_paths(str(tmp_path / "a:b")) == [str(tmp_path / "a:b")]
+    assert utils.split_paths(f"{tmp_path}/a:{tmp_path}/c") == [f"{tmp_path}/a", f"{tmp_path}/c"]
+    assert data_utils._find_extra_valid_paths(str(tmp_path / "a:b")) == set()
+
+
 def test_numpy_itself_is_unchanged():
     assert not hasattr(np, "int")
     assert data_utils.np.zeros is np.zeros

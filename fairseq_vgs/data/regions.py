@@ -16,6 +16,7 @@ from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.data.bad_items import BadItemError, raise_or_log, refuse_spoilt
 from fairseq_vgs.data.regular_tables import RegionColumns, read_region_columns
 from fairseq_vgs.files.faults import Fault, fault
+from fairseq_vgs.files.provenance import sha256_once
 from fairseq_vgs.files.tables import IrregularTableError, Table, line_number
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.schema import RegionRow
@@ -84,9 +85,12 @@ def load_regions(
     With ``skip_bad``, pictures with a bad line have no regions, and each such line is logged.
 
     Raises:
-        FaultError: Missing or unreadable files, a faulty header; without ``skip_bad`` every bad line.
+        FaultError: Missing or unreadable files, a faulty header; ``regions.mismatch``, one of them is not
+            what ``summary.json`` describes; without ``skip_bad`` every bad line.
     """
-    refuse_other_regions(folder.path, folder.regions.name)  # features are too large to read at every start
+    both = folder.regions.name, folder.region_features.name
+    if all((folder.path / name).is_file() for name in both):  # else what is missing is named below
+        refuse_other_regions(folder.path, *both, digest=sha256_once)
     regions = _load_regular(folder, image_index)
     if regions is None:
         regions = _load_by_line(folder, image_index, skip_bad=skip_bad)

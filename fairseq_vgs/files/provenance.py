@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import logging
 import os
 import platform
 import resource
@@ -11,6 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fairseq_vgs.files.atomic import atomic_write
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_BYTES = 100_000_000  # smaller files are read in a fraction of a second
 _PACKAGES = ("fairseq_vgs", "fairseq", "torch", "numpy")
 
 
@@ -18,6 +26,31 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """Return the SHA-256 of a file, computed again only if it has changed.
+
+    Hashes of files from ``REMEMBERED_BYTES`` on are kept in the user's cache folder (``XDG_CACHE_HOME``, else
+    ``~/.cache``), next to size, inode and times of the last change of content and of the entry. What alters
+    bytes below the file system, such as a failing disk, changes none of these.
+    """
+    before = path.stat()
+    if before.st_size < REMEMBERED_BYTES:
+        return sha256_file(path)
+    stamp = [before.st_size, before.st_ino, before.st_mtime_ns, before.st_ctime_ns]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairseq_vgs"
+    kept = cache / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        found = json.loads(kept.read_bytes())
+        if found["stamp"] == stamp:
+            return str(found["sha256"])
+    logger.info("%s: comparing %.1f GB with their hash, once", path, before.st_size / 1e9)
+    digest, after = sha256_file(path), path.stat()
+    if [after.st_size, after.st_ino, after.st_mtime_ns, after.st_ctime_ns] == stamp:
+        with contextlib.suppress(OSError), atomic_write(kept, force=True) as file:
+            json.dump({"path": str(path.resolve()), "stamp": stamp, "sha256": digest}, file)
+    return digest
 
 
 def versions() -> dict[str, str]:

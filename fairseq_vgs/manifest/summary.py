@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ SHA256 = "sha256"
 """Key of the entry ``regions``: file name -> hash, of the table and the features that belong together."""
 
 
-def refuse_other_regions(folder: Path, *names: str) -> None:
+def refuse_other_regions(folder: Path, *names: str, digest: Callable[[Path], str] = sha256_file) -> None:
     """Refuse files of regions that are not those which ``summary.json`` describes; older ones have no hash.
+
+    ``digest`` computes the SHA-256 of a file.
 
     Raises:
         FaultError: ``regions.mismatch``.
@@ -26,7 +28,7 @@ def refuse_other_regions(folder: Path, *names: str) -> None:
     hashes = regions.get(SHA256) if isinstance(regions, dict) else None
     for name in names:
         wanted = hashes.get(name) if isinstance(hashes, dict) else None
-        if wanted is not None and wanted != (found := sha256_file(folder / name)):
+        if wanted is not None and wanted != (found := digest(folder / name)):
             expected, step = (
                 f"must have the SHA-256 of summary.json, {wanted}",
                 "prepare the regions again (--force)",

@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from support.faults import raises_fault
 from fairseq_vgs.data import regions as module
 from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.regions import load_regions
+from fairseq_vgs.files import provenance
 from fairseq_vgs.files import tables as file_tables
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest import ManifestFolder, write_regions
 from fairseq_vgs.manifest.schema import RegionRow
+from fairseq_vgs.manifest.summary import write_region_summary
 
 INDEX = {"a": 0, "b": 1, "c": 2}
 
@@ -151,3 +154,37 @@ def test_good_tables_are_read_by_columns(folder, monkeypatch):
     write_regions(folder.regions, [row("b", 4), row("a", 0), row("a", 0, 0.5)], force=True)
     store = load_regions(folder, image_index=INDEX, max_regions=9)
     assert [store.n_regions(image) for image in range(3)] == [2, 1, 0]
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A folder whose summary.json holds the hashes of its regions."""
+    store(tmp_path, [row("a", 1), row("b", 2)])
+    write_region_summary(tmp_path, {}, summary={}, made_by="a test")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["regions.tsv", "regions.npy"])
+def test_regions_that_were_changed_are_refused(described, name):
+    content = bytearray((described / name).read_bytes())
+    content[-2] ^= 1
+    (described / name).write_bytes(content)
+    with raises_fault("regions.mismatch", name):
+        load_regions(ManifestFolder(described), image_index=INDEX, max_regions=1)
+
+
+def test_large_features_are_hashed_again_only_if_they_changed(described, tmp_path, monkeypatch):
+    hashed = []
+    original = provenance.sha256_file
+    monkeypatch.setattr(provenance, "sha256_file", lambda path: hashed.append(path.name) or original(path))
+    monkeypatch.setattr(provenance, "REMEMBERED_BYTES", (described / "regions.npy").stat().st_size)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        load_regions(ManifestFolder(described), image_index=INDEX, max_regions=1)
+    assert hashed == ["regions.tsv", "regions.npy", "regions.tsv"]
+    features = described / "regions.npy"
+    stamp = features.stat()
+    features.write_bytes(features.read_bytes()[:-1] + b"x")
+    os.utime(features, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the entry's own time tells
+    with raises_fault("regions.mismatch", "regions.npy"):
+        load_regions(ManifestFolder(described), image_index=INDEX, max_regions=1)

@@ -1,6 +1,9 @@
 """Two CPU ranks train as one process does on the whole batch."""
 
+import os
+import signal
 import socket
+import time
 
 import pytest
 from support.tiny import NO_DROPOUT
@@ -16,7 +19,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_on_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
+def start_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
     port = free_port()
     shared = [
         "distributed_training.distributed_world_size=2",
@@ -27,7 +30,7 @@ def train_on_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
         f"distributed_training.ddp_backend={backend}",
         *overrides,
     ]
-    processes = [
+    return [
         Forked(
             train_command(config, run_dir, f"distributed_training.distributed_rank={rank}", *shared),
             environment(),
@@ -35,7 +38,10 @@ def train_on_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
         )
         for rank in range(2)
     ]
-    for process in processes:
+
+
+def train_on_two_ranks(config, run_dir, *overrides, backend="legacy_ddp"):
+    for process in start_two_ranks(config, run_dir, *overrides, backend=backend):
         printed = process.communicate()[0]
         assert process.returncode == 0, printed[-4000:]
 
@@ -122,14 +128,35 @@ def test_vgs_on_two_ranks_equals_one_process_in_bf16(small_data, tmp_path):
     )
 
 
-def test_draw_uses_one_loss_on_all_ranks(small_data, tmp_path):
-    """If the ranks drew differently, the gather would hang or fairseq would find their gradients unequal."""
-    train_on_two_ranks(
-        "vgs_plus", tmp_path, f"task.data={small_data}", "dataset.batch_size=4",
-        "criterion.alpha_schedule=draw", *SETTINGS, "optimization.max_update=7",
-    )  # fmt: skip
+def test_draw_uses_one_loss_on_all_ranks_which_a_signal_stops_together(small_data, tmp_path):
+    """If the ranks drew differently, the gather would hang or fairseq would find their gradients unequal.
+
+    A signal to one of them lets both save and end; the run is then resumed by one process.
+    """
+    settings = [
+        f"task.data={small_data}", "dataset.batch_size=4", "criterion.alpha_schedule=draw", *SETTINGS,
+        "lr_scheduler.total_num_update=100", "dataset.disable_validation=true",
+    ]  # fmt: skip
+    ranks = start_two_ranks("vgs_plus", tmp_path, *settings, "optimization.max_update=10000")
+    log, deadline = tmp_path / "history.jsonl", time.monotonic() + 240
+    while not log.exists() or log.read_text(encoding="utf-8").count("\n") < 7:
+        if time.monotonic() > deadline or any(rank.poll() is not None for rank in ranks):
+            printed = [rank.communicate(timeout=0.1)[0][-3000:] for rank in ranks]
+            pytest.fail("\n".join(printed))
+        time.sleep(0.02)
+    os.kill(ranks[1].pid, signal.SIGTERM)
+    printed = [rank.communicate()[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [128 + signal.SIGTERM] * 2, printed[0][-3000:]
     updates = history(tmp_path)
-    assert {record["alpha"] for record in updates.values()} == {0.0, 1.0}
+    saved = max(updates)
+    assert f"after update {saved}: saved in" in printed[0]
+    assert {updates[update]["alpha"] for update in range(1, 8)} == {0.0, 1.0}
+
+    done = train("vgs_plus", tmp_path, *settings, f"optimization.max_update={saved + 1}")
+    told = done.stdout + done.stderr
+    assert f"@ {saved} updates" in told
+    assert "resuming with 1 processes a run of 2" in told
+    assert max(history(tmp_path)) == saved + 1
 
 
 def test_both_losses_under_pytorch_ddp(small_data, tmp_path):

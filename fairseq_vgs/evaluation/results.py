@@ -68,6 +68,22 @@ class ResultsError(FaultError):
     """A result file is missing, broken, or of another schema."""
 
 
+class MissingKeyError(ResultsError, KeyError):
+    """A result file lacks a key."""
+
+
+class _Content(dict[str, Any]):
+    """An object of a result file, which names the file for a key that it lacks."""
+
+    def __init__(self, found: Mapping[str, Any], path: Path, command: str) -> None:
+        super().__init__(found)
+        self._path, self._command = path, command
+
+    def __missing__(self, key: str) -> Any:
+        message = f"must have the key {key!r}, got {', '.join(self) or 'none'}; {self._command} again"
+        raise MissingKeyError.at(self._path, message, "results.broken")
+
+
 @contextmanager
 def written_by(command: str, path: Path) -> Iterator[None]:
     """Turn what a result lacks into a ``ResultsError`` that names the command to run again."""
@@ -258,12 +274,14 @@ class Result:
         return str(self.content["kind"])
 
     @cached_property
-    def models(self) -> dict[str, dict[str, Metric]]:
+    def models(self) -> Mapping[str, dict[str, Metric]]:
         """Name of a model -> metric -> value; the evaluated model comes first."""
-        return {
-            name: {metric: Metric.from_json(data) for metric, data in model["metrics"].items()}
-            for name, model in self.content["models"].items()
-        }
+        command = f"run fairseq-vgs evaluate {self.content.get('kind')}"
+        found = {}
+        for name, model in self.content["models"].items():
+            metrics = {metric: Metric.from_json(data) for metric, data in model["metrics"].items()}
+            found[name] = _Content(metrics, self.path, command)
+        return found
 
     @property
     def evaluated(self) -> str:
@@ -392,7 +410,8 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
         ResultsError: Missing, not JSON, or of another schema version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, object_hook=lambda found: _Content(found, path, command))
     except FileNotFoundError:
         raise ResultsError.at(path, f"result file must exist; {command} first", "file.missing") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -403,7 +422,7 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
         known = " or ".join(map(str, _READABLE))
         message = f"schema_version must be {known}, got {version!r}; {command} again"
         raise ResultsError.at(path, message, "results.schema_version")
-    return dict(content)
+    return _Content(content, path, command)
 
 
 def write_table(

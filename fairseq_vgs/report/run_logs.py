@@ -11,9 +11,10 @@ file from an earlier update. Both are undone: when updates go back, later values
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -24,8 +25,12 @@ import numpy as np
 from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.files.faults import FaultError
 
+logger = logging.getLogger(__name__)
+
 TRAIN = "train"
 _EPOCH_SUMMARY = "train_epoch"
+_HISTORY = '{"split"'  # how the task's own lines begin
+_SHOWN = 5  # numbers of damaged lines
 _NOT_VALUES = ("num_updates", "epoch", "update")
 _PROBE_COLUMNS = ("gradient_cosine", "gradient_norm_ssl", "gradient_norm_vgs", "cka")
 
@@ -117,7 +122,9 @@ def read_training_log(path: Path) -> TrainingLog:
     Raises:
         TrainingLogError: ``log.unreadable``, or ``log.empty`` without a logged update.
     """
-    log = parse_training_log(_lines(path))
+    damaged: list[int] = []
+    log = parse_training_log(_lines(path), damaged)
+    _name_damaged(path, damaged)
     if not any(log.curves.values()):
         step = (
             "give the run's history.jsonl, or train with common.log_format=json common.log_file=train.jsonl"
@@ -127,18 +134,35 @@ def read_training_log(path: Path) -> TrainingLog:
 
 
 def read_probes(path: Path) -> list[ProbeRecord]:
-    """Read a run's probes by update, skipping incomplete lines.
+    """Read a run's probes by update; damaged lines are named and left out.
 
     Raises:
         TrainingLogError: ``log.unreadable``, or ``log.empty`` without a probe.
     """
     records: list[ProbeRecord] = []
-    for line in _lines(path):
+    damaged = []
+    for number, line in enumerate(_lines(path), start=1):
         if record := _probe(line):
             records = [*(old for old in records if old.update < record.update), record]
+        elif line.strip():
+            damaged.append(number)
+    _name_damaged(path, damaged)
     if not records:
         raise empty_log(path, "at least one probe", "train with task.probe_interval=N")
     return records
+
+
+def _name_damaged(path: Path, numbers: Sequence[int]) -> None:
+    """Warn of damaged lines; a kill leaves one, whose update is repeated when the run is resumed."""
+    if numbers:
+        shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+        logger.warning(
+            "%s: %d damaged lines are left out (%s); their values are missing unless a resumed run repeated "
+            "them",
+            path,
+            len(numbers),
+            shown,
+        )
 
 
 def empty_log(place: object, expected: str, next_step: str) -> TrainingLogError:
@@ -155,12 +179,22 @@ def _lines(path: Path) -> Iterator[str]:
         raise TrainingLogError.at(path, message, "log.unreadable") from error
 
 
-def parse_training_log(lines: Iterable[str]) -> TrainingLog:
-    """Read the lines of a log, skipping those without values."""
-    points = _Points()
-    for line, _ in groupby(lines):
+def parse_training_log(lines: Iterable[str], damaged: list[int] | None = None) -> TrainingLog:
+    """Read the lines of a log, skipping those without values.
+
+    ``damaged`` gets the numbers of lines that are no JSON although they begin so or, in a run's history,
+    whatever they are.
+    """
+    points, unread, number, is_history = _Points(), [], 0, False
+    for line, repeated in groupby(lines):
         if record := _json_record(line) or _text_record(line):
             points.add(*record)
+            is_history = is_history or line.startswith(_HISTORY)
+        elif line.strip():
+            unread.append((number + 1, line))
+        number += sum(1 for _ in repeated)
+    if damaged is not None:
+        damaged += [at for at, line in unread if is_history or _is_cut(line)]
     parts = dict(points.parts)
     summary = parts.pop(_EPOCH_SUMMARY, {})
     # Means over an epoch replace values that were not logged in between.
@@ -169,6 +203,13 @@ def parse_training_log(lines: Iterable[str]) -> TrainingLog:
         part: {name: _curve(found) for name, found in named.items() if found} for part, named in parts.items()
     }
     return TrainingLog({part: named for part, named in curves.items() if named}, points.n_rewinds)
+
+
+def _is_cut(line: str) -> bool:
+    try:
+        return line.startswith("{") and json.loads(line) is None
+    except (ValueError, RecursionError):
+        return True
 
 
 def _json_record(line: str) -> _Record | None:

@@ -13,10 +13,13 @@ from support.faults import raises_fault
 from support.retrieval_folders import write_results
 
 from fairseq_vgs.evaluation import compare
+from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.evaluators.abx import phone_scores
 from fairseq_vgs.evaluation.evaluators.lexical import word_scores
 from fairseq_vgs.evaluation.evaluators.retrieval import deal_images, fold_ranks, fold_scores
-from fairseq_vgs.evaluation.results import ResultsError, write_result
+from fairseq_vgs.evaluation.over_training import notes_of, score_rows
+from fairseq_vgs.evaluation.results import ResultsError, read_result, write_result
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.metrics.abx import abx_scores
 from fairseq_vgs.metrics.lexical import vector_recall
 from fairseq_vgs.report import comparison as compare_tables
@@ -307,3 +310,33 @@ def test_files(folders, tmp_path):
         compare_tables.write_comparison(tmp_path / "out", comparison, content=content)
     assert "--force" in str(caught.value)
     compare_tables.write_comparison(tmp_path / "out", comparison, content=content, force=True)
+
+
+def _without_one_key(content, path=()):
+    """Yield (path of a key, the content without it) for every key at any depth."""
+    for key, value in content.items():
+        yield (*path, key), {name: other for name, other in content.items() if name != key}
+        if isinstance(value, dict):
+            for where, changed in _without_one_key(value, (*path, key)):
+                yield where, {**content, key: changed}
+
+
+def test_whatever_key_is_missing_is_named_with_its_file(folders, tmp_path):
+    """By all that reads results: tables, pages and comparisons."""
+    path = folders[0] / "metrics.json"
+    content, places = json.loads(path.read_text(encoding="utf-8")), []
+    evaluator = EVALUATORS["retrieval"]()
+    for _, changed in _without_one_key(content):
+        path.write_text(json.dumps(changed), encoding="utf-8")
+        try:
+            found = read_result(path)
+            evaluator.describe(found.content)
+            evaluator.table(found)
+            evaluator.columns(found.content)
+            evaluator.identity(found.content)
+            score_rows({1: {"retrieval": found}})
+            notes_of({1: {"retrieval": found}})
+        except FaultError as error:
+            places += [fault.place for fault in error.faults]
+    assert len(places) > 10
+    assert set(places) == {str(path)}

@@ -36,9 +36,10 @@ export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
 # Threads that wait sleep: if they spin, other work on the machine makes training several times slower.
 export OMP_WAIT_POLICY=PASSIVE
 # The screen keeps the progress bar; fairseq's log goes to a file, and its warnings about newer libraries nowhere.
+quoted() { printf "'%s'" "${1//\'/\\\'}"; } # for Hydra
 train() {
     PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
-        run_config=quickstart "task.data='$scenes'" "hydra.run.dir='$run'" >>"$output/training.log"
+        run_config=quickstart "task.data=$(quoted "$scenes")" "hydra.run.dir=$(quoted "$run")" >>"$output/training.log"
 }
 if [[ -f "$output/trained" ]]; then
     echo "keeping $run" >&2

@@ -7,6 +7,7 @@ on the same resampled images, phones or words.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -326,7 +327,7 @@ def _chosen_updates(runs: dict[Path, dict[int, Path]], *, alone: bool) -> list[i
     # Models before training differ by chance only, and every run has one.
     if not common or (common == {0} and any(max(part) for part in runs.values())):
         having = "; ".join(f"{place}: {_numbers(part)}" for place, part in runs.items())
-        last = " ".join(str(part[max(part)]) for part in runs.values())
+        last = shlex.join(str(part[max(part)]) for part in runs.values())
         message = (
             f"runs must have a checkpoint after the same number of updates, got {having}; evaluate others, "
             f"or compare the last of each: fairseq-vgs compare {last}"

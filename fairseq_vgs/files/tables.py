@@ -9,6 +9,7 @@ then reads by line. Both accept the same tables, except that CRLF is left to the
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
 CHUNK_BYTES = 1 << 20
 NOT_SPLITS = frozenset({"images", "regions"})
+SAVE_AS_TEXT = "save it as CSV UTF-8 in the spreadsheet program"
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
 
 
@@ -85,6 +89,12 @@ def _other_splits(path: Path) -> str:
     return f"{meant}splits there are {', '.join(sorted(lists))}: name one of them, or " if lists else ""
 
 
+def refuse_workbook(content: bytes, name: str) -> None:
+    """Refuse the content of a spreadsheet program's own file."""
+    if content.startswith(WORKBOOKS):
+        raise FaultError.at(name, f"must be text, got a workbook; {SAVE_AS_TEXT}", "table.kind")
+
+
 def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
     """Return a file's lines without line ends, None for lines that are not text, and the faults of these.
 
@@ -103,6 +113,9 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
         raise FaultError.at(path, message, "file.unreadable") from error
     if not content:
         raise FaultError.at(path.name, "file is empty; rerun fairseq-vgs prepare", "table.empty")
+    refuse_workbook(content, path.name)
+    if content.startswith(UTF_16):
+        raise FaultError.at(path.name, "must be UTF-8 text, got UTF-16; save it as UTF-8", "file.encoding")
     lines: list[str | None] = []
     faults = []
     for number, raw in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):

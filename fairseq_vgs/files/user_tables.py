@@ -6,7 +6,6 @@ another case, rows of separators alone. What cannot be read without a guess is o
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -16,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault, shown
+from fairseq_vgs.files.tables import SAVE_AS_TEXT, UTF_16, refuse_workbook
 
 MAX_FIELD_CHARACTERS = 1 << 24
-_SAVE_AS = "save it as CSV UTF-8 in the spreadsheet program"
-_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
 _NO_TEXT = re.compile("[\udc80-\udcff]")
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ def read_table(
     if reader is None:
         expected = f"table must end in {', '.join(_READERS)}"
         raise FaultError(
-            fault(str(path), expected, path.name, f"convert it, or {_SAVE_AS}", code="table.kind")
+            fault(str(path), expected, path.name, f"convert it, or {SAVE_AS_TEXT}", code="table.kind")
         )
     try:
         content = path.read_bytes()
@@ -79,18 +76,17 @@ def _decoded(content: bytes, name: str, faults: list[Fault]) -> tuple[str, bool]
     Raises:
         FaultError: It is a workbook, or damaged UTF-16.
     """
-    if content.startswith(_WORKBOOKS):
-        raise FaultError.at(name, f"must be text, got a workbook; {_SAVE_AS}", "table.kind")
+    refuse_workbook(content, name)
     try:
-        return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig"), False
+        return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig"), False
     except UnicodeDecodeError as error:
         if error.encoding.startswith("utf-16"):
-            raise FaultError.at(name, f"must be whole UTF-16; {_SAVE_AS}", "file.encoding") from error
+            raise FaultError.at(name, f"must be whole UTF-16; {SAVE_AS_TEXT}", "file.encoding") from error
     wrong = [item for item in enumerate(content.split(b"\n"), start=1) if not _is_utf_8(item[1])]
     number, line = wrong[0][0], wrong[0][1].strip()
     expected = f"must be UTF-8 text ({len(wrong):,} lines are not)" if wrong[1:] else "must be UTF-8 text"
     guess = shown(line.decode("cp1252", "replace"))
-    step = f"{_SAVE_AS}, or convert it (iconv -f CP1252 -t UTF-8) if {guess} is right"
+    step = f"{SAVE_AS_TEXT}, or convert it (iconv -f CP1252 -t UTF-8) if {guess} is right"
     faults.append(fault(f"{name}:{number}", expected, line, step, code="file.encoding"))
     return content.decode("utf-8-sig", "surrogateescape"), True
 

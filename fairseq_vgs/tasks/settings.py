@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
     faults = _missing(needed, f"file is missing; {step}")
     if str(cfg.image_input) == "regions":
         step = (
-            f"compute regions with fairseq-vgs prepare regions efficientnet {folder.path}, or let the model "
+            f"compute regions with fairseq-vgs prepare regions efficientnet {shlex.quote(str(folder.path))}, "
+            "or let the model "
             "read pictures: model.image_encoder=patches, or model=pictures "
             "model.image_backbone=FOLDER (a local Hugging Face folder)"
         )

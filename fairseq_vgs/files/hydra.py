@@ -24,8 +24,8 @@ def override(key: str, value: object) -> str:
 def shell_override(key: str, path: object) -> str:
     """Return ``KEY=PATH`` to be pasted into a shell; only what a shell or Hydra would misread is quoted.
 
-    >>> print(shell_override("common.user_dir", "/opt/fairseq_vgs"))
-    common.user_dir=/opt/fairseq_vgs
+    >>> print(shell_override("common.user_dir", "/x/fairseq_vgs"))
+    common.user_dir=/x/fairseq_vgs
     """
     is_plain = _PLAIN_PATH.fullmatch(str(path))
     return f"{key}={path}" if is_plain else shlex.quote(override(key, path))

@@ -95,8 +95,13 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
         except FaultError as error:
             faults += [replace(item, place=f"{before}{item.place}") for item in error.faults]
             continue
-        except (OSError, UnicodeError) as error:
-            message = f"alignment must be readable text ({error}); check the file"
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            message = f"alignment must be UTF-8 text ({error.reason}); save it as UTF-8"
+            faults.append(Fault(f"{before}{path.name}:{line}", message, "file.encoding"))
+            continue
+        except OSError as error:
+            message = f"alignment must be readable ({error.strerror}); check the file"
             faults.append(Fault(str(path), message, "file.unreadable"))
             continue
         for entry in entries:
@@ -109,8 +114,9 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             faults += _phone_faults(found)
             if other := alignments.get(recording):
                 expected = f"recording must be aligned once (also in {other.source})"
-                step = "give one of the two"
-                faults.append(fault(source, expected, recording, step, code="recording.duplicate"))
+                line = f":{found.phones[0].line}" if other.source == source and found.phones else ""
+                place, step = f"{source}{line}", "give one of the two"
+                faults.append(fault(place, expected, recording, step, code="recording.duplicate"))
             alignments[recording] = found
     raise_any(faults)
     return list(alignments.values())

@@ -118,10 +118,11 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
         raise _Tokens(path.name, "").error(1, "file must be text", _BINARY.decode())
     try:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
         step = "choose UTF-8 in Praat's text writing preferences and save it again"
         message = f"file must be UTF-8 or UTF-16 ({error}); {step}"
-        raise FaultError.at(path.name, message, "file.encoding") from error
+        raise FaultError.at(f"{path.name}:{line}", message, "file.encoding") from error
     return list(_read_tiers(_Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))))
 
 

@@ -95,8 +95,10 @@ def refuse_workbook(content: bytes, name: str) -> None:
         raise FaultError.at(name, f"must be text, got a workbook; {SAVE_AS_TEXT}", "table.kind")
 
 
-def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
+def read_lines(path: Path, *, marked: bool = False) -> tuple[list[str | None], list[Fault]]:
     """Return a file's lines without line ends, None for lines that are not text, and the faults of these.
+
+    A byte order mark is a fault unless the file may be ``marked``.
 
     Raises:
         FaultError: The file cannot be read or is empty.
@@ -128,7 +130,7 @@ def read_lines(path: Path) -> tuple[list[str | None], list[Fault]]:
             lines.append(None)
     if lines[0] is not None and lines[0].startswith("\ufeff"):
         message = "must not begin with a byte order mark; save as UTF-8 without one"
-        faults.append(Fault(f"{path.name}:1", message, "file.encoding"))
+        faults += [] if marked else [Fault(f"{path.name}:1", message, "file.encoding")]
         lines[0] = lines[0][1:]
     return lines, faults
 

@@ -68,12 +68,15 @@ def inspect(source: Source, *, place: str = "") -> SoundInfo:
 
 
 def header_rate(path: Path) -> int | None:
-    """Return the sample rate in a file's header in Hz, or None, reading little of the file."""
+    """Return the sample rate in a file's header in Hz, or None; reads little unless the header is odd."""
     try:
         with soundfile.SoundFile(str(path)) as file:
             return int(file.samplerate)
     except _LIBSNDFILE_ERRORS:
-        return None
+        try:  # some files are read only with the length corrected
+            return inspect(path).rate
+        except MediumError:
+            return None
 
 
 def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound:

@@ -1,4 +1,4 @@
-"""Damaged pictures, through preparation, check, training and regions; by path, memory and archive."""
+"""Damaged pictures, through preparation, check, training, regions, gallery; by path, memory and archive."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fairseq_vgs.media.pictures import (
     picture_faults,
     read_picture,
 )
+from fairseq_vgs.report.gallery_media import MediaFolder
 
 PLACE = "images.tsv:4"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -114,9 +115,12 @@ def read(name: str, content: bytes, folder: Path) -> str:
         codes = [one and one.codes for one in (error, other_error)]
         agree("doors refuse", holds=codes[0] == codes[1], codes=codes)
         agree("doors see", holds=info == other, first=info, other=other)
+    shown = MediaFolder(folder / "media").add_picture(folder, path.name)
+    agree("gallery", holds=(shown is None) == (error is not None), shown=shown)
     if error is not None:
         see_refused(content, path)
         raise error
+    (folder / shown).unlink()
     see_accepted(doors, info)
     return "animated" if info.is_animated else "read"
 

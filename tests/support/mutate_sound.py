@@ -17,7 +17,7 @@ from fairseq_vgs.features.recordings import open_source
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.encode import to_flac
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.media.sound import decode, decode_part, inspect, sound_faults
+from fairseq_vgs.media.sound import decode, decode_part, header_rate, inspect, sound_faults
 
 PLACE = "train.tsv:7"
 
@@ -91,6 +91,8 @@ def read(name: str, content: bytes, folder: Path) -> str:
         see_refused(content, path, error.codes[0])
         raise error
     n_samples = len(sound.samples)
+    surveyed = header_rate(path)
+    agree("rate that decides conversion", holds=surveyed == sound.rate, survey=surveyed, decode=sound.rate)
     if sound.rate != SAMPLE_RATE:
         flac, n_written = to_flac(sound, place=PLACE)
         agree("converted", holds=sound_faults(flac, place=PLACE, n_samples=n_written) == [], n=n_written)

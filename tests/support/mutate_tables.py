@@ -59,6 +59,7 @@ DATA_TABLES = (
 # Faults of whole files, which have no line.
 OF_FILES = (
     "table.empty", "file.", "folder.", "split.empty", "json.", "corpus.", "recording.missing", "table.kind",
+    "split.unpaired",
 )  # fmt: skip
 ITEMS = """#file onset offset #phone prev-phone next-phone speaker
 a 0.1 0.2 b c d s1

@@ -51,8 +51,12 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FaultError.at(path, "item file must exist; check the path", "file.missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"item file must be readable UTF-8 text ({error}); {_NEXT_STEP}"
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        message = f"item file must be UTF-8 text ({error.reason}); {_NEXT_STEP}"
+        raise FaultError.at(f"{path.name}:{line}", message, "file.encoding") from error
+    except OSError as error:
+        message = f"item file must be readable ({error.strerror}); {_NEXT_STEP}"
         raise FaultError.at(path, message, "file.unreadable") from error
     lines = text.splitlines()
     header = lines[0].split() if lines else []

@@ -178,7 +178,7 @@ def _item_faults(path: Path, recordings: PathNames) -> Iterator[Fault]:
         expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
         yield fault(str(path), expected, path.name, "rename the file", code="file.suffix")
         return
-    lines, faults = read_lines(path)
+    lines, faults = read_lines(path, marked=True)
     yield from faults
     header, columns = ITEM_HEADER.split(), (lines[0] or "").split()
     if sorted(columns) != sorted(header):

@@ -178,7 +178,7 @@ def test_textgrids_of_unread_kinds_say_how_to_save_them(tmp_path: Path) -> None:
     ((place, code, _),) = faults(path, chronological)
     assert (place, code) == ("a.TextGrid:1", "alignment.syntax")
     ((place, code, _),) = faults(path, LONG.replace("AA1", "ü").encode("latin-1"))
-    assert (place, code) == ("a.TextGrid", "file.encoding")
+    assert (place, code) == ("a.TextGrid:41", "file.encoding")
 
 
 def test_flite(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_all_faults_of_all_files_are_listed(tmp_path: Path) -> None:
     with pytest.raises(FaultError) as caught:
         read_alignments(sorted(tmp_path.iterdir()))
     places = [item.place.replace(f"{tmp_path}/", "") for item in caught.value.faults]
-    assert places == ["a.lab:4", "a.lab:5", "b.lab:3", "c.lab:1", "d.lab", "e.lab", "f.tsv:3", "f.tsv:4"]
+    assert places == ["a.lab:4", "a.lab:5", "b.lab:3", "c.lab:1", "d.lab", "e.lab:2", "f.tsv:3", "f.tsv:4"]
     assert caught.value.codes[2] == "alignment.time"
     assert "'0.5 0.4'" in str(caught.value)
 
@@ -225,6 +225,9 @@ def test_a_recording_is_aligned_once(tmp_path: Path) -> None:
         path.write_text("#\n1 125 a\n" if path.suffix == ".lab" else "a:1")
     with raises_fault("recording.duplicate", "a.lab"):
         read_alignments(find_alignments([tmp_path]))
+    line = 'b ",GO," "0.1,0.2,0.3"\n'
+    found = faults(tmp_path / "b.alignment.txt", line + line)
+    assert found == [("b.alignment.txt:2", "recording.duplicate", "'b'")]
 
 
 def test_equal_names_in_two_folders_are_two_recordings(tmp_path: Path) -> None:

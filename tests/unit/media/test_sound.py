@@ -109,6 +109,27 @@ def test_every_door_gives_the_same_samples(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(decode(flac).samples, expected, atol=2**-16)
 
 
+LOSSLESS = (
+    ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "PCM_32"), ("WAV", "FLOAT"), ("WAV", "DOUBLE"),
+    ("WAVEX", "PCM_16"), ("RF64", "PCM_16"), ("W64", "PCM_24"), ("AIFF", "PCM_16"), ("AIFF", "FLOAT"),
+    ("AU", "PCM_16"), ("CAF", "PCM_24"), ("CAF", "ALAC_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_the_same_sound_is_the_same_in_every_lossless_container(tmp_path: Path, n_channels: int) -> None:
+    """By path, from memory and from an archive; for preparation and training."""
+    steps = np.random.default_rng(4).integers(-(2**15), 2**15, (4000, n_channels)).astype(np.int16)
+    expected = (steps / 2**15).mean(axis=1)
+    for kind, subtype in LOSSLESS:
+        content = encode(steps / 2**15, kind=kind, subtype=subtype)
+        path = write(tmp_path / "speech", content)
+        write(tmp_path / "speech.zip", b"before" + content + b"behind")
+        for door in (content, path, MediaLocation(tmp_path / "speech.zip", 6, len(content))):
+            np.testing.assert_array_equal(decode(door).samples, expected, f"{kind} {subtype}")
+            np.testing.assert_array_equal(decode_part(door, n_samples=4000), expected.astype(np.float32))
+
+
 def test_channels_are_averaged() -> None:
     one, two = speech(1), speech(2)
     found = decode(encode(np.stack([one, two], axis=1), subtype="DOUBLE", rate=44_100))
@@ -284,3 +305,7 @@ def test_header_rate(tmp_path: Path) -> None:
     assert header_rate(write(tmp_path / "ж a.WAV", encode(speech(1), rate=44_100))) == 44_100
     assert header_rate(write(tmp_path / "b.wav", b"nothing")) is None
     assert header_rate(tmp_path / "missing.wav") is None
+    # whose first frame is damaged: libsndfile finds no other
+    content = mp3(speech(1, seconds=2, rate=44_100), 44_100)
+    odd = write(tmp_path / "c.mp3", content[:60] + content[82:])
+    assert header_rate(odd) == decode(odd).rate == 44_100

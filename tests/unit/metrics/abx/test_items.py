@@ -74,6 +74,6 @@ def test_no_item_file(tmp_path, text, expected):
 def test_missing_and_binary_files(tmp_path):
     with raises_fault("file.missing", "none.item"):
         read_items(tmp_path / "none.item")
-    (tmp_path / "binary.item").write_bytes(b"\xff\xfe\x00")
-    with raises_fault("file.unreadable", "binary.item"):
+    (tmp_path / "binary.item").write_bytes(b"x\n\xff\xfe\x00")
+    with raises_fault("file.encoding", "binary.item:2"):
         read_items(tmp_path / "binary.item")

@@ -123,9 +123,10 @@ def test_subset_options_are_checked(option: str) -> None:
         parse_subsets([option])
 
 
-def test_items_are_copied_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_items_are_copied_along(tmp_path: Path, encoding: str) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
-    items = write(tmp_path / "dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode())
+    items = write(tmp_path / "dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode(encoding))
     config = LibriSpeech(abx_items=items)
     summary = config.prepare(root, tmp_path / "out")
     assert summary["abx_items"] == "dev.item"

@@ -114,8 +114,8 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
             faults += _phone_faults(found)
             if other := alignments.get(recording):
                 expected = f"recording must be aligned once (also in {other.source})"
-                line = f":{found.phones[0].line}" if other.source == source and found.phones else ""
-                place, step = f"{source}{line}", "give one of the two"
+                at = f":{found.phones[0].line}" if other.source == source and found.phones else ""
+                place, step = f"{source}{at}", "give one of the two"
                 faults.append(fault(place, expected, recording, step, code="recording.duplicate"))
             alignments[recording] = found
     raise_any(faults)

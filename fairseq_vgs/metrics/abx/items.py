@@ -52,9 +52,9 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
     except FileNotFoundError:
         raise FaultError.at(path, "item file must exist; check the path", "file.missing") from None
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        at = error.object[: error.start].count(b"\n") + 1
         message = f"item file must be UTF-8 text ({error.reason}); {_NEXT_STEP}"
-        raise FaultError.at(f"{path.name}:{line}", message, "file.encoding") from error
+        raise FaultError.at(f"{path.name}:{at}", message, "file.encoding") from error
     except OSError as error:
         message = f"item file must be readable ({error.strerror}); {_NEXT_STEP}"
         raise FaultError.at(path, message, "file.unreadable") from error

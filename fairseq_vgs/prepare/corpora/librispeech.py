@@ -178,16 +178,18 @@ def _item_faults(path: Path, recordings: PathNames) -> Iterator[Fault]:
         expected = f"--abx-items: name must end in {ITEM_SUFFIX}"
         yield fault(str(path), expected, path.name, "rename the file", code="file.suffix")
         return
-    lines, faults = read_lines(path, marked=True)
+    read, faults = read_lines(path, marked=True)
     yield from faults
-    header, columns = ITEM_HEADER.split(), (lines[0] or "").split()
+    # the ABX test takes line ends of all kinds
+    lines = [part for line in read for part in (line or "").splitlines() or [""]]
+    header, columns = ITEM_HEADER.split(), lines[0].split()
     if sorted(columns) != sorted(header):
         expected = f"header must be {ITEM_HEADER!r}"
         yield fault(f"{path.name}:1", expected, lines[0], "give a ZeroSpeech item file", code="table.column")
         return
     seen: set[str] = set()
     for number, line in enumerate(lines[1:], start=2):
-        place, words = f"{path.name}:{number}", (line or "").split()
+        place, words = f"{path.name}:{number}", line.split()
         fields = dict(zip(columns, words, strict=False))
         if len(words) != len(header) or not _is_stretch(fields["onset"], fields["offset"]):
             expected, step = f"line must hold {ITEM_HEADER}, times in seconds", "make the file again"

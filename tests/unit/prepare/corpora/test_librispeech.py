@@ -123,10 +123,11 @@ def test_subset_options_are_checked(option: str) -> None:
         parse_subsets([option])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_items_are_copied_along(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize(("encoding", "end"), [("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r")])
+def test_items_are_copied_along(tmp_path: Path, encoding: str, end: str) -> None:
     root = make_librispeech(tmp_path, subsets=("dev-clean",))
-    items = write(tmp_path / "dev.item", f"{ITEM_HEADER}\n100-2-0000 0.01 0.1 AH B K 100\n".encode(encoding))
+    text = f"{ITEM_HEADER}{end}100-2-0000 0.01 0.1 AH B K 100{end}"
+    items = write(tmp_path / "dev.item", text.encode(encoding))
     config = LibriSpeech(abx_items=items)
     summary = config.prepare(root, tmp_path / "out")
     assert summary["abx_items"] == "dev.item"

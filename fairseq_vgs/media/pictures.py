@@ -79,7 +79,8 @@ class Picture:
     @property
     def is_plain(self) -> bool:
         """Whether any program shows the same picture: upright, 8 bits, opaque, one frame."""
-        is_common = self._mode in ("RGB", "L", "P") and not self._image.has_transparency_data
+        with named_errors(self._place):
+            is_common = self._mode in ("RGB", "L", "P") and not self._image.has_transparency_data
         return is_common and self._orientation == 1 and not self.is_animated
 
     def rgb(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:

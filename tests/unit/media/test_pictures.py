@@ -186,6 +186,19 @@ def test_pixels_without_a_defined_brightness_are_refused(dtype: Any, tmp_path: P
     assert caught.value.codes == ("picture.mode",)
 
 
+def test_a_palette_that_is_missing_is_named_by_all_readers(tmp_path: Path) -> None:
+    content = encoded(few_colours(), "PNG")
+    start = content.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    path = write(tmp_path / "a.png", content[:start] + content[end:])
+    assert refusal(path) == "picture.unreadable"
+    with open_picture(path, place=PLACE) as picture, pytest.raises(MediumError):
+        assert picture.is_plain
+    assert MediaFolder(tmp_path / "media").add_picture(tmp_path, "a.png") is None
+    with pytest.raises(BadItemError):
+        load_picture(MediaLocation(path), place=PLACE, image_size=4)
+
+
 def test_lab_is_refused() -> None:
     assert refusal(encoded(Image.new("LAB", (3, 2)), "TIFF")) == "picture.mode"
 

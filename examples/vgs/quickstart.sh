@@ -2,6 +2,7 @@
 # From nothing to a trained speech and image model, with retrieval figures: about ten minutes on two CPU cores.
 #
 #   bash examples/vgs/quickstart.sh [OUTPUT]       (default: outputs/quickstart)
+#   VGS_SEED=2 bash examples/vgs/quickstart.sh     another seed of training (outputs/quickstart_seed_2)
 #
 # Safe to run again: what is finished is kept, training goes on from its last checkpoint. Remove OUTPUT to start anew.
 set -euo pipefail
@@ -9,7 +10,9 @@ caller=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 checkout=$PWD
 
+seed=${VGS_SEED:-1}
 output=$checkout/outputs/quickstart
+[[ "$seed" == 1 ]] || output+="_seed_$seed"
 if [[ $# -gt 0 ]]; then
     output=$(cd -- "$caller" && realpath -m -- "$1")
 fi
@@ -39,7 +42,8 @@ export OMP_WAIT_POLICY=PASSIVE
 quoted() { printf "'%s'" "${1//\'/\\\'}"; } # for Hydra
 train() {
     PYTHONWARNINGS=ignore fairseq-hydra-train --config-dir examples/vgs --config-name vgs_plus \
-        run_config=quickstart "task.data=$(quoted "$scenes")" "hydra.run.dir=$(quoted "$run")" >>"$output/training.log"
+        run_config=quickstart "common.seed=$seed" \
+        "task.data=$(quoted "$scenes")" "hydra.run.dir=$(quoted "$run")" >>"$output/training.log"
 }
 if [[ -f "$output/trained" ]]; then
     echo "keeping $run" >&2
@@ -52,6 +56,9 @@ else
     fi
     touch -- "$output/trained"
 fi
+
+# Whether the run has learned enough is the last thing that the log says about it.
+[[ ! -f "$output/training.log" ]] || sed -n 's/.*\[WARNING\] - \(R@10 of validation .*\)/warning: \1/p' "$output/training.log" | tail -n 1 >&2
 
 say "4/5 retrieval among 200 unseen scenes"
 fairseq-vgs evaluate retrieval "$run/checkpoints/checkpoint_last.pt" "$scenes" --output "$results" --force

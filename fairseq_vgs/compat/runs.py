@@ -257,6 +257,8 @@ def _train(original: Any, cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> 
         losses, should_stop = original(cfg, trainer, task, epoch_itr)
         max_epoch = cfg.optimization.max_epoch or math.inf
         is_over = should_stop or epoch_itr.next_epoch_idx > max_epoch
+        if is_over and callable(end_run := getattr(task, "end_run", None)):
+            end_run()
         return losses, should_stop
     except _StoppedInValidation:
         _save_and_end(cfg, trainer, epoch_itr)

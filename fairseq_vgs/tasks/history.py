@@ -6,11 +6,14 @@ fairseq's own logs are averages over log intervals, mixed with other output.
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch.distributed
+
+STILL_RISING = 5.0
+"""Points of R@10 between the last two validations above which a run was not done."""
 
 
 class JsonLines:
@@ -49,6 +52,26 @@ class TrainingHistory:
                 with contextlib.suppress(TypeError, ValueError):
                     record[key] = finite_or_none(float(value))
         self._lines.append(record)
+
+
+def unfinished(recalls: Sequence[tuple[int, float]], *, chance: float) -> str:
+    """Say in one line that a run has not learned to retrieve yet, or is still learning; "" if it is done.
+
+    ``recalls`` are updates and speech-to-image R@10 in percent of one validation set, in their order.
+    """
+    update, last = recalls[-1]
+    remedy = "try more updates (optimization.max_update) or another seed (common.seed=2)"
+    if last < min(2 * chance, (100 + chance) / 2):
+        return (
+            f"R@10 of validation is {last:.1f} % at update {update}, near chance ({chance:.1f} %): the run "
+            f"has not left its plateau; {remedy}"
+        )
+    if len(recalls) > 1 and last - recalls[-2][1] > STILL_RISING:
+        return (
+            f"R@10 of validation rose from {recalls[-2][1]:.1f} to {last:.1f} % up to the last update, "
+            f"{update}: the run left its plateau late and is still learning; {remedy}"
+        )
+    return ""
 
 
 def finite_or_none(number: float) -> float | None:

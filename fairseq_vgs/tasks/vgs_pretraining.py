@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -23,7 +24,7 @@ from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.region_features import open_features
 from fairseq_vgs.settings import bad_setting, setting
 from fairseq_vgs.tasks.encoders import PictureConfig, build_with_backbone, load_units, name_units
-from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank
+from fairseq_vgs.tasks.history import TrainingHistory, is_first_rank, unfinished
 from fairseq_vgs.tasks.host import (
     answer_dataloader_question,
     keep_freed_memory,
@@ -124,6 +125,9 @@ class VgsPretrainingTask(FairseqTask):
         self._numpy_seed = (-1, 0)
         self._n_bad_reported: dict[str, int] = {}
         self._validated_split = "valid"
+        self._recalls: dict[str, list[tuple[int, float]]] = {}  # of the validation sets, in their order
+        self._n_images = math.nan
+        self._trains_vgs = True
         self._history = TrainingHistory(Path(cfg.history_file)) if cfg.history_file else None
         self._probes = CooperationProbes(cfg, self.datasets)
 
@@ -173,6 +177,8 @@ class VgsPretrainingTask(FairseqTask):
         """
         self._require_files()
         criterion = super().build_criterion(cfg)
+        is_weighted = str(getattr(cfg, "_name", "")) == "vgs_multitask"
+        self._trains_vgs = not is_weighted or any(alpha > 0 for alpha in cfg.alpha_values)
         self._probes.check(criterion)
         return criterion
 
@@ -296,8 +302,19 @@ class VgsPretrainingTask(FairseqTask):
 
     def post_validate(self, model: Any, stats: Logs, agg: Any) -> None:  # noqa: ARG002 - fairseq's signature
         """Append results to the history; fairseq calls this after each validation set."""
+        update = int(stats["num_updates"])
+        if math.isfinite(recall := float(stats.get("speech_to_image_r10", math.nan))):
+            self._n_images = float(stats["retrieval_images"])
+            self._recalls.setdefault(self._validated_split, []).append((update, recall))
         if self._history is not None and is_first_rank():
-            self._history.append(self._validated_split, int(stats["num_updates"]), stats)
+            self._history.append(self._validated_split, update, stats)
+
+    def end_run(self) -> None:
+        """Warn if the run has not learned to retrieve, or is still learning; called when it is finished."""
+        if self._trains_vgs and is_first_rank():
+            for recalls in list(self._recalls.values())[:1]:
+                if warning := unfinished(recalls, chance=100.0 * min(1.0, 10.0 / self._n_images)):
+                    logger.warning("%s", warning)
 
     def name_items(self, sample: Logs) -> list[str]:
         """Return where the audio list has the recordings of a training batch's pairs, for messages."""

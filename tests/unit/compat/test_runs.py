@@ -84,3 +84,18 @@ def test_scores_of_a_former_run_are_forgotten():
     checkpoint_utils.save_checkpoint.best = 3.0
     runs._forget_former_run()
     assert not hasattr(checkpoint_utils.save_checkpoint, "best")
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_the_task_hears_of_the_end_of_its_run(stop, is_last):
+    heard = []
+    cfg = SimpleNamespace(
+        optimization=SimpleNamespace(max_update=4, max_epoch=0), checkpoint=SimpleNamespace(patience=-1)
+    )
+    trainer, task = (
+        SimpleNamespace(get_num_updates=lambda: 2),
+        SimpleNamespace(end_run=lambda: heard.append(1)),
+    )
+    epoch_itr = SimpleNamespace(next_epoch_idx=2)
+    assert runs._train(lambda *_: ([1.0], is_last), cfg, trainer, task, epoch_itr) == ([1.0], is_last)
+    assert heard == ([1] if is_last else [])

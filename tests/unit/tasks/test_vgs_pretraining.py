@@ -9,12 +9,14 @@ import torch
 from fairseq.data.data_utils import numpy_seed
 from fairseq.logging import metrics
 from fairseq.tasks import setup_task
+from omegaconf import OmegaConf
 from support.faults import raises_fault
 from support.tiny import tiny_model
 from support.tiny_folder import REGION_DIM, make_folder, make_task, make_unpaired, task_config
 from torch import nn
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
+from fairseq_vgs.criterions.vgs_contrastive import VgsCriterionConfig
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES
 from fairseq_vgs.tasks.vgs_pretraining import VgsPretrainingTask
 
@@ -266,6 +268,23 @@ def test_history_has_every_update_and_validation(folder, tmp_path):
     first, second = (json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines())
     assert (first["split"], first["update"], first["loss"], first["lr"]) == ("train", 3, 2.0, 0.5)
     assert (second["split"], second["speech_to_image_r10"]) == ("valid", 100)
+
+
+def test_a_run_that_ends_on_its_plateau_says_so(folder, caplog):
+    task = make_task(folder.path)
+    values = {"num_updates": 320, "speech_to_image_r10": 6.0, "retrieval_images": 200}
+    for trains_vgs in (True, False):  # without the VGS loss, chance is as expected
+        task.build_criterion(criterion_config([0.5 if trains_vgs else 0.0]))
+        task.post_validate(None, values, None)
+        caplog.clear()
+        task.end_run()
+        assert ("not left its plateau" in caplog.text) == trains_vgs
+    make_task(folder.path).end_run()  # no validation, nothing to say
+
+
+def criterion_config(alpha_values):
+    config = OmegaConf.structured(VgsCriterionConfig)
+    return OmegaConf.merge(config, {"_name": "vgs_multitask", "alpha_values": alpha_values, "seed": 1})
 
 
 def test_skipped_items_are_totalled(folder, caplog):

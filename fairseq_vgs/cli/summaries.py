@@ -35,7 +35,8 @@ def summary_table(summary: Mapping[str, Any]) -> Iterator[str]:
     for split, counts in splits.items():
         yield "".join([f"{split:<{width}}", *(f"{counts[name]:>11,}" for name in columns)])
     if converted := summary.get("files", {}).get("converted"):
-        yield f"converted: {converted:,} recordings to 16 kHz mono FLAC ({summary['resampler']})"
+        reasons = ", ".join(f"{count:,} {why}" for why, count in summary.get("converted", {}).items())
+        yield f"converted: {converted:,} recordings to 16 kHz mono FLAC ({summary['resampler']}): {reasons}"
     if regions := summary.get("regions"):
         yield f"{regions['regions']:,} regions of {regions['images']:,} pictures, {regions['dims']} dims"
     for reason, excluded in summary["excluded"].items():

@@ -51,7 +51,9 @@ PROBLEMS = {
     ),
     "sound.silent": Problem("silent speech", "{noun} must not be silent", "remove it"),
     "picture.unreadable": Problem("unreadable picture", "{noun} must decode", REPLACE),
-    "picture.too_large": Problem("picture that is too large", "{noun} must have fewer pixels", "shrink it"),
+    "picture.too_large": Problem(
+        "picture that is too large", "{noun} must have fewer pixels", "shrink it; no setting raises the limit"
+    ),
     "picture.mode": Problem(
         "picture without a defined brightness", "{noun} must have 8 or 16 bits per channel",
         "save it as RGB or grey with 8 bits",

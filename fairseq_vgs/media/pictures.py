@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from fairseq_vgs.files.faults import Fault, shown
 from fairseq_vgs.media.content import Source, place_of, read_content
 from fairseq_vgs.media.errors import MediumError, media_fault, refuse_picture
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 WHITE = (255, 255, 255)
@@ -147,6 +150,14 @@ def picture_faults(source: Source, *, place: str, width: int, height: int) -> li
         expected = f"width and height must be the picture's {found.width} x {found.height}"
         return [media_fault(place, "picture.size", f"{width} x {height}", expected=expected)]
     return []
+
+
+def say_first_frames(animated: Collection[str]) -> None:
+    """Log that pictures, named by their paths, are animated and only their first frame is used."""
+    if animated:
+        logger.warning(
+            "%d animated pictures: only the first frame is used (%s, ...)", len(animated), min(animated)
+        )
 
 
 def pad_to_square(picture: Image.Image) -> Image.Image:

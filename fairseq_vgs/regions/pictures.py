@@ -28,7 +28,7 @@ from fairseq_vgs.manifest import ManifestFolder, RegionRow, read_images, read_re
 from fairseq_vgs.manifest.summary import read_summary, write_region_summary
 from fairseq_vgs.manifest.tables import REGIONS
 from fairseq_vgs.media.errors import MediumError
-from fairseq_vgs.media.pictures import pad_to_square, read_picture
+from fairseq_vgs.media.pictures import open_picture, pad_to_square, say_first_frames
 from fairseq_vgs.regions.store import open_store, refuse_regions
 from fairseq_vgs.regions.writer import MADE_BY_REGIONS, grid_boxes, region_lines
 
@@ -135,12 +135,14 @@ class PictureRegions:
         with open_store(folder, _settings(plan, images.root, extractor), n_rows=n_rows) as store:
             n_kept = store.n_done
             todo = [work for work in plan if work.first + len(work.boxes) > n_kept]
-            read = partial(_read_inputs, images.root, extractor, n_kept)
+            animated: list[str] = []
+            read = partial(_read_inputs, images.root, extractor, n_kept, animated)
             firsts = [work.first for work in plan]
             for features in self._features(map_in_order(read, todo, jobs=jobs, progress=progress)):
                 store.append(features, lambda row: plan[bisect(firsts, row) - 1].place)
             lines = (region_lines(work.image_id, work.first, work.boxes) for work in plan)
             store.publish(lines)
+            say_first_frames(animated)
             where = {"boxes": self.boxes.name} if self.boxes is not None else {"grid": list(self.grid)}
             counts = {"images": len(plan), "regions": n_rows, "dims": extractor.dim, "rows_kept": n_kept}
             regions = {**extractor.describe(), **where, **counts}
@@ -223,11 +225,14 @@ def _settings(plan: Sequence[_Work], root: Path, extractor: Extractor) -> dict[s
 
 
 def _read_inputs(
-    root: Path, extractor: Extractor, n_kept: int, work: _Work
+    root: Path, extractor: Extractor, n_kept: int, animated: list[str], work: _Work
 ) -> list[NDArray[np.uint8]] | Fault:
     """Return the network's inputs for those regions of a picture that are still missing."""
     try:
-        picture = read_picture(resolve(root, work.path), place=work.place)
+        with open_picture(resolve(root, work.path), place=work.place) as opened:
+            if opened.is_animated:
+                animated.append(work.path)
+            picture = opened.rgb()
     except MediumError as error:
         return error.faults[0]
     size = np.array([picture.width, picture.height] * 2)

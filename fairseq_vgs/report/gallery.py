@@ -21,6 +21,7 @@ from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
+from fairseq_vgs.media.pictures import say_first_frames
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.report.gallery_heat import NOTE, HeatFigure, draw_cells, draw_loudness, peak_heat
 from fairseq_vgs.report.gallery_media import FOLDER_NAME, MediaFolder
@@ -140,6 +141,7 @@ def build_gallery(
     with atomic_write(page_path, force=force) as file:
         file.write(page)
     media.remove_stale()
+    say_first_frames(media.animated)
     return page_path
 
 

@@ -37,6 +37,7 @@ class MediaFolder:
 
     path: Path
     n_unreadable_pictures: int = 0
+    animated: set[str] = field(default_factory=set)
     _written: dict[str, str] = field(default_factory=dict)
 
     def add_audio(self, root: Path, entry: str) -> str:
@@ -92,6 +93,8 @@ class MediaFolder:
         content = read_bytes(resolve(root, entry))
         with open_picture(content, place=entry) as picture:
             suffix = _SHOWN_FORMATS.get(picture.format) if picture.is_plain else None
+            if picture.is_animated:
+                self.animated.add(entry)
             pixels = picture.rgb()  # finds truncated files
             if suffix is None or len(content) > MAX_PICTURE_BYTES:
                 content, suffix = encode_jpeg(fit_inside(pixels, MAX_PICTURE_PIXELS)), "jpg"

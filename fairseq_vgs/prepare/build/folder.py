@@ -16,6 +16,7 @@ from fairseq_vgs.files.output import refuse_output
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.work import WorkFolder, open_work
 from fairseq_vgs.media.encode import resampler
+from fairseq_vgs.media.pictures import say_first_frames
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.media import Finished, MediaBuilder, Seen, survey
 from fairseq_vgs.prepare.build.options import ALWAYS, AUTO, BuildOptions
@@ -37,6 +38,8 @@ from fairseq_vgs.regions.store import PARTIAL_NAMES
 logger = logging.getLogger(__name__)
 
 LEFT_OUT_PICTURE = "recording of a picture that is left out"
+
+OTHERS_CONVERTED = f"at {SAMPLE_RATE} Hz already, because others are not"
 
 SUMMARIZED = ("convert", "pack", "skip_bad", "relative_root")
 
@@ -97,6 +100,7 @@ def build_folder(
         work.clear(keep=(SPEECH, PICTURES, *(PARTIAL_NAMES if options.regions is not None else ())))
         write_folder(work.data, output, built, relative_root=options.relative_root)
         regions = _compute_regions(corpus, built, work, options, steps)
+        say_first_frames([path for path, item in built.pictures.items() if item.is_animated])
         if any((shared := shared_by_splits(built)).values()):
             logger.warning(
                 "splits share %(recordings)d recordings and %(pictures)d pictures of the same content: "
@@ -109,6 +113,7 @@ def build_folder(
             "settings": {name: getattr(options, name) for name in SUMMARIZED} | dict(settings or {}),
             **summarize(built),
             "resampler": resampler() if plan.converts else None,
+            "converted": _conversions(built, options, plan) if plan.converts else {},
             "excluded": exclusions.summary(),
             "checksums": dict(corpus.checksums),
             **regions,
@@ -127,6 +132,17 @@ def _splits_without_pairs(corpus: Corpus) -> Iterator[Fault]:
         expected = f"split {split!r} must have recordings with a picture, as others do"
         step = "name pictures there, give it another name, or divide with another --seed"
         yield fault(corpus.name, expected, "none", step, code="split.unpaired")
+
+
+def _conversions(built: Built, options: BuildOptions, plan: _Plan) -> dict[str, int]:
+    """Count converted recordings by what made them so."""
+    if options.convert == ALWAYS:
+        return {"--convert always": len(built.speech)}
+    rates = Counter(plan.seen[SPEECH][path].rate for path in built.speech)
+    return {
+        f"at {rate} Hz" if rate not in (None, SAMPLE_RATE) else OTHERS_CONVERTED: n
+        for rate, n in sorted(rates.items(), key=lambda pair: (pair[0] in (None, SAMPLE_RATE), pair[0] or 0))
+    }
 
 
 def _all_inputs(corpus: Corpus, options: BuildOptions, inputs: Iterable[Path]) -> Iterator[Path]:

@@ -39,6 +39,7 @@ class Finished:
         measures: Length in samples, or width and height in pixels.
         target: Its name in the data folder, or its path if it stays in place.
         length: Bytes written for it; 0 if the file itself is used.
+        is_animated: Whether it is a picture of several frames, of which only the first is used.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Finished:
     measures: tuple[int, ...]
     target: str
     length: int
+    is_animated: bool = False
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Finished:
@@ -158,10 +160,11 @@ class MediaBuilder:
         """Read one whole file; write its copy for the data folder unless it stays in place."""
         content = read_content(root / medium.path, medium.path)
         measures: tuple[int, ...]
+        is_animated = False
         stored = content if self._options.pack else None
         if medium.kind != SPEECH:
             picture = inspect_picture(content, place=medium.path)
-            measures = (picture.width, picture.height)
+            measures, is_animated = (picture.width, picture.height), picture.is_animated
         elif self._converts:
             stored, n_samples = to_flac(decode(content, place=medium.path), place=medium.path)
             measures = (n_samples,)
@@ -176,7 +179,7 @@ class MediaBuilder:
         length = 0 if stored is None else len(stored)
         # of the converted bytes: the same recording may come in two containers
         sha256 = hashlib.sha256(content if stored is None else stored).hexdigest()
-        return Finished(medium.kind, medium.path, stamp, sha256, measures, medium.target, length)
+        return Finished(medium.kind, medium.path, stamp, sha256, measures, medium.target, length, is_animated)
 
     def _reusable(self, kind: str, media: Sequence[Medium], seen: Mapping[str, Seen]) -> dict[str, Finished]:
         """Return what earlier runs finished of unchanged files."""

@@ -113,6 +113,7 @@ def summarize(built: Built) -> dict[str, object]:
             "recordings": len(all_captions),
             "converted": len(all_captions) if built.converts else 0,
             "pictures": len(built.corpus.pictures),
+            "animated_pictures": sum(item.is_animated for item in built.pictures.values()),
             "archives": len(archives),
             "bytes_written": sum(item.length for item in (*built.speech.values(), *built.pictures.values())),
             "finished_by_an_earlier_run": built.n_reused,

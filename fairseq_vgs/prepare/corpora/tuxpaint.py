@@ -88,7 +88,10 @@ class TuxPaint(Preparation):
     source = ("STAMPS", "the unpacked package")
     without = NO_COPIES
 
-    language: str = option(help="language of the speech: ru, fr, es, pt_BR, ...", metavar="CODE")
+    language: str = option(
+        metavar="CODE",
+        help="language of the speech: be, bg, ca, da, el, en, es, fr, lt, ml, nl, pt_BR, ro or ru",
+    )
     max_seconds: float = option(2.5, help="leave out longer recordings; 0: none", metavar="SECONDS")
     include_symbols: bool = option(False, help="also letters, digits, coins, signs")
     valid_share: float = option(0.1, help="share of pictures for valid", metavar="SHARE")
@@ -300,8 +303,9 @@ def scan_stamps(
     for path in set(_recordings(folder, ending)) - with_picture:
         exclusions.add("speech without a picture", path.relative_to(folder).as_posix())
     if not stamps:
-        speech_files = _recordings(folder, "_desc_*")
-        languages = {path.name.partition(".")[0].rpartition("_desc_")[2] for path in speech_files}
+        speech_files = [*_recordings(folder, "_desc"), *_recordings(folder, "_desc_*")]
+        codes = {path.name.partition(".")[0].rpartition("_desc")[2] for path in speech_files}
+        languages = {code.removeprefix("_") or ENGLISH for code in codes}
         there = ", ".join(sorted(languages)) or "none"
         message = f"must hold usable pictures with speech, NAME{ending}.ogg, got none"
         message += f" (left out {exclusions.listing()}); choose another --language (there: {there})"

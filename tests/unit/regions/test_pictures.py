@@ -361,3 +361,14 @@ def test_regions_are_those_of_the_upright_picture_however_it_is_stored(tmp_path:
     features = np.load(tmp_path / "regions.npy").reshape(len(rows), 4, 27)
     for found in features[1:]:
         np.testing.assert_array_equal(found, features[0])
+
+
+def test_animated_pictures_are_said_to_give_their_first_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    write_images(tmp_path / "images.tsv", [ImageRow("a", "a.gif", 4, 4)])
+    prepare_picture_regions(tmp_path, MeanColour())
+    assert features_of(tmp_path) == [(*RED, 4)]
+    assert "1 animated pictures: only the first frame is used (a.gif, ...)" in caplog.text

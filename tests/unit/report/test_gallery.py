@@ -243,6 +243,18 @@ def test_unreadable_picture_is_counted_and_the_page_made(tmp_path):
     assert "picture not available" in page.text
 
 
+def test_animated_pictures_are_said_to_show_their_first_frame(tmp_path, caplog):
+    data = write_media_folder(tmp_path / "data")
+    write_results(tmp_path / "results")
+    first, second = (Image.new("RGB", (40, 30), colour) for colour in ("red", "green"))
+    for number in range(N_IMAGES):
+        first.save(data / f"{number}.png", format="GIF", save_all=True, append_images=[second])
+    page = gallery.build_gallery(tmp_path / "results", data, tmp_path / "out")
+    assert "animated pictures: only the first frame is used" in caplog.text
+    shown = next((page.parent / "media").glob("picture-*.jpg"))
+    assert Image.open(shown).convert("RGB").getpixel((20, 15))[0] > 200
+
+
 def test_results_of_other_data_are_refused(tmp_path):
     data = write_media_folder(tmp_path / "data")
     write_results(tmp_path / "results")

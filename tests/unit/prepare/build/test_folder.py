@@ -16,6 +16,7 @@ from support.small_corpus import SPLITS, build, entries, make_corpus
 from support.tiny_speech import encode, speech, write
 from support.tiny_stamps import folder_content
 
+from fairseq_vgs.cli.summaries import summary_table
 from fairseq_vgs.files import archives
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import read_bytes, resolve
@@ -73,8 +74,24 @@ def test_other_rates_convert_everything(tmp_path: Path) -> None:
     assert [row.audio_id for row in audio.rows] == ["спикер 0/2 ёж.flac", "спикер 1/3 ёж.flac"]
     assert (tmp_path / "out/valid.tsv").read_text("utf-8").startswith("speech\n")
     assert summary["files"]["converted"] == 6
+    assert summary["converted"] == {"at 44100 Hz": 1, "at 16000 Hz already, because others are not": 5}
+    assert list(summary_table(summary))[4] == (
+        f"converted: 6 recordings to 16 kHz mono FLAC ({summary['resampler']}): 1 at 44100 Hz, "
+        "5 at 16000 Hz already, because others are not"
+    )
     assert summary["resampler"].split()[0] in ("scipy", "soxr")
     assert check_folder(tmp_path / "out") == []
+
+
+def test_conversion_and_animated_pictures_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    corpus = make_corpus(tmp_path)
+    frames = [Image.new("RGB", (12, 8), colour) for colour in ("red", "blue")]
+    animated = corpus.pictures[1].path
+    frames[0].save(tmp_path / "pictures" / animated, "GIF", save_all=True, append_images=frames[1:])
+    summary = build(corpus, tmp_path / "out", convert="always")
+    assert summary["converted"] == {"--convert always": 6}
+    assert summary["files"]["animated_pictures"] == 1
+    assert f"1 animated pictures: only the first frame is used ({animated}, ...)" in caplog.text
 
 
 @pytest.mark.parametrize("pack", ["zip", "tar"])

@@ -52,10 +52,11 @@ def test_malformed_languages_are_refused(tmp_path: Path, language: str) -> None:
 
 def test_a_language_without_speech_is_refused(tmp_path: Path) -> None:
     make_stamps(tmp_path, 1)
+    write_stamp(tmp_path, "english", number=1, language="en")
     with raises_fault("recording.missing") as caught:
         scan(tmp_path, "fr")
     assert "NAME_desc_fr.ogg" in str(caught.value)
-    assert "(there: ru)" in str(caught.value)
+    assert "(there: en, ru)" in str(caught.value)
 
 
 def test_everything_left_out_has_a_reason(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
 from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.leftovers import hold, remove_leftovers
 from fairseq_vgs.files.output import refuse_existing
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _TEXT: dict[str, dict[str, Any]] = {"w": {"encoding": "utf-8", "newline": "\n"}, "wb": {}}
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SWEPT: set[Path] = set()
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # all that numpy says of a full disk
 
 
@@ -42,7 +44,8 @@ def atomic_write(path: Path, *, force: bool = False, mode: str = "w", partial: b
     """Open a file for writing that appears under its name only when it is complete.
 
     A hidden file in the same folder, created if missing, receives the content and is synced and renamed when
-    the block ends. If the block raises, the hidden file is removed and an existing ``path`` is left alone.
+    the block ends. If the block raises, the hidden file is removed and an existing ``path`` is left alone; if
+    the process is killed, the next one that writes to the folder removes it.
     Without ``force``, an existing file is refused, before writing and at the end.
 
     Args:
@@ -61,6 +64,9 @@ def atomic_write(path: Path, *, force: bool = False, mode: str = "w", partial: b
     path = Path(path)
     _check_target(path, force=force)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _SWEPT:  # once in a process, since a folder may hold many files
+        _SWEPT.add(path.parent)
+        remove_leftovers(path.parent)
     # Not derived from the target's name, which may already be as long as the file system allows.
     temporary = partial_path(path) if partial else path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -123,6 +129,7 @@ def _open_partial(temporary: Path, mode: str, path: Path) -> IO[Any]:
 def _open_new(path: Path, mode: str) -> IO[Any]:
     # "x" refuses an existing file and, unlike tempfile, gives the permissions that the user's umask asks for.
     file: IO[Any] = path.open(mode.replace("w", "x"), **_TEXT[mode])
+    hold(file.fileno())
     return file
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.leftovers import held, leftovers, remove_leftovers
 
 MADE_BY_KEY = "made_by"
 MADE_BY = "fairseq-vgs prepare"
@@ -92,12 +94,15 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
 def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Path] = ()) -> None:
     """Refuse an output folder that must not be written; call this before all other work.
 
+    What killed runs of its command left next to it is removed.
+
     Args:
         folder: the output folder.
         maker: the subcommand of ``prepare`` that makes it; with ``force``, it may replace its own folder.
         force: replace an older folder.
         inputs: the folder's inputs, which must not lie inside it, with or without ``force``.
     """
+    _clear_leftovers(folder.absolute())
     refuse_inputs(folder, inputs)
     is_link = folder.is_symlink()
     if not os.path.lexists(folder) or (folder.is_dir() and not is_link and not any(folder.iterdir())):
@@ -106,6 +111,15 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
     if is_link or not maker or maker_of(folder) != maker:
         message = f"not made by {MADE_BY} {maker} (by its {SUMMARY_NAME}), so --force does not replace it"
         raise FaultError.at(folder, f"{message}; choose another output folder", "output.not_ours")
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what killed runs left next to an output, or put back the output that one was replacing."""
+    beginning = re.escape(f".{folder.name}.")
+    for retired in leftovers(folder.parent, rf"{beginning}[0-9a-f]{{8}}\.old"):
+        if not os.path.lexists(folder):
+            retired.rename(folder)
+    remove_leftovers(folder.parent, rf"{beginning}[0-9a-f]{{8}}\.(old|partial)")
 
 
 @contextmanager
@@ -121,8 +135,9 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
     staging = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     staging.mkdir()
     try:
-        yield staging
-        put_in_place(staging, folder, maker=maker, force=force)
+        with held(staging):
+            yield staging
+            put_in_place(staging, folder, maker=maker, force=force)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -135,12 +150,14 @@ def staged_files(folder: Path, *, last: str) -> Iterator[Path]:
     Existing files are left alone until all new ones are on disk, and ``last`` is renamed last; others stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     staging = folder / f".{secrets.token_hex(4)}.partial"
     staging.mkdir()
     try:
-        yield staging
-        for path in sorted(staging.iterdir(), key=lambda path: (path.name == last, path.name)):
-            path.replace(folder / path.name)
+        with held(staging):
+            yield staging
+            for path in sorted(staging.iterdir(), key=lambda path: (path.name == last, path.name)):
+                path.replace(folder / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -153,12 +170,14 @@ def put_in_place(staging: Path, folder: Path, *, maker: str, force: bool) -> Non
     """
     refuse_output(folder, maker=maker, force=force)
     retired = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.old"
-    try:
-        if os.path.lexists(folder):
-            folder.rename(retired)
-        staging.rename(folder)
-    except BaseException:
-        if retired.exists() and not folder.exists():
-            retired.rename(folder)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            if os.path.lexists(folder):
+                stack.enter_context(held(folder))
+                folder.rename(retired)
+            staging.rename(folder)
+        except BaseException:
+            if retired.exists() and not folder.exists():
+                retired.rename(folder)
+            raise
+        shutil.rmtree(retired, ignore_errors=True)

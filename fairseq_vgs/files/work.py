@@ -114,8 +114,10 @@ def open_work(
             it and it cannot be resumed (``work.version``, ``work.settings``).
     """
     output = output.absolute()
-    refuse_output(output, maker=maker, force=force)
     path = output.parent / f".{output.name}.work"
+    if path.is_dir() and not (path / DATA).exists():
+        shutil.rmtree(path, ignore_errors=True)  # killed when its data had become the output
+    refuse_output(output, maker=maker, force=force)
     (path / DATA).mkdir(parents=True, exist_ok=True)
     with (path / JOURNAL).open("a+", encoding="ascii", errors="replace", newline="\n") as journal:
         lock(journal, path / JOURNAL, place=output, doing="preparing this folder")

@@ -73,7 +73,12 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     rows = listed_recordings(folder, split)
     if table.is_file():
         listed = read_table(table, _NAME_COLUMNS, required=tuple(_NAME_COLUMNS), faults=faults)
-        names = {spelling_key(row.fields["audio_id"]): row.fields["file"] for row in listed}
+        names: dict[str, str] = {}
+        for line in listed:
+            audio_id, file = line.fields["audio_id"], line.fields["file"]
+            if names.setdefault(spelling_key(audio_id), file) != file:
+                expected, step = "audio_id must have one name", "remove one of the two"
+                faults.append(fault(line.place, expected, audio_id, step, code="recording.duplicate"))
         raise_any(faults)
     else:
         names = _short_names(row for row in rows if row.location.offset is None)

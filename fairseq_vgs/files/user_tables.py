@@ -114,11 +114,12 @@ class _Wanted:
         """Record a fault of a line."""
         self.faults.append(fault(f"{self.name}:{line}", expected, got, step, code="table.line"))
 
-    def rows(self, line: int, fields: Mapping[str, object]) -> Iterator[TableRow]:
-        """Yield the row, unless it holds bytes that are no text, which are a fault already."""
+    def row(self, line: int, fields: Mapping[str, object]) -> TableRow | None:
+        """Return the row, unless it holds bytes that are no text, which are a fault already."""
         stripped = {name: str(value).strip() for name, value in fields.items()}
-        if not (self.is_damaged and any(map(_NO_TEXT.search, stripped.values()))):
-            yield TableRow(stripped, f"{self.name}:{line}", line)
+        if self.is_damaged and any(map(_NO_TEXT.search, stripped.values())):
+            return None
+        return TableRow(stripped, f"{self.name}:{line}", line)
 
     def positions(self, header: Sequence[str]) -> dict[str, list[int]]:
         """Return where each wanted column is: as it is named or, if nowhere, in another case."""
@@ -170,15 +171,17 @@ def _headed(lines: Iterator[tuple[int, list[str]]], wanted: _Wanted) -> Iterator
     if faults := list(_header_faults(header, positions, wanted, f"{wanted.name}:{start or 1}")):
         wanted.faults.extend(faults)
         return
+    places = {name: at[0] for name, at in positions.items() if at}
     for number, fields in lines:
-        if not any(field.strip() for field in fields):
+        if not any(map(str.strip, fields)):
             continue
         if len(fields) != len(header):
             dropped = " (some programs drop empty cells at the ends of lines: end with a filled column)"
             step = f"correct the line{dropped if len(fields) < len(header) else ''}"
             wanted.fault(number, f"line must have the header's {len(header)} fields", len(fields), step)
             continue
-        yield from wanted.rows(number, {name: fields[at[0]] for name, at in positions.items() if at})
+        if row := wanted.row(number, {name: fields[at] for name, at in places.items()}):
+            yield row
 
 
 def _header_faults(
@@ -218,8 +221,8 @@ def _read_jsonl(text: str, wanted: _Wanted) -> Iterator[TableRow]:
             wanted.faults.append(Fault(f"{wanted.name}:{number}", message, "table.line"))
         for field in wrong:
             wanted.fault(number, f"{field!r} must be text", content[field])
-        if not missing and not wrong:
-            yield from wanted.rows(number, found)
+        if not missing and not wrong and (row := wanted.row(number, found)):
+            yield row
 
 
 _READERS: dict[str, Callable[[str, _Wanted], Iterator[TableRow]]] = {

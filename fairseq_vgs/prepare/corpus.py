@@ -121,6 +121,8 @@ def as_on_disk(corpus: Corpus) -> Corpus:
 
 def _respelt(item: Item, name: str, root: Path) -> Item:
     listed = getattr(item, name)
+    if listed.isascii() and "\\" not in listed:  # nearly all
+        return item
     found = listed if path_problem(listed) else on_disk(root, listed)
     return item if found == listed else replace(item, **{name: found})
 

@@ -41,6 +41,7 @@ def test_names_of_a_table(folder):
         ("audio_id\tname\n", "table.column", "utterances.tsv:1"),
         ("audio_id\tfile\nr0.wav\n", "table.line", "utterances.tsv:2"),
         ("audio_id\tfile\nr0.wav\ta\nr1.wav\tb\n", "recording.name", "test.tsv:4"),
+        ("audio_id\tfile\nr0.wav\ta\nr0.wav\tb\n", "recording.duplicate", "utterances.tsv:3"),
         ("audio_id\tfile\nr0.wav\ta\nr1.wav\tb\nr2.wav\ta\n", "recording.duplicate", "test.tsv:4"),
     ],
 )

@@ -22,7 +22,7 @@ from fairseq_vgs.configs import config_dir
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.hydra import choice, quoted
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import all_or_none, refuse_existing
 from fairseq_vgs.models import VgsWav2Vec2Config
 
 MODEL_NAME = "vgs_wav2vec2"
@@ -80,8 +80,6 @@ def write_import(
         "task_state": {},
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "imported": dict(origin)},
     }
-    with atomic_write(path, force=force, mode="wb") as file:
-        torch.save(state, file)
     sections: dict[str, Any] = {"checkpoint": {"finetune_from_model": str(path)}}
     if task_settings:
         sections["task"] = dict(task_settings)
@@ -89,8 +87,11 @@ def write_import(
     computing = ("_name", "autocast")
     sections["model"] = {key: value for key, value in model_settings.items() if key not in computing}
     group = group_path(path)
-    with atomic_write(group, force=force) as file:
-        file.write(_HEADER.format(output=path.name) + OmegaConf.to_yaml(OmegaConf.create(sections)))
+    with all_or_none(path, group, force=force):
+        with atomic_write(path, force=force, mode="wb") as file:
+            torch.save(state, file)
+        with atomic_write(group, force=force) as text:
+            text.write(_HEADER.format(output=path.name) + OmegaConf.to_yaml(OmegaConf.create(sections)))
     return ImportedModel(path, group)
 
 

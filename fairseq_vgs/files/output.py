@@ -36,6 +36,23 @@ def refuse_existing(*paths: Path, force: bool = False) -> None:
         raise OutputExistsError(Fault(str(path), step, "output.exists") for path in found)
 
 
+@contextmanager
+def all_or_none(*paths: Path, force: bool = False) -> Iterator[None]:
+    """Remove those of the files that were new if the block, which writes them, fails: it can then run again.
+
+    Raises:
+        OutputExistsError: ``output.exists``, as ``refuse_existing``.
+    """
+    refuse_existing(*paths, force=force)
+    new = [path for path in paths if not os.path.lexists(path)]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
 def try_output(folder: Path, *, option: str = "") -> None:
     """Refuse a folder that cannot be created or written; call this first. Leaves no empty folder.
 

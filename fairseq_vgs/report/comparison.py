@@ -19,7 +19,7 @@ from fairseq_vgs.evaluation.compare import EVALUATED, Comparison, Run
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.results import Metric, metrics_json, write_metrics, write_table
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import all_or_none
 from fairseq_vgs.files.provenance import sha256_file, versions
 from fairseq_vgs.files.text_tables import latex_table, markdown_table, markdown_text, text_table
 
@@ -146,12 +146,12 @@ def write_comparison(
 ) -> None:
     """Write ``FILE_NAMES`` into a folder; ``content`` comes from ``as_json``."""
     paths = markdown, latex, table, plain = [folder / name for name in FILE_NAMES]
-    refuse_existing(*paths, force=force)
-    for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
-        with atomic_write(path, force=force) as file:
-            file.write(text)
-    write_table(table, CSV_COLUMNS, csv_rows(comparison), force=force)
-    write_metrics(plain, content, force=force)
+    with all_or_none(*paths, force=force):
+        for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
+            with atomic_write(path, force=force) as file:
+                file.write(text)
+        write_table(table, CSV_COLUMNS, csv_rows(comparison), force=force)
+        write_metrics(plain, content, force=force)
 
 
 def _measures(runs: Sequence[Run]) -> list[str]:

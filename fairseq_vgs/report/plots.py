@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import all_or_none
 
 # Okabe and Ito's colours, which differ for any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -116,10 +116,10 @@ def write_figure(figure: Figure, output: Path, *, force: bool = False) -> Path:
         OutputExistsError: a file exists and ``force`` is off.
     """
     suffix, table = require_suffix(output), output.with_suffix(".csv")
-    refuse_existing(output, table, force=force)
-    write_table(table, list(figure.columns), table_rows(figure), force=force)
-    with atomic_write(output, force=force, mode="wb") as file:
-        _save(figure, file, suffix)
+    with all_or_none(output, table, force=force):
+        write_table(table, list(figure.columns), table_rows(figure), force=force)
+        with atomic_write(output, force=force, mode="wb") as file:
+            _save(figure, file, suffix)
     return table
 
 

@@ -10,7 +10,14 @@ import pytest
 from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.files.output import maker_of, refuse_existing, refuse_output, staged_folder, try_output
+from fairseq_vgs.files.output import (
+    all_or_none,
+    maker_of,
+    refuse_existing,
+    refuse_output,
+    staged_folder,
+    try_output,
+)
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.prepare.build.tables import (
     CaptionedAudio,
@@ -86,6 +93,25 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch
         try_output(tmp_path / "new" / "folder")
     assert "got No space left on device; free space" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_command_that_writes_several_files_can_run_again(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in ("old", "new", "other"))
+    old.write_text("before")
+
+    @all_or_none(old, new, other, force=True)
+    def fail() -> None:
+        new.write_text("half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    with all_or_none(new, other):
+        new.write_text("whole")
+    assert new.read_text() == "whole"
+    with raises_fault("output.exists", "new"), all_or_none(new, other):
+        pass
 
 
 def test_existing_folder_needs_force(tmp_path: Path) -> None:

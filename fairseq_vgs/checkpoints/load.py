@@ -37,6 +37,11 @@ MODEL_NAMES = ("vgs_wav2vec2",)
 STOCK_NAME = "wav2vec2"
 STOCK_FIELDS = tuple(field.name for field in dataclasses.fields(Wav2Vec2Config) if field.name[0] != "_")
 _MOST_LAYERS, _MOST_DIMS, _SMALL_BYTES = 1_000, 10_000_000, 100_000_000
+# what building a model from odd settings raises: fairseq and torch check few of them
+_BAD_SETTINGS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+    OmegaConfBaseException,
+)  # fmt: skip
 _OTHER_VERSION = "train it with this version of fairseq_vgs, or load it with the version that wrote it"
 
 
@@ -150,7 +155,7 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
             warnings.filterwarnings("ignore", ".*weight_norm", FutureWarning)  # which fairseq uses
             torch.manual_seed(seed)
             return fairseq_models.build_model(OmegaConf.create(dict(settings)), None)
-    except (ValueError, OmegaConfBaseException) as error:
+    except _BAD_SETTINGS as error:
         message = f"its model settings must build a model: {error}; {_OTHER_VERSION}"
         raise CheckpointError.at(path, message, "checkpoint.settings") from error
 

@@ -118,6 +118,7 @@ def test_extractor_setting_does_not_run(state, tmp_path):
         ({"_name": "wav2vec_ctc"}, "model._name must be one of vgs_wav2vec2, got 'wav2vec_ctc'"),
         ({"embed_dim": "${oc.env:HOME}"}, "plain values, got interpolations in 1 \\(model.embed_dim\\)"),
         ({"embed_dim": "wide"}, "must build a model"),
+        ({"encoder_attention_heads": 0}, "must build a model"),
         ({"unknown_setting": 1}, "unknown_setting"),
         ({"vgs_layer": 99}, "model.vgs_layer"),
     ],

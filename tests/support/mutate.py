@@ -43,7 +43,7 @@ KINDS = {
     "textgrids": "mutate_alignments",
     "checkpoints": "mutate_checkpoints",
 }
-HANGS_SECONDS = 120
+HANGS_SECONDS = 600
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 HEADER_BYTES = 128
 Draws = np.random.Generator

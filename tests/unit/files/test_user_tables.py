@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.faults import raises_fault
 
 from fairseq_vgs.files.faults import Fault, FaultError, raise_any
@@ -134,3 +136,27 @@ def test_the_remedy_for_windows_text_shows_what_it_would_be(tmp_path: Path) -> N
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with raises_fault("file.unreadable", "none.csv"):
         read_table(tmp_path / "none.csv", COLUMNS, required=(), faults=[])
+
+
+MARKS = [b",", b";", b"\t", b'"', b"\n", b"\r", b"\0", b"\xe4", b"\xff\xfe", b"\xef\xbb\xbf", b"PK\x03\x04"]
+WORDS = [b"audio", b"Bild", b"sep=", b"{", b"[" * 2000, "\u0308".encode(), b'{"audio": "a", "Bild": 1}\n']
+HEADERS = [b"audio,Bild\n", b"AUDIO;BILD\n", b"audio\tBild\n"]
+PIECES = st.lists(st.sampled_from([*MARKS, *WORDS, *HEADERS]), max_size=12)
+
+
+@given(
+    st.sampled_from(["t.csv", "t.tsv", "t.txt", "t.jsonl"]), st.lists(st.sampled_from(PIECES), max_size=12)
+)
+def test_any_bytes_are_rows_of_text_or_faults(
+    tmp_path_factory: pytest.TempPathFactory, name: str, pieces: list[bytes]
+) -> None:
+    path, faults = tmp_path_factory.getbasetemp() / name, list[Fault]()
+    path.write_bytes(b"".join(pieces))
+    try:
+        rows = read_table(path, COLUMNS, required=("audio", "image"), faults=faults)
+    except FaultError:
+        return
+    assert rows or faults
+    for row in rows:
+        assert row.fields.keys() <= COLUMNS.keys()
+        "".join(row.fields.values()).encode()

@@ -46,9 +46,7 @@ def install() -> None:
 
     In ``fairseq-hydra-train``, exit if there is no such configuration.
     """
-    # Spawned ranks have the command line of the first process, but another working directory.
-    if Path("".join(sys.argv[:1])).name in _TRAIN_SCRIPTS and not _is_spawned():
-        check_config_name(sys.argv[1:])
+    _check_command_line()
     original = getattr(dataclasses, "_get_field", None)
     if original is None:
         logger.debug(
@@ -59,8 +57,12 @@ def install() -> None:
         dataclasses._get_field = _allow_config_defaults(original)  # type: ignore[attr-defined]
 
 
-def _is_spawned() -> bool:
-    return "--multiprocessing-fork" in sys.orig_argv
+@functools.cache  # Hydra changes the working directory before the plugin is imported, which installs again
+def _check_command_line() -> None:
+    # Spawned ranks have the command line of the first process, but another working directory.
+    is_spawned = any("multiprocessing" in word for word in sys.orig_argv)
+    if Path("".join(sys.argv[:1])).name in _TRAIN_SCRIPTS and not is_spawned:
+        check_config_name(sys.argv[1:])
 
 
 def check_config_name(arguments: Sequence[str]) -> None:

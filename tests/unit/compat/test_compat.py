@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -160,12 +161,14 @@ def test_a_configuration_that_does_not_exist_is_named_before_fairseq_is_imported
 ):
     words = [str(CONFIGS) if word == "" else word for word in arguments]
     monkeypatch.setattr(sys, "argv", [script, *words])
+    fairseq_vgs_compat._check_command_line.cache_clear()
     with pytest.raises(SystemExit) as stopped:
         fairseq_vgs_compat.install()
     assert message in str(stopped.value)
     assert "\n" not in str(stopped.value)
     monkeypatch.setattr(sys, "argv", ["another-program", *words])
     fairseq_vgs_compat.install()
+    fairseq_vgs_compat._check_command_line.cache_clear()
     # A spawned rank has this command line, but another working directory.
     monkeypatch.setattr(sys, "argv", [script, *words])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "spawn_main()", "--multiprocessing-fork"])
@@ -194,3 +197,18 @@ def test_the_module_as_a_program_checks_the_configuration():
     done = subprocess.run([*command, *words], cwd=CONFIGS.parents[1], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("--config-name: must be a configuration of examples/vgs, got 'vgs_pluss'")
+
+
+def test_only_the_first_installation_checks_the_command_line():
+    """Hydra has changed the working directory when the plugin is imported, which installs again."""
+    code = """
+        import os, sys
+        sys.argv = ["fairseq-hydra-train", "--config-dir", "examples/vgs", "--config-name", "vgs"]
+        import torch, fairseq_vgs_compat
+        fairseq_vgs_compat.install()
+        os.chdir("/")
+        fairseq_vgs_compat.install()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=CONFIGS.parents[1], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,19 @@
 #
 # Safe to run again: what is finished is kept, training goes on from its last checkpoint. Remove OUTPUT to start anew.
 set -euo pipefail
+
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' -- "${BASH_SOURCE[0]}"; }
+case "${1:-}" in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    -*) # no folder has such a name by intention
+        usage >&2
+        exit 2
+        ;;
+esac
+
 caller=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 checkout=$PWD

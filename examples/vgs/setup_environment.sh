@@ -12,7 +12,10 @@
 #   VGS_CONSTRAINTS=FILE         other versions than constraints.txt, say, to keep a torch built for your GPU
 set -euo pipefail
 
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' -- "$script"; }
+
 caller_folder=$PWD
+script=$(realpath -- "${BASH_SOURCE[0]}")
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 
 # Relative paths from here on: pip splits the paths in its environment variables at spaces, which a checkout
@@ -31,7 +34,15 @@ extras=regions
 case "${1:-}" in
     "") ;;
     --dev) extras=regions,dev,docs ;;
-    *) die "expected no argument or --dev, got '$1'" ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        say "expected no argument or --dev, got '$1'"
+        usage >&2
+        exit 2
+        ;;
 esac
 
 constraints=constraints.txt
@@ -118,15 +129,24 @@ for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
 PYTHON
 }
 
+# On a terminal the installer shows its own progress; in a log, pip's large downloads have a line each.
 install() {
     if [[ "${VGS_USE_UV:-}" == 1 ]]; then
-        uv pip install --quiet --python "$python" --build-constraints constraints-build.txt "$@"
+        local quiet=()
+        [[ -t 2 ]] || quiet=(--quiet)
+        uv pip install ${quiet[@]+"${quiet[@]}"} --python "$python" --build-constraints constraints-build.txt "$@"
+    elif [[ -t 2 ]]; then
+        run_pip "$@" >&2
     else
-        # pip before 25.3 reads PIP_CONSTRAINT in its isolated build environments, later ones
-        # PIP_BUILD_CONSTRAINT. Python compiles what is imported when it is: compiling all takes half of the time.
-        PIP_CONSTRAINT=constraints-build.txt PIP_BUILD_CONSTRAINT=constraints-build.txt \
-            "$python" -m pip install -qq --no-compile --disable-pip-version-check "$@"
+        run_pip "$@" | sed -un 's/^ *\(Downloading .* ([0-9.]* [MG]B)\)$/set-up: \1/p; s/^Installing collected .*/set-up: unpacking/p' >&2
     fi
+}
+
+run_pip() {
+    # pip before 25.3 reads PIP_CONSTRAINT in its isolated build environments, later ones
+    # PIP_BUILD_CONSTRAINT. Python compiles what is imported when it is: compiling all takes half of the time.
+    PIP_CONSTRAINT=constraints-build.txt PIP_BUILD_CONSTRAINT=constraints-build.txt \
+        "$python" -m pip install --no-compile --disable-pip-version-check "$@"
 }
 
 check_compiler() {
@@ -178,7 +198,7 @@ main() {
         remove_half_installed
         [[ "${VGS_USE_UV:-}" != 1 ]] || again=(--reinstall)
     fi
-    say "installing torch and the other packages (a few minutes the first time)"
+    say "installing torch and the other packages into $PWD/.venv (gigabytes; a few minutes the first time)"
     install ${again[@]+"${again[@]}"} --constraint "$constraints" --editable ".[$extras]"
     install_fairseq
     local answer

@@ -110,17 +110,41 @@ def test_folder_under_another_name_is_refused_in_one_line(tmp_path):
     assert errors.splitlines()[-1].startswith("ImportError: common.user_dir: expected the plugin's folder")
 
 
-@pytest.mark.parametrize("argument", ["--nonsense", "dev"])
-def test_set_up_script_explains_wrong_arguments(argument):
-    done = subprocess.run(
-        ["bash", CHECKOUT / "examples" / "vgs" / "setup_environment.sh", argument],
+def run_script(name, *arguments, cwd="/"):
+    return subprocess.run(
+        ["bash", CHECKOUT / "examples" / "vgs" / name, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        cwd="/",
+        cwd=cwd,
+        timeout=60,
     )
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"set-up: expected no argument or --dev, got '{argument}'"
+
+
+@pytest.mark.parametrize("argument", ["--nonsense", "dev"])
+def test_set_up_script_explains_wrong_arguments(argument):
+    done = run_script("setup_environment.sh", argument)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"set-up: expected no argument or --dev, got '{argument}'\n")
+    assert "setup_environment.sh --dev" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh", "setup_environment.sh"])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_scripts_have_help(script, option, tmp_path):
+    """It is the script's head comment, and nothing is started."""
+    done = run_script(script, option, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"bash examples/vgs/{script}" in done.stdout
+    assert not any(line.startswith(("#", "set ")) for line in done.stdout.splitlines())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quickstart_refuses_options_it_does_not_have(tmp_path):
+    done = run_script("quickstart.sh", "--nonsense", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "quickstart.sh [OUTPUT]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

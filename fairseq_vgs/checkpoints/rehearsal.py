@@ -73,9 +73,10 @@ class Rehearsal:
             with _section("model", cfg), torch.random.fork_rng(devices=[]):
                 model = task.build_model(cfg.model)
             if self._with_data:
-                for split in dict.fromkeys([*cfg.dataset.valid_subset.split(","), *self._splits]):
+                train = cfg.dataset.train_subset
+                others = [split for split in self._splits if split != train]
+                for split in [*dict.fromkeys([*cfg.dataset.valid_subset.split(","), *others]), train]:
                     task.load_dataset(split)
-                task.load_dataset(cfg.dataset.train_subset)
             self._models = {key: (task, model)}  # one at a time, for they may be large
         return self._models[key]
 

@@ -68,12 +68,8 @@ class ResultsError(FaultError):
     """A result file is missing, broken, or of another schema."""
 
 
-class MissingKeyError(ResultsError, KeyError):
-    """A result file lacks a key."""
-
-
 class _Content(dict[str, Any]):
-    """An object of a result file, which names the file for a key that it lacks."""
+    """An object of a result file, which names the file for a key that it lacks: in templates, too."""
 
     def __init__(self, found: Mapping[str, Any], path: Path, command: str) -> None:
         super().__init__(found)
@@ -81,7 +77,7 @@ class _Content(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         message = f"must have the key {key!r}, got {', '.join(self) or 'none'}; {self._command} again"
-        raise MissingKeyError.at(self._path, message, "results.broken")
+        raise ResultsError.at(self._path, message, "results.broken")
 
 
 @contextmanager

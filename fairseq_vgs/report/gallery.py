@@ -16,7 +16,7 @@ import numpy as np
 
 from fairseq_vgs.arrays import F32, F64, I64
 from fairseq_vgs.evaluation.evaluators.retrieval import Embedded, read_retrieval
-from fairseq_vgs.evaluation.results import Metric, ResultsError
+from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, written_by
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -126,10 +126,12 @@ def build_gallery(
         "speech_to_image": [_card(speech, images, choice, similarity, heats) for choice in spoken],
         "image_to_speech": [_card(images, speech, choice, similarity) for choice in seen],
     }
+    with written_by("fairseq-vgs evaluate retrieval", results_folder / METRICS_NAME):
+        summary = summary_rows(metrics)
     page = render_page(
         "gallery.html.j2",
         metrics=metrics,
-        summary=summary_rows(metrics),
+        summary=summary,
         cutoffs=RECALL_CUTOFFS,
         cards=cards,
         n_answers=N_ANSWERS,

@@ -90,9 +90,12 @@ def read_position(history: Path) -> tuple[int, str]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue  # first or last line, cut off
-        if isinstance(record, dict) and record.get("split") == "train":
-            losses = [f"{title} {record[name]:.3f}" for name, title in _LOSSES.items() if record.get(name)]
-            return int(record["update"]), " ".join(losses)
+        if not isinstance(record, dict) or record.get("split") != "train":
+            continue
+        found = {title: record.get(name) for name, title in _LOSSES.items()}
+        losses = [f"{title} {value:.3f}" for title, value in found.items() if isinstance(value, float)]
+        if type(update := record.get("update")) is int:
+            return update, " ".join(losses)
     return 0, ""
 
 

@@ -265,6 +265,23 @@ def test_results_of_other_data_are_refused(tmp_path):
     assert "1 unknown ids (first: speech/3.wav)" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "path", ["similarity", "pool.images", "provenance.command", "models.trained.metrics"]
+)
+def test_a_key_that_the_page_shows_is_named_with_its_file_if_it_is_missing(path, tmp_path):
+    data = write_media_folder(tmp_path / "data")
+    write_results(tmp_path / "results")
+    metrics = tmp_path / "results" / "metrics.json"
+    content = part = json.loads(metrics.read_text(encoding="utf-8"))
+    *parents, key = path.split(".")
+    for name in parents:
+        part = part[name]
+    del part[key]
+    metrics.write_text(json.dumps(content), encoding="utf-8")
+    with raises_fault("results.broken", str(metrics), error=ResultsError):
+        gallery.build_gallery(tmp_path / "results", data, tmp_path / "out", n_queries=1)
+
+
 def test_choice_holds_a_seeded_draw_and_the_worst():
     ranks = np.array([1.0, 1, 9, 1, np.nan, 2, 1, 50, 1, 1])
     choices = gallery.choose_queries(ranks, 8, seed=3)

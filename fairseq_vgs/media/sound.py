@@ -10,7 +10,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,14 @@ def inspect(source: Source, *, place: str = "") -> SoundInfo:
 
 
 def header_rate(path: Path) -> int | None:
-    """Return the sample rate in a file's header in Hz, or None; reads little unless the header is odd."""
+    """Return the sample rate in a file's header in Hz, or None; reads little unless it is MP3 or odd."""
     try:
-        with soundfile.SoundFile(str(path)) as file:
-            return int(file.samplerate)
-    except _LIBSNDFILE_ERRORS:
-        try:  # some files are read only with the length corrected
-            return inspect(path).rate
-        except MediumError:
-            return None
+        with suppress(*_LIBSNDFILE_ERRORS), soundfile.SoundFile(str(path)) as file:
+            if file.format != "MP3":  # whose first frame may be another's
+                return int(file.samplerate)
+        return inspect(path).rate
+    except MediumError:
+        return None
 
 
 def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound:

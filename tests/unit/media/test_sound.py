@@ -309,3 +309,5 @@ def test_header_rate(tmp_path: Path) -> None:
     content = mp3(speech(1, seconds=2, rate=44_100), 44_100)
     odd = write(tmp_path / "c.mp3", content[:60] + content[82:])
     assert header_rate(odd) == decode(odd).rate == 44_100
+    mixed = write(tmp_path / "d.mp3", content[: content.index(content[:2], 4)] + mp3(speech(1, seconds=2)))
+    assert header_rate(mixed) == decode(mixed).rate == 16_000

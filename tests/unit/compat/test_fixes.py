@@ -113,8 +113,10 @@ def test_fairseq_loads_its_own_checkpoint(tmp_path):
 def test_a_checkpoint_that_runs_code_is_refused(tmp_path, place):
     path, folder = tmp_path / "checkpoint.pt", tmp_path / "made"
     torch.save(checkpoint_state(**{place: {"x": RunsCode(folder)}}), path)
-    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+    with raises_fault("checkpoint.unreadable", "checkpoint.pt") as refused:
         checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    assert "mkdir" in str(refused.value)
+    assert isinstance(refused.value.__cause__, pickle.UnpicklingError)
     assert not folder.exists()
 
 

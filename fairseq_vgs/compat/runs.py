@@ -8,6 +8,7 @@ looks up the names replaced here when it calls them, after it has imported the p
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import logging
@@ -212,6 +213,8 @@ class Stop:
         elif self.signal is chosen:
             self._end_by(chosen)
         else:
+            if self.signal is None:
+                _acknowledge(chosen)
             self.signal = self.signal or chosen
             # workers that the same signal ends are not missed any more
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -220,6 +223,14 @@ class Stop:
     def _end_by(self, chosen: signal.Signals) -> None:
         signal.signal(chosen, _DEFAULTS[chosen])
         signal.raise_signal(chosen)
+
+
+def _acknowledge(chosen: signal.Signals) -> None:
+    again = "press Ctrl-C" if chosen is signal.SIGINT else f"send {chosen.name}"
+    text = f"{chosen.name}: finishing this update, then saving a checkpoint; {again} again to stop at once"
+    # not print or logging: the signal may have come in the middle of a write of theirs
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
 
 
 STOP = Stop()

@@ -24,20 +24,22 @@ def stop():
         signal.signal(number, handler)
 
 
-def test_a_signal_is_noted_and_a_second_interrupts(stop):
+def test_a_signal_is_noted_and_a_second_interrupts(stop, capfd):
     stop.listen()
     signal.raise_signal(signal.SIGINT)
     assert stop.signal is signal.SIGINT
+    assert capfd.readouterr().err.count("SIGINT: finishing this update, then saving a checkpoint") == 1
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_another_signal_changes_nothing(stop):
+def test_another_signal_changes_nothing(stop, capfd):
     """As when the parent of a rank ends, and the system interrupts the rank."""
     stop.listen()
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGINT)
     assert stop.signal is signal.SIGTERM
+    assert capfd.readouterr().err.split()[0] == "SIGTERM:"
 
 
 def test_after_the_run_signals_mean_what_they_meant(stop):

@@ -125,9 +125,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
-    from fairseq_vgs.compat.availability import require_fairseq
-
-    require_fairseq()
     code: int = args.run_evaluation(args)
     return code
 
@@ -143,8 +140,10 @@ def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from fairseq_vgs.evaluation.evaluate import evaluate
-    from fairseq_vgs.evaluation.results import as_written
+    from fairseq_vgs.compat.availability import require_fairseq
+    from fairseq_vgs.evaluation.results import as_written, result_files
+    from fairseq_vgs.files.output import refuse_existing
+    from fairseq_vgs.files.torch_files import require_file
 
     evaluator = EVALUATORS[args.evaluation]()
     places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
@@ -153,6 +152,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     checkpoint = places.checkpoint
     name = f"{checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
     output = places.output or checkpoint.with_name(name)
+    # what costs nothing comes before seconds of imports
+    refuse_existing(*result_files(output, evaluator.files), force=places.force)
+    require_file(checkpoint)
+    require_fairseq()
+    from fairseq_vgs.evaluation.evaluate import evaluate
+
     result = evaluate(
         evaluator, checkpoint, settings, output, baselines=baselines, command=args.command, force=places.force
     )
@@ -182,6 +187,9 @@ def _print_notes(notes: Sequence[str]) -> None:
 def _evaluate_run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from fairseq_vgs.compat.availability import require_fairseq
+
+    require_fairseq()
     from fairseq_vgs.evaluation.over_training import evaluate_run, notes_of, score_rows
     from fairseq_vgs.files.text_tables import text_table
 

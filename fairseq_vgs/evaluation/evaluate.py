@@ -13,7 +13,6 @@ from typing import Any
 from fairseq_vgs.device import resolve_device
 from fairseq_vgs.evaluation.evaluator import CommonSettings, Evaluator, Model, open_models
 from fairseq_vgs.evaluation.results import (
-    ITEMS_NAME,
     METRICS_NAME,
     Items,
     Metric,
@@ -21,6 +20,7 @@ from fairseq_vgs.evaluation.results import (
     Scores,
     differences,
     metrics_json,
+    result_files,
     write_result,
 )
 from fairseq_vgs.files.output import refuse_existing, staged_files, try_output
@@ -46,7 +46,7 @@ def evaluate(
         FaultError: ``output.unwritable``; nothing is measured then.
         CheckpointError, FaultError, AbxError: The checkpoint or data cannot be used.
     """
-    refuse_existing(*(output / name for name in (METRICS_NAME, ITEMS_NAME, *evaluator.files)), force=force)
+    refuse_existing(*result_files(output, evaluator.files), force=force)
     try_output(output, option="--output")
     settings = replace(settings, device=resolve_device(settings.device))
     models = open_models(checkpoint, baselines, seed=settings.seed, evaluator=evaluator)

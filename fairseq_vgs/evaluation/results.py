@@ -303,6 +303,11 @@ class Result:
         return read_items(path)
 
 
+def result_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """List the files of a results folder, with those of its evaluator."""
+    return [folder / name for name in (METRICS_NAME, ITEMS_NAME, *names)]
+
+
 def write_result(
     folder: Path, content: Mapping[str, Any], items: Mapping[str, Mapping[str, Items]], *, force: bool = False
 ) -> dict[str, Any]:

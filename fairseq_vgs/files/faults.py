@@ -57,9 +57,21 @@ class FaultError(ValueError):
 
 
 def raise_any(faults: Iterable[Fault]) -> None:
-    """Raise ``FaultError`` with all faults, if there are any."""
+    """Raise ``FaultError`` with all faults, if there are any, those of one file by line."""
     if found := list(faults):
-        raise FaultError(found)
+        raise FaultError(_by_line(found))
+
+
+def _by_line(faults: Iterable[Fault]) -> list[Fault]:
+    """Order the faults of every file by line; files keep the order of their first faults."""
+    files: dict[str, int] = {}
+
+    def key(item: Fault) -> tuple[int, int]:
+        file, _, line = item.place.rpartition(":")
+        is_line = line.isdecimal()
+        return files.setdefault(file if is_line else item.place, len(files)), int(line) if is_line else 0
+
+    return sorted(faults, key=key)
 
 
 def fault(place: str, expected: str, got: object, next_step: str, *, code: str = "") -> Fault:

@@ -18,10 +18,23 @@ from fairseq_vgs.files.leftovers import held, leftovers, remove_leftovers
 MADE_BY_KEY = "made_by"
 MADE_BY = "fairseq-vgs prepare"
 SUMMARY_NAME = "summary.json"
+_REPLACE = "pass --force to replace what is there, or choose another output"
 
 
 class OutputExistsError(FaultError, FileExistsError):
     """An output exists, and the user has not allowed replacing it."""
+
+    def __str__(self) -> str:
+        """Return one line per folder."""
+        folders: dict[str, list[Fault]] = {}
+        for item in self.faults:
+            folders.setdefault(str(Path(item.place).parent), []).append(item)
+        return "\n".join(
+            str(found[0])
+            if len(found) == 1
+            else f"{folder}: already holds {', '.join(Path(item.place).name for item in found)}; {_REPLACE}"
+            for folder, found in folders.items()
+        )
 
 
 def refuse_existing(*paths: Path, force: bool = False) -> None:
@@ -32,8 +45,8 @@ def refuse_existing(*paths: Path, force: bool = False) -> None:
     """
     found = [path for path in paths if os.path.lexists(path)]
     if found and not force:
-        step = "already exists; pass --force (force=True) to replace it, or choose another output"
-        raise OutputExistsError(Fault(str(path), step, "output.exists") for path in found)
+        message = f"already exists; {_REPLACE}"
+        raise OutputExistsError(Fault(str(path), message, "output.exists") for path in found)
 
 
 @contextmanager

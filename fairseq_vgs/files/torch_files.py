@@ -36,9 +36,18 @@ def refuse_other_files(path: Path, *, error: type[FaultError] = FaultError) -> N
     """Refuse what is plainly no file of torch, by its first bytes.
 
     Raises:
-        error: ``checkpoint.kind``: it is an empty file, a web page, a pointer of Git LFS or the like.
+        error: ``checkpoint.kind``: a folder, an empty file, a web page, a pointer of Git LFS or the like.
         OSError: it cannot be read.
     """
+    if path.is_dir():
+        inside = (
+            path / part / f"checkpoint_{name}.pt" for name in ("best", "last") for part in ("checkpoints", "")
+        )
+        found = next((str(file) for file in inside if file.is_file()), "a checkpoint file")
+        step = f"give {found}" + (
+            ", or use fairseq-vgs evaluate run" if (path / "checkpoints").is_dir() else ""
+        )
+        raise error(fault(str(path), "must be a file of torch", "a folder", step, code="checkpoint.kind"))
     with path.open("rb") as file:
         start = file.read(64).lstrip()
     for sign, what in _OTHERS.items():
@@ -75,6 +84,16 @@ def _reason(failure: Exception) -> str:
     text = text.partition("WeightsUnpickler error: ")[2] or text
     is_word = isinstance(failure, LookupError) or not text
     return shorten(f"{type(failure).__name__}: {text}" if is_word else text, 300)
+
+
+def require_file(path: Path) -> None:
+    """Refuse a checkpoint that is missing or plainly none, before torch is imported.
+
+    Raises:
+        FaultError: ``file.missing``, ``checkpoint.kind`` or ``checkpoint.unreadable``.
+    """
+    with named_errors(path):
+        refuse_other_files(path)
 
 
 def verify(path: Path, *, error: type[FaultError] = FaultError, weights: bool = True) -> None:

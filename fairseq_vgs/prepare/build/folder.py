@@ -239,8 +239,8 @@ def _plan(corpus: Corpus, options: BuildOptions, faults: Sequence[Fault], steps:
 def _announce(faults: Sequence[Fault]) -> None:
     """Log the first fault now: all are listed only after every file was checked, which may take hours."""
     if faults:
-        more = f" and {len(faults) - 1:,} more" if len(faults) > 1 else ""
-        logger.warning("%s%s; checking all other files before listing everything", faults[0], more)
+        count = f"{len(faults):,} faults, the first" if len(faults) > 1 else "a fault"
+        logger.warning("found %s; checking all other files before listing everything: %s", count, faults[0])
 
 
 def _as_flac(speech: Sequence[Medium]) -> list[Medium]:

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from fairseq_vgs.files.faults import MAX_SHOWN, Fault, FaultError, fault
+from fairseq_vgs.files.faults import MAX_SHOWN, Fault, FaultError, fault, raise_any
 
 
 def test_fault_has_place_expectation_value_and_next_step() -> None:
@@ -40,6 +40,13 @@ def test_error_lists_all_faults_one_per_line() -> None:
     assert str(error) == "a:1: x\nb:2: y"
     assert error.faults == (Fault("a:1", "x"), Fault("b:2", "y"))
     assert isinstance(error, ValueError)
+
+
+def test_faults_of_a_file_are_raised_by_line() -> None:
+    places = ["t.csv:10", "a.wav", "t.csv:9", "b.csv:1"]
+    with pytest.raises(FaultError) as caught:
+        raise_any(Fault(place, "x") for place in places)
+    assert [item.place for item in caught.value.faults] == ["t.csv:9", "t.csv:10", "a.wav", "b.csv:1"]
 
 
 def test_error_takes_a_single_fault() -> None:

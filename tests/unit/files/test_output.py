@@ -71,6 +71,8 @@ def test_existing_outputs_are_refused_together(tmp_path: Path) -> None:
         (str(path), "output.exists") for path in paths[1:]
     ]
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}: already holds file, link; ")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_output_is_tried_and_nothing_is_left(tmp_path: Path) -> None:

@@ -190,12 +190,12 @@ def test_faulty_lines_do_not_hide_each_other_nor_faulty_media(tmp_path: Path) ->
     with pytest.raises(FaultError) as caught:
         Pairs().prepare(table, tmp_path / "out")
     assert [(item.place, item.message.partition(", got")[0]) for item in caught.value.faults] == [
+        ("t.csv:2", "empty.wav: must be a usable recording"),
+        ("t.csv:2", "p.png: must be a usable picture"),
         ("t.csv:4", "line must have the header's 3 fields"),
         ("t.csv:5", f"audio must be a file below {tmp_path.name}/"),
         ("t.csv:6", "split must be train, valid, test, or begin so, as in test_seen (1 line)"),
         ("t.csv:6", "missing.wav: must be a usable recording"),
-        ("t.csv:2", "empty.wav: must be a usable recording"),
-        ("t.csv:2", "p.png: must be a usable picture"),
     ]
     assert not (tmp_path / "out").exists()
 

@@ -138,7 +138,7 @@ install() {
     elif [[ -t 2 ]]; then
         run_pip "$@" >&2
     else
-        run_pip "$@" | sed -un 's/^ *\(Downloading .* ([0-9.]* [MG]B)\)$/set-up: \1/p; s/^Installing collected .*/set-up: unpacking/p' >&2
+        run_pip "$@" 2> >(sed -u '/^WARNING: /d' >&2) | sed -un 's/^ *\(Downloading .* ([0-9.]* [MG]B)\)$/set-up: \1/p; s/^Installing collected .*/set-up: unpacking/p' >&2
     fi
 }
 

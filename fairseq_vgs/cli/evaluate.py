@@ -55,7 +55,9 @@ class Places:
         positional=True,
     )
     output: Path | None = option(
-        None, metavar="DIR", help="folder for the results (default: next to CHECKPOINT, CHECKPOINT_NAME_...)"
+        None,
+        metavar="DIR",
+        help="folder for the results (default: next to CHECKPOINT, such as checkpoint_best_retrieval_test)",
     )
     json: bool = option(False, help="print metrics.json instead of the table")
     force: bool = option(False, help="replace existing results")

@@ -308,10 +308,10 @@ def _results_in(place: Path) -> list[Path] | dict[int, Path]:
         return checkpoints
     within = sorted(path.parent for path in place.glob(f"*/{METRICS_NAME}"))
     if not within:
-        state = "got none of these" if place.exists() else "got no such file or folder"
+        state = "got a place without results" if place.exists() else "got no such file or folder"
         message = (
-            f"must be results: a folder with {METRICS_NAME}, or with such folders in it, or the run folder "
-            f"or {EVALUATION_FOLDER} folder of fairseq-vgs evaluate run, {state}; evaluate first"
+            f"must be a folder with {METRICS_NAME}, a folder of such folders, or a run (or its folder "
+            f"{EVALUATION_FOLDER}) after fairseq-vgs evaluate run, {state}; evaluate first"
         )
         raise ResultsError.at(place, message, "file.missing")
     return within

@@ -63,7 +63,7 @@ class CommonSettings:
 
     @property
     def folder_name(self) -> str:
-        """Name of the results folder after ``CHECKPOINT_NAME_`` without ``--output``."""
+        """Name of the results folder after the names of checkpoint and evaluation without ``--output``."""
         return f"{self.variant}_{self.split}" if self.variant else self.split
 
     def condition(self) -> dict[str, Any]:

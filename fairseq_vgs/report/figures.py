@@ -180,8 +180,8 @@ def _recall_panel(log: TrainingLog, direction: str) -> Panel:
         for colour, k in zip(COLOURS, RECALL_CUTOFFS, strict=False):
             curve = log.curve(part, f"{direction}_r{k}")
             if curve is not None:
-                panel.series.append(_line(f"R@{k}, {part}", curve, colour))
-                panel.series += _chance_level(log, part, direction, k, panel.series[-1])
+                line = _line(f"R@{k}, {part}", curve, colour)
+                panel.series += _with_chance(line, recall_chance(log, part, direction, k))
     panel.series.sort(key=attrgetter("is_level"))
     if panel.series and (images := log.last(log.validation_parts[0], "retrieval_images")):
         captions = log.last(log.validation_parts[0], "retrieval_captions")
@@ -197,15 +197,20 @@ def _recall_series(log: TrainingLog, direction: str, k: int, *, title: str, colo
         if curve is not None:
             label = title if len(found) == 1 else f"{title}, {part}"
             line = _line(label, curve, colour, is_dashed=number > 0)
-            drawn += [line, *_chance_level(log, part, direction, k, line)]
+            drawn += _with_chance(line, recall_chance(log, part, direction, k))
     return drawn
 
 
-def _chance_level(log: TrainingLog, part: str, direction: str, k: int, line: Series) -> list[Series]:
-    chance, label = recall_chance(log, part, direction, k), f"{line.label} (chance)"
+def _with_chance(line: Series, chance: float | None) -> list[Series]:
+    """Add the level of chance; a recall that any order reaches is only named in the legend."""
     if chance is None:
-        return []
-    return [Series(label, [chance], None, line.colour, ":", width=1.2, legend="chance (same colour)")]
+        return [line]
+    if chance >= 100.0:
+        return [
+            Series(line.label, (), (), style=" ", width=0.5, legend=f"{line.label}: not drawn (k ≥ pool)")
+        ]
+    label, legend = f"{line.label} (chance)", "chance (same colour)"
+    return [line, Series(label, [chance], None, line.colour, ":", width=1.2, legend=legend)]
 
 
 def _alpha_panel(log: TrainingLog) -> Panel:

@@ -59,6 +59,11 @@ class Answer:
     score: float = math.nan
     is_below: bool = False
 
+    @property
+    def score_text(self) -> str:
+        """Score with equally many decimals in all answers, and a minus sign."""
+        return f"{self.score:z.3f}".replace("-", "−")
+
 
 @dataclass(frozen=True)
 class Card:

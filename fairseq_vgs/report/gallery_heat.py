@@ -19,10 +19,10 @@ from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 
 NOTE = (
     f"Rows: regions, numbered in the picture. Columns: {1000 * HOP_SECONDS:g} ms of speech; above, its "
-    "loudness. Orange: similarity that is there only if both are, the region in the picture and the moment "
-    "in the speech; blue: similarity that both together cost. Measured by leaving out: each region, each "
-    f"moment (silence for {1000 * SILENCED_SECONDS:g} ms around it), and both. Play the caption: boxes light "
-    "up with the moment; click a map to go there."
+    "loudness. Orange: the region and the moment raise the similarity only together; blue: together they "
+    "lower it. Measured by leaving out each region, each moment (silence for "
+    f"{1000 * SILENCED_SECONDS:g} ms around it), and both. Play the caption: boxes light up with the moment; "
+    "click a map to go there."
 )
 _MATCH, _MISMATCH, _LOUD = (213, 94, 0), (0, 114, 178), (128, 137, 147)
 _LOUDNESS_PIXELS = 32

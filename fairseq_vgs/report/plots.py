@@ -38,8 +38,9 @@ class Series:
     """A line, a row of points, or, without ``x``, a level across the panel.
 
     ``label`` is its name in the CSV, and in the legend unless ``legend`` has another text, or an empty one
-    for none. ``style`` is ``-``, ``--``, ``:``, ``o`` (points) or empty (in the CSV only), ``width`` in
-    points, ``band`` lower and upper bounds, drawn as a shaded area. In the CSV, ``names`` are those of the
+    for none. ``style`` is ``-``, ``--``, ``:``, ``o`` (points), a blank (in the legend only, as text) or
+    empty (in the CSV only), ``width`` in points,
+    ``band`` lower and upper bounds, drawn as a shaded area. In the CSV, ``names`` are those of the
     positions, and ``cells`` further cells, such as the seed. In an inline SVG, the line has ``css_class``,
     and its points have tooltips (``tips``).
     """
@@ -268,7 +269,17 @@ def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any])
         _name_levels(axes, levels)
     for series, handle in drawn:
         if series.legend_text:
-            legend.setdefault(series.legend_text, handle)
+            legend[series.legend_text] = _entry(legend.get(series.legend_text), handle)
+
+
+def _entry(known: Any, handle: Any) -> Any:
+    """Return a legend's handle: grey where lines of several colours share the entry, or it would name one."""
+    from matplotlib.lines import Line2D
+
+    if known is None or known.get_color() == handle.get_color():
+        return handle
+    style, width = handle.get_linestyle(), handle.get_linewidth()
+    return Line2D([], [], color=GREY, linestyle=style, linewidth=width)
 
 
 def _draw_line(axes: Any, series: Series) -> Any:

@@ -45,7 +45,7 @@ _CAPTION = (
 @CORPORA.register("flickr8k")
 @dataclass(frozen=True)
 class Flickr8k(CorpusReader):
-    """Flickr8k Audio: five spoken captions a picture.
+    """Flickr8k Audio: five spoken captions per picture.
 
     Flickr8k Audio as it is unpacked: a folder with flickr_audio (wavs, wav2capt.txt, wav2spk.txt),
     Flickr8k_text and Flicker8k_Dataset. Splits are the published lists, which are verified; without

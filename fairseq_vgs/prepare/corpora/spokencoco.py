@@ -55,7 +55,7 @@ _COCO_NAME = re.compile(r"COCO_(?:train|val)2014_([0-9]{12})\.jpe?g", re.IGNOREC
 @CORPORA.register("spokencoco")
 @dataclass(frozen=True)
 class SpokenCoco(CorpusReader):
-    """SpokenCOCO: five spoken captions a picture.
+    """SpokenCOCO: five spoken captions per picture.
 
     SpokenCOCO as it is unpacked (SpokenCOCO_train.json, SpokenCOCO_val.json, wavs), with COCO's pictures of
     2014. Splits: karpathy (113k pictures for train, 5k valid, 5k test); paper (Khorrami et al. 2023: the

@@ -196,7 +196,7 @@ def _summarize(
         "objects": [item.object_id for item in source.objects],
         "held_out_objects_unseen_in_train": unseen,
         "excluded": {
-            "name longer than --max-object-seconds": {"count": source.n_objects - source.n_available},
+            "with a name longer than --max-object-seconds": {"count": source.n_objects - source.n_available},
             "not chosen (--objects)": {"count": source.n_available - len(source.objects)},
         },
     }

@@ -60,7 +60,7 @@ def test_certain_recalls_say_so(folders, capsys):
 def test_nothing_to_compare(tmp_path, capsys):
     assert main(["compare", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"{tmp_path}: must be results: ")
+    assert error.startswith(f"{tmp_path}: must be a folder with metrics.json")
     assert error.count("\n") == 1
 
 

@@ -81,7 +81,8 @@ def test_only_untrained_weights(places):
 
 
 @pytest.mark.parametrize(
-    ("name", "state"), [("results/empty", "got none of these"), ("absent", "got no such file or folder")]
+    ("name", "state"),
+    [("results/empty", "got a place without results"), ("absent", "got no such file or folder")],
 )
 def test_places_without_results(places, name, state):
     with raises_fault("file.missing", name, error=ResultsError) as caught:

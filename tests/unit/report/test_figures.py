@@ -88,6 +88,18 @@ def test_panels_name_pool_and_leave_out_what_is_missing(log):
     assert [panel.title for panel in figures.training_figure(short).panels] == ["Loss"]
 
 
+def test_recalls_that_any_order_reaches_are_named_but_not_drawn(tmp_path):
+    recalls = ", ".join(f'"valid_speech_to_image_r{k}": 100' for k in (1, 5, 10))
+    pool = '"valid_retrieval_images": 10, "valid_retrieval_captions": 10'
+    small = parse_training_log([f'{{{recalls}, {pool}, "valid_num_updates": 5}}'])
+    (panel,) = figures.training_figure(small).panels
+    legend = [series.legend_text for series in panel.series]
+    assert legend[:3] == ["R@1, valid", "R@5, valid", "R@10, valid: not drawn (k ≥ pool)"]
+    assert legend[3:] == ["chance (same colour)"] * 2
+    table = write_figure(figures.recall_figure({"VGS": small}), tmp_path / "recall.png")
+    assert "R@10" not in table.read_text(encoding="utf-8")
+
+
 def test_nothing_to_draw():
     for make, content in ((figures.training_figure, TrainingLog({})), (figures.probe_figure, [])):
         with raises_fault("log.empty", error=TrainingLogError):

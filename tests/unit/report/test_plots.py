@@ -57,6 +57,17 @@ def test_csv_holds_exactly_what_was_drawn(tmp_path):
     ]
 
 
+def test_an_entry_of_several_colours_is_grey():
+    """In the colour of the first line, it would seem to belong to that line alone."""
+    levels = [Series(name, [1.0], None, name, ":", legend="chance") for name in ("#0072b2", "#d55e00")]
+    for panel_levels, colour in ((levels, "#737373"), (levels[:1], "#0072b2")):
+        drawn = inline_svg(Figure([Panel("one", "%", panel_levels)], {}), name="f", title="f")
+        (legend,) = (part for part in ET.fromstring(drawn).iter() if part.get("id") == "f-legend_1")
+        styles = [part.get("style", "") for part in legend.iter()]
+        assert [style for style in styles if "stroke:" in style and colour not in style] == []
+        assert sum(colour in style for style in styles) == 1
+
+
 def test_panels_are_drawn_side_by_side(tmp_path):
     write_figure(figure(), tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:

@@ -216,13 +216,15 @@ class _Reader:
 
     def read_part(self, start: int, n_wanted: int) -> F32:
         """Decode a part: float32[S]; fewer samples if the recording ends."""
+        # averaged before they are rounded, as in ``read_all``
+        dtype = "float32" if self.info.channels == 1 else "float64"
         if self._can_seek:
             if start:
                 self._files[0].seek(start)
-            return _mono(_read(self._files[0], n_wanted, "float32"), np.float32)
+            return _mono(_read(self._files[0], n_wanted, dtype), np.float32)
         blocks: list[F32] = []
         n_read, end = 0, start + n_wanted
-        for block in self._blocks("float32"):
+        for block in self._blocks(dtype):
             blocks.append(_mono(block, np.float32))
             if (n_read := n_read + len(block)) >= end:
                 break

@@ -62,6 +62,7 @@ def chained() -> bytes:
 WHOLE = {
     "WAV": (encode(speech(1)), 4000),
     "WAV, 24 bits, stereo": (encode(np.stack([speech(1), speech(2)], 1), subtype="PCM_24"), 4000),
+    "WAV, 32 bits, 3 channels": (encode(np.stack([speech(n) for n in (1, 2, 3)], 1), subtype="PCM_32"), 4000),
     "WAV, floats, 3 channels": (encode(np.stack([speech(n) for n in (1, 2, 3)], 1), subtype="FLOAT"), 4000),
     "WAV behind ID3": (id3(encode(speech(1))), 4000),
     "WAV of unknown length": (with_data_length(encode(speech(1)), 0xFFFFFFFF), 4000),

@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.cli.parser import add_command, usage_errors
 from fairseq_vgs.device import device_option
 from fairseq_vgs.evaluation.evaluator import (
     EVALUATORS,
@@ -144,18 +143,19 @@ def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
 def _evaluate(args: argparse.Namespace) -> int:
     from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.evaluation.results import as_written, result_files
-    from fairseq_vgs.files.output import refuse_existing
+    from fairseq_vgs.files.output import refuse_existing, try_output
     from fairseq_vgs.files.torch_files import require_file
 
     evaluator = EVALUATORS[args.evaluation]()
     places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
-    with _usage_errors(args):
+    with usage_errors(args):
         baselines = chosen_baselines(evaluator, args.baseline or ())
     checkpoint = places.checkpoint
     name = f"{checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
     output = places.output or checkpoint.with_name(name)
     # what costs nothing comes before seconds of imports
     refuse_existing(*result_files(output, evaluator.files), force=places.force)
+    try_output(output, option="--output")
     require_file(checkpoint)
     require_fairseq()
     from fairseq_vgs.evaluation.evaluate import evaluate
@@ -171,14 +171,6 @@ def _evaluate(args: argparse.Namespace) -> int:
         _print_notes(result.content["notes"])
     print(f"results: {output}", file=sys.stderr)
     return 0
-
-
-@contextmanager
-def _usage_errors(args: argparse.Namespace) -> Iterator[None]:
-    try:
-        yield
-    except FaultError as error:
-        args.usage_error(str(error))
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -197,7 +189,7 @@ def _evaluate_run(args: argparse.Namespace) -> int:
 
     settings = read_options(args, RunSettings)
     output = settings.output or settings.run_folder / "evaluation"
-    with _usage_errors(args):
+    with usage_errors(args):
         baselines = chosen_baselines(EVALUATORS["abx"](), args.baseline or ())
         evaluations = _evaluations(settings)
     steps = evaluate_run(
@@ -254,7 +246,7 @@ class _AlsoParser(argparse.ArgumentParser):
     """Parses the words of ``--also``; the command's own parser reports what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        raise FaultError.at("--also", f"{message}; correct it", "setting.value")
+        raise FaultError.at("--also", f"{message}; see fairseq-vgs evaluate --help", "setting.value")
 
 
 def _also(text: str, *, device: str) -> Any:
@@ -263,7 +255,7 @@ def _also(text: str, *, device: str) -> Any:
     try:
         name, *arguments = shlex.split(text) or [""]
     except ValueError as error:
-        raise _wrong_also(f"must be words as in a shell ({error})", text, "correct it") from error
+        raise _wrong_also(f"must be words as in a shell ({error})", text, "check its quotes") from error
     if name not in EVALUATORS:
         known = ", ".join(sorted(EVALUATORS))
         raise _wrong_also(f"must begin with one of {known}", text, "correct the name")

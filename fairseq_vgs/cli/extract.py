@@ -67,16 +67,16 @@ class Options:
 
 def run(args: argparse.Namespace) -> int:
     """Extract; print a summary of the files."""
+    from fairseq_vgs.files.output import try_output
     from fairseq_vgs.files.torch_files import require_file
 
     options = read_options(args, Options)
+    try_output(options.output, option="--output")
     require_file(options.checkpoint)  # before seconds of imports
     from fairseq_vgs.checkpoints.load import load_checkpoint
     from fairseq_vgs.features.extract import extract_features
     from fairseq_vgs.features.recordings import open_source
-    from fairseq_vgs.files.output import try_output
 
-    try_output(options.output, option="--output")
     device = resolve_device(options.device)
     source = open_source(options.sources, split=options.split)
     checkpoint = load_checkpoint(options.checkpoint, untrained_seed=options.untrained, allow_stock=True)

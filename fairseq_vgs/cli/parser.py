@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
+from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.spelling import did_you_mean
 from fairseq_vgs.options import add_options
 
 DEBUG_HELP = "log more, and show the whole traceback of an error"
@@ -37,12 +40,42 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, see ``argparse.ArgumentParser.parse_known_args``."""
         self.complete()
-        return super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said here, where the options of the chosen command are known
+            near = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2, a short usage and the message."""
+        needed = [one for one in self._actions if one.required or not one.option_strings]
+        formatter = self._get_formatter()
+        formatter.add_usage(None, needed, [])
+        usage = f"{formatter.format_help().rstrip()} [options]\n"
+        self.exit(2, f"{usage}{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += did_you_mean(str(value), map(str, action.choices or ()))
+            raise
 
     def format_help(self) -> str:
         """Return the help text."""
         self.complete()
         return super().format_help()
+
+
+@contextmanager
+def usage_errors(args: argparse.Namespace) -> Iterator[None]:
+    """Report settings that cannot be used as wrong usage of the command; other errors pass."""
+    try:
+        yield
+    except FaultError as error:
+        if any(not code.startswith(("setting.", "plot.suffix")) for code in error.codes):
+            raise
+        args.usage_error("; ".join(map(str, error.faults)))
 
 
 def add_module(subparsers: Any, name: str, summary: str, module: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs.cli.parser import add_command
+from fairseq_vgs.cli.parser import add_command, usage_errors
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.options import option
 
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.output import try_output
     from fairseq_vgs.report.plots import require_suffix, write_figure
 
-    require_suffix(args.output)
+    with usage_errors(args):
+        require_suffix(args.output)
     try_output(args.output.parent)
     table = write_figure(args.make(args), args.output, force=args.force)
     print(args.output, table, sep="\n")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.cli.parser import add_command, add_module
+from fairseq_vgs.cli.parser import add_command, add_module, usage_errors
 from fairseq_vgs.cli.summaries import progress_bar, summary_table
 from fairseq_vgs.options import add_options, read_options
 from fairseq_vgs.prepare.build.options import BuildOptions
@@ -75,8 +75,9 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:
-    preparation = read_options(args, args.preparation)
-    regions = read_options(args, RegionOptions).open_if_wanted()
-    options = read_options(args, BuildOptions, regions=regions)
+    with usage_errors(args):
+        preparation = read_options(args, args.preparation)
+        regions = read_options(args, RegionOptions).open_if_wanted()
+        options = read_options(args, BuildOptions, regions=regions)
     with progress_bar("preparing files") as progress:
         return preparation.prepare(args.source, args.output, options=options, progress=progress)

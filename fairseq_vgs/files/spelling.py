@@ -6,6 +6,7 @@ a letter and a combining character instead (NFD). Linux takes the two for differ
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
@@ -26,6 +27,17 @@ def spelling_key(name: str) -> str:
     if name.isascii() and "\\" not in name:
         return name
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like another one, or "" if none is."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the one that is probably meant, if any is."""
+    near = nearest(name, known)
+    return f"; did you mean {near}?" if near else ""
 
 
 def on_disk(root: Path, path: str) -> str:

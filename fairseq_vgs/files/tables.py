@@ -10,7 +10,6 @@ then reads by line. Both accept the same tables, except that CRLF is left to the
 from __future__ import annotations
 
 import codecs
-import difflib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 from fairseq_vgs.files.columns import Column, parse_all
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any, shown
+from fairseq_vgs.files.spelling import nearest
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
@@ -84,8 +84,8 @@ def _other_splits(path: Path) -> str:
     if path.suffixes != [".tsv"] or path.stem in NOT_SPLITS:
         return ""
     lists = {other.stem for other in path.parent.glob("*.tsv") if other.suffixes == [".tsv"]} - NOT_SPLITS
-    near = difflib.get_close_matches(path.stem, lists, n=1)
-    meant = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(path.stem, lists)
+    meant = f"did you mean {near!r}? " if near else ""
     return f"{meant}splits there are {', '.join(sorted(lists))}: name one of them, or " if lists else ""
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fairseq_vgs.files.faults import FaultError, fault, raise_any
+from fairseq_vgs.files.spelling import nearest
 from fairseq_vgs.files.yaml_files import load_yaml
 from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.metrics.abx.plan import SPEAKER_MODES, require_speakers
@@ -130,8 +130,8 @@ def _refuse_unknown(path: Path, content: Any) -> None:
         name = key.removeprefix("quick.")
         if name in known or key == "quick":
             continue
-        near = get_close_matches(name, known, n=1)
-        step = f"{f'write {near[0]}' if near else 'remove it'}; docs/study.md describes them"
+        near = nearest(name, known)
+        step = f"{f'write {near}' if near else 'remove it'}; docs/study.md describes them"
         expected = f"keys must be of {', '.join(known)}, quick"
         found.append(fault(str(path), expected, key, step, code="study.file"))
     raise_any(found)

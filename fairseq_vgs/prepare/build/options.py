@@ -60,7 +60,7 @@ class BuildOptions:
         ):
             if value not in known:
                 expected = f"must be one of {', '.join(known)}"
-                raise FaultError(fault(name, expected, value, "correct it", code="setting.value"))
+                raise FaultError(fault(name, expected, value, "choose one", code="setting.value"))
 
     def own_root(self, output: Path) -> Path | str:
         """Return the root of audio lists whose recordings lie in the folder itself."""

@@ -20,7 +20,7 @@ def bad_shares(valid_share: float, test_share: float) -> list[Fault]:
     """Return the faults of the shares of valid and test."""
     shares = {"--valid-share": valid_share, "--test-share": test_share}
     faults = [
-        fault(name, "must be a share from 0 to below 1", share, "correct it", code="setting.value")
+        fault(name, "must be a share from 0 to below 1", share, "give 0.1 for a tenth", code="setting.value")
         for name, share in shares.items()
         if not 0.0 <= share < 1.0
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import posixpath
 from collections import Counter, defaultdict
@@ -12,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from fairseq_vgs.files.faults import Fault, fault, raise_any
-from fairseq_vgs.files.spelling import on_disk
+from fairseq_vgs.files.spelling import nearest, on_disk
 from fairseq_vgs.files.user_tables import TableRow, read_table
 from fairseq_vgs.manifest.leakage import split_role
 from fairseq_vgs.options import option
@@ -75,8 +74,8 @@ class Pairs(CorpusReader):
         """Refuse impossible values."""
         faults = bad_shares(self.valid_share, self.test_share)
         if unknown := sorted(set(self.keep_together) - set(KEEP_TOGETHER)):
-            expected = f"must be of {', '.join(KEEP_TOGETHER)}"
-            faults.append(fault("--keep-together", expected, unknown, "correct it", code="setting.value"))
+            expected, step = f"must be of {', '.join(KEEP_TOGETHER)}", "name one or both of them"
+            faults.append(fault("--keep-together", expected, unknown, step, code="setting.value"))
         raise_any(faults)
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
@@ -142,8 +141,8 @@ def _split_faults(captions: Sequence[Caption], *, extra: Collection[str]) -> Ite
     firsts = {caption.split: caption.place for caption in reversed(captions)}
     for split, count in uses.items():
         if split and split not in extra and split_role(split) not in SPLITS:
-            near = difflib.get_close_matches(split.lower(), (*SPLITS, *OTHER_NAMES), n=1)
-            did_you_mean = f"did you mean {near[0]!r}? Correct it" if near else "correct it"
+            near = nearest(split.lower(), (*SPLITS, *OTHER_NAMES))
+            did_you_mean = f"did you mean {near!r}? Correct it" if near else "correct it"
             noun = "line" if count == 1 else "lines"
             expected = f"split must be train, valid, test, or begin so, as in test_seen ({count:,} {noun})"
             step = f"{did_you_mean}, or allow it with --extra-split {split}"

@@ -84,7 +84,7 @@ class SpokenCoco(CorpusReader):
         """Refuse unknown splits."""
         if self.split not in SPLITTINGS:
             expected = f"must be one of {', '.join(SPLITTINGS)}"
-            raise FaultError(fault("--split", expected, self.split, "correct it", code="setting.value"))
+            raise FaultError(fault("--split", expected, self.split, "choose one", code="setting.value"))
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings and pictures there are.

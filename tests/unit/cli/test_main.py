@@ -117,6 +117,31 @@ def test_the_beginning_of_an_option_is_wrong_usage(capsys: pytest.CaptureFixture
     assert "unrecognized arguments: --skip" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["chekc", "DATA"], "did you mean check?"),
+        (["evaluate", "retreival"], "did you mean retrieval?"),
+        (["check", "DATA", "--jsn"], "unrecognized arguments: --jsn; did you mean --json?"),
+        (["prepare", "pairs", "t.csv", "out", "--pakc", "zip"], "--pakc zip; did you mean --pack?"),
+        (["prepare", "pairs", "t.csv", "out", "--pack", "zp"], "did you mean zip?"),
+        (["prepare", "pairs", "t.csv", "out", "--valid-share", "2"], "got 2.0; give 0.1 for a tenth"),
+        (["prepare", "pairs", "t.csv", "out", "--grid", "3"], "add --regions efficientnet"),
+        (["plot", "training", "x.jsonl", "x.gif"], "choose a format by its suffix"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_explained_briefly(
+    arguments: list[str], end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(arguments)
+    assert stop.value.code == 2
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: fairseq-vgs")
+    assert f"{end} (see fairseq-vgs" in error
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main.main(["--version"])

@@ -39,10 +39,9 @@ class Series:
 
     ``label`` is its name in the CSV, and in the legend unless ``legend`` has another text, or an empty one
     for none. ``style`` is ``-``, ``--``, ``:``, ``o`` (points), a blank (in the legend only, as text) or
-    empty (in the CSV only), ``width`` in points,
-    ``band`` lower and upper bounds, drawn as a shaded area. In the CSV, ``names`` are those of the
-    positions, and ``cells`` further cells, such as the seed. In an inline SVG, the line has ``css_class``,
-    and its points have tooltips (``tips``).
+    empty (in the CSV only), ``width`` in points, ``band`` lower and upper bounds, drawn as a shaded area.
+    In the CSV, ``names`` are those of the positions, and ``cells`` further cells, such as the seed. In an
+    inline SVG, the line has ``css_class``, and its points have tooltips (``tips``).
     """
 
     label: str

@@ -298,6 +298,13 @@ def test_choice_holds_a_seeded_draw_and_the_worst():
     assert gallery.choose_queries(np.full(3, np.nan), 4, seed=1) == []
 
 
+@pytest.mark.parametrize(
+    ("score", "shown"), [(0.5, "0.500"), (12.34567, "12.346"), (-0.25, "−0.250"), (-0.0001, "0.000")]
+)
+def test_scores_have_equally_many_decimals(score, shown):
+    assert gallery.Answer(None, "a", score=score).score_text == shown
+
+
 @needs_chromium
 def test_chromium_loads_pictures_and_plays_sound(built, tmp_path):
     with browser(tmp_path / "profile") as window:

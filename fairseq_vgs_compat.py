@@ -62,7 +62,20 @@ def _check_command_line() -> None:
     # Spawned ranks have the command line of the first process, but another working directory.
     is_spawned = any("multiprocessing" in word for word in sys.orig_argv)
     if Path("".join(sys.argv[:1])).name in _TRAIN_SCRIPTS and not is_spawned:
+        sys.excepthook = _interrupted_in_one_line(sys.excepthook)
         check_config_name(sys.argv[1:])
+
+
+def _interrupted_in_one_line(others: Callable[..., Any]) -> Callable[..., Any]:
+    """Print no traceback of a Ctrl-C, which mostly comes during the long imports of training."""
+
+    def hook(kind: type[BaseException], *rest: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("interrupted\n")
+        else:
+            others(kind, *rest)
+
+    return hook
 
 
 def check_config_name(arguments: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ class Options:
     output: Path | None = option(None, metavar="DIR", help="also write Markdown, LaTeX, CSV and JSON here")
     allow_different_data: bool = option(False, help="print runs on different data without differences")
     json: bool = option(False, help="print comparison.json instead of the table")
-    seed: int = option(1, help="of resampling")
+    seed: int = option(1, help="seed of the resampling")
     force: bool = option(False, help="replace existing files")
 
 

@@ -96,7 +96,7 @@ class RunSettings:
         help="also measure the model with fresh weights, as update 0, or MFCC; may be repeated "
         "(default: both)",
     )
-    seed: int = option(1, name="--seed --untrained-seed", help="of the untrained weights")
+    seed: int = option(1, name="--seed --untrained-seed", help="seed of the untrained weights")
     device: str = device_option()
     force: bool = option(False, help="replace results made with other settings or data")
 

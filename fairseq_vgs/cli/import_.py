@@ -93,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("fast-vgs", FAST_VGS, FastVgs, FAST_VGS_DESCRIPTION, _convert_fast_vgs),
         ("wav2vec2", WAV2VEC2, Wav2Vec2, WAV2VEC2_DESCRIPTION, _convert_wav2vec2),
     ):
-        texts = {"description": description, "examples": EPILOG}
+        lines = [line for line in EPILOG.splitlines() if "import" not in line or f" {name} " in line]
+        texts = {"description": description, "examples": "\n".join([*lines, ""])}
         add_command(sources, name, summary, options, **texts, convert=convert, options=options)
 
 

@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     args.command = shlex.join(["fairseq-vgs", *(sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    logging.getLogger("torch").setLevel(logging.WARNING)  # it logs statistics when the interpreter exits
     logging.getLogger("fairseq_vgs").setLevel(logging.DEBUG if args.debug else logging.INFO)
     try:
         with _stopped_by_sigterm():

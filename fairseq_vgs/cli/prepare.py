@@ -22,8 +22,8 @@ from fairseq_vgs.regions.options import RegionOptions
 
 MAX_DEFAULT_JOBS = 8
 EXTENSIONS = {
-    "image-features": "features of a frozen image backbone, for all pictures of a data folder",
-    "regions": "region features: from LXMERT, from FaST-VGS, or computed from pictures",
+    "image-features": "Features of a frozen image backbone, for all pictures of a data folder",
+    "regions": "Region features: from LXMERT, from FaST-VGS, or computed from pictures",
     "items": "ABX items from phone alignments (.lab, TextGrid, flite, LibriSpeech alignments)",
     "text": "SentencePiece units of the captions' texts, and fairseq's label files",
 }
@@ -40,7 +40,9 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one nested command per corpus, and those that extend a data folder."""
     parser.epilog = EPILOG
-    corpora = parser.add_subparsers(title="corpora", metavar="CORPUS", required=True)
+    corpora = parser.add_subparsers(
+        title="corpora, and what adds to a data folder", metavar="CORPUS", required=True
+    )
     for name, preparation in CORPORA.items():
         _add_corpus(corpora, name, preparation)
     for name, summary in EXTENSIONS.items():

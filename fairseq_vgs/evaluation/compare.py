@@ -26,6 +26,7 @@ from fairseq_vgs.evaluation.results import (
     read_result,
     written_by,
 )
+from fairseq_vgs.files.faults import Fault
 
 EVALUATED = TRAINED
 """Name of the evaluated model; all others are baselines."""
@@ -175,7 +176,15 @@ def find_results(places: Sequence[Path], *, updates: Collection[int] | None = No
     Raises:
         ResultsError: A place without results, or runs without such checkpoints.
     """
-    found: list[list[Path] | dict[int, Path]] = [_results_in(place) for place in places]
+    found: list[list[Path] | dict[int, Path]] = []
+    missing: list[Fault] = []
+    for place in places:
+        try:
+            found.append(_results_in(place))
+        except ResultsError as error:
+            missing += error.faults
+    if missing:
+        raise ResultsError(missing)
     runs = {place: part for place, part in zip(places, found, strict=True) if isinstance(part, dict)}
     if updates is not None and not runs:
         given = ", ".join(map(str, places))
@@ -183,10 +192,10 @@ def find_results(places: Sequence[Path], *, updates: Collection[int] | None = No
         raise ResultsError.at("--updates", message, "setting.value")
     chosen = _chosen_updates(runs, alone=len(places) == 1) if updates is None else sorted(set(updates))
     for place, part in runs.items():
-        missing = [number for number in chosen if number not in part]
-        if missing:
+        lacking = [number for number in chosen if number not in part]
+        if lacking:
             message = (
-                f"must hold a checkpoint after {missing[0]} updates, got {_numbers(part)}; choose others"
+                f"must hold a checkpoint after {lacking[0]} updates, got {_numbers(part)}; choose others"
             )
             raise ResultsError.at(place, f"{message} with --updates, or evaluate it", "results.updates")
     return [

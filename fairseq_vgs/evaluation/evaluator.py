@@ -50,7 +50,7 @@ class CommonSettings:
 
     data: Path = option(help="the data folder", metavar="DATA", positional=True)
     split: str = option("test", help="split of DATA")
-    seed: int = option(1, help="of drawing, resampling and the untrained weights")
+    seed: int = option(1, help="seed of pools, resampling and the untrained weights")
     device: str = device_option()
 
     not_conditions: ClassVar[tuple[str, ...]] = ()

@@ -89,7 +89,7 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     )
     image_backbone_frozen: bool = setting(True, "the backbone is not trained")
     image_backbone_output: ChoiceEnum(["pooled", "tokens"]) = setting(  # type: ignore[valid-type]
-        "pooled", "of the backbone: one vector, or tokens for the transformer"
+        "pooled", "what the backbone gives: one vector, or tokens for the transformer"
     )
 
     logit_scale_init: float = setting(

@@ -55,7 +55,7 @@ class EfficientNetOptions:
     )
     device: str = device_option()
     precision: Literal["float32", "float64"] = option(
-        "float32", help="of the network; with float64 every CPU gives the same bits"
+        "float32", help="precision of the network; with float64 every CPU gives the same bits"
     )
     batch_size: int = option(16, help="regions at once", metavar="N", parse=positive)
 

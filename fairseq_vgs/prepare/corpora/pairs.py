@@ -36,7 +36,7 @@ def _column(name: str, note: str = "") -> Any:
 class Pairs(CorpusReader):
     """Your own recordings and pictures, listed in a CSV, TSV or JSONL file.
 
-    The table (.csv, .tsv or .jsonl) has the columns audio, image and, if you like, speaker, text and split.
+    The table has the columns audio, image and, if you like, speaker, text and split.
     Paths start from the table's folder and must stay below it. Without splits, images are divided; copies of
     a picture or a recording stay in one split.
     """
@@ -46,7 +46,7 @@ class Pairs(CorpusReader):
         "fairseq-vgs prepare pairs MINE.csv DATA --audio-root RECORDINGS --image-root PHOTOS --pack zip",
         "fairseq-vgs prepare pairs MINE.tsv DATA --audio-column clip --regions efficientnet --grid 3",
     )
-    source = ("TABLE", ".csv, .tsv or .jsonl file")
+    source = ("TABLE", ".csv, .tsv, .txt (with tabs) or .jsonl file")
     has_pictures = True
     arranges = True
 

@@ -92,6 +92,15 @@ def test_installing_twice_wraps_once():
     assert dataclasses._get_field is before
 
 
+def test_ctrl_c_during_the_imports_of_training_is_one_line(capsys):
+    others = []
+    hook = fairseq_vgs_compat._interrupted_in_one_line(lambda *error: others.append(error))
+    hook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert (capsys.readouterr().err, others) == ("interrupted\n", [])
+    hook(ValueError, None, None)
+    assert others == [(ValueError, None, None)]
+
+
 def test_unknown_python_is_left_alone(monkeypatch):
     monkeypatch.delattr(dataclasses, "_get_field")
     fairseq_vgs_compat.install()

@@ -90,6 +90,12 @@ def test_places_without_results(places, name, state):
     assert state in str(caught.value)
 
 
+def test_all_places_without_results_are_named(places):
+    with pytest.raises(ResultsError) as caught:
+        find_results([places / "one", places / "two"])
+    assert [Path(fault.place).name for fault in caught.value.faults] == ["one", "two"]
+
+
 def test_updates_are_of_runs(places):
     with raises_fault("setting.value", "--updates", error=ResultsError):
         find_results([places / "results" / "a"], updates=[7])

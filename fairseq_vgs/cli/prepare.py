@@ -80,6 +80,6 @@ def _prepare(args: argparse.Namespace) -> dict[str, object]:
     with usage_errors(args):
         preparation = read_options(args, args.preparation)
         regions = read_options(args, RegionOptions).open_if_wanted()
-        options = read_options(args, BuildOptions, regions=regions)
+        options = read_options(args, BuildOptions, regions=regions, command_line=args.command)
     with progress_bar("preparing files") as progress:
         return preparation.prepare(args.source, args.output, options=options, progress=progress)

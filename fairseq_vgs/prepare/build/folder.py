@@ -110,6 +110,7 @@ def build_folder(
         summary = {
             "corpus": corpus.name,
             "command": command,
+            **options.typed,
             "settings": {name: getattr(options, name) for name in SUMMARIZED} | dict(settings or {}),
             **summarize(built),
             "resampler": resampler() if plan.converts else None,

@@ -18,7 +18,10 @@ AUTO, ALWAYS, NEVER = CONVERSIONS = ("auto", "always", "never")
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build a folder, whatever the corpus; ``regions`` are computed if given."""
+    """How to build a folder, whatever the corpus; ``regions`` are computed if given.
+
+    ``command_line`` is what the user typed, with all paths, for the summary.
+    """
 
     force: bool = option(False, help="replace OUTPUT if this command made it")
     relative_root: bool = option(
@@ -51,6 +54,7 @@ class BuildOptions:
     )
     shard_bytes: int = SHARD_BYTES
     regions: PictureRegions | None = None
+    command_line: str = ""
 
     def __post_init__(self) -> None:
         """Refuse unknown values."""
@@ -61,6 +65,11 @@ class BuildOptions:
             if value not in known:
                 expected = f"must be one of {', '.join(known)}"
                 raise FaultError(fault(name, expected, value, "choose one", code="setting.value"))
+
+    @property
+    def typed(self) -> dict[str, object]:
+        """What the summary holds about the command that was typed, if one was."""
+        return {"command_line": self.command_line} if self.command_line else {}
 
     def own_root(self, output: Path) -> Path | str:
         """Return the root of audio lists whose recordings lie in the folder itself."""

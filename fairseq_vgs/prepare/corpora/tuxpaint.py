@@ -147,7 +147,7 @@ class TuxPaint(Preparation):
             ]
             splits = _divide(prepared, groups, self)
             write_tables(staging, splits, images=images, root=options.own_root(output))
-            summary = _summarize(prepared, groups, splits, exclusions, self)
+            summary = {**_summarize(prepared, groups, splits, exclusions, self), **options.typed}
             write_summary(staging, summary)
         return summary
 

@@ -95,7 +95,7 @@ def prepare_scenes(
             rows = [item.feature_row for item in loaded.objects]
             regions = [region for scene in scenes for region in scene.regions]
             tables.write_region_tables(staging, regions, np.asarray(loaded.features[rows]))
-        summary = _summarize(loaded, plan, splits, config)
+        summary = {**_summarize(loaded, plan, splits, config), **options.typed}
         tables.write_summary(staging, summary)
     return summary
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_spokencoco_takes_the_lists_of_the_package(
     assert {split: counts["pairs"] for split, counts in summary["splits"].items()} == {"train": 2, "test": 2}
     assert (summary["settings"]["split"], summary["settings"]["pack"]) == ("paper", "zip")
     assert str(tmp_path) not in summary["command"]
+    typed = ["prepare", "spokencoco", str(root), str(tmp_path / "out"), *options]
+    assert summary["command_line"] == shlex.join(["fairseq-vgs", *typed])
 
 
 def test_flickr8k_options_reach_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,9 @@ def test_refusals(log, tmp_path, capsys):
     assert main(["plot", "training", str(log), str(output)]) == 1
     assert "--force" in capsys.readouterr().err
     assert main(["plot", "training", str(log), str(output), "--force"]) == 0
-    assert main(["plot", "training", str(log), str(tmp_path / "training.jpg")]) == 1
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", "training", str(log), str(tmp_path / "training.jpg")])
+    assert stop.value.code == 2
     error = capsys.readouterr().err
     assert "must end in .png, .pdf, .svg" in error
     assert "--debug" not in error

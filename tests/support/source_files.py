@@ -1,6 +1,7 @@
 """Python files of the package, parsed, for the tests of its structure."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,9 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
-    """Parse a file."""
+    """Parse a file: once, for all tests."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 

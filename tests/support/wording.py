@@ -6,6 +6,7 @@ python tests/support/wording.py        record it again, after messages were chan
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -66,8 +67,13 @@ class Message(NamedTuple):
         return self.code is not None and FORWARDING.get(path) == self.code
 
 
-def messages() -> Iterator[Message]:
-    """Yield every call that builds a fault, with where it is."""
+@functools.cache
+def messages() -> tuple[Message, ...]:
+    """Return every call that builds a fault, with where it is."""
+    return tuple(_messages())
+
+
+def _messages() -> Iterator[Message]:
     trees = {module_name(path): parse(path) for path in MODULES}
     of_modules = {name: _assigned_texts(tree.body) for name, tree in trees.items()}
     for path in MODULES:

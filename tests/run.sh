@@ -15,6 +15,8 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # no desktop, no files of the user's
 export MPLBACKEND=Agg
 unset PYTHONPATH
+# or every process that the tests start would compile the package
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf '\n== %s\n' "$*"; }
 

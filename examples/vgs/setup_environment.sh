@@ -144,9 +144,17 @@ install() {
 
 run_pip() {
     # pip before 25.3 reads PIP_CONSTRAINT in its isolated build environments, later ones
-    # PIP_BUILD_CONSTRAINT. Python compiles what is imported when it is: compiling all takes half of the time.
+    # PIP_BUILD_CONSTRAINT
     PIP_CONSTRAINT=constraints-build.txt PIP_BUILD_CONSTRAINT=constraints-build.txt \
         "$python" -m pip install --no-compile --disable-pip-version-check "$@"
+}
+
+# pip would use one core. Uncompiled modules are compiled in every process where PYTHONDONTWRITEBYTECODE is set.
+compile_modules() {
+    local site
+    site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    # Some packages hold templates that are no Python.
+    "$python" -m compileall -q -j 0 "$site" >/dev/null 2>&1 || true
 }
 
 check_compiler() {
@@ -201,6 +209,8 @@ main() {
     say "installing torch and the other packages into $PWD/.venv (gigabytes; a few minutes the first time)"
     install ${again[@]+"${again[@]}"} --constraint "$constraints" --editable ".[$extras]"
     install_fairseq
+    say "compiling Python modules"
+    compile_modules
     local answer
     answer=$("$python" -c 'from fairseq_vgs.compat.availability import require_fairseq; require_fairseq()' 2>&1) \
         || die "${answer##*$'\n'}"

@@ -157,10 +157,8 @@ def _name_damaged(path: Path, numbers: Sequence[int]) -> None:
     if numbers:
         shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
         logger.warning(
-            "%s: %d damaged lines are left out (%s); their values are missing unless a resumed run repeated "
-            "them",
+            "%s: damaged lines are left out: %s; values are missing unless a resumed run repeated them",
             path,
-            len(numbers),
             shown,
         )
 

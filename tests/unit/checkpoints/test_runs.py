@@ -77,7 +77,7 @@ def test_copies_that_are_cut_off_are_mended(tmp_path):
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         save(tmp_path, name, 40)
         cut(folder / name)
-    with raises_fault("checkpoint.unreadable", "checkpoint_best.pt", error=CheckpointError):
+    with raises_fault("checkpoint.damaged", "checkpoint_best.pt", error=CheckpointError):
         checkpoints_of(tmp_path, every=20)
     mend_copies(tmp_path)
     assert read_updates(folder / "checkpoint_last.pt") == 40

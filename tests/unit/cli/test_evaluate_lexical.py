@@ -44,7 +44,7 @@ def test_table_files_and_refusals(tmp_path, capsys):
     assert 100 * mean == pytest.approx(figures["mfcc"]["mfcc"]["value"])
 
     assert main(command) == 1
-    assert "already exists; pass --force" in capsys.readouterr().err
+    assert "already holds metrics.json, items.npz, words.csv; pass --force" in capsys.readouterr().err
     table = words / "test.pairs.tsv"
     lines = table.read_text(encoding="utf-8").splitlines()
     table.write_text("\n".join([*lines[:-1], lines[-1] + ", two"]) + "\n", encoding="utf-8")

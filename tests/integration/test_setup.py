@@ -73,10 +73,11 @@ def test_official_fairseq_needs_the_compatibility_layer(tmp_path):
 
 
 def test_checkout_on_the_path_without_installation(tmp_path):
-    arguments = ["-m", "fairseq_vgs_compat", "fairseq_cli.hydra_train", "--help"]
+    # Hydra's --help would take a quarter of a minute
+    arguments = ["-m", "fairseq_vgs_compat", "fairseq_cli.hydra_train", "--version"]
     status, output, errors = run_python(*arguments, cwd=tmp_path, PYTHONPATH=str(CHECKOUT), **NOT_INSTALLED)
     assert status == 0, errors
-    assert "powered by Hydra" in output
+    assert output.startswith("Hydra ")
 
 
 def test_user_dir_beside_an_installed_copy(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
@@ -169,12 +170,13 @@ class _Run:
         n_kept = len(recordings) - len(left)
         with progress(len(recordings), "speech", "utterance", initial=n_kept) as bar:
             for batch in _batches(left, recordings, max_samples=max_samples, mixed=can_pad(self.model)):
-                sources = [self._source(recordings[name]) for name in batch]
+                waveforms = [recordings[name].waveform() for name in batch]
+                sources = [self._source(waveform) for waveform in waveforms]
                 found = speech_features(self.model, self._completed(sources), bf16=self.bf16)
                 embeddings: Sequence[Tensor | None] = [features.embedding for features in found]
                 is_other = self.pad_to_max or self.complete or len(sources[0]) > self.max_samples
                 if SPEECH_EMBEDDING in keys and is_other:
-                    embeddings = self._embed(sources, at_most=max(1, max_samples // self.max_samples))
+                    embeddings = self._embed(waveforms, at_most=max(1, max_samples // self.max_samples))
                 for name, features, embedding in zip(batch, found, embeddings, strict=True):
                     tensors = dict(features.layers)
                     if embedding is not None:
@@ -198,11 +200,12 @@ class _Run:
                     bar.update(len(batch))
         return n_kept
 
-    def _embed(self, sources: Sequence[Tensor], *, at_most: int) -> list[Tensor]:
-        """Embed utterances as evaluation does, so many at a time."""
+    def _embed(self, waveforms: Sequence[F32], *, at_most: int) -> list[Tensor]:
+        """Embed utterances as evaluation does, so many at a time: what is cut is normalized afterwards."""
         found: list[Tensor] = []
-        for start in range(0, len(sources), at_most):
-            cut = [source[: self.max_samples] for source in sources[start : start + at_most]]
+        for start in range(0, len(waveforms), at_most):
+            batch = waveforms[start : start + at_most]
+            cut = [self._source(waveform[: self.max_samples]) for waveform in batch]
             lengths = [len(source) for source in cut]
             source, padding_mask = padded(cut, lengths, to=self.max_samples if self.pad_to_max else 0)
             with torch.inference_mode(), autocast(self.device, enabled=self.bf16):
@@ -217,8 +220,7 @@ class _Run:
         lacking = [complete_length(len(source), self.complete) - len(source) for source in sources]
         return [torch.nn.functional.pad(source, (0, n)) for source, n in zip(sources, lacking, strict=True)]
 
-    def _source(self, recording: Recording) -> Tensor:
-        waveform = recording.waveform()
+    def _source(self, waveform: F32) -> Tensor:
         return torch.from_numpy(normalize_waveform(waveform) if self.normalize else waveform).to(self.device)
 
     def _write_images(self, names: Sequence[str], inputs: Mapping[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from fairseq.logging import metrics
 from support.abx_material import write_checkpoint
@@ -67,6 +68,26 @@ def doors(request, data, tmp_path_factory):
         audio_ids = [row["audio_id"] for row in csv.DictReader(file)]
     arrays = (np.load(folder / f"results/{name}_embeddings.npy") for name in ("speech", "image"))
     return Doors(path, data, folder / "results", pad_to_max, audio_ids, *arrays)
+
+
+def test_what_is_cut_is_normalized_afterwards(tmp_path):
+    """A group norm hides the level of a recording; layer norms do not."""
+    folder = make_folder(tmp_path / "set", lengths={"test": [9600, 9600]}, n_images=2)
+    for path in folder.path.rglob("*.wav"):
+        samples, rate = soundfile.read(path, dtype="float32")
+        samples[:4800] *= 0.01  # the part that is kept
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+    path = write_checkpoint(tmp_path / "checkpoint_best.pt", extractor_mode="layer_norm", conv_bias=True)
+    state = torch.load(path)
+    state["cfg"]["task"].update(valid_max_seconds=0.3)
+    torch.save(state, path)
+    results = tmp_path / "results"
+    command = ["evaluate", "retrieval", path, folder.path, "--baseline", "none", "--output", results]
+    assert main(list(map(str, command))) == 0
+    extract_features(load_checkpoint(path), open_source([folder.path]), tmp_path / "features")
+    stored = [np.load(file) for file in sorted((tmp_path / "features/speech_embedding").iterdir())]
+    expected = np.load(results / "speech_embeddings.npy")
+    np.testing.assert_allclose(np.sort(stored, axis=0), np.sort(expected, axis=0), rtol=0, atol=1e-5)
 
 
 def test_extract(doors, tmp_path):

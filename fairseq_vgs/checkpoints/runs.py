@@ -75,7 +75,7 @@ def has_ended(run: Path, max_update: int) -> bool:
 
 
 def mend_copies(run: Path) -> None:
-    """Replace ``checkpoint_last.pt`` and remove ``checkpoint_best.pt`` where they are cut off.
+    """Replace ``checkpoint_last.pt`` and set ``checkpoint_best.pt`` aside where they are cut off.
 
     fairseq renames a checkpoint into place under its first name, but copies it to these two: a process killed
     then leaves half a file, which can be neither resumed nor evaluated. The last one is replaced by the
@@ -85,8 +85,9 @@ def mend_copies(run: Path) -> None:
     last = folder / "checkpoint_last.pt"
     cut_off = [path for path in (folder / "checkpoint_best.pt", last) if _is_cut(path)]
     for path in cut_off:
-        logger.warning("%s: cut off; removed", path)
-        path.unlink()
+        kept = path.with_name(f"{path.name}.damaged")
+        logger.warning("%s: cut off; kept as %s", path, kept.name)
+        path.replace(kept)
     whole = [path for path in folder.glob("checkpoint*.pt") if last in cut_off and not _is_cut(path)]
     if whole:
         _copy(max(whole, key=read_updates), last)
@@ -108,8 +109,9 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _is_cut(path: Path) -> bool:
+    """Whether the content shows it: what else keeps a file from being read must not cost it its name."""
     try:
         read_updates(path)
-    except CheckpointError:
-        return path.exists()
+    except CheckpointError as error:
+        return not {"checkpoint.damaged", "checkpoint.kind"}.isdisjoint(error.codes)
     return False

@@ -116,12 +116,13 @@ def restore_last(folder: Path) -> None:
     The damaged file is kept under another name.
 
     Raises:
-        FaultError: ``checkpoint.damaged``: no checkpoint is whole.
+        FaultError: ``checkpoint.damaged`` or ``checkpoint.kind``: no checkpoint is whole.
     """
     last = folder / LAST
     missing = not last.exists()
     try:
         if not missing:
+            refuse_other_files(last)
             verify(last)
             return
         damage = "is missing"
@@ -145,6 +146,7 @@ def _whole_ones(folder: Path) -> Iterator[Path]:
     found = [path for path in folder.glob("checkpoint*.pt") if _RESUMABLE.fullmatch(path.name)]
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
+            refuse_other_files(path)
             verify(path)
         except FaultError as error:
             logger.warning("%s", error)

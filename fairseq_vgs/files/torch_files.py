@@ -17,6 +17,7 @@ from fairseq_vgs.files.faults import FaultError, fault
 _CHUNK, _WEIGHTS = 1 << 22, "/data/"
 _ZIP = b"PK\x03\x04"
 _OTHERS = {
+    b"\0\0\0\0": "zeros, as a write leaves that was interrupted",
     b"": "an empty file",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
     b"<": "a web page",

@@ -98,7 +98,21 @@ def test_without_a_whole_checkpoint_the_run_begins_anew(tmp_path):
     save(tmp_path, "checkpoint_last.pt", 20)
     cut(tmp_path / "checkpoints" / "checkpoint_last.pt")
     mend_copies(tmp_path)
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_last.pt.damaged"]
+
+
+def test_checkpoints_that_cannot_be_read_now_keep_their_names(tmp_path, monkeypatch):
+    """Memory or file handles may be short, or a disk away."""
+    for name in ("checkpoint_1_40.pt", "checkpoint_best.pt", "checkpoint_last.pt"):
+        save(tmp_path, name, 40)
+
+    def fail(*arguments, **settings):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", fail)
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    mend_copies(tmp_path)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before
 
 
 def test_epoch_checkpoint_is_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):

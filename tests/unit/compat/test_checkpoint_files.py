@@ -135,7 +135,7 @@ def aged(path, seconds):
     return path
 
 
-@pytest.mark.parametrize("last", ["missing", "cut", "whole"])
+@pytest.mark.parametrize("last", ["missing", "cut", "empty", "zeros", "whole"])
 def test_the_newest_whole_checkpoint_is_restored(last, tmp_path, caplog):
     aged(checkpoint(tmp_path / "checkpoint_best.pt", 1.0), 1)
     aged(checkpoint(tmp_path / "checkpoint_1_4.pt", 4.0), 4)
@@ -146,9 +146,11 @@ def test_the_newest_whole_checkpoint_is_restored(last, tmp_path, caplog):
         checkpoint(tmp_path / LAST, 5.0)
     if last == "cut":
         (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:700])
+    if last in ("empty", "zeros"):
+        (tmp_path / LAST).write_bytes(bytes(0 if last == "empty" else 4096))
     restore_last(tmp_path)
     assert value_of(tmp_path / LAST) == (5.0 if last == "whole" else 4.0)
-    assert (tmp_path / f"{LAST}.damaged").exists() == (last == "cut")
+    assert (tmp_path / f"{LAST}.damaged").exists() == (last in ("cut", "empty", "zeros"))
     assert ("checkpoint_1_4.pt" in caplog.text) == (last != "whole")
 
 

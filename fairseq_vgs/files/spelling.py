@@ -15,7 +15,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # .wav or .flac, but not the .1 of a name
+# of recordings and their labels, but not what else follows a dot in a name
+_ENDING = re.compile(
+    r"\.(wav|flac|ogg|oga|opus|mp3|m4a|aiff?|aifc|au|snd|w64|rf64|caf|sph|nist|textgrid|lab|txt)$",
+    re.IGNORECASE,
+)
 
 
 def spelling_key(name: str) -> str:
@@ -91,9 +95,11 @@ class PathNames:
 
     def find(self, name: str) -> list[str]:
         """Return the paths that a name fits: the one that it is, or all that end in it."""
-        key = _without_ending(name)
+        key = spelling_key(name)
+        if key not in self._whole and key.rpartition("/")[2] not in self._by_last:
+            key = _without_ending(name)
         whole = self._whole.get(key, [])
-        if name in whole:
+        if name in self._whole.get(_without_ending(name), []):
             return [name]
         last = self._by_last.get(key.rpartition("/")[2], ())
         return whole or [path for other in last if other.endswith(f"/{key}") for path in self._whole[other]]

@@ -9,7 +9,7 @@ import pytest
 from support.faults import raises_fault
 
 from fairseq_vgs.files.location import check_present, resolve
-from fairseq_vgs.files.spelling import on_disk, spelling_key
+from fairseq_vgs.files.spelling import PathNames, on_disk, spelling_key
 
 COMPOSED = "Zoë Ñ/é ё.wav"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
@@ -49,3 +49,11 @@ def test_a_missing_file_is_explained_by_the_other_spelling(tmp_path: Path) -> No
     with raises_fault("file.missing") as caught:
         check_present(resolve(tmp_path, "ё.wav"))
     assert "there is" not in str(caught.value)
+
+
+def test_only_endings_of_recordings_and_labels_are_left_out():
+    names = PathNames(["anna.wav", "rec/anna.v2.wav", "utt.clean.wav"])
+    assert names.find("anna.v2") == ["rec/anna.v2.wav"]
+    assert names.find("utt.clean") == ["utt.clean.wav"]
+    assert names.find("anna.TextGrid") == ["anna.wav"]
+    assert PathNames(["anna.wav"]).find("anna.v2") == []

@@ -60,7 +60,7 @@ def unfinished(recalls: Sequence[tuple[int, float]], *, chance: float) -> str:
     ``recalls`` are updates and speech-to-image R@10 in percent of one validation set, in their order.
     """
     update, last = recalls[-1]
-    remedy = "try more updates (optimization.max_update) or another seed (common.seed=2)"
+    remedy = "try more updates (optimization.max_update) or another value of common.seed"
     if last < min(2 * chance, (100 + chance) / 2):
         return (
             f"R@10 of validation is {last:.1f} % at update {update}, near chance ({chance:.1f} %): the run "

@@ -169,9 +169,10 @@ def checkout_copy(tmp_path):
 
 
 def set_up(folder, **environment):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VGS_")}
     return subprocess.run(
         ["bash", folder / "examples" / "vgs" / "setup_environment.sh"],
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 import fairseq_vgs.models  # noqa: F401 - registers the models
-from fairseq_vgs.compat import fixes as fairseq_fixes
+from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -104,9 +104,9 @@ def load_checkpoint(
     if trained:
         model.load_state_dict(weights, strict=True)
     model.eval().requires_grad_(False)
-    n_updates = _n_updates(state)
-    logger.info("%s: %d tensors matched, %d updates", path, len(weights), n_updates)
-    return Checkpoint(model, path, config, n_updates if trained else 0, trained)
+    made = n_updates(state)
+    logger.info("%s: %d tensors matched, %d updates", path, len(weights), made)
+    return Checkpoint(model, path, config, made if trained else 0, trained)
 
 
 def read_updates(path: Path) -> int:
@@ -115,7 +115,7 @@ def read_updates(path: Path) -> int:
     Raises:
         CheckpointError: the file is missing, broken or not a checkpoint.
     """
-    return _n_updates(_read(path, mmap=True))
+    return n_updates(_read(path, mmap=True))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -217,11 +217,10 @@ def read_pickle(path: Path, error: type[FaultError], *, mmap: bool = False) -> A
     Raises:
         error: the file is missing or broken, or holds anything else.
     """
-    fairseq_fixes.allow_checkpoint_classes()
     with named_errors(path, error=error):
         refuse_other_files(path, error=error)
         verify(path, error=error, weights=not mmap)  # for settings alone, a look at all weights takes long
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return load_plain(path, mmap=mmap)
 
 
 def mismatches(missing: Iterable[str], unexpected: Iterable[str], reshaped: Iterable[str]) -> str:
@@ -334,10 +333,3 @@ def _check_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> 
     if text := mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped):
         message = f"weights must match the model key by key, got {text}; {_OTHER_VERSION}"
         raise CheckpointError.at(path, message, "checkpoint.mismatch")
-
-
-def _n_updates(state: Mapping[str, Any]) -> int:
-    history = state.get("optimizer_history")
-    if isinstance(history, list) and history and isinstance(history[-1], Mapping):
-        return int(history[-1].get("num_updates", 0))
-    return 0

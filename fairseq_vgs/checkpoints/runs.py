@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
 from pathlib import Path
 
 from fairseq_vgs.checkpoints.load import CheckpointError, read_updates
-
-logger = logging.getLogger(__name__)
 
 _BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
@@ -74,25 +71,6 @@ def has_ended(run: Path, max_update: int) -> bool:
     return checkpoint_after(run, max_update).is_file()
 
 
-def mend_copies(run: Path) -> None:
-    """Replace ``checkpoint_last.pt`` and set ``checkpoint_best.pt`` aside where they are cut off.
-
-    fairseq renames a checkpoint into place under its first name, but copies it to these two: a process killed
-    then leaves half a file, which can be neither resumed nor evaluated. The last one is replaced by the
-    newest readable checkpoint; without any, the run starts over. Do not call this while the run is training.
-    """
-    folder = run / "checkpoints"
-    last = folder / "checkpoint_last.pt"
-    cut_off = [path for path in (folder / "checkpoint_best.pt", last) if _is_cut(path)]
-    for path in cut_off:
-        kept = path.with_name(f"{path.name}.damaged")
-        logger.warning("%s: cut off; kept as %s", path, kept.name)
-        path.replace(kept)
-    whole = [path for path in folder.glob("checkpoint*.pt") if last in cut_off and not _is_cut(path)]
-    if whole:
-        _copy(max(whole, key=read_updates), last)
-
-
 def _give_name(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
@@ -106,12 +84,3 @@ def _copy(path: Path, target: Path) -> None:
     part = target.with_name(f"{target.name}.tmp")
     shutil.copyfile(path, part)
     part.replace(target)
-
-
-def _is_cut(path: Path) -> bool:
-    """Whether the content shows it: what else keeps a file from being read must not cost it its name."""
-    try:
-        read_updates(path)
-    except CheckpointError as error:
-        return not {"checkpoint.damaged", "checkpoint.kind"}.isdisjoint(error.codes)
-    return False

@@ -6,16 +6,20 @@ at that moment ruins the file that the next run restores.
 
 from __future__ import annotations
 
+import argparse
+import collections
 import functools
+import inspect
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fairseq_vgs.files.atomic import FULL_DISK
@@ -28,6 +32,7 @@ LAST = "checkpoint_last.pt"
 PARTIAL = ".partial"
 """Folder of files under way, next to what they become."""
 # of a run, by epoch, by update, or the best; never crash.pt, which holds weights that are not finite
+_BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _RESUMABLE = re.compile(r"checkpoint(\d+|_\d+_\d+|_best)\.pt")
 
 
@@ -110,52 +115,133 @@ def verify_checkpoints() -> bool:
     return True
 
 
-def restore_last(folder: Path) -> None:
-    """Replace a missing or damaged ``checkpoint_last.pt`` by the newest whole checkpoint, and say so.
+def mend_checkpoints(folder: Path, *, start_over: bool = False) -> None:
+    """Set damaged copies aside, and replace a missing or damaged last checkpoint by the newest whole one.
 
-    The damaged file is kept under another name.
+    fairseq copies a checkpoint to ``checkpoint_last.pt`` and ``checkpoint_best.pt``. Damaged ones are kept as
+    ``NAME.damaged``. What cannot be read for another reason, such as a lack of memory, keeps its name. Do not
+    call this while the run is training.
+
+    Args:
+        folder: the run's ``checkpoints``.
+        start_over: set the last checkpoint aside although none is whole, so that the run starts from nothing.
 
     Raises:
         FaultError: ``checkpoint.damaged`` or ``checkpoint.kind``: no checkpoint is whole.
+        OSError: one cannot be read.
     """
-    last = folder / LAST
-    missing = not last.exists()
+    last, best = folder / LAST, folder / "checkpoint_best.pt"
+    damage = _damage(last)
+    newest = None
+    if damage or not last.exists():
+        newest = max(_whole_ones(folder), key=_age, default=None)
+    if damage and not newest and not start_over:
+        raise damage
+    for path, found in ((last, damage), (best, _damage(best))):
+        if found:
+            logger.warning("%s; kept as %s.damaged", found, path.name)
+            path.replace(path.with_name(f"{path.name}.damaged"))
+    if newest:
+        with whole(last) as partial:
+            shutil.copyfile(newest, partial)
+        logger.warning("%s: going on from %s, the newest whole checkpoint", last, newest.name)
+
+
+def _damage(path: Path) -> FaultError | None:
+    """Return what the content of a checkpoint shows; torch reads the others, or says why not."""
     try:
-        if not missing:
-            refuse_other_files(last)
-            verify(last)
-            return
-        damage = "is missing"
+        if path.exists():
+            refuse_other_files(path)
+            verify(path)
     except FaultError as error:
-        damage = "is damaged"
-        kept = error
-    newest = next(_whole_ones(folder), None)
-    if newest is None:
-        if missing:
-            return
-        raise kept
-    if not missing:
-        last.replace(last.with_name(f"{LAST}.damaged"))
-    with whole(last) as partial:
-        shutil.copyfile(newest, partial)
-    logger.warning("%s %s: going on from %s, the newest whole checkpoint", last, damage, newest.name)
+        return error
+    return None
 
 
 def _whole_ones(folder: Path) -> Iterator[Path]:
-    """Yield the run's whole checkpoints, newest first."""
-    found = [path for path in folder.glob("checkpoint*.pt") if _RESUMABLE.fullmatch(path.name)]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            refuse_other_files(path)
-            verify(path)
-        except FaultError as error:
-            logger.warning("%s", error)
-        else:
-            yield path
+    """Yield the whole checkpoints that a run can go on from, and warn of the others."""
+    for path in folder.glob("checkpoint*.pt"):
+        if _RESUMABLE.fullmatch(path.name):
+            if error := _damage(path):
+                logger.warning("%s", error)
+            else:
+                yield path
 
 
-def remove_leftovers(folder: Path) -> None:
+def _age(path: Path) -> tuple[int, int]:
+    """Order checkpoints by their updates, which a copy of the run keeps, then by when they were written."""
+    named = _BY_UPDATES.fullmatch(path.name)
+    try:
+        with named_errors(path):
+            updates = int(named[1]) if named else n_updates(load_plain(path, mmap=True))
+    except FaultError:
+        updates = 0
+    return updates, path.stat().st_mtime_ns
+
+
+def load_plain(path: Path, *, mmap: bool = False) -> Any:
+    """Load tensors, plain containers and settings; nothing in the file is run."""
+    allow_checkpoint_classes()
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def n_updates(state: Mapping[str, Any]) -> int:
+    """Return the updates made when a checkpoint was saved; 0 if it does not say."""
+    history = state.get("optimizer_history")
+    if isinstance(history, list) and history and isinstance(history[-1], Mapping):
+        return int(history[-1].get("num_updates", 0))
+    return 0
+
+
+def remove_partial_checkpoints(folder: Path) -> None:
     """Remove what killed runs left half written; no other run may be writing into the folder."""
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     for path in folder.glob("checkpoint*.pt.tmp"):  # fairseq's own
         path.unlink(missing_ok=True)
+
+
+def allow_checkpoint_classes() -> bool:
+    """Let ``torch.load`` read fairseq checkpoints while it still refuses to run code.
+
+    Since torch 2.6 only tensors and plain containers load by default. fairseq's ``checkpoint_utils`` also
+    meets ``argparse.Namespace`` (``args`` of checkpoints before 2021), OmegaConf containers, numpy scalars
+    (best metric, meters) and dictionaries of fine-tuned models; ``distributed.utils.broadcast_object`` meets
+    a placeholder class whenever several ranks resume. Constructing any of the classes below runs no code of a
+    checkpoint's choosing.
+    """
+    from fairseq.data.dictionary import Dictionary
+    from fairseq.distributed import utils as distributed_utils
+
+    torch.serialization.add_safe_globals(
+        [
+            argparse.Namespace,
+            Dictionary,
+            distributed_utils._TensorPlaceholder,
+            *_omegaconf_classes(),
+            *_numpy_classes(),
+        ]
+    )
+    return True
+
+
+def _omegaconf_classes() -> list[Any]:
+    """Return the classes in a pickled ``DictConfig``: containers, nodes, and types named in metadata."""
+    from omegaconf import DictConfig, ListConfig, base, nodes
+
+    containers = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
+    value_nodes = [
+        node for node in vars(nodes).values() if inspect.isclass(node) and issubclass(node, nodes.ValueNode)
+    ]
+    return [*containers, *value_nodes, collections.defaultdict, Any, bool, dict, float, int, list, str, tuple]
+
+
+def _numpy_classes() -> list[Any]:
+    """Return what pickled numpy scalars and arrays name, in numpy 1 and in numpy 2."""
+    core = getattr(np, "_core", None) or np.core
+    numbers = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
+    functions = [
+        (getattr(core.multiarray, name), f"{package}.multiarray.{name}")
+        for name in ("scalar", "_reconstruct")
+        for package in ("numpy.core", "numpy._core")
+    ]
+    return [*functions, np.ndarray, np.dtype, *{type(np.dtype(number)) for number in numbers}]

@@ -7,8 +7,6 @@ and therefore lives outside.
 
 from __future__ import annotations
 
-import argparse
-import collections
 import functools
 import inspect
 import logging
@@ -22,7 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fairseq_vgs.compat.checkpoint_files import verify_checkpoints, write_whole_checkpoints
+from fairseq_vgs.compat.checkpoint_files import (
+    allow_checkpoint_classes,
+    verify_checkpoints,
+    write_whole_checkpoints,
+)
 from fairseq_vgs.compat.runs import end_faults_in_one_line, look_after_runs
 from fairseq_vgs.files.faults import FaultError, fault
 
@@ -51,53 +53,6 @@ def apply() -> list[str]:
     applied = [fix.__name__ for fix in fixes if fix()]
     logger.debug("fairseq fixes applied: %s", ", ".join(applied) or "none")
     return applied
-
-
-def allow_checkpoint_classes() -> bool:
-    """Let ``torch.load`` read fairseq checkpoints while it still refuses to run code.
-
-    Since torch 2.6 only tensors and plain containers load by default. fairseq's ``checkpoint_utils`` also
-    meets ``argparse.Namespace`` (``args`` of checkpoints before 2021), OmegaConf containers, numpy scalars
-    (best metric, meters) and dictionaries of fine-tuned models; ``distributed.utils.broadcast_object`` meets
-    a placeholder class whenever several ranks resume. Constructing any of the classes below runs no code of a
-    checkpoint's choosing.
-    """
-    from fairseq.data.dictionary import Dictionary
-    from fairseq.distributed import utils as distributed_utils
-
-    torch.serialization.add_safe_globals(
-        [
-            argparse.Namespace,
-            Dictionary,
-            distributed_utils._TensorPlaceholder,
-            *_omegaconf_classes(),
-            *_numpy_classes(),
-        ]
-    )
-    return True
-
-
-def _omegaconf_classes() -> list[Any]:
-    """Return the classes in a pickled ``DictConfig``: containers, nodes, and types named in metadata."""
-    from omegaconf import DictConfig, ListConfig, base, nodes
-
-    containers = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
-    value_nodes = [
-        node for node in vars(nodes).values() if inspect.isclass(node) and issubclass(node, nodes.ValueNode)
-    ]
-    return [*containers, *value_nodes, collections.defaultdict, Any, bool, dict, float, int, list, str, tuple]
-
-
-def _numpy_classes() -> list[Any]:
-    """Return what pickled numpy scalars and arrays name, in numpy 1 and in numpy 2."""
-    core = getattr(np, "_core", None) or np.core
-    numbers = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
-    functions = [
-        (getattr(core.multiarray, name), f"{package}.multiarray.{name}")
-        for name in ("scalar", "_reconstruct")
-        for package in ("numpy.core", "numpy._core")
-    ]
-    return [*functions, np.ndarray, np.dtype, *{type(np.dtype(number)) for number in numbers}]
 
 
 def evaluate_settings_as_data() -> bool:

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import torch
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fairseq_vgs.compat.checkpoint_files import LAST, remove_leftovers, restore_last, whole
+from fairseq_vgs.compat.checkpoint_files import LAST, mend_checkpoints, remove_partial_checkpoints, whole
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.hydra import shell_override
 
@@ -91,9 +91,9 @@ def _begin(original: Any, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
     folder = Path(cfg.save_dir).absolute()
     if trainer.data_parallel_rank == 0 and folder.is_dir():
         _lock(folder)
-        remove_leftovers(folder)
+        remove_partial_checkpoints(folder)
         if cfg.restore_file == LAST and not cfg.no_last_checkpoints and not trainer.checkpoint_suffix:
-            restore_last(folder)
+            mend_checkpoints(folder)
     _any_rank(trainer, value=False)  # the others look for the file once it is there
     extra_state, epoch_itr = original(cfg, trainer, **kwargs)
     STOP.listen()

@@ -22,9 +22,11 @@ from typing import Any
 from tqdm import tqdm
 
 from fairseq_vgs.checkpoints.load import CheckpointError
-from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints, mend_copies
+from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints
+from fairseq_vgs.compat.checkpoint_files import mend_checkpoints
 from fairseq_vgs.evaluation.over_training import checkpoints_in
 from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.markers import (
     StudyError,
@@ -231,9 +233,9 @@ class StudyRunner:
         slot.run = run
         folder = self.folder.run(run.name)
         try:
-            mend_copies(folder.run)
+            mend_checkpoints(folder.run / "checkpoints", start_over=True)
             keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
-        except (CheckpointError, OSError) as error:
+        except (FaultError, OSError) as error:
             self._fail(slot, str(error))
             return
         if not self._is_trained(run) and has_ended(folder.run, run.max_update):

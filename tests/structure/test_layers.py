@@ -41,6 +41,7 @@ ALLOWED = {
     },
     "report": {"files", "media", "manifest", "checkpoints", "features", "evaluation", "metrics"},
     "study": {
+        "compat",
         "files",
         "media",
         "manifest",

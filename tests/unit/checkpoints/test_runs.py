@@ -3,8 +3,8 @@ import os
 import torch
 from support.faults import raises_fault
 
-from fairseq_vgs.checkpoints.load import CheckpointError, read_updates
-from fairseq_vgs.checkpoints.runs import checkpoints_of, has_ended, keep_epoch_checkpoints, mend_copies
+from fairseq_vgs.checkpoints.load import CheckpointError
+from fairseq_vgs.checkpoints.runs import checkpoints_of, has_ended, keep_epoch_checkpoints
 
 
 def save(run, name, updates):
@@ -64,55 +64,6 @@ def test_broken_epoch_checkpoint_is_an_error(tmp_path):
 
 def test_run_without_checkpoints_yet(tmp_path):
     keep_epoch_checkpoints(tmp_path, every=20)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def test_copies_that_are_cut_off_are_mended(tmp_path):
-    for name, updates in (("checkpoint_1_20.pt", 20), ("checkpoint_1_40.pt", 40), ("checkpoint1.pt", 30)):
-        save(tmp_path, name, updates)
-    folder = tmp_path / "checkpoints"
-    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
-        save(tmp_path, name, 40)
-        cut(folder / name)
-    with raises_fault("checkpoint.damaged", "checkpoint_best.pt", error=CheckpointError):
-        checkpoints_of(tmp_path, every=20)
-    mend_copies(tmp_path)
-    assert read_updates(folder / "checkpoint_last.pt") == 40
-    assert not (folder / "checkpoint_best.pt").exists()
-    assert list(checkpoints_of(tmp_path, every=20)) == [20, 40]
-    # fairseq writes into the last one: it must not share its bytes with the snapshot
-    assert not (folder / "checkpoint_last.pt").samefile(folder / "checkpoint_1_40.pt")
-
-
-def test_whole_copies_are_left_alone(tmp_path):
-    save(tmp_path, "checkpoint_1_40.pt", 40)
-    save(tmp_path, "checkpoint_last.pt", 20)
-    mend_copies(tmp_path)
-    assert read_updates(tmp_path / "checkpoints" / "checkpoint_last.pt") == 20
-
-
-def test_without_a_whole_checkpoint_the_run_begins_anew(tmp_path):
-    save(tmp_path, "checkpoint_last.pt", 20)
-    cut(tmp_path / "checkpoints" / "checkpoint_last.pt")
-    mend_copies(tmp_path)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_last.pt.damaged"]
-
-
-def test_checkpoints_that_cannot_be_read_now_keep_their_names(tmp_path, monkeypatch):
-    """Memory or file handles may be short, or a disk away."""
-    for name in ("checkpoint_1_40.pt", "checkpoint_best.pt", "checkpoint_last.pt"):
-        save(tmp_path, name, 40)
-
-    def fail(*arguments, **settings):
-        raise MemoryError
-
-    monkeypatch.setattr(torch, "load", fail)
-    before = sorted((tmp_path / "checkpoints").iterdir())
-    mend_copies(tmp_path)
-    assert sorted((tmp_path / "checkpoints").iterdir()) == before
 
 
 def test_epoch_checkpoint_is_copied_where_there_are_no_hard_links(tmp_path, monkeypatch):

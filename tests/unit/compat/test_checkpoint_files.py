@@ -9,7 +9,13 @@ import torch
 from fairseq import checkpoint_utils
 from support.faults import raises_fault
 
-from fairseq_vgs.compat.checkpoint_files import LAST, remove_leftovers, restore_last, whole
+from fairseq_vgs.compat.checkpoint_files import (
+    LAST,
+    mend_checkpoints,
+    n_updates,
+    remove_partial_checkpoints,
+    whole,
+)
 from fairseq_vgs.files import torch_files
 from fairseq_vgs.files.torch_files import verify
 
@@ -148,19 +154,82 @@ def test_the_newest_whole_checkpoint_is_restored(last, tmp_path, caplog):
         (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:700])
     if last in ("empty", "zeros"):
         (tmp_path / LAST).write_bytes(bytes(0 if last == "empty" else 4096))
-    restore_last(tmp_path)
+    mend_checkpoints(tmp_path)
     assert value_of(tmp_path / LAST) == (5.0 if last == "whole" else 4.0)
     assert (tmp_path / f"{LAST}.damaged").exists() == (last in ("cut", "empty", "zeros"))
     assert ("checkpoint_1_4.pt" in caplog.text) == (last != "whole")
 
 
 def test_no_whole_checkpoint(tmp_path):
-    restore_last(tmp_path)
+    mend_checkpoints(tmp_path)
     assert not names(tmp_path)
     (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
     with raises_fault("checkpoint.damaged", str(tmp_path / LAST)):
-        restore_last(tmp_path)
+        mend_checkpoints(tmp_path)
     assert (tmp_path / LAST).exists()
+    mend_checkpoints(tmp_path, start_over=True)
+    assert names(tmp_path) == [f"{LAST}.damaged"]
+
+
+def save(folder, name, updates):
+    torch.save({"model": {}, "optimizer_history": [{"num_updates": updates}]}, folder / name)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_copies_that_are_cut_off_are_mended(tmp_path):
+    for name, updates in (("checkpoint_1_20.pt", 20), ("checkpoint_1_40.pt", 40), ("checkpoint1.pt", 30)):
+        save(tmp_path, name, updates)
+    for name in ("checkpoint_best.pt", LAST):
+        save(tmp_path, name, 40)
+        cut(tmp_path / name)
+    mend_checkpoints(tmp_path)
+    assert n_updates(torch.load(tmp_path / LAST)) == 40
+    assert not (tmp_path / "checkpoint_best.pt").exists()
+    assert (tmp_path / "checkpoint_best.pt.damaged").exists()
+    # fairseq writes into the last one: it must not share its bytes with the snapshot
+    assert not (tmp_path / LAST).samefile(tmp_path / "checkpoint_1_40.pt")
+
+
+def test_an_epochs_checkpoint_after_more_updates_is_restored(tmp_path):
+    save(tmp_path, "checkpoint2.pt", 60)
+    save(tmp_path, "checkpoint_1_40.pt", 40)
+    mend_checkpoints(tmp_path)
+    assert n_updates(torch.load(tmp_path / LAST)) == 60
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_a_checkpoint_cut_at_its_first_bytes_is_damaged(first, tmp_path):
+    save(tmp_path, "checkpoint_1_40.pt", 40)
+    (tmp_path / LAST).write_bytes(b"PK\x03\x04\x00"[:first])
+    mend_checkpoints(tmp_path)
+    assert n_updates(torch.load(tmp_path / LAST)) == 40
+
+
+def test_whole_copies_are_left_alone(tmp_path):
+    save(tmp_path, "checkpoint_1_40.pt", 40)
+    save(tmp_path, LAST, 20)
+    mend_checkpoints(tmp_path)
+    assert n_updates(torch.load(tmp_path / LAST)) == 20
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), OSError(errno.EIO, "Input/output error")])
+def test_checkpoints_that_cannot_be_read_now_keep_their_names(failure, tmp_path, monkeypatch):
+    """Memory or file handles may be short, or a disk away."""
+    for name in ("checkpoint_1_40.pt", "checkpoint_best.pt", LAST):
+        save(tmp_path, name, 40)
+
+    def fail(*arguments, **settings):
+        raise failure
+
+    monkeypatch.setattr(torch, "load", fail)
+    monkeypatch.setattr(torch_files.zipfile, "ZipFile", fail)
+    before = names(tmp_path)
+    with pytest.raises(type(failure)):
+        mend_checkpoints(tmp_path, start_over=True)
+    assert names(tmp_path) == before
 
 
 def test_leftovers_of_killed_runs_go(tmp_path):
@@ -168,5 +237,5 @@ def test_leftovers_of_killed_runs_go(tmp_path):
     (tmp_path / ".partial").mkdir()
     (tmp_path / ".partial" / LAST).write_bytes(b"half")
     (tmp_path / "checkpoint_1_4.pt.tmp").write_bytes(b"half")
-    remove_leftovers(tmp_path)
+    remove_partial_checkpoints(tmp_path)
     assert names(tmp_path) == [LAST]

@@ -28,6 +28,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ from typing import Any
 _PATCHED_PACKAGES = frozenset({"fairseq", "fairseq_cli", "hydra", "omegaconf"})
 _MARK = "_fairseq_vgs_compat"
 _TRAIN = "fairseq_cli.hydra_train"
+_HELP = ("-h", "--help", "--hydra-help")
+_TASK = re.compile(r"\+{0,2}task=")
 _TRAIN_SCRIPTS = ("fairseq-hydra-train", "hydra_train.py")
 
 logger = logging.getLogger(__name__)
@@ -98,9 +101,7 @@ def check_config_name(arguments: Sequence[str]) -> None:
     found = _primaries(folder)
     if name and (any((place / f"{name}.yaml").is_file() for place in (folder, *_own_folders())) or not found):
         return
-    if not name and (
-        not found or any(word.lstrip("+").startswith("task=") or "-h" in word for word in others)
-    ):
+    if not name and (not found or any(word in _HELP or _TASK.match(word) for word in others)):
         return  # fairseq's own way, without a primary
     import difflib
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-
-import fairseq_vgs
 
 EPILOG = """\
 examples:
@@ -21,10 +18,9 @@ examples:
 
 def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - there are no options
     """Print the folder."""
-    from fairseq_vgs.configs import config_dir
+    from fairseq_vgs.configs import PACKAGE, config_dir
     from fairseq_vgs.files.hydra import shell_override
 
     print(config_dir())
-    package = Path(str(fairseq_vgs.__file__)).parent
-    print(f"outside of a checkout, add {shell_override('common.user_dir', package)}", file=sys.stderr)
+    print(f"outside of a checkout, add {shell_override('common.user_dir', PACKAGE)}", file=sys.stderr)
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.cli.parser import add_command
-from fairseq_vgs.files.hydra import override
+from fairseq_vgs.files.hydra import shell_override
 from fairseq_vgs.options import option, read_options
 
 if TYPE_CHECKING:
@@ -108,11 +108,20 @@ def run(args: argparse.Namespace) -> int:
     imported: ImportedModel = args.convert(read_options(args, args.options))
     print(imported.checkpoint)
     print(imported.group)
-    train = ["fairseq-hydra-train", "--config-dir", "examples/vgs", "--config-name", "vgs_plus"]
-    data = getattr(args, "data", None)
-    chosen = [] if data is None else [override("task.data", str(data.absolute()))]
-    print(shlex.join([*train, *imported.overrides, *chosen]))
+    print(_training_command(imported, getattr(args, "data", None)))
     return 0
+
+
+def _training_command(imported: ImportedModel, data: Path | None) -> str:
+    """Return the shell command that trains from the import, from any folder."""
+    from fairseq_vgs.configs import PACKAGE, config_dir, embedded_data
+
+    words = ["fairseq-hydra-train", "--config-dir", str(config_dir()), "--config-name", "vgs_plus"]
+    settings = [shell_override("common.user_dir", PACKAGE)]
+    data = data or embedded_data()
+    if data.is_absolute() or data.exists():
+        settings.append(shell_override("task.data", data.absolute()))
+    return " ".join([shlex.join([*words, *imported.overrides]), *settings])
 
 
 def _convert_fast_vgs(options: FastVgs) -> ImportedModel:

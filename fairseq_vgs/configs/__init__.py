@@ -12,6 +12,7 @@ from pathlib import Path
 from fairseq_vgs.files.faults import FaultError, fault
 
 BASE = "base.yaml"
+PACKAGE = Path(__file__).resolve().parents[1]  # for common.user_dir
 
 
 def config_dir() -> Path:
@@ -20,17 +21,16 @@ def config_dir() -> Path:
     Raises:
         FaultError: ``file.missing``: the package was installed without them.
     """
-    package = Path(__file__).parent
-    checkout = package.parents[1] / "examples" / "vgs"
-    for folder in (package, checkout):
+    installed = PACKAGE / "configs"
+    for folder in (installed, PACKAGE.parent / "examples" / "vgs"):
         if (folder / BASE).is_file():
             return folder
     step = "install the package again, or start from a checkout"
-    raise FaultError(fault(str(package / BASE), "must be there", "no file", step, code="file.missing"))
+    raise FaultError(fault(str(installed / BASE), "must be there", "no file", step, code="file.missing"))
 
 
 def embedded_data() -> Path:
     """Return the embedded data folder of this package's checkout, or else of the working directory."""
     relative = Path("manifests", "embedded")
-    in_checkout = Path(__file__).resolve().parents[2] / relative
+    in_checkout = PACKAGE.parent / relative
     return in_checkout if in_checkout.is_dir() else relative

@@ -22,13 +22,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-import fairseq_vgs
+from fairseq_vgs.configs import PACKAGE
 from fairseq_vgs.files.hydra import override
 from fairseq_vgs.files.yaml_files import load_yaml
 from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 
-PACKAGE = Path(fairseq_vgs.__file__).resolve().parent
 # Linux kills a process that requests it (PR_SET_PDEATHSIG = 1) when its parent ends for any reason. The
 # request is made before exec, since code between fork and exec (preexec_fn) is unsafe with threads. The
 # parent may have ended before the request, so its number (argument 1) is compared.

@@ -37,7 +37,7 @@ def train_as_printed(capsys, run_dir, *overrides):
         "dataset.disable_validation=true", "common.log_format=simple", "lr_scheduler.warmup_updates=2",
         *overrides,
     ]  # fmt: skip
-    done = run_command(command, environment())
+    done = run_command(command, environment(), cwd=run_dir.parent)  # not the checkout
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "loading pretrained model from" in done.stdout + done.stderr
     return run_dir / "checkpoints" / "checkpoint_last.pt"

@@ -73,12 +73,14 @@ class Forked:
     Its face is that of ``subprocess.Popen``; it leads a session, to which the data workers belong as well.
     """
 
-    def __init__(self, command: list[str], variables: Mapping[str, str], *, merged: bool = False) -> None:
+    def __init__(
+        self, command: list[str], variables: Mapping[str, str], *, merged: bool = False, cwd: Path = CHECKOUT
+    ) -> None:
         n_files = 1 if merged else 2
         self._files = [tempfile.TemporaryFile("w+") for _ in range(n_files)]  # noqa: SIM115
         descriptors = [DupFd(file.fileno()) for file in (self._files[0], self._files[-1])]
         self._command = command
-        self._process = _SERVER.Process(target=_run, args=(command, dict(variables), descriptors))
+        self._process = _SERVER.Process(target=_run, args=(command, dict(variables), descriptors, cwd))
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -106,10 +108,10 @@ class Forked:
 
 
 def run_command(
-    command: list[str], variables: Mapping[str, str], *, timeout: float = 300
+    command: list[str], variables: Mapping[str, str], *, timeout: float = 300, cwd: Path = CHECKOUT
 ) -> subprocess.CompletedProcess[str]:
     """Run ``fairseq-hydra-train`` to its end, forked."""
-    process = Forked(command, variables)
+    process = Forked(command, variables, cwd=cwd)
     printed = process.communicate(timeout)
     return subprocess.CompletedProcess(command, process.returncode or 0, *printed)
 
@@ -119,14 +121,14 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["fairseq_cli.hydra_train"])
 
 
-def _run(command: list[str], variables: dict[str, str], descriptors: list[Any]) -> None:
+def _run(command: list[str], variables: dict[str, str], descriptors: list[Any], cwd: Path) -> None:
     for number, descriptor in enumerate(descriptors, start=1):
         os.dup2(descriptor.detach(), number)
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # for the data workers, as in any other process
     os.environ.clear()
     os.environ.update(variables)
-    os.chdir(CHECKOUT)
+    os.chdir(cwd)
     sys.argv = command
     from fairseq_cli.hydra_train import cli_main
 

@@ -74,15 +74,21 @@ def test_the_printed_command_of_an_import_can_be_pasted(
     *_, group, printed = capsys.readouterr().out.splitlines()
     program, *words = shlex.split(printed)
     assert program == "fairseq-hydra-train"
-    path, name = words[words.index("--config-name") + 2 :]
+    path, name, *places = words[words.index("--config-name") + 2 :]
     assert words_of(path) == [f"file://{Path(group).parent.parent}"]
     assert words_of(name) == Path(group).stem
+    # from any folder
+    given = [words[words.index("--config-dir") + 1], *(words_of(place) for place in places)]
+    assert [Path(str(place)).is_absolute() and Path(str(place)).is_dir() for place in given] == [True] * 3
 
 
 def test_configs_prints_what_a_shell_and_hydra_read(
     odd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairseq_vgs.__file__", str(odd / "fairseq_vgs/__init__.py"))
+    monkeypatch.setattr("fairseq_vgs.configs.PACKAGE", odd / "fairseq_vgs")
+    folder = write(odd / "fairseq_vgs/configs/base.yaml", b"").parent
     run("configs")
-    (word,) = shlex.split(capsys.readouterr().err.partition("add ")[2])
+    printed = capsys.readouterr()
+    assert printed.out == f"{folder}\n"
+    (word,) = shlex.split(printed.err.partition("add ")[2])
     assert words_of(word) == str(odd / "fairseq_vgs")

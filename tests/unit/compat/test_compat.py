@@ -161,6 +161,8 @@ SCENARIOS = "finetune_ctc, vgs, vgs_plus, vgs_plus_then_vgs"
         ),
         (["-m", "-cn=x", "-cd", "", "model=tiny", "-c", "job"], f"got 'x'; there are {SCENARIOS}"),
         (["--config-dir", "", "model=paper"], f"got none; there are {SCENARIOS}"),
+        (["--config-dir", "", "hydra.run.dir=out-here"], f"got none; there are {SCENARIOS}"),
+        (["--config-dir", "", "hydra.job.name=x-h", "note=--help"], f"got none; there are {SCENARIOS}"),
         (["--config-dir", "/x/examples", "--config-name", "vgs"], "--config-dir: must be a folder"),
     ],
 )
@@ -191,6 +193,8 @@ def test_a_configuration_that_does_not_exist_is_named_before_fairseq_is_imported
         ["--config-dir", "", "--config-name", "config"],  # fairseq's own
         ["--config-dir", "", "task=audio_pretraining"],
         ["--config-dir", "", "--hydra-help"],
+        ["--config-dir", "", "-h"],
+        ["--config-dir", "", "--help"],
         ["--config-dir", str(CONFIGS / "model")],
         ["--config-path", "/x", "--config-name", "y"],
         ["--help"],

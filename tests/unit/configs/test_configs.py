@@ -48,7 +48,7 @@ def test_a_build_without_them_is_refused(tmp_path):
 
 
 def test_a_package_without_them_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(configs, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
+    monkeypatch.setattr(configs, "PACKAGE", tmp_path / "a")
     with pytest.raises(FaultError) as caught:
         configs.config_dir()
     assert caught.value.codes == ("file.missing",)
@@ -56,5 +56,5 @@ def test_a_package_without_them_says_so(tmp_path, monkeypatch):
 
 def test_the_embedded_data_is_the_checkouts_or_else_the_working_directorys(tmp_path, monkeypatch):
     assert configs.embedded_data() == CHECKOUT / "manifests" / "embedded"
-    monkeypatch.setattr(configs, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
+    monkeypatch.setattr(configs, "PACKAGE", tmp_path / "a")
     assert configs.embedded_data() == Path("manifests", "embedded")

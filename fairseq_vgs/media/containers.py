@@ -1,7 +1,7 @@
 """Check the length that a sound file claims to have, and correct estimated lengths in a copy.
 
 libsndfile trusts headers: it stops at the end of a WAV's ``data`` chunk or an MP3's estimate, reads only the
-first of chained Ogg streams, and refuses FLAC of unknown length.
+first of chained Ogg or FLAC streams, and refuses FLAC of unknown length.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from fairseq_vgs.media.chunks import MAGIC, adpcm_length, is_chunked, whole_chunks
 from fairseq_vgs.media.errors import refuse_sound
 
 LengthFrom = Literal["header", "frames", "pages"]
@@ -20,134 +21,91 @@ LengthFrom = Literal["header", "frames", "pages"]
 class Container:
     """A recording in a form that libsndfile reads to its end.
 
-    Chained Ogg streams make several ``pieces``, to decode one after another. ``length_from`` is ``header`` if
+    Chained streams make several ``pieces``, to decode one after another. ``length_from`` is ``header`` if
     it can be trusted, ``frames`` or ``pages`` if these were counted, ``n_samples`` None if libsndfile knows
-    it; ``can_seek`` says whether libsndfile seeks exactly without decoding from the start.
+    it; ``can_seek`` says whether libsndfile seeks exactly without decoding from the start; ``is_known``
+    whether the format is one whose length was verified.
     """
 
     pieces: tuple[bytes, ...]
     length_from: LengthFrom = "header"
     n_samples: int | None = None
     can_seek: bool = True
+    is_known: bool = True
 
 
 def look_into(content: bytes, place: str) -> Container:
-    """Return a recording's pieces with corrected lengths in their headers; refuse what is cut or false."""
+    """Return a recording's pieces with corrected lengths in their headers.
+
+    Raises:
+        SoundError: It is cut, or holds more sound than its header says.
+    """
     start = _id3_end(content)
     if start and content.startswith(_BEHIND_ID3, start):
         content = content[start:]
-    if content.startswith(_RIFF):
-        if found := wrong_wav_length(content):
-            raise refuse_sound(place, "sound.length", found)
-        return Container((content,), n_samples=_adpcm_length(content))
-    if content.startswith(b"fLaC"):
+    if is_chunked(content):
+        return Container((whole_chunks(content, place),), n_samples=adpcm_length(content))
+    if content.startswith(_FLAC):
         return _look_into_flac(content)
     if content.startswith(_OGG):
         return _look_into_ogg(content, place)
     if content.startswith(b"ID3") or _mp3_frame(content, 0) is not None:
         return _look_into_mp3(content, place)
-    return Container((content,))
+    return Container((content,), is_known=False)
 
 
 # ID3 ------------------------------------------------------------------------------------------------------
 
-_ID3_BYTES = 10
+_ID3_BYTES, _ID3_FOOTER = 10, 0x10
 # Formats whose leading ID3v2 tags are cut off; MP3 keeps them.
-_BEHIND_ID3 = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"RF64", b"riff", b".snd", b"caff")
+_BEHIND_ID3 = (*MAGIC, b"fLaC", b"OggS")
 
 
 def _id3_end(content: bytes) -> int:
     start = 0
     while content.startswith(b"ID3", start) and len(content) >= start + _ID3_BYTES:
         sizes = content[start + 6 : start + _ID3_BYTES]  # 7 bits each
+        has_footer = content[start + 3] >= 4 and content[start + 5] & _ID3_FOOTER
         start += _ID3_BYTES + (sizes[0] << 21 | sizes[1] << 14 | sizes[2] << 7 | sizes[3])
+        start += _ID3_BYTES if has_footer else 0
     return start
-
-
-# WAV ------------------------------------------------------------------------------------------------------
-
-_RIFF, _WAVE = b"RIFF", b"WAVE"
-_FIRST_CHUNK = 12
-_CHUNK_HEADER = struct.Struct("<4sI")
-# Programs that write to a pipe cannot know the length and write a number near these limits.
-_UNKNOWN_LENGTHS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
-# After the last chunk, taggers write ID3 tags and text-mode transfers add line ends. No sound is this short.
-_TAGS, _MAX_TAIL_BYTES = (b"TAG", b"ID3"), 1 << 10
-_PADDING = b"\0 \t\r\n\v\f\x1a"
-_ADPCM = (0x0002, 0x0011)  # Microsoft's and IMA's
-
-
-def wrong_wav_length(content: bytes) -> str | None:
-    """Describe what is wrong with the length in a WAV's header; None if nothing is, or for other formats."""
-    if not content.startswith(_RIFF) or content[8:12] != _WAVE:
-        return None
-    for name, start, length in _wav_chunks(content):
-        if name == b"data":
-            return _wrong_data(content, start, length)
-    return None
-
-
-def _wav_chunks(content: bytes, start: int = _FIRST_CHUNK) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, offset and stated length of every chunk."""
-    while start + _CHUNK_HEADER.size <= len(content):
-        name, length = _CHUNK_HEADER.unpack_from(content, start)
-        start += _CHUNK_HEADER.size
-        yield name, start, length
-        start += length + length % 2
-
-
-def _wrong_data(content: bytes, start: int, length: int) -> str | None:
-    held = len(content) - start
-    if any(length in unknown for unknown in _UNKNOWN_LENGTHS):
-        return None
-    if length > held:
-        return f"a header that says {length} bytes of sound where the file holds {held}"
-    if not _is_chunks(content, start + length + length % 2):
-        return f"a header that says {length} bytes of sound where {held - length} unknown ones follow"
-    return None
-
-
-def _is_chunks(content: bytes, behind: int) -> bool:
-    """Return whether only whole chunks, then padding or a tag, follow."""
-    for name, start, length in _wav_chunks(content, behind):
-        if start + length > len(content) or not (name.isascii() and name.decode("ascii").isprintable()):
-            break
-        behind = start + length + length % 2
-    tail = content[behind:]
-    if len(tail) >= _MAX_TAIL_BYTES:
-        return not any(tail)
-    rest = tail.lstrip(_PADDING)
-    return not rest or rest.startswith(_TAGS)
-
-
-def _adpcm_length(content: bytes) -> int | None:
-    """Return the number of samples in the ``fact`` chunk, since the last block of ADPCM is padded."""
-    is_adpcm = False
-    for name, start, length in _wav_chunks(content):
-        if name == b"fmt " and length >= 2:
-            is_adpcm = int.from_bytes(content[start : start + 2], "little") in _ADPCM
-            if not is_adpcm:
-                break
-        elif name == b"fact" and length >= 4 and is_adpcm:
-            return int.from_bytes(content[start : start + 4], "little") or None
-    return None
 
 
 # FLAC -----------------------------------------------------------------------------------------------------
 
 FLAC_HEADER_BYTES = 42
+_FLAC = b"fLaC"
+_STREAM_INFO = (b"\0\0\0\x22", b"\x80\0\0\x22")  # the header of a stream's first block; 0x80 marks the last
 _N_SAMPLES = slice(18, 26)  # the last 36 of these 64 bits
 _LENGTH_BITS = (1 << 36) - 1
 _FLAC_BLOCKS = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n in range(8, 16)}}
 
 
-def has_flac_length(header: bytes) -> bool:
-    """Return whether a file that begins with these bytes is FLAC whose header holds its length."""
-    return header.startswith(b"fLaC") and bool(int.from_bytes(header[_N_SAMPLES], "big") & _LENGTH_BITS)
+def flac_samples(header: bytes) -> int:
+    """Return the number of samples in the header of a FLAC file; 0 if unknown, or for other formats."""
+    return int.from_bytes(header[_N_SAMPLES], "big") & _LENGTH_BITS if header.startswith(_FLAC) else 0
+
+
+def _flac_starts(content: bytes) -> list[int]:
+    """Return the offsets of all streams in a FLAC file."""
+    starts, at, is_last = [0], 4, False
+    while not is_last and at < len(content):  # tags and pictures, which may hold anything
+        is_last = content[at] & 0x80 > 0
+        at += 4 + int.from_bytes(content[at + 1 : at + 4], "big")
+    while (at := content.find(_FLAC, at)) >= 0:
+        if content.startswith(_STREAM_INFO, at + 4):
+            starts.append(at)
+        at += 4
+    return starts
 
 
 def _look_into_flac(content: bytes) -> Container:
-    if has_flac_length(content):
+    starts = _flac_starts(content)
+    if len(starts) > 1:
+        pairs = zip(starts, [*starts[1:], len(content)], strict=True)
+        pieces = [_look_into_flac(content[start:end]).pieces[0] for start, end in pairs]
+        return Container(tuple(pieces), "frames", can_seek=False)
+    if flac_samples(content):
         return Container((content,))
     fields = int.from_bytes(content[_N_SAMPLES], "big")
     n_samples = _flac_length(content)
@@ -234,11 +192,11 @@ def _look_into_ogg(content: bytes, place: str) -> Container:
         if page.begins and (not streams or not streams[-1][-1].begins):
             streams.append([])
         if not streams:
-            return Container((content,))
+            return Container((content,), is_known=False)
         streams[-1].append(page)
         end = page.end
     if not streams or len(streams[0]) == 1:
-        return Container((content,))  # libsndfile reports the error
+        return Container((content,), is_known=False)  # libsndfile reports the error
     for pages in streams:
         if not any(page.ends for page in pages[-2:]):
             raise refuse_sound(place, "sound.cut", "an Ogg stream without its last page")
@@ -293,7 +251,7 @@ def _mp3_frame(content: bytes, at: int) -> _Mp3Frame | None:
 def _look_into_mp3(content: bytes, place: str) -> Container:
     start = _next_mp3_frame(content, _id3_end(content), None)
     if start is None or (first := _mp3_frame(content, start)) is None:
-        return Container((content,))
+        return Container((content,), is_known=False)
     n_frames = _count_mp3_frames(content, start, first, place)
     name = content[start + first.info : start + first.info + 4]
     if name in (b"Xing", b"Info") and content[start + first.info + 7] & 1:

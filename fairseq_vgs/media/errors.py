@@ -22,6 +22,11 @@ PROBLEMS = {
     "file.unreadable": Problem("unreadable file", "{noun} must be readable", "check the file"),
     "sound.unreadable": Problem("unreadable speech", "{noun} must be readable", REPLACE),
     "sound.empty": Problem("empty speech", "{noun} must not be empty", REPLACE),
+    "sound.format": Problem(
+        "format whose length cannot be verified",
+        "{noun} must be WAV, RF64, W64, AIFF, 8SVX, AU, CAF, NIST SPHERE, VOC, HTK, FLAC, Ogg or MP3",
+        "convert it to FLAC",
+    ),
     "sound.cut": Problem("speech that is cut short", "{noun} must be whole", "copy it again, or remove it"),
     "sound.length": Problem(
         "header with a wrong length", "length in the header must be true", "encode it again, or remove it"

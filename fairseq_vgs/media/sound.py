@@ -21,7 +21,7 @@ import soundfile
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.files.faults import Fault, shown
-from fairseq_vgs.media.containers import FLAC_HEADER_BYTES, Container, LengthFrom, has_flac_length, look_into
+from fairseq_vgs.media.containers import FLAC_HEADER_BYTES, Container, LengthFrom, flac_samples, look_into
 from fairseq_vgs.media.content import OpenMedium, Source
 from fairseq_vgs.media.errors import MediumError, SoundError, media_fault, refuse_sound
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -40,6 +40,7 @@ MAX_CHANNELS = 64
 _BLOCK_VALUES = 1 << 18
 _UNKNOWN_LENGTH = (1 << 63) - 1  # libsndfile's
 _WAV_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+_VERIFIED_BY_LIBSNDFILE = ("HTK",)  # whose length must be that of the file
 _LIBSNDFILE_ERRORS = (OSError, RuntimeError, ValueError, TypeError)
 
 
@@ -83,7 +84,7 @@ def decode(source: Source, *, place: str = "", rate: int | None = None) -> Sound
 
     Raises:
         MediumError: It is unreadable, empty, cut short, silent, longer than ``MAX_SAMPLES``, not at ``rate``,
-            has a wrong length in its header, or holds NaN or infinite samples.
+            has a wrong length in its header, a format whose length cannot be verified, or NaN samples.
     """
     with _opened(source, place) as reader:
         if rate is not None:
@@ -104,7 +105,7 @@ def decode_part(
     whole recording may not. The samples equal those of ``decode``. Raises MediumError.
     """
     n_wanted = n_samples - start if n_wanted is None else n_wanted
-    with _opened(source, place) as reader:
+    with _opened(source, place, listed=n_samples) as reader:
         info = reader.info
         if info.n_samples == 0:
             raise refuse_sound(reader.place, "sound.empty", "0 samples")
@@ -149,6 +150,8 @@ class _Reader:
         if container.n_samples is not None:
             n_samples = min(n_samples, container.n_samples)
         self.info = SoundInfo(rate, channels, n_samples, container.length_from)
+        if not container.is_known and files[0].format not in _VERIFIED_BY_LIBSNDFILE:
+            raise refuse_sound(place, "sound.format", f"{files[0].format} ({files[0].subtype})")
         if not MIN_RATE <= rate <= MAX_RATE:
             raise refuse_sound(place, "sound.rate_limits", f"{rate:,} Hz")
         if channels > MAX_CHANNELS:
@@ -264,11 +267,11 @@ class _PlainWav:
 
 
 @contextmanager
-def _opened(source: Source, place: str) -> Iterator[_Reader]:
+def _opened(source: Source, place: str, *, listed: int = 0) -> Iterator[_Reader]:
     with ExitStack() as stack:
         medium = stack.enter_context(OpenMedium(source, place))
         try:
-            yield _open_reader(medium, stack)
+            yield _open_reader(medium, stack, listed)
         except MediumError:
             raise
         except _LIBSNDFILE_ERRORS as error:  # soundfile's own derive from RuntimeError
@@ -276,15 +279,19 @@ def _opened(source: Source, place: str) -> Iterator[_Reader]:
             raise refuse_sound(medium.place, "sound.unreadable", got) from error
 
 
-def _open_reader(medium: OpenMedium, stack: ExitStack) -> _Reader:
-    """Open a recording, reading and copying no more than the length checks need."""
+def _open_reader(medium: OpenMedium, stack: ExitStack, listed: int) -> _Reader:
+    """Open a recording, reading and copying no more than the length checks need.
+
+    FLAC whose header has the ``listed`` length is not searched for further streams.
+    """
     whole, place = medium.descriptor, medium.place
-    if whole is not None and has_flac_length(os.pread(whole, FLAC_HEADER_BYTES, 0)):
+    if whole is not None and 0 < listed == flac_samples(os.pread(whole, FLAC_HEADER_BYTES, 0)):
         return _Reader(place, Container(()), [_open_descriptor(whole, stack)])
     content = medium.read()
     if (steps := _plain_wav(content)) is not None:
         return _Reader(place, Container(()), [_PlainWav(steps)])
-    container = look_into(content, place)
+    is_as_listed = 0 < listed == flac_samples(content)
+    container = Container((content,)) if is_as_listed else look_into(content, place)
     if whole is not None and len(container.pieces) == 1 and container.pieces[0] is content:
         return _Reader(place, container, [_open_descriptor(whole, stack)])
     return _Reader(place, container, [_open_piece(piece, stack) for piece in container.pieces])

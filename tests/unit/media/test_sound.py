@@ -189,7 +189,7 @@ def test_chained_streams_are_one_recording() -> None:
         (encode(np.stack([speech(1), -speech(1)], axis=1)), "sound.channels_cancel"),
         (encode(np.where(np.arange(400) == 7, np.nan, speech(1)[:400]), subtype="FLOAT"), "sound.not_finite"),
         (encode(np.where(np.arange(400) == 7, np.inf, speech(1)[:400]), subtype="FLOAT"), "sound.not_finite"),
-        (with_data_length(encode(speech(1)), 90_000), "sound.length"),
+        (with_data_length(encode(speech(1)), 90_000), "sound.cut"),
         (with_data_length(encode(speech(1)), 100), "sound.length"),
         (with_flac_samples(encode(speech(1), kind="FLAC"), 9_000), "sound.unreadable"),
         (encode(speech(1, seconds=9), kind="FLAC")[:40_000], "sound.unreadable"),
@@ -197,7 +197,7 @@ def test_chained_streams_are_one_recording() -> None:
         (encode(speech(1, seconds=9), kind="OGG", subtype="OPUS")[:-4000], "sound.cut"),
         (mp3(speech(1, seconds=9))[:-3000], "sound.cut"),
         (without_xing(mp3(speech(1, seconds=9)))[:-3000], "sound.cut"),
-        (id3(encode(speech(1)))[:-100], "sound.length"),
+        (id3(encode(speech(1)))[:-100], "sound.cut"),
     ],
 )
 def test_what_cannot_be_used_has_a_code_for_everyone(content: bytes, code: str) -> None:

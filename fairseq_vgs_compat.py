@@ -28,6 +28,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -47,9 +48,10 @@ logger = logging.getLogger(__name__)
 def install() -> None:
     """Let fairseq's config classes use instances as defaults; does nothing where Python allows it.
 
-    In ``fairseq-hydra-train``, exit if there is no such configuration.
+    In ``fairseq-hydra-train``, exit if there is no such configuration, or another run uses the folder.
     """
     _check_command_line()
+    _lock_run_folders()
     original = getattr(dataclasses, "_get_field", None)
     if original is None:
         logger.debug(
@@ -67,6 +69,62 @@ def _check_command_line() -> None:
     if Path("".join(sys.argv[:1])).name in _TRAIN_SCRIPTS and not is_spawned:
         sys.excepthook = _interrupted_in_one_line(sys.excepthook)
         check_config_name(sys.argv[1:])
+
+
+def _lock_run_folders() -> None:
+    """Let Hydra, if it is imported, write settings only into a folder that no other run is using."""
+    module = sys.modules.get("hydra.core.utils")
+    original = getattr(module, "_save_config", None)
+    if original is None or hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def save_config(cfg: Any, filename: str, output_dir: Path) -> None:
+        if filename == "config.yaml" and _is_first_rank_of_ours(cfg):
+            _take_run_folder(Path(output_dir))
+        original(cfg, filename, output_dir)
+
+    setattr(save_config, _MARK, True)
+    vars(module)["_save_config"] = save_config
+    os.register_at_fork(after_in_child=_give_back_run_folder)  # a data worker may outlive a killed run
+
+
+def _is_first_rank_of_ours(cfg: Any) -> bool:
+    try:
+        user_dir, rank = cfg.common.user_dir, cfg.distributed_training.distributed_rank
+    except (AttributeError, LookupError, TypeError, ValueError):  # another program's configuration
+        return False
+    ranks = {str(rank or 0), *(os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID"))}
+    return Path(str(user_dir)).name == "fairseq_vgs" and ranks == {"0"}
+
+
+_run_folder: list[int] = []
+"""Descriptor of the file whose lock this process holds."""
+
+
+def _take_run_folder(folder: Path) -> None:
+    """Lock Hydra's folder until the next job of a sweep, or the end of the process; exit if it is locked."""
+    import fcntl  # not on every system where torch is
+
+    _give_back_run_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # network file systems lock only what is open for writing
+        descriptor = os.open(folder / "config.yaml", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        _run_folder.append(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(
+            f"{folder.parent}: another run is training in this folder; wait for it or stop it, or give this "
+            "run a folder of its own (hydra.run.dir=...)"
+        )
+    except OSError:
+        pass  # a file system without locks, or without room, as Hydra will tell
+
+
+def _give_back_run_folder() -> None:
+    while _run_folder:
+        os.close(_run_folder.pop())
 
 
 def _interrupted_in_one_line(others: Callable[..., Any]) -> Callable[..., Any]:
@@ -184,6 +242,7 @@ def main() -> None:
             f"fairseq_vgs_compat: expected a module with cli_main(), got {module_name}; "
             f"name one such as fairseq_cli.hydra_train"
         )
+    _lock_run_folders()
     # Imported rather than run as __main__, so that spawned ranks import *this* file first (see below).
     module.cli_main()
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairseq_vgs.compat.run_folder import same_command
 from fairseq_vgs.files.atomic import FULL_DISK
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
@@ -86,7 +87,7 @@ def whole(path: Path) -> Iterator[Path]:
         if not any(isinstance(one, OSError) and one.errno in FULL_DISK for one in (error, error.__context__)):
             raise
         free = f"{shutil.disk_usage(path.parent).free} bytes free"
-        step = "make room and run the same command again; earlier checkpoints are whole"
+        step = f"make room and {same_command()}; earlier checkpoints are whole"
         expected = "disk must have room for a checkpoint"
         raise FaultError(fault(str(path), expected, free, step, code="output.full")) from error
     finally:

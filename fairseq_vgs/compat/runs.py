@@ -9,7 +9,6 @@ looks up the names replaced here when it calls them, after it has imported the p
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import logging
 import math
@@ -27,9 +26,10 @@ from typing import Any, NoReturn
 import torch
 from torch.nn.utils.weight_norm import WeightNorm
 
+from fairseq_vgs.compat import run_folder
 from fairseq_vgs.compat.checkpoint_files import LAST, mend_checkpoints, remove_partial_checkpoints, whole
+from fairseq_vgs.compat.run_folder import same_command
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.files.hydra import shell_override
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _begin(original: Any, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
     _forget_former_run()
     folder = Path(cfg.save_dir).absolute()
     if trainer.data_parallel_rank == 0 and folder.is_dir():
-        _lock(folder)
+        run_folder.take(folder)
         remove_partial_checkpoints(folder)
         if cfg.restore_file == LAST and not cfg.no_last_checkpoints and not trainer.checkpoint_suffix:
             mend_checkpoints(folder)
@@ -125,50 +125,13 @@ def _resume(trainer: Any, extra_state: Mapping[str, Any]) -> None:
     before, now = extra_state.get(_WORLD), trainer.data_parallel_world_size
     if isinstance(before, int) and before != now:
         logger.warning(
-            "resuming with %d processes a run of %d: dataset.batch_size counts per process, so an update has "
+            "resuming with %s a run of %d: dataset.batch_size counts per process, so an update has "
             "%.3g times as many pairs (optimization.update_freq can make up for it), and the rest of the "
             "epoch is divided differently",
-            now,
+            "1 process" if now == 1 else f"{now} processes",
             before,
             now / before,
         )
-
-
-_locked: dict[str, int] = {}
-"""Folder of the run in this process, and the open descriptor that locks it."""
-
-
-def _lock(folder: Path) -> None:
-    """Lock the folder until another run begins in this process, or the process ends.
-
-    Raises:
-        FaultError: ``run.busy``: another process trains in it.
-    """
-    while _locked:
-        os.close(_locked.popitem()[1])
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        message = (
-            "another run is training in this folder; wait for it or stop it, or give this run a folder of "
-            "its own (hydra.run.dir=...)"
-        )
-        raise FaultError(Fault(str(folder), message, "run.busy")) from None
-    except OSError:  # some network file systems lock no folders
-        os.close(descriptor)
-        return
-    _locked[str(folder)] = descriptor
-
-
-def _unlock_in_child() -> None:
-    # data workers may outlive a killed run by seconds, and must not lock its folder against the next one
-    while _locked:
-        os.close(_locked.popitem()[1])
-
-
-os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 _DEFAULTS: dict[signal.Signals, Any] = {
@@ -282,6 +245,7 @@ def _train(original: Any, cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> 
     finally:
         if is_over:
             STOP.leave()
+            run_folder.give_back()
 
 
 def _validate_again(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> None:
@@ -346,23 +310,10 @@ def _save_and_end(cfg: Any, trainer: Any, epoch_itr: Any) -> NoReturn:
     folder = Path(cfg.checkpoint.save_dir).absolute()
     kept = "no checkpoint is kept (checkpoint.no_save, checkpoint.no_last_checkpoints)"
     if not cfg.checkpoint.no_save and not cfg.checkpoint.no_last_checkpoints:
-        kept = f"saved in {folder}; to go on, {_same_command()}"
+        kept = f"saved in {folder}; to go on, {same_command()}"
     chosen = STOP.signal or signal.SIGTERM
     logger.warning("stopped by %s after update %d: %s", chosen.name, trainer.get_num_updates(), kept)
     raise SystemExit(128 + chosen)
-
-
-def _same_command() -> str:
-    """Say how to start this run again; Hydra's default folder is named by the time."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return "run the same command again"
-    settings = HydraConfig.get()
-    if any(str(item).startswith("hydra.run.dir=") for item in settings.overrides.hydra):
-        return "run the same command again"
-    folder = shell_override("hydra.run.dir", settings.runtime.output_dir)
-    return f"run the same command again with {folder}"
 
 
 def _save(original: Any, cfg: Any, trainer: Any, epoch_itr: Any, val_loss: float | None) -> None:
@@ -401,8 +352,8 @@ def _not_finite(trainer: Any, samples: Sequence[Any], error: FloatingPointError)
     names = [name for sample in samples if sample for name in (name_items(sample) if name_items else ())]
     items = f" of {', '.join(names)}" if names else ""
     step = (
-        "lower optimization.lr, lengthen the warm-up or set optimization.clip_norm, and run the command "
-        "again: it resumes from the last checkpoint"
+        "lower optimization.lr, lengthen the warm-up or set optimization.clip_norm, and "
+        f"{same_command()}: it resumes from the last checkpoint"
     )
     place = f"update {trainer.get_num_updates() + 1}{items}"
     return fault(place, "loss and gradients must be finite", str(error), step, code="training.not_finite")

@@ -96,10 +96,15 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
+def lock(
+    file: IO[Any], path: Path, *, place: Path, doing: str, step: str = "wait for it, or stop it"
+) -> None:
     """Lock the open file at ``path`` until it is closed; refuse one that another run has locked, or renamed.
 
     The message names ``place``, the output that two runs must not write at once, and what a run is ``doing``.
+
+    Raises:
+        FaultError: ``output.busy``.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +115,7 @@ def lock(file: IO[Any], path: Path, *, place: Path, doing: str) -> None:
         # Some network file systems have no locks; there, the user must avoid concurrent runs.
         is_ours = True
     if not is_ours:
-        raise FaultError.at(place, f"another run is {doing}; wait for it, or stop it", "output.busy")
+        raise FaultError.at(place, f"another run is {doing}; {step}", "output.busy")
 
 
 def _open_partial(temporary: Path, mode: str, path: Path) -> IO[Any]:

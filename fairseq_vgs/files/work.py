@@ -116,17 +116,25 @@ def open_work(
     output = output.absolute()
     path = output.parent / f".{output.name}.work"
     if path.is_dir() and not (path / DATA).exists():
-        shutil.rmtree(path, ignore_errors=True)  # killed when its data had become the output
+        with _locked_journal(path, output):  # another run may be making it
+            shutil.rmtree(path, ignore_errors=True)  # killed when its data had become the output
     refuse_output(output, maker=maker, force=force)
-    (path / DATA).mkdir(parents=True, exist_ok=True)
-    with (path / JOURNAL).open("a+", encoding="ascii", errors="replace", newline="\n") as journal:
-        lock(journal, path / JOURNAL, place=output, doing="preparing this folder")
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked_journal(path, output) as journal:
+        (path / DATA).mkdir(exist_ok=True)
         finished = _go_on(path, journal, {"version": VERSION, **settings})
         try:
             yield WorkFolder(path, journal, finished)
         finally:
             if not finished:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked_journal(path: Path, output: Path) -> Iterator[TextIO]:
+    with (path / JOURNAL).open("a+", encoding="ascii", errors="replace", newline="\n") as journal:
+        lock(journal, path / JOURNAL, place=output, doing="preparing this folder")
+        yield journal
 
 
 def _go_on(path: Path, journal: TextIO, settings: Mapping[str, object]) -> dict[str, Record]:

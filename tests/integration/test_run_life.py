@@ -84,14 +84,17 @@ def test_a_stopped_run_saves_and_resumes_with_the_same_losses(start, number, fin
 def test_a_folder_belongs_to_one_run_at_a_time(start, overrides, tmp_path):
     first = start(tmp_path, *overrides, "optimization.max_update=100000")
     wait_for_update(tmp_path, first, 1)
+    recorded = {path: path.read_bytes() for path in (tmp_path / ".hydra").iterdir()}
     second = start(tmp_path, *overrides)
     printed = second.communicate(timeout=120)[0]
     assert second.returncode == 1
     assert "another run is training in this folder" in printed
     assert "Traceback" not in printed
+    assert {path: path.read_bytes() for path in (tmp_path / ".hydra").iterdir()} == recorded
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     train("vgs_plus", tmp_path, *overrides)  # nothing of the killed one is in the way
+    assert not (tmp_path / "checkpoints" / ".lock").exists()
 
 
 def test_every_job_of_a_sweep_has_a_best_checkpoint(overrides, tmp_path):

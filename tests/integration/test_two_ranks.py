@@ -155,7 +155,7 @@ def test_draw_uses_one_loss_on_all_ranks_which_a_signal_stops_together(small_dat
     done = train("vgs_plus", tmp_path, *settings, f"optimization.max_update={saved + 1}")
     told = done.stdout + done.stderr
     assert f"@ {saved} updates" in told
-    assert "resuming with 1 processes a run of 2" in told
+    assert "resuming with 1 process a run of 2" in told
     assert max(history(tmp_path)) == saved + 1
 
 

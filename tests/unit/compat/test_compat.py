@@ -1,6 +1,8 @@
 """fairseq_vgs_compat: which defaults pass, and which keep Python's check."""
 
 import dataclasses
+import fcntl
+import os
 import subprocess
 import sys
 import textwrap
@@ -99,6 +101,59 @@ def test_ctrl_c_during_the_imports_of_training_is_one_line(capsys):
     assert (capsys.readouterr().err, others) == ("interrupted\n", [])
     hook(ValueError, None, None)
     assert others == [(ValueError, None, None)]
+
+
+def configuration(**training):
+    return types.SimpleNamespace(
+        common=types.SimpleNamespace(user_dir="/x/fairseq_vgs"),
+        distributed_training=types.SimpleNamespace(**{"distributed_rank": 0, **training}),
+    )
+
+
+@pytest.fixture
+def hydra_utils(monkeypatch):
+    """Hydra's module that writes settings, with what it wrote."""
+    written = []
+    module = types.SimpleNamespace(_save_config=lambda *arguments: written.append(arguments))
+    monkeypatch.setitem(sys.modules, "hydra.core.utils", module)
+    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
+    fairseq_vgs_compat.install()
+    yield module, written
+    fairseq_vgs_compat._give_back_run_folder()
+
+
+def test_settings_of_a_run_in_progress_are_not_replaced(hydra_utils, tmp_path):
+    module, written = hydra_utils
+    folder = tmp_path / "run" / ".hydra"
+    folder.mkdir(parents=True)
+    with (folder / "config.yaml").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match="another run is training in this folder") as stopped:
+            module._save_config(configuration(), "config.yaml", folder)
+        assert str(stopped.value).startswith(f"{tmp_path / 'run'}: ")
+        assert not written
+    module._save_config(configuration(), "config.yaml", folder)
+    assert len(written) == 1
+    with (folder / "config.yaml").open("a") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID", None])
+def test_other_ranks_share_the_folder_of_the_first(variable, hydra_utils, tmp_path, monkeypatch):
+    module, written = hydra_utils
+    with (tmp_path / "config.yaml").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        if variable:
+            monkeypatch.setenv(variable, "1")
+        module._save_config(configuration(distributed_rank=0 if variable else 1), "config.yaml", tmp_path)
+    assert len(written) == 1
+
+
+def test_other_programs_of_hydra_are_left_alone(hydra_utils, tmp_path):
+    module, written = hydra_utils
+    module._save_config({"lr": 1}, "config.yaml", tmp_path)
+    assert written
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_python_is_left_alone(monkeypatch):

@@ -81,6 +81,30 @@ def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
     assert found(tmp_path / "out") == first(1)
 
 
+def test_work_that_another_run_is_beginning_or_ending_is_left_to_it(tmp_path: Path) -> None:
+    with open_work(tmp_path / "out", KEY, maker="mine", force=False) as work:
+        work.data.rmdir()
+        with (
+            raises_fault("output.busy", "out"),
+            open_work(tmp_path / "out", KEY, maker="mine", force=False),
+        ):
+            pass
+        assert (work.path / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_a_run_left_that_was_killed_after_publishing_goes(tmp_path: Path, refused: bool) -> None:
+    interrupted_run(tmp_path / "out", ITEMS)
+    (tmp_path / ".out.work/data").rename(tmp_path / "out")
+    if refused:
+        with raises_fault("output.exists", "out"):
+            found(tmp_path / "out")
+    else:
+        (tmp_path / "out").rename(tmp_path / "elsewhere")
+        assert found(tmp_path / "out") == {}
+    assert not (tmp_path / ".out.work").exists()
+
+
 def test_an_existing_output_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis").write_text("x")

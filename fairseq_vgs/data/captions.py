@@ -16,7 +16,7 @@ import numpy as np
 from fairseq_vgs.arrays import I64
 from fairseq_vgs.data.bad_items import raise_or_log
 from fairseq_vgs.data.tables import SplitTable
-from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.faults import Fault, FaultError, optional_package
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,16 @@ class TextUnits:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        package = optional_package("sentencepiece", "text", place=path)
         try:
-            from sentencepiece import SentencePieceProcessor
-
             model = path.read_bytes()
-            self._processor: Any = SentencePieceProcessor(model_proto=model)
-        except (ImportError, OSError, RuntimeError) as error:
-            raise FaultError(_unreadable(path, error)) from error
+            self._processor: Any = package.SentencePieceProcessor(model_proto=model)
+        except FileNotFoundError:
+            message = f"file of text units is missing; {_MAKE}"
+            raise FaultError.at(path, message, "file.missing") from None
+        except (OSError, RuntimeError) as error:
+            message = f"must be a SentencePiece model, got {error}; {_MAKE}"
+            raise FaultError.at(path, message, "file.unreadable") from error
         self.sha256 = hashlib.sha256(model).hexdigest()
 
     def __len__(self) -> int:
@@ -90,12 +93,3 @@ def encode_captions(
     raise_or_log(faults, skip_bad=skip_bad)
     logger.warning("split %r: %d pairs without text are skipped", table.split, len(faults))
     return table.select(keep), CaptionTokens(tokens[pair] for pair in np.flatnonzero(keep).tolist())
-
-
-def _unreadable(path: Path, error: Exception) -> Fault:
-    if isinstance(error, ImportError):
-        step = "pip install 'fairseq_vgs[text]'"
-        return Fault(str(path), f"needs sentencepiece ({error}); {step}", "package.missing")
-    if isinstance(error, FileNotFoundError):
-        return Fault(str(path), f"file of text units is missing; {_MAKE}", "file.missing")
-    return Fault(str(path), f"must be a SentencePiece model, got {error}; {_MAKE}", "file.unreadable")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairseq_vgs.files.atomic import atomic_write, write_array
-from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.faults import Fault, FaultError, fault, optional_package, raise_any
 from fairseq_vgs.files.location import MediaLocation, check_present
 from fairseq_vgs.files.provenance import versions
 from fairseq_vgs.files.work import refuse_other_settings
@@ -167,10 +167,4 @@ class FeatureStore:
 
 
 def _import_safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except (ImportError, OSError, RuntimeError) as error:
-        expected = "safetensors needs the package safetensors"
-        step = "pip install 'fairseq_vgs[interop]', or choose npy"
-        raise FaultError(fault("format", expected, error, step, code="package.missing")) from error
-    return safetensors.numpy
+    return optional_package("safetensors.numpy", "interop", place="format safetensors")

@@ -10,6 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fairseq_vgs.files.location import split_entry
@@ -164,41 +165,18 @@ def _render_number(value: Any) -> str:
         raise ValueError("must be a number") from None
 
 
-def identifier(name: str) -> Column:
-    """Return a column of non-empty text."""
-    return Column(name, _parse_identifier, _render_text)
-
-
-def optional(name: str) -> Column:
-    """Return a column of text that may be empty but is not surrounded by blanks."""
-    return Column(name, _parse_trimmed, _render_text)
-
-
-def free_text(name: str) -> Column:
-    """Return a column of any text without tabs and line ends."""
-    return Column(name, str, _render_text)
-
-
-def media_path(name: str) -> Column:
-    """Return a column of paths or archive entries below a root."""
-    return Column(name, _parse_media_path, _render_text)
-
-
-def optional_media_path(name: str) -> Column:
-    """Return a column like ``media_path`` whose fields may be empty."""
-    return Column(name, _parse_optional_media_path, _render_text)
-
-
-def positive_integer(name: str) -> Column:
-    """Return a column of integers from 1 on."""
-    return Column(name, _parse_positive_integer, _render_integer)
-
-
-def row_number(name: str) -> Column:
-    """Return a column of integers from 0 on."""
-    return Column(name, _parse_row_number, _render_integer)
-
-
-def share(name: str) -> Column:
-    """Return a column of numbers from 0 to 1."""
-    return Column(name, _parse_share, _render_number)
+identifier = partial(Column, parse=_parse_identifier, render=_render_text)
+"""A column of text that is not empty and has no blanks around it."""
+optional = partial(Column, parse=_parse_trimmed, render=_render_text)
+"""A column of text that may be empty but has no blanks around it."""
+free_text = partial(Column, parse=str, render=_render_text)
+"""A column of any text without tabs and line ends."""
+media_path = partial(Column, parse=_parse_media_path, render=_render_text)
+"""A column of paths or archive entries below a root."""
+optional_media_path = partial(Column, parse=_parse_optional_media_path, render=_render_text)
+"""A column like ``media_path`` whose fields may be empty."""
+positive_integer = partial(Column, parse=_parse_positive_integer, render=_render_integer)
+row_number = partial(Column, parse=_parse_row_number, render=_render_integer)
+"""A column of integers from 0 on."""
+share = partial(Column, parse=_parse_share, render=_render_number)
+"""A column of numbers from 0 to 1."""

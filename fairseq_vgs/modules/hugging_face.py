@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault, optional_package
 from fairseq_vgs.modules.patches import sincos_positions
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS
 from fairseq_vgs.modules.transformer import (
@@ -266,14 +266,11 @@ class HuggingFaceEncoder(ImageTransformer):
 
 
 def _transformers() -> Any:
-    place, needs = "hugging_face", f"needs the package transformers, {FIRST_TRANSFORMERS}.0 or later"
-    step = "install it with pip install 'fairseq_vgs[backbones]'"
-    try:
-        import transformers
-    except (ImportError, OSError, RuntimeError) as error:
-        raise _refusal(place, needs, error, step, code="package.missing") from error
+    transformers = optional_package("transformers", "backbones", place="hugging_face", error=BackboneError)
     if int(transformers.__version__.split(".")[0]) < FIRST_TRANSFORMERS:
-        raise _refusal(place, needs, transformers.__version__, step, code="package.version")
+        needs = f"needs the package transformers, {FIRST_TRANSFORMERS}.0 or later"
+        step = "install it with pip install 'fairseq_vgs[backbones]'"
+        raise _refusal("hugging_face", needs, transformers.__version__, step, code="package.version")
     return transformers
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.faults import Fault, FaultError, fault, optional_package, raise_any
 from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.manifest import AudioList, AudioRow, ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_pairs, read_utterances, write_audio_list
@@ -106,9 +106,9 @@ def train_units(texts: Sequence[str], config: TextConfig) -> bytes:
         FaultError: SentencePiece cannot make such units of these texts, or is not installed.
     """
     place, model = f"texts of {config.train_split!r}", io.BytesIO()
-    spm = _sentencepiece()
+    trainer = _sentencepiece().SentencePieceTrainer
     try:
-        spm.SentencePieceTrainer.train(
+        trainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
             model_type=config.unit_type,
@@ -197,9 +197,4 @@ def _write_split(
 
 
 def _sentencepiece() -> Any:
-    try:
-        import sentencepiece
-    except (ImportError, OSError, RuntimeError) as error:
-        message = f"must be installed, got {error}; pip install 'fairseq_vgs[text]'"
-        raise FaultError.at("sentencepiece", message, "package.missing") from error
-    return sentencepiece
+    return optional_package("sentencepiece", "text", place="sentencepiece")

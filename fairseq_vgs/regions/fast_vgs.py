@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.faults import Fault, FaultError, fault, optional_package, raise_any
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 
@@ -77,11 +77,7 @@ class FastVgsSource:
 
 
 def _open(path: Path) -> Any:
-    try:
-        import h5py
-    except (ImportError, OSError, RuntimeError) as error:
-        what = f"reading HDF5 needs h5py ({error}); pip install 'fairseq_vgs[hdf5]'"
-        raise FaultError.at(path.name, what, "package.missing") from error
+    h5py = optional_package("h5py", "hdf5", place=path.name)
     if not path.is_file():
         raise FaultError.at(path, "file is missing; check the path", "file.missing")
     try:

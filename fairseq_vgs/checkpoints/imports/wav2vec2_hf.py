@@ -17,6 +17,7 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_sample_rate, plain_weights
 from fairseq_vgs.checkpoints.load import named, read_pickle
 from fairseq_vgs.checkpoints.save import ImportFileError
+from fairseq_vgs.files.faults import optional_package
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -178,16 +179,11 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    modules = ("safetensors", "safetensors.torch")
+    base, files = (optional_package(name, "interop", place=path, error=ImportFileError) for name in modules)
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except (ImportError, OSError, RuntimeError) as error:
-        step = "pip install 'fairseq_vgs[interop]'"
-        message = f"needs the package safetensors, got {error}; install it with {step}"
-        raise ImportFileError.at(path, message, "package.missing") from error
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError) as error:
+        return dict(files.load_file(path))
+    except (base.SafetensorError, OSError, ValueError) as error:
         message = f"must be a safetensors file, could not be read ({error}); download it again"
         raise ImportFileError.at(path, message, "import.unreadable") from error
 

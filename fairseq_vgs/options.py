@@ -12,7 +12,7 @@ settings = read_options(parser.parse_args(), Settings)
 
 Supported annotations: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Literal[...]``, ``tuple[T, ...]``,
 tuples of fixed length such as ``tuple[int, int]``, and ``T | None``. A ``bool`` that defaults to true and is
-named ``--no-...`` is switched off by that option. Only the standard library is imported, to keep ``--help``
+named ``--no-...`` is switched off by that option. Nothing else than the standard library is needed, to keep ``--help``
 fast.
 """
 
@@ -27,6 +27,8 @@ import types
 import typing
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
+
+from fairseq_vgs.files.faults import FaultError, fault
 
 _KEY = "fairseq_vgs.option"
 Settings = TypeVar("Settings")
@@ -49,6 +51,17 @@ def _above(bound: Number, kind: Callable[[str], Number], text: str, expected: st
         if bound < value < float("inf"):
             return value
     raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
+
+
+def refuse_unknown(name: str, value: str, known: Collection[str]) -> None:
+    """Refuse an option's value that is none of the known ones.
+
+    Raises:
+        FaultError: ``setting.value``.
+    """
+    if value not in known:
+        expected = f"must be one of {', '.join(known)}"
+        raise FaultError(fault(name, expected, value, "choose one", code="setting.value"))
 
 
 def option(

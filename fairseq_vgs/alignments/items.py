@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from fairseq_vgs.alignments.read import Alignment, find_alignments, read_alignments
 from fairseq_vgs.alignments.textgrid import ROUNDING, Phone
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.faults import Fault, fault, raise_any
 from fairseq_vgs.files.spelling import PathNames
 from fairseq_vgs.files.tables import line_number
@@ -141,8 +141,7 @@ def _speaker_fault(alignment: Alignment, names: tuple[str, str] | None, speakers
 
 def write_items(path: Path, items: Items, *, force: bool = False) -> int:
     """Write the item file; return the number of items."""
-    with atomic_write(path, force=force) as file:
-        file.write("\n".join([ITEM_HEADER, *items.lines]) + "\n")
+    write_text(path, "\n".join([ITEM_HEADER, *items.lines]) + "\n", force=force)
     return len(items.lines)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from fairseq_vgs.arrays import I64
 from fairseq_vgs.data.bad_items import raise_or_log
 from fairseq_vgs.data.tables import SplitTable
-from fairseq_vgs.files.faults import Fault, FaultError, optional_package
+from fairseq_vgs.files.faults import Fault, FaultError
+from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 logger = logging.getLogger(__name__)

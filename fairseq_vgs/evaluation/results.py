@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from fairseq_vgs.arrays import F64, I64, np
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import atomic_write, write_text
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.metrics import intervals
@@ -386,8 +386,7 @@ def as_written(content: Mapping[str, Any]) -> str:
 
 def write_metrics(path: Path, content: Mapping[str, Any], *, force: bool = False) -> None:
     """Write ``metrics.json``."""
-    with atomic_write(path, force=force) as file:
-        file.write(as_written(content) + "\n")
+    write_text(path, as_written(content) + "\n", force=force)
 
 
 def read_metrics(path: Path, *, kind: str | None) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from fairseq_vgs.evaluation.results import (
     read_json,
     written_by,
 )
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.metrics.intervals import Interval
 
 _SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
@@ -67,8 +67,7 @@ def forget_version_1(path: Path, key: str) -> None:
     """Remove one evaluation from ``UPDATES.json``; its arrays stay in the file of arrays, unread."""
     numbers = json.loads(path.read_text(encoding="utf-8"))
     numbers.pop(key, None)
-    with atomic_write(path, force=True) as file:
-        json.dump(numbers, file)
+    write_text(path, json.dumps(numbers), force=True)
 
 
 def read_arrays(path: Path) -> Arrays:

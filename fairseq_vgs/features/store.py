@@ -17,11 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fairseq_vgs.files.atomic import atomic_write, write_array
-from fairseq_vgs.files.faults import Fault, FaultError, fault, optional_package, raise_any
+from fairseq_vgs.files.atomic import atomic_write, write_array, write_text
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import MediaLocation, check_present
+from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.provenance import versions
 from fairseq_vgs.files.work import refuse_other_settings
+from fairseq_vgs.options import refuse_unknown
 
 FORMATS = ("npy", "safetensors")
 METADATA_NAME = "metadata.json"
@@ -69,9 +71,7 @@ class FeatureStore:
     def __init__(
         self, folder: Path, file_format: str, *, settings: Mapping[str, Any], description: Mapping[str, Any]
     ) -> None:
-        if file_format not in FORMATS:
-            expected = f"must be one of {', '.join(FORMATS)}"
-            raise FaultError(fault("format", expected, file_format, "choose one", code="setting.value"))
+        refuse_unknown("format", file_format, FORMATS)
         if file_format == "safetensors":
             _import_safetensors()
         self.folder = folder
@@ -120,8 +120,7 @@ class FeatureStore:
                     path.unlink()
         # After the removal, so that an interrupted one is repeated.
         content = {**before, kind: {**before.get(kind, {}), **origins}}
-        with atomic_write(self.folder / SOURCES_NAME, force=True) as file:
-            json.dump(content, file, ensure_ascii=False)
+        write_text(self.folder / SOURCES_NAME, json.dumps(content, ensure_ascii=False), force=True)
         return n_removed
 
     def finish(self, counts: Mapping[str, int]) -> None:
@@ -147,8 +146,7 @@ class FeatureStore:
 
     def _write_metadata(self, state: Mapping[str, Any]) -> None:
         text = json.dumps({**self._content, **state, "versions": versions()}, indent=2, ensure_ascii=False)
-        with atomic_write(self.folder / METADATA_NAME, force=True) as file:
-            file.write(text + "\n")
+        write_text(self.folder / METADATA_NAME, text + "\n", force=True)
 
     def _check_folder(self) -> None:
         path = self.folder / METADATA_NAME

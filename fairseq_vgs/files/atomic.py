@@ -154,6 +154,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def write_text(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a text file."""
+    with atomic_write(path, force=force) as file:
+        file.write(text)
+
+
 def write_array(path: Path, array: npt.NDArray[Any], *, force: bool = False) -> None:
     """Write a ``.npy`` file."""
     import numpy as np

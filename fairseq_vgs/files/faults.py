@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 # Long enough for any sensible id, short enough to keep a binary blob in a table readable.
 MAX_SHOWN = 160
@@ -90,20 +89,6 @@ def shown(value: object) -> str:
         return text
     half = MAX_SHOWN // 2
     return f"{text[:half]} ... {text[-half:]}"
-
-
-def optional_package(module: str, extra: str, *, place: object, error: type[FaultError] = FaultError) -> Any:
-    """Import a module that an extra of this package installs.
-
-    Raises:
-        error: ``package.missing``.
-    """
-    try:
-        return importlib.import_module(module)
-    except (ImportError, OSError, RuntimeError) as problem:
-        step = f"pip install 'fairseq_vgs[{extra}]'"
-        message = f"needs {module.partition('.')[0]}, which cannot be imported ({problem}); {step}"
-        raise error.at(place, message, "package.missing") from problem
 
 
 def _one_line(text: str) -> str:

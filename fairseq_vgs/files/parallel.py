@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,11 @@ Progress = Callable[[int, int], None]
 # Tasks submitted but not yet consumed, per thread: enough that no thread waits for a slow neighbour, few
 # enough that a million tasks or results of some megabytes need little memory.
 AHEAD_PER_JOB = 16
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_order(

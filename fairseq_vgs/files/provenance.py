@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.parallel import n_cores
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +67,12 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Describe the machine without naming it: cores this process may use, memory, platform."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (ValueError, OSError, AttributeError):
         memory_gb = None
     system = platform.platform(terse=True)
-    return {"cores": cores, "memory_gb": memory_gb, "platform": system, "cpu": _cpu_name()}
+    return {"cores": n_cores(), "memory_gb": memory_gb, "platform": system, "cpu": _cpu_name()}
 
 
 def peak_memory_mb() -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -62,7 +62,5 @@ def write_region_summary(
     hashes = {path.name: sha256_file(path) for path in (names.regions, names.region_features)}
     entry = {**regions, SHA256: hashes}
     content = {"made_by": made_by, **summary, "regions": entry}
-    with atomic_write(names.summary, force=True) as file:
-        json.dump(content, file, ensure_ascii=False, indent=1)
-        file.write("\n")
+    write_text(names.summary, json.dumps(content, ensure_ascii=False, indent=1) + "\n", force=True)
     return entry

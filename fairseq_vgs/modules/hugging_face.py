@@ -19,7 +19,8 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.files.faults import FaultError, fault, optional_package
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.modules.patches import sincos_positions
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS
 from fairseq_vgs.modules.transformer import (

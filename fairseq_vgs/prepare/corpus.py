@@ -169,7 +169,7 @@ def corpus_faults(corpus: Corpus, *, needs_splits: bool) -> Iterator[Fault]:
             yield from _image_id_faults(caption.image, place)
         # Other characters that a table cannot hold are replaced by blanks there.
         for what, content in (("speaker", caption.speaker), ("text", caption.text)):
-            if problem := _encoding_problem(content):
+            if problem := encoding_problem(content):
                 yield fault(place, f"{what} {problem}", content, "correct the list", code="text.encoding")
         if caption.split not in splits and (caption.split or needs_splits):
             splits.add(caption.split)
@@ -233,10 +233,11 @@ def _text_problem(text: str) -> str | None:
         return "must not be empty, nor begin or end with blanks"
     if any(character in text for character in "\t\n\r\0"):
         return "must not contain tabs, line ends or NUL"
-    return _encoding_problem(text)
+    return encoding_problem(text)
 
 
-def _encoding_problem(text: str) -> str | None:
+def encoding_problem(text: str) -> str | None:
+    """Return why a table cannot hold a text's characters, or None."""
     # JSON may hold lone surrogates, and so may file names that are not UTF-8.
     try:
         text.encode()

@@ -13,6 +13,7 @@ from typing import Any
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.prepare.corpus import encoding_problem
 
 logger = logging.getLogger(__name__)
 
@@ -153,9 +154,4 @@ class TextFields:
 def _problem(value: Any, *, filled: bool = False) -> str | None:
     if not isinstance(value, str) or (filled and not value):
         return "must be text that is not empty" if filled else "must be text"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "must be text that UTF-8 can hold"
-    return None
+    return encoding_problem(value)

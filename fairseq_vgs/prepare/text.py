@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import Fault, FaultError, fault, optional_package, raise_any
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_output, staged_folder
+from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.manifest import AudioList, AudioRow, ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_pairs, read_utterances, write_audio_list
 from fairseq_vgs.media.rates import SAMPLE_RATE

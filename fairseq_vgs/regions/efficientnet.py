@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fairseq_vgs.arrays import F16
-from fairseq_vgs.files.faults import FaultError, fault, optional_package
+from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.packages import optional_package
 
 INPUT_SIZE = 224
 FEATURE_DIM = 1280

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault, optional_package, raise_any
+from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 

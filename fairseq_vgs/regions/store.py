@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fairseq_vgs.arrays import F16
-from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.files.atomic import atomic_write, lock, write_text
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.output import refuse_existing
 from fairseq_vgs.files.work import differences, refuse_other_settings
@@ -102,8 +102,8 @@ class FeatureStore:
             (self._folder / PARTIAL_FEATURES).replace(names.region_features)
 
     def _write_state(self, **more: bool) -> None:
-        with atomic_write(self._folder / PARTIAL_STATE, force=True) as file:
-            json.dump({"of": self._settings, "rows": self.n_done, **more}, file)
+        state = {"of": self._settings, "rows": self.n_done, **more}
+        write_text(self._folder / PARTIAL_STATE, json.dumps(state), force=True)
 
     def _end(self, n_rows: int) -> int:
         """Return the offset where ``n_rows`` rows end."""

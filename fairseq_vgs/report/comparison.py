@@ -18,7 +18,7 @@ from typing import Any
 from fairseq_vgs.evaluation.compare import EVALUATED, Comparison, Run
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.results import Metric, metrics_json, write_metrics, write_table
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.output import all_or_none
 from fairseq_vgs.files.provenance import sha256_file, versions
 from fairseq_vgs.files.text_tables import latex_table, markdown_table, markdown_text, text_table
@@ -148,8 +148,7 @@ def write_comparison(
     paths = markdown, latex, table, plain = [folder / name for name in FILE_NAMES]
     with all_or_none(*paths, force=force):
         for path, text in ((markdown, as_markdown(comparison)), (latex, as_latex(comparison))):
-            with atomic_write(path, force=force) as file:
-                file.write(text)
+            write_text(path, text, force=force)
         write_table(table, CSV_COLUMNS, csv_rows(comparison), force=force)
         write_metrics(plain, content, force=force)
 

@@ -17,7 +17,7 @@ import numpy as np
 from fairseq_vgs.arrays import F32, F64, I64
 from fairseq_vgs.evaluation.evaluators.retrieval import Embedded, read_retrieval
 from fairseq_vgs.evaluation.results import METRICS_NAME, Metric, ResultsError, written_by
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
@@ -145,8 +145,7 @@ def build_gallery(
         heat_note=NOTE,
         n_unreadable_pictures=media.n_unreadable_pictures,
     )
-    with atomic_write(page_path, force=force) as file:
-        file.write(page)
+    write_text(page_path, page, force=force)
     media.remove_stale()
     say_first_frames(media.animated)
     return page_path

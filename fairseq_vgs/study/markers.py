@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.evaluation.results import manifest_hashes
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.files.work import differences
@@ -104,9 +104,8 @@ def refuse_other_measurement(runs: Sequence[PhaseRun], settings: StudySettings, 
 
 def mark(path: Path, run: PhaseRun, *, on: object = "") -> None:
     """Mark a stage of a run as done, with its updates and what it was measured ``on``."""
-    with atomic_write(path, force=True) as file:
-        content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update, "on": on}
-        file.write(json.dumps(content) + "\n")
+    content = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "updates": run.max_update, "on": on}
+    write_text(path, json.dumps(content) + "\n", force=True)
 
 
 def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:

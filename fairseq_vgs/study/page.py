@@ -14,7 +14,7 @@ from typing import Any
 
 import fairseq_vgs
 from fairseq_vgs.evaluation.results import write_table
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.report.page import render_page
 from fairseq_vgs.report.plots import Figure, inline_svg, write_figure
 from fairseq_vgs.study import tables
@@ -43,7 +43,7 @@ def write_all(results: StudyResults, folder: Path) -> Path:
     figures = [(figure, target / f"{figure.name}.png") for figure in study_figures(results)]
     for figure, path in figures:
         write_figure(figure, path, force=True)
-    _write_text(folder / PAGE_NAME, _render(results, verdicts, written, figures))
+    write_text(folder / PAGE_NAME, _render(results, verdicts, written, figures), force=True)
     return folder / PAGE_NAME
 
 
@@ -55,8 +55,8 @@ def _write_tables(results: StudyResults, target: Path, sampler: Sampler) -> list
     for name, table, measures in kinds:
         header, rows = tables.csv_rows(table, measures, results.settings.seeds)
         write_table(target / f"{name}.csv", header, rows, force=True)
-        _write_text(target / f"{name}.md", tables.markdown(table))
-        _write_text(target / f"{name}.tex", tables.latex(table))
+        write_text(target / f"{name}.md", tables.markdown(table), force=True)
+        write_text(target / f"{name}.tex", tables.latex(table), force=True)
     write_table(target / "points.csv", tables.POINT_COLUMNS, tables.point_rows(results), force=True)
     return [table for _, table, _ in kinds]
 
@@ -65,8 +65,8 @@ def _write_verdicts(results: StudyResults, target: Path, sampler: Sampler) -> li
     verdicts = judge(results, sampler)
     content = [verdict.as_json() for verdict in verdicts]
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    _write_text(target / "verdicts.json", text + "\n")
-    _write_text(target / "verdicts.md", "".join(f"- {verdict.sentence}\n" for verdict in verdicts))
+    write_text(target / "verdicts.json", text + "\n", force=True)
+    write_text(target / "verdicts.md", "".join(f"- {verdict.sentence}\n" for verdict in verdicts), force=True)
     return verdicts
 
 
@@ -121,8 +121,3 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
             yield name, " ".join(str(entry) for entry in value) or "none"
         else:
             yield name, "none" if value is None else str(value)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path, force=True) as file:
-        file.write(text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -25,8 +24,9 @@ from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints
 from fairseq_vgs.compat.checkpoint_files import mend_checkpoints
 from fairseq_vgs.evaluation.over_training import checkpoints_in
-from fairseq_vgs.files.atomic import atomic_write, lock
+from fairseq_vgs.files.atomic import lock, write_text
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.markers import (
     StudyError,
@@ -189,7 +189,7 @@ class StudyRunner:
         with _locked(self.folder.lock) as self._lock:
             runs = list(plan_runs(self.settings))
             self._require_same_settings(runs)
-            _write_json(self.folder.settings, self.settings.as_json(), indent=2)
+            write_text(self.folder.settings, json.dumps(self.settings.as_json(), indent=2) + "\n", force=True)
             if self._prepare_data():
                 self._require_same_settings(runs)
             self._measured_on = measured_on(self.settings, self.folder)
@@ -274,7 +274,8 @@ class StudyRunner:
         command = launch.training_command(
             run, settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
         )
-        _write_json(folder.command, run_identity(command, run, settings, self._data), indent=1)
+        identity = run_identity(command, run, settings, self._data)
+        write_text(folder.command, json.dumps(identity, indent=1) + "\n", force=True)
         return command
 
     def _advance(self, slot: Slot) -> None:
@@ -366,11 +367,6 @@ class StudyRunner:
         return True
 
 
-def _write_json(path: Path, content: object, *, indent: int) -> None:
-    with atomic_write(path, force=True) as file:
-        file.write(json.dumps(content, indent=indent) + "\n")
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """Hold a study's lock, which processes that outlive a killed study hold too; yield its descriptor."""
@@ -392,6 +388,5 @@ def _last_lines(path: Path) -> str:
 
 def cpu_slots(n_processes: int | None) -> list[Slot]:
     """Divide the cores among processes (default: one process per core)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    n_slots = n_processes or cores
-    return [Slot(threads=max(1, cores // n_slots)) for _ in range(n_slots)]
+    n_slots = n_processes or n_cores()
+    return [Slot(threads=max(1, n_cores() // n_slots)) for _ in range(n_slots)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_sample_rate, plain_weights
 from fairseq_vgs.checkpoints.load import named, read_pickle
 from fairseq_vgs.checkpoints.save import ImportFileError
-from fairseq_vgs.files.faults import optional_package
+from fairseq_vgs.files.packages import optional_package
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fairseq_vgs.files.archives import KINDS, SHARD_BYTES
-from fairseq_vgs.files.faults import FaultError, fault
-from fairseq_vgs.options import option, positive
+from fairseq_vgs.options import option, positive, refuse_unknown
 
 if TYPE_CHECKING:
     from fairseq_vgs.regions.pictures import PictureRegions
@@ -58,13 +57,8 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         """Refuse unknown values."""
-        for name, value, known in (
-            ("--convert", self.convert, CONVERSIONS),
-            ("--pack", self.pack or KINDS[0], KINDS),
-        ):
-            if value not in known:
-                expected = f"must be one of {', '.join(known)}"
-                raise FaultError(fault(name, expected, value, "choose one", code="setting.value"))
+        refuse_unknown("--convert", self.convert, CONVERSIONS)
+        refuse_unknown("--pack", self.pack or KINDS[0], KINDS)
 
     @property
     def typed(self) -> dict[str, object]:

@@ -11,12 +11,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairseq_vgs.files.atomic import atomic_write
+from fairseq_vgs.files.atomic import write_array, write_text
 from fairseq_vgs.files.location import split_entry
 from fairseq_vgs.files.output import MADE_BY, MADE_BY_KEY, SUMMARY_NAME
 from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow, UtteranceRow
 from fairseq_vgs.manifest.leakage import split_role
-from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs, write_utterances
+from fairseq_vgs.manifest.tables import (
+    write_audio_list,
+    write_images,
+    write_pairs,
+    write_regions,
+    write_utterances,
+)
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.prepare.build.split import SPLITS
 from fairseq_vgs.prepare.corpus import PICTURES, SPEECH, Caption, Corpus
@@ -199,14 +205,9 @@ def write_region_tables(
     folder: Path, regions: Sequence[RegionRow], features: F16, *, force: bool = False
 ) -> None:
     """Write the region table and its features, float16 [rows, dims]."""
-    import numpy as np
-
-    from fairseq_vgs.manifest.tables import write_regions
-
     names = ManifestFolder(folder)
     write_regions(names.regions, regions, force=force)
-    with atomic_write(names.region_features, mode="wb", force=force) as file:
-        np.save(file, features.astype(np.float16), allow_pickle=False)
+    write_array(names.region_features, features.astype("float16"), force=force)
 
 
 def command_line(subcommand: str, arguments: str, settings: Mapping[str, object]) -> str:
@@ -223,6 +224,5 @@ def write_summary(
     folder: Path, content: Mapping[str, object], *, made_by: str = MADE_BY, force: bool = False
 ) -> None:
     """Write ``summary.json``; with ``MADE_BY``, the command that it names may replace the folder."""
-    with atomic_write(folder / SUMMARY_NAME, force=force) as file:
-        json.dump({MADE_BY_KEY: made_by, **content}, file, ensure_ascii=False, indent=1)
-        file.write("\n")
+    text = json.dumps({MADE_BY_KEY: made_by, **content}, ensure_ascii=False, indent=1)
+    write_text(folder / SUMMARY_NAME, text + "\n", force=force)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
-from fairseq_vgs.options import option
+from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.options import option, refuse_unknown
 from fairseq_vgs.prepare.build.split import TEST, TRAIN, VALID
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader, images_option, without_pictures_option
 from fairseq_vgs.prepare.corpus import Caption, Corpus, Picture, UniqueNames
@@ -82,9 +82,7 @@ class SpokenCoco(CorpusReader):
 
     def __post_init__(self) -> None:
         """Refuse unknown splits."""
-        if self.split not in SPLITTINGS:
-            expected = f"must be one of {', '.join(SPLITTINGS)}"
-            raise FaultError(fault("--split", expected, self.split, "choose one", code="setting.value"))
+        refuse_unknown("--split", self.split, SPLITTINGS)
 
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings and pictures there are.

@@ -12,7 +12,7 @@ settings = read_options(parser.parse_args(), Settings)
 
 Supported annotations: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Literal[...]``, ``tuple[T, ...]``,
 tuples of fixed length such as ``tuple[int, int]``, and ``T | None``. A ``bool`` that defaults to true and is
-named ``--no-...`` is switched off by that option. Nothing else than the standard library is needed, to keep ``--help``
+named ``--no-...`` is switched off by that option. Only the standard library is needed, to keep ``--help``
 fast.
 """
 

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fairseq_vgs.data.augmentation import Augmentation, draw_variation
-from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.pictures import Augmentation, draw_variation, load_picture
 from fairseq_vgs.files.location import MediaLocation, resolve
 from fairseq_vgs.manifest.tables import read_images
 from fairseq_vgs.media.pictures import read_picture

@@ -15,18 +15,16 @@ import numpy as np
 from fairseq.data import FairseqDataset
 
 from fairseq_vgs.arrays import F32, I64, Bool
-from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.bad_items import BadItemError, BadItems, raise_or_log
-from fairseq_vgs.data.batching import BatchLimits, noisy_order, plan_batches
+from fairseq_vgs.data.batching import BatchLimits, UnpairedPlan, noisy_order, plan_batches, plan_unpaired
 from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
 from fairseq_vgs.data.masking import MaskOptions, draw_mask
-from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.pictures import Augmentation, draw_variation, load_picture
 from fairseq_vgs.data.regions import RegionStore
 from fairseq_vgs.data.regular_tables import AudioTable
 from fairseq_vgs.data.seeding import Stream, generator
 from fairseq_vgs.data.tables import SplitTable
-from fairseq_vgs.data.unpaired import UnpairedPlan, plan_unpaired
 from fairseq_vgs.data.waveform import load_waveform, normalize_waveform
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from fairseq_vgs.arrays import I64
 from fairseq_vgs.data.bad_items import raise_or_log, refuse_spoilt
 from fairseq_vgs.data.masking import MIN_FRAMES
-from fairseq_vgs.data.packed_strings import PackedStrings
 from fairseq_vgs.data.regular_tables import (
     AUDIO_FIRST_LINE,
     IMAGES_FIRST_LINE,
     PAIRS_FIRST_LINE,
     AudioTable,
+    PackedStrings,
     PictureTable,
     read_audio_columns,
     read_image_columns,

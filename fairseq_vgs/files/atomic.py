@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
 from fairseq_vgs.files.faults import Fault, FaultError
-from fairseq_vgs.files.leftovers import hold, remove_leftovers
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import hold, refuse_existing, remove_leftovers
 
 if TYPE_CHECKING:
     import numpy.typing as npt

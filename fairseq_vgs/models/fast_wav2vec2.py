@@ -14,10 +14,9 @@ from fairseq.modules import GumbelVectorQuantizer
 from torch import Tensor, nn
 
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
+from fairseq_vgs.modules.convolution import normalized_convolution, spectral_convolution, strided_convolution
 from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 from fairseq_vgs.modules.masked_prediction import candidate_logits, draw_negatives
-from fairseq_vgs.modules.spectral_convolution import spectral_convolution
-from fairseq_vgs.modules.strided_convolution import normalized_convolution, strided_convolution
 
 
 class FastWav2Vec2Model(Wav2Vec2Model):

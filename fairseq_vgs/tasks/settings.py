@@ -12,10 +12,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.captions import units_file
 from fairseq_vgs.data.masking import MIN_FRAMES, MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDatasetOptions
+from fairseq_vgs.data.pictures import Augmentation
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE

@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image
 from support.mutate import Draws, Kind, agree, attempt, mutate_bytes
 
-from fairseq_vgs.data.augmentation import Augmentation, draw_variation
 from fairseq_vgs.data.bad_items import BadItemError
-from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.pictures import Augmentation, draw_variation, load_picture
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.pictures import (
     PictureInfo,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairseq_vgs.data.augmentation import Augmentation, Variation, draw_variation
+from fairseq_vgs.data.pictures import Augmentation, Variation, draw_variation
 
 
 def vary(seed=0, **settings):

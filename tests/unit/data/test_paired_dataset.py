@@ -9,10 +9,10 @@ from fairseq.data import FileAudioDataset
 from support.faults import raises_fault
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder, make_unpaired, noise, pack_speech
 
-from fairseq_vgs.data.augmentation import Augmentation
 from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.masking import MaskOptions
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
+from fairseq_vgs.data.pictures import Augmentation
 from fairseq_vgs.data.regions import load_regions
 from fairseq_vgs.data.tables import load_audio_table, load_split
 from fairseq_vgs.files.faults import FaultError

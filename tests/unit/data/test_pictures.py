@@ -3,9 +3,8 @@ import pytest
 from PIL import Image
 from support.faults import raises_fault
 
-from fairseq_vgs.data.augmentation import Augmentation, Variation
 from fairseq_vgs.data.bad_items import BadItemError
-from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.data.pictures import Augmentation, Variation, load_picture
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media import pictures
 

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from support.tiny_folder import LAYERS, make_folder
 
 from fairseq_vgs.data import tables
-from fairseq_vgs.data.packed_strings import PackedStrings, StringPacker
-from fairseq_vgs.data.regular_tables import read_audio_columns, read_image_columns
+from fairseq_vgs.data.regular_tables import (
+    PackedStrings,
+    StringPacker,
+    read_audio_columns,
+    read_image_columns,
+)
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.tables import IrregularTableError
 from fairseq_vgs.manifest.folder import ManifestFolder

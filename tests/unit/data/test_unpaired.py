@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fairseq_vgs.data.unpaired import plan_unpaired
+from fairseq_vgs.data.batching import plan_unpaired
 
 LENGTHS = np.array([10, 20, 30, 40, 50, 60, 70], dtype=np.int64)
 BATCHES = [np.array([6, 5]), np.array([4, 3, 2]), np.array([1, 0])]

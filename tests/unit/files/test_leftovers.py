@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fairseq_vgs.files import atomic, leftovers
+from fairseq_vgs.files import atomic, output
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.output import (
     OutputExistsError,
@@ -31,7 +31,7 @@ def hidden(folder):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(leftovers, "_SECONDS_TO_LOCK", -1.0)
+    monkeypatch.setattr(output, "_SECONDS_TO_LOCK", -1.0)
     monkeypatch.setattr(atomic, "_SWEPT", set())
 
 
@@ -71,7 +71,7 @@ def test_a_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path):
 def test_what_a_living_run_is_writing_stays(tmp_path):
     with staged_folder(tmp_path / "out", maker="x", force=False), atomic_write(tmp_path / "a") as file:
         before = hidden(tmp_path)
-        leftovers.remove_leftovers(tmp_path)
+        output.remove_leftovers(tmp_path)
         refuse_output(tmp_path / "out", maker="x", force=False)
         assert hidden(tmp_path) == before
         file.write("whole")
@@ -80,13 +80,13 @@ def test_what_a_living_run_is_writing_stays(tmp_path):
 
 
 def test_what_was_just_made_is_not_yet_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(leftovers, "_SECONDS_TO_LOCK", 1.0)
+    monkeypatch.setattr(output, "_SECONDS_TO_LOCK", 1.0)
     path = tmp_path / f".{'0' * 16}.tmp"
     path.touch()
-    leftovers.remove_leftovers(tmp_path)
+    output.remove_leftovers(tmp_path)
     assert path.exists()
     os.utime(path, (time.time() - 5,) * 2)
-    leftovers.remove_leftovers(tmp_path)
+    output.remove_leftovers(tmp_path)
     assert not path.exists()
 
 

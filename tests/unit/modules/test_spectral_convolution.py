@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fairseq_vgs.modules.spectral_convolution import spectral_convolution
+from fairseq_vgs.modules.convolution import spectral_convolution
 
 
 def randn(*shape, seed=0, dtype=torch.float64):

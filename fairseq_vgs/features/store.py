@@ -58,6 +58,9 @@ def origins(media: Mapping[str, Sequence[MediaLocation]]) -> dict[str, Origin]:
     return found
 
 
+# Not a work folder (``files.work``), which appears once, when all is done, and is never added to: features
+# are read while others are still computed, and a finished folder goes on when recordings were added or have
+# changed. Its files are their own journal; what they were made from is in ``sources.json``.
 class FeatureStore:
     """Write features file by file; what exists is complete, since files appear by renaming.
 

@@ -1,4 +1,4 @@
-"""What people read lists the registered entries: help of settings, comments of base.yaml, documents, options."""
+"""Help of settings, comments of base.yaml, documents and options list what is registered."""
 
 import re
 import typing

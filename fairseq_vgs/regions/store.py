@@ -50,8 +50,8 @@ def _was_publishing(folder: Path) -> bool:
 
 
 # Not a work folder (``files.work``), which becomes a whole output folder: regions are two files that join
-# others in a data folder or, with ``prepare CORPUS --regions``, in the work folder of that. Rows come in order
-# into one file, for which space is reserved: their number says all that is finished.
+# others in a data folder or, with ``prepare CORPUS --regions``, in the work folder of that. Rows come in
+# order into one file, for which space is reserved: their number says all that is finished.
 class FeatureStore:
     """The features of a folder's regions computed so far, ``n_done`` rows; see ``open_store``.
 

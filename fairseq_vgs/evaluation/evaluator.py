@@ -32,14 +32,11 @@ from fairseq_vgs.options import option
 from fairseq_vgs.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from torch import Tensor
+    from collections.abc import Collection
 
     from fairseq_vgs.checkpoints.load import Checkpoint
+    from fairseq_vgs.features.layers import LayerFeatures
     from fairseq_vgs.features.recordings import Recording
-
-    LayerFeatures = Callable[[str], Mapping[str, Tensor]]
 
 TRAINED, UNTRAINED, MFCC, NO_BASELINE = "trained", "untrained", "mfcc", "none"
 

@@ -27,7 +27,7 @@ from fairseq_vgs.evaluation.evaluator import (
     Model,
     load_model,
 )
-from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Metric, Result, read_result
+from fairseq_vgs.evaluation.results import ALWAYS, METRICS_NAME, Result, read_result
 from fairseq_vgs.evaluation.version_1 import forget_version_1, read_version_1
 from fairseq_vgs.files.output import OutputExistsError, try_output
 from fairseq_vgs.files.provenance import sha256_file
@@ -186,9 +186,9 @@ def score_rows(measured: Mapping[int, Results]) -> list[list[str]]:
             rows[title] += blank if holder is None else _cells(holder, name, columns, evaluator)
         metrics = result.models[result.evaluated]
         if evaluator.layered:
-            rows["chance"] += [_chance(next(iter(metrics.values())), 2), ""]
+            rows["chance"] += [next(iter(metrics.values())).chance_text(".2f"), ""]
         else:
-            rows["chance"] += [_chance(metrics[name], 1) for name in columns]
+            rows["chance"] += [metrics[name].chance_text(".1f") for name in columns]
     return [[title, *cells] for title, cells in rows.items()]
 
 
@@ -252,10 +252,6 @@ def _row_title(updates: int, results: Results) -> str:
         return str(updates)
     result = next(iter(results.values()))
     return str(result.content["models"][result.evaluated].get("title", UNTRAINED))
-
-
-def _chance(metric: Metric, digits: int) -> str:
-    return "-" if metric.chance is None else f"{metric.chance:.{digits}f}"
 
 
 def _cells(result: Result, model: str, columns: Mapping[str, str], evaluator: Evaluator) -> list[str]:

@@ -107,6 +107,10 @@ class Metric:
     level: float = intervals.LEVEL
     statistic: Statistic = "mean"
 
+    def chance_text(self, form: str, missing: str = "-") -> str:
+        """Return what a random order scores, for tables."""
+        return missing if self.chance is None else f"{self.chance:{form}}"
+
     @property
     def is_certain(self) -> bool:
         """Whether any order scores 100 %, as the top k hold the pool or all of its wrong answers."""

@@ -204,10 +204,8 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
 
 
 def _listed_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
-    if (folder / NAMES_TABLE).is_file():
-        return list(open_recordings(folder, split).items())
     recordings = listed_recordings(folder, split)
-    if all(row.location.offset is None for row in recordings):
+    if (folder / NAMES_TABLE).is_file() or all(row.location.offset is None for row in recordings):
         return list(open_recordings(folder, split).items())
     return [(_whole_name(row), row) for row in recordings]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from operator import attrgetter
+from typing import Any
 
 from fairseq_vgs.files.faults import Fault, fault
 from fairseq_vgs.files.tables import CORRECT_LINE, Table
@@ -11,12 +13,7 @@ from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, 
 
 def unknown_audio(table: Table[PairRow | UtteranceRow], audio: Table[AudioRow]) -> list[Fault]:
     """Return the pairs, or utterances, that are not in the split's audio list."""
-    if not audio.usable:
-        return []
-    known = {row.audio_id for row in audio.rows} | audio.doubtful
-    expected = f"audio_id must be in {audio.name}"
-    unknown = ((place, row.audio_id) for place, row in table.placed() if row.audio_id not in known)
-    return [fault(place, expected, name, CORRECT_LINE, code="sound.unknown") for place, name in unknown]
+    return _unknown(table, audio, "audio_id", code="sound.unknown")
 
 
 def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) -> list[Fault]:
@@ -29,12 +26,17 @@ def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) ->
 
 def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -> list[Fault]:
     """Return the pairs, or regions, whose image is not in the image table."""
-    if not images.usable:
+    return _unknown(table, images, "image_id", code="picture.unknown")
+
+
+def _unknown(table: Table[Any], listed: Table[Any], column: str, *, code: str) -> list[Fault]:
+    if not listed.usable:
         return []
-    known = {row.image_id for row in images.rows} | images.doubtful
-    expected = f"image_id must be in {images.name}"
-    unknown = ((place, row.image_id) for place, row in table.placed() if row.image_id not in known)
-    return [fault(place, expected, name, CORRECT_LINE, code="picture.unknown") for place, name in unknown]
+    id_of = attrgetter(column)
+    known = {*map(id_of, listed.rows)} | listed.doubtful
+    unknown = ((place, id_of(row)) for place, row in table.placed() if id_of(row) not in known)
+    expected = f"{column} must be in {listed.name}"
+    return [fault(place, expected, name, CORRECT_LINE, code=code) for place, name in unknown]
 
 
 def images_without_regions(

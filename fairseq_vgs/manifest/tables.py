@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,31 +137,6 @@ def write_regions(path: Path, rows: Iterable[RegionRow], *, force: bool = False)
     _write(Path(path), [_header(REGIONS)], rows, REGIONS, force=force)
 
 
-def scan_audio_list(path: Path) -> Table[AudioRow]:
-    """Read an audio list as far as possible."""
-    return _scan(AUDIO, _parse_audio_list, path)
-
-
-def scan_pairs(path: Path) -> Table[PairRow]:
-    """Read a pair table as far as possible."""
-    return _scan(PAIRS, _parse_headed, path)
-
-
-def scan_utterances(path: Path) -> Table[UtteranceRow]:
-    """Read a table of utterances as far as possible."""
-    return _scan(UTTERANCES, _parse_headed, path)
-
-
-def scan_images(path: Path) -> Table[ImageRow]:
-    """Read an image table as far as possible."""
-    return _scan(IMAGES, _parse_images, path)
-
-
-def scan_regions(path: Path) -> Table[RegionRow]:
-    """Read a region table as far as possible."""
-    return _scan(REGIONS, _parse_headed, path)
-
-
 def _scan(table: TableFormat[Row], parse: _Parser[Row], path: Path) -> Table[Row]:
     """Read a table as far as possible."""
     path = Path(path)
@@ -210,6 +186,14 @@ def _parse_headed(
     if faults:
         return Table(path.name, faults=tuple(faults), usable=False)
     return parse_rows(lines, table, name=path.name, start=start + 1, order=order)
+
+
+# Of tables that a reader takes as far as possible.
+scan_audio_list = partial(_scan, AUDIO, _parse_audio_list)
+scan_pairs = partial(_scan, PAIRS, _parse_headed)
+scan_utterances = partial(_scan, UTTERANCES, _parse_headed)
+scan_images = partial(_scan, IMAGES, _parse_images)
+scan_regions = partial(_scan, REGIONS, _parse_headed)
 
 
 def _parse_root(text: str | None, path: Path, faults: list[Fault]) -> Path | None:

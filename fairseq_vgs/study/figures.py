@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ _PROBES = {
     ),
 }
 Value = Callable[[Point], float]
+best_abx: Value = attrgetter("best_abx")
 _N_LOGGED = 100  # points per scenario; denser logs are averaged
 
 
@@ -126,11 +128,6 @@ def probe_curves(
 def measured(kind: str, name: str) -> Value:
     """Return a reader of a value in a mapping of ``Point``, such as "losses"; NaN if it was not measured."""
     return lambda point: getattr(point, kind).get(name, math.nan)
-
-
-def best_abx(point: Point) -> float:
-    """Return the ABX error of the best layer, percent; NaN if it was not measured."""
-    return point.best_abx
 
 
 def recall_at_10(point: Point) -> float:

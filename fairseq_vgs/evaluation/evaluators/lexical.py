@@ -20,7 +20,7 @@ from fairseq_vgs.options import option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairseq_vgs.evaluation.evaluator import LayerFeatures
+    from fairseq_vgs.features.layers import LayerFeatures
     from fairseq_vgs.features.recordings import Recording
     from fairseq_vgs.metrics.lexical import LexicalResult
 

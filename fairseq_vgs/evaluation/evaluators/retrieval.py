@@ -25,7 +25,6 @@ from fairseq_vgs.arrays import F32, F64, I64, np
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, UNTRAINED, CommonSettings, Evaluator, Model
 from fairseq_vgs.evaluation.results import (
     Items,
-    Metric,
     Reported,
     Result,
     ResultsError,
@@ -268,13 +267,9 @@ def _direction_table(result: Result, within: str, further: Mapping[str, str]) ->
             values = [f"{metrics[name].value.value:{form}}" for name, form in rest]
             rows.append([f"  {titles[model]}", *(str(metrics[name]) for name in names), *values])
         chance = result.models[result.evaluated]
-        cells = [_chance(chance[name], ".1f") for name in names]
-        rows.append(["  chance", *cells, *(_chance(chance[name], form) for name, form in rest)])
+        forms = [*((name, ".1f") for name in names), *rest]
+        rows.append(["  chance", *(chance[name].chance_text(form, "") for name, form in forms)])
     return text_table(rows)
-
-
-def _chance(metric: Metric, form: str) -> str:
-    return "" if metric.chance is None else f"{metric.chance:{form}}"
 
 
 def _spreads(speech: F32, images: F32, pool: Pool, *, trained: bool) -> dict[str, float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 STANDARD_SPLITS = ("train", "valid", "test")
@@ -11,15 +10,19 @@ _UTTERANCES_SUFFIX = ".utterances.tsv"
 _TABLE_NAMES = ("images.tsv", "regions.tsv")
 
 
-@dataclass(frozen=True, slots=True)
 class ManifestFolder:
-    """Paths of the files in a data folder; the files need not exist."""
+    """Paths of the files in a data folder, named by text or a path; the files need not exist."""
 
-    path: Path
-
-    def __post_init__(self) -> None:
-        # Strings, too, as found in configurations.
-        object.__setattr__(self, "path", Path(self.path))
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.images = self.path / "images.tsv"
+        """The table of all pictures."""
+        self.regions, self.region_features = self.path / "regions.tsv", self.path / "regions.npy"
+        """The table of all regions, and their features, float16 [n_rows, D]."""
+        self.text = self.path / "text"
+        """Output of ``fairseq-vgs prepare text``: text units and fairseq's label files."""
+        self.summary = self.path / "summary.json"
+        """Counts, seed, command, and exclusions with reasons."""
 
     def audio_list(self, split: str) -> Path:
         """Return the audio list of a split."""
@@ -32,31 +35,6 @@ class ManifestFolder:
     def utterances(self, split: str) -> Path:
         """Return the table of speakers and texts of a split's utterances that are in no pair."""
         return self.path / f"{split}{_UTTERANCES_SUFFIX}"
-
-    @property
-    def images(self) -> Path:
-        """The table of all pictures."""
-        return self.path / "images.tsv"
-
-    @property
-    def regions(self) -> Path:
-        """The table of all regions."""
-        return self.path / "regions.tsv"
-
-    @property
-    def region_features(self) -> Path:
-        """The region features, float16 [n_rows, D]."""
-        return self.path / "regions.npy"
-
-    @property
-    def text(self) -> Path:
-        """Output of ``fairseq-vgs prepare text``: text units and fairseq's label files."""
-        return self.path / "text"
-
-    @property
-    def summary(self) -> Path:
-        """Counts, seed, command, and exclusions with reasons."""
-        return self.path / "summary.json"
 
     def splits(self) -> list[str]:
         """Return the splits found here: train, valid, test first, then others by name.

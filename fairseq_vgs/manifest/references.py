@@ -13,7 +13,8 @@ from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow, 
 
 def unknown_audio(table: Table[PairRow | UtteranceRow], audio: Table[AudioRow]) -> list[Fault]:
     """Return the pairs, or utterances, that are not in the split's audio list."""
-    return _unknown(table, audio, "audio_id", code="sound.unknown")
+    expected, unknown = f"audio_id must be in {audio.name}", _unknown(table, audio, "audio_id")
+    return [fault(place, expected, name, CORRECT_LINE, code="sound.unknown") for place, name in unknown]
 
 
 def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) -> list[Fault]:
@@ -26,17 +27,15 @@ def paired_utterances(utterances: Table[UtteranceRow], pairs: Table[PairRow]) ->
 
 def unknown_images(table: Table[PairRow | RegionRow], images: Table[ImageRow]) -> list[Fault]:
     """Return the pairs, or regions, whose image is not in the image table."""
-    return _unknown(table, images, "image_id", code="picture.unknown")
+    expected, unknown = f"image_id must be in {images.name}", _unknown(table, images, "image_id")
+    return [fault(place, expected, name, CORRECT_LINE, code="picture.unknown") for place, name in unknown]
 
 
-def _unknown(table: Table[Any], listed: Table[Any], column: str, *, code: str) -> list[Fault]:
-    if not listed.usable:
-        return []
+def _unknown(table: Table[Any], listed: Table[Any], column: str) -> list[tuple[str, str]]:
+    """Return place and id of the rows whose id another table does not list, as far as that is known."""
     id_of = attrgetter(column)
     known = {*map(id_of, listed.rows)} | listed.doubtful
-    unknown = ((place, id_of(row)) for place, row in table.placed() if id_of(row) not in known)
-    expected = f"{column} must be in {listed.name}"
-    return [fault(place, expected, name, CORRECT_LINE, code=code) for place, name in unknown]
+    return [(place, id_of(row)) for place, row in table.placed() if listed.usable and id_of(row) not in known]
 
 
 def images_without_regions(

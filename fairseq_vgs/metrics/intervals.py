@@ -67,7 +67,7 @@ def interval(
     if len(values) != len(units):
         raise ValueError(f"bootstrap: expected units for each value ({len(values)}), got {len(units)}")
     if statistic == "hits" and values.size and (values == values[0]).all():
-        margin = 100.0 * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / len(np.unique(units))))
+        margin = 100.0 * exact_margin(len(np.unique(units)))
         low, high = (100.0 - margin, 100.0) if values[0] else (0.0, margin)
         return Interval(float(values[0]), low, high, f"Clopper-Pearson over {resampled}")
     options = {"seed": seed, "n_resamples": n_resamples}
@@ -139,6 +139,11 @@ def numbered_pairs(pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], I
     """Return the distinct names in pairs, sorted, and int64[Q, 2] the numbers of each pair's two."""
     names, numbers = np.unique(np.array(pairs), return_inverse=True)
     return tuple(names.tolist()), numbers.reshape(-1, 2)
+
+
+def exact_margin(n_units: int) -> float:
+    """Return the width of the Clopper-Pearson interval, as a share, where all units are hits or none is."""
+    return 1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / n_units)
 
 
 def hits(found: Bool) -> F64:

@@ -15,6 +15,7 @@ from typing import Any
 import fairseq_vgs
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import write_text
+from fairseq_vgs.metrics.intervals import N_RESAMPLES
 from fairseq_vgs.report.page import render_page
 from fairseq_vgs.report.plots import Figure, inline_svg, write_figure
 from fairseq_vgs.study import tables
@@ -22,7 +23,7 @@ from fairseq_vgs.study.figures import SCENARIO_COLOURS, scenario_charts, study_f
 from fairseq_vgs.study.recipe import recipe_words, shown
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.settings import scenario_title
-from fairseq_vgs.study.statistics import N_RESAMPLES, Sampler
+from fairseq_vgs.study.statistics import Sampler
 from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Verdict, judge
 
 PAGE_NAME = "report.html"

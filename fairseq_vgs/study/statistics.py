@@ -28,14 +28,12 @@ from scipy.special import stdtrit
 from fairseq_vgs.arrays import F64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.results import Items
-from fairseq_vgs.metrics.intervals import resample_pairs, resample_weights
+from fairseq_vgs.metrics.intervals import LEVEL, N_RESAMPLES, exact_margin, resample_pairs, resample_weights
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.results import Point, load_items
 
-N_RESAMPLES = 2000
 RESAMPLE_SEED = 1
-LEVEL = 0.95
 _NORMAL_QUANTILE = 1.96
 
 
@@ -220,7 +218,7 @@ def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) ->
         return None
     low, high = found.low, found.high
     if measure.unit == "%" and set(found.per_seed.values()) in ({0.0}, {measure.highest}):
-        margin = measure.highest * (1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / found.n_items))
+        margin = measure.highest * exact_margin(found.n_items)
         low, high = found.value - margin, found.value + margin
     return replace(found, low=max(low, 0.0), high=min(high, measure.highest))
 

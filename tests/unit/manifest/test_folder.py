@@ -16,7 +16,7 @@ def test_paths() -> None:
 
 
 def test_accepts_plain_text() -> None:
-    assert ManifestFolder("data").images == Path("data/images.tsv")  # type: ignore[arg-type]
+    assert ManifestFolder("data").images == Path("data/images.tsv")
 
 
 def test_splits_in_standard_order_without_tables_of_other_kinds(tmp_path: Path) -> None:

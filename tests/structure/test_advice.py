@@ -19,8 +19,9 @@ from fairseq_vgs.cli.main import build_parser
 
 # of fairseq-hydra-train, pip, hf download and rsvg-convert
 FOREIGN = {
-    "--cfg", "--config-dir", "--config-name", "--config-path", "--height", "--keep-aspect-ratio",
-    "--local-dir", "--multiprocessing-fork", "--no-deps", "--require-hashes", "--width",
+    "--cfg", "--config-dir", "--config-name", "--config-path", "--height", "--hydra-help",
+    "--keep-aspect-ratio", "--local-dir", "--multiprocessing-fork", "--no-deps", "--require-hashes",
+    "--width",
 }  # fmt: skip
 SCHEMATIC = {"--field-name", "--no-", "model.key"}  # in docstrings, for any
 FILES = {"model.safetensors"}

@@ -42,6 +42,7 @@ ALLOWED = {
     "report": {"files", "media", "manifest", "checkpoints", "features", "evaluation", "metrics"},
     "study": {
         "compat",
+        "configs",
         "files",
         "media",
         "manifest",

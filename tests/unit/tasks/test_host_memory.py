@@ -7,17 +7,23 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, sys, torch
+import resource, torch
 from fairseq_vgs.tasks.host import keep_freed_memory
 
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
-for _ in range(3):
-    torch.ones(40_000_000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    torch.ones(40_000_000)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def least_faults():
+    for _ in range(3):
+        torch.ones(40_000_000)
+    rounds = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(2):
+            torch.ones(40_000_000)
+        rounds.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return min(rounds)
+
+print(least_faults())
+assert keep_freed_memory()
+print(least_faults())
 """
 
 
@@ -40,18 +46,22 @@ print(resident() - before)
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 
 
-def printed_by(code: str, *arguments: str) -> list[int]:
+def printed_by(code: str) -> list[int]:
     output = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     ).stdout
     return [int(line) for line in output.splitlines()]
 
 
 @glibc
 def test_large_blocks_are_reused():
-    """Five times 160 MB anew: a fault per page of 4 KiB, unless the block is kept."""
-    assert printed_by(FAULTS, "leave")[0] > 5000
-    assert printed_by(FAULTS, "keep")[0] < 500
+    """Allocating 160 MB twice takes a fault per page, unless the block is kept.
+
+    The least of four rounds counts: a small allocation inside the freed block makes the heap grow once more.
+    """
+    left, kept = printed_by(FAULTS)
+    assert left > 2000
+    assert kept < 500
 
 
 @glibc

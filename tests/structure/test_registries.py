@@ -1,4 +1,4 @@
-"""Help of settings, comments of base.yaml, documents and options list what is registered."""
+"""Help of settings and commands, comments of base.yaml, documents and options list what there is."""
 
 import re
 import typing
@@ -6,6 +6,9 @@ import typing
 import pytest
 from support.source_files import CHECKOUT
 
+from fairseq_vgs.alignments.items import PAUSES
+from fairseq_vgs.alignments.read import _READERS, TABLE_COLUMNS
+from fairseq_vgs.cli import prepare_items
 from fairseq_vgs.criterions.vgs_contrastive import VgsCriterionConfig
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.evaluators.abx import AbxSettings
@@ -64,3 +67,12 @@ def test_documents_name_every_entry(page, registry):
 
 def test_options_offer_every_distance():
     assert set(typing.get_args(typing.get_type_hints(AbxSettings)["distance"])) == set(DISTANCES)
+
+
+def test_prepare_items_lists_endings_columns_and_pauses():
+    described = prepare_items.DESCRIPTION.lower()
+    assert [ending for ending in _READERS if ending not in described] == []
+    assert [column for column in TABLE_COLUMNS if column not in re.findall(r"\w+", described)] == []
+    pauses = prepare_items.Options.__dataclass_fields__["pauses"].metadata["fairseq_vgs.option"].help
+    listed_pauses = pauses.partition("default: ")[2].removesuffix(")").split(", ")
+    assert {"" if label == "none" else label for label in listed_pauses} == set(PAUSES)

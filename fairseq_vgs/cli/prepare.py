@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.parser import add_command, add_module, usage_errors
 from fairseq_vgs.cli.summaries import progress_bar, summary_table
+from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.options import add_options, read_options
 from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, Preparation
@@ -73,7 +73,7 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
     if preparation.has_pictures:
         add_options(parser.add_argument_group("region features of the pictures"), RegionOptions)
     parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
-    parser.set_defaults(jobs=min(os.cpu_count() or 1, MAX_DEFAULT_JOBS))
+    parser.set_defaults(jobs=min(n_cores(), MAX_DEFAULT_JOBS))
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:

@@ -109,7 +109,7 @@ def test_outside_a_checkout_the_source_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(configs, "__file__", str(tmp_path / "lib/fairseq_vgs/configs/__init__.py"))
+    monkeypatch.setattr(configs, "PACKAGE", tmp_path / "lib/fairseq_vgs")
     assert main(["prepare", "scenes", "data"]) == 1
     assert "with --source" in capsys.readouterr().err
 

@@ -56,6 +56,7 @@ PROBLEMS = {
     ),
     "sound.silent": Problem("silent speech", "{noun} must not be silent", "remove it"),
     "picture.unreadable": Problem("unreadable picture", "{noun} must decode", REPLACE),
+    "picture.cut": Problem("picture that ends early", "{noun} must be whole", "copy it again, or remove it"),
     "picture.too_large": Problem(
         "picture that is too large", "{noun} must have fewer pixels", "shrink it; no setting raises the limit"
     ),

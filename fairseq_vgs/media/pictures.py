@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from fairseq_vgs.files.faults import Fault, shown
 from fairseq_vgs.media.content import Source, place_of, read_content
 from fairseq_vgs.media.errors import MediumError, media_fault, refuse_picture
+from fairseq_vgs.media.incomplete import has_missing_rows, has_missing_scans, has_missing_strips, tiles_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +61,14 @@ class Picture:
     Width and height are pixels after rotation, ``stored`` are those before; ``format`` is Pillow's (``PNG``).
     """
 
-    def __init__(self, image: Image.Image, place: str) -> None:
-        self._image, self._place = image, place
+    def __init__(self, image: Image.Image, content: bytes, place: str) -> None:
+        self._image, self._content, self._place = image, content, place
         self.format = image.format or ""
         self.stored = image.size
+        self._start, self._raw = _first_data(image)
         if self.format == "TIFF":  # Pillow turns these itself, while decoding
+            if has_missing_strips(image):
+                raise self._cut("strips or tiles")
             image.load()
             self._orientation = 1
         else:
@@ -89,23 +93,33 @@ class Picture:
     def rgb(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
         """Decode, rotate, and put on white; refuse pictures whose brightness has no defined meaning.
 
-        JPEGs are decoded at a fraction of their size if that has ``at_least`` this width and height.
+        JPEGs are decoded at a fraction of their size if that has ``at_least`` this width and height; then a
+        missing end is not noticed.
         """
         with named_errors(self._place):
             if at_least is not None:
                 self._image.draft("RGB", at_least[::-1] if self._orientation in _SIDEWAYS else at_least)
-            return _opaque(self._decode())
+            return _opaque(self._decode(is_whole=at_least is None))
 
     def rgba(self) -> Image.Image:
         """Decode and rotate, keeping transparency."""
         with named_errors(self._place):
-            return self._decode().convert("RGBA")
+            return self._decode(is_whole=True).convert("RGBA")
 
-    def _decode(self) -> Image.Image:
+    def _decode(self, *, is_whole: bool) -> Image.Image:
         self._image.load()
+        if self.format == "PNG":
+            if has_missing_rows(self._content, self._image, self._start, self._raw):
+                raise self._cut("rows")
+            _scale_transparent(self._image, self._raw, self._place)
+        elif is_whole and self.format in ("JPEG", "MPO") and has_missing_scans(self._content, self._image):
+            raise self._cut("parts of its scans")
         turn = _TURNS.get(self._orientation)
         upright = self._image if turn is None else self._image.transpose(turn)
         return _eight_bits(upright, self._image, self._place)
+
+    def _cut(self, missing: str) -> MediumError:
+        return refuse_picture(self._place, "picture.cut", f"a {self.format} without all {missing}")
 
 
 @contextmanager
@@ -122,7 +136,7 @@ def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large(place, f"{image.width} x {image.height}")
         with named_errors(place):
-            picture = Picture(image, place)
+            picture = Picture(image, content, place)
         yield picture
 
 
@@ -201,6 +215,24 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # noqa: BLE001 - Pillow's EXIF readers raise nearly anything
         return 1
     return value if isinstance(value, int) and value in _TURNS else 1
+
+
+def _first_data(image: Image.Image) -> tuple[int, str]:
+    """Return the offset of a picture's first data, and Pillow's name of what is there."""
+    _, _, start, stored = next(iter(tiles_of(image)), ("", (), 0, ""))
+    return start, stored if isinstance(stored, str) else ""
+
+
+def _scale_transparent(image: Image.Image, stored: str, place: str) -> None:
+    """Scale a PNG's transparent colour as Pillow scales the pixels; refuse what it does not tell apart."""
+    transparent = image.info.get("transparency")
+    if stored == "RGB;16B" and transparent is not None:
+        raise refuse_picture(place, "picture.mode", "16-bit RGB with a transparent colour")
+    if stored in _SCALES and isinstance(transparent, int):
+        image.info["transparency"] = transparent * _SCALES[stored]
+
+
+_SCALES = {"L;2": 85, "L;4": 17}
 
 
 def _eight_bits(image: Image.Image, opened: Image.Image, place: str) -> Image.Image:

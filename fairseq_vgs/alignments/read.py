@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fairseq_vgs.alignments.textgrid import ROUNDING, Phone, read_tiers
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.texts import decode_text
 from fairseq_vgs.files.user_tables import read_table as read_user_table
 
 PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments")
@@ -95,11 +96,6 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
         except FaultError as error:
             faults += [replace(item, place=f"{before}{item.place}") for item in error.faults]
             continue
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            message = f"alignment must be UTF-8 text ({error.reason}); save it as UTF-8"
-            faults.append(Fault(f"{before}{path.name}:{line}", message, "file.encoding"))
-            continue
         except OSError as error:
             message = f"alignment must be readable ({error.strerror}); check the file"
             faults.append(Fault(str(path), message, "file.unreadable"))
@@ -137,7 +133,7 @@ def _folders_to_tell(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 def read_lab(path: Path) -> Entries:
     """Read xwaves labels, as in festvox voices; text after a semicolon is ignored."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = decode_text(path.read_bytes(), path.name).splitlines()
     if "#" not in lines:
         message = "header must end with a line '#'; give a festvox or xwaves label file"
         raise FaultError.at(f"{path.name}:1", message, "alignment.syntax")
@@ -177,7 +173,7 @@ def read_flite(path: Path) -> Entries:
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
     spoken = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(decode_text(path.read_bytes(), path.name).splitlines(), start=1):
         place, words = f"{path.name}:{number}", line.split()
         spoken += bool(words)
         if spoken > 1 and words:
@@ -199,7 +195,7 @@ def read_flite(path: Path) -> Entries:
 
 def read_condensed(path: Path) -> Entries:
     """Read condensed LibriSpeech alignments of words: ``ID ",GO,," "0.490,0.890,1.27"``."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(decode_text(path.read_bytes(), path.name).splitlines(), start=1):
         match, place = _CONDENSED.fullmatch(line.strip()), f"{path.name}:{number}"
         if match is None:
             if line.strip():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.texts import decode_text
 
 ROUNDING = Decimal("1e-6")
 """Seconds: times that differ by less are equal. Aligners write floats such as 0.30000000000000004 for 0.3."""
@@ -113,17 +114,21 @@ def read_tiers(path: Path) -> list[tuple[str, tuple[Phone, ...]]]:
         FaultError: At the first value out of place; for Praat's binary format; for other encodings.
     """
     content = path.read_bytes()
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if content.startswith(_BINARY):
         raise _Tokens(path.name, "").error(1, "file must be text", _BINARY.decode())
-    try:
-        text = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        step = "choose UTF-8 in Praat's text writing preferences and save it again"
-        message = f"file must be UTF-8 or UTF-16 ({error}); {step}"
-        raise FaultError.at(f"{path.name}:{line}", message, "file.encoding") from error
+    text = _decoded(content, path.name)
     return list(_read_tiers(_Tokens(path.name, text.replace("\r\n", "\n").replace("\r", "\n"))))
+
+
+def _decoded(content: bytes, name: str) -> str:
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return decode_text(content, name)
+    try:
+        return content.decode("utf-16")
+    except UnicodeDecodeError as error:
+        step = "choose UTF-8 in Praat's text writing preferences and save it again"
+        message = f"must be whole UTF-16 ({error.reason}); {step}"
+        raise FaultError.at(name, message, "file.encoding") from error
 
 
 def _read_tiers(tokens: _Tokens) -> Iterator[tuple[str, tuple[Phone, ...]]]:

@@ -42,6 +42,7 @@ from fairseq_vgs.arrays import F64, I64, np
 from fairseq_vgs.files.atomic import atomic_write, write_text
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.metrics import intervals
 from fairseq_vgs.metrics.intervals import Interval, Statistic
 from fairseq_vgs.metrics.pools import within_pools
@@ -413,15 +414,10 @@ def read_json(path: Path, *, command: str) -> dict[str, Any]:
     Raises:
         ResultsError: Missing, not JSON, or of another schema version.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, object_hook=lambda found: _Content(found, path, command))
-    except FileNotFoundError:
-        raise ResultsError.at(path, f"result file must exist; {command} first", "file.missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"must be JSON, got {error}; {command} again"
-        raise ResultsError.at(path, message, "results.broken") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    content = read_object(
+        path, command, error=ResultsError, object_hook=lambda found: _Content(found, path, command)
+    )
+    version = content.get("schema_version")
     if version not in _READABLE:
         known = " or ".join(map(str, _READABLE))
         message = f"schema_version must be {known}, got {version!r}; {command} again"
@@ -435,7 +431,7 @@ def write_table(
     """Write a CSV file; floats in full precision, NaN as an empty field.
 
     Names are written as they are, since programs find recordings by them; a spreadsheet program may take one
-    for a formula, which is said.
+    for a formula: this is logged as a warning.
     """
     formulas: list[str] = []
     with atomic_write(path, force=force) as file:

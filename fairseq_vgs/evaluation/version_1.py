@@ -42,6 +42,7 @@ from fairseq_vgs.evaluation.results import (
     written_by,
 )
 from fairseq_vgs.files.atomic import write_text
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.metrics.intervals import Interval
 
 _SIDES = {"speech_to_image": "speech_groups", "image_to_speech": "image_groups"}
@@ -65,7 +66,7 @@ def read_version_1(path: Path) -> dict[str, Result]:
 
 def forget_version_1(path: Path, key: str) -> None:
     """Remove one evaluation from ``UPDATES.json``; its arrays stay in the file of arrays, unread."""
-    numbers = json.loads(path.read_text(encoding="utf-8"))
+    numbers = read_object(path, "remove it")
     numbers.pop(key, None)
     write_text(path, json.dumps(numbers), force=True)
 

@@ -22,6 +22,7 @@ from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import MediaLocation, check_present
 from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.provenance import versions
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.files.work import refuse_other_settings
 from fairseq_vgs.options import refuse_unknown
 
@@ -132,13 +133,14 @@ class FeatureStore:
 
     def _read_origins(self) -> dict[str, dict[str, Origin]]:
         path = self.folder / SOURCES_NAME
-        try:
-            found: dict[str, dict[str, Origin]] = json.loads(path.read_text(encoding="utf-8"))
-            return {kind: dict(origins) for kind, origins in found.items()}
-        except FileNotFoundError:
+        if not path.exists():
             return {}
-        except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
-            expected, step = "must say what features were made from", "remove it to make all of them again"
+        step = "remove it to make all of them again"
+        found = read_object(path, step)
+        try:
+            return {kind: dict(origins) for kind, origins in found.items()}
+        except (ValueError, TypeError) as error:
+            expected = "must say what features were made from"
             raise FaultError(fault(str(path), expected, error, step, code="features.sources")) from error
 
     def _paths(self, kind: Kind, name: str, keys: Collection[str]) -> dict[str, Path]:
@@ -154,16 +156,12 @@ class FeatureStore:
     def _check_folder(self) -> None:
         path = self.folder / METADATA_NAME
         step = "choose another folder, or remove it"
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        except FileNotFoundError:
+        if not path.exists():
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 message = f"must be a new or empty folder, or one with {METADATA_NAME}; {step}"
-                raise FaultError(Fault(str(self.folder), message, "features.folder")) from None
+                raise FaultError(Fault(str(self.folder), message, "features.folder"))
             return
-        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-            found = fault(str(path), "must describe features", error, step, code="features.metadata")
-            raise FaultError(found) from error
+        before = read_object(path, step, required=("settings",))["settings"]
         refuse_other_settings(self.folder, before, self._content["settings"], step=step)
 
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 from fairseq_vgs.files.columns import Column, parse_all
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any, shown
 from fairseq_vgs.files.spelling import nearest
+from fairseq_vgs.files.texts import refuse_utf_16
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
@@ -116,8 +117,7 @@ def read_lines(path: Path, *, marked: bool = False) -> tuple[list[str | None], l
     if not content:
         raise FaultError.at(path.name, "file is empty; rerun fairseq-vgs prepare", "table.empty")
     refuse_workbook(content, path.name)
-    if content.startswith(UTF_16):
-        raise FaultError.at(path.name, "must be UTF-8 text, got UTF-16; save it as UTF-8", "file.encoding")
+    refuse_utf_16(content, path.name)
     lines: list[str | None] = []
     faults = []
     for number, raw in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):

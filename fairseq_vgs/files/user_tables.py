@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault, shown
 from fairseq_vgs.files.tables import SAVE_AS_TEXT, UTF_16, refuse_workbook
+from fairseq_vgs.files.texts import refuse_utf_16
 
 MAX_FIELD_CHARACTERS = 1 << 24
 _NO_TEXT = re.compile("[\udc80-\udcff]")
@@ -71,12 +72,14 @@ def read_table(
 
 
 def _decoded(content: bytes, name: str, faults: list[Fault]) -> tuple[str, bool]:
-    """Return the text, and whether it holds bytes that are none, as surrogates: one fault of the file.
+    """Return the text, and whether it holds other bytes, as surrogates: one fault of the file.
 
     Raises:
-        FaultError: It is a workbook, or damaged UTF-16.
+        FaultError: It is a workbook, damaged UTF-16, or UTF-16 without a byte order mark.
     """
     refuse_workbook(content, name)
+    if not content.startswith(UTF_16):
+        refuse_utf_16(content, name)
     try:
         return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig"), False
     except UnicodeDecodeError as error:

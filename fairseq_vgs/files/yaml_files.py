@@ -1,4 +1,4 @@
-"""Read YAML of other people's making: plain data, whose size is known before it is built."""
+"""Read YAML that others wrote: plain data, whose size is known before it is built."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+
+from fairseq_vgs.files.texts import decode_text
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000  # with every alias written out
@@ -20,7 +22,8 @@ def load_yaml(path: Path) -> Any:
     """Load a YAML file with OmegaConf, which writes out aliases and constructs plain data alone.
 
     Raises:
-        OSError, UnicodeDecodeError: It cannot be read.
+        OSError: It cannot be read.
+        FaultError: ``file.encoding``.
         yaml.YAMLError: It is no YAML, or larger than any settings are.
         OmegaConfBaseException: It holds what OmegaConf does not.
     """
@@ -28,7 +31,7 @@ def load_yaml(path: Path) -> Any:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise yaml.YAMLError(f"must have at most {MAX_BYTES:,} bytes")
-    text = content.decode("utf-8-sig")
+    text = decode_text(content, str(path))
     _refuse_excess(text)
     return OmegaConf.load(io.StringIO(text))
 

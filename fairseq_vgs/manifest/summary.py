@@ -10,6 +10,7 @@ from typing import Any
 from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.manifest.folder import ManifestFolder
 
 SHA256 = "sha256"
@@ -37,18 +38,15 @@ def refuse_other_regions(folder: Path, *names: str, digest: Callable[[Path], str
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's ``summary.json``; empty if there is none."""
+    """Return the content of a folder's ``summary.json``; empty if there is none.
+
+    Raises:
+        FaultError: Those of ``read_object``.
+    """
     path = ManifestFolder(folder).summary
     if not path.exists():
         return {}
-    try:
-        summary = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        step = "repair or remove it"
-        raise FaultError(fault(path.name, "must be JSON", str(error), step, code="json.syntax")) from error
-    if not isinstance(summary, dict):
-        raise FaultError.at(path.name, "must be a JSON object; repair or remove it", "json.kind")
-    return summary
+    return read_object(path, "repair or remove it")
 
 
 def write_region_summary(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.packages import optional_package
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.modules.patches import sincos_positions
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS
 from fairseq_vgs.modules.transformer import (
@@ -85,7 +86,7 @@ def read_backbone(folder: Path) -> str:
     if not folder.is_dir():
         expected = f"must be a local folder with {CONFIG_NAME}"
         raise _refusal(folder, expected, "no folder", download_step(folder), code="backbone.missing")
-    found = _read_json(folder / CONFIG_NAME)
+    found = read_object(folder / CONFIG_NAME, DOWNLOAD, error=BackboneError)
     settings = _plain(found.get("vision_config", found))
     # In folders of picture-text models, model_type names the whole model.
     settings.setdefault("model_type", f"{found.get('model_type')}_vision_model")
@@ -311,19 +312,10 @@ def _plain(settings: Any) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items() if key not in LEFT_OUT}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _refusal(path, "must be readable JSON", error, code="backbone.unreadable") from error
-    if not isinstance(found, dict):
-        raise _refusal(path, "must be a JSON object", found, code="backbone.value")
-    return found
-
-
 def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:
     for name, part in PREPROCESSOR_NAMES:
-        found = _read_json(path) if (path := folder / name).is_file() else {}
+        path = folder / name
+        found = read_object(path, DOWNLOAD, error=BackboneError) if path.is_file() else {}
         found = found if part is None else found.get(part, {})
         if isinstance(found, dict) and ("image_mean" in found or found.get("do_normalize") is False):
             return found, path

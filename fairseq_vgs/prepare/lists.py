@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.tables import read_lines
+from fairseq_vgs.files.texts import read_json
 from fairseq_vgs.prepare.corpus import encoding_problem
 
 logger = logging.getLogger(__name__)
@@ -80,23 +80,7 @@ def _read_json(path: Path) -> Any:
     if size > MAX_JSON_BYTES:
         expected = f"must be at most {MAX_JSON_BYTES:,} bytes"
         raise FaultError(fault(str(path), expected, size, UNPACK_AGAIN, code="json.size"))
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return json.load(file, parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        raise FaultError.at(path, f"file is missing; {UNPACK_AGAIN}", "file.missing") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise FaultError.at(path, f"cannot be read ({reason}); check the file", "file.read") from error
-    except UnicodeDecodeError as error:
-        raise FaultError.at(path.name, f"must be UTF-8 text; {UNPACK_AGAIN}", "file.encoding") from error
-    except json.JSONDecodeError as error:
-        got = error.doc[error.pos : error.pos + 40] or "the end"
-        place = f"{path.name}: character {error.pos + 1}"
-        expected = f"must be JSON ({error.msg})"
-        raise FaultError(fault(place, expected, got, UNPACK_AGAIN, code="json.syntax")) from error
-    except (ValueError, RecursionError) as error:
-        raise FaultError.at(path.name, f"must be JSON ({error}); {UNPACK_AGAIN}", "json.syntax") from error
+    return read_json(path, UNPACK_AGAIN, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:

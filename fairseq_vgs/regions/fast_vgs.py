@@ -7,7 +7,6 @@ next to each file maps image ids to positions; longer ids, such as those of Plac
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -19,6 +18,7 @@ import numpy as np
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.regions.source import BadRegions, ImageRegions, Keep, RegionFaultError, surest_first
 
 # Axes of the arrays that are read; features and boxes agree in R.
@@ -133,14 +133,7 @@ def _too_large(path: Path, file: Any) -> Iterator[Fault]:
 
 
 def _read_index(path: Path, n_images: int) -> dict[int, str]:
-    try:
-        index = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        step = "check the path"
-        raise FaultError(fault(str(path), "must be JSON", str(error), step, code="json.syntax")) from error
-    if not isinstance(index, dict):
-        expected = "must map image ids to positions"
-        raise FaultError(fault(path.name, expected, index, "check the file", code="region.index"))
+    index = read_object(path, "give the file that maps image ids to positions")
     names: dict[int, str] = {}
     faults = []
     for name, position in index.items():

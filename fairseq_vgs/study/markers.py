@@ -13,6 +13,7 @@ from fairseq_vgs.evaluation.results import manifest_hashes
 from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.provenance import sha256_file
+from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.files.work import differences
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.plan import PhaseRun, StudyFolder
@@ -137,10 +138,5 @@ def _named(hashes: Mapping[str, str]) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read one of a study's small files; a missing one is empty."""
-    try:
-        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
-    except (ValueError, TypeError, RecursionError) as error:
-        step = "restore it from a copy, or remove the run's folder (study.json, evaluated: the file)"
-        raise StudyError.at(
-            path, f"must be JSON that a study wrote, got {error}; {step}", "json.syntax"
-        ) from error
+    step = "restore it from a copy, or remove the run's folder (study.json, evaluated: the file)"
+    return read_object(path, step, error=StudyError) if path.exists() else {}

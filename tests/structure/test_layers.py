@@ -74,7 +74,16 @@ TORCH_ALLOWED = {"regions.backbone", "regions.efficientnet"}
 COMPUTING = {"losses", "modules", "metrics"}
 THIRD_PARTIES = {"torch", "numpy"}
 LAZY = {"modules.hugging_face": {"transformers"}, "metrics.abx.dtw_numba": {"numba"}}
-EVERYBODY = {"arrays", "device", "files.faults", "files.packages", "options", "registry", "settings"}
+EVERYBODY = {
+    "arrays",
+    "device",
+    "files.faults",
+    "files.packages",
+    "files.texts",
+    "options",
+    "registry",
+    "settings",
+}
 
 
 def within(module: str, packages: set[str]) -> bool:

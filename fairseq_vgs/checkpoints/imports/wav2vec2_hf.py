@@ -6,7 +6,6 @@ normalised weights as fairseq does. Both are read.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_
 from fairseq_vgs.checkpoints.load import named, read_pickle
 from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.files.packages import optional_package
+from fairseq_vgs.files.texts import read_object
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -96,12 +96,13 @@ def read_hugging_face(folder: Path) -> SpeechBranch:
         ImportFileError: a file is missing or cannot be read safely, or our model lacks parts of its model.
     """
     config_path = folder / "config.json"
-    config = _read_json(config_path)
-    if config is None:
+    if not config_path.exists():
         message = f"file must exist; give a Hugging Face folder with config.json and {WEIGHT_FILES[0]}"
         raise ImportFileError.at(config_path, message, "file.missing")
+    config = read_object(config_path, "download it again", error=ImportFileError)
     settings = _speech_settings(config, config_path)
-    preprocessing = _read_json(folder / "preprocessor_config.json") or {}
+    extra = folder / "preprocessor_config.json"
+    preprocessing = read_object(extra, "download it again", error=ImportFileError) if extra.exists() else {}
     check_sample_rate(preprocessing.get("sampling_rate"), folder / "preprocessor_config.json")
     path, found = _read_weights(folder)
     weights, dropped = _rename(found, settings, path)
@@ -114,20 +115,6 @@ def read_hugging_face(folder: Path) -> SpeechBranch:
         fresh=_absent(weights),
         notes=_notes(config),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"must be readable JSON, got {error}; download it again"
-        raise ImportFileError.at(path, message, "import.unreadable") from error
-    if not isinstance(content, dict):
-        message = f"must be a JSON object, got {type(content).__name__}; download it again"
-        raise ImportFileError.at(path, message, "import.unreadable")
-    return content
 
 
 def _speech_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:

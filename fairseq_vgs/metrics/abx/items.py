@@ -14,6 +14,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
+from fairseq_vgs.files.texts import read_text
 
 COLUMNS = ("#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker")
 
@@ -47,18 +48,7 @@ def read_items(path: Path) -> tuple[AbxItem, ...]:
     Raises:
         FaultError: every faulty line: missing fields, faulty times, offset before onset, duplicates.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise FaultError.at(path, "item file must exist; check the path", "file.missing") from None
-    except UnicodeDecodeError as error:
-        at = error.object[: error.start].count(b"\n") + 1
-        message = f"item file must be UTF-8 text ({error.reason}); {_NEXT_STEP}"
-        raise FaultError.at(f"{path.name}:{at}", message, "file.encoding") from error
-    except OSError as error:
-        message = f"item file must be readable ({error.strerror}); {_NEXT_STEP}"
-        raise FaultError.at(path, message, "file.unreadable") from error
-    lines = text.splitlines()
+    lines = read_text(path, "check the path of the item file").splitlines()
     header = lines[0].split() if lines else []
     if sorted(header) != sorted(COLUMNS):
         expected, got = f"header must be '{' '.join(COLUMNS)}'", lines[0] if lines else ""

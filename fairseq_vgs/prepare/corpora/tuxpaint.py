@@ -19,6 +19,7 @@ from fairseq_vgs.files.archives import write_whole
 from fairseq_vgs.files.faults import FaultError, fault, raise_any
 from fairseq_vgs.files.output import refuse_inputs, refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
+from fairseq_vgs.files.texts import read_text
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -256,9 +257,9 @@ def read_captions(path: Path) -> dict[str, str]:
     """Return the captions of a ``NAME.txt`` by language code; English under ``en``.
 
     Raises:
-        UnicodeDecodeError: The file is not UTF-8.
+        FaultError: ``file.encoding`` and others of ``read_text``.
     """
-    first, *others = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+    first, *others = read_text(path, "unpack the stamps again").splitlines() or [""]
     found = (line.partition(".utf8=") for line in others)
     return {key.strip(): text.strip() for key, equals, text in found if equals} | {ENGLISH: first.strip()}
 
@@ -322,11 +323,14 @@ def _read_stamp(stem: Path, stamp_id: str, speech: Path | None, language: str) -
     picture = _existing(stem, PICTURE_SUFFIXES)
     if speech is None or picture is None:
         return "no speech in this language"
-    try:
-        captions = read_captions(stem.with_name(f"{stem.name}.txt"))
-    except FileNotFoundError:
+    path = stem.with_name(f"{stem.name}.txt")
+    if not path.exists():
         return "no caption file"
-    except UnicodeDecodeError:
+    try:
+        captions = read_captions(path)
+    except FaultError as error:
+        if error.codes != ("file.encoding",):
+            raise
         return "caption file is not UTF-8"
     # Splits are told apart by the English caption: without one, leakage could not be ruled out.
     if not caption_key(captions[ENGLISH]):

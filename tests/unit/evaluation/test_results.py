@@ -38,18 +38,18 @@ def test_files_are_not_overwritten_without_force(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "code", "place"),
     [
-        ("{", "must be JSON"),
-        ('{"schema_version": 99, "kind": "retrieval"}', "schema_version must be 1 or 2, got 99"),
-        ("[]", "schema_version must be 1 or 2, got None"),
-        ('{"schema_version": 1, "kind": "abx"}', "kind must be 'retrieval', got 'abx'"),
+        ("{", "json.syntax", "metrics.json: character 2"),
+        ('{"schema_version": 99, "kind": "retrieval"}', "results.schema_version", "metrics.json"),
+        ("[]", "json.kind", "metrics.json"),
+        ('{"schema_version": 1, "kind": "abx"}', "results.kind", "metrics.json"),
     ],
 )
-def test_foreign_files_are_refused(tmp_path, text, message):
+def test_foreign_files_are_refused(tmp_path, text, code, place):
     path = tmp_path / "metrics.json"
     path.write_text(text)
-    with pytest.raises(results.ResultsError, match=message):
+    with raises_fault(code, place, error=results.ResultsError):
         results.read_metrics(path, kind="retrieval")
 
 

@@ -166,7 +166,7 @@ def test_what_has_changed_is_made_anew(checkpoint, tmp_path, monkeypatch, file_f
     found = extract_features(checkpoint, open_source([folder]), output, **options)
     assert (found.n_kept, found.n_changed) == (0, 2)
     (output / "sources.json").write_text("[1]", encoding="utf-8")
-    with raises_fault("features.sources", "sources.json"):
+    with raises_fault("json.kind", "sources.json"):
         extract_features(checkpoint, open_source([folder]), output, **options)
     (output / "sources.json").unlink()
     (folder / "a.wav").unlink()

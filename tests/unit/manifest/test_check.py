@@ -158,11 +158,12 @@ def test_broken_features(data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("{", "must be JSON, got "), ("[]", "must be a JSON object; ")]
+    ("text", "code", "place"),
+    [("{", "json.syntax", "summary.json: character 2"), ("[]", "json.kind", "summary.json")],
 )
-def test_a_broken_summary(data: Any, text: str, expected: str) -> None:
+def test_a_broken_summary(data: Any, text: str, code: str, place: str) -> None:
     (data.path / "summary.json").write_text(text)
-    only(data, f"summary.json: {expected}")
+    assert [(f.code, f.place) for f in check_folder(data.path)] == [(code, f"{data.path}/{place}")]
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ AUDIO_CASES = [
         ["t.tsv:3: line must be UTF-8 text (it is not at byte 1), got b'\\xe9.wav\\t1'; "],
     ),
     (b"caf\xe9\na\t1\n", ["t.tsv:1: line must be UTF-8 text (it is not at byte 4)"]),
-    (".\na\t1\n".encode("utf-16"), ["t.tsv: must be UTF-8 text, got UTF-16; save it as UTF-8"]),
+    (".\na\t1\n".encode("utf-16"), ["t.tsv: must be UTF-8 text, got UTF-16LE; save it as UTF-8"]),
     (
         b"PK\x03\x04\n",
         ["t.tsv: must be text, got a workbook; save it as CSV UTF-8 in the spreadsheet program"],

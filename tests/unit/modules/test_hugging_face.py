@@ -235,19 +235,19 @@ def test_faulty_directories_are_named(
 
 
 @pytest.mark.parametrize(
-    ("text", "code"),
+    ("text", "code", "place"),
     [
-        ("{", "backbone.unreadable"),
-        ("[" * 100_000, "backbone.unreadable"),
-        ("[]", "backbone.value"),
+        ("{", "json.syntax", "/config.json: character 2"),
+        ("[" * 100_000, "json.syntax", "/config.json"),
+        ("[]", "json.kind", "/config.json"),
     ],
 )
 def test_a_config_that_is_no_object_is_named(
-    made: dict[str, tuple[Path, Any]], tmp_path: Path, text: str, code: str
+    made: dict[str, tuple[Path, Any]], tmp_path: Path, text: str, code: str, place: str
 ) -> None:
     folder = changed(made, tmp_path / "vit", "vit", "config.json")
     (folder / "config.json").write_text(text)
-    with raises_fault(code, "/config.json", error=BackboneError):
+    with raises_fault(code, place, error=BackboneError):
         read_backbone(folder)
 
 

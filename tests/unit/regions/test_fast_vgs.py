@@ -89,7 +89,7 @@ def test_an_index_of_another_file(tmp_path: Path) -> None:
         with pytest.raises(FaultError, match=expected):
             FastVgsSource([path], indexes=[make_index(tmp_path / "x.json", **positions)])
     (tmp_path / "x.json").write_text("[]")
-    with raises_fault("region.index"):
+    with raises_fault("json.kind", "x.json"):
         FastVgsSource([path], indexes=[tmp_path / "x.json"])
     with raises_fault("setting.conflict", "--index"):
         FastVgsSource([path, path], indexes=[tmp_path / "x.json"])

@@ -151,8 +151,9 @@ def test_files_that_were_cut_are_named(study, name):
     run = folder.run("vgs-seed1")
     path = {"settings": folder.settings, "command": run.command, "evaluated": run.evaluated}[name]
     path.write_text(path.read_text()[:-5])
-    with raises_fault("json.syntax", path.name, error=StudyError):
+    with raises_fault("json.syntax", error=StudyError) as caught:
         start(study)
+    assert str(path) in caught.value.faults[0].place
 
 
 def test_failed_run_fails_what_starts_from_it_and_nothing_else(study):

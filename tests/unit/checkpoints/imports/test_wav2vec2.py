@@ -316,9 +316,11 @@ def test_files_of_other_kinds_are_refused(tmp_path):
     folder.mkdir()
     refused(folder, "config.json: file must exist")
     (folder / "config.json").write_text("[")
-    refused(folder, "config.json: must be readable JSON")
+    with raises_fault("json.syntax", "config.json: character 2", error=ImportFileError):
+        imported(folder, tmp_path)
     (folder / "config.json").write_text("[]")
-    refused(folder, "config.json: must be a JSON object, got list")
+    with raises_fault("json.kind", "config.json", error=ImportFileError):
+        imported(folder, tmp_path)
     hugging_face_folder(folder, recorded["config"], recorded["weights"])
     (folder / "model.safetensors").write_bytes(b"cut")
     refused(folder, "model.safetensors: must be a safetensors file")

@@ -108,7 +108,7 @@ def _composed(config_dir: Path, primary: str, overrides: Sequence[str]) -> Any:
 
 
 class _AnyOptimizer(optim.FairseqOptimizer):
-    """Stands in for an optimiser, for whose making torch imports its compiler, which takes seconds."""
+    """Stands in for an optimiser; to build one, torch imports its compiler, which takes seconds."""
 
     def set_lr(self, lr: float) -> None:
         """Accept any."""

@@ -134,7 +134,7 @@ def restore_numpy_names() -> bool:
 
 
 def gather_lists_without_cuda() -> bool:
-    """Lets ``all_gather_list`` work without CUDA, where it allocates CUDA and pinned buffers nevertheless.
+    """Let ``all_gather_list`` work without CUDA, where it would allocate CUDA and pinned buffers.
 
     It keeps its buffers as attributes of the function of that name, so the ones it needs are put there
     beforehand.

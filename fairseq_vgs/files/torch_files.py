@@ -89,7 +89,7 @@ def _reason(failure: Exception) -> str:
 
 
 def require_file(path: Path) -> None:
-    """Refuse a checkpoint that is missing or plainly none, before torch is imported.
+    """Refuse a checkpoint that is missing or obviously another kind of file, before torch is imported.
 
     Raises:
         FaultError: ``file.missing``, ``checkpoint.kind`` or ``checkpoint.unreadable``.

@@ -32,7 +32,7 @@ def can_render_svg() -> bool:
 def read_cut_out(path: Path, size: int) -> Image.Image:
     """Return a picture (PNG, SVG) on white, cropped to its visible part, with sides of at most ``size`` px.
 
-    Small pictures are not enlarged; SVG drawings are rendered at the requested size.
+    Small pictures are not enlarged; SVG drawings are rendered at the requested size. Raises MediumError.
     """
     # Rendered larger than needed, so that cropping does not cost resolution.
     source: Source = _render_svg(path, 2 * size) if path.suffix == ".svg" else path

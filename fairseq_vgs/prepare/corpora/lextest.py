@@ -41,7 +41,7 @@ class Lextest(CorpusReader):
         """Read which recordings there are and what is said; each recording's text is its word.
 
         They are in order of their names, as in the originals: the test never compares words at the same
-        position, which is one speaker and style in CDI-Lextest.
+        position, which is one speaker and style in CDI-Lextest. Raises FaultError.
         """
         root = next((source / name for name in UNPACKED if (source / name).is_dir()), source)
         names = sorted(path.name for path in root.glob("*.wav"))

@@ -66,7 +66,7 @@ class LibriSpeech(CorpusReader):
     def collect(self, source: Path, faults: list[Fault]) -> Corpus:
         """Read which recordings there are, who speaks and what is said.
 
-        Utterances found only in transcripts are listed too: their recordings are missing.
+        Utterances found only in transcripts are listed too: their recordings are missing. Raises FaultError.
         """
         root = source / UNPACKED if (source / UNPACKED).is_dir() else source
         if not root.is_dir():

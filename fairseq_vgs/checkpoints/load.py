@@ -19,24 +19,25 @@ from typing import Any
 
 import torch
 from fairseq import models as fairseq_models
+from fairseq.dataclass.utils import merge_with_parent
+from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 import fairseq_vgs.models  # noqa: F401 - registers the models
+from fairseq_vgs.compat.building import SPARE, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
 from fairseq_vgs.media.rates import SAMPLE_RATE
-from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 logger = logging.getLogger(__name__)
 
 MODEL_NAMES = ("vgs_wav2vec2",)
 STOCK_NAME = "wav2vec2"
 STOCK_FIELDS = tuple(field.name for field in dataclasses.fields(Wav2Vec2Config) if field.name[0] != "_")
-_MOST_LAYERS, _MOST_DIMS, _SMALL_BYTES = 1_000, 10_000_000, 100_000_000
 # what building a model from odd settings raises: fairseq and torch check few of them
 _BAD_SETTINGS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
@@ -136,11 +137,24 @@ def require_weights(path: Path, model: nn.Module) -> None:
     _check_weights(model, dict(_read(path)["model"]), path)
 
 
-def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn.Module:
+def build_untrained(
+    settings: Mapping[str, Any], *, seed: int, path: Path, files: Sequence[Path] = (), spare: int = SPARE
+) -> nn.Module:
     """Build a model from its settings with seeded fresh weights, without touching the caller's random state.
 
+    A model that asks for far more memory than ``path``, or ``files`` in its place, could hold is refused
+    before it gets any.
+
+    Args:
+        settings: section ``model`` of a checkpoint; what it lacks has its default.
+        seed: of the weights.
+        path: the file that the settings come from, which messages name.
+        files: files or folders that hold the weights.
+        spare: how many numbers the model may have without any file.
+
     Raises:
-        CheckpointError: the settings describe neither a model of this plugin nor stock wav2vec 2.0.
+        CheckpointError: the settings describe neither a model of this plugin nor stock wav2vec 2.0, or one
+            far larger than its weights (``checkpoint.kind``, ``checkpoint.settings``).
     """
     name = settings.get("_name")
     if name not in (*MODEL_NAMES, STOCK_NAME):
@@ -150,40 +164,16 @@ def build_untrained(settings: Mapping[str, Any], *, seed: int, path: Path) -> nn
     if name != STOCK_NAME:
         settings = {**settings, "autocast": "none"}
     try:
-        _refuse_absurd_sizes(settings, path)
+        typed = merge_with_parent(MODEL_DATACLASS_REGISTRY[name](), OmegaConf.create(dict(settings)))
+        refuse_absurd_numbers(OmegaConf.to_container(typed, resolve=True))
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*weight_norm", FutureWarning)  # which fairseq uses
             torch.manual_seed(seed)
-            return fairseq_models.build_model(OmegaConf.create(dict(settings)), None)
+            with within_limits_of(*(files or [path]), spare=spare):
+                return fairseq_models.build_model(typed, None)
     except _BAD_SETTINGS as error:
         message = f"its model settings must build a model: {error}; {_OTHER_VERSION}"
         raise CheckpointError.at(path, message, "checkpoint.settings") from error
-
-
-def _refuse_absurd_sizes(settings: Mapping[str, Any], path: Path) -> None:
-    """Refuse a model far larger than the file with its weights, before memory is asked for.
-
-    Raises:
-        ValueError: with the setting's name.
-    """
-    numbers = {key: value for key, value in settings.items() if type(value) is int}
-    for key, value in numbers.items():
-        most = _MOST_LAYERS if key.endswith(("layers", "depth")) else _MOST_DIMS
-        if value > most:
-            raise ValueError(f"{key} must be at most {most}, got {value}")
-    layers = parse_conv_layers(str(settings.get("conv_feature_layers", "")))
-    channels = [1, *(layer[0] for layer in layers)]
-    n_weights = sum(
-        before * after * kernel for before, (after, kernel, _) in zip(channels, layers, strict=False)
-    )
-    dims, inner = numbers.get("encoder_embed_dim", 0), numbers.get("encoder_ffn_embed_dim", 0)
-    n_weights += numbers.get("encoder_layers", 0) * dims * (4 * dims + 2 * inner)
-    files = path.iterdir() if path.is_dir() else [path]
-    n_bytes = sum(file.stat().st_size for file in files if file.is_file())
-    if n_weights > max(n_bytes, _SMALL_BYTES):
-        raise ValueError(
-            f"{n_weights} weights of the extractor and the transformer do not fit {n_bytes} bytes"
-        )
 
 
 def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -236,9 +226,15 @@ def named(names: Sequence[str]) -> str:
 
 
 def no_tensors(weights: Mapping[Any, Any]) -> str:
-    """Count and list the weights that are no tensors; empty if there are none."""
-    found = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
+    """Count and list the weights that are no tensors with numbers of their own; empty if there are none."""
+    found = [str(key) for key, value in weights.items() if not _is_whole(value)]
     return named(found) if found else ""
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a tensor has its numbers in the file: one that repeats a few may claim any size."""
+    is_plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return is_plain and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _read(path: Path, *, mmap: bool = False) -> dict[str, Any]:

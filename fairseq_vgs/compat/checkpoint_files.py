@@ -35,6 +35,8 @@ PARTIAL = ".partial"
 # of a run, by epoch, by update, or the best; never crash.pt, which holds weights that are not finite
 _BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _RESUMABLE = re.compile(r"checkpoint(\d+|_\d+_\d+|_best)\.pt")
+last_loaded: list[Path] = []
+"""The checkpoint that fairseq has loaded last, if any."""
 
 
 def write_whole_checkpoints() -> bool:
@@ -110,7 +112,9 @@ def verify_checkpoints() -> bool:
             if not checkpoint_utils.PathManager.path_requires_pathmanager(path):
                 refuse_other_files(Path(path))
                 verify(Path(path))
-            return original(path, *args, **kwargs)
+            state = original(path, *args, **kwargs)
+        last_loaded[:] = [Path(path)]
+        return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
     return True

@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
+from fairseq_vgs.compat.building import TooLargeError, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.compat.checkpoint_files import (
     allow_checkpoint_classes,
+    last_loaded,
     verify_checkpoints,
     write_whole_checkpoints,
 )
@@ -88,7 +91,13 @@ def refuse_other_pretrained_models() -> bool:
 
         def build_model(cfg: Any, *args: Any, **kwargs: Any) -> Any:
             _refuse_other_than("model", cfg, _PRETRAINED_MODELS)
-            return build(cfg, *args, **kwargs)
+            try:
+                refuse_absurd_numbers(OmegaConf.to_container(cfg))
+                with within_limits_of(*last_loaded):
+                    return build(cfg, *args, **kwargs)
+            except TooLargeError as error:
+                message = f"its model settings must build a model: {error}; give another checkpoint"
+                raise FaultError.at("model.w2v_path", message, "checkpoint.settings") from error
 
         task.build_model = build_model
         return task

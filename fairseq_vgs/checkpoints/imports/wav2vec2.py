@@ -41,6 +41,8 @@ from fairseq_vgs.modules.hugging_face import backbone_size, download_step, read_
 
 logger = logging.getLogger(__name__)
 
+_FRESH = 500_000_000
+"""Numbers that may be drawn for the visually grounded branch; the paper's takes 0.14 x 10^9."""
 REGION_DIM = 2048  # dims of the Faster R-CNN features that the paper uses
 
 _FILES = (".pt", ".pth", ".bin")
@@ -121,7 +123,8 @@ def import_wav2vec2(
         }
         task_settings |= _AUGMENTATION
     model_settings = with_overrides({**defaults, **branch.settings}, settings, branch.source)
-    model: Any = initialise(branch, model_settings, seed=seed)
+    weights_of_backbone = [image_backbone] if image_backbone is not None else []
+    model: Any = initialise(branch, model_settings, seed=seed, files=weights_of_backbone)
     if image_backbone is not None:
         model.image_encoder.load_pretrained(image_backbone)
         logger.info("%s: image backbone", image_backbone)
@@ -142,13 +145,19 @@ def _shared_layers(branch: SpeechBranch) -> int:
     return min(VgsWav2Vec2Config.vgs_layer, n_layers)
 
 
-def initialise(branch: SpeechBranch, model_settings: Mapping[str, Any], *, seed: int) -> nn.Module:
+def initialise(
+    branch: SpeechBranch, model_settings: Mapping[str, Any], *, seed: int, files: Sequence[Path] = ()
+) -> nn.Module:
     """Build the model with fresh, seeded weights and put the file's weights into its speech branch.
+
+    Other parts may have weights in ``files``.
 
     Raises:
         ImportFileError: a weight is missing, has no place, or has another shape; all are named.
     """
-    model = build_untrained(model_settings, seed=seed, path=branch.source)
+    model = build_untrained(
+        model_settings, seed=seed, path=branch.source, files=[branch.source, *files], spare=_FRESH
+    )
     state = model.state_dict()
     drawn = sorted(state.keys() - branch.weights.keys())
     may_be_drawn = (*_VGS_PARTS, *branch.fresh)

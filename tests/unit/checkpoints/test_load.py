@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from support.faults import raises_fault
 from support.tiny import tiny_model, tiny_sample
 
 from fairseq_vgs.checkpoints import load as checkpoints
+from fairseq_vgs.compat import building
+from fairseq_vgs.models import VgsWav2Vec2Model
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,18 @@ def state(model):
         "optimizer_history": [{"num_updates": 42}],
         "last_optimizer_state": {"state": {}},
     }
+
+
+@contextmanager
+def at_most_more_memory(megabytes):
+    """Fail on what would take the machine's memory, before it does."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def _save(state, folder: Path) -> Path:
@@ -236,9 +252,53 @@ def test_other_stock_models_and_code_in_them_are_refused(tmp_path):
         ("image_dim", 10**12),
         ("conv_feature_layers", "[(10000000, 10, 5), (10000000, 3, 2)]"),
         ("conv_feature_layers", "[(1,1,1)]" + "*64" * 6),
+        ("encoder_layers", "1000000000"),
+        ("encoder_layers", 9_000_000),
+        ("image_dim", "9_000_000"),
+        ("embed_dim", 9_000_000),
+        ("latent_vars", 9_000_000),
+        ("latent_dim", 9_000_000),
+        ("quantizer_depth", 9_000_000),
+        ("speech_head_blocks", 9_000_000),
+        ("speech_head_widths", [9_000_000, 9_000_000]),
+        ("image_size", 10**9),
     ],
 )
-def test_sizes_that_the_file_cannot_hold_are_refused_before_they_are_built(key, value, state, tmp_path):
-    state["cfg"]["model"][key] = value
-    with raises_fault("checkpoint.settings", "checkpoint.pt", error=checkpoints.CheckpointError):
+def test_sizes_that_the_file_cannot_hold_are_refused_before_they_are_built(
+    key, value, state, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(building, "_MOST_OPERATIONS", 3000)  # to save time
+    state["cfg"]["model"] |= {"quantize_targets": True, "speech_head": "resdavenet", key: value}
+    with (
+        raises_fault("checkpoint.settings", "checkpoint.pt", error=checkpoints.CheckpointError),
+        at_most_more_memory(300),
+    ):
         checkpoints.load_checkpoint(_save(state, tmp_path))
+
+
+@pytest.mark.parametrize("keys", ["all", "encoder_"])
+def test_defaults_count_as_sizes(keys, state, tmp_path):
+    model = state["cfg"]["model"]
+    for key in [key for key in model if key.startswith(keys) or (keys == "all" and key[0] != "_")]:
+        del model[key]
+    model |= {"image_dim": 16, "vgs_layer": 1, "encoder_ffn_embed_dim": 1_000_000}
+    with (
+        raises_fault("checkpoint.settings", "checkpoint.pt", error=checkpoints.CheckpointError),
+        at_most_more_memory(300),
+    ):
+        checkpoints.load_checkpoint(_save(state, tmp_path))
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(1).expand(10**12), torch.empty(3, device="meta")])
+def test_weights_without_numbers_of_their_own_are_refused(weight, state, tmp_path):
+    state["model"]["mask_emb"] = weight
+    with raises_fault("checkpoint.weights", "checkpoint.pt", error=checkpoints.CheckpointError):
+        checkpoints.load_checkpoint(_save(state, tmp_path))
+
+
+def test_a_model_within_limits_has_the_same_weights(state, model, tmp_path):
+    path = _save(state, tmp_path)
+    drawn = checkpoints.build_untrained(state["cfg"]["model"], seed=3, path=path).state_dict()
+    torch.manual_seed(3)
+    expected = VgsWav2Vec2Model(model.cfg).state_dict()
+    assert all(torch.equal(drawn[key], expected[key]) for key in drawn.keys() | expected.keys())

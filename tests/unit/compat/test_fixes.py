@@ -18,6 +18,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
 from support.faults import raises_fault
 
+from fairseq_vgs.compat import building
 from fairseq_vgs.compat import fixes as fairseq_fixes
 
 ROOT = Path(fairseq_fixes.__file__).parents[2]
@@ -246,12 +247,26 @@ def test_no_module_of_fairseq_runs_a_setting():
     ],
 )
 def test_other_pretrained_models_are_refused_before_they_are_built(task, model, code, tmp_path):
+    with raises_fault(code, "model.w2v_path"):
+        start_from(tmp_path, task, {"_name": model})
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"encoder_layers": 10**9}, {"encoder_layers": "1000000000"}, {"final_dim": 9_000_000}]
+)
+def test_a_pretrained_model_larger_than_its_file_is_refused_before_it_is_built(sizes, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "_MOST_OPERATIONS", 3000)  # to save time
+    with raises_fault("checkpoint.settings", "model.w2v_path"):
+        start_from(tmp_path, "audio_pretraining", {"_name": "wav2vec2", **sizes})
+
+
+def start_from(tmp_path, task, model):
+    """Build what fine-tuning starts from a checkpoint with these settings."""
     from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig, Wav2VecEncoder
 
     path = tmp_path / "other.pt"
-    config = {"task": {"_name": task, "data": "", "normalize": True}, "model": {"_name": model}}
+    config = {"task": {"_name": task, "data": "", "normalize": True}, "model": model}
     state = {"cfg": config, "args": None, "model": {}, "extra_state": {"train_iterator": {"epoch": 1}}}
     torch.save({**state, "optimizer_history": [{"num_updates": 1, "lr_scheduler_state": {}}]}, path)
     settings = OmegaConf.structured(Wav2Vec2CtcConfig(w2v_path=str(path), normalize=True, data=str(tmp_path)))
-    with raises_fault(code, "model.w2v_path"):
-        Wav2VecEncoder(settings)
+    Wav2VecEncoder(settings)

@@ -25,6 +25,7 @@ from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
 from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.cli.main import main
+from fairseq_vgs.compat import building
 
 TINY_VGS = [f"model.{key}={value}" for key, value in VGS_SIZES.items() if key != "image_dim"]
 VGS_PARTS = ("speech_head.", "image_encoder.", "encoder.cls_embedding", "logit_scale", "logit_bias")
@@ -253,6 +254,23 @@ def test_faulty_hugging_face_settings_are_named(change, message, tmp_path):
     recorded = golden("base")
     folder = hugging_face_folder(tmp_path / "hf", {**recorded["config"], **change}, recorded["weights"])
     with pytest.raises(ImportFileError, match=re.escape(message)):
+        imported(folder, tmp_path, "vgs_layer=1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": 9_000_000},
+        {"num_codevectors_per_group": 9_000_000},
+    ],
+)
+def test_sizes_that_a_hugging_face_folder_cannot_hold_are_refused(change, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "_MOST_OPERATIONS", 3000)  # to save time
+    recorded = golden("base")
+    config = {**recorded["config"], "proj_codevector_dim": 8000, "codevector_dim": 8000, **change}
+    folder = hugging_face_folder(tmp_path / "hf", config, recorded["weights"])
+    with raises_fault("checkpoint.settings", "hf"):
         imported(folder, tmp_path, "vgs_layer=1")
 
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fairseq_vgs.checkpoints.load import CheckpointError
 from fairseq_vgs.checkpoints.runs import checkpoint_after, has_ended, keep_epoch_checkpoints
 from fairseq_vgs.compat.checkpoint_files import mend_checkpoints
 from fairseq_vgs.evaluation.over_training import checkpoints_in
@@ -46,6 +45,8 @@ POLL_SECONDS = 1.0
 _LOG_LINES = 15
 SECONDS_BETWEEN_LINES = 60.0  # where stderr is no terminal
 _TAIL_BYTES = 8192
+# What looking at the checkpoints of one run may raise; the other runs go on.
+_UNREADABLE = (FaultError, OSError, MemoryError)
 _LOSSES = {"ssl_loss": "SSL", "vgs_loss": "VGS"}
 
 
@@ -235,8 +236,8 @@ class StudyRunner:
         try:
             mend_checkpoints(folder.run / "checkpoints", start_over=True)
             keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
-        except (FaultError, OSError) as error:
-            self._fail(slot, str(error))
+        except _UNREADABLE as error:
+            self._fail(slot, _reason(error, folder))
             return
         if not self._is_trained(run) and has_ended(folder.run, run.max_update):
             mark(folder.trained, run)  # killed between the last checkpoint and its mark
@@ -287,9 +288,9 @@ class StudyRunner:
         if slot.stage == "train":
             try:
                 keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
-            except (CheckpointError, OSError) as error:
+            except _UNREADABLE as error:
                 launch.stop_processes([slot.process])
-                self._fail(slot, str(error))
+                self._fail(slot, _reason(error, folder))
                 return
         if not ended:
             return
@@ -374,6 +375,13 @@ def _locked(path: Path) -> Iterator[int]:
     with path.open("a", encoding="utf-8") as file:
         lock(file, path, place=path.parent, doing="running this study or its training")
         yield file.fileno()
+
+
+def _reason(error: Exception, folder: RunFolder) -> str:
+    if isinstance(error, MemoryError):
+        step = "free memory or lower --processes, then run the study again"
+        return f"{folder.run}: checkpoints must fit into memory, of which there is too little; {step}"
+    return str(error)
 
 
 def _checkpoint_names(folder: RunFolder) -> str:

@@ -396,6 +396,22 @@ def test_broken_epoch_checkpoint_fails_its_run(study, monkeypatch):
     assert "checkpoint1.pt" in failures["w2v2_then_vgs-seed1"]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")])
+def test_checkpoints_that_cannot_be_looked_at_fail_their_run_alone(study, monkeypatch, error):
+    _, folder, behaviour = study
+    broken = folder.run("vgs-seed1").run / "checkpoints"
+
+    def mend(path, *, start_over):
+        if path == broken:
+            raise error
+
+    monkeypatch.setattr(runner, "mend_checkpoints", mend)
+    failures = start(study)
+    assert set(failures) == {"vgs-seed1", "vgs_then_w2v2-seed1"}
+    assert failures["vgs-seed1"]
+    assert sorted(behaviour["trained"]) == ["w2v2-seed1", "w2v2_then_vgs-seed1"]
+
+
 def test_time_left_does_not_count_updates_of_an_earlier_start(study, monkeypatch):
     history = study[1].run("vgs-seed1").history
     history.parent.mkdir(parents=True)

@@ -132,7 +132,11 @@ def _folders_to_tell(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def read_lab(path: Path) -> Entries:
-    """Read xwaves labels, as in festvox voices; text after a semicolon is ignored."""
+    """Read xwaves labels, as in festvox voices; text after a semicolon is ignored.
+
+    Raises:
+        FaultError: Every faulty line.
+    """
     lines = decode_text(path.read_bytes(), path.name).splitlines()
     if "#" not in lines:
         message = "header must end with a line '#'; give a festvox or xwaves label file"
@@ -152,7 +156,11 @@ def read_lab(path: Path) -> Entries:
 
 
 def read_textgrid(path: Path, tier: str | None = None) -> Entries:
-    """Read one tier of a TextGrid, by default the only one called ``phones`` or the like."""
+    """Read one tier of a TextGrid, by default the only one called ``phones`` or the like.
+
+    Raises:
+        FaultError: ``alignment.tier``, or ``alignment.time`` of every interval.
+    """
     tiers = read_tiers(path)
     chosen = [rows for name, rows in tiers if (name == tier if tier else _is_phone_tier(name))]
     if len(chosen) != 1:
@@ -169,7 +177,11 @@ def read_textgrid(path: Path, tier: str | None = None) -> Entries:
 
 
 def read_flite(path: Path) -> Entries:
-    """Read what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``."""
+    """Read what ``flite -psdur`` printed for one utterance: ``pau:0.200 hh:0.245 ...``.
+
+    Raises:
+        FaultError: Every faulty word or line.
+    """
     ends: list[tuple[Decimal, str, int]] = []
     faults: list[Fault] = []
     spoken = 0

@@ -87,7 +87,11 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint, of all but MFCC."""
+        """The checkpoint, of all but MFCC.
+
+        Raises:
+            ValueError: It is MFCC.
+        """
         if self.loaded is None:
             raise ValueError(f"{self.title} has no checkpoint")
         return self.loaded

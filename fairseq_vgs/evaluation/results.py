@@ -83,7 +83,11 @@ class _Content(dict[str, Any]):
 
 @contextmanager
 def written_by(command: str, path: Path) -> Iterator[None]:
-    """Turn what a result lacks into a ``ResultsError`` that names the command to run again."""
+    """Turn what a result lacks into a ``ResultsError`` that names the command to run again.
+
+    Raises:
+        ResultsError: ``results.broken``.
+    """
     try:
         yield
     except ResultsError:

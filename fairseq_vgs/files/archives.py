@@ -85,6 +85,9 @@ def pack_files(
 
     Names are relative to the folder, in archive order; an archive is closed at ``limit`` bytes. Returns the
     archive entry of every file, ``ARCHIVE:OFFSET:LENGTH``.
+
+    Raises:
+        ValueError: ``pack`` is neither ``zip`` nor ``tar``.
     """
     if pack not in KINDS:
         raise ValueError(f"pack: expected one of {', '.join(KINDS)}, got {pack!r}")

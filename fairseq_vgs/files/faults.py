@@ -57,7 +57,11 @@ class FaultError(ValueError):
 
 
 def raise_any(faults: Iterable[Fault]) -> None:
-    """Raise ``FaultError`` with all faults, if there are any, those of one file by line."""
+    """Raise ``FaultError`` with all faults, if there are any, those of one file by line.
+
+    Raises:
+        FaultError: There is at least one.
+    """
     if found := list(faults):
         raise FaultError(_by_line(found))
 

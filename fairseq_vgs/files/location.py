@@ -62,7 +62,11 @@ def split_entry(entry: str) -> tuple[str, int | None, int | None]:
 
 
 def resolve(root: Path, entry: str) -> MediaLocation:
-    """Return the location of an entry; the file need not exist. Refuses entries that leave the root."""
+    """Return the location of an entry; the file need not exist. Refuses entries that leave the root.
+
+    Raises:
+        FaultError: ``entry.value``.
+    """
     try:
         path, offset, length = split_entry(entry)
     except ValueError as error:
@@ -72,7 +76,11 @@ def resolve(root: Path, entry: str) -> MediaLocation:
 
 
 def check_present(location: MediaLocation) -> None:
-    """Check without reading that a medium exists: a regular file, long enough for an archive entry."""
+    """Check without reading that a medium exists: a regular file, long enough for an archive entry.
+
+    Raises:
+        FaultError: ``file.missing``, ``file.unreadable``, ``file.kind`` or ``archive.cut``.
+    """
     try:
         status = location.path.stat()
     except OSError as error:
@@ -81,7 +89,11 @@ def check_present(location: MediaLocation) -> None:
 
 
 def open_descriptor(location: MediaLocation) -> tuple[int, int]:
-    """Open the file that holds a medium; return its descriptor, which the caller closes, and size."""
+    """Open the file that holds a medium; return its descriptor, which the caller closes, and size.
+
+    Raises:
+        FaultError: as ``check_present``.
+    """
     # Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
     try:
         descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK)
@@ -97,7 +109,11 @@ def open_descriptor(location: MediaLocation) -> tuple[int, int]:
 
 
 def read_descriptor(location: MediaLocation, descriptor: int, size: int) -> bytes:
-    """Return all bytes of a medium opened by ``open_descriptor``, without moving the file position."""
+    """Return all bytes of a medium opened by ``open_descriptor``, without moving the file position.
+
+    Raises:
+        FaultError: ``file.unreadable`` or ``archive.cut``.
+    """
     offset, length = location.offset or 0, location.length or size
     try:
         data = os.pread(descriptor, length, offset)
@@ -112,7 +128,11 @@ def read_descriptor(location: MediaLocation, descriptor: int, size: int) -> byte
 
 
 def read_bytes(location: MediaLocation) -> bytes:
-    """Return all bytes of a medium; refuse it as ``check_present``."""
+    """Return all bytes of a medium; refuse it as ``check_present``.
+
+    Raises:
+        FaultError: as ``check_present``.
+    """
     descriptor, size = open_descriptor(location)
     try:
         return read_descriptor(location, descriptor, size)

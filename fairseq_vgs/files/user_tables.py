@@ -51,6 +51,9 @@ def read_table(
         required: columns that must exist; other missing columns are empty.
         faults: receives the faults of lines.
         hints: next step if a required column is missing.
+
+    Raises:
+        FaultError: ``table.kind`` or ``file.unreadable``: it cannot be read at all.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

@@ -61,7 +61,11 @@ def differences(before: object, now: Mapping[str, object], *, passed_over: Colle
 
 
 def refuse_other_settings(place: Path, before: object, now: Mapping[str, object], *, step: str) -> None:
-    """Refuse to resume the work in ``place`` if it was started with other settings; list the differences."""
+    """Refuse to resume the work in ``place`` if it was started with other settings; list the differences.
+
+    Raises:
+        FaultError: ``work.settings``.
+    """
     if different := differences(before, now):
         raise FaultError.at(place, f"started with other settings ({different}); {step}", "work.settings")
 

@@ -118,6 +118,9 @@ class TuxPaint(Preparation):
 
         Pictures that share a recording, a caption (English or in the language) or their pixels, directly or
         through others, form a group: it lies in one split, and counts as one answer in retrieval.
+
+        Raises:
+            FaultError: An output that must not be written, or no usable picture.
         """
         from fairseq_vgs.media.cut_out import can_render_svg
 

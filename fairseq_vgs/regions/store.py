@@ -34,9 +34,12 @@ _DOING = "computing regions of this folder"
 
 
 def refuse_regions(folder: Path, *, force: bool) -> None:
-    """Raise ``OutputExistsError`` if a folder has regions, unless they may be replaced.
+    """Refuse a folder that has regions, unless they may be replaced.
 
     Regions that a killed run was putting in place are unfinished work.
+
+    Raises:
+        OutputExistsError: ``output.exists``.
     """
     names = ManifestFolder(folder)
     refuse_existing(names.regions, names.region_features, force=force or _was_publishing(folder))
@@ -158,10 +161,9 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
     if not n_rows:
         expected = "must have pictures, to compute regions from"
         raise FaultError(fault("images.tsv", expected, "none", "add them", code="table.empty"))
-    path, features = folder / PARTIAL_FEATURES, ManifestFolder(folder).region_features
+    path = folder / PARTIAL_FEATURES
     _take_over(folder)
-    if _was_publishing(folder) and features.exists() and not path.exists():
-        features.replace(path)  # of the run that was killed then
+    _take_back(folder)
     path.touch()
     # Not in append mode: some file systems cannot reserve space then.
     with path.open("r+b") as file:
@@ -176,6 +178,17 @@ def open_store(folder: Path, settings: Mapping[str, object], *, n_rows: int) -> 
             raise
         for name in (PARTIAL_STATE, *_OLD_PARTIAL_NAMES):
             (folder / name).unlink(missing_ok=True)
+
+
+def _take_back(folder: Path) -> None:
+    """Rename the features of a run that was killed while it put them in place."""
+    partial, features = folder / PARTIAL_FEATURES, ManifestFolder(folder).region_features
+    if partial.exists() or not features.exists() or not _was_publishing(folder):
+        return
+    with features.open("r+b") as file:
+        lock(file, features, place=folder, doing=_DOING)  # which a run that goes on has
+        if _was_publishing(folder):  # it may have ended since
+            features.replace(partial)
 
 
 def _take_over(folder: Path) -> None:

@@ -272,6 +272,16 @@ def test_two_runs_do_not_mix(tmp_path: Path) -> None:
             prepare_picture_regions(tmp_path, MeanColour())
 
 
+def test_a_run_that_is_publishing_keeps_its_features(tmp_path: Path) -> None:
+    with open_store(tmp_path, {}, n_rows=1) as store:
+        store.append(np.ones((1, 2), np.float16), lambda _: "a")
+        store.publish(["a\t0\t0\t0\t1\t1\n"])
+        with raises_fault("output.busy", tmp_path.name), open_store(tmp_path, {}, n_rows=1):
+            pass
+        assert (tmp_path / "regions.npy").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["regions.npy", "regions.tsv"]
+
+
 def test_all_pictures_that_do_not_decode_are_named(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     (tmp_path / "a.png").unlink()

@@ -18,6 +18,7 @@ from fairseq_vgs.alignments.read import Alignment, find_alignments, read_alignme
 from fairseq_vgs.alignments.textgrid import ROUNDING, Phone
 from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.faults import Fault, fault, raise_any
+from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.files.spelling import PathNames
 from fairseq_vgs.files.tables import line_number
 from fairseq_vgs.files.user_tables import read_table
@@ -182,9 +183,11 @@ def prepare_items(
     See ``make_items`` for the settings, and ``read_alignments`` for ``tier``.
 
     Raises:
-        FaultError: All faults of the alignments; nothing is written.
-        FileExistsError: The item file exists and ``force`` is off.
+        FaultError: All faults of the alignments; nothing is written. Or ``output.unwritable``.
+        OutputExistsError: The item file exists and ``force`` is off.
     """
+    refuse_existing(output, force=force)
+    try_output(output.parent, option="OUTPUT")
     alignments = read_alignments(find_alignments(sources), tier=tier)
     items = make_items(alignments, speakers, unit=unit, pauses=pauses, strip_stress=strip_stress)
     n_items = write_items(output, items, force=force)

@@ -18,11 +18,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from fairseq_vgs.configs import config_dir
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError, group_path
 from fairseq_vgs.files.atomic import atomic_write
-from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.hydra import choice, quoted
-from fairseq_vgs.files.output import all_or_none, refuse_existing
+from fairseq_vgs.files.output import all_or_none
 from fairseq_vgs.models import VgsWav2Vec2Config
 
 MODEL_NAME = "vgs_wav2vec2"
@@ -32,10 +31,6 @@ _HEADER = """\
 # Written by fairseq-vgs import: starts a run from {output}.
 # Its model settings must stay as they are, except those that change no weight's shape.
 """
-
-
-class ImportFileError(FaultError):
-    """A file of other code cannot be converted: unreadable, or not what it was said to be."""
 
 
 def write_import(
@@ -113,6 +108,9 @@ def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source
     """Return all settings of the model as plain data: the user's over the given ones over the defaults.
 
     The user's are ``key=value`` or ``model.key=value``; unknown ones and impossible values are refused.
+
+    Raises:
+        ImportFileError: ``setting.value``.
     """
     known = {field.name for field in dataclasses.fields(VgsWav2Vec2Config)}
     try:
@@ -127,27 +125,3 @@ def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source
         message = f"settings must be those of the model, key=value, got {reason}; {step}"
         raise ImportFileError.at(source, message, "setting.value") from error
     return {**plain, "_name": MODEL_NAME}
-
-
-def prepare_import(output: Path, *, force: bool) -> Path:
-    """Return the absolute path of an import, if it may be written.
-
-    Raises:
-        OutputExistsError: it or its model group exists, without ``force``.
-        ImportFileError: ``import.name``: it is called as a model group of ours, which Hydra would take.
-    """
-    output = output.absolute()
-    ours = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
-    if output.stem in ours:
-        expected = (
-            f"must have another name than our model groups ({', '.join(ours)}), which model=NAME finds first"
-        )
-        step = f"call it {output.stem}-imported{output.suffix}, say"
-        raise ImportFileError(fault(str(output), expected, output.stem, step, code="import.name"))
-    refuse_existing(output, group_path(output), force=force)
-    return output
-
-
-def group_path(output: Path) -> Path:
-    """Return where the model group of a checkpoint is written."""
-    return output.parent / "model" / f"{output.stem}.yaml"

@@ -45,7 +45,11 @@ class Options:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table and write files if asked."""
+    """Compare, print the table and write files if asked.
+
+    Raises:
+        FaultError: Existing or unwritable output, or results that cannot be compared.
+    """
     from fairseq_vgs.evaluation import compare
     from fairseq_vgs.evaluation.results import as_written
     from fairseq_vgs.files.output import refuse_existing, try_output

@@ -182,13 +182,16 @@ def _evaluate_run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fairseq_vgs.compat.availability import require_fairseq
-
-    require_fairseq()
-    from fairseq_vgs.evaluation.over_training import evaluate_run, notes_of, score_rows
+    from fairseq_vgs.evaluation.over_training import checkpoints_in, evaluate_run, notes_of, score_rows
+    from fairseq_vgs.files.output import try_output
     from fairseq_vgs.files.text_tables import text_table
 
     settings = read_options(args, RunSettings)
     output = settings.output or settings.run_folder / "evaluation"
+    is_missing = not settings.run_folder.is_dir()  # which is said later, unless --output names a place
+    if not checkpoints_in(output) and (settings.output or not is_missing):
+        try_output(output, option="--output")
+    require_fairseq()
     with usage_errors(args):
         baselines = chosen_baselines(EVALUATORS["abx"](), args.baseline or ())
         evaluations = _evaluations(settings)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive
@@ -50,13 +51,23 @@ class Options:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the page; print its path."""
-    from fairseq_vgs.report.gallery import build_gallery
+    """Make the page; print its path.
 
+    Raises:
+        FaultError: Existing or unwritable output, or files that are missing or of something else.
+    """
+    from fairseq_vgs.files.output import refuse_existing, try_output
+    from fairseq_vgs.report.page import GALLERY_NAME
+
+    refuse_existing(args.output / GALLERY_NAME, force=args.force)
+    try_output(args.output, option="OUTPUT")
+    metrics = _read_results(args)
     default_plot = args.results / DEFAULT_PLOT
     plot = args.plot or (default_plot if default_plot.is_file() else None)
     folders = (args.results, args.data, args.output)
-    maps = _open_model(args) if args.heat_maps else None
+    maps = _open_model(args, metrics) if args.heat_maps else None
+    from fairseq_vgs.report.gallery import build_gallery
+
     queries = {"n_queries": args.queries, "seed": args.seed}
     print(build_gallery(*folders, **queries, plot=plot, heat_maps=maps, force=args.force))
     if plot is None:
@@ -64,14 +75,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open_model(args: argparse.Namespace) -> Occlusion | None:
+def _read_results(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the metrics; refuse other files that are missing, before seconds of imports."""
+    from fairseq_vgs.evaluation.evaluators.retrieval import KIND
+    from fairseq_vgs.evaluation.results import METRICS_NAME, read_metrics
+    from fairseq_vgs.files.faults import FaultError, fault
+    from fairseq_vgs.files.tables import require_table
+    from fairseq_vgs.manifest.folder import ManifestFolder
+
+    metrics, data = read_metrics(args.results / METRICS_NAME, kind=KIND), ManifestFolder(args.data)
+    split = str(metrics["split"])
+    for table in (data.audio_list(split), data.pairs(split), data.images):
+        require_table(table)
+    if args.plot and not args.plot.is_file():
+        got, step = str(args.plot), "correct --plot, or leave it out"
+        raise FaultError(fault("--plot", "must be a PNG file", got, step, code="file.missing"))
+    return metrics
+
+
+def _open_model(args: argparse.Namespace, metrics: Mapping[str, Any]) -> Occlusion | None:
     """Open the model for heat maps; None, with a note, if the evaluated checkpoint is gone."""
     from fairseq_vgs.compat.availability import require_fairseq
-    from fairseq_vgs.evaluation.evaluators.retrieval import KIND
-    from fairseq_vgs.evaluation.results import METRICS_NAME, ResultsError, read_metrics
+    from fairseq_vgs.evaluation.results import ResultsError
     from fairseq_vgs.files.provenance import sha256_file
 
-    metrics = read_metrics(args.results / METRICS_NAME, kind=KIND)
     path = args.checkpoint or Path(metrics["checkpoint"]["path"])
     found = sha256_file(path) if path.is_file() else None
     if found != metrics["checkpoint"]["sha256"]:

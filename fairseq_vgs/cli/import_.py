@@ -100,11 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; print what was written and how to train from it."""
-    from fairseq_vgs.compat.availability import require_fairseq
-    from fairseq_vgs.files.output import try_output
+    from fairseq_vgs.checkpoints.imports.paths import prepare_import
 
-    require_fairseq()
-    try_output(args.output.parent)
+    prepare_import(args.output, force=args.force)
     imported: ImportedModel = args.convert(read_options(args, args.options))
     print(imported.checkpoint)
     print(imported.group)
@@ -125,22 +123,36 @@ def _training_command(imported: ImportedModel, data: Path | None) -> str:
 
 
 def _convert_fast_vgs(options: FastVgs) -> ImportedModel:
-    from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
+    from fairseq_vgs.checkpoints.imports.paths import require_bundle
+    from fairseq_vgs.compat.availability import require_fairseq
 
     args_file, overrides = options.settings_file, options.settings
+    for path in (options.bundle, *([args_file] if args_file else [])):
+        require_bundle(path)
+    require_fairseq()
+    from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
+
     return import_fast_vgs(
         options.bundle, options.output, settings_file=args_file, overrides=overrides, force=options.force
     )
 
 
 def _convert_wav2vec2(options: Wav2Vec2) -> ImportedModel:
+    from fairseq_vgs.checkpoints.imports.paths import require_folder, require_wav2vec2
+    from fairseq_vgs.compat.availability import require_fairseq
+
+    require_wav2vec2(options.source)
+    if options.image_backbone is not None:
+        require_folder(options.image_backbone)
+    region_dim = _region_dim(options)
+    require_fairseq()
     from fairseq_vgs.checkpoints.imports.wav2vec2 import REGION_DIM, import_wav2vec2
 
     return import_wav2vec2(
         options.source,
         options.output,
         settings=options.settings,
-        image_dim=_region_dim(options) or REGION_DIM,
+        image_dim=region_dim or REGION_DIM,
         image_backbone=options.image_backbone,
         seed=options.seed,
         force=options.force,

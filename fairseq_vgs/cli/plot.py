@@ -91,13 +91,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the plot; print the paths of the files."""
-    from fairseq_vgs.files.output import try_output
+    """Draw the plot; print the paths of the files.
+
+    Raises:
+        FaultError: Existing or unwritable output, or logs that cannot be read.
+    """
+    from fairseq_vgs.files.output import refuse_existing, try_output
     from fairseq_vgs.report.plots import require_suffix, write_figure
 
     with usage_errors(args):
         require_suffix(args.output)
-    try_output(args.output.parent)
+    refuse_existing(args.output, args.output.with_suffix(".csv"), force=args.force)
+    try_output(args.output.parent, option="OUTPUT")
     table = write_figure(args.make(args), args.output, force=args.force)
     print(args.output, table, sep="\n")
     return 0

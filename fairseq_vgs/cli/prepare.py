@@ -14,6 +14,7 @@ from typing import Any
 
 from fairseq_vgs.cli.parser import add_command, add_module, usage_errors
 from fairseq_vgs.cli.summaries import progress_bar, summary_table
+from fairseq_vgs.files.output import refuse_output, try_output
 from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.options import add_options, read_options
 from fairseq_vgs.prepare.build.options import BuildOptions
@@ -77,9 +78,15 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:
+    output: Path = args.output
+    # before the network for regions is loaded; what --force may replace, the preparation knows
+    if args.force:
+        try_output(output.absolute().parent, option="OUTPUT")
+    else:
+        refuse_output(output, maker="", force=False)
     with usage_errors(args):
         preparation = read_options(args, args.preparation)
         regions = read_options(args, RegionOptions).open_if_wanted()
         options = read_options(args, BuildOptions, regions=regions, command_line=args.command)
     with progress_bar("preparing files") as progress:
-        return preparation.prepare(args.source, args.output, options=options, progress=progress)
+        return preparation.prepare(args.source, output, options=options, progress=progress)

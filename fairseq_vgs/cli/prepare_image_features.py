@@ -55,7 +55,14 @@ class Options:
 
 
 def prepare(args: argparse.Namespace) -> dict[str, object]:
-    """Compute the features."""
+    """Compute the features.
+
+    Raises:
+        FaultError: as ``refuse_regions`` and ``cache_image_features``.
+    """
+    from fairseq_vgs.regions.store import refuse_regions
+
+    refuse_regions(args.output, force=args.force)  # before seconds of imports
     from fairseq_vgs.regions.backbone import cache_image_features
 
     found = cache_image_features(

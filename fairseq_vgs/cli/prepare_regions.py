@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,24 +100,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _prepare_lxmert(args: argparse.Namespace) -> dict[str, object]:
     from fairseq_vgs.regions.lxmert import LxmertSource
 
-    return _convert(args, LxmertSource(args.files), unit="regions (bytes)")
+    return _convert(args, lambda: LxmertSource(args.files), unit="regions (bytes)")
 
 
 def _prepare_fast_vgs(args: argparse.Namespace) -> dict[str, object]:
     from fairseq_vgs.regions.fast_vgs import FastVgsSource
 
-    return _convert(args, FastVgsSource(args.files, indexes=args.index), unit="regions (pictures)")
+    files = read_options(args, FastVgsFiles)
+    return _convert(args, lambda: FastVgsSource(files.files, indexes=files.index), unit="regions (pictures)")
 
 
-def _convert(args: argparse.Namespace, source: Any, *, unit: str) -> dict[str, object]:
+def _convert(args: argparse.Namespace, source: Callable[[], Any], *, unit: str) -> dict[str, object]:
     from fairseq_vgs.regions.convert import prepare_regions
+    from fairseq_vgs.regions.store import refuse_regions
 
+    refuse_regions(args.output, force=args.force)  # before files are opened
     with progress_bar(f"preparing {unit}") as progress:
         choice = asdict(read_options(args, Choice))
-        return prepare_regions(source, args.output, **choice, force=args.force, progress=progress)
+        return prepare_regions(source(), args.output, **choice, force=args.force, progress=progress)
 
 
 def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
+    from fairseq_vgs.regions.store import refuse_regions
+
+    refuse_regions(args.output, force=args.force)  # before the network is loaded
     regions = read_options(args, EfficientNetOptions).open()
     with progress_bar("preparing regions (pictures)") as progress:
         return regions.compute(args.output, jobs=args.jobs, force=args.force, progress=progress)

@@ -70,11 +70,19 @@ class Options:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the study; the page is written even if runs fail, which are listed at the end."""
-    from fairseq_vgs.compat.availability import require_fairseq
+    """Run the study; the page is written even if runs fail, which are listed at the end.
 
-    require_fairseq()
+    Raises:
+        FaultError: All that ``check_study`` finds; with ``--report-only``, ``study.missing``.
+    """
+    from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.files.faults import FaultError, fault
+    from fairseq_vgs.files.output import try_output
+
+    name = f"{args.study.stem}_quick" if args.quick else args.study.stem
+    output = (args.output or Path("outputs") / name).resolve()
+    try_output(output, option="--output")
+    require_fairseq()
     from fairseq_vgs.study.check import check_study
     from fairseq_vgs.study.markers import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.page import write_all
@@ -84,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.study.settings import read_settings
 
     settings = read_settings(args.study, quick=args.quick)
-    name = f"{args.study.stem}_quick" if args.quick else args.study.stem
-    folder = StudyFolder((args.output or Path("outputs") / name).resolve())
+    folder = StudyFolder(output)
     if not args.report_only:
         _check_prepare(settings, args.study, folder)
     if args.dry_run:

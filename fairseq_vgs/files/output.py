@@ -129,7 +129,10 @@ def all_or_none(*paths: Path, force: bool = False) -> Iterator[None]:
 def try_output(folder: Path, *, option: str = "") -> None:
     """Refuse a folder that cannot be created or written; call this first. Leaves no empty folder.
 
-    ``option`` chooses another one: ``--output``.
+    ``option`` is what chooses another one: ``--output``, or the name of an argument.
+
+    Raises:
+        FaultError: ``output.unwritable``.
     """
     new = list(itertools.takewhile(lambda place: not os.path.lexists(place), (folder, *folder.parents)))
     probe = folder / f".{secrets.token_hex(8)}.tmp"
@@ -138,8 +141,7 @@ def try_output(folder: Path, *, option: str = "") -> None:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        other = f"another output with {option}" if option else "another output"
-        step = f"free space or change its permissions, or choose {other}"
+        step = f"free space or change its permissions, or choose another {option or 'output'}"
         message = f"must be a folder that can be written, got {error.strerror or error}; {step}"
         raise FaultError.at(folder, message, "output.unwritable") from error
     finally:
@@ -161,7 +163,11 @@ def maker_of(folder: Path) -> str:
 
 
 def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output whose replacement would delete its inputs, as given or with links resolved."""
+    """Refuse an output whose replacement would delete its inputs, as given or with links resolved.
+
+    Raises:
+        FaultError: ``output.is_input``.
+    """
     try:
         own = folder.stat()
     except OSError:
@@ -182,7 +188,7 @@ def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
 
 
 def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output folder that must not be written; call this before all other work.
+    """Refuse an output folder that must not or cannot be written; call this before all other work.
 
     What killed runs of its command left next to it is removed.
 
@@ -191,9 +197,14 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
         maker: the subcommand of ``prepare`` that makes it; with ``force``, it may replace its own folder.
         force: replace an older folder.
         inputs: the folder's inputs, which must not lie inside it, with or without ``force``.
+
+    Raises:
+        OutputExistsError: ``output.exists``.
+        FaultError: ``output.is_input``, ``output.not_ours`` or ``output.unwritable``.
     """
     _clear_leftovers(folder.absolute())
     refuse_inputs(folder, inputs)
+    try_output(folder.absolute().parent, option="OUTPUT")
     is_link = folder.is_symlink()
     if not os.path.lexists(folder) or (folder.is_dir() and not is_link and not any(folder.iterdir())):
         return
@@ -217,6 +228,9 @@ def staged_folder(folder: Path, *, maker: str, force: bool) -> Iterator[Path]:
     """Yield a temporary folder to fill, which takes the output's name when the block ends.
 
     If the block raises or is interrupted, it is removed and an older output is left alone.
+
+    Raises:
+        FaultError: as ``refuse_output``.
     """
     # "." has no name, and the working directory may change.
     folder = folder.absolute()

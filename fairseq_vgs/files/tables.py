@@ -91,9 +91,27 @@ def _other_splits(path: Path) -> str:
 
 
 def refuse_workbook(content: bytes, name: str) -> None:
-    """Refuse the content of a spreadsheet program's own file."""
+    """Refuse the content of a spreadsheet program's own file.
+
+    Raises:
+        FaultError: ``table.kind``.
+    """
     if content.startswith(WORKBOOKS):
         raise FaultError.at(name, f"must be text, got a workbook; {SAVE_AS_TEXT}", "table.kind")
+
+
+def require_table(path: Path) -> None:
+    """Refuse a table that is not there, without reading it.
+
+    Raises:
+        FaultError: ``file.missing`` or ``file.kind``.
+    """
+    if path.is_file():
+        return
+    step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
+    if path.exists():
+        raise FaultError.at(path, f"is not a regular file; {step}", "file.kind")
+    raise FaultError.at(path, f"file is missing; {step}", "file.missing")
 
 
 def read_lines(path: Path, *, marked: bool = False) -> tuple[list[str | None], list[Fault]]:
@@ -104,11 +122,7 @@ def read_lines(path: Path, *, marked: bool = False) -> tuple[list[str | None], l
     Raises:
         FaultError: The file cannot be read or is empty.
     """
-    if not path.is_file():
-        step = f"{_other_splits(path)}build it with fairseq-vgs prepare"
-        if path.exists():
-            raise FaultError.at(path, f"is not a regular file; {step}", "file.kind")
-        raise FaultError.at(path, f"file is missing; {step}", "file.missing")
+    require_table(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -252,7 +266,11 @@ def _text(raw: bytes) -> str:
 
 
 def render_rows(rows: Iterable[Row], table: TableFormat[Row], *, name: str, start: int) -> list[str]:
-    """Return the lines of rows from line ``start`` of file ``name``; refuse what would not read back."""
+    """Return the lines of rows from line ``start`` of file ``name``; refuse what would not read back.
+
+    Raises:
+        FaultError: All faulty rows, or ``table.empty``.
+    """
     lines: list[str | None] = [None] * (start - 1)
     faults: list[Fault] = []
     for number, row in enumerate(rows, start=start):

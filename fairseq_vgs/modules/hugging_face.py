@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.files.faults import FaultError, fault
-from fairseq_vgs.files.packages import optional_package
+from fairseq_vgs.files.packages import download_step, optional_package
 from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.modules.patches import sincos_positions
 from fairseq_vgs.modules.registry import IMAGE_ENCODERS
@@ -61,18 +61,6 @@ class BackboneError(FaultError):
 
 def _refusal(place: object, expected: str, got: object, step: str = DOWNLOAD, *, code: str) -> BackboneError:
     return BackboneError(fault(str(place), expected, got, step, code=code))
-
-
-def download_step(path: Path) -> str:
-    """Say how to get a model whose files are not here; two names without a folder are perhaps the hub's."""
-    if path.parent.exists():
-        return "check the path, or download the model first"
-    name = f"{path.parent.name}/{path.name}"
-    return (
-        f"if {name} is a name of the Hugging Face hub: nothing is downloaded from here, so run "
-        f"hf download {name} --local-dir {path.name} on a machine with access (pip install huggingface_hub), "
-        f"and give the path of the folder {path.name}"
-    )
 
 
 def read_backbone(folder: Path) -> str:

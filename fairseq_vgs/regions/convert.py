@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from fairseq_vgs.files.atomic import partial_path
 from fairseq_vgs.files.columns import identifier
 from fairseq_vgs.files.faults import Fault, fault, raise_any
-from fairseq_vgs.files.output import MADE_BY
+from fairseq_vgs.files.output import MADE_BY, refuse_existing, try_output
 from fairseq_vgs.files.parallel import Progress
 from fairseq_vgs.files.spelling import spelling_key
 from fairseq_vgs.manifest import ImageRow, ManifestFolder, read_images, read_pairs, write_images
@@ -123,9 +123,11 @@ def prepare_regions(
 
     Raises:
         FaultError: All faults; nothing is written.
-        FileExistsError: There are regions and ``force`` is off.
+        OutputExistsError: There are regions and ``force`` is off.
     """
     names = ManifestFolder(folder)
+    refuse_existing(names.regions, names.region_features, force=force)
+    try_output(folder, option="DATA")
     conversion = _Conversion(names, match)
     summary = read_summary(folder)
     leftovers = {partial_path(names.regions), partial_path(names.region_features)}

@@ -19,7 +19,7 @@ import numpy as np
 from fairseq_vgs.arrays import F16
 from fairseq_vgs.files.atomic import atomic_write, lock, write_text
 from fairseq_vgs.files.faults import FaultError, fault
-from fairseq_vgs.files.output import refuse_existing
+from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.files.work import differences, refuse_other_settings
 from fairseq_vgs.manifest import ManifestFolder
 from fairseq_vgs.regions.writer import REGIONS_HEADER, npy_header
@@ -34,15 +34,17 @@ _DOING = "computing regions of this folder"
 
 
 def refuse_regions(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that has regions, unless they may be replaced.
+    """Refuse a folder that has regions, unless they may be replaced, or that cannot be written.
 
     Regions that a killed run was putting in place are unfinished work.
 
     Raises:
         OutputExistsError: ``output.exists``.
+        FaultError: ``output.unwritable``.
     """
     names = ManifestFolder(folder)
     refuse_existing(names.regions, names.region_features, force=force or _was_publishing(folder))
+    try_output(folder, option="DATA")
 
 
 def _was_publishing(folder: Path) -> bool:

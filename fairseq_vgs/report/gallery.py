@@ -25,12 +25,11 @@ from fairseq_vgs.media.pictures import say_first_frames
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
 from fairseq_vgs.report.gallery_heat import NOTE, HeatFigure, draw_cells, draw_loudness, peak_heat
 from fairseq_vgs.report.gallery_media import FOLDER_NAME, MediaFolder
-from fairseq_vgs.report.page import render_page
+from fairseq_vgs.report.page import GALLERY_NAME, render_page
 
 if TYPE_CHECKING:
     from fairseq_vgs.features.occlusion import Occlusion
 
-PAGE_NAME = "index.html"
 N_ANSWERS = 5
 
 
@@ -113,12 +112,12 @@ def build_gallery(
 
     Raises:
         ResultsError: the results cannot be read, or ``results.other_data``.
-        FaultError: a table or a clip cannot be read.
-        OutputExistsError: there is a gallery and ``force`` is off.
+        FaultError: a table or a clip cannot be read, or ``output.unwritable``.
+        OutputExistsError: there is a gallery and ``force`` is off; nothing is read then.
     """
-    page_path = output / PAGE_NAME
+    page_path = output / GALLERY_NAME
     refuse_existing(page_path, force=force)
-    try_output(output)
+    try_output(output, option="OUTPUT")
     metrics, items = read_retrieval(results_folder)
     media, similarity = MediaFolder(output / FOLDER_NAME), items.similarity
     speech, images = _open_sides(data_folder, str(metrics["split"]), items, results_folder, media)
@@ -163,7 +162,11 @@ def choose_queries(ranks: F64, n_queries: int, *, seed: int) -> list[Choice]:
 
 
 def summary_rows(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return the summary table by direction: title and cells of every model, then of chance."""
+    """Return the summary table by direction: title and cells of every model, then of chance.
+
+    Raises:
+        ResultsError: ``results.broken``.
+    """
     models = metrics.get("models")
     if not isinstance(models, Mapping) or not models:
         message = "must hold models; run fairseq-vgs evaluate retrieval again"

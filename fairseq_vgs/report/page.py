@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+GALLERY_NAME = "index.html"
+
 
 def render_page(template: str, **content: Any) -> str:
     """Fill in a template, by its file name; all content but ``markupsafe.Markup`` is escaped."""

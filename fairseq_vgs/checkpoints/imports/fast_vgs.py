@@ -29,14 +29,9 @@ from fairseq_vgs.checkpoints.imports.fast_vgs_model import (
     task_settings,
     unused_reason,
 )
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError, prepare_import
 from fairseq_vgs.checkpoints.load import build_untrained, mismatches, named, no_tensors, read_pickle
-from fairseq_vgs.checkpoints.save import (
-    ImportedModel,
-    ImportFileError,
-    prepare_import,
-    with_overrides,
-    write_import,
-)
+from fairseq_vgs.checkpoints.save import ImportedModel, with_overrides, write_import
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +163,11 @@ def load_dual_encoder(bundle: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def load_settings(path: Path) -> dict[str, Any]:
-    """Read ``args.pkl``, the pickled command line of the run; no class but its own is built."""
+    """Read ``args.pkl``, the pickled command line of the run; no class but its own is built.
+
+    Raises:
+        ImportFileError: ``file.missing``, ``import.unreadable`` or ``import.kind``.
+    """
     try:
         with path.open("rb") as file:
             settings = _SettingsUnpickler(file).load()

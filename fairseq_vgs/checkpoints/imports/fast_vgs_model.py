@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError
 from fairseq_vgs.checkpoints.load import STOCK_FIELDS, three_numbers
-from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 _OWN_ARGS = "give the args.pkl of the bundle's own run"
@@ -143,7 +143,10 @@ def model_settings(weights: Mapping[str, Tensor], settings: Mapping[str, Any], p
     Args:
         weights: of the dual encoder, under the authors' names.
         settings: the authors' command line; missing ones are as in ``SCRIPT_SETTINGS``.
-        path: the bundle, named in errors (``ImportFileError``) on settings that do not fit.
+        path: the bundle, named in errors.
+
+    Raises:
+        ImportFileError: The settings do not fit; those that our model lacks are ``import.settings``.
     """
     theirs = {**SCRIPT_SETTINGS, **settings}
     for key, value in _REQUIRED.items():

@@ -16,6 +16,7 @@ from typing import Any
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import nn
 
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError, prepare_import, require_wav2vec2
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_sample_rate, plain_weights
 from fairseq_vgs.checkpoints.imports.wav2vec2_hf import read_hugging_face
 from fairseq_vgs.checkpoints.load import (
@@ -27,17 +28,10 @@ from fairseq_vgs.checkpoints.load import (
     sections,
     three_numbers,
 )
-from fairseq_vgs.checkpoints.save import (
-    ImportedModel,
-    ImportFileError,
-    prepare_import,
-    with_overrides,
-    write_import,
-)
-from fairseq_vgs.files.faults import fault
+from fairseq_vgs.checkpoints.save import ImportedModel, with_overrides, write_import
 from fairseq_vgs.models import VgsWav2Vec2Config
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
-from fairseq_vgs.modules.hugging_face import backbone_size, download_step, read_backbone
+from fairseq_vgs.modules.hugging_face import backbone_size, read_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +39,6 @@ _FRESH = 500_000_000
 """Numbers that may be drawn for the visually grounded branch; the paper's takes 0.14 x 10^9."""
 REGION_DIM = 2048  # dims of the Faster R-CNN features that the paper uses
 
-_FILES = (".pt", ".pth", ".bin")
 # as examples/vgs/model/pictures.yaml
 _WITH_BACKBONE: dict[str, Any] = {
     "image_encoder": "hugging_face",
@@ -101,11 +94,7 @@ def import_wav2vec2(
         ImportFileError: the source cannot be read or does not fit; every faulty weight is named.
     """
     output = prepare_import(output, force=force)
-    if not source.exists() and source.suffix not in _FILES:
-        expected = "must be a checkpoint of fairseq or a Hugging Face folder"
-        raise ImportFileError(
-            fault(str(source), expected, "neither", download_step(source), code="file.missing")
-        )
+    require_wav2vec2(source)
     branch = read_hugging_face(source) if source.is_dir() else read_fairseq(source)
     task_settings: dict[str, Any] = {} if branch.normalize is None else {"normalize": bool(branch.normalize)}
     # frames are padded to a multiple of this, without effect on numbers: 1 as in examples/vgs/base.yaml

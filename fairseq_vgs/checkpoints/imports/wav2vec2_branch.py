@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError
 from fairseq_vgs.checkpoints.load import no_tensors
-from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.media.rates import SAMPLE_RATE
 
 # torch's newer weight normalisation and, behind it, the names of the older one, which fairseq uses
@@ -44,7 +44,11 @@ class SpeechBranch:
 
 
 def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
-    """Convert a state dict to fp32 and to the older names of normalised weights; refuse anything else."""
+    """Convert a state dict to fp32 and to the older names of normalised weights; refuse anything else.
+
+    Raises:
+        ImportFileError: ``import.weights``.
+    """
     if not isinstance(found, Mapping):
         message = f"weights must be a table of tensors, got {type(found).__name__}; give a file with weights"
         raise ImportFileError.at(path, message, "import.weights")
@@ -55,7 +59,11 @@ def plain_weights(found: Any, path: Path) -> dict[str, Tensor]:
 
 
 def check_sample_rate(rate: Any, path: Path) -> None:
-    """Refuse a model of speech at another sampling rate; None means that the file does not say."""
+    """Refuse a model of speech at another sampling rate; None means that the file does not say.
+
+    Raises:
+        ImportFileError: ``import.sample_rate``.
+    """
     if rate is not None and rate != SAMPLE_RATE:
         message = f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
         raise ImportFileError.at(path, message, "import.sample_rate")

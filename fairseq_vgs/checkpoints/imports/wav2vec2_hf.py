@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_sample_rate, plain_weights
 from fairseq_vgs.checkpoints.load import named, read_pickle
-from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.texts import read_object
 

@@ -44,7 +44,7 @@ def test_plot_beside_the_results_goes_onto_the_page(folders, tmp_path, capsys):
 
 def test_refusals(folders, tmp_path, capsys):
     assert main(["gallery", str(tmp_path / "nothing"), *folders[1:]]) == 1
-    assert "run fairseq-vgs evaluate retrieval first" in capsys.readouterr().err
+    assert "run fairseq-vgs evaluate retrieval" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         main(["gallery", *folders, "--queries", "0"])
     assert stop.value.code == 2

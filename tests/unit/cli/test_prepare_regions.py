@@ -46,7 +46,7 @@ def test_lxmert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert captured.err == f"written to {tmp_path / 'data'}\n"
     assert main(command) == 1
-    assert "already exists; pass --force" in capsys.readouterr().err
+    assert "already holds regions.tsv, regions.npy; pass --force" in capsys.readouterr().err
     assert main([*command, "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["regions"] == 4
 
@@ -212,6 +212,7 @@ def test_spokencoco_without_pictures_gets_regions_of_others(
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0] == "144 regions of 4 images, 8 dims"
     assert "1 images of the source are not in the data folder" in captured.out
+    assert main(["prepare", "regions", kind, *sources, str(data), "--force"]) == 0  # without an index
     assert main(["check", str(data)]) == 0
     found = inspect_folder(data)
     assert found.notes == []

@@ -13,8 +13,8 @@ from support.fast_vgs import SETTINGS, inputs, tensor, write_bundle
 from support.faults import raises_fault
 
 from fairseq_vgs.checkpoints.imports.fast_vgs import import_fast_vgs
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError
 from fairseq_vgs.checkpoints.load import load_checkpoint
-from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.cli.main import main
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "fast_vgs.json"

@@ -21,9 +21,9 @@ from support.wav2vec2_files import (
     stock_model,
 )
 
+from fairseq_vgs.checkpoints.imports.paths import ImportFileError
 from fairseq_vgs.checkpoints.imports.wav2vec2 import import_wav2vec2
 from fairseq_vgs.checkpoints.load import load_checkpoint
-from fairseq_vgs.checkpoints.save import ImportFileError
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.compat import building
 

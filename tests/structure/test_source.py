@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 from support.source_files import CHECKOUT, MODULES, PACKAGE, imported_modules, module_name, parse
@@ -108,3 +109,11 @@ def test_no_paths_of_one_machine():
         relative = path.relative_to(CHECKOUT)
         found += [f"{relative}:{number}" for number, line in enumerate(lines, 1) if MACHINE_PATH.search(line)]
     assert not found
+
+
+def test_every_folder_of_tests_is_collected(pytestconfig):
+    """pytest leaves folders named build or dist out by default."""
+    left_out = pytestconfig.getini("norecursedirs")
+    tests = CHECKOUT / "tests"
+    folders = {name for file in tests.rglob("test_*.py") for name in file.relative_to(tests).parts[:-1]}
+    assert [name for name in folders if any(fnmatch(name, pattern) for pattern in left_out)] == []

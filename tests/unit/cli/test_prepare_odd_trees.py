@@ -194,8 +194,8 @@ def test_a_wav_whose_header_lies_is_the_one_fault_or_left_out(
     assert not (tmp_path / "out é").exists()
     assert main(command(tree, tmp_path, "--skip-bad")) == 0
     summary = json.loads((tmp_path / "out é/summary.json").read_text("utf-8"))
-    assert summary["excluded"]["header with a wrong length"]["count"] == 1
-    assert lying.name in summary["excluded"]["header with a wrong length"]["items"][0]
+    assert summary["excluded"]["speech that is cut short"]["count"] == 1
+    assert lying.name in summary["excluded"]["speech that is cut short"]["items"][0]
     assert check_folder(tmp_path / "out é") == []
 
 

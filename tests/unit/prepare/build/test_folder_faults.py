@@ -60,7 +60,7 @@ def test_faulty_media_are_left_out_on_demand_and_named(tmp_path: Path) -> None:
     names = [corpus.captions[number].audio for number in (0, 1, 2, 3, 5)]
     assert {reason: found["items"] for reason, found in summary["excluded"].items()} == {
         "empty file": names[:1],
-        "header with a wrong length": names[1:2],
+        "speech that is cut short": names[1:2],
         "speech with NaN or infinite samples": names[2:3],
         "silent speech": names[3:4],
         "missing file": names[4:],

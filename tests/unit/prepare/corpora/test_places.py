@@ -70,8 +70,8 @@ def test_all_faults_are_listed_with_their_places(tmp_path: Path) -> None:
         "train_2020.json: data[3]: entry must have the field 'image'",
         "train_2020.json: data[4]: wav must be text that is not empty, got None",
         "train_2020.json: data[5]: entry must be an object, got []",
-        "dev_seen_2020.json: character 11: must be JSON",
-        f"{tmp_path}/metadata/test_seen_2020.json: file is missing",
+        f"{tmp_path}/metadata/dev_seen_2020.json: character 11: must be JSON",
+        f"{tmp_path}/metadata/test_seen_2020.json: must be there, got no file",
         "train_2020.json: data[1]: audio path must stay below the root, without '..', got 'wavs/../../x.wav'",
     ]
     assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 8

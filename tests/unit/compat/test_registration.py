@@ -140,6 +140,7 @@ def test_the_root_logger_is_left_alone(run_code):
 
 def test_a_command_logs_in_its_own_way(tmp_path, run_code):
     """Its handler is the only one, and nothing is said about packages that fairseq would like to have."""
+    (tmp_path / "none.pt").write_bytes(b"no checkpoint")
     code = f"""
         import logging, sys
         from fairseq_vgs.cli import main

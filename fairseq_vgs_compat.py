@@ -5,20 +5,21 @@ defaults whose class is unhashable, and fairseq (like hydra 1.0) reads the defau
 ``default_factory`` would not do. This module lets such fields pass, for the config classes of fairseq, hydra
 and omegaconf alone.
 
-It is a top-level module because it must run before fairseq is imported, while importing ``fairseq_vgs``
-imports fairseq. It runs in one of three ways:
+It is a top-level module because it must run before fairseq is imported, whichever copy of ``fairseq_vgs`` a
+run names as its plugin. It runs in one of three ways:
 
-* installed: ``import torch`` calls ``install`` through the entry point group ``torch.backends`` (torch >=
-  2.5), so the unmodified ``fairseq-hydra-train`` works, in spawned ranks too;
+* installed: ``fairseq_vgs_hook`` calls ``install`` as soon as fairseq is about to be imported, so the
+  unmodified ``fairseq-hydra-train`` works, in spawned ranks too;
 * not installed, checkout on ``PYTHONPATH``: ``python -m fairseq_vgs_compat fairseq_cli.hydra_train
   ARGUMENTS...``;
-* ``import fairseq_vgs`` calls ``install`` in any case.
+* ``import fairseq_vgs`` calls ``allow_config_defaults`` in any case.
 
 ``fairseq-hydra-train`` gets its ``--config-name`` checked, too: fairseq gives its own settings the name that
-it is asked for, so a misspelt one would train something else, or die of it, before it loads the plugin.
+it is asked for, so a misspelt one would train something else, or die of it, before it loads the plugin. And
+configurations can say where the plugin and the embedded data are (``paths``), from whatever folder a run is
+started.
 
-Only the standard library is imported, and ``install`` never raises: a failure here would break ``import
-torch`` for everything else in the same environment.
+Importing this module imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+_PACKAGE = Path(__file__).resolve().parent / "fairseq_vgs"
 _PATCHED_PACKAGES = frozenset({"fairseq", "fairseq_cli", "hydra", "omegaconf"})
 _MARK = "_fairseq_vgs_compat"
 _TRAIN = "fairseq_cli.hydra_train"
@@ -46,12 +48,18 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Let fairseq's config classes use instances as defaults; does nothing where Python allows it.
+    """Prepare the import of fairseq and the configurations; a second call changes nothing.
 
     In ``fairseq-hydra-train``, exit if there is no such configuration, or another run uses the folder.
     """
     _check_command_line()
     _lock_run_folders()
+    allow_config_defaults()
+    _offer_paths()
+
+
+def allow_config_defaults() -> None:
+    """Let fairseq's config classes use instances as defaults; does nothing where Python allows it."""
     original = getattr(dataclasses, "_get_field", None)
     if original is None:
         logger.debug(
@@ -60,6 +68,22 @@ def install() -> None:
         return
     if not hasattr(original, _MARK):
         dataclasses._get_field = _allow_config_defaults(original)  # type: ignore[attr-defined]
+
+
+def paths(package: Path = _PACKAGE) -> dict[str, str]:
+    """Return what ``${fairseq_vgs:user_dir}`` and ``${fairseq_vgs:embedded_data}`` are in configurations."""
+    in_checkout = package.parent / "manifests" / "embedded"
+    embedded = in_checkout if in_checkout.is_dir() else package / "embedded"
+    return {"user_dir": str(package), "embedded_data": str(embedded)}
+
+
+def _offer_paths() -> None:
+    try:
+        from omegaconf import OmegaConf
+    except ImportError:
+        return  # fairseq will not get far either
+    if not OmegaConf.has_resolver("fairseq_vgs"):
+        OmegaConf.register_new_resolver("fairseq_vgs", lambda name: paths()[name])
 
 
 @functools.cache  # Hydra changes the working directory before the plugin is imported, which installs again
@@ -141,7 +165,7 @@ def _interrupted_in_one_line(others: Callable[..., Any]) -> Callable[..., Any]:
 
 def check_config_name(arguments: Sequence[str]) -> None:
     """Exit with one line that lists the configurations, if ``--config-dir`` lacks the ``--config-name``."""
-    import argparse  # every program that imports torch imports this module
+    import argparse  # every program that uses fairseq imports this module
 
     parser = argparse.ArgumentParser(add_help=False)
     for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir")):
@@ -153,8 +177,8 @@ def check_config_name(arguments: Sequence[str]) -> None:
     folder, name = Path(given.config_dir), (given.config_name or "").removesuffix(".yaml")
     if not folder.is_dir():
         sys.exit(
-            f"--config-dir: must be a folder of configurations, got {given.config_dir!r}; start from the "
-            "top folder of the checkout, or give the folder that fairseq-vgs configs prints"
+            f"--config-dir: must be a folder of configurations, got {given.config_dir!r}; "
+            'write --config-dir "$(fairseq-vgs configs)"'
         )
     found = _primaries(folder)
     if name and (any((place / f"{name}.yaml").is_file() for place in (folder, *_own_folders())) or not found):
@@ -235,7 +259,7 @@ def main() -> None:
             raise
         sys.exit(
             f"fairseq_vgs_compat: module {module_name} must be importable, got '{error}'; "
-            f"run bash examples/vgs/setup_environment.sh"
+            f"run: pip install --no-deps fairseq==0.12.2"
         )
     if not hasattr(module, "cli_main"):
         sys.exit(

@@ -2,15 +2,17 @@
 
 import shutil
 from pathlib import Path
+from typing import Any, ClassVar
 
-from setuptools import find_packages, setup
+from setuptools import Command, find_packages, setup
+from setuptools.command.build import build
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
 # fairseq itself is not declared: the pins of official 0.12.2 (omegaconf < 2.1, hydra < 1.1) cannot be
 # resolved by pip >= 24.1 and do not run on Python >= 3.11. What it needs at run time is declared here
-# instead, and requirements-fairseq.txt (examples/vgs/setup_environment.sh) adds it.
+# instead, and `pip install --no-deps fairseq==0.12.2` adds it (docs/install.md).
 FAIRSEQ_REQUIRES = [
     "bitarray",
     "cffi",
@@ -30,7 +32,7 @@ INSTALL_REQUIRES = [
     "scipy>=1.11",
     "soundfile>=0.12",
     "tabulate>=0.9",
-    # since 2.5 torch loads the entry point below, since 2.6 torch.load refuses to run code by default
+    # since 2.6 torch.load refuses to run code by default
     "torch>=2.6",
     "tqdm",
 ]
@@ -90,22 +92,65 @@ def read_readme() -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-class BuildWithConfigs(build_py):
-    """Copy the configurations of training from examples/vgs into the package; see fairseq_vgs.configs."""
+# Python runs this line at every start, whatever has become of the package since.
+HOOK_LINE = "import sys; exec('try:\\n import fairseq_vgs_hook\\nexcept Exception:\\n pass')\n"
+
+
+class BuildHook(Command):
+    """Put what makes fairseq importable into site-packages itself, in editable installations too."""
+
+    description = "copy the hook that prepares the import of fairseq"
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = []
+    editable_mode = False
+
+    def initialize_options(self) -> None:
+        """Leave the folder to ``finalize_options``."""
+        self.build_lib: str | None = None
+
+    def finalize_options(self) -> None:
+        """Find the folder whose content becomes that of site-packages."""
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        """Build, then copy; an editable installation finds them in the checkout."""
+        """Copy the module and write the line that imports it."""
+        # an editable wheel takes nothing from build_lib, and has what is installed into its own folder
+        install = self.get_finalized_command("install") if self.editable_mode else None
+        folder = Path(str(install.install_lib if install else self.build_lib))
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / "fairseq_vgs_hook.py", folder / "fairseq_vgs_hook.py")
+        (folder / "fairseq_vgs.pth").write_text(HOOK_LINE, encoding="ascii")
+
+
+class BuildWithData(build_py):
+    """Copy what the checkout holds beside the package into it; see fairseq_vgs.configs."""
+
+    def run(self) -> None:
+        """Build, then copy; an editable installation finds all of it in the checkout."""
+        package = Path(self.build_lib) / "fairseq_vgs"
+        if not self.editable_mode:
+            shutil.rmtree(package, ignore_errors=True)  # with modules that an earlier build left
         super().run()
-        source, target = ROOT / "examples" / "vgs", Path(self.build_lib) / "fairseq_vgs" / "configs"
         if self.editable_mode:
             return
-        if not (source / "base.yaml").is_file():
-            raise RuntimeError(f"{source}: expected the configurations of training, found no base.yaml")
-        for path in [*source.glob("*.yaml"), *source.glob("*/*.yaml")]:
-            if path != source / "study.yaml":  # which names data of the checkout
-                copy = target / path.relative_to(source)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
+        configs = ROOT / "examples" / "vgs"
+        _copy([*configs.glob("*.yaml"), *configs.glob("*/*.yaml")], configs, package / "configs", "base.yaml")
+        data = ROOT / "manifests" / "embedded"
+        _copy([path for path in data.rglob("*") if path.is_file()], data, package / "embedded", "SHA256SUMS")
+
+
+def _copy(files: list[Path], source: Path, target: Path, needed: str) -> None:
+    if source / needed not in files:
+        raise RuntimeError(f"{source}: expected what belongs into the package, found no {needed}")
+    for path in files:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+class BuildAll(build):
+    """Build the hook as well."""
+
+    sub_commands: ClassVar[list[tuple[str, Any]]] = [*build.sub_commands, ("build_hook", None)]
 
 
 setup(
@@ -119,15 +164,11 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_vgs", "fairseq_vgs.*"]),
     py_modules=["fairseq_vgs_compat"],
-    cmdclass={"build_py": BuildWithConfigs},
+    cmdclass={"build": BuildAll, "build_hook": BuildHook, "build_py": BuildWithData},
     package_data={"fairseq_vgs": PACKAGE_DATA},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
-    entry_points={
-        "console_scripts": ["fairseq-vgs = fairseq_vgs.cli.main:main"],
-        # torch calls this on import; it must run before fairseq is imported
-        "torch.backends": ["fairseq_vgs_compat = fairseq_vgs_compat:install"],
-    },
+    entry_points={"console_scripts": ["fairseq-vgs = fairseq_vgs.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",

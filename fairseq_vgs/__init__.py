@@ -16,7 +16,7 @@ import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs_compat import install as _allow_fairseq_import
+from fairseq_vgs_compat import allow_config_defaults as _allow_fairseq_import
 
 if TYPE_CHECKING:
     from fairseq_vgs.checkpoints.load import Checkpoint, load_checkpoint

@@ -53,7 +53,7 @@ fi
 
 # What the installation depends on; equal fingerprints mean there is nothing to do.
 fingerprint() {
-    cat -- setup.py pyproject.toml "$constraints" constraints-build.txt requirements-fairseq.txt \
+    cat -- setup.py fairseq_vgs_hook.py pyproject.toml "$constraints" constraints-build.txt requirements-fairseq.txt \
         examples/vgs/setup_environment.sh .venv/pyvenv.cfg | cksum
     printf '%s\n%s\n' "$PWD" "$1" # scripts in .venv/bin hold the folder's name
 }

@@ -99,7 +99,7 @@ class ImportedModel:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Overrides of ``fairseq-hydra-train --config-dir examples/vgs`` that start a run from it."""
+        """Overrides of ``fairseq-hydra-train`` that start a run from it."""
         path = quoted(f"file://{self.group.parent.parent}")
         return (f"hydra.searchpath=[{path}]", choice("model", self.group.stem))
 
@@ -121,7 +121,8 @@ def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str], source
         merged = OmegaConf.merge(OmegaConf.structured(VgsWav2Vec2Config), given)
         plain: Any = OmegaConf.to_container(merged, resolve=True, enum_to_str=True)
     except (KeyError, ValueError, OmegaConfBaseException) as error:
-        reason, step = " ".join(str(error).split()), "see the section model of examples/vgs/base.yaml"
+        reason = " ".join(str(error).split())
+        step = "see the section model of base.yaml, in the folder that fairseq-vgs configs prints"
         message = f"settings must be those of the model, key=value, got {reason}; {step}"
         raise ImportFileError.at(source, message, "setting.value") from error
     return {**plain, "_name": MODEL_NAME}

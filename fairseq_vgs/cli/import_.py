@@ -112,13 +112,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _training_command(imported: ImportedModel, data: Path | None) -> str:
     """Return the shell command that trains from the import, from any folder."""
-    from fairseq_vgs.configs import PACKAGE, config_dir, embedded_data
+    from fairseq_vgs.configs import config_dir
 
     words = ["fairseq-hydra-train", "--config-dir", str(config_dir()), "--config-name", "vgs_plus"]
-    settings = [shell_override("common.user_dir", PACKAGE)]
-    data = data or embedded_data()
-    if data.is_absolute() or data.exists():
-        settings.append(shell_override("task.data", data.absolute()))
+    settings = [] if data is None else [shell_override("task.data", data.absolute())]
     return " ".join([shlex.join([*words, *imported.overrides]), *settings])
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  fairseq-vgs study examples/vgs/study.yaml --quick
-  fairseq-vgs study examples/vgs/study.yaml --output outputs/study --processes 8
+  fairseq-vgs study "$(fairseq-vgs configs)/study.yaml" --quick
+  fairseq-vgs study "$(fairseq-vgs configs)/study.yaml" --output outputs/study --processes 8
   fairseq-vgs study my_study.yaml --gpus 0,1,2,3
   fairseq-vgs study my_study.yaml --dry-run
 """

@@ -13,10 +13,7 @@ import re
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 
-REMEDY = (
-    "run: pip install --no-deps --require-hashes -r requirements-fairseq.txt "
-    "(without a checkout of fairseq_vgs: pip install --no-deps fairseq==0.12.2)"
-)
+REMEDY = "run: pip install --no-deps fairseq==0.12.2 (which needs gcc, g++ and Python's headers)"
 OLDEST_VERSION = (0, 12)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
+import fairseq_vgs_compat
 from fairseq_vgs.compat.availability import fairseq_problem, require_fairseq
 
 # By name, since these rooms import this one. fairseq itself never imports the criterions of a user_dir.
@@ -29,6 +30,7 @@ def register() -> None:
         FairseqUnavailableError: No usable fairseq is installed.
     """
     require_fairseq()
+    fairseq_vgs_compat.install()
     importlib.import_module("fairseq_vgs.compat.fixes").apply()
     for room in _ROOMS:
         importlib.import_module(room)

@@ -83,9 +83,9 @@ def _rehearse(
 
 def _check_abx(settings: StudySettings) -> None:
     """Read the items and the list of the recordings that they name."""
-    if settings.abx is None:
+    abx = settings.abx_folder
+    if abx is None:
         return
-    abx = Path(settings.abx)
     recordings = open_recordings(abx, EVALUATORS["abx"].Settings(data=abx).split)
     check_items(read_items(abx / settings.abx_items), recordings, name=settings.abx_items)
 

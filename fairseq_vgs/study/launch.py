@@ -92,8 +92,8 @@ def evaluation_command(
         *("--output", str(folder.evaluation), "--device", device),
         "--force",  # measure again what changed settings affect; the rest is kept
     ]
-    if settings.abx is not None:
-        command += ["--abx", str(Path(settings.abx).resolve()), "--abx-items", settings.abx_items]
+    if settings.abx_folder is not None:
+        command += ["--abx", str(settings.abx_folder.resolve()), "--abx-items", settings.abx_items]
         command += ["--abx-speakers", *settings.abx_speakers]
     return [*command, *(("--untrained-seed", str(run.seed)) if untrained else ("--baseline", "none"))]
 

@@ -40,7 +40,7 @@ def measured_on(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
     chosen = settings.as_json()
     named = {name: str(chosen[name]) for name in chosen if name.startswith(("split", "abx"))}
     hashes = manifest_hashes(folder.data(settings.data), settings.split)
-    if settings.abx is not None and (items := Path(settings.abx) / settings.abx_items).is_file():
+    if settings.abx_folder is not None and (items := settings.abx_folder / settings.abx_items).is_file():
         hashes[items.name] = sha256_file(items)
     return {**named, **_named(hashes)}
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
+from fairseq_vgs.study.settings import BASES, StudySettings, phases_of, with_embedded
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,12 @@ class StudyFolder:
         return RunFolder(self.path / "runs" / name)
 
     def data(self, template: str) -> Path:
-        """Replace ``{output}`` in a path."""
-        return Path(template.replace("{output}", str(self.path)))
+        """Replace ``{output}`` and ``{embedded}`` in a path."""
+        return Path(self.filled(template))
+
+    def filled(self, template: str) -> str:
+        """Replace ``{output}`` and ``{embedded}`` in an argument."""
+        return with_embedded(template.replace("{output}", str(self.path)))
 
 
 def run_name(primary: str, seed: int) -> str:

@@ -353,7 +353,7 @@ class StudyRunner:
         data, log = self.folder.data(self.settings.data), self.folder.log
         if not self.settings.prepare or data.exists():
             return False
-        arguments = [entry.replace("{output}", str(self.folder.path)) for entry in self.settings.prepare]
+        arguments = [self.folder.filled(entry) for entry in self.settings.prepare]
         command = launch.prepare_command(arguments)
         logger.info("preparing %s", data)
         process = launch.start_process(command, log=log, threads=None, gpu=None, lock=self._lock)

@@ -9,6 +9,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fairseq_vgs.configs import config_dir, embedded_data
 from fairseq_vgs.files.faults import FaultError, fault, raise_any
 from fairseq_vgs.files.spelling import nearest
 from fairseq_vgs.files.yaml_files import load_yaml
@@ -29,7 +30,10 @@ _BASE_TITLES = {"w2v2": "W2V2", "vgs": "VGS", "vgs_plus": "VGS+"}
 
 _Check = tuple[bool, str, str, Any]  # whether it is met, setting, expectation, value
 
-NEXT_STEP = "correct the study file (examples/vgs/study.yaml shows one, docs/study.md describes the keys)"
+NEXT_STEP = (
+    "correct the study file (docs/study.md describes the keys; study.yaml in the folder that fairseq-vgs "
+    "configs prints is an example)"
+)
 
 
 @dataclass
@@ -37,10 +41,12 @@ class StudySettings:
     """What a study runs. Paths are relative to the working directory.
 
     Attributes:
-        data: data folder of all runs; ``{output}`` is replaced by the study's folder.
+        data: data folder of all runs; ``{output}`` is replaced by the study's folder, ``{embedded}`` by the
+            embedded data.
         prepare: arguments of ``fairseq-vgs prepare``, run once if ``data`` is missing; empty for none.
         split: split of ``data`` for retrieval.
         abx: folder with an audio list, its speech and ``items``; None for no phone discrimination.
+            ``{embedded}`` is replaced as well.
         abx_items: the item file in ``abx``.
         abx_speakers: "within", which decides, and optionally "across".
         scenarios: names of primaries in ``config_dir``.
@@ -51,7 +57,7 @@ class StudySettings:
         warmup_share: share of a phase's schedule that warms up.
         evaluate_every: updates between saved and evaluated checkpoints.
         overrides: configuration overrides of every run, as for fairseq-hydra-train.
-        config_dir: folder of the primaries (default: that of the study file).
+        config_dir: folder of the primaries (default: that of the study file, or else the package's own).
     """
 
     data: str = MISSING
@@ -70,6 +76,11 @@ class StudySettings:
     warmup_share: float = 0.1
     overrides: list[str] = field(default_factory=list)
 
+    @property
+    def abx_folder(self) -> Path | None:
+        """The folder of the ABX items."""
+        return None if self.abx is None else Path(with_embedded(self.abx))
+
     def updates_of(self, scenario: str) -> int:
         """Return the updates of a scenario, both phases together."""
         return self.whole_updates if scenario in BASES else self.first_updates + self.second_updates
@@ -77,6 +88,11 @@ class StudySettings:
     def as_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
         return asdict(self)
+
+
+def with_embedded(text: str) -> str:
+    """Replace ``{embedded}`` in a path, whose place differs between installations."""
+    return text.replace("{embedded}", str(embedded_data()))
 
 
 def scenario_title(scenario: str) -> str:
@@ -104,11 +120,13 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         if not OmegaConf.is_dict(content):
             raise TypeError("no settings by name")
         _refuse_unknown(path, content)
-        chosen = content.pop("quick", None) or {}
+        quick_settings = content.pop("quick", None) or {}
         schema = OmegaConf.structured(StudySettings)
-        schema.config_dir = str(path.parent)
-        shortened: Any = OmegaConf.merge(schema, content, chosen)  # checked even if not used
-        settings: Any = OmegaConf.to_object(shortened if quick else OmegaConf.merge(schema, content))
+        shortened: Any = OmegaConf.merge(schema, content, quick_settings)  # checked even if not used
+        chosen = shortened if quick else OmegaConf.merge(schema, content)
+        if OmegaConf.is_missing(chosen, "config_dir"):
+            chosen.config_dir = str(_folder_of_primaries(path.parent, chosen.scenarios))
+        settings: Any = OmegaConf.to_object(chosen)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError) as error:
         reason = str(error).strip().replace("\n", "; ")
         found = fault(str(path), "must be a study file", reason, NEXT_STEP, code="study.file")
@@ -118,6 +136,11 @@ def read_settings(path: Path, *, quick: bool = False) -> StudySettings:
         for name, expected, got in _conflicts(settings)
     )
     return settings
+
+
+def _folder_of_primaries(folder: Path, scenarios: Iterable[str]) -> Path:
+    """Return a folder if it has one of the primaries, else that of the package."""
+    return folder if any((folder / f"{name}.yaml").is_file() for name in scenarios) else config_dir()
 
 
 def _refuse_unknown(path: Path, content: Any) -> None:
@@ -147,11 +170,11 @@ def require_files(settings: StudySettings, path: Path) -> None:
     phases = {phases_of(name)[0] for name in settings.scenarios if name not in BASES}
     primaries = {*settings.scenarios, *phases}
     needed = [("config_dir", Path(settings.config_dir) / f"{name}.yaml") for name in primaries]
-    items = None if settings.abx is None else Path(settings.abx) / settings.abx_items
+    items = None if settings.abx_folder is None else settings.abx_folder / settings.abx_items
     if items is not None:
         needed.append(("abx", items))
     if not settings.prepare and "{output}" not in settings.data:
-        needed.append(("data", Path(settings.data)))
+        needed.append(("data", Path(with_embedded(settings.data))))
     step = f"{NEXT_STEP}; paths are relative to the working directory"
     raise_any(
         fault(str(path), f"{name} must name an existing file", f"none at {file}", step, code="file.missing")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGE = CHECKOUT / "fairseq_vgs"
-MODULES = [*sorted(PACKAGE.rglob("*.py")), CHECKOUT / "fairseq_vgs_compat.py"]
+MODULES = [*sorted(PACKAGE.rglob("*.py")), *sorted(CHECKOUT.glob("fairseq_vgs_*.py"))]
 
 
 def module_name(path: Path) -> str:

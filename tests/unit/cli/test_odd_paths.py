@@ -79,10 +79,10 @@ def test_the_printed_command_of_an_import_can_be_pasted(
     assert words_of(name) == Path(group).stem
     # from any folder
     given = [words[words.index("--config-dir") + 1], *(words_of(place) for place in places)]
-    assert [Path(str(place)).is_absolute() and Path(str(place)).is_dir() for place in given] == [True] * 3
+    assert [Path(str(place)).is_absolute() and Path(str(place)).is_dir() for place in given] == [True]
 
 
-def test_configs_prints_what_a_shell_and_hydra_read(
+def test_configs_prints_a_folder_of_any_name(
     odd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fairseq_vgs.configs.PACKAGE", odd / "fairseq_vgs")
@@ -90,5 +90,4 @@ def test_configs_prints_what_a_shell_and_hydra_read(
     run("configs")
     printed = capsys.readouterr()
     assert printed.out == f"{folder}\n"
-    (word,) = shlex.split(printed.err.partition("add ")[2])
-    assert words_of(word) == str(odd / "fairseq_vgs")
+    assert printed.err == ""

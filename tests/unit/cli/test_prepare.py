@@ -105,7 +105,7 @@ def test_impossible_scenes_are_wrong_usage(tmp_path: Path, capsys: pytest.Captur
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outside_a_checkout_the_source_is_asked_for(
+def test_without_embedded_data_the_source_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

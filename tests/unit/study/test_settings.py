@@ -7,7 +7,9 @@ import pytest
 from omegaconf import MISSING
 from support.faults import raises_fault
 
+from fairseq_vgs.configs import config_dir, embedded_data
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.settings import (
     SCENARIOS,
     StudySettings,
@@ -43,8 +45,13 @@ def test_quick_example():
 
 def test_defaults(tmp_path):
     settings = read_settings(write(tmp_path, GOOD))
-    assert settings.config_dir == str(tmp_path)
+    assert settings.config_dir == str(config_dir())
     assert settings.updates_of("vgs") == settings.updates_of("vgs_then_w2v2") == 70
+
+
+def test_primaries_beside_the_study_file_come_before_the_packages(tmp_path):
+    (tmp_path / "vgs.yaml").touch()
+    assert read_settings(write(tmp_path, GOOD)).config_dir == str(tmp_path)
 
 
 def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
@@ -122,7 +129,11 @@ def test_every_key_is_documented():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, flags=re.MULTILINE))
     defaults = {name: json.dumps(value).replace('"', "") for name, value in StudySettings().as_json().items()}
     told = {name: "required" if value == MISSING else f"`{value}`" for name, value in defaults.items()}
-    told |= {"scenarios": "all nine", "config_dir": "the study file's folder", "quick": "none"}
+    told |= {
+        "scenarios": "all nine",
+        "config_dir": "the study file's folder, or else the package's",
+        "quick": "none",
+    }
     assert rows == told
 
 
@@ -170,6 +181,17 @@ def test_missing_files_are_named_before_anything_runs(tmp_path):
     assert str(tmp_path / "vgs.yaml") in lines[1]  # where the first phase is, which is no scenario here
 
 
-def test_example_has_its_files(monkeypatch):
-    monkeypatch.chdir(EXAMPLE.parents[2])
+def test_example_has_its_files(monkeypatch, tmp_path):
+    """From whatever folder the study is started."""
+    monkeypatch.chdir(tmp_path)
     require_files(read_settings(EXAMPLE), EXAMPLE)
+
+
+def test_embedded_data_is_named_wherever_it_is(tmp_path):
+    text = GOOD.replace("data: d", 'data: "{embedded}"') + 'abx: "{embedded}/abx"\n'
+    path = write(tmp_path, text)
+    settings = read_settings(path)
+    require_files(settings, path)
+    assert settings.abx_folder == embedded_data() / "abx"
+    assert StudyFolder(tmp_path).data(settings.data) == embedded_data()
+    assert settings.as_json()["abx"] == "{embedded}/abx"  # results can be moved

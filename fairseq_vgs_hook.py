@@ -5,8 +5,6 @@ Python of the environment runs this module, so it imports nothing and only waits
 one line on stderr, followed by fairseq's own error.
 """
 
-from __future__ import annotations
-
 import sys
 
 

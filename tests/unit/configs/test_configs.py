@@ -1,9 +1,4 @@
-"""The configurations are found in a checkout, and in what is built from it."""
-
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""The configurations are found in a checkout; tests/integration/test_installed.py installs them."""
 
 import pytest
 from support.train import CHECKOUT
@@ -21,30 +16,6 @@ def test_a_checkout_has_them_in_its_examples(capsys):
     printed = capsys.readouterr()
     assert printed.out == f"{EXAMPLES}\n"
     assert printed.err == ""
-
-
-def test_a_build_holds_a_copy(tmp_path):
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
-    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
-    built = tmp_path / "fairseq_vgs" / "configs"
-    expected = {
-        path.relative_to(EXAMPLES): path.read_bytes()
-        for path in EXAMPLES.rglob("*.yaml")
-        if path != EXAMPLES / "study.yaml"
-    }
-    assert {path.relative_to(built): path.read_bytes() for path in built.rglob("*.yaml")} == expected
-    assert {Path("model/tiny.yaml"), Path("run_config/study.yaml")} <= expected.keys()
-
-
-def test_a_build_without_them_is_refused(tmp_path):
-    source = tmp_path / "source"
-    (source / "fairseq_vgs").mkdir(parents=True)
-    for name in ("setup.py", "fairseq_vgs_compat.py", "fairseq_vgs/__init__.py"):
-        shutil.copyfile(CHECKOUT / name, source / name)
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "found no base.yaml" in done.stderr
 
 
 def test_a_package_without_them_says_so(tmp_path, monkeypatch):

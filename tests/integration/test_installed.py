@@ -1,0 +1,205 @@
+"""What a wheel installs, away from its checkout: content, the hook, and what needs no fairseq."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+from support.train import CHECKOUT, EMBEDDED
+
+EXAMPLES = CHECKOUT / "examples" / "vgs"
+LARGEST_WHEEL = 25_000_000
+SITE = [path for path in sys.path if path.endswith("site-packages")]
+# fairseq's trouble with Python 3.11, in small
+FAKE_FAIRSEQ = """
+from dataclasses import dataclass
+@dataclass
+class Inner:
+    rate: float = 0.5
+@dataclass
+class Config:
+    inner: Inner = Inner()
+"""
+
+
+def build(folder, *command):
+    """Run setup.py; all that it writes is in a folder."""
+    base = ["egg_info", "--egg-base", str(folder), "build", "--build-base", str(folder / "build")]
+    words = [sys.executable, "setup.py", "-q", *base, *command, "--dist-dir", str(folder / "dist")]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("wheel"), "bdist_wheel")
+
+
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory):
+    """Unpack the wheel as pip does."""
+    folder = tmp_path_factory.mktemp("ä b") / "site-packages"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run_python(site, code, *, cwd, first=()):
+    """Run code where ``site`` is the only folder whose ``.pth`` files Python executes."""
+    paths = [*first, site, *SITE]
+    lines = ["import site, sys", f"site.addsitedir({str(site)!r})", textwrap.dedent(code)]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "\n".join(lines)],
+        cwd=cwd,
+        env={**inherited, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def contents(folder, suffix=""):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob(f"*{suffix}")
+        if path.is_file()
+    }
+
+
+def test_the_wheel_holds_configurations_data_and_split_lists(wheel, site):
+    assert contents(site / "fairseq_vgs" / "configs", ".yaml") == contents(EXAMPLES, ".yaml")
+    assert contents(site / "fairseq_vgs" / "embedded") == contents(EMBEDDED)
+    lists = Path("fairseq_vgs", "prepare", "corpora", "splits")
+    assert contents(site / lists) == contents(CHECKOUT / lists)
+    assert wheel.stat().st_size <= LARGEST_WHEEL
+
+
+def test_the_wheel_has_no_part_in_the_import_of_torch(site):
+    (entry_points,) = site.glob("*.dist-info/entry_points.txt")
+    assert entry_points.read_text() == "[console_scripts]\nfairseq-vgs = fairseq_vgs.cli.main:main\n"
+
+
+def test_an_editable_installation_has_its_own_copy_of_the_hook(site, tmp_path):
+    with zipfile.ZipFile(build(tmp_path, "editable_wheel")) as archive:
+        for name in ("fairseq_vgs.pth", "fairseq_vgs_hook.py"):
+            assert archive.read(name) == (site / name).read_bytes()
+        assert "fairseq_vgs/__init__.py" not in archive.namelist()
+
+
+def test_a_build_without_the_data_is_refused(tmp_path):
+    source = tmp_path / "source"
+    (source / "fairseq_vgs").mkdir(parents=True)
+    for name in ("setup.py", "fairseq_vgs_compat.py", "fairseq_vgs/__init__.py"):
+        shutil.copyfile(CHECKOUT / name, source / name)
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "found no base.yaml" in done.stderr
+
+
+def test_at_start_the_hook_imports_itself_alone(site, tmp_path):
+    code = """
+        print(*sorted(set(sys.modules) - before))
+        print(type(sys.meta_path[0]).__name__)
+    """
+    (tmp_path / "nothing").mkdir()
+    before = f"before = set(sys.modules)\nsite.addsitedir({str(site)!r})\n"
+    code = before + textwrap.dedent(code)
+    status, output, errors = run_python(tmp_path / "nothing", code, cwd=tmp_path, first=[site])
+    assert (status, output, errors) == (0, ["fairseq_vgs_hook", "_BeforeFairseq"], "")
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A folder with a package called fairseq."""
+    (tmp_path / "fake" / "fairseq").mkdir(parents=True)
+    (tmp_path / "fake" / "fairseq" / "__init__.py").write_text(FAKE_FAIRSEQ)
+    return tmp_path / "fake"
+
+
+def test_the_hook_acts_when_fairseq_is_imported_and_not_before(site, fake, tmp_path):
+    code = """
+        import dataclasses, json, fractions
+        print("fairseq_vgs_compat" in sys.modules, hasattr(dataclasses._get_field, "__wrapped__"))
+        import fairseq
+        print(fairseq.Config().inner.rate, hasattr(dataclasses._get_field, "__wrapped__"))
+        print(any(name in sys.modules for name in ("torch", "fairseq_vgs")))
+    """
+    status, output, errors = run_python(site, code, cwd=tmp_path, first=[fake])
+    assert (status, output, errors) == (0, ["False False", "0.5 True", "False"], "")
+
+
+def test_a_moved_checkout_breaks_nothing_but_what_needs_it(site, fake, tmp_path):
+    """An editable installation whose checkout is gone: its hook is left, its modules are not."""
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("fairseq_vgs.pth", "fairseq_vgs_hook.py"):
+        shutil.copyfile(site / name, moved / name)
+    (fake / "fairseq" / "__init__.py").write_text("print('imported')")
+    code = """
+        import json
+        print("started")
+        sys.stderr.write("before|")
+        import fairseq, fairseq
+    """
+    status, output, errors = run_python(moved, code, cwd=tmp_path, first=[fake])
+    assert (status, output) == (0, ["started", "imported"]), errors
+    assert errors.startswith("before|fairseq_vgs: ")
+    assert errors.count("\n") == 1
+    assert "its checkout was moved or deleted; install fairseq_vgs again" in errors
+
+
+@pytest.mark.parametrize("damage", ["raise RuntimeError('broken')", "this is no Python", None])
+def test_a_damaged_hook_does_not_stop_python(site, tmp_path, damage):
+    moved = tmp_path / "damaged"
+    moved.mkdir()
+    shutil.copyfile(site / "fairseq_vgs.pth", moved / "fairseq_vgs.pth")
+    if damage is not None:
+        (moved / "fairseq_vgs_hook.py").write_text(damage)
+    assert run_python(moved, "print('started')", cwd=tmp_path) == (0, ["started"], "")
+
+
+def test_a_failing_compatibility_layer_is_one_line(site, fake, tmp_path):
+    (fake / "fairseq_vgs_compat.py").write_text("def install():\n    raise OSError('no disk')\n")
+    (fake / "fairseq" / "__init__.py").write_text("print('imported')")
+    status, output, errors = run_python(site, "import fairseq", cwd=tmp_path, first=[fake])
+    assert (status, output, errors.count("\n")) == (0, ["imported"], 1)
+    assert "OSError('no disk')" in errors
+
+
+def test_configurations_name_the_installed_plugin_and_data_from_any_folder(site, fake, tmp_path):
+    code = """
+        import importlib.util
+        importlib.util.find_spec("fairseq")
+        from omegaconf import OmegaConf
+        from fairseq_vgs.configs import config_dir, embedded_data
+        base, data = (OmegaConf.load(config_dir() / name) for name in ("base.yaml", "data/embedded.yaml"))
+        print(base.common.user_dir, data.task.data, config_dir(), embedded_data(), sep="\\n")
+    """
+    status, output, errors = run_python(site, code, cwd=tmp_path, first=[fake])
+    assert status == 0, errors
+    package = site / "fairseq_vgs"
+    data = package / "embedded"
+    assert output == [str(path) for path in (package, data, package / "configs", data)]
+
+
+def test_preparing_and_checking_need_no_fairseq(site, tmp_path):
+    code = """
+        sys.modules["fairseq"] = None  # as if it were not installed
+        from fairseq_vgs.cli.main import main
+        from fairseq_vgs.configs import embedded_data
+        sizes = ["--train-scenes", "3", "--valid-scenes", "2", "--test-scenes", "2", "--objects", "12"]
+        print(main(["prepare", "scenes", "scénes (1)", *sizes]), main(["check", "scénes (1)"]))
+        print(main(["check", str(embedded_data()), "--no-media"]), "torch" in sys.modules)
+    """
+    status, output, errors = run_python(site, code, cwd=tmp_path)
+    assert (status, output[-2:]) == (0, ["0 0", "0 False"]), errors

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-# torch then does not call the entry point, as where the package is not installed
-NOT_INSTALLED = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+# as where the package is not installed
+WITHOUT_HOOK = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "fairseq_vgs_hook"]
+"""
 
 
 def run_python(*arguments, cwd=CHECKOUT, **environment):
@@ -59,7 +62,7 @@ def test_importing_the_plugin_says_nothing(tmp_path):
     assert (status, output, errors) == (0, "0", "")
 
 
-def test_entry_point_makes_fairseq_importable(tmp_path):
+def test_the_hook_makes_fairseq_importable(tmp_path):
     code = "import fairseq; from fairseq.dataclass.configs import FairseqConfig as F; print(F().common.seed)"
     status, output, errors = run_code(code, cwd=tmp_path)
     assert (status, output) == (0, "1"), errors
@@ -67,15 +70,16 @@ def test_entry_point_makes_fairseq_importable(tmp_path):
 
 def test_official_fairseq_needs_the_compatibility_layer(tmp_path):
     """Should this fail, fairseq or Python has changed and the layer may go."""
-    status, _, errors = run_code("import fairseq", cwd=tmp_path, **NOT_INSTALLED)
+    status, _, errors = run_code(f"{WITHOUT_HOOK}import fairseq", cwd=tmp_path)
     assert status != 0
     assert "mutable default" in errors
 
 
 def test_checkout_on_the_path_without_installation(tmp_path):
     # Hydra's --help would take a quarter of a minute
-    arguments = ["-m", "fairseq_vgs_compat", "fairseq_cli.hydra_train", "--version"]
-    status, output, errors = run_python(*arguments, cwd=tmp_path, PYTHONPATH=str(CHECKOUT), **NOT_INSTALLED)
+    code = f"{WITHOUT_HOOK}import runpy; runpy.run_module('fairseq_vgs_compat', run_name='__main__')"
+    arguments = ["-c", code, "fairseq_cli.hydra_train", "--version"]
+    status, output, errors = run_python(*arguments, cwd=tmp_path, PYTHONPATH=str(CHECKOUT))
     assert status == 0, errors
     assert output.startswith("Hydra ")
 
@@ -160,7 +164,8 @@ def checkout_copy(tmp_path):
         "constraints-build.txt",
         "requirements-fairseq.txt",
     ]
-    for name in [*names, "fairseq_vgs_compat.py", "examples/vgs/setup_environment.sh"]:
+    modules = ["fairseq_vgs_compat.py", "fairseq_vgs_hook.py"]
+    for name in [*names, *modules, "examples/vgs/setup_environment.sh"]:
         shutil.copy(CHECKOUT / name, folder / name)
     shutil.copytree(
         CHECKOUT / "fairseq_vgs", folder / "fairseq_vgs", ignore=shutil.ignore_patterns("__pycache__")
@@ -234,3 +239,63 @@ def test_fresh_environment(checkout_copy):
     command = checkout_copy / ".venv" / "bin" / "fairseq-hydra-train"
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "powered by Hydra" in done.stdout
+
+
+def run_there(command, folder):
+    """Run a command in a folder, with nothing of this environment."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env={**inherited, "PATH": f"{folder}/my env/bin:/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+STUDY = """
+data: "{embedded}"
+whole_updates: 4
+evaluate_every: 2
+scenarios: [vgs]
+seeds: [1]
+abx: "{embedded}/abx"
+overrides: [run_config=cpu]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.fresh_environment
+@pytest.mark.skipif(
+    os.environ.get("VGS_FRESH_ENVIRONMENT") != "1", reason="takes minutes; set VGS_FRESH_ENVIRONMENT=1"
+)
+def test_fresh_environment_without_a_checkout(tmp_path):
+    """The commands of docs/install.md, in a folder that holds nothing but the wheel."""
+    folder = tmp_path / "zoë's (1)"
+    folder.mkdir()
+    build = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
+    source = tmp_path / "source"
+    shutil.copytree(CHECKOUT, source, ignore=shutil.ignore_patterns(".*", "outputs", "build", "__pycache__"))
+    subprocess.run([sys.executable, "-c", build, str(folder)], cwd=source, check=True, capture_output=True)
+    shutil.rmtree(source)
+    shutil.copyfile(CHECKOUT / "constraints.txt", tmp_path / "constraints.txt")
+    run_there(f"'{sys.executable}' -m venv 'my env'", folder)
+    run_there("pip install --quiet -c ../constraints.txt fairseq_vgs-*.whl", folder)
+    sizes = "--train-scenes 40 --valid-scenes 10 --test-scenes 10"
+    run_there(f"fairseq-vgs prepare scenes 'dätä 1' {sizes}; fairseq-vgs check 'dätä 1'", folder)
+    run_there("pip install --quiet --no-deps fairseq==0.12.2", folder)
+    train = 'fairseq-hydra-train --config-dir "$(fairseq-vgs configs)" --config-name vgs_plus'
+    run_there(f"""{train} "task.data='dätä 1'" hydra.run.dir=run optimization.max_update=4""", folder)
+    run_there(f"{train} hydra.run.dir=run2 optimization.max_update=4", folder)  # the embedded data
+    checkpoint = "run/checkpoints/checkpoint_last.pt"
+    told = run_there(f"fairseq-vgs evaluate retrieval {checkpoint} 'dätä 1' --output 'ré sults'", folder)
+    assert "R@10" in told
+    (folder / "mine.yaml").write_text(STUDY)
+    run_there("fairseq-vgs study mine.yaml --output 'my study'", folder)
+    assert (folder / "my study" / "report.html").is_file()
+    run_there('fairseq-vgs study "$(fairseq-vgs configs)/study.yaml" --dry-run', folder)
+    run_there("pip uninstall --quiet --yes fairseq_vgs; python -c pass", folder)
+    assert not list(folder.glob("my env/lib/*/site-packages/fairseq_vgs*"))

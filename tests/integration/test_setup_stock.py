@@ -69,7 +69,7 @@ def train(folder, max_update):
         f"hydra.run.dir={folder}/run",
     ]
     command += [f"checkpoint.save_dir={folder}/checkpoints", f"optimization.max_update={max_update}"]
-    settings = {"PYTHONPATH": str(CHECKOUT), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command,
         cwd=folder,

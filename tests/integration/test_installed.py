@@ -203,3 +203,59 @@ def test_preparing_and_checking_need_no_fairseq(site, tmp_path):
     """
     status, output, errors = run_python(site, code, cwd=tmp_path)
     assert (status, output[-2:]) == (0, ["0 0", "0 False"]), errors
+
+
+def run_there(command, folder):
+    """Run a command in a folder, with nothing of this environment."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env={**inherited, "PATH": f"{folder}/my env/bin:/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+STUDY = """
+data: "{embedded}"
+whole_updates: 4
+evaluate_every: 2
+scenarios: [vgs]
+seeds: [1]
+abx: "{embedded}/abx"
+overrides: [run_config=cpu]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.fresh_environment
+@pytest.mark.skipif(
+    os.environ.get("VGS_FRESH_ENVIRONMENT") != "1", reason="takes minutes; set VGS_FRESH_ENVIRONMENT=1"
+)
+def test_fresh_environment_without_a_checkout(wheel, tmp_path):
+    """The commands of docs/install.md, in a folder that holds nothing but the wheel."""
+    folder = tmp_path / "zoë's (1)"
+    folder.mkdir()
+    shutil.copy(wheel, folder)
+    shutil.copyfile(CHECKOUT / "constraints.txt", tmp_path / "constraints.txt")
+    run_there(f"'{sys.executable}' -m venv 'my env'", folder)
+    run_there("pip install --quiet -c ../constraints.txt fairseq_vgs-*.whl", folder)
+    sizes = "--train-scenes 40 --valid-scenes 10 --test-scenes 10"
+    run_there(f"fairseq-vgs prepare scenes 'dätä 1' {sizes}; fairseq-vgs check 'dätä 1'", folder)
+    run_there("pip install --quiet --no-deps fairseq==0.12.2", folder)
+    train = 'fairseq-hydra-train --config-dir "$(fairseq-vgs configs)" --config-name vgs_plus'
+    run_there(f"""{train} "task.data='dätä 1'" hydra.run.dir=run optimization.max_update=4""", folder)
+    run_there(f"{train} hydra.run.dir=run2 optimization.max_update=4", folder)  # the embedded data
+    checkpoint = "run/checkpoints/checkpoint_last.pt"
+    told = run_there(f"fairseq-vgs evaluate retrieval {checkpoint} 'dätä 1' --output 'ré sults'", folder)
+    assert "R@10" in told
+    (folder / "mine.yaml").write_text(STUDY)
+    run_there("fairseq-vgs study mine.yaml --output 'my study'", folder)
+    assert (folder / "my study" / "report.html").is_file()
+    run_there('fairseq-vgs study "$(fairseq-vgs configs)/study.yaml" --dry-run', folder)
+    run_there("pip uninstall --quiet --yes fairseq_vgs; python -c pass", folder)
+    assert not list(folder.glob("my env/lib/*/site-packages/fairseq_vgs*"))

@@ -58,13 +58,18 @@ SETTINGS = [
 ]
 
 
-# A gradient is not continuous: rounding may take a unit across the kink of its ReLU, and with it a per mille
-# of the norm. Before the first update both runs hold equal weights, and the gradients agree to rounding.
-KINKS = {"rel": 3e-2, "abs": 3e-2}
+# A gradient is not continuous: rounding may take a unit across the kink of its ReLU, or a frame to another
+# code of the quantizer, and with it some per mille of the norm. Before the first update both runs hold equal
+# weights, and the gradients agree to rounding. Small steps keep the weights close: over four seeds, norms
+# differed by 0.2 % at most after three updates of 1e-5; by 1.1 %, and cosines by 0.04, after three of 1e-3.
+KINKS = {"rel": 2e-2, "abs": 1e-2}
 
 
-def assert_equal_training(one, two, *, loss, first_gradients, gradients, accuracies=1e-4):
-    """Compare two run folders: losses and gradient norms per update, and the probes before and after."""
+def assert_equal_training(one, two, *, loss, first_gradients, gradients, probes=None, accuracies=1e-4):
+    """Compare two run folders: losses and gradient norms per update, and the probes before and after.
+
+    ``probes``: tolerance of the last probe, if not that of ``gradients``.
+    """
     updates, others = history(one), history(two)
     assert sorted(updates) == sorted(others) == [1, 2, 3]
     for update, expected in updates.items():
@@ -74,10 +79,10 @@ def assert_equal_training(one, two, *, loss, first_gradients, gradients, accurac
         assert found["gnorm"] == pytest.approx(expected["gnorm"], **tolerance), update
         accuracy = "vgs_speech_to_image_accuracy"
         assert found[accuracy] == pytest.approx(expected[accuracy], abs=accuracies), update
-    probes, others = (read_probes(folder / "probes.jsonl") for folder in (one, two))
-    assert [probe.update for probe in probes] == [probe.update for probe in others] == [0, 3]
-    for expected, found in zip(probes, others, strict=True):
-        tolerance = first_gradients if expected.update == 0 else gradients
+    measured, others = (read_probes(folder / "probes.jsonl") for folder in (one, two))
+    assert [probe.update for probe in measured] == [probe.update for probe in others] == [0, 3]
+    for expected, found in zip(measured, others, strict=True):
+        tolerance = first_gradients if expected.update == 0 else probes or gradients
         for values in ("gradient_norm_ssl", "gradient_norm_vgs", "gradient_cosine"):
             assert getattr(found, values) == pytest.approx(getattr(expected, values), **tolerance), values
 
@@ -91,6 +96,7 @@ def train_one_and_two(tmp_path, small_data, *overrides, backend="legacy_ddp"):
         "criterion.similarity=cosine",
         "model.vgs_forward=unmasked",
         "task.probe_interval=3",
+        "optimization.lr=[1.0e-5]",
         *overrides,
     ]
     extra = ["distributed_training.find_unused_parameters=true"] if backend == "pytorch_ddp" else []
@@ -117,14 +123,22 @@ def test_vgs_on_two_ranks_equals_one_process(backend, head, small_data, tmp_path
 
 @pytest.mark.skipif(not autocast_enabled("auto"), reason="no bf16 units: autocast would be emulated")
 def test_vgs_on_two_ranks_equals_one_process_in_bf16(small_data, tmp_path):
-    """bf16 keeps 8 bits (0.4 %): sums in another order differ by that much, kinks come on top."""
-    # Small steps: larger ones amplify rounding. Emulated on a CPU without the units, the two runs differ by
-    # 0.05 % in loss and 0.4 % in gradients at first, then by 0.2 % and 4 %; cosines by 0.0003, then 0.033.
-    settings = ("model.speech_head=resdavenet", "model.autocast=bf16", "optimization.lr=[1.0e-5]")
-    one, two = train_one_and_two(tmp_path, small_data, *settings)
-    first, later = {"rel": 0.02, "abs": 0.01}, {"rel": 0.1, "abs": 0.07}
+    """bf16 keeps 8 bits (0.4 %): sums in another order differ by that much.
+
+    After an update the weights differ by rounding in fp32, which turns the last of the 8 bits of some. The
+    gradients of a fresh contrastive model, differences of nearly equal embeddings, show it most: over four
+    seeds, the probe's norms differed by 3 to 13 % after three updates, its cosines by up to 0.11, and the
+    update's norms by up to 4 %, while losses agreed to 0.07 %, and what equal weights give to 0.8 %.
+    """
+    one, two = train_one_and_two(tmp_path, small_data, "model.speech_head=resdavenet", "model.autocast=bf16")
     assert_equal_training(
-        one, two, loss={"rel": 5e-3}, first_gradients=first, gradients=later, accuracies=0.05
+        one,
+        two,
+        loss={"rel": 3e-3},
+        first_gradients={"rel": 0.02, "abs": 0.01},
+        gradients={"rel": 0.1},
+        probes={"rel": 0.4, "abs": 0.3},
+        accuracies=0.05,
     )
 
 

@@ -185,10 +185,10 @@ def _hooked() -> None:
 
 def _listen(event: str, args: tuple[Any, ...]) -> None:
     """Note what a setting that runs would do."""
-    if event in ("os.system", "subprocess.Popen", "os.mkdir"):
+    if event in ("os.system", "subprocess.Popen"):
         _ran.append(event)
-    elif event == "open" and args[0] == MARK:
-        _ran.append(f"open {args[0]}")
+    elif event in ("open", "os.mkdir") and args[0] == MARK:  # torch makes folders of its own at first use
+        _ran.append(f"{event} {args[0]}")
     elif (
         event == "compile"
         and isinstance(args[0], str | bytes)

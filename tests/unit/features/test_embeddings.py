@@ -15,7 +15,6 @@ from support.tiny_folder import LAYERS
 from torch import nn
 
 from fairseq_vgs.features import embeddings as extraction
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.schema import AudioRow, ImageRow, PairRow, RegionRow
 from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pairs, write_regions
 
@@ -169,7 +168,7 @@ def test_bad_items_are_skipped_where_the_run_skipped_them(folder, caplog):
     lines = (folder / "regions.tsv").read_text().splitlines()
     lines[4] = "c\t3\t0\t0\t2\t1"  # a box outside the picture
     (folder / "regions.tsv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(FaultError, match=r"regions\.tsv:5"):
+    with raises_fault("table.value", "regions.tsv:5"):
         extraction.open_split(folder, "test", config=CONFIG)
     config = {**CONFIG, "task": {**CONFIG["task"], "skip_bad": True}}
     with caplog.at_level(logging.WARNING):
@@ -184,5 +183,5 @@ def test_bad_items_are_skipped_where_the_run_skipped_them(folder, caplog):
 
 
 def test_absent_splits_are_refused(folder):
-    with pytest.raises(FaultError, match="valid"):
+    with raises_fault("file.missing", "valid.tsv"):
         extraction.open_split(folder, "valid", config=CONFIG)

@@ -170,7 +170,7 @@ def test_what_has_changed_is_made_anew(checkpoint, tmp_path, monkeypatch, file_f
         extract_features(checkpoint, open_source([folder]), output, **options)
     (output / "sources.json").unlink()
     (folder / "a.wav").unlink()
-    with pytest.raises(FaultError, match=r"a\.wav: file is missing"):
+    with raises_fault("file.missing", "a.wav"):
         extract_features(checkpoint, source, output, **options)
     assert len(array_files(output)) == 2
 

@@ -139,7 +139,7 @@ def test_every_faulty_table_is_named(tmp_path):
 def test_an_older_folder_is_replaced_with_force_only(tmp_path):
     data = write_folder(tmp_path / "data")
     prepare_text(data)
-    with pytest.raises(FaultError, match="already exists"):
+    with raises_fault("output.exists", "text"):
         prepare_text(data)
     prepare_text(data, config=TextConfig(normalization="nmt_nfkc"), force=True)
     assert lines(data / "text" / "train.ltr")[0] == "▁ П ё с"
@@ -149,7 +149,7 @@ def test_the_data_themselves_are_never_replaced(tmp_path):
     data = write_folder(tmp_path / "sets/data")
     for folder in (data, data.parent):
         (folder / "summary.json").write_text('{"made_by": "fairseq-vgs prepare", "corpus": "text"}')
-        with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
+        with raises_fault("output.is_input"):
             prepare_text(data, folder, force=True)
     assert (data / "train.tsv").is_file()
 
@@ -160,6 +160,6 @@ def test_no_folder_of_another_command_is_replaced(tmp_path):
     command = "fairseq-vgs prepare pairs TABLE OUTPUT --seed 1"
     content = {"made_by": "fairseq-vgs prepare", "corpus": "pairs", "command": command}
     (other / "summary.json").write_text(json.dumps(content))
-    with pytest.raises(FaultError, match="not made by fairseq-vgs prepare text"):
+    with raises_fault("output.not_ours", "other"):
         prepare_text(data, other, force=True)
     assert (other / "train.tsv").is_file()

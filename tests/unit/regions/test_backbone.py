@@ -15,7 +15,6 @@ from support.tiny_folder import make_folder
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.regions import load_regions
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.manifest.tables import read_images, read_regions
@@ -187,14 +186,14 @@ def test_the_summary_says_where_regions_come_from(folder, tmp_path, monkeypatch)
     assert summary["made_by"] == "fairseq-vgs prepare image-features"
     assert (summary["regions"]["output"], summary["regions"]["grid"]) == ("pooled", [1, 1])
     folder.summary.write_text("[]")
-    with pytest.raises(FaultError, match=r"summary\.json: must be a JSON object"):
+    with raises_fault("json.kind", "summary.json"):
         cache_image_features(folder.path, path, force=True)
 
 
 def test_two_runs_do_not_mix(folder, tmp_path):
     with (folder.path / PARTIAL_FEATURES).open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(FaultError, match="another run is computing regions of this folder"):
+        with raises_fault("output.busy", "data"):
             cache_image_features(folder.path, directory(tmp_path), force=True)
 
 
@@ -242,5 +241,5 @@ def test_command_line(folder, tmp_path, capsys):
 
 def test_a_broken_picture_is_named(folder, tmp_path):
     (folder.path / "images/3.png").write_bytes(b"")
-    with pytest.raises(FaultError, match=r"images\.tsv:6 \(images/3\.png\): "):
+    with raises_fault("file.empty", "images.tsv:6 (images/3.png)"):
         cache_image_features(folder.path, directory(tmp_path), force=True)

@@ -126,7 +126,7 @@ def test_ids_may_agree_in_parts(tmp_path: Path, match: str, source_id: str, own_
     add_pairs(tmp_path, own_id)
     source = LxmertSource([make_tsv(tmp_path / "x.ts", source_id)])
     if match != "exact":
-        with pytest.raises(FaultError, match="choose --match name or stem"):
+        with raises_fault("region.missing", "train.pairs.tsv:2"):
             prepare_regions(source, tmp_path)
     prepare_regions(source, tmp_path, match=match)
     assert [row.image_id for row in read_regions(tmp_path / "regions.tsv")] == [own_id]
@@ -225,7 +225,7 @@ def test_regions_are_replaced_on_demand_only(tmp_path: Path) -> None:
     old, new = make_tsv(tmp_path / "x.tsv", "a"), make_tsv(tmp_path / "y.tsv", "b", "a", dim=5)
     prepare_regions(LxmertSource([old]), tmp_path / "data")
     before = (tmp_path / "data/regions.npy").read_bytes()
-    with pytest.raises(FileExistsError, match="--force"):
+    with raises_fault("output.exists"):
         prepare_regions(LxmertSource([new]), tmp_path / "data")
     assert (tmp_path / "data/regions.npy").read_bytes() == before
     prepare_regions(LxmertSource([new]), tmp_path / "data", force=True)

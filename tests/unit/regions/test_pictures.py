@@ -268,7 +268,7 @@ def test_two_runs_do_not_mix(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     with (tmp_path / PARTIAL_FEATURES).open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(FaultError, match="another run is computing regions of this folder"):
+        with raises_fault("output.busy"):
             prepare_picture_regions(tmp_path, MeanColour())
 
 
@@ -300,7 +300,7 @@ def test_pictures_are_needed_and_regions_not_replaced(tmp_path: Path) -> None:
     with raises_fault("picture.missing", "images.tsv:3"):
         prepare_picture_regions(tmp_path, MeanColour())
     (tmp_path / "regions.tsv").write_text("mine")
-    with pytest.raises(FaultError, match="--force") as caught:
+    with raises_fault("output.exists", "regions.tsv") as caught:
         prepare_picture_regions(tmp_path, MeanColour())
     assert (caught.value.codes, caught.value.faults[0].place) == (
         ("output.exists",),

@@ -12,7 +12,6 @@ from support.tiny_folder import LAYERS, REGION_DIM, make_folder, make_task, task
 
 from fairseq_vgs.checkpoints.load import CheckpointError, load_checkpoint
 from fairseq_vgs.features.embeddings import embed_split, open_split
-from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.models.vgs_text import VgsTextModel
 from fairseq_vgs.prepare.text import TextConfig, prepare_text
 from fairseq_vgs.tasks.settings import check_config, missing_files
@@ -72,12 +71,10 @@ def test_a_checkpoint_is_evaluated_with_the_units_of_its_training(folder, tmp_pa
     shutil.move(folder.path, moved)
     open_split(moved, "valid", config=checkpoint.config)
     prepare_text(moved, config=TextConfig(normalization="identity"), force=True)
-    with pytest.raises(
-        CheckpointError, match=r"must be the text units of the training.*got others; put that file"
-    ):
+    with raises_fault("text.mismatch", "spm.model", error=CheckpointError):
         open_split(moved, "valid", config=checkpoint.config)
     shutil.rmtree(moved / "text")
-    with pytest.raises(CheckpointError, match="got no file"):
+    with raises_fault("text.mismatch", "spm.model", error=CheckpointError):
         open_split(moved, "valid", config=checkpoint.config)
 
 
@@ -94,7 +91,7 @@ def test_missing_units_are_named(tmp_path):
     (fault,) = missing_files(task_config(folder.path, caption_input="text"), folder)
     assert fault.place.endswith("text/spm.model")
     assert "fairseq-vgs prepare text" in fault.message
-    with pytest.raises(FaultError, match="text units is missing"):
+    with raises_fault("file.missing", "spm.model"):
         make_task(folder.path, "valid", caption_input="text")
     assert missing_files(task_config(folder.path), folder) == []
 

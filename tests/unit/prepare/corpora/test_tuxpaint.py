@@ -221,6 +221,6 @@ def test_force_deletes_no_stamps_inside_the_output(tmp_path: Path, is_linked: bo
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
     before = folder_content(output)
-    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
+    with raises_fault("output.is_input", "out"):
         TuxPaint("ru").prepare(stamps, output, options=BuildOptions(force=True))
     assert folder_content(output) == before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from support.faults import check_folder
+from support.faults import check_folder, raises_fault
 from support.tiny_stamps import folder_content, make_stamps
 
 from fairseq_vgs.files.faults import FaultError
@@ -205,7 +205,7 @@ def test_interruption_leaves_nothing_and_force_replaces(tmp_path: Path) -> None:
         )
     assert list(tmp_path.iterdir()) == []
     prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
-    with pytest.raises(FaultError, match="already exists; pass --force"):
+    with raises_fault("output.exists", "data"):
         prepare_scenes(tmp_path / "data", EMBEDDED, config=config)
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
     prepare_scenes(tmp_path / "data", EMBEDDED, config=config, options=BuildOptions(force=True))
@@ -214,7 +214,7 @@ def test_interruption_leaves_nothing_and_force_replaces(tmp_path: Path) -> None:
 
 def test_the_source_is_never_replaced(tmp_path: Path) -> None:
     config = ScenesConfig(objects=4, train_scenes=2, valid_scenes=0, test_scenes=0)
-    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
+    with raises_fault("output.is_input", "embedded"):
         prepare_scenes(EMBEDDED, EMBEDDED, config=config, options=BuildOptions(force=True))
 
 
@@ -227,7 +227,7 @@ def test_recordings_of_the_source_are_never_replaced(tmp_path: Path) -> None:
     for path in old.glob("*.tsv"):
         (tables / path.name).write_text(path.read_text("utf-8").replace("#root\t.", f"#root\t{old}"), "utf-8")
     config = ScenesConfig(objects=2, train_scenes=1, valid_scenes=0, test_scenes=0, pictures_per_scene=(1, 1))
-    with pytest.raises(FaultError, match="is, or holds, what the new folder would be made from"):
+    with raises_fault("output.is_input", "old"):
         prepare_scenes(old, tables, config=config, options=BuildOptions(force=True))
     prepare_scenes(tmp_path / "new", tables, config=config)
 

@@ -112,7 +112,8 @@ def test_at_start_the_hook_imports_itself_alone(site, tmp_path):
         print(type(sys.meta_path[0]).__name__)
     """
     (tmp_path / "nothing").mkdir()
-    before = f"before = set(sys.modules)\nsite.addsitedir({str(site)!r})\n"
+    # Python 3.13 reads every .pth file with this codec
+    before = f"import encodings.utf_8_sig\nbefore = set(sys.modules)\nsite.addsitedir({str(site)!r})\n"
     code = before + textwrap.dedent(code)
     status, output, errors = run_python(tmp_path / "nothing", code, cwd=tmp_path, first=[site])
     assert (status, output, errors) == (0, ["fairseq_vgs_hook", "_BeforeFairseq"], "")

@@ -52,11 +52,14 @@ EXTRAS_REQUIRE = {
     "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
     # ABX's dynamic time warping on a CPU, compiled
     "abx": ["numba>=0.61"],
+    # the page of fairseq-vgs demo
+    "demo": ["gradio>=6.31"],
     # the documentation (mkdocs build)
     "docs": ["mkdocs-material>=9.8", "mkdocstrings[python]>=1"],
     "dev": [
         "coverage>=7.6",
         "editdistance>=0.8",
+        "gradio>=6.31",
         "h5py>=3.10",
         "hypothesis>=6.100",
         "mypy>=1.11",

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from support import mutate
 from support.mutate import Kind, load_kind, mutate_and_read
@@ -29,6 +30,8 @@ def test_whole_inputs_are_read(name: str, tmp_path: Path) -> None:
     """Otherwise damage would have nothing to break."""
     kind = load_kind(name)
     unread = {"TIFF F", "TIFF LAB"}
+    if int(PIL.__version__.partition(".")[0]) < 13:  # which decodes uncompressed YCbCr
+        unread.add("TIFF YCbCr")
     originals = {content: original for original, content in kind.originals.items() if content}
     for content, original in originals.items():
         if original not in unread:

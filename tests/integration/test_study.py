@@ -1,6 +1,7 @@
 """A study of three genuine runs, killed in the middle and run again."""
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -61,8 +62,8 @@ def study_command(study: Path, output: Path) -> list[str]:
     return [str(program), "study", str(study), "--output", str(output), "--processes", "2"]
 
 
-def kill_in_training(command: list[str], history: Path) -> None:
-    """Start a study and kill -9 it as soon as a run has made some updates."""
+def kill_in_training(command: list[str], folder: StudyFolder, history: Path) -> None:
+    """Start a study and kill -9 it as soon as a run has made some updates; its processes end with it."""
     process = subprocess.Popen(command, cwd=CHECKOUT, env=environment(), stderr=subprocess.DEVNULL)
     for _ in range(1200):
         if history.exists() and history.read_text().count('"train"') >= 5:
@@ -71,7 +72,16 @@ def kill_in_training(command: list[str], history: Path) -> None:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(1.0)  # the system stops its training, too
+    # The system stops its training, whose data workers look for their parent every five seconds.
+    with folder.lock.open("r+b") as lock:
+        for _ in range(300):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+            else:
+                return
+    pytest.fail("the study's processes outlived it")
 
 
 def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_folder):
@@ -81,7 +91,7 @@ def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_fo
     command = study_command(study, folder.path)
     base, second = folder.run("w2v2-seed1"), folder.run("w2v2_then_vgs-seed1")
 
-    kill_in_training(command, base.history)
+    kill_in_training(command, folder, base.history)
     assert not base.trained.exists()
     done = subprocess.run(
         command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=400, check=False

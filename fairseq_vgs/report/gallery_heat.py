@@ -1,6 +1,6 @@
 """The gallery's heat maps: a picture with its regions, and a map of regions over time.
 
-The maps need no script; ``gallery.js`` only moves the playback cursor and highlights boxes.
+The maps need no script; ``heat.js`` only moves the playback cursor and highlights boxes.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_the_only_script_is_the_packages_own(heated):
     page = _Page(text)
     assert len(page.all("script")) == 1
     script = text.partition("<script>")[2].partition("</script>")[0]
-    own = resources.files("fairseq_vgs.report").joinpath("templates/gallery.js").read_text(encoding="utf-8")
+    own = resources.files("fairseq_vgs.report").joinpath("templates/heat.js").read_text(encoding="utf-8")
     assert script.strip() == own.strip()
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert all(image.get("alt") is not None for image in page.all("img"))
@@ -359,7 +359,7 @@ def test_chromium_moves_the_cursor_and_lights_the_boxes(heated, tmp_path):
             const between = await seek(3.0 * {HOP_SECONDS});
             const frame = map.getBoundingClientRect(), root = document.documentElement;
             const sought = new Promise(done => clip.addEventListener("seeked", done, {{once: true}}));
-            map.dispatchEvent(new MouseEvent("click", {{clientX: frame.left + 0.8 * frame.width}}));
+            map.dispatchEvent(new MouseEvent("click", {{bubbles: true, clientX: frame.left + 0.8 * frame.width}}));
             await sought;
             return {{
               before, after: getComputedStyle(cursor).visibility, places: places.size, middle, left, between,

@@ -359,7 +359,8 @@ def test_chromium_moves_the_cursor_and_lights_the_boxes(heated, tmp_path):
             const between = await seek(3.0 * {HOP_SECONDS});
             const frame = map.getBoundingClientRect(), root = document.documentElement;
             const sought = new Promise(done => clip.addEventListener("seeked", done, {{once: true}}));
-            map.dispatchEvent(new MouseEvent("click", {{bubbles: true, clientX: frame.left + 0.8 * frame.width}}));
+            const clientX = frame.left + 0.8 * frame.width;
+            map.dispatchEvent(new MouseEvent("click", {{bubbles: true, clientX}}));
             await sought;
             return {{
               before, after: getComputedStyle(cursor).visibility, places: places.size, middle, left, between,

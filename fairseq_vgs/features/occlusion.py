@@ -30,7 +30,7 @@ from torch import Tensor
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
-from fairseq_vgs.features.embeddings import EvaluationSplit, reads_regions
+from fairseq_vgs.features.embeddings import EvaluationSplit, embedded_speech, reads_regions
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
 from fairseq_vgs.features.speech import diverged
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
@@ -41,43 +41,24 @@ _ROWS_PER_BATCH = 32
 _CACHED = 64
 
 
-class Occlusion:
-    """Heat maps of a model with ``encode_speech`` and ``encode_image`` on a split opened with its config."""
+class Occluder:
+    """What speech and images lose without a moment or a region, with a model that embeds both."""
 
-    def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
         self._model: Any = checkpoint.model.eval().to(device)
-        self._path = checkpoint.path
         self._unit = checkpoint.similarity == "cosine"
         task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
         self._is_cropped = not reads_regions(task, model) and task.get("image_fit") == "crop"
-        self._split, self._device = split, device
-        self._captions = {name: number for number, name in enumerate(split.audio_ids)}
-        self._images = {
-            split.image_ids[image]: caption for caption, image in enumerate(split.caption_image.tolist())
-        }
-        # A caption is used with several images, and an image with several captions.
-        self.speech = lru_cache(_CACHED)(self._speech)
-        self.image = lru_cache(_CACHED)(self._image)
+        self._pad_to_max = embedded_speech(task)[1]
+        self._path, self._device = checkpoint.path, device
 
     @torch.inference_mode()
-    def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
-        """Compute the heat of an image's regions over a caption.
+    def speech(self, source: Tensor, padding_mask: Tensor) -> tuple[Tensor, F32]:
+        """Return f64[W, E] what is missing from the embedding when a moment is silent, and the loudness.
 
-        Raises:
-            CheckpointError: an id that is not in the split, or values that are not finite.
+        ``source`` f[1, S] and ``padding_mask`` bool[1, S] are as evaluation embeds them.
         """
-        moments, loudness = self.speech(audio_id)
-        regions, boxes = self.image(image_id)
-        values = (regions @ moments.T).float().cpu().numpy()
-        if not np.isfinite(values).all():
-            raise diverged(self._path, f"similarities of {audio_id}")
-        return HeatMap(values, boxes, loudness, self._is_cropped)
-
-    def _speech(self, audio_id: str) -> tuple[Tensor, F32]:
-        """Return f64[W, E] what is missing from the embedding when a moment is silent, and the loudness."""
-        net_input = self._net_input(self._captions, audio_id)
-        source, padding = net_input["source"], net_input["padding_mask"]
-        n_samples = int((~padding).sum())
+        n_samples = int((~padding_mask).sum())
         hop = round(HOP_SECONDS * SAMPLE_RATE)
         reach = round((SILENCED_SECONDS - HOP_SECONDS) / 2 * SAMPLE_RATE)
         variants = [source]
@@ -85,19 +66,18 @@ class Occlusion:
             silenced = source.clone()
             silenced[:, max(0, start - reach) : start + hop + reach] = 0.0
             variants.append(silenced)
-        rows, padding = torch.cat(variants).to(self._device), padding.to(self._device)
+        rows, padding = torch.cat(variants).to(self._device), padding_mask.to(self._device)
         found = [
             self._embed(part, padding.expand(len(part), -1)).double() for part in rows.split(_ROWS_PER_BATCH)
         ]
         return self._missing(torch.cat(found)), _loudness(source[0, :n_samples])
 
-    def _embed(self, source: Tensor, padding_mask: Tensor) -> Tensor:
-        pad_to_max = self._split.dataset.options.pad_to_max
-        return speech_embeddings(self._model, source, padding_mask, pad_to_max=pad_to_max)
+    @torch.inference_mode()
+    def image(self, image: Mapping[str, Tensor]) -> tuple[Tensor, F32]:
+        """Return f64[R, E] what is missing from the embedding when a region is, and f32[R, 4] the boxes.
 
-    def _image(self, image_id: str) -> tuple[Tensor, F32]:
-        """Return f64[R, E] what is missing from the embedding when a region is, and f32[R, 4] the boxes."""
-        image = self._net_input(self._images, image_id)["image"]
+        ``image`` is one image as the image encoder reads it.
+        """
         variants, boxes = _without_cells(image) if "pictures" in image else _without_regions(image)
         found = []
         for start in range(0, len(boxes) + 1, _ROWS_PER_BATCH):
@@ -106,10 +86,56 @@ class Occlusion:
             found.append(self._model.encode_image(part).double())
         return self._missing(torch.cat(found)), boxes
 
+    def heat_map(self, speech: tuple[Tensor, F32], image: tuple[Tensor, F32], *, name: str) -> HeatMap:
+        """Compute the heat from what ``speech`` and ``image`` return; ``name`` is the caption's, for errors.
+
+        Raises:
+            CheckpointError: values that are not finite.
+        """
+        moments, loudness = speech
+        regions, boxes = image
+        values = (regions @ moments.T).float().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise diverged(self._path, f"similarities of {name}")
+        return HeatMap(values, boxes, loudness, self._is_cropped)
+
+    def _embed(self, source: Tensor, padding_mask: Tensor) -> Tensor:
+        return speech_embeddings(self._model, source, padding_mask, pad_to_max=self._pad_to_max)
+
     def _missing(self, embeddings: Tensor) -> Tensor:
         if self._unit:
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         return embeddings[:1] - embeddings[1:]
+
+
+class Occlusion:
+    """Heat maps of a model with ``encode_speech`` and ``encode_image`` on a split opened with its config."""
+
+    def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = "cpu") -> None:
+        self._occluder = Occluder(checkpoint, device=device)
+        self._split = split
+        self._captions = {name: number for number, name in enumerate(split.audio_ids)}
+        self._images = {
+            split.image_ids[image]: caption for caption, image in enumerate(split.caption_image.tolist())
+        }
+        # A caption is used with several images, and an image with several captions.
+        self.speech = lru_cache(_CACHED)(self._speech)
+        self.image = lru_cache(_CACHED)(self._image)
+
+    def heat_map(self, audio_id: str, image_id: str) -> HeatMap:
+        """Compute the heat of an image's regions over a caption.
+
+        Raises:
+            CheckpointError: an id that is not in the split, or values that are not finite.
+        """
+        return self._occluder.heat_map(self.speech(audio_id), self.image(image_id), name=audio_id)
+
+    def _speech(self, audio_id: str) -> tuple[Tensor, F32]:
+        net_input = self._net_input(self._captions, audio_id)
+        return self._occluder.speech(net_input["source"], net_input["padding_mask"])
+
+    def _image(self, image_id: str) -> tuple[Tensor, F32]:
+        return self._occluder.image(self._net_input(self._images, image_id)["image"])
 
     def _net_input(self, numbers: Mapping[str, int], name: str) -> dict[str, Any]:
         if name not in numbers:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from fairseq_vgs.arrays import F32
 from fairseq_vgs.media.errors import refuse_sound
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.sound import SILENCE_AMPLITUDE, Samples, Sound
@@ -81,15 +82,21 @@ def to_flac(sound: Sound, *, place: str = "the recording") -> tuple[bytes, int]:
     16-bit sound at 16 kHz is kept bit by bit. A recording that exceeds full scale is scaled down as a whole;
     silence is refused.
     """
-    samples = sound.samples if sound.rate == SAMPLE_RATE else _resample(sound)
-    peak = float(np.abs(samples).max(initial=0.0))
-    if peak > 1.0:
-        samples = samples / peak
-    integers = _to_integers(samples)
+    integers = _converted(sound)
     silent_range = round(2 * SILENCE_AMPLITUDE * FULL_SCALE)
     if len(integers) == 0 or int(integers.max()) - int(integers.min()) <= silent_range:
         raise refuse_sound(place, "sound.silent", "nothing audible at 16 kHz and 16 bits")
     return encode_flac(integers), len(integers)
+
+
+def as_prepared(sound: Sound) -> F32:
+    """Return a recording as training reads it once prepared, float32[S] at 16 kHz.
+
+    A recording at 16 kHz stays as it is; others are what ``to_flac`` writes.
+    """
+    if sound.rate == SAMPLE_RATE:
+        return sound.samples.astype(np.float32)
+    return np.asarray(_converted(sound) / np.float32(FULL_SCALE), dtype=np.float32)
 
 
 def resampler() -> str:
@@ -103,6 +110,12 @@ def _encode(samples: npt.NDArray[Any], rate: int, **settings: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, subtype="PCM_16", **settings)
     return buffer.getvalue()
+
+
+def _converted(sound: Sound) -> I16:
+    samples = sound.samples if sound.rate == SAMPLE_RATE else _resample(sound)
+    peak = float(np.abs(samples).max(initial=0.0))
+    return _to_integers(samples / peak if peak > 1.0 else samples)
 
 
 def _to_integers(samples: Samples) -> I16:

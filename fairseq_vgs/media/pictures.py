@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fairseq_vgs.files.faults import Fault, shown
 from fairseq_vgs.media.content import Source, place_of, read_content
@@ -42,6 +42,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
+_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _UNDEFINED = ("F", "I", "LAB", "HSV")  # 32 bits, or colours that Pillow does not turn into RGB as meant
 
 
@@ -195,6 +196,21 @@ def encode_jpeg(picture: Image.Image) -> bytes:
 def encode_png(picture: Image.Image) -> bytes:
     """Return a PNG file."""
     return _encode(picture, "PNG")
+
+
+def encode_image(image: Image.Image, *, place: str = "the picture") -> bytes:
+    """Return a file of an image in memory, without loss, as every reader of pictures takes it.
+
+    Raises:
+        MediumError: ``picture.mode``: its pixels have no defined brightness.
+    """
+    if image.mode in _UNDEFINED:
+        raise refuse_picture(place, "picture.mode", f"pixels of Pillow's mode {image.mode}")
+    with named_errors(place):
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "RGB" and not upright.has_transparency_data:
+            return _encode(upright, "PPM")  # quicker than PNG by far
+        return _encode(upright if upright.mode in _OF_PNG else upright.convert("RGB"), "PNG")
 
 
 def pixel_hash(picture: Image.Image) -> str:

@@ -235,9 +235,14 @@ def _read_inputs(
             picture = opened.rgb()
     except MediumError as error:
         return error.faults[0]
+    return network_inputs(picture, work.boxes[max(0, n_kept - work.first) :], extractor)
+
+
+def network_inputs(picture: Image.Image, boxes: F32, extractor: Extractor) -> list[NDArray[np.uint8]]:
+    """Crop the regions of an RGB picture, boxes float32[R, 4] in fractions of it, for the network."""
     size = np.array([picture.width, picture.height] * 2)
     inputs = []
-    for box in work.boxes[max(0, n_kept - work.first) :]:
+    for box in boxes:
         # Round outwards, so that no region is empty, but forgive float32 that moved an edge off its pixel.
         left, top = np.floor(box * size + EDGE_PIXELS)[:2].astype(int).tolist()
         right, bottom = np.ceil(box * size - EDGE_PIXELS)[2:].astype(int).tolist()

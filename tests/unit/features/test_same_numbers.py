@@ -22,7 +22,7 @@ from fairseq_vgs.cli.main import main
 from fairseq_vgs.criterions.vgs_contrastive import VgsContrastiveCriterion
 from fairseq_vgs.features.embeddings import open_split
 from fairseq_vgs.features.extract import extract_features
-from fairseq_vgs.features.occlusion import Occlusion
+from fairseq_vgs.features.occlusion import Occluder, Occlusion
 from fairseq_vgs.features.recordings import open_source
 from fairseq_vgs.report.gallery import build_gallery
 from fairseq_vgs.tasks.validation_retrieval import RetrievalCollector
@@ -135,13 +135,13 @@ def test_validation(doors, monkeypatch, max_sentences):
 
 def test_gallery(doors, tmp_path, monkeypatch):
     """Heat maps start from the embeddings that were ranked."""
-    found, missing = [], Occlusion._missing
+    found, missing = [], Occluder._missing
 
     def keep(lens, embeddings):
         found.append(embeddings[0].numpy())
         return missing(lens, embeddings)
 
-    monkeypatch.setattr(Occlusion, "_missing", keep)
+    monkeypatch.setattr(Occluder, "_missing", keep)
     checkpoint = load_checkpoint(doors.checkpoint)
     lens = Occlusion(checkpoint, open_split(doors.data, "test", config=checkpoint.config))
     for audio_id, embedding in zip(doors.audio_ids, doors.speech, strict=True):

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from fairseq_vgs_compat import allow_config_defaults as _allow_fairseq_import
 
 if TYPE_CHECKING:
+    from fairseq_vgs.api.load import load
+    from fairseq_vgs.api.model import Model
     from fairseq_vgs.checkpoints.load import Checkpoint, load_checkpoint
     from fairseq_vgs.manifest.folder import ManifestFolder
 
 __version__ = "0.1.0"
-__all__ = ["Checkpoint", "ManifestFolder", "load_checkpoint", "register"]
+__all__ = ["Checkpoint", "ManifestFolder", "Model", "load", "load_checkpoint", "register"]
 
 if __name__ != "fairseq_vgs":
     raise ImportError(
@@ -33,6 +35,8 @@ if __name__ != "fairseq_vgs":
 _PUBLIC = {
     "Checkpoint": "fairseq_vgs.checkpoints.load",
     "ManifestFolder": "fairseq_vgs.manifest.folder",
+    "Model": "fairseq_vgs.api.model",
+    "load": "fairseq_vgs.api.load",
     "load_checkpoint": "fairseq_vgs.checkpoints.load",
 }
 

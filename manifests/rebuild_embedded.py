@@ -29,6 +29,7 @@ from PIL import Image, features
 
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.manifest import AudioRow, ImageRow, PairRow, RegionRow
+from fairseq_vgs.manifest.summary import hashed_regions
 from fairseq_vgs.media.cut_out import read_cut_out
 from fairseq_vgs.media.encode import (
     clipped_share,
@@ -70,6 +71,7 @@ MIN_RMS = 0.01
 MAX_CLIPPED_SHARE = 0.02
 VORBIS_QUALITY = 0.4
 VALID_SHARE = TEST_SHARE = 0.1
+PRECISION = "float64"  # so that every CPU gives the same features
 SEED = 1
 SPEECH_ARCHIVE, PICTURE_ARCHIVE = "speech.zip", "pictures.zip"
 CHECKSUMS = "SHA256SUMS"
@@ -183,8 +185,7 @@ def write_objects(objects: Sequence[EmbeddedObject], output: Path) -> dict[str, 
     write_tables(output, splits, images=images, force=True)
     logger.info("computing the features of %d pictures", len(objects))
     regions = [RegionRow(name, row, 0.0, 0.0, 1.0, 1.0) for row, name in enumerate(ids)]
-    # float64, so that every CPU gives the same bytes
-    network = EfficientNetFeatures(precision="float64")
+    network = EfficientNetFeatures(precision=PRECISION)
     inputs = [network.network_input(pad_to_square(item.picture)) for item in objects]
     features = [network(np.stack(inputs[start : start + 4])) for start in range(0, len(inputs), 4)]
     write_region_tables(output, regions, np.concatenate(features), force=True)
@@ -223,6 +224,8 @@ def build(stamps_folder: Path, festvox_folder: Path, output: Path) -> None:
     counts = write_objects(objects, output)
     credit_files = write_credits(stamps_folder, festvox_folder, output)
     abx_files, abx_counts = write_abx(festvox_folder, output / "abx", quality=VORBIS_QUALITY)
+    network = EfficientNetFeatures(precision=PRECISION)
+    made = {**network.describe(), "grid": [1, 1], "dims": network.dim}
     summary = {
         "command": "python manifests/rebuild_embedded.py --stamps STAMPS --festvox FESTVOX --output OUTPUT",
         "sources": SOURCES,
@@ -233,6 +236,7 @@ def build(stamps_folder: Path, festvox_folder: Path, output: Path) -> None:
         "speech_minutes": round(sum(item.n_samples for item in objects) / 16_000 / 60, 2),
         "pairs": counts,
         "abx": abx_counts,
+        "regions": hashed_regions(output, {**made, "images": len(objects), "regions": len(objects)}),
         "excluded": exclusions.summary(),
     }
     # Not marked as made by `prepare`: `--force` must never replace this folder.

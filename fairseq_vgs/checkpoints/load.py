@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import fairseq_vgs.models  # noqa: F401 - registers the models
 from fairseq_vgs.compat.building import SPARE, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.provenance import read_plugin_state
 from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
 from fairseq_vgs.media.rates import SAMPLE_RATE
 
@@ -59,6 +60,9 @@ class Checkpoint:
         config: all settings of the run, plain data (sections ``task``, ``criterion``, ``model``, ...).
         n_updates: updates made when it was saved.
         trained: false if the weights were drawn instead of loaded.
+        version: of the plugin that wrote the file; empty before 0.1.0.
+        images: how the images that it was trained on were made, as ``VgsPretrainingTask.state_dict`` says;
+            empty where the file does not say.
     """
 
     model: nn.Module
@@ -66,6 +70,8 @@ class Checkpoint:
     config: dict[str, Any]
     n_updates: int
     trained: bool
+    version: str = ""
+    images: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def similarity(self) -> str:
@@ -107,7 +113,8 @@ def load_checkpoint(
     model.eval().requires_grad_(False)
     made = n_updates(state)
     logger.info("%s: %d tensors matched, %d updates", path, len(weights), made)
-    return Checkpoint(model, path, config, made if trained else 0, trained)
+    version, images = read_plugin_state(state)
+    return Checkpoint(model, path, config, made if trained else 0, trained, version, images)
 
 
 def read_updates(path: Path) -> int:

@@ -22,6 +22,7 @@ from fairseq_vgs.checkpoints.imports.paths import ImportFileError, group_path
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.hydra import choice, quoted
 from fairseq_vgs.files.output import all_or_none
+from fairseq_vgs.files.provenance import plugin_state
 from fairseq_vgs.models import VgsWav2Vec2Config
 
 MODEL_NAME = "vgs_wav2vec2"
@@ -41,6 +42,7 @@ def write_import(
     task_settings: Mapping[str, Any],
     criterion_settings: Mapping[str, Any],
     origin: Mapping[str, Any],
+    images: Mapping[str, Any],
     force: bool = False,
 ) -> ImportedModel:
     """Write a model with its settings, and the group ``model/NAME.yaml`` next to it; each atomically.
@@ -52,6 +54,7 @@ def write_import(
         task_settings: what differs from the defaults of task ``vgs_pretraining``; evaluation reads them.
         criterion_settings: the same for criterion ``vgs_multitask``.
         origin: where the weights came from, plain data, kept in ``extra_state.imported``.
+        images: how the images it was trained on were made, as the task's ``state_dict`` says.
         force: replace an existing file; without it, one is refused (``FileExistsError``).
     """
     weights: dict[str, Tensor] = {key: value.detach().cpu() for key, value in model.state_dict().items()}
@@ -72,7 +75,7 @@ def write_import(
             {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
         ],
         "last_optimizer_state": None,
-        "task_state": {},
+        "task_state": plugin_state(images),
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "imported": dict(origin)},
     }
     sections: dict[str, Any] = {"checkpoint": {"finetune_from_model": str(path)}}

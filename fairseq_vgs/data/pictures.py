@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.data.bad_items import bad_item
-from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import Picture, named_errors, open_picture
 
@@ -85,7 +85,7 @@ def draw_variation(augmentation: Augmentation, generator: np.random.Generator) -
 
 
 def load_picture(
-    location: MediaLocation,
+    source: Source,
     *,
     place: str,
     image_size: int,
@@ -99,7 +99,7 @@ def load_picture(
     size if that suffices.
 
     Args:
-        location: File, or slice of an archive.
+        source: File, slice of an archive, or a file's bytes.
         place: Named in errors (BadItemError), such as ``images.tsv:17``.
         image_size: Height and width wanted, pixels.
         fit: "squeeze" for all of the picture, "crop" for the largest square in its middle.
@@ -109,7 +109,7 @@ def load_picture(
         float32[3, H, W], red, green, blue; black is -1 and white is +1: ``byte / 127.5 - 1``.
     """
     try:
-        with open_picture(location, place=place) as picture, named_errors(place):
+        with open_picture(source, place=place) as picture, named_errors(place):
             square = _square(picture, image_size, fit=fit, variation=variation)
     except MediumError as error:
         raise bad_item(error) from error

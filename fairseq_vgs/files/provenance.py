@@ -10,16 +10,19 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import fairseq_vgs
 from fairseq_vgs.files.atomic import atomic_write
 from fairseq_vgs.files.parallel import n_cores
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED_BYTES = 100_000_000  # smaller files are read in a fraction of a second
+_PLUGIN = "fairseq_vgs"  # key of ``task_state`` in checkpoints
 _PACKAGES = ("fairseq_vgs", "fairseq", "torch", "numpy")
 
 
@@ -52,6 +55,20 @@ def sha256_once(path: Path) -> str:
         with contextlib.suppress(OSError), atomic_write(kept, force=True) as file:
             json.dump({"path": str(path.resolve()), "stamp": stamp, "sha256": digest}, file)
     return digest
+
+
+def plugin_state(images: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint's ``task_state`` keeps: the plugin's version, and how its images were made."""
+    return {_PLUGIN: {"version": fairseq_vgs.__version__, "images": dict(images)}}
+
+
+def read_plugin_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return version and images that a checkpoint's content names; empty in those of before version 0.1.0."""
+    entries: Any = state.get("task_state")
+    kept = entries.get(_PLUGIN) if isinstance(entries, Mapping) else None
+    kept = kept if isinstance(kept, Mapping) else {}
+    images = kept.get("images")
+    return str(kept.get("version", "")), dict(images) if isinstance(images, Mapping) else {}
 
 
 def versions() -> dict[str, str]:

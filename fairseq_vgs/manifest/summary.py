@@ -16,6 +16,12 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 SHA256 = "sha256"
 """Key of the entry ``regions``: file name -> hash, of the table and the features that belong together."""
 
+_OF_ONE_FOLDER = (
+    SHA256, "images", "regions", "rows_kept", "images_kept", "boxes_clipped", "largest_overhang_pixels",
+    "boxes_without_area", "largest_feature", "float16_max_absolute_error", "float16_max_relative_error",
+    "images_of_other_size", "not_wanted", "excluded",
+)  # fmt: skip
+
 
 def refuse_other_regions(folder: Path, *names: str, digest: Callable[[Path], str] = sha256_file) -> None:
     """Refuse files of regions that are not those which ``summary.json`` describes; older ones have no hash.
@@ -56,9 +62,27 @@ def write_region_summary(
 
     The files' hashes are added to it. The command ``made_by`` is added if the summary names none yet.
     """
+    entry = hashed_regions(folder, regions)
+    content = {"made_by": made_by, **summary, "regions": entry}
+    write_text(
+        ManifestFolder(folder).summary, json.dumps(content, ensure_ascii=False, indent=1) + "\n", force=True
+    )
+    return entry
+
+
+def hashed_regions(folder: Path, regions: Mapping[str, object]) -> dict[str, object]:
+    """Return the entry ``regions`` with the hashes of a folder's table and features."""
     names = ManifestFolder(folder)
     hashes = {path.name: sha256_file(path) for path in (names.regions, names.region_features)}
-    entry = {**regions, SHA256: hashes}
-    content = {"made_by": made_by, **summary, "regions": entry}
-    write_text(names.summary, json.dumps(content, ensure_ascii=False, indent=1) + "\n", force=True)
-    return entry
+    return {**regions, SHA256: hashes}
+
+
+def region_recipe(summary: Mapping[str, object]) -> dict[str, object]:
+    """Return what the entry ``regions`` of a summary says of how they were made, without counts and lists.
+
+    Empty if there is no such entry.
+    """
+    entry = summary.get("regions")
+    if not isinstance(entry, Mapping):
+        return {}
+    return {key: value for key, value in entry.items() if key not in _OF_ONE_FOLDER}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fairseq_vgs.regions.pictures import PictureRegions
 
 GRID_HELP = "regions are the cells of a grid: 3 for 3 x 3 of them, 2x3 for 2 rows of 3"
-_GRID = re.compile(r"([1-9][0-9]{0,2})(?:x([1-9][0-9]{0,2}))?")
+GRID = re.compile(r"([1-9][0-9]{0,2})(?:x([1-9][0-9]{0,2}))?")
 
 
 class Grid(NamedTuple):
@@ -29,7 +29,7 @@ class Grid(NamedTuple):
 
 def parse_grid(text: str) -> Grid:
     """Parse rows and columns of a grid, given as ``3`` or ``2x3``."""
-    match = _GRID.fullmatch(text)
+    match = GRID.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"must be N or ROWSxCOLUMNS, such as 3 or 2x3, got {text!r}")
     return Grid(int(match[1]), int(match[2] or match[1]))

@@ -18,6 +18,7 @@ from fairseq_vgs.data.paired_dataset import VgsDatasetOptions
 from fairseq_vgs.data.pictures import Augmentation
 from fairseq_vgs.files.faults import Fault
 from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.summary import read_summary, region_recipe
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules import IMAGE_ENCODERS
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
@@ -129,6 +130,19 @@ def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:
         unpaired_ratio=cfg.unpaired_ratio,
         skip_bad=cfg.skip_bad,
     )
+
+
+def described_images(cfg: Any, folder: ManifestFolder) -> dict[str, Any]:
+    """Return how the images that a task reads were made, as plain data: all that embedding others needs.
+
+    Of regions this is what ``summary.json`` says of how they were made.
+
+    Raises:
+        FaultError: ``summary.json`` cannot be read.
+    """
+    if str(cfg.image_input) != "regions":
+        return {"reads": "pictures", "size": cfg.image_size, "fit": str(cfg.image_fit)}
+    return {"reads": "regions", **region_recipe(read_summary(folder.path))}
 
 
 def resolve_from_launch(path: str | Path) -> Path:

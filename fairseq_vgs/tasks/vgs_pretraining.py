@@ -19,6 +19,7 @@ from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.regular_tables import AudioTable
 from fairseq_vgs.data.tables import SplitTable, load_audio_table, load_split
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.provenance import plugin_state
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.media.region_features import open_features
@@ -36,6 +37,7 @@ from fairseq_vgs.tasks.probing import CooperationProbes
 from fairseq_vgs.tasks.settings import (
     check_config,
     dataset_options,
+    described_images,
     follow_image_encoder,
     make_paths_absolute,
     missing_files,
@@ -128,6 +130,7 @@ class VgsPretrainingTask(FairseqTask):
         self._recalls: dict[str, list[tuple[int, float]]] = {}  # of the validation sets, in their order
         self._n_images = math.nan
         self._trains_vgs = True
+        self._images: Logs = {}
         self._history = TrainingHistory(Path(cfg.history_file)) if cfg.history_file else None
         self._probes = CooperationProbes(cfg, self.datasets)
 
@@ -180,7 +183,15 @@ class VgsPretrainingTask(FairseqTask):
         is_weighted = str(getattr(cfg, "_name", "")) == "vgs_multitask"
         self._trains_vgs = not is_weighted or any(alpha > 0 for alpha in cfg.alpha_values)
         self._probes.check(criterion)
+        self._images = described_images(self.cfg, self.folder)
         return criterion
+
+    def state_dict(self) -> Logs:
+        """Return what checkpoints keep as ``task_state``: the plugin's version, and how images were made.
+
+        Resuming reads neither.
+        """
+        return {**super().state_dict(), **plugin_state(self._images)}
 
     def _require_files(self) -> None:
         if faults := missing_files(self.cfg, self.folder):

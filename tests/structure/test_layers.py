@@ -40,6 +40,18 @@ ALLOWED = {
         "metrics",
     },
     "report": {"files", "media", "manifest", "checkpoints", "features", "evaluation", "metrics"},
+    "api": {
+        "files",
+        "media",
+        "modules",
+        "losses",
+        "data",
+        "checkpoints",
+        "features",
+        "metrics",
+        "regions",
+        "report",
+    },
     "study": {
         "compat",
         "configs",

@@ -86,6 +86,7 @@ def import_fast_vgs(
         task_settings=task_settings(theirs),
         criterion_settings=criterion_settings(theirs),
         origin={"format": "fast-vgs", "source": bundle.name, "dropped": reasons},
+        images={"reads": "regions", "format": "fast-vgs", "dims": settings["image_dim"]},
         force=force,
     )
 

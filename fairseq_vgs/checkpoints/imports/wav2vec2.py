@@ -124,6 +124,7 @@ def import_wav2vec2(
         task_settings=task_settings,
         criterion_settings={},
         origin={"format": "wav2vec2", "source": source.name, "seed": seed, "dropped": dict(branch.dropped)},
+        images={},  # none yet
         force=force,
     )
 

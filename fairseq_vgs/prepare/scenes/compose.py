@@ -19,6 +19,7 @@ from fairseq_vgs.files.archives import write_whole
 from fairseq_vgs.files.output import refuse_output, staged_folder
 from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.manifest import AudioRow, ImageRow, ManifestFolder, PairRow, RegionRow
+from fairseq_vgs.manifest.summary import hashed_regions
 from fairseq_vgs.manifest.tables import read_audio_list, read_images
 from fairseq_vgs.media.encode import encode_flac
 from fairseq_vgs.media.pictures import encode_webp
@@ -33,6 +34,7 @@ from fairseq_vgs.prepare.scenes import plan as planning
 from fairseq_vgs.prepare.scenes.plan import Combination, ScenesConfig, scene_generator
 from fairseq_vgs.prepare.scenes.render import change_speed, compose_caption, compose_picture, draw_orders
 from fairseq_vgs.prepare.scenes.source import SceneSource, load_source
+from fairseq_vgs.regions.objects import OBJECTS_ON_WHITE
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +93,14 @@ def prepare_scenes(
             splits.setdefault(order.split, []).extend(scene.captions)
         images = [scene.image for scene in scenes]
         tables.write_tables(staging, splits, images=images, root=options.own_root(output))
+        summary = {**_summarize(loaded, plan, splits, config), **options.typed}
         if loaded.features is not None:
             rows = [item.feature_row for item in loaded.objects]
             regions = [region for scene in scenes for region in scene.regions]
             tables.write_region_tables(staging, regions, np.asarray(loaded.features[rows]))
-        summary = {**_summarize(loaded, plan, splits, config), **options.typed}
+            made = {key: value for key, value in loaded.recipe.items() if key not in ("grid", "boxes")}
+            counts = {"images": len(images), "regions": len(regions), "dims": loaded.features.shape[1]}
+            summary["regions"] = hashed_regions(staging, {**made, "where": OBJECTS_ON_WHITE, **counts})
         tables.write_summary(staging, summary)
     return summary
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from PIL import Image
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import resolve
 from fairseq_vgs.manifest import ImageRow, ManifestFolder, PairRow
+from fairseq_vgs.manifest.summary import read_summary, region_recipe
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs, read_regions
 from fairseq_vgs.media.encode import root_mean_square
 from fairseq_vgs.media.pictures import read_picture
@@ -53,7 +54,7 @@ class SceneSource:
     """The chosen objects and where they come from.
 
     ``sha256`` identifies the source's tables; ``n_objects`` counts all its objects, ``n_available`` those
-    that could be chosen.
+    that could be chosen; ``recipe`` says how their features were made, if the source does.
     """
 
     objects: tuple[SceneObject, ...]
@@ -62,6 +63,7 @@ class SceneSource:
     splits: tuple[str, ...]
     sha256: str
     features: NDArray[np.float16] | None
+    recipe: Mapping[str, object]
 
 
 def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) -> SceneSource:
@@ -101,7 +103,8 @@ def load_source(folder: Path, *, n_objects: int, max_seconds: float, seed: int) 
     hashes = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in tables)
     features = np.load(files.region_features, mmap_mode="r", allow_pickle=False) if has_features else None
     sha256 = hashlib.sha256(hashes).hexdigest()
-    return SceneSource(objects, len(candidates), len(available), splits, sha256, features)
+    recipe = region_recipe(read_summary(folder))
+    return SceneSource(objects, len(candidates), len(available), splits, sha256, features, recipe)
 
 
 class _Candidate(NamedTuple):

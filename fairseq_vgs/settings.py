@@ -103,6 +103,15 @@ def build_entry(registry: Registry[Any], key: str, config: Any) -> Any:
         raise bad_setting(place, error.expected, error.got) from error
 
 
+def entry_settings(registry: Registry[Any], key: str, config: Any) -> Any:
+    """Return the settings with which `build_entry` has built the entry that a configuration chooses."""
+    option = key.partition(".")[2]
+    entry = find_entry(registry, key, getattr(config, option))
+    declared = getattr(entry, "Settings", entry)
+    values, _ = _gather(declared, key, config, getattr(config, f"{option}_settings", None) or {})
+    return declared(**values)
+
+
 def _gather(declared: Any, key: str, config: Any, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of a settings dataclass, and the configuration key that each comes from."""
     fields = {field.name: field for field in dataclasses.fields(declared)}

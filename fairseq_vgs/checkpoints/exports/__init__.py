@@ -1,0 +1,1 @@
+"""Models for others: folders that load without fairseq and without this package."""

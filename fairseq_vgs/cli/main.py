@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "plot": "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer",
     "gallery": "make an HTML page of queries and their answers",
     "import": "convert a checkpoint of other code",
+    "export": "write a model as a folder that others load without fairseq",
     "configs": "print the folder of the training configurations",
     "study": "train scenarios x seeds, and compare them in tables, curves and verdicts",
 }

@@ -78,6 +78,8 @@ def _is_left(path: Path) -> bool:
 MADE_BY_KEY = "made_by"
 MADE_BY = "fairseq-vgs prepare"
 SUMMARY_NAME = "summary.json"
+EXPORT, EXPORT_NAME = "export", "export.json"
+MADE_BY_EXPORT = "fairseq-vgs export"
 _REPLACE = "pass --force to replace what is there, or choose another output"
 
 
@@ -151,15 +153,25 @@ def try_output(folder: Path, *, option: str = "") -> None:
 
 
 def maker_of(folder: Path) -> str:
-    """Return the subcommand of ``prepare`` that made a folder, from its ``summary.json``, or ``""``."""
-    try:
-        summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return ""
-    if not isinstance(summary, dict) or summary.get(MADE_BY_KEY) != MADE_BY:
+    """Return the subcommand of ``prepare`` that made a folder, from its ``summary.json``, or ``""``.
+
+    ``EXPORT`` for a folder with the ``export.json`` of ``fairseq-vgs export``.
+    """
+    if _record(folder / EXPORT_NAME).get(MADE_BY_KEY) == MADE_BY_EXPORT:
+        return EXPORT
+    summary = _record(folder / SUMMARY_NAME)
+    if summary.get(MADE_BY_KEY) != MADE_BY:
         return ""
     _, _, arguments = str(summary.get("command", "")).partition(f"{MADE_BY} ")
     return str(summary.get("corpus") or arguments.partition(" ")[0])
+
+
+def _record(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def refuse_inputs(folder: Path, inputs: Iterable[Path]) -> None:
@@ -194,7 +206,8 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
 
     Args:
         folder: the output folder.
-        maker: the subcommand of ``prepare`` that makes it; with ``force``, it may replace its own folder.
+        maker: the subcommand of ``prepare`` that makes it, or ``EXPORT``; with ``force``, it may replace its
+            own folder.
         force: replace an older folder.
         inputs: the folder's inputs, which must not lie inside it, with or without ``force``.
 
@@ -210,7 +223,10 @@ def refuse_output(folder: Path, *, maker: str, force: bool, inputs: Iterable[Pat
         return
     refuse_existing(folder, force=force)
     if is_link or not maker or maker_of(folder) != maker:
-        message = f"not made by {MADE_BY} {maker} (by its {SUMMARY_NAME}), so --force does not replace it"
+        command, record = (
+            (MADE_BY_EXPORT, EXPORT_NAME) if maker == EXPORT else (f"{MADE_BY} {maker}", SUMMARY_NAME)
+        )
+        message = f"not made by {command} (by its {record}), so --force does not replace it"
         raise FaultError.at(folder, f"{message}; choose another output folder", "output.not_ours")
 
 

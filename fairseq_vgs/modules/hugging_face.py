@@ -146,7 +146,7 @@ class Backbone(nn.Module):
         """
         transformers = _transformers()
         try:
-            with _quiet(transformers):  # no messages about the unused text half of a model
+            with quiet():  # no messages about the unused text half of a model
                 found, report = transformers.AutoModel.from_pretrained(
                     str(folder.resolve()),
                     config=self.config,
@@ -265,8 +265,9 @@ def _transformers() -> Any:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    messages = transformers.utils.logging
+def quiet() -> Iterator[None]:
+    """Keep messages and progress bars of ``transformers`` back within the block."""
+    messages = _transformers().utils.logging
     level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
     messages.set_verbosity_error()
     messages.disable_progress_bar()

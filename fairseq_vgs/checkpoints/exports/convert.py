@@ -108,8 +108,6 @@ def weights_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def _plain(value: Any) -> Any:
     """Return a setting as JSON has it: an enumeration as its text, sequences as lists."""
-    if isinstance(value, bool | int | float) or value is None:
-        return value
-    return (
-        list(value) if isinstance(value, tuple | list) else value if isinstance(value, dict) else str(value)
-    )
+    if isinstance(value, tuple | list):
+        return list(value)
+    return value if value is None or isinstance(value, bool | int | float | dict) else str(value)

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plot abx": ("RESULTS OUT.png", "OUTPUT", "OUT.png"),
     "plot lexical": ("RESULTS OUT.png", "OUTPUT", "OUT.png"),
     "gallery": ("RESULTS DATA OUT", "OUTPUT", "OUT/index.html"),
+    "export": ("FILE.pt OUT", "OUTPUT", "OUT/config.json"),
     "import fast-vgs": ("FILE.pth OUT.pt", "OUTPUT", "OUT.pt"),
     "import wav2vec2": ("FILE.pt OUT.pt", "OUTPUT", "model/OUT.yaml"),
     "study": ("STUDY.yaml --output OUT", "--output", ""),  # goes on

@@ -11,7 +11,25 @@ NORM_EPSILON = 1e-5
 
 
 class VgsFeatureExtractor(Wav2Vec2FeatureExtractor):
-    """wav2vec 2.0's feature extractor, but normalising as fairseq does, whose epsilon is 1e-5, not 1e-7."""
+    """wav2vec 2.0's feature extractor, but normalising as fairseq does, whose epsilon is 1e-5, not 1e-7.
+
+    Args:
+        max_samples: the model was evaluated on utterances cut to this, before they were normalised:
+            ``truncation=True, max_length=extractor.max_samples`` does the same.
+        pad_to_max: all utterances are cut and padded to it unless ``padding`` is given, for models that
+            were trained so.
+        others: see transformers.
+    """
+
+    def __init__(self, max_samples: int = 160_000, pad_to_max: bool = False, **others: Any) -> None:
+        super().__init__(**others)
+        self.max_samples, self.pad_to_max = max_samples, pad_to_max
+
+    def __call__(self, raw_speech: Any, **given: Any) -> Any:
+        """Return ``input_values`` and ``attention_mask`` of one or several waveforms."""
+        if self.pad_to_max and "padding" not in given:
+            given = {"padding": "max_length", "truncation": True, "max_length": self.max_samples, **given}
+        return super().__call__(raw_speech, **given)
 
     @staticmethod
     def zero_mean_unit_var_norm(

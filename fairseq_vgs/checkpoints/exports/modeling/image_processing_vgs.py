@@ -13,6 +13,7 @@ from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
 WHITE = (255, 255, 255, 255)
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF
 
 
 class VgsImageProcessor(ImageProcessingMixin):
@@ -38,18 +39,23 @@ class VgsImageProcessor(ImageProcessingMixin):
     preprocess = __call__
 
     def _pixels(self, image: Image.Image | str | Path) -> Any:
-        if not isinstance(image, Image.Image):
-            with Image.open(image) as opened:
-                return self._pixels(opened)
-        box, size = self._box(image), self.image_size
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        width, height = (image.height, image.width) if turned else image.size
-        # JPEGs are decoded at a fraction of their size if that is twice the wanted one.
-        wanted = (
-            math.ceil(2 * size * width / (box[2] - box[0])),
-            math.ceil(2 * size * height / (box[3] - box[1])),
-        )
-        image.draft("RGB", wanted[::-1] if turned else wanted)
+        if isinstance(image, Image.Image):
+            return self._square(image, _upright_size(image))
+        with Image.open(image) as opened:
+            width, height = _upright_size(opened)
+            x0, y0, x1, y1 = self._box(width, height)
+            # JPEGs are decoded at a fraction of their size if that is twice the wanted one.
+            wanted = (
+                math.ceil(2 * self.image_size * width / (x1 - x0)),
+                math.ceil(2 * self.image_size * height / (y1 - y0)),
+            )
+            opened.draft("RGB", wanted if (width, height) == opened.size else wanted[::-1])
+            return self._square(opened, (width, height))
+
+    def _square(self, image: Image.Image, upright_size: tuple[int, int]) -> Any:
+        """Return the pixels of a picture, given with its size before it was decoded at a fraction of it."""
+        (width, height), size = upright_size, self.image_size
+        box = self._box(width, height)
         upright = _on_white(ImageOps.exif_transpose(image))
         scales = (upright.width / width, upright.height / height)
         x0, y0, x1, y1 = (edge * scale for edge, scale in zip(box, 2 * scales, strict=True))
@@ -58,15 +64,17 @@ class VgsImageProcessor(ImageProcessingMixin):
         pixels = np.asarray(square, dtype=np.float32).transpose(2, 0, 1) / np.float32(127.5)
         return pixels - np.float32(1.0)
 
-    def _box(self, image: Image.Image) -> tuple[float, float, float, float]:
-        width, height = image.size
-        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-            width, height = height, width
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
         if self.fit == "squeeze":
             return 0.0, 0.0, float(width), float(height)
         side = min(width, height)
         x0, y0 = (width - side) / 2, (height - side) / 2
         return x0, y0, x0 + side, y0 + side
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    is_sideways = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    return image.size[::-1] if is_sideways else image.size
 
 
 def _on_white(image: Image.Image) -> Image.Image:

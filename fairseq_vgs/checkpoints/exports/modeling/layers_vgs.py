@@ -1,6 +1,6 @@
 """Layers that the speech head and the image encoders share, and norms that leave padding out.
 
-Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads, `C` channels, `T` frames, `E` embedding dimensions.
+Legend: `B` sequences, `L` tokens, `D` dimensions, `H` heads, `C` channels, `T` frames, `E` dims embedded.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class ValidGroupNorm(nn.GroupNorm):
 
 
 class TokenTransformer(nn.Module):
-    """What image encoders share: a learned CLS before the tokens, post-norm layers, two-layer MLP on the CLS."""
+    """What image encoders share: a learned CLS before the tokens, post-norm layers, MLP on the CLS."""
 
     def add_transformer(
         self,

@@ -2,7 +2,7 @@
 
 ``AutoModel.from_pretrained(FOLDER, trust_remote_code=True)`` loads it.
 
-Legend: `B` utterances, `S` samples at 16 kHz, `T` frames, `D` dimensions, `P` images, `E` embedding dimensions.
+Legend: `B` utterances, `S` samples at 16 kHz, `T` frames, `D` dimensions, `P` images, `E` dims embedded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from .configuration_vgs import VgsConfig
 from .image_vgs import IMAGE_ENCODERS
@@ -140,7 +140,7 @@ class VgsModel(PreTrainedModel):
         return embedding
 
     def similarity(self, speech_embeds: Tensor, image_embeds: Tensor) -> Tensor:
-        """Compare all utterances with all images, as the model was trained: `[B, E]`, `[P, E]` to `[B, P]`."""
+        """Compare utterances `[B, E]` with images `[P, E]` as the model was trained: `[B, P]`."""
         if self.config.similarity == "cosine":
             speech_embeds, image_embeds = F.normalize(speech_embeds, dim=1), F.normalize(image_embeds, dim=1)
         return speech_embeds @ image_embeds.t()

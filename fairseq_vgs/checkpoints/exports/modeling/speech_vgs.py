@@ -241,9 +241,9 @@ class SpeechTransformer(nn.Module):
 def padding_of(
     attention_mask: Tensor | None, extractor: Extractor, *, n_frames: int, padding: str
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the lengths in samples, int64 `[B]`, and the frames' padding, bool `[B, T]`; None without padding.
+    """Return the lengths in samples, int64 `[B]`, and the padding of frames, bool `[B, T]`.
 
-    `attention_mask` `[B, S]` is not zero where a sample is speech, which comes first.
+    `attention_mask` `[B, S]` is not zero where a sample is speech, which comes first. None without padding.
     """
     if attention_mask is None or bool((attention_mask != 0).all()):
         return None, None

@@ -1,0 +1,44 @@
+"""An upstream of S3PRL: every layer of the speech encoder.
+
+Copied over ``s3prl/upstream/example/expert.py``, it is S3PRL's ``-u customized_upstream -k FOLDER``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+
+NORM_EPSILON = 1e-5
+
+
+class UpstreamExpert(nn.Module):
+    """Offers what enters each layer and what the last one puts out, without the CLS vector.
+
+    Args:
+        ckpt: the folder; None for the one that holds this file.
+    """
+
+    def __init__(self, ckpt: str | None = None, **_others: Any) -> None:
+        super().__init__()
+        folder = Path(ckpt) if ckpt else Path(__file__).parent
+        folder = folder if folder.is_dir() else folder.parent
+        self.model: Any = AutoModel.from_pretrained(folder, trust_remote_code=True)
+
+    def get_downsample_rates(self, key: str) -> int:  # noqa: ARG002 - of all states
+        """Return the samples between two frames."""
+        rate: int = self.model.feature_extractor.hop
+        return rate
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
+        """Encode waveforms of 16 kHz, each `[S]`, without padding: ``hidden_states``, each `[B, T, D]`."""
+        if self.model.config.normalize:
+            wavs = [nn.functional.layer_norm(wav, wav.shape, eps=NORM_EPSILON) for wav in wavs]
+        lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
+        padded = nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+        mask = torch.arange(padded.size(1), device=padded.device) < lengths.unsqueeze(1)
+        output = self.model(padded, attention_mask=mask, output_hidden_states=True)
+        return {"hidden_states": list(output.hidden_states)}

@@ -1,0 +1,267 @@
+"""Exported folders: used without fairseq and this package, and equal to the model they came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from PIL import Image
+from support.abx_material import write_checkpoint
+from support.exported import batch
+from support.faults import raises_fault
+from support.tiny_backbones import IMAGE_SIZE, make_backbone
+from support.tiny_folder import make_folder
+
+from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint
+from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.evaluation.evaluators.retrieval import read_retrieval
+from fairseq_vgs.metrics.retrieval import recalls, retrieval_ranks
+from fairseq_vgs.modules.hugging_face import read_backbone
+
+ALONE = """
+import json, sys
+
+for name in ("fairseq", "fairseq_cli", "fairseq_vgs", "omegaconf", "hydra"):
+    sys.modules[name] = None  # importing them fails
+import numpy as np, soundfile, torch
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel
+
+folder, wavs, pictures = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+read_speech = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+with torch.inference_mode():
+    waves = [soundfile.read(path, dtype="float32")[0] for path in wavs]
+    longest = {"truncation": True, "max_length": read_speech.max_samples, "padding": True}
+    batch = read_speech(waves, sampling_rate=16000, return_tensors="pt", **longest)
+    speech = model.get_speech_features(**batch)
+    if pictures:
+        read_pictures = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
+        images = model.get_image_features(**read_pictures(pictures))
+        np.save(sys.argv[4] + "/images.npy", images.numpy())
+np.save(sys.argv[4] + "/speech.npy", speech.numpy())
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules_cache(tmp_path, monkeypatch):
+    """Code of folders is copied to a cache, which must not be the user's."""
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "modules")])
+
+
+def export(tmp_path: Path, *arguments: str, name: str = "hub", **settings: object) -> tuple[Path, Path]:
+    """Write a checkpoint and export it by the command; return both paths."""
+    task = settings.pop("task", {})
+    path = write_checkpoint(tmp_path / f"{name}.pt", **settings)
+    state = torch.load(path)
+    state["cfg"]["task"].update(task)
+    torch.save(state, path)
+    assert main(["export", str(path), str(tmp_path / name), *arguments]) == 0
+    return path, tmp_path / name
+
+
+def load(folder: Path, **options: object):
+    return transformers.AutoModel.from_pretrained(folder, trust_remote_code=True, **options).eval()
+
+
+def alone(
+    folder: Path, wavs: list[Path], pictures: list[Path], output: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed files in a process that can import neither fairseq nor this package."""
+    lists = [json.dumps([str(path) for path in paths]) for paths in (wavs, pictures)]
+    command = [sys.executable, "-c", ALONE, str(folder), *lists, str(output)]
+    environment = {**os.environ, "HF_MODULES_CACHE": str(output / "modules_of_its_own")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=output, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return np.load(output / "speech.npy"), np.load(output / "images.npy") if pictures else np.zeros(0)
+
+
+@pytest.mark.parametrize("fit", ["squeeze", "crop"])
+def test_recall_from_the_files_alone(tmp_path, fit):
+    """Speech, cut and normalised, and pictures, resized, give the ranks of evaluate retrieval."""
+    data = make_folder(tmp_path / "data", lengths={"test": [9600, 6000, 7321, 12000, 5000, 8801]}, n_images=4)
+    sizes = [(320, 200), (40, 30), (17, 90), (64, 64)]
+    for number, size in enumerate(sizes):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(data.path / f"images/{number}.png")
+    table = (data.images).read_text(encoding="utf-8")
+    for number, (width, height) in enumerate(sizes):
+        old = f"images/{number}.png\t20\t10"
+        assert old in table
+        table = table.replace(old, f"images/{number}.png\t{width}\t{height}")
+    data.images.write_text(table, encoding="utf-8")
+    task = {"valid_max_seconds": 0.55, "image_fit": fit, "image_size": 16}
+    path, folder = export(tmp_path, image_encoder="patches", speech_head="resdavenet", task=task)
+    results = tmp_path / "results"
+    command = ["evaluate", "retrieval", path, data.path, "--baseline", "none", "--output", results]
+    assert main(list(map(str, command))) == 0
+    wanted = json.loads((results / "metrics.json").read_text(encoding="utf-8"))["models"]["trained"][
+        "metrics"
+    ]
+    wavs = [data.path / f"test/{number}.wav" for number in range(6)]
+    pictures = [data.path / f"images/{number}.png" for number in range(4)]
+    speech, images = alone(folder, wavs, pictures, tmp_path)
+    np.testing.assert_allclose(speech, np.load(results / "speech_embeddings.npy"), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(images, np.load(results / "image_embeddings.npy"), rtol=0, atol=1e-5)
+    ranks = retrieval_ranks(speech, images, speech_groups=np.arange(6) % 4, image_groups=np.arange(4))
+    _, embedded = read_retrieval(results)
+    for found, stored in zip(astuple(ranks), astuple(embedded.ranks), strict=True):
+        np.testing.assert_array_equal(found, stored)
+    found = recalls(ranks)
+    assert found == pytest.approx({name: wanted[name]["value"] for name in found}, abs=1e-12)
+
+
+def test_jpegs_and_turned_pictures(tmp_path):
+    """JPEGs are decoded at a fraction of their size, as in evaluation, and turned upright."""
+    from fairseq_vgs.data.pictures import load_picture
+    from fairseq_vgs.files.location import MediaLocation
+
+    _, folder = export(tmp_path, image_encoder="patches", task={"image_size": 16})
+    read = transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((700, 900))
+    exif = Image.Exif()
+    for turn in (1, 6, 3):
+        exif[0x0112] = turn
+        path = tmp_path / f"{turn}.jpg"
+        picture.save(path, exif=exif)
+        wanted = load_picture(MediaLocation(path), place="here", image_size=16)
+        np.testing.assert_array_equal(read(path)["pixel_values"][0].numpy(), wanted)
+    assert read([path, path])["pixel_values"].shape == (2, 3, 16, 16)
+    transparent = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert float(read(transparent)["pixel_values"].min()) == 1.0
+
+
+def test_saved_again_and_at_half_precision(tmp_path):
+    path, folder = export(tmp_path, speech_head="resdavenet")
+    source, padding_mask = batch([8000, 4003])
+    with torch.inference_mode():
+        wanted = load_checkpoint(path).model.encode_speech(source, padding_mask)
+        model = load(folder)
+        model.save_pretrained(tmp_path / "again")
+        for one in (model, load(tmp_path / "again")):
+            found = one.get_speech_features(source, ~padding_mask)
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+        for dtype, atol in ((torch.float16, 5e-3), (torch.bfloat16, 5e-2)):
+            half = load(folder, dtype=dtype)
+            found = half.get_speech_features(source, ~padding_mask)
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.float(), wanted, rtol=0, atol=atol)
+
+
+def test_backbones_load_with_their_buffers(tmp_path):
+    """Loading makes weights only: what else a model needs must follow from its settings."""
+    make_backbone(tmp_path / "clip", "clip")
+    given = {"image_size": IMAGE_SIZE, "image_backbone_config": read_backbone(tmp_path / "clip")}
+    path, folder = export(tmp_path, image_encoder="hugging_face", **given)
+    pictures = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE) * 2 - 1
+    with torch.inference_mode():
+        wanted = load_checkpoint(path).model.encode_image({"pictures": pictures})
+        for one in (load(folder), load(folder)):
+            torch.testing.assert_close(one.get_image_features(pictures), wanted, rtol=0, atol=1e-5)
+
+
+def test_normalisation_is_that_of_the_run(tmp_path):
+    """Quiet speech, for which the epsilon of wav2vec 2.0's own feature extractor is another."""
+    from fairseq_vgs.data.waveform import normalize_waveform
+
+    _, folder = export(tmp_path)
+    read = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    waves = [(0.01 * np.random.default_rng(n).standard_normal(n)).astype(np.float32) for n in (801, 533)]
+    found = read(waves, sampling_rate=16_000, padding=True, return_tensors="np")
+    for row, wave in enumerate(waves):
+        np.testing.assert_allclose(
+            found["input_values"][row, : len(wave)], normalize_waveform(wave), atol=1e-6
+        )
+    assert not found["input_values"][1, 533:].any()
+    one = read(waves[0], sampling_rate=16_000)["input_values"][0]
+    np.testing.assert_allclose(one, normalize_waveform(waves[0]), atol=1e-6)
+    _, raw = export(tmp_path, name="raw", task={"normalize": False})
+    read = transformers.AutoFeatureExtractor.from_pretrained(raw, trust_remote_code=True)
+    np.testing.assert_array_equal(read(waves[0], sampling_rate=16_000)["input_values"][0], waves[0])
+
+
+def test_models_that_were_trained_on_padded_speech_get_it(tmp_path):
+    task = {"valid_max_seconds": 0.5, "pad_to_max": True}
+    path, folder = export(tmp_path, padding="fast_vgs", speech_head="resdavenet", task=task)
+    read = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    given = read(
+        [np.ones(9000, dtype="f"), np.ones(300, dtype="f")], sampling_rate=16_000, return_tensors="pt"
+    )
+    assert given["input_values"].shape == (2, 8000)
+    assert given["attention_mask"].sum(dim=1).tolist() == [8000, 300]
+    with torch.inference_mode():
+        found = load(folder).get_speech_features(**given)
+        wanted = load_checkpoint(path).model.encode_speech(
+            given["input_values"], given["attention_mask"] == 0
+        )
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("image_encoder", ["regions", "patches"])
+def test_demo_runs(tmp_path, image_encoder):
+    _, folder = export(tmp_path, image_encoder=image_encoder, task={"image_size": 16})
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(8000) / 10, 16_000)
+    Image.new("RGB", (30, 20), (200, 30, 30)).save(tmp_path / "a.jpg")
+    command = [sys.executable, str(folder / "demo.py"), "a.wav", "a.jpg"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tensor([[")
+
+
+def test_what_cannot_be_exported_is_named(tmp_path):
+    reading = Reading(16_000, False, 16, "squeeze")
+    path = write_checkpoint(tmp_path / "one.pt")
+    checkpoint = load_checkpoint(path)
+    for changes, code in (
+        ({"caption_encoder": "text"}, "export.text"),
+        ({"speech_head": "mine"}, "export.extension"),
+        ({"image_encoder": "mine"}, "export.extension"),
+        ({"quantize_input": True}, "export.settings"),
+    ):
+        checkpoint.config["model"] = {**load_checkpoint(path).config["model"], **changes}
+        with raises_fault(code, "one.pt"):
+            export_checkpoint(checkpoint, tmp_path / "hub", reading=reading)
+    assert not (tmp_path / "hub").exists()
+
+
+def test_a_folder_that_would_compute_something_else_is_not_published(tmp_path):
+    checkpoint = load_checkpoint(write_checkpoint(tmp_path / "one.pt"))
+    forward = checkpoint.model.encode_speech
+    checkpoint.model.encode_speech = lambda *given: forward(*given) + 0.01
+    with raises_fault("export.inexact", "one.pt"):
+        export_checkpoint(checkpoint, tmp_path / "hub", reading=Reading(16_000, False, 16, "squeeze"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.pt"]
+
+
+def test_only_an_export_is_replaced(tmp_path):
+    path, folder = export(tmp_path)
+    with raises_fault("output.exists", "hub"):
+        main(["export", str(path), str(folder), "--debug"])
+    assert main(["export", str(path), str(folder), "--force"]) == 0
+    (folder / "export.json").unlink()
+    with raises_fault("output.not_ours", "hub"):
+        main(["export", str(path), str(folder), "--force", "--debug"])
+
+
+def test_a_run_stands_for_its_best_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    write_checkpoint(run / "checkpoints/checkpoint_best.pt")
+    assert main(["export", str(run), str(tmp_path / "hub")]) == 0
+    record = json.loads((tmp_path / "hub/export.json").read_text(encoding="utf-8"))
+    assert record["checkpoint"]["name"] == "checkpoint_best.pt"
+    assert record["checkpoint"]["n_updates"] == 7

@@ -25,7 +25,7 @@ class VgsFeatureExtractor(Wav2Vec2FeatureExtractor):
         super().__init__(**others)
         self.max_samples, self.pad_to_max = max_samples, pad_to_max
 
-    def __call__(self, raw_speech: Any, **given: Any) -> Any:
+    def __call__(self, raw_speech: Any, **given: Any) -> Any:  # type: ignore[override]
         """Return ``input_values`` and ``attention_mask`` of one or several waveforms."""
         if self.pad_to_max and "padding" not in given:
             given = {"padding": "max_length", "truncation": True, "max_length": self.max_samples, **given}

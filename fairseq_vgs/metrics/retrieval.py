@@ -56,6 +56,17 @@ class TopItems:
     score: F32
 
 
+@dataclass(frozen=True)
+class RankedItem:
+    """A gallery item as answer to one query; ties count half in the rank of an item below the best ones."""
+
+    item: int
+    rank: float
+    score: float
+    is_correct: bool
+    is_below: bool = False
+
+
 def retrieval_ranks(
     speech: Embeddings,
     images: Embeddings,
@@ -125,6 +136,37 @@ def top_items(
         index[part] = order.cpu().numpy()
         score[part] = scores.gather(1, order).cpu().numpy()
     return TopItems(index=index, score=score)
+
+
+def best_answers(
+    query: Embeddings,
+    gallery: Embeddings,
+    is_correct: npt.NDArray[np.bool_],
+    *,
+    n_top: int,
+    similarity: str = "dot",
+) -> list[RankedItem]:
+    """List the best gallery items for one query, then the best correct one if it is not among them.
+
+    Args:
+        query: f[1, E].
+        gallery: f[N, E].
+        is_correct: bool[N]; all false if the correct answer is unknown.
+        n_top: how many.
+        similarity: "dot" or "cosine".
+    """
+    top = top_items(query, gallery, n_top=len(gallery), similarity=similarity)
+    order, scores = top.index[0], top.score[0]
+    best = [
+        RankedItem(int(item), place, float(score), bool(is_correct[item]))
+        for place, (item, score) in enumerate(zip(order[:n_top], scores, strict=False), start=1)
+    ]
+    correct = np.flatnonzero(is_correct[order])
+    if not len(correct) or correct[0] < n_top:
+        return best
+    score, wrong = scores[correct[0]], scores[~is_correct[order]]
+    rank = 1 + np.count_nonzero(wrong > score) + 0.5 * np.count_nonzero(wrong == score)
+    return [*best, RankedItem(int(order[correct[0]]), float(rank), float(score), True, is_below=True)]
 
 
 def recall_at(ranks: F64 | Tensor, k: int) -> float:

@@ -22,7 +22,7 @@ from fairseq_vgs.files.output import refuse_existing, try_output
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
 from fairseq_vgs.media.pictures import say_first_frames
-from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, top_items
+from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS, RankedItem, best_answers
 from fairseq_vgs.report.gallery_heat import NOTE, HeatFigure, draw_cells, draw_loudness, peak_heat
 from fairseq_vgs.report.gallery_media import FOLDER_NAME, MediaFolder
 from fairseq_vgs.report.page import GALLERY_NAME, render_page
@@ -220,27 +220,27 @@ def _open_sides(
 def _card(
     queries: _Side, gallery: _Side, choice: Choice, similarity: str, heats: _Heats | None = None
 ) -> Card:
-    rank = float(queries.ranks[choice.index])
-    answers = _answers(queries, gallery, choice.index, rank, similarity)
+    answers = _answers(queries, gallery, choice.index, similarity)
     drawn = heats(choice.index, answers) if heats else ()
+    rank = float(queries.ranks[choice.index])
     return Card(queries.show(choice.index), rank, len(gallery.vectors), choice.is_worst, answers, drawn)
 
 
-def _answers(queries: _Side, gallery: _Side, query: int, rank: float, similarity: str) -> list[Answer]:
-    """List the best answers, then the best correct one if it is not among them."""
-    vector, is_right = queries.vectors[[query]], gallery.groups == queries.groups[query]
-    best = top_items(vector, gallery.vectors, n_top=N_ANSWERS, similarity=similarity)
-    answers = [
-        replace(gallery.show(int(item)), is_hit=bool(is_right[item]), rank=place, score=float(score))
-        for place, (item, score) in enumerate(zip(best.index[0], best.score[0], strict=True), start=1)
-    ]
-    if not any(answer.is_hit for answer in answers):
-        own = np.flatnonzero(is_right)
-        best = top_items(vector, gallery.vectors[own], n_top=1, similarity=similarity)
-        correct = gallery.show(int(own[best.index[0, 0]]))
-        score = float(best.score[0, 0])
-        answers.append(replace(correct, is_hit=True, rank=rank, score=score, is_below=True))
-    return answers
+def _answers(queries: _Side, gallery: _Side, query: int, similarity: str) -> list[Answer]:
+    vector, is_correct = queries.vectors[[query]], gallery.groups == queries.groups[query]
+    best = best_answers(vector, gallery.vectors, is_correct, n_top=N_ANSWERS, similarity=similarity)
+    return [answer_with(gallery.show(one.item), one) for one in best]
+
+
+def answer_with(answer: Answer, ranked: RankedItem) -> Answer:
+    """Return an answer with its rank and score."""
+    return replace(
+        answer,
+        is_hit=ranked.is_correct,
+        rank=ranked.rank,
+        score=ranked.score,
+        is_below=ranked.is_below,
+    )
 
 
 def _heat_figures(

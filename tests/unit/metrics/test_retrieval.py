@@ -226,3 +226,20 @@ def test_top_items_are_ordered_and_ties_keep_gallery_order():
     assert top.index.tolist() == [[1, 2, 3]]
     assert top.score.tolist() == [[3.0, 3.0, 2.0]]
     assert retrieval.top_items(torch.ones(1, 1), gallery, n_top=9).index.shape == (1, 4)
+
+
+def test_best_answers_end_with_the_correct_one():
+    gallery = torch.tensor([[1.0], [5.0], [3.0], [3.0], [2.0]])
+    query = torch.ones(1, 1)
+
+    def answers(*correct: int, n_top: int = 2):
+        is_correct = np.isin(np.arange(5), correct)
+        found = retrieval.best_answers(query, gallery, is_correct, n_top=n_top)
+        return [(one.item, one.rank, one.score, one.is_correct, one.is_below) for one in found]
+
+    best = [(1, 1, 5.0, False, False), (2, 2, 3.0, False, False)]
+    assert answers() == best
+    assert answers(0) == [*best, (0, 5.0, 1.0, True, True)]
+    assert answers(3, n_top=1) == [best[0], (3, 2.5, 3.0, True, True)]  # tied with a wrong one
+    assert answers(1, 4) == [(1, 1, 5.0, True, False), best[1]]
+    assert len(answers(n_top=99)) == 5

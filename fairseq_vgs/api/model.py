@@ -58,8 +58,13 @@ class Model:
         return f"<fairseq_vgs model {self.path}, {self._checkpoint.n_updates} updates, on {self.device}>"
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint: network, settings, updates."""
+        return self._checkpoint
+
+    @property
     def path(self) -> Path:
-        """The checkpoint."""
+        """The checkpoint's file."""
         return self._checkpoint.path
 
     @property
@@ -160,12 +165,16 @@ class Model:
         """Find which regions of a picture go with which moments of a recording.
 
         Each region and each moment is left out in turn, and both: ``fairseq_vgs.features.occlusion`` says
-        how. The arguments are one recording and one picture of ``embed_speech`` and ``embed_images``.
+        how. The arguments are one recording and one picture of ``embed_speech`` and ``embed_images``; or the
+        image is one of a split (``EvaluationSplit.image``), with the regions of its data folder.
         """
         self._require_speech()
         place, waveform = next(speech_in.waveforms([speech], sampling_rate=sampling_rate))
         source, padding_mask = self._padded([self._cut(place, waveform)])
-        read, _ = next(pictures_in.in_batches(self._reader, [image], None if boxes is None else [boxes]))
+        if isinstance(image, Mapping):
+            read = image
+        else:
+            read, _ = next(pictures_in.in_batches(self._reader, [image], None if boxes is None else [boxes]))
         occluder = Occluder(self._checkpoint, device=self.device)
         heat = occluder.heat_map(occluder.speech(source, padding_mask), occluder.image(read), name=place)
         return PairHeatMap(heat.values, heat.boxes, heat.loudness, heat.is_cropped)

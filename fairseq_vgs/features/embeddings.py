@@ -66,6 +66,29 @@ class EvaluationSplit:
         """int64[C] group number of each caption's image."""
         return self.image_groups[self.caption_image]
 
+    def speech(self, audio_id: str) -> tuple[Tensor, Tensor]:
+        """Return a caption as the model reads it: f[1, S], and bool[1, S] where it is padding.
+
+        Raises:
+            CheckpointError: ``item.unknown``.
+            BadItemError: a recording that cannot be used.
+        """
+        net_input = self._read(_position(self.audio_ids, audio_id))
+        return net_input["source"], net_input["padding_mask"]
+
+    def image(self, image_id: str) -> dict[str, Tensor]:
+        """Return an image as the image encoder reads it, regions or pixels; the leading axis is 1.
+
+        Raises:
+            CheckpointError: ``item.unknown``.
+            BadItemError: a picture that cannot be used.
+        """
+        number = _position(self.image_ids, image_id)
+        return dict(self._read(int(np.flatnonzero(self.caption_image == number)[0]))["image"])
+
+    def _read(self, pair: int) -> dict[str, Any]:
+        return dict(self.dataset.collater([self.dataset[pair]])["net_input"])
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -293,3 +316,10 @@ def _stacked(rows: list[Tensor | None], ids: tuple[str, ...], noun: str) -> F32:
     if faulty.size:
         raise diverged(f"{noun} {ids[faulty[0]]}", "embedding", f" ({faulty.size} of {len(ids)} such)")
     return table
+
+
+def _position(ids: tuple[str, ...], name: str) -> int:
+    if name not in ids:
+        message = "must be in the split that was opened, is not; give the data that were evaluated"
+        raise CheckpointError.at(name, message, "item.unknown")
+    return ids.index(name)

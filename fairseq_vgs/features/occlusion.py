@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.arrays import F32
-from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.checkpoints.load import Checkpoint, section
 from fairseq_vgs.features.embeddings import EvaluationSplit, embedded_speech, reads_regions
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
 from fairseq_vgs.features.speech import diverged
@@ -114,10 +114,6 @@ class Occlusion:
     def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = "cpu") -> None:
         self._occluder = Occluder(checkpoint, device=device)
         self._split = split
-        self._captions = {name: number for number, name in enumerate(split.audio_ids)}
-        self._images = {
-            split.image_ids[image]: caption for caption, image in enumerate(split.caption_image.tolist())
-        }
         # A caption is used with several images, and an image with several captions.
         self.speech = lru_cache(_CACHED)(self._speech)
         self.image = lru_cache(_CACHED)(self._image)
@@ -131,18 +127,10 @@ class Occlusion:
         return self._occluder.heat_map(self.speech(audio_id), self.image(image_id), name=audio_id)
 
     def _speech(self, audio_id: str) -> tuple[Tensor, F32]:
-        net_input = self._net_input(self._captions, audio_id)
-        return self._occluder.speech(net_input["source"], net_input["padding_mask"])
+        return self._occluder.speech(*self._split.speech(audio_id))
 
     def _image(self, image_id: str) -> tuple[Tensor, F32]:
-        return self._occluder.image(self._net_input(self._images, image_id)["image"])
-
-    def _net_input(self, numbers: Mapping[str, int], name: str) -> dict[str, Any]:
-        if name not in numbers:
-            message = "must be in the split that was opened, is not; give the data that were evaluated"
-            raise CheckpointError.at(name, message, "item.unknown")
-        dataset = self._split.dataset
-        return dict(dataset.collater([dataset[numbers[name]]])["net_input"])
+        return self._occluder.image(self._split.image(image_id))
 
 
 def _without_regions(image: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], F32]:

@@ -112,6 +112,20 @@ def entry_settings(registry: Registry[Any], key: str, config: Any) -> Any:
     return declared(**values)
 
 
+def config_of(declared: Any, option: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a section under which `build_entry` gives an entry these settings.
+
+    Args:
+        declared: the entry's settings dataclass.
+        option: the key that chooses the entry, such as ``speech_head``.
+        settings: values of its fields, not necessarily all.
+    """
+    shared = {field.name: field.metadata.get(_CONFIG_KEY) for field in dataclasses.fields(declared)}
+    own = {name: value for name, value in settings.items() if shared.get(name) is None}
+    keys = {str(shared[name]): value for name, value in settings.items() if name not in own}
+    return {**keys, f"{option}_settings": own or None}
+
+
 def _gather(declared: Any, key: str, config: Any, given: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of a settings dataclass, and the configuration key that each comes from."""
     fields = {field.name: field for field in dataclasses.fields(declared)}

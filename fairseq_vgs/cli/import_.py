@@ -24,9 +24,15 @@ examples:
   fairseq-vgs import wav2vec2 wav2vec_small.pt start/w2v2_base.pt
   fairseq-vgs import wav2vec2 HUGGING_FACE_FOLDER start/w2v2.pt --data DATA --set vgs_layer=6
   fairseq-vgs import wav2vec2 wav2vec2-base start/w2v2_dinov2.pt --data DATA --image-backbone dinov2-base
+  fairseq-vgs import hub EXPORTED_FOLDER start/vgs_plus.pt
 """
 FAST_VGS = "FaST-VGS, FaST-VGS+ and VGS+ (best_bundle.pth)"
 WAV2VEC2 = "wav2vec 2.0 of fairseq or Hugging Face, to start training from"
+HUB = "a folder that fairseq-vgs export wrote, perhaps fine-tuned with Hugging Face since"
+HUB_DESCRIPTION = """\
+Turn an exported folder, or what save_pretrained made of its model, into a checkpoint to train on. No code in
+the folder is run. Weights of the self-supervised loss, which save_pretrained leaves out, are then drawn.
+"""
 FAST_VGS_DESCRIPTION = """\
 Convert the dual encoder of FaST-VGS, FaST-VGS+ or VGS+, as the authors' trainer saves it (best_bundle.pth).
 Every weight must be accounted for; no code in the file is run.
@@ -85,6 +91,17 @@ class Wav2Vec2:
     seed: int = option(1, help="seed of the random weights")
 
 
+@dataclass(frozen=True)
+class Hub:
+    """Options of ``import hub``."""
+
+    folder: Path = option(help="exported folder", positional=True)
+    output: Path = option(help="checkpoint to write, such as NAME.pt", positional=True)
+    force: bool = option(False, help="replace an existing OUTPUT")
+    settings: tuple[str, ...] = _settings_option("the folder's")
+    seed: int = option(1, help="seed of weights that the folder lacks")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.epilog = EPILOG
@@ -92,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, summary, options, description, convert in (
         ("fast-vgs", FAST_VGS, FastVgs, FAST_VGS_DESCRIPTION, _convert_fast_vgs),
         ("wav2vec2", WAV2VEC2, Wav2Vec2, WAV2VEC2_DESCRIPTION, _convert_wav2vec2),
+        ("hub", HUB, Hub, HUB_DESCRIPTION, _convert_hub),
     ):
         lines = [line for line in EPILOG.splitlines() if "import" not in line or f" {name} " in line]
         texts = {"description": description, "examples": "\n".join([*lines, ""])}
@@ -153,6 +171,19 @@ def _convert_wav2vec2(options: Wav2Vec2) -> ImportedModel:
         image_backbone=options.image_backbone,
         seed=options.seed,
         force=options.force,
+    )
+
+
+def _convert_hub(options: Hub) -> ImportedModel:
+    from fairseq_vgs.checkpoints.imports.paths import require_export
+    from fairseq_vgs.compat.availability import require_fairseq
+
+    require_export(options.folder)
+    require_fairseq()
+    from fairseq_vgs.checkpoints.imports.hub import import_hub
+
+    return import_hub(
+        options.folder, options.output, settings=options.settings, seed=options.seed, force=options.force
     )
 
 

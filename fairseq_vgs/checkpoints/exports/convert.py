@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
-from fairseq_vgs.settings import entry_settings
+from fairseq_vgs.settings import config_of, entry_settings, find_entry
 
 HEADS = ("attention", "resdavenet")
 ENCODERS = ("hugging_face", "patches", "regions")
@@ -91,6 +91,35 @@ def settings_of(
         "normalize": bool(task.get("normalize", True)),
         "max_seconds": max_seconds,
     }
+
+
+def model_settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of our model that a folder's configuration tells: the reverse of `settings_of`."""
+    settings = {key: config[name] for name, key in _SAME.items() if name in config}
+    settings["conv_feature_layers"] = str([tuple(layer) for layer in config["conv_layers"]])
+    image = {key: value for key, value in config["image_encoder_settings"].items() if key != "backbone_dim"}
+    if "backbone" in image:
+        image["backbone"] = json.dumps(image["backbone"], sort_keys=True)
+    for registry, option, given in (
+        (SPEECH_HEADS, "speech_head", config["speech_head_settings"]),
+        (IMAGE_ENCODERS, "image_encoder", image),
+    ):
+        entry = find_entry(registry, option, config[option])
+        settings |= config_of(entry.Settings, option, given)
+    return settings
+
+
+def our_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of the exported model under the names of ours: the reverse of `weights_of`."""
+    found = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+    }
+    for name in ("scale", "offset"):
+        found.pop(f"image_encoder.backbone.{name}", None)
+    if (folded := found.pop(f"{_WEIGHT_NORM}weight", None)) is not None:
+        found[f"{_WEIGHT_NORM}weight_v"] = folded
+        found[f"{_WEIGHT_NORM}weight_g"] = torch.norm_except_dim(folded, 2, 2)
+    return found
 
 
 def weights_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -148,6 +148,7 @@ def _write_record(folder: Path, checkpoint: Checkpoint) -> None:
         "model": model,
         "task": {key: task[key] for key in _KEPT_TASK if key in task},
         "criterion": {"similarity": checkpoint.similarity},
+        "images": dict(checkpoint.images),
         "versions": versions(),
         "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
     }

@@ -77,6 +77,18 @@ def require_folder(backbone: Path) -> None:
         raise ImportFileError(fault(str(backbone), expected, "no folder", step, code="backbone.missing"))
 
 
+def require_export(folder: Path) -> None:
+    """Refuse what is no folder with a configuration.
+
+    Raises:
+        ImportFileError: ``file.missing``.
+    """
+    if not (folder / "config.json").is_file():
+        expected, step = "must be a local folder with config.json", download_step(folder)
+        got = "none" if folder.is_dir() else "no folder"
+        raise ImportFileError(fault(str(folder), expected, got, step, code="file.missing"))
+
+
 def group_path(output: Path) -> Path:
     """Return where the model group of a checkpoint is written."""
     return output.parent / "model" / f"{output.stem}.yaml"

@@ -22,7 +22,7 @@ from fairseq_vgs.files.texts import read_object
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 # Hugging Face's module or parameter -> fairseq's, without the transformer layers and the extractor
-_MODULES = {
+MODULES = {
     "masked_spec_embed": "mask_emb",
     "feature_projection.layer_norm": "layer_norm",
     "feature_projection.projection": "post_extract_proj",
@@ -33,7 +33,7 @@ _MODULES = {
     "project_q": "project_q",
     "project_hid": "final_proj",
 }
-_LAYER_MODULES = {
+LAYER_MODULES = {
     "attention.q_proj": "self_attn.q_proj",
     "attention.k_proj": "self_attn.k_proj",
     "attention.v_proj": "self_attn.v_proj",
@@ -157,7 +157,7 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         path = folder / name
         if path.is_file():
             is_pickle = path.suffix == ".bin"
-            found = read_pickle(path, ImportFileError) if is_pickle else _load_safetensors(path)
+            found = read_pickle(path, ImportFileError) if is_pickle else load_safetensors(path)
             return path, plain_weights(found, path)
     shards = [f"{name}.index.json" for name in WEIGHT_FILES if (folder / f"{name}.index.json").exists()]
     hint = "save it again in one piece (max_shard_size)" if shards else "download the PyTorch weights"
@@ -165,7 +165,12 @@ def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     raise ImportFileError.at(folder, message, "file.missing")
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights.
+
+    Raises:
+        ImportFileError: ``import.unreadable`` or ``package.missing``.
+    """
     modules = ("safetensors", "safetensors.torch")
     base, files = (optional_package(name, "interop", place=path, error=ImportFileError) for name in modules)
     try:
@@ -198,15 +203,15 @@ def _rename(
 
 
 def _fairseq_name(key: str, norm: str) -> str | None:
-    if key in _MODULES:
-        return _MODULES[key]
+    if key in MODULES:
+        return MODULES[key]
     if match := _EXTRACTOR.fullmatch(key):
         return f"feature_extractor.conv_layers.{match[1]}.{'0' if match[2] == 'conv' else norm}.{match[3]}"
     if match := _LAYER.fullmatch(key):
-        module = _LAYER_MODULES.get(match[2])
+        module = LAYER_MODULES.get(match[2])
         return module and f"encoder.layers.{match[1]}.{module}.{match[3]}"
     if match := _PARAMETER.fullmatch(key):
-        module = _MODULES.get(match[1])
+        module = MODULES.get(match[1])
         return module and f"{module}.{match[2]}"
     return None
 

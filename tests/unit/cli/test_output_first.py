@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("FILE.pt OUT", "OUTPUT", "OUT/config.json"),
     "import fast-vgs": ("FILE.pth OUT.pt", "OUTPUT", "OUT.pt"),
     "import wav2vec2": ("FILE.pt OUT.pt", "OUTPUT", "model/OUT.yaml"),
+    "import hub": ("FOLDER OUT.pt", "OUTPUT", "OUT.pt"),
     "study": ("STUDY.yaml --output OUT", "--output", ""),  # goes on
 }
 # what imports and galleries read, looked at as early: arguments, code, end of the place
@@ -50,6 +51,7 @@ INPUTS = {
     "import fast-vgs NO.pth new.pt": ("file.missing", "NO.pth"),
     "import fast-vgs page.pt new.pt": ("checkpoint.kind", "page.pt"),
     "import fast-vgs any.pt new.pt --args NO.pkl": ("file.missing", "NO.pkl"),
+    "import hub hub/name new.pt": ("file.missing", "hub/name"),
     "import wav2vec2 hub/name new.pt": ("file.missing", "hub/name"),
     "import wav2vec2 page.pt new.pt": ("checkpoint.kind", "page.pt"),
     "import wav2vec2 any.pt new.pt --image-backbone hub/name": ("backbone.missing", "hub/name"),

@@ -38,7 +38,9 @@ def test_a_checkpoint_is_finetuned_on_the_stamps_texts(small_data, tmp_path):
     odd.mkdir()
     start = odd / f"start {ODD}.pt"
     model = build_untrained(settings, seed=3, path=start)
-    write_import(start, model, model_settings=settings, task_settings={}, criterion_settings={}, origin={})
+    write_import(
+        start, model, model_settings=settings, task_settings={}, criterion_settings={}, origin={}, images={}
+    )
     prepare_text(small_data, odd / "text")
     done = subprocess.run(
         finetune_command(

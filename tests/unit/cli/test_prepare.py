@@ -31,7 +31,8 @@ def test_scenes_come_from_the_embedded_set(tmp_path: Path, capsys: pytest.Captur
         ["valid", "2", "4"],
         ["test", "3", "6"],
     ]
-    assert all(line.startswith("left out: ") for line in lines[4:])
+    assert lines[4].split()[1:4] == ["regions", "of", "9"]
+    assert all(line.startswith("left out: ") for line in lines[5:])
     assert f"written to {tmp_path / 'data'}" in captured.err
     assert "preparing" not in captured.err
     assert check_folder(tmp_path / "data") == []

@@ -21,12 +21,14 @@ from fairseq_vgs.api.speech import Recording, Recordings
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.features.attention import attention_weights
 from fairseq_vgs.features.embeddings import embedded_speech
 from fairseq_vgs.features.layers import extractor_of, frame_rate
 from fairseq_vgs.features.occlusion import Occluder
 from fairseq_vgs.features.speech import diverged, padded, speech_features
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.losses.similarity import pairwise_similarity
+from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.alone import speech_embeddings
 from fairseq_vgs.modules.conv_spec import n_frames
@@ -110,9 +112,8 @@ class Model:
         to = self._max_samples if self._pad_to_max else 0
         for batch in speech_in.in_batches(cut, max_samples=int(BATCH_SECONDS * SAMPLE_RATE), pad_to=to):
             source, padding_mask = self._padded([waveform for _, waveform in batch])
-            with torch.inference_mode():
-                rows = speech_embeddings(self._model, source, padding_mask, pad_to_max=self._pad_to_max)
-            found.update(zip((number for number, _ in batch), rows.float().cpu().numpy(), strict=True))
+            rows = self._speech_rows(source, padding_mask)
+            found.update(zip((number for number, _ in batch), rows, strict=True))
         return self._table(found, "speech")
 
     def embed_images(self, pictures: Pictures, *, boxes: Iterable[Boxes] | None = None) -> F32:
@@ -132,9 +133,7 @@ class Model:
         self._require_embeddings()
         found: dict[int, F32] = {}
         for image, numbers in pictures_in.in_batches(self._reader, pictures, boxes):
-            with torch.inference_mode():
-                rows = self._model.encode_image({name: x.to(self.device) for name, x in image.items()})
-            found.update(zip(numbers, rows.float().cpu().numpy(), strict=True))
+            found.update(zip(numbers, self._image_rows(image), strict=True))
         return self._table(found, "image")
 
     def similarity(self, speech: Any, images: Any) -> F32:
@@ -171,13 +170,22 @@ class Model:
         self._require_speech()
         place, waveform = next(speech_in.waveforms([speech], sampling_rate=sampling_rate))
         source, padding_mask = self._padded([self._cut(place, waveform)])
+        name, content = "", None
         if isinstance(image, Mapping):
             read = image
         else:
-            read, _ = next(pictures_in.in_batches(self._reader, [image], None if boxes is None else [boxes]))
+            name, content = next(pictures_in.sources([image]))
+            own = None if boxes is None else [boxes]
+            read, _ = next(pictures_in.in_batches(self._reader, [content], own))
         occluder = Occluder(self._checkpoint, device=self.device)
         heat = occluder.heat_map(occluder.speech(source, padding_mask), occluder.image(read), name=place)
-        return PairHeatMap(heat.values, heat.boxes, heat.loudness, heat.is_cropped)
+        pair = self._speech_rows(source, padding_mask), self._image_rows(read)
+        return PairHeatMap(
+            **vars(heat),
+            similarity=float(self.similarity(*pair)[0, 0]),
+            picture=None if content is None else read_picture(content, place=name),
+            title=", ".join(Path(part).name for part in (place, name) if part),
+        )
 
     def layers(self, recording: Recording, *, sampling_rate: int | None = None) -> list[F32]:
         """Compute all layers of a recording, whole, unmasked, normalised as in the run.
@@ -185,10 +193,42 @@ class Model:
         Returns:
             float32[T, D] of each layer; the first is what enters layer 1, number 6 the output of layer 6.
         """
+        source = self._whole(recording, sampling_rate)
+        return [layer.numpy() for layer in speech_features(self._model, [source])[0].layers.values()]
+
+    def attention(self, recording: Recording, layer: int, *, sampling_rate: int | None = None) -> F32:
+        """Compute the attention weights of a layer over a whole recording, for every head.
+
+        Returns:
+            float32[heads, T + 1, T + 1], position 0 being the CLS vector, or float32[heads, T, T] of models
+            without one (``model.use_cls=false``, stock wav2vec 2.0). Rows sum to 1: how much each position
+            takes from each other.
+
+        Raises:
+            FaultError: ``setting.value``, the model has no such layer; a recording that cannot be used.
+        """
+        n_layers = len(self._model.encoder.layers)
+        if layer not in range(1, n_layers + 1):
+            expected = f"must be from 1 to {n_layers}"
+            raise FaultError(fault("layer", expected, layer, "choose another", code="setting.value"))
+        source = self._whole(recording, sampling_rate)
+        return attention_weights(self._model, source, layer).numpy()
+
+    def _whole(self, recording: Recording, sampling_rate: int | None) -> Tensor:
+        self._require_waveforms()
         place, waveform = next(speech_in.waveforms([recording], sampling_rate=sampling_rate))
         self._require_frame(place, waveform)
-        source = torch.from_numpy(self._normalized(waveform)).to(self.device)
-        return [layer.numpy() for layer in speech_features(self._model, [source])[0].layers.values()]
+        return torch.from_numpy(self._normalized(waveform)).to(self.device)
+
+    @torch.inference_mode()
+    def _speech_rows(self, source: Tensor, padding_mask: Tensor) -> F32:
+        rows = speech_embeddings(self._model, source, padding_mask, pad_to_max=self._pad_to_max)
+        return rows.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _image_rows(self, image: Mapping[str, Tensor]) -> F32:
+        rows: Tensor = self._model.encode_image({name: x.to(self.device) for name, x in image.items()})
+        return rows.float().cpu().numpy()
 
     def _cut(self, place: str, waveform: F32) -> F32:
         self._require_frame(place, waveform)
@@ -222,6 +262,9 @@ class Model:
 
     def _require_speech(self) -> None:
         self._require_embeddings()
+        self._require_waveforms()
+
+    def _require_waveforms(self) -> None:
         if getattr(self._model, "feature_extractor", None) is None:
             expected = "must be a model of speech, got one of text (model.caption_encoder)"
             step = "load a model that was trained on speech, or use fairseq-vgs evaluate retrieval"

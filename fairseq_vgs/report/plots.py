@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -180,6 +180,15 @@ def inline_svg(figure: Figure, *, name: str, title: str) -> str:
 
 
 def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
+    save_drawing(lambda: _draw(figure), file, suffix)
+
+
+def save_drawing(draw: Callable[[], Any], file: IO[bytes], suffix: str) -> None:
+    """Write the ``matplotlib.figure.Figure`` that ``draw`` returns; equal ones give equal files.
+
+    Raises:
+        FaultError: ``package.missing``, no matplotlib.
+    """
     try:
         from matplotlib import rc_context
     except (ImportError, OSError, RuntimeError) as error:
@@ -187,7 +196,7 @@ def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
         raise FaultError.at("plots", message, "package.missing") from error
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
     with rc_context(settings):
-        _draw(figure).savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
+        draw().savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
 
 
 def _draw(figure: Figure) -> Any:

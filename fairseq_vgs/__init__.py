@@ -21,11 +21,21 @@ from fairseq_vgs_compat import allow_config_defaults as _allow_fairseq_import
 if TYPE_CHECKING:
     from fairseq_vgs.api.load import load
     from fairseq_vgs.api.model import Model
+    from fairseq_vgs.api.retrieval import Retrieval, retrieval
     from fairseq_vgs.checkpoints.load import Checkpoint, load_checkpoint
     from fairseq_vgs.manifest.folder import ManifestFolder
 
 __version__ = "0.1.0"
-__all__ = ["Checkpoint", "ManifestFolder", "Model", "load", "load_checkpoint", "register"]
+__all__ = [
+    "Checkpoint",
+    "ManifestFolder",
+    "Model",
+    "Retrieval",
+    "load",
+    "load_checkpoint",
+    "register",
+    "retrieval",
+]
 
 if __name__ != "fairseq_vgs":
     raise ImportError(
@@ -36,8 +46,10 @@ _PUBLIC = {
     "Checkpoint": "fairseq_vgs.checkpoints.load",
     "ManifestFolder": "fairseq_vgs.manifest.folder",
     "Model": "fairseq_vgs.api.model",
+    "Retrieval": "fairseq_vgs.api.retrieval",
     "load": "fairseq_vgs.api.load",
     "load_checkpoint": "fairseq_vgs.checkpoints.load",
+    "retrieval": "fairseq_vgs.api.retrieval",
 }
 
 _allow_fairseq_import()

@@ -19,6 +19,12 @@ class PairHeatMap(HeatMap):
 
     Shapes: R regions, W moments of 0.1 s.
 
+    >>> import fairseq_vgs as vgs
+    >>> heat = vgs.load("run").heat_map("a.wav", "x.jpg")
+    >>> heat.values.shape, heat.times.shape, heat.boxes.tolist()
+    ((2, 3), (3,), [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]])
+    >>> picture = heat.plot("heat.png")
+
     Attributes:
         values: float32[R, W], positive where the region and the moment raise the similarity together,
             negative where they lower it.

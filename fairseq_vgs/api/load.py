@@ -21,12 +21,10 @@ def load(
 ) -> Model:
     """Load a model for embedding, in evaluation mode and fp32.
 
-    ```python
-    import fairseq_vgs as vgs
-
-    model = vgs.load("outputs/quickstart/run")
-    print(model.similarity("a.wav", "x.jpg"))
-    ```
+    >>> import fairseq_vgs as vgs
+    >>> model = vgs.load("run")
+    >>> model.similarity("a.wav", "x.jpg").shape
+    (1, 1)
 
     Args:
         path: a run's folder (its best checkpoint, the last one if there is no best), a checkpoint, or

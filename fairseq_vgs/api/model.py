@@ -21,6 +21,7 @@ from fairseq_vgs.api.speech import Recording, Recordings
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.device import resolve_device
 from fairseq_vgs.features.attention import attention_weights
 from fairseq_vgs.features.embeddings import embedded_speech
 from fairseq_vgs.features.layers import extractor_of, frame_rate
@@ -42,6 +43,13 @@ class Model:
     Recordings are paths of any rate and format, or arrays with ``sampling_rate`` in Hz; pictures are paths,
     Pillow images or arrays uint8[H, W, 3]. Everywhere, one stands for a list of one, and lists may be
     generators of any length: results keep their order, and a few batches are in memory at a time.
+
+    >>> import fairseq_vgs as vgs
+    >>> model = vgs.load("run")
+    >>> speech = model.embed_speech(["a.wav", "b.flac"])
+    >>> images = model.embed_images(["x.jpg", "y.png"])
+    >>> speech.shape == (2, model.dim), model.similarity(speech, images).shape
+    (True, (2, 2))
     """
 
     def __init__(
@@ -55,6 +63,10 @@ class Model:
         self._reader = open_reader(checkpoint, self._recipe, device=device)
         self.device = device
         """Where it runs."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with its weights, for other processes or machines."""
+        return _unpickled, (self._checkpoint, self.device, self._recipe)
 
     def __repr__(self) -> str:
         return f"<fairseq_vgs model {self.path}, {self._checkpoint.n_updates} updates, on {self.device}>"
@@ -190,6 +202,11 @@ class Model:
     def layers(self, recording: Recording, *, sampling_rate: int | None = None) -> list[F32]:
         """Compute all layers of a recording, whole, unmasked, normalised as in the run.
 
+        >>> import fairseq_vgs as vgs
+        >>> layers = vgs.load("run").layers("a.wav")
+        >>> [layer.shape for layer in layers[:2]]  # what enters layer 1, and its output
+        [(14, 24), (14, 24)]
+
         Returns:
             float32[T, D] of each layer; the first is what enters layer 1, number 6 the output of layer 6.
         """
@@ -198,6 +215,10 @@ class Model:
 
     def attention(self, recording: Recording, layer: int, *, sampling_rate: int | None = None) -> F32:
         """Compute the attention weights of a layer over a whole recording, for every head.
+
+        >>> import fairseq_vgs as vgs
+        >>> vgs.load("run").attention("a.wav", layer=2).shape  # 14 frames
+        (2, 15, 15)
 
         Returns:
             float32[heads, T + 1, T + 1], position 0 being the CLS vector, or float32[heads, T, T] of models
@@ -269,6 +290,14 @@ class Model:
             expected = "must be a model of speech, got one of text (model.caption_encoder)"
             step = "load a model that was trained on speech, or use fairseq-vgs evaluate retrieval"
             raise CheckpointError.at(self.path, f"{expected}; {step}", "model.text")
+
+
+def _unpickled(checkpoint: Checkpoint, device: str, recipe: Mapping[str, Any]) -> Model:
+    try:
+        device = resolve_device(device)
+    except FaultError:  # of the other machine
+        device = resolve_device()
+    return Model(checkpoint, device=device, regions=recipe)
 
 
 def _is_embedded(given: Any) -> bool:

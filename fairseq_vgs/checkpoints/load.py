@@ -73,6 +73,12 @@ class Checkpoint:
     version: str = ""
     images: Mapping[str, Any] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be pickled with its weights; fairseq's settings themselves cannot be."""
+        weights = {name: weight.cpu() for name, weight in self.model.state_dict().items()}
+        kept = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+        return _unpickled, ({**kept, "model": None}, weights)
+
     @property
     def similarity(self) -> str:
         """Similarity the run trained and validated with: "dot" or "cosine"."""
@@ -115,6 +121,15 @@ def load_checkpoint(
     logger.info("%s: %d tensors matched, %d updates", path, len(weights), made)
     version, images = read_plugin_state(state)
     return Checkpoint(model, path, config, made if trained else 0, trained, version, images)
+
+
+def _unpickled(kept: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Checkpoint:
+    settings, path = section(kept["config"], "model"), kept["path"]
+    drawn = 4 * sum(weight.numel() for weight in weights.values())
+    model = build_untrained(settings, seed=0, path=path, spare=SPARE + drawn)
+    model.load_state_dict(weights, strict=True)
+    model.eval().requires_grad_(False)
+    return Checkpoint(**{**kept, "model": model})
 
 
 def read_updates(path: Path) -> int:

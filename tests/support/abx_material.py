@@ -46,7 +46,7 @@ def write_recordings(folder: Path, *, n_files: int = 3, tokens_per_file: int = 1
 
 def write_checkpoint(path: Path, *, collapsed: bool = False, **settings: Any) -> Path:
     """Write a tiny checkpoint of fresh weights; a collapsed one maps everything to one point."""
-    model = tiny_model(seed=3, conv_feature_layers=LAYERS, image_dim=REGION_DIM, **settings)
+    model = tiny_model(seed=3, **{"conv_feature_layers": LAYERS, "image_dim": REGION_DIM, **settings})
     if collapsed:
         for name, parameter in model.encoder.named_parameters():
             if name.endswith("layer_norm.weight"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.models import VgsWav2Vec2Config, VgsWav2Vec2Model
+from fairseq_vgs.models.vgs_text import VgsTextModel
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
 SIZES: dict[str, Any] = {
@@ -56,7 +57,7 @@ def tiny_model(*, seed: int = 0, **settings: Any) -> VgsWav2Vec2Model:
     cfg = VgsWav2Vec2Config()
     for key, value in {**SIZES, **VGS_SIZES, **settings}.items():
         setattr(cfg, key, value)
-    return VgsWav2Vec2Model(cfg)
+    return VgsTextModel(cfg) if str(cfg.caption_encoder) == "text" else VgsWav2Vec2Model(cfg)
 
 
 def random_masks(n_rows: int, frames: int, *, seed: int = 0) -> Tensor:

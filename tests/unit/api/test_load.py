@@ -1,0 +1,129 @@
+"""What a path may be, what is said of others, and how regions are named where the file does not."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from support import wav2vec2_files
+from support.faults import raises_fault
+
+import fairseq_vgs as vgs
+from fairseq_vgs.regions.efficientnet import FEATURE_DIM
+
+
+def test_a_run_gives_its_best_checkpoint(run):
+    model = vgs.load(run, device="cpu")
+    assert model.path == run / "checkpoints/checkpoint_best.pt"
+    assert (model.measure, model.dim, model.frame_rate, model.device) == ("dot", 20, 50.0, "cpu")
+
+
+def test_the_last_one_where_there_is_no_best(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    folder = tmp_path / "copy/checkpoints"
+    (folder / "checkpoint_best.pt").rename(folder / "checkpoint_last.pt")
+    for path in (tmp_path / "copy", folder, folder / "checkpoint_last.pt"):
+        assert vgs.load(path).path == folder / "checkpoint_last.pt"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("empty", "model.kind"), ("missing", "file.missing"), ("page.pt", "checkpoint.kind")]
+)
+def test_other_paths_are_named(tmp_path, name, code):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "page.pt").write_text("<html>")
+    with raises_fault(code, name):
+        vgs.load(tmp_path / name)
+
+
+def test_unknown_devices_are_named(run):
+    with raises_fault("setting.value", "device"):
+        vgs.load(run, device="toaster")
+
+
+def test_stock_wav2vec2_has_layers_and_attention_alone(tmp_path, media):
+    stock = wav2vec2_files.stock_model({})
+    torch.save(wav2vec2_files.new_state(stock, {}), tmp_path / "wav2vec_small.pt")
+    model = vgs.load(tmp_path / "wav2vec_small.pt")
+    layers = model.layers(media / "a.wav")
+    n_frames = len(layers[1])
+    assert len(layers) == len(stock.encoder.layers) + 1
+    n_heads = stock.cfg.encoder_attention_heads
+    assert model.attention(media / "a.wav", layer=1).shape == (n_heads, n_frames, n_frames)
+    for embed, path in ((model.embed_speech, "a.wav"), (model.embed_images, "x.jpg")):
+        with raises_fault("checkpoint.kind", "wav2vec_small.pt"):
+            embed(media / path)
+
+
+def test_a_model_of_text_says_so(make_run, media):
+    run = make_run(images={}, caption_encoder="text", text_vocabulary=9)
+    model = vgs.load(run)
+    for use in (model.embed_speech, model.layers, lambda path: model.attention(path, layer=1)):
+        with raises_fault("model.text", "checkpoint_best.pt"):
+            use(media / "a.wav")
+
+
+def test_a_checkpoint_that_does_not_say_it_is_told_what_regions_are(make_run, run, data, media):
+    path = make_run(image_dim=FEATURE_DIM)  # the same weights, as before version 0.1.0
+    model = vgs.load(path)
+    assert model.embed_speech(media / "a.wav").shape == (1, 20)  # which needs none
+    with raises_fault("regions.unknown", "checkpoint_best.pt") as caught:
+        model.embed_images(media / "x.jpg")
+    assert "regions=" in str(caught.value)
+    expected = vgs.load(run).embed_images(media / "x.jpg")
+    for regions in ("1x2", (1, 2), data, str(data)):
+        found = vgs.load(path, regions=regions).embed_images(media / "x.jpg")
+        np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(vgs.load(path, regions="2").embed_images(media / "x.jpg"), expected)
+
+
+def test_what_names_no_regions_is_refused(run, tmp_path):
+    for given in ("2by3", str(tmp_path)):
+        with raises_fault("regions.recipe", "regions"):
+            vgs.load(run, regions=given)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"format": "fast-vgs"}, {"network": "other"}, {"weights_sha256": "0" * 64}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_regions_of_another_network_are_named(make_run, recipe, media, changed):
+    model = vgs.load(make_run(images={**recipe, **changed}, image_dim=FEATURE_DIM))
+    with raises_fault("regions.extractor", "checkpoint_best.pt"):
+        model.embed_images(media / "x.jpg")
+
+
+def test_a_model_of_other_dims_is_refused(make_run, media):
+    model = vgs.load(make_run(image_dim=FEATURE_DIM - 1), regions="2")
+    with raises_fault("regions.dims", "checkpoint_best.pt"):
+        model.embed_images(media / "x.jpg")
+
+
+def test_missing_network(run, media, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
+    model = vgs.load(run)
+    with raises_fault("package.missing"):
+        model.embed_images(media / "x.jpg")
+
+
+def test_a_pickled_model_is_the_same(run, media, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "copy")
+    model = vgs.load(copied)
+    pickled = pickle.dumps(model)
+    shutil.rmtree(copied)  # the weights travel with it
+    again = pickle.loads(pickled)
+    for name, embed in (("a.wav", "embed_speech"), ("x.jpg", "embed_images")):
+        np.testing.assert_array_equal(
+            getattr(again, embed)(media / name), getattr(model, embed)(media / name)
+        )
+    assert (again.path, again.measure, again.config) == (model.path, model.measure, model.config)
+
+
+def test_a_pickled_model_of_another_machine_finds_a_device(run, media):
+    model = vgs.load(run)
+    model.device = "cuda:7"
+    assert pickle.loads(pickle.dumps(model)).device in ("cpu", "cuda")

@@ -1,5 +1,7 @@
 """Strict loading of fairseq checkpoints, the plugin's and stock wav2vec 2.0, without their training data.
 
+Folders of ``fairseq-vgs export`` are read in their place, without fairseq, which is imported for checkpoints.
+
 Nothing in a checkpoint is run: ``torch.load`` is kept to tensors and plain containers, and the one setting
 that fairseq passes to ``eval`` is parsed first. The model is built from the checkpoint's own settings through
 fairseq's registry; weights must match key by key.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import functools
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import models as fairseq_models
-from fairseq.dataclass.utils import merge_with_parent
-from fairseq.models import MODEL_DATACLASS_REGISTRY
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-import fairseq_vgs.models  # noqa: F401 - registers the models
+from fairseq_vgs.checkpoints.places import needs_fairseq
+from fairseq_vgs.compat.availability import require_fairseq
 from fairseq_vgs.compat.building import SPARE, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
@@ -38,11 +36,9 @@ logger = logging.getLogger(__name__)
 
 MODEL_NAMES = ("vgs_wav2vec2",)
 STOCK_NAME = "wav2vec2"
-STOCK_FIELDS = tuple(field.name for field in dataclasses.fields(Wav2Vec2Config) if field.name[0] != "_")
 # what building a model from odd settings raises: fairseq and torch check few of them
 _BAD_SETTINGS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
-    OmegaConfBaseException,
 )  # fmt: skip
 _OTHER_VERSION = "train it with this version of fairseq_vgs, or load it with the version that wrote it"
 
@@ -98,7 +94,8 @@ def load_checkpoint(
     Evaluation runs in fp32 whatever ``model.autocast`` says, so that results do not depend on the machine.
 
     Args:
-        path: file written by ``fairseq-hydra-train``; refused if its weights do not match its settings.
+        path: file written by ``fairseq-hydra-train``, or the ``model.safetensors`` of an exported folder;
+            refused if its weights do not match its settings.
         untrained_seed: draw the weights with this seed instead of using the file's (untrained baseline).
         allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings; both
             layouts of such files are read, settings as ``cfg`` and, before 2021, as ``args``.
@@ -106,6 +103,11 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is missing, broken, no checkpoint of these, or does not match its settings.
     """
+    if not needs_fairseq(path):
+        from fairseq_vgs.checkpoints.exports.load import load_export
+
+        return load_export(path, untrained_seed=untrained_seed)
+    require_fairseq()
     state = _read(path)
     if _kind(state) == STOCK_NAME:
         config, weights = _stock(state, path, allowed=allow_stock)
@@ -178,6 +180,14 @@ def build_untrained(
         CheckpointError: the settings describe neither a model of this plugin nor stock wav2vec 2.0, or one
             far larger than its weights (``checkpoint.kind``, ``checkpoint.settings``).
     """
+    from fairseq import models as fairseq_models
+    from fairseq.dataclass.utils import merge_with_parent
+    from fairseq.models import MODEL_DATACLASS_REGISTRY
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    import fairseq_vgs.models  # noqa: F401 - registers the models
+
     name = settings.get("_name")
     if name not in (*MODEL_NAMES, STOCK_NAME):
         step = "give a checkpoint that was trained with task=vgs_pretraining"
@@ -193,9 +203,17 @@ def build_untrained(
             torch.manual_seed(seed)
             with within_limits_of(*(files or [path]), spare=spare):
                 return fairseq_models.build_model(typed, None)
-    except _BAD_SETTINGS as error:
+    except (*_BAD_SETTINGS, OmegaConfBaseException) as error:
         message = f"its model settings must build a model: {error}; {_OTHER_VERSION}"
         raise CheckpointError.at(path, message, "checkpoint.settings") from error
+
+
+@functools.cache
+def stock_fields() -> dict[str, Any]:
+    """Return the settings of fairseq's own wav2vec 2.0, with the defaults that are no lists."""
+    from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+
+    return {one.name: one.default for one in dataclasses.fields(Wav2Vec2Config) if one.name[0] != "_"}
 
 
 def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -283,6 +301,8 @@ def _kind(state: Mapping[str, Any]) -> Any:
 
 
 def _plain(settings: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
     if isinstance(settings, argparse.Namespace):
         return dict(vars(settings))
     if OmegaConf.is_config(settings):
@@ -305,14 +325,14 @@ def _stock(
         message = f"sampling rate must be {SAMPLE_RATE} Hz, got {rate}; give a model of 16 kHz speech"
         raise CheckpointError.at(path, message, "checkpoint.sample_rate")
     # Files also hold settings of other parts, and null where the default holds.
-    settings = {key: model[key] for key in STOCK_FIELDS if model.get(key) is not None}
+    settings = {key: model[key] for key in stock_fields() if model.get(key) is not None}
     if "latent_temp" in settings:
         try:
             settings["latent_temp"] = three_numbers(settings["latent_temp"])
         except ValueError as error:
             message = f"{error}; give the file as fairseq wrote it"
             raise CheckpointError.at(path, message, "checkpoint.settings") from error
-    settings.setdefault("conv_feature_layers", Wav2Vec2Config.conv_feature_layers)
+    settings.setdefault("conv_feature_layers", stock_fields()["conv_feature_layers"])
     plain = {
         "model": {**settings, "_name": STOCK_NAME},
         "task": {"_name": "audio_pretraining", "normalize": bool(task.get("normalize"))},

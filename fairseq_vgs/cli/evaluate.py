@@ -141,6 +141,7 @@ def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from fairseq_vgs.checkpoints.places import model_file, needs_fairseq
     from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.evaluation.results import as_written, result_files
     from fairseq_vgs.files.output import refuse_existing, try_output
@@ -150,14 +151,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
     with usage_errors(args):
         baselines = chosen_baselines(evaluator, args.baseline or ())
-    checkpoint = places.checkpoint
-    name = f"{checkpoint.stem}_{evaluator.name}_{settings.folder_name}"
-    output = places.output or checkpoint.with_name(name)
+    checkpoint = model_file(places.checkpoint)
+    stem = places.checkpoint.name if checkpoint != places.checkpoint else checkpoint.stem
+    output = places.output or places.checkpoint.with_name(f"{stem}_{evaluator.name}_{settings.folder_name}")
     # what costs nothing comes before seconds of imports
     refuse_existing(*result_files(output, evaluator.files), force=places.force)
     try_output(output, option="--output")
     require_file(checkpoint)
-    require_fairseq()
+    if needs_fairseq(checkpoint):
+        require_fairseq()
     from fairseq_vgs.evaluation.evaluate import evaluate
 
     result = evaluate(

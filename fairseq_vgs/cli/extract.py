@@ -38,7 +38,9 @@ items at the very end of a recording unless --complete-last-frame was given:
 class Options:
     """Options of ``extract``."""
 
-    checkpoint: Path = option(help="checkpoint of this plugin, or fairseq's own wav2vec2", positional=True)
+    checkpoint: Path = option(
+        help="checkpoint of this plugin, exported folder, or fairseq's own wav2vec2", positional=True
+    )
     sources: tuple[Path, ...] = option(
         help="data folder, folder of audio, or files", positional=True, metavar="SOURCE"
     )
@@ -67,19 +69,21 @@ class Options:
 
 def run(args: argparse.Namespace) -> int:
     """Extract; print a summary of the files."""
+    from fairseq_vgs.checkpoints.places import model_file
     from fairseq_vgs.files.output import try_output
     from fairseq_vgs.files.torch_files import require_file
 
     options = read_options(args, Options)
     try_output(options.output, option="--output")
-    require_file(options.checkpoint)  # before seconds of imports
+    path = model_file(options.checkpoint)
+    require_file(path)  # before seconds of imports
     from fairseq_vgs.checkpoints.load import load_checkpoint
     from fairseq_vgs.features.extract import extract_features
     from fairseq_vgs.features.recordings import open_source
 
     device = resolve_device(options.device)
     source = open_source(options.sources, split=options.split)
-    checkpoint = load_checkpoint(options.checkpoint, untrained_seed=options.untrained, allow_stock=True)
+    checkpoint = load_checkpoint(path, untrained_seed=options.untrained, allow_stock=True)
     found = extract_features(
         checkpoint,
         source,

@@ -95,11 +95,12 @@ def _read_results(args: argparse.Namespace) -> dict[str, Any]:
 
 def _open_model(args: argparse.Namespace, metrics: Mapping[str, Any]) -> Occlusion | None:
     """Open the model for heat maps; None, with a note, if the evaluated checkpoint is gone."""
+    from fairseq_vgs.checkpoints.places import model_file, needs_fairseq
     from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.evaluation.results import ResultsError
     from fairseq_vgs.files.provenance import sha256_file
 
-    path = args.checkpoint or Path(metrics["checkpoint"]["path"])
+    path = model_file(args.checkpoint or Path(metrics["checkpoint"]["path"]))
     found = sha256_file(path) if path.is_file() else None
     if found != metrics["checkpoint"]["sha256"]:
         problem = f"must be the checkpoint of {args.results}, {'is another' if found else 'is missing'}"
@@ -108,7 +109,8 @@ def _open_model(args: argparse.Namespace, metrics: Mapping[str, Any]) -> Occlusi
             raise ResultsError.at(path, message, "results.checkpoint")
         print(f"{NO_HEAT_MAPS}; {path}: {problem}; give it with --checkpoint", file=sys.stderr)
         return None
-    require_fairseq()
+    if needs_fairseq(path):
+        require_fairseq()
     from fairseq_vgs.checkpoints.load import load_checkpoint, section
     from fairseq_vgs.features.embeddings import open_split
     from fairseq_vgs.features.occlusion import Occlusion

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fairseq.data import FairseqDataset
 
 from fairseq_vgs.arrays import F32, I64, Bool
 from fairseq_vgs.data.bad_items import BadItemError, BadItems, raise_or_log
@@ -28,6 +27,14 @@ from fairseq_vgs.data.tables import SplitTable
 from fairseq_vgs.data.waveform import load_waveform, normalize_waveform
 from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames
+
+if TYPE_CHECKING:
+    FairseqDataset = Any
+else:
+    try:
+        from fairseq.data import FairseqDataset
+    except ImportError:  # exported models are evaluated without fairseq, which training batches with
+        from torch.utils.data import Dataset as FairseqDataset
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,24 +63,14 @@ def speech_features(
     wav2vec: Any = model
     source, padding_mask = padded(sources, lengths)
     layers = parse_conv_layers(str(wav2vec.cfg.conv_feature_layers))
-    inputs: list[Tensor] = []
-    shared: list[tuple[Tensor, Tensor | None]] = []
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         stack.enter_context(autocast(source.device, enabled=bf16))
         if is_padded:
             stack.enter_context(norms_of_valid_frames(wav2vec, lengths, layers))
-        stack.enter_context(_hooks(wav2vec, inputs, shared))
-        output = wav2vec.extract_features(source, padding_mask if is_padded else None, mask=False)
-        outputs = [result[0] for result in output["layer_results"]]
-        total = outputs[0].size(0)
-        # The encoder's input still has the CLS vector in front, and fairseq's padding to a multiple behind.
-        n_before = int(getattr(wav2vec.encoder, "cls_embedding", None) is not None)
-        stacked = [inputs[0][n_before : n_before + total], *outputs]
-        embeddings = None
-        if shared:
-            frames, cls = shared[0]
-            embeddings = wav2vec.speech_head(frames, cls=cls, padding_mask=output["padding_mask"])
+        encode = getattr(wav2vec, "encode_layers", None) or partial(_encode_layers, wav2vec)
+        stacked, embeddings = encode(source, padding_mask if is_padded else None)
+    total = stacked[0].size(0)
     found = []
     for row, length in enumerate(lengths):
         # Cut before the batch leaves the device: padding is not a result.
@@ -95,6 +86,24 @@ def padded(sources: Sequence[Tensor], lengths: Sequence[int], *, to: int = 0) ->
     source = nn.functional.pad(source, (0, max(0, to - source.size(1))))
     ends = torch.tensor(lengths, device=source.device).unsqueeze(1)
     return source, torch.arange(source.size(1), device=source.device) >= ends
+
+
+def _encode_layers(
+    model: Any, source: Tensor, padding_mask: Tensor | None
+) -> tuple[list[Tensor], Tensor | None]:
+    """Return what enters the first layer and what each puts out, f[T, B, D], and the embedding if any."""
+    inputs: list[Tensor] = []
+    shared: list[tuple[Tensor, Tensor | None]] = []
+    with _hooks(model, inputs, shared):
+        output = model.extract_features(source, padding_mask, mask=False)
+    outputs = [result[0] for result in output["layer_results"]]
+    # The encoder's input still has the CLS vector in front, and fairseq's padding to a multiple behind.
+    n_before = int(getattr(model.encoder, "cls_embedding", None) is not None)
+    stacked = [inputs[0][n_before : n_before + outputs[0].size(0)], *outputs]
+    if not shared:
+        return stacked, None
+    frames, cls = shared[0]
+    return stacked, model.speech_head(frames, cls=cls, padding_mask=output["padding_mask"])
 
 
 @contextmanager

@@ -15,14 +15,16 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.exports import modeling
 from fairseq_vgs.checkpoints.exports.card import demo, model_card, requirements
 from fairseq_vgs.checkpoints.exports.convert import require_exportable, settings_of, weights_of
+from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.checkpoints.places import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fairseq_vgs.files.output import EXPORT, EXPORT_NAME, MADE_BY_EXPORT, MADE_BY_KEY, staged_folder
 from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.provenance import sha256_file, versions
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.hugging_face import quiet
 
-WEIGHTS_NAME, PRETRAINING_NAME = "model.safetensors", "pretraining.safetensors"
+PRETRAINING_NAME = "pretraining.safetensors"
 _CODE = Path(modeling.__file__).parent
 _ALWAYS = ("configuration", "feature_extraction", "image", "layers", "modeling", "speech", "speech_heads")
 _KEPT_TASK = (
@@ -83,7 +85,7 @@ def export_checkpoint(
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
         _write_code(staging, settings)
         _write_settings(staging, settings, reading)
-        _save(weights, staging / WEIGHTS_NAME)
+        _save(weights, staging / EXPORTED_WEIGHTS)
         if for_pretraining:
             _save(for_pretraining, staging / PRETRAINING_NAME)
         _require_same(checkpoint, staging)
@@ -102,13 +104,13 @@ def _write_code(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def _write_settings(folder: Path, settings: Mapping[str, Any], reading: Reading) -> None:
     model = {
-        "model_type": "fairseq_vgs",
+        "model_type": MODEL_TYPE,
         "architectures": ["VgsModel"],
         "auto_map": {"AutoConfig": "configuration_vgs.VgsConfig", "AutoModel": "modeling_vgs.VgsModel"},
         "dtype": "float32",
         **settings,
     }
-    _write_json(folder / "config.json", model)
+    _write_json(folder / EXPORTED_CONFIG, model)
     speech = {
         "feature_extractor_type": "VgsFeatureExtractor",
         "auto_map": {"AutoFeatureExtractor": "feature_extraction_vgs.VgsFeatureExtractor"},

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from fairseq_vgs.checkpoints.imports.paths import ImportFileError
-from fairseq_vgs.checkpoints.load import STOCK_FIELDS, three_numbers
+from fairseq_vgs.checkpoints.load import stock_fields, three_numbers
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
 _OWN_ARGS = "give the args.pkl of the bundle's own run"
@@ -133,7 +133,7 @@ SCRIPT_SETTINGS: Mapping[str, Any] = {
 }
 """The authors' settings that matter here, with the values of their script for VGS+."""
 
-_SAME_NAMES = SCRIPT_SETTINGS.keys() & set(STOCK_FIELDS)
+_SAME_NAMES = SCRIPT_SETTINGS.keys() & stock_fields().keys()
 _REQUIRED = {"hidden_act": "gelu", "layer_norm_first": False}  # our model has nothing else
 
 

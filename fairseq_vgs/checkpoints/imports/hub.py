@@ -13,17 +13,18 @@ from typing import Any
 from torch import Tensor
 
 from fairseq_vgs.checkpoints.exports.convert import PRETRAINING, model_settings_of, our_weights
-from fairseq_vgs.checkpoints.exports.folder import PRETRAINING_NAME, WEIGHTS_NAME
+from fairseq_vgs.checkpoints.exports.folder import PRETRAINING_NAME
+from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE
 from fairseq_vgs.checkpoints.imports.paths import ImportFileError, prepare_import
 from fairseq_vgs.checkpoints.imports.wav2vec2_hf import load_safetensors
 from fairseq_vgs.checkpoints.load import build_untrained, mismatches
+from fairseq_vgs.checkpoints.places import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fairseq_vgs.checkpoints.save import ImportedModel, with_overrides, write_import
 from fairseq_vgs.files.output import EXPORT_NAME
 from fairseq_vgs.files.texts import read_object
 
 logger = logging.getLogger(__name__)
 
-MODEL_TYPE = "fairseq_vgs"
 _DOWNLOAD = "download or export the folder again"
 _NOT_SAVED = "the folder holds no weights of the self-supervised loss"
 
@@ -44,12 +45,12 @@ def import_hub(
         ImportFileError: the folder is not one of these, or weights (all named) do not fit its settings.
     """
     output = prepare_import(output, force=force)
-    config = read_object(folder / "config.json", _DOWNLOAD, error=ImportFileError)
+    config = read_object(folder / EXPORTED_CONFIG, _DOWNLOAD, error=ImportFileError)
     if config.get("model_type") != MODEL_TYPE:
         message = (
             f"model_type must be {MODEL_TYPE}, got {config.get('model_type')!r}; give an exported folder"
         )
-        raise ImportFileError.at(folder / "config.json", message, "import.kind")
+        raise ImportFileError.at(folder / EXPORTED_CONFIG, message, "import.kind")
     record_path = folder / EXPORT_NAME
     record = read_object(record_path, _DOWNLOAD, error=ImportFileError) if record_path.is_file() else {}
     before = {key: value for key, value in _part(record, "model").items() if key != "_name"}
@@ -57,7 +58,7 @@ def import_hub(
         known = {**before, **model_settings_of(config)}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         message = f"settings must be those of an exported model, got {error!r}; {_DOWNLOAD}"
-        raise ImportFileError.at(folder / "config.json", message, "import.settings") from error
+        raise ImportFileError.at(folder / EXPORTED_CONFIG, message, "import.settings") from error
     given = with_overrides(known, settings, folder)
     task = {key: value for key, value in _part(record, "task").items() if key != "_name"}
     return write_import(
@@ -74,9 +75,9 @@ def import_hub(
 
 def _filled(folder: Path, settings: Mapping[str, Any], *, seed: int) -> Any:
     """Build the model and put the folder's weights into it."""
-    path, extra = folder / WEIGHTS_NAME, folder / PRETRAINING_NAME
+    path, extra = folder / EXPORTED_WEIGHTS, folder / PRETRAINING_NAME
     if not path.is_file():
-        message = f"must hold {WEIGHTS_NAME}, got none; {_DOWNLOAD}"
+        message = f"must hold {EXPORTED_WEIGHTS}, got none; {_DOWNLOAD}"
         raise ImportFileError.at(folder, message, "file.missing")
     weights: dict[str, Tensor] = our_weights(load_safetensors(path))
     weights |= our_weights(load_safetensors(extra)) if extra.is_file() else {}

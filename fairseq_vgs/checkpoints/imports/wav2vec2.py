@@ -20,12 +20,12 @@ from fairseq_vgs.checkpoints.imports.paths import ImportFileError, prepare_impor
 from fairseq_vgs.checkpoints.imports.wav2vec2_branch import SpeechBranch, check_sample_rate, plain_weights
 from fairseq_vgs.checkpoints.imports.wav2vec2_hf import read_hugging_face
 from fairseq_vgs.checkpoints.load import (
-    STOCK_FIELDS,
     build_untrained,
     mismatches,
     named,
     read_pickle,
     sections,
+    stock_fields,
     three_numbers,
 )
 from fairseq_vgs.checkpoints.save import ImportedModel, with_overrides, write_import
@@ -222,7 +222,7 @@ def _speech_settings(model: Mapping[str, Any], path: Path) -> tuple[dict[str, An
         message = f"layer_type must be transformer, got {model['layer_type']}; give another checkpoint"
         raise ImportFileError.at(path, message, "import.kind")
     settings = {
-        key: model[key] for key in STOCK_FIELDS if model.get(key) is not None and key not in _RUN_SETTINGS
+        key: model[key] for key in stock_fields() if model.get(key) is not None and key not in _RUN_SETTINGS
     }
     if live := [key for key, value in settings.items() if "${" in str(value)]:
         message = f"model settings must be plain values, got interpolations in {named(live)}; {_AS_WRITTEN}"

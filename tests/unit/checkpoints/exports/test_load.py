@@ -1,0 +1,167 @@
+"""Exported folders in place of checkpoints: the same numbers, without fairseq; named where they changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.abx_material import write_checkpoint
+from support.exported import batch
+from support.faults import raises_fault
+from support.tiny_folder import make_folder
+
+import fairseq_vgs as vgs
+from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.cli.main import main
+from fairseq_vgs.features.speech import speech_features
+from fairseq_vgs.modules.alone import speech_embeddings
+
+LENGTHS = {"test": [9600, 6000, 7321, 12000, 5000, 8801]}
+WITHOUT_FAIRSEQ = """
+import sys
+
+for name in ("fairseq", "fairseq_cli"):
+    sys.modules[name] = None  # importing them fails
+from fairseq_vgs.cli.main import main
+
+if sys.argv[1] == "load":
+    import fairseq_vgs as vgs
+    print(vgs.load(sys.argv[2]).embed_speech(sys.argv[3]).tolist())
+else:
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data") / "set", lengths=LENGTHS, n_images=4).path
+
+
+def made(folder: Path, **settings: object) -> tuple[Path, Path]:
+    """Write a checkpoint and its export; return both."""
+    task = settings.pop("task", {"valid_max_seconds": 0.55, "max_regions": 2, "image_size": 16})
+    path = write_checkpoint(folder / "before.pt", **settings)
+    state = torch.load(path)
+    state["cfg"]["task"].update(task)
+    torch.save(state, path)
+    assert main(["export", str(path), str(folder / "hub")]) == 0
+    return path, folder / "hub"
+
+
+def without_fairseq(*arguments: object) -> str:
+    command = [sys.executable, "-c", WITHOUT_FAIRSEQ, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("padding", "mode"), [*product(("exact", "fairseq", "fast_vgs"), ("default", "layer_norm"))]
+)
+def test_each_utterance_as_if_alone(tmp_path, padding, mode):
+    """The doors of this package leave padding out, whatever the model's own forward does with it."""
+    path, folder = made(tmp_path, padding=padding, extractor_mode=mode, speech_head="resdavenet")
+    before, after = load_checkpoint(path), load_checkpoint(folder / "model.safetensors")
+    source, padding_mask = batch([8000, 6101, 4003])
+    with torch.inference_mode():
+        for pad_to_max in (False, True):
+            wanted, found = (
+                speech_embeddings(one.model, source, padding_mask, pad_to_max=pad_to_max)
+                for one in (before, after)
+            )
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+    together = [source[0], source[1, :6101]] if padding != "fast_vgs" else [source[0], source[0] * 2]
+    for found, wanted in zip(*(speech_features(one.model, together) for one in (after, before)), strict=True):
+        assert found.layers.keys() == wanted.layers.keys()
+        for name, layer in wanted.layers.items():
+            torch.testing.assert_close(found.layers[name], layer, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.embedding, wanted.embedding, rtol=0, atol=1e-5)
+
+
+def test_it_says_of_its_run_what_the_checkpoint_says(tmp_path):
+    path, folder = made(tmp_path)
+    before, after = load_checkpoint(path), load_checkpoint(folder / "model.safetensors")
+    assert (after.n_updates, after.trained, after.similarity) == (7, True, before.similarity)
+    assert after.images == before.images
+    assert after.config["task"]["valid_max_seconds"] == 0.55
+    untrained = [load_checkpoint(one, untrained_seed=3) for one in (path, folder / "model.safetensors")]
+    assert [one.trained for one in untrained] == [False, False]
+    states = [one.model.state_dict() for one in untrained]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("image_encoder", ["regions", "patches"])
+def test_evaluation_without_fairseq(tmp_path, data, image_encoder):
+    path, folder = made(tmp_path, image_encoder=image_encoder)
+    command = ["evaluate", "retrieval", path, data, "--baseline", "none", "--output", tmp_path / "wanted"]
+    assert main(list(map(str, command))) == 0
+    without_fairseq("evaluate", "retrieval", folder, data, "--baseline", "none")
+    results = tmp_path / "hub_retrieval_test"
+    wanted, found = (
+        json.loads((one / "metrics.json").read_text(encoding="utf-8"))["models"]["trained"]["metrics"]
+        for one in (tmp_path / "wanted", results)
+    )
+    assert found == wanted
+    for name in ("speech_embeddings.npy", "image_embeddings.npy"):
+        np.testing.assert_allclose(
+            np.load(results / name), np.load(tmp_path / "wanted" / name), rtol=0, atol=1e-5
+        )
+    if image_encoder == "patches":
+        without_fairseq("gallery", results, data, tmp_path / "page", "--queries", "2")
+        assert (tmp_path / "page/index.html").is_file()
+
+
+def test_features_without_fairseq(tmp_path, data):
+    path, folder = made(tmp_path)
+    assert main(["extract", str(path), str(data), "--output", str(tmp_path / "wanted")]) == 0
+    without_fairseq("extract", folder, data, "--output", tmp_path / "found")
+    names = sorted(one.relative_to(tmp_path / "wanted") for one in (tmp_path / "wanted").rglob("*.npy"))
+    assert len(names) == 6 * 5 + 4
+    for name in names:
+        wanted, found = (np.load(tmp_path / part / name) for part in ("wanted", "found"))
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_load(tmp_path, data):
+    path, folder = made(tmp_path, image_encoder="patches")
+    before, after = vgs.load(path, device="cpu"), vgs.load(folder, device="cpu")
+    wavs = [data / f"test/{number}.wav" for number in range(6)]
+    pictures = [data / f"images/{number}.png" for number in range(4)]
+    np.testing.assert_allclose(after.similarity(wavs, pictures), before.similarity(wavs, pictures), atol=1e-5)
+    assert str(folder) in repr(after)
+    alone = json.loads(without_fairseq("load", folder, wavs[0]))
+    np.testing.assert_allclose(alone, before.embed_speech(wavs[0]), rtol=0, atol=1e-5)
+
+
+def test_changed_folders_are_named(tmp_path):
+    _, folder = made(tmp_path)
+    weights, code = folder / "model.safetensors", folder / "speech_vgs.py"
+    (folder / "README.md").write_text("my own card", encoding="utf-8")
+    load_checkpoint(weights)
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with raises_fault("export.changed", "hub"):
+        load_checkpoint(weights)
+    weights.write_bytes(kept)
+    code.write_text(code.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
+    with raises_fault("export.changed", "hub"):
+        load_checkpoint(weights)
+    (folder / "export.json").unlink()
+    assert load_checkpoint(weights).n_updates == 0
+    weights.write_bytes(b"no weights at all")
+    with raises_fault("checkpoint.unreadable", "model.safetensors"):
+        load_checkpoint(weights)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights.write_bytes(kept)
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
+    with raises_fault("checkpoint.mismatch", "model.safetensors"):
+        load_checkpoint(weights)
+    (folder / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}), encoding="utf-8")
+    with raises_fault("checkpoint.kind", "config.json"):
+        load_checkpoint(weights)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from fairseq_vgs.api.model import Model
-from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.checkpoints.open import open_checkpoint
 from fairseq_vgs.checkpoints.places import is_export, model_file
 from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.files.faults import FaultError, fault
@@ -38,7 +38,7 @@ def load(
     Raises:
         FaultError: the path leads to no model, the device is not there, or ``regions`` is none of these.
     """
-    checkpoint = load_checkpoint(find_checkpoint(Path(path).expanduser()), allow_stock=True)
+    checkpoint = open_checkpoint(find_checkpoint(Path(path).expanduser()), allow_stock=True)
     recipe = None if regions is None else parse_recipe(regions)
     return Model(checkpoint, device=resolve_device(device, place="device"), regions=recipe)
 

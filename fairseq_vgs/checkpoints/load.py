@@ -1,6 +1,6 @@
 """Strict loading of fairseq checkpoints, the plugin's and stock wav2vec 2.0, without their training data.
 
-Folders of ``fairseq-vgs export`` are read in their place, without fairseq, which is imported for checkpoints.
+fairseq is imported where it is needed: what else says of checkpoints is used without it.
 
 Nothing in a checkpoint is run: ``torch.load`` is kept to tensors and plain containers, and the one setting
 that fairseq passes to ``eval`` is parsed first. The model is built from the checkpoint's own settings through
@@ -23,8 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairseq_vgs.checkpoints.places import needs_fairseq
-from fairseq_vgs.compat.availability import require_fairseq
 from fairseq_vgs.compat.building import SPARE, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
@@ -94,8 +92,7 @@ def load_checkpoint(
     Evaluation runs in fp32 whatever ``model.autocast`` says, so that results do not depend on the machine.
 
     Args:
-        path: file written by ``fairseq-hydra-train``, or the ``model.safetensors`` of an exported folder;
-            refused if its weights do not match its settings.
+        path: file written by ``fairseq-hydra-train``; refused if its weights do not match its settings.
         untrained_seed: draw the weights with this seed instead of using the file's (untrained baseline).
         allow_stock: accept pre-trained models of fairseq's own ``wav2vec2``, which have no embeddings; both
             layouts of such files are read, settings as ``cfg`` and, before 2021, as ``args``.
@@ -103,11 +100,6 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is missing, broken, no checkpoint of these, or does not match its settings.
     """
-    if not needs_fairseq(path):
-        from fairseq_vgs.checkpoints.exports.load import load_export
-
-        return load_export(path, untrained_seed=untrained_seed)
-    require_fairseq()
     state = _read(path)
     if _kind(state) == STOCK_NAME:
         config, weights = _stock(state, path, allowed=allow_stock)

@@ -77,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
     try_output(options.output, option="--output")
     path = model_file(options.checkpoint)
     require_file(path)  # before seconds of imports
-    from fairseq_vgs.checkpoints.load import load_checkpoint
+    from fairseq_vgs.checkpoints.open import open_checkpoint
     from fairseq_vgs.features.extract import extract_features
     from fairseq_vgs.features.recordings import open_source
 
     device = resolve_device(options.device)
     source = open_source(options.sources, split=options.split)
-    checkpoint = load_checkpoint(path, untrained_seed=options.untrained, allow_stock=True)
+    checkpoint = open_checkpoint(path, untrained_seed=options.untrained, allow_stock=True)
     found = extract_features(
         checkpoint,
         source,

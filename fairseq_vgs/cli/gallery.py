@@ -111,11 +111,12 @@ def _open_model(args: argparse.Namespace, metrics: Mapping[str, Any]) -> Occlusi
         return None
     if needs_fairseq(path):
         require_fairseq()
-    from fairseq_vgs.checkpoints.load import load_checkpoint, section
+    from fairseq_vgs.checkpoints.load import section
+    from fairseq_vgs.checkpoints.open import open_checkpoint
     from fairseq_vgs.features.embeddings import open_split
     from fairseq_vgs.features.occlusion import Occlusion
 
-    checkpoint = load_checkpoint(path)
+    checkpoint = open_checkpoint(path)
     if section(checkpoint.config, "model").get("caption_encoder", "speech") != "speech":
         print(f"{NO_HEAT_MAPS}; the model reads text, not speech", file=sys.stderr)
         return None

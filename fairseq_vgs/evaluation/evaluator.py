@@ -263,9 +263,9 @@ def load_model(
     path: Path, *, allow_stock: bool, untrained_seed: int | None = None, outputs_only: bool = False
 ) -> Model:
     """Load the model of a checkpoint or, with a seed, build it with fresh weights."""
-    from fairseq_vgs.checkpoints.load import load_checkpoint
+    from fairseq_vgs.checkpoints.open import open_checkpoint
 
-    loaded = load_checkpoint(path, untrained_seed=untrained_seed, allow_stock=allow_stock)
+    loaded = open_checkpoint(path, untrained_seed=untrained_seed, allow_stock=allow_stock)
     if untrained_seed is None:
         return Model(TRAINED, f"trained ({loaded.n_updates} updates)", loaded, outputs_only)
     return Model(UNTRAINED, f"untrained (seed {untrained_seed})", loaded, outputs_only)

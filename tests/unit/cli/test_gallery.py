@@ -13,7 +13,7 @@ from support.retrieval_folders import write_media_folder, write_results
 from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
-from fairseq_vgs.checkpoints import load as checkpoints
+from fairseq_vgs.checkpoints import open as checkpoints
 from fairseq_vgs.cli.main import main
 
 
@@ -94,10 +94,10 @@ def test_heat_maps_come_from_the_checkpoint_that_was_evaluated(evaluated, tmp_pa
 
 def test_models_that_read_text_have_no_heat_maps(evaluated, tmp_path, capsys, monkeypatch):
     checkpoint, arguments = evaluated
-    loaded = checkpoints.load_checkpoint(checkpoint)
+    loaded = checkpoints.open_checkpoint(checkpoint)
     settings = {**loaded.config["model"], "caption_encoder": "text"}
     of_text = replace(loaded, config={**loaded.config, "model": settings})
-    monkeypatch.setattr(checkpoints, "load_checkpoint", lambda _path: of_text)
+    monkeypatch.setattr(checkpoints, "open_checkpoint", lambda _path: of_text)
     assert main(["gallery", *arguments, "--queries", "1"]) == 0
     assert "reads text, not speech" in capsys.readouterr().err
     assert "<script" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

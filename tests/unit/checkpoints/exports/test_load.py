@@ -17,7 +17,7 @@ from support.faults import raises_fault
 from support.tiny_folder import make_folder
 
 import fairseq_vgs as vgs
-from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.checkpoints.open import open_checkpoint
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.speech import speech_features
 from fairseq_vgs.modules.alone import speech_embeddings
@@ -67,7 +67,7 @@ def without_fairseq(*arguments: object) -> str:
 def test_each_utterance_as_if_alone(tmp_path, padding, mode):
     """The doors of this package leave padding out, whatever the model's own forward does with it."""
     path, folder = made(tmp_path, padding=padding, extractor_mode=mode, speech_head="resdavenet")
-    before, after = load_checkpoint(path), load_checkpoint(folder / "model.safetensors")
+    before, after = open_checkpoint(path), open_checkpoint(folder / "model.safetensors")
     source, padding_mask = batch([8000, 6101, 4003])
     with torch.inference_mode():
         for pad_to_max in (False, True):
@@ -86,11 +86,11 @@ def test_each_utterance_as_if_alone(tmp_path, padding, mode):
 
 def test_it_says_of_its_run_what_the_checkpoint_says(tmp_path):
     path, folder = made(tmp_path)
-    before, after = load_checkpoint(path), load_checkpoint(folder / "model.safetensors")
+    before, after = open_checkpoint(path), open_checkpoint(folder / "model.safetensors")
     assert (after.n_updates, after.trained, after.similarity) == (7, True, before.similarity)
     assert after.images == before.images
     assert after.config["task"]["valid_max_seconds"] == 0.55
-    untrained = [load_checkpoint(one, untrained_seed=3) for one in (path, folder / "model.safetensors")]
+    untrained = [open_checkpoint(one, untrained_seed=3) for one in (path, folder / "model.safetensors")]
     assert [one.trained for one in untrained] == [False, False]
     states = [one.model.state_dict() for one in untrained]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -143,25 +143,25 @@ def test_changed_folders_are_named(tmp_path):
     _, folder = made(tmp_path)
     weights, code = folder / "model.safetensors", folder / "speech_vgs.py"
     (folder / "README.md").write_text("my own card", encoding="utf-8")
-    load_checkpoint(weights)
+    open_checkpoint(weights)
     kept = weights.read_bytes()
     weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     with raises_fault("export.changed", "hub"):
-        load_checkpoint(weights)
+        open_checkpoint(weights)
     weights.write_bytes(kept)
     code.write_text(code.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     with raises_fault("export.changed", "hub"):
-        load_checkpoint(weights)
+        open_checkpoint(weights)
     (folder / "export.json").unlink()
-    assert load_checkpoint(weights).n_updates == 0
+    assert open_checkpoint(weights).n_updates == 0
     weights.write_bytes(b"no weights at all")
     with raises_fault("checkpoint.unreadable", "model.safetensors"):
-        load_checkpoint(weights)
+        open_checkpoint(weights)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights.write_bytes(kept)
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
     with raises_fault("checkpoint.mismatch", "model.safetensors"):
-        load_checkpoint(weights)
+        open_checkpoint(weights)
     (folder / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}), encoding="utf-8")
     with raises_fault("checkpoint.kind", "config.json"):
-        load_checkpoint(weights)
+        open_checkpoint(weights)

@@ -85,7 +85,7 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    path: Path, *, untrained_seed: int | None = None, allow_stock: bool = False
+    path: str | Path, *, untrained_seed: int | None = None, allow_stock: bool = False
 ) -> Checkpoint:
     """Load a checkpoint of ``MODEL_NAMES``, or stock wav2vec 2.0, for evaluation.
 
@@ -100,6 +100,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is missing, broken, no checkpoint of these, or does not match its settings.
     """
+    path = Path(path)
     state = _read(path)
     if _kind(state) == STOCK_NAME:
         config, weights = _stock(state, path, allowed=allow_stock)

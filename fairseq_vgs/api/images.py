@@ -24,7 +24,7 @@ from fairseq_vgs.features.embeddings import picture_options, reads_regions
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.errors import MediumError
-from fairseq_vgs.media.pictures import encode_image, open_picture
+from fairseq_vgs.media.pictures import encode_image
 from fairseq_vgs.media.sound import inspect
 from fairseq_vgs.regions.recipe import RegionMaker, open_maker
 
@@ -123,27 +123,32 @@ class RegionReader:
 
     def read(self, pictures: Sequence[tuple[str, Any, Boxes | None]]) -> Iterator[dict[str, Tensor]]:
         """Yield features float32[1, R, D], boxes float32[1, R, 4] and a padding mask of each picture."""
-        maker, cropped, all_boxes = self._maker, [], []
+        maker = self._maker
+        opened, all_boxes = [], []
         for place, source, given in pictures:
-            with _as_picture(place, source), open_picture(source, place=place) as picture:
-                image = picture.rgb()
-            found = maker.boxes(image) if given is None else _checked_boxes(given, place)
-            if found is None:
-                raise self._without_boxes(place)
-            all_boxes.append(boxes := found[: self._max_regions])
-            cropped.append(maker.crop(image, boxes))
-        for features, boxes in zip(maker.features(cropped), all_boxes, strict=True):
+            boxes = None if given is None else _checked_boxes(given, place)
+            with _as_picture(place, source):
+                inputs, boxes = maker.open(source, place, boxes)
+            opened.append(inputs)
+            all_boxes.append(boxes)
+        for features, boxes in zip(maker.features(opened), all_boxes, strict=True):
+            kept = slice(self._max_regions)
             yield {
-                "features": torch.from_numpy(features).unsqueeze(0),
-                "boxes": torch.from_numpy(boxes).unsqueeze(0),
-                "padding_mask": torch.zeros(1, len(boxes), dtype=torch.bool),
+                "features": torch.from_numpy(features[kept]).unsqueeze(0),
+                "boxes": torch.from_numpy(boxes[kept]).unsqueeze(0),
+                "padding_mask": torch.zeros(1, len(boxes[kept]), dtype=torch.bool),
             }
 
     @cached_property
     def _maker(self) -> RegionMaker:
         if set(self._recipe) <= {"reads"}:
             raise self._unknown()
-        maker = open_maker(self._recipe, device=self._device, place=self._checkpoint.path)
+        maker = open_maker(
+            self._recipe,
+            max_regions=self._max_regions,
+            device=self._device,
+            place=self._checkpoint.path,
+        )
         if maker.dim != (wanted := self._model.get("image_dim", maker.dim)):
             message = (
                 f"its regions must have the network's {maker.dim} dims, got {wanted} (model.image_dim); give "
@@ -159,15 +164,6 @@ class RegionReader:
             f"({self._data}), or regions='2x3' for the cells of a grid"
         )
         return CheckpointError.at(self._checkpoint.path, f"{expected}, does not; {step}", "regions.unknown")
-
-    def _without_boxes(self, place: str) -> FaultError:
-        table = self._recipe.get("boxes")
-        expected = f"needs boxes, as the training took them from a table ({table})"
-        step = (
-            "give boxes=[...], for each picture x0, y0, x1, y1 as fractions of its width and height, or load "
-            "with regions='2x3' for the cells of a grid"
-        )
-        return FaultError(fault(place, expected, None, step, code="regions.boxes"))
 
 
 class _as_picture:  # noqa: N801 - reads as a statement

@@ -33,13 +33,14 @@ def load(
         device: cpu, cuda, cuda:1, ...; auto: CUDA if available.
         regions: how regions of pictures are made, for checkpoints that do not say it, or to depart from what
             they say: the data folder of the training, ``2x3`` for the cells of a grid of 2 rows and 3
-            columns, or ``objects`` for the objects of a picture on white.
+            columns, or ``objects`` for the objects of a picture on white. Where a Hugging Face backbone
+            computed them (``prepare image-features``), its folder.
 
     Raises:
         FaultError: the path leads to no model, the device is not there, or ``regions`` is none of these.
     """
     checkpoint = open_checkpoint(find_checkpoint(Path(path).expanduser()), allow_stock=True)
-    recipe = None if regions is None else parse_recipe(regions)
+    recipe = None if regions is None else parse_recipe(regions, checkpoint.images)
     return Model(checkpoint, device=resolve_device(device, place="device"), regions=recipe)
 
 

@@ -1,4 +1,4 @@
-"""Compute the regions of any picture as those of a data folder were computed.
+"""Make the regions of any picture as those of a data folder were made.
 
 Shapes: R regions of a picture, D dims of a feature.
 """
@@ -8,64 +8,108 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.manifest.summary import read_summary, region_recipe
+from fairseq_vgs.media.content import Source
+from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.regions.objects import OBJECTS_ON_WHITE, object_boxes
 from fairseq_vgs.regions.options import GRID, parse_grid
 from fairseq_vgs.regions.pictures import Extractor, network_inputs
 from fairseq_vgs.regions.writer import grid_boxes
 
 OBJECTS = "objects"
+BACKBONE_FOLDER = "backbone_folder"
+"""Key of a recipe: the local folder of a backbone, which no ``summary.json`` knows."""
+_BACKBONE = "hugging-face"
 _BATCH = 16
 
 
-class RegionMaker:
-    """Compute regions with a network: cells of a grid, the objects on white, or boxes that are given."""
+class RegionMaker(Protocol):
+    """Make regions of pictures, whose features have ``dim`` dims."""
 
-    def __init__(self, recipe: Mapping[str, Any], extractor: Extractor) -> None:
-        self._extractor = extractor
-        grid = recipe.get("grid")
-        self._cells = grid_boxes(*map(int, grid)) if grid else None
-        self._finds_objects = recipe.get("where") == OBJECTS_ON_WHITE
+    dim: int
+
+    def open(self, source: Source, place: str, boxes: F32 | None) -> tuple[list[Any], F32]:
+        """Return a picture as the network takes it, and its boxes float32[R, 4] in fractions of it.
+
+        Raises:
+            MediumError: the picture cannot be used.
+            FaultError: ``regions.boxes``: boxes are needed, or cannot be given.
+        """
+        ...
+
+    def features(self, opened: Sequence[Sequence[Any]]) -> list[F32]:
+        """Compute the features of opened pictures (at least one), float32[R, D] each."""
+        ...
+
+
+class CroppedRegions:
+    """Regions that a network sees one by one: cells of a grid, the objects on white, or boxes that are given.
+
+    A picture has at most ``max_regions``, the first ones.
+    """
+
+    def __init__(self, recipe: Mapping[str, Any], extractor: Extractor, *, max_regions: int) -> None:
         self.dim = extractor.dim
+        self._recipe, self._extractor, self._max_regions = recipe, extractor, max_regions
 
-    def boxes(self, picture: Image.Image) -> F32 | None:
-        """Return the boxes of an RGB picture, float32[R, 4]; None where the caller must give them."""
-        return object_boxes(picture) if self._finds_objects else self._cells
+    def open(self, source: Source, place: str, boxes: F32 | None) -> tuple[list[Any], F32]:
+        """Return the crops of a picture and their boxes; see ``RegionMaker``."""
+        picture = read_picture(source, place=place)
+        boxes = (self._boxes(picture, place) if boxes is None else boxes)[: self._max_regions]
+        return network_inputs(picture, boxes, self._extractor), boxes
 
-    def crop(self, picture: Image.Image, boxes: F32) -> list[NDArray[np.uint8]]:
-        """Return the regions of an RGB picture as the network takes them."""
-        return network_inputs(picture, boxes, self._extractor)
-
-    def features(self, crops: Sequence[Sequence[NDArray[np.uint8]]]) -> list[F32]:
-        """Compute the features of pictures, float32[R, D] each, from their crops (at least one each)."""
-        inputs = chain.from_iterable(crops)
+    def features(self, opened: Sequence[Sequence[Any]]) -> list[F32]:
+        """Compute the features of the crops of pictures, rounded as training reads them."""
+        crops = chain.from_iterable(opened)
         found: list[F32] = []
-        while batch := list(islice(inputs, _BATCH)):
-            # what training reads was rounded to float16
+        while batch := list(islice(crops, _BATCH)):
             found.append(self._extractor(np.stack(batch)).astype(np.float32))
-        ends = np.cumsum([len(own) for own in crops])[:-1]
-        return np.split(np.concatenate(found), ends)
+        return np.split(np.concatenate(found), np.cumsum([len(own) for own in opened])[:-1])
+
+    def _boxes(self, picture: Image.Image, place: str) -> F32:
+        if grid := self._recipe.get("grid"):
+            return grid_boxes(*map(int, grid))
+        if self._recipe.get("where") == OBJECTS_ON_WHITE:
+            return object_boxes(picture)
+        expected = f"needs boxes, as the training took them from a table ({self._recipe.get('boxes')})"
+        step = (
+            "give boxes=[...], for each picture x0, y0, x1, y1 as fractions of its width and height, or load "
+            "with regions='2x3' for the cells of a grid"
+        )
+        raise FaultError(fault(place, expected, None, step, code="regions.boxes"))
 
 
-def open_maker(recipe: Mapping[str, Any], *, device: str, place: object) -> RegionMaker:
+def open_maker(recipe: Mapping[str, Any], *, max_regions: int, device: str, place: object) -> RegionMaker:
     """Load the network that made regions, whose weights must be those of the recipe.
 
     Args:
-        recipe: what ``region_recipe`` returns.
+        recipe: what ``region_recipe`` or ``parse_recipe`` return.
+        max_regions: regions of a picture at most.
         device: where the network runs.
-        place: what says so, for errors.
+        place: what holds the recipe, for errors.
 
     Raises:
-        FaultError: ``regions.extractor``: another network or other weights; ``package.missing``.
+        FaultError: ``regions.extractor``: another network or other weights; ``regions.backbone``: the folder
+            of a backbone must be given; ``package.missing``.
     """
+    if recipe.get("format") == _BACKBONE:
+        from fairseq_vgs.regions.backbone import BackboneRegions
+
+        if (folder := recipe.get(BACKBONE_FOLDER)) is None:
+            expected = (
+                f"needs the folder of {recipe.get('backbone')}, which computed the regions of its training"
+            )
+            step = "give it, vgs.load(..., regions=FOLDER)"
+            raise FaultError(fault(str(place), expected, None, step, code="regions.backbone"))
+        return BackboneRegions(recipe, Path(folder), device=device)
+
     from fairseq_vgs.regions.efficientnet import EfficientNetFeatures
 
     extractor = EfficientNetFeatures(device=device, precision=str(recipe.get("precision", "float32")))
@@ -78,11 +122,14 @@ def open_maker(recipe: Mapping[str, Any], *, device: str, place: object) -> Regi
                 "prepare regions, and use fairseq-vgs extract or evaluate retrieval"
             )
             raise FaultError(fault(str(place), expected, recipe.get(key), step, code="regions.extractor"))
-    return RegionMaker(recipe, extractor)
+    return CroppedRegions(recipe, extractor, max_regions=max_regions)
 
 
-def parse_recipe(text: str | Path | tuple[int, int]) -> dict[str, Any]:
-    """Return the recipe that a user names: ``2x3`` or (2, 3) for a grid, ``objects``, or a data folder.
+def parse_recipe(given: str | Path | tuple[int, int], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe that a user names.
+
+    It is ``2x3`` or (2, 3) for a grid, ``objects``, a data folder, or the folder of the backbone that a
+    checkpoint's recipe, ``said``, tells of.
 
     Raises:
         FaultError: ``regions.recipe``: it is none of these, or the folder's ``summary.json`` has no regions.
@@ -90,15 +137,16 @@ def parse_recipe(text: str | Path | tuple[int, int]) -> dict[str, Any]:
     from fairseq_vgs.regions.efficientnet import EfficientNetFeatures
 
     ours = dict(EfficientNetFeatures().describe())
-    if isinstance(text, tuple):
-        return {**ours, "grid": list(text)}
-    if str(text) == OBJECTS:
+    if isinstance(given, tuple):
+        return {**ours, "grid": list(given)}
+    if str(given) == OBJECTS:
         return {**ours, "where": OBJECTS_ON_WHITE}
-    if GRID.fullmatch(str(text)):
-        return {**ours, "grid": list(parse_grid(str(text)))}
-    recipe = region_recipe(read_summary(Path(text)))
-    if not recipe:
-        expected = "must be a grid such as 2x3, objects, or a data folder whose summary.json has regions"
-        step = "give one of these"
-        raise FaultError(fault("regions", expected, str(text), step, code="regions.recipe"))
-    return recipe
+    if GRID.fullmatch(str(given)):
+        return {**ours, "grid": list(parse_grid(str(given)))}
+    folder = Path(given).expanduser()
+    if said.get("format") == _BACKBONE and (folder / "config.json").is_file():
+        return {**said, BACKBONE_FOLDER: str(folder)}
+    if recipe := region_recipe(read_summary(folder)):
+        return recipe
+    expected = "must be a grid such as 2x3, objects, or a data folder whose summary.json has regions"
+    raise FaultError(fault("regions", expected, str(given), "give one of these", code="regions.recipe"))

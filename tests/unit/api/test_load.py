@@ -8,10 +8,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support import wav2vec2_files
 from support.faults import raises_fault
+from support.tiny_backbones import make_backbone
+from support.tiny_folder import make_folder
 
 import fairseq_vgs as vgs
+from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.features.embeddings import embed_split, open_split
+from fairseq_vgs.manifest.summary import read_summary, region_recipe
+from fairseq_vgs.regions.backbone import cache_image_features
 from fairseq_vgs.regions.efficientnet import FEATURE_DIM
 
 
@@ -127,3 +134,28 @@ def test_a_pickled_model_of_another_machine_finds_a_device(run, media):
     model = vgs.load(run)
     model.device = "cuda:7"
     assert pickle.loads(pickle.dumps(model)).device in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("grid", [0, 2])
+def test_regions_of_a_backbone_need_its_folder(make_run, tmp_path, grid):
+    """Then they are those of ``prepare image-features``."""
+    data = make_folder(tmp_path / "data", lengths={"test": [6000] * 3}, n_images=3).path
+    backbone, other = tmp_path / "vit", tmp_path / "other"
+    make_backbone(backbone, "vit")
+    dims = cache_image_features(data, backbone, grid=grid, force=True).dims
+    images = {"reads": "regions", **region_recipe(read_summary(data))}
+    run = make_run(images=images, image_dim=dims)
+    with raises_fault("regions.backbone", "checkpoint_best.pt"):
+        vgs.load(run).embed_images(data / "images/0.png")
+    checkpoint = load_checkpoint(run / "checkpoints/checkpoint_best.pt")
+    expected = embed_split(checkpoint.model, open_split(data, "test", config=checkpoint.config)).images
+    model = vgs.load(run, regions=backbone)
+    found = model.embed_images(data / f"images/{number}.png" for number in range(3))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    with raises_fault("regions.boxes"):
+        model.embed_images(data / "images/0.png", boxes=[[0, 0, 1, 1]])
+    shutil.copytree(backbone, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, other / "model.safetensors")
+    with raises_fault("regions.extractor", "other"):
+        vgs.load(run, regions=other).embed_images(data / "images/0.png")

@@ -32,7 +32,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,7 @@ def check_config_name(arguments: Sequence[str]) -> None:
             f"--config-dir: must be a folder of configurations, got {given.config_dir!r}; "
             'write --config-dir "$(fairseq-vgs configs)"'
         )
+    _check_rates(folder / f"{name}.yaml", others)
     found = _primaries(folder)
     if name and (any((place / f"{name}.yaml").is_file() for place in (folder, *_own_folders())) or not found):
         return
@@ -193,6 +194,54 @@ def check_config_name(arguments: Sequence[str]) -> None:
         f"--config-name: must be a configuration of {folder}, got {repr(name) if name else 'none'}; {meant}"
         f"there are {', '.join(found)}"
     )
+
+
+def _check_rates(primary: Path, words: Sequence[str]) -> None:
+    """Exit with the override that is right, if one of learning rates or the optimizer cannot work.
+
+    Hydra refuses keys that the chosen schedule lacks, and fairseq those that another one left; neither knows
+    how schedules are chosen here.
+    """
+    default = re.search(r"^ +- schedule: (\w+)", _text(primary), re.MULTILINE)
+    if default is None:
+        return  # configurations from elsewhere, or fine-tuning
+    given = dict(word.lstrip("+").partition("=")[::2] for word in words if word[:1] != "~")
+    removed = {word[1:].partition("=")[0] for word in words if word[:1] == "~"}
+    added = {word.lstrip("+").partition("=")[0] for word in words if word[:1] == "+"}
+    settings = {key: value for key, value in given.items() if "." not in key or key not in added}
+    _check_schedule(primary.parent / "schedule", given.get("schedule", default[1]), settings)
+    if given.get("schedule") == "tri_stage" and "lr_scheduler.warmup_updates" not in removed:
+        sys.exit(
+            "schedule=tri_stage: takes its warm-up from lr_scheduler.phase_ratio, not from run_config; add "
+            "'~lr_scheduler.warmup_updates' to the command"
+        )
+    rate = given.get("optimization.lr", "[]")
+    if rate[:1] not in "[$":
+        sys.exit(f"optimization.lr: must be a list, got {rate!r}; write 'optimization.lr=[{rate}]'")
+    if given.get("optimizer", given.get("optimizer._name", "")).lower() == "adamw":
+        sys.exit("optimizer._name: must be adam, got 'adamw'; leave it out: its weight decay is AdamW's")
+
+
+def _check_schedule(folder: Path, schedule: str, given: Mapping[str, str]) -> None:
+    schedules = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if schedule not in schedules:
+        return  # Hydra lists those there are
+    scheduler, *keys = re.findall(r"^  (?:_name: )?(\w+)", _text(schedules[schedule]), re.MULTILINE)
+    known = f"the schedules are {', '.join(schedules)}"
+    for key, value in given.items():
+        if key == "lr_scheduler" or (key == "lr_scheduler._name" and value != scheduler):
+            sys.exit(f"{key}: write schedule=NAME, which brings its settings along, got {value!r}; {known}")
+        name = key.removeprefix("lr_scheduler.")
+        if name not in (key, "_name", *keys):
+            expected = f"must be a setting of schedule={schedule} ({', '.join(keys)})"
+            sys.exit(f"{key}: {expected}, got {value!r}; {known}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _primaries(folder: Path) -> list[str]:

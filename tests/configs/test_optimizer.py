@@ -18,8 +18,8 @@ START = [[1.0, -2.0, 0.5], [0.7, -0.3], [0.25]]
 
 
 def settings():
-    """Read what base.yaml says, at the length of this test."""
-    cfg = OmegaConf.load(BASE)
+    """Read what base.yaml and schedule=linear say, at the length of this test."""
+    cfg = OmegaConf.merge(OmegaConf.load(BASE), OmegaConf.load(BASE.parent / "schedule" / "linear.yaml"))
     cfg.optimization.max_update = UPDATES
     cfg.optimization.lr = [LR]
     cfg.lr_scheduler.warmup_updates = int(WARMUP * UPDATES)
@@ -37,8 +37,6 @@ def build(parameters):
     )
     optimizer = optim.build_optimizer(optimizer_cfg, parameters)
     schedule_cfg = OmegaConf.merge(cfg.lr_scheduler, {"lr": [LR], "force_anneal": None})
-    for key, value in {"end_learning_rate": 0.0, "power": 1.0}.items():
-        schedule_cfg.setdefault(key, value)
     return optimizer, build_lr_scheduler(schedule_cfg, optimizer), cfg.optimization.clip_norm
 
 

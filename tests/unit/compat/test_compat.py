@@ -259,6 +259,51 @@ def test_other_ways_of_fairseq_are_left_alone(arguments):
     fairseq_vgs_compat.check_config_name([str(CONFIGS) if word == "" else word for word in arguments])
 
 
+PRIMARY = ["--config-dir", str(CONFIGS), "--config-name", "vgs_plus"]
+
+
+@pytest.mark.parametrize(
+    ("override", "advice"),
+    [
+        ("lr_scheduler=cosine", "write schedule=NAME"),
+        ("+lr_scheduler=cosine", "write schedule=NAME"),
+        ("lr_scheduler._name=cosine", "write schedule=NAME"),
+        ("schedule=constant lr_scheduler._name=step", "write schedule=NAME"),
+        ("lr_scheduler.phase_ratio=[0.1,0.4,0.5]", "must be a setting of schedule=linear (warmup_updates, "),
+        ("schedule=cosine lr_scheduler.total_num_update=3", "must be a setting of schedule=cosine ("),
+        ("schedule=tri_stage", "add '~lr_scheduler.warmup_updates' to the command"),
+        ("optimization.lr=0.001", "write 'optimization.lr=[0.001]'"),
+        ("optimizer._name=adamw", "its weight decay is AdamW's"),
+        ("optimizer=AdamW", "its weight decay is AdamW's"),
+    ],
+)
+def test_learning_rates_that_cannot_work_are_answered_with_the_right_override(override, advice):
+    with pytest.raises(SystemExit) as stopped:
+        fairseq_vgs_compat.check_config_name([*PRIMARY, *override.split()])
+    place = override.split()[-1].lstrip("+").partition("=")[0]
+    assert str(stopped.value).startswith(place if "add '~" not in advice else override)
+    assert advice in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "schedule=tri_stage ~lr_scheduler.warmup_updates lr_scheduler.phase_ratio=[0.2,0.3,0.5]",
+        "schedule=cosine lr_scheduler.min_lr=1e-6 lr_scheduler.warmup_updates=5",
+        "lr_scheduler._name=polynomial_decay lr_scheduler.power=2",
+        "schedule=constant +lr_scheduler.force_anneal=5",
+        "schedule=mine",  # Hydra lists those there are
+        "optimization.lr=[0.001] optimizer._name=adam",
+        "optimization.lr=${task.seed}",
+    ],
+)
+def test_learning_rates_that_work_are_left_alone(overrides):
+    fairseq_vgs_compat.check_config_name([*PRIMARY, *overrides.split()])
+    own = [*PRIMARY[:3], "finetune_ctc", "lr_scheduler.phase_ratio=[0.1,0.4,0.5]"]
+    fairseq_vgs_compat.check_config_name(own)
+
+
 def test_the_module_as_a_program_checks_the_configuration():
     command = [sys.executable, "-m", "fairseq_vgs_compat", "fairseq_cli.hydra_train"]
     words = ["--config-dir", "examples/vgs", "--config-name", "vgs_pluss"]

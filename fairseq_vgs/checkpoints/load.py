@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairseq_vgs.checkpoints.places import needs_fairseq
 from fairseq_vgs.compat.building import SPARE, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
@@ -69,6 +70,8 @@ class Checkpoint:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it be pickled with its weights; fairseq's settings themselves cannot be."""
+        if self.trained and not needs_fairseq(self.path):
+            return Checkpoint, tuple(getattr(self, part.name) for part in dataclasses.fields(self))
         weights = {name: weight.cpu() for name, weight in self.model.state_dict().items()}
         kept = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
         return _unpickled, ({**kept, "model": None}, weights)

@@ -164,5 +164,5 @@ def _loudness(source: Tensor) -> F32:
     n_frames = math.ceil(len(source) / FRAME_STRIDE)
     padded = torch.nn.functional.pad(source, (0, n_frames * FRAME_STRIDE - len(source)))
     level = padded.reshape(n_frames, FRAME_STRIDE).square().mean(dim=1).sqrt()
-    loudness: F32 = (level / level.max().clamp_min(1e-9)).numpy()
+    loudness: F32 = (level / level.max().clamp_min(1e-9)).cpu().numpy()
     return loudness

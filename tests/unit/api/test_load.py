@@ -16,6 +16,7 @@ from support.tiny_folder import make_folder
 
 import fairseq_vgs as vgs
 from fairseq_vgs.checkpoints.load import load_checkpoint
+from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.manifest.summary import read_summary, region_recipe
 from fairseq_vgs.regions.backbone import cache_image_features
@@ -159,3 +160,19 @@ def test_regions_of_a_backbone_need_its_folder(make_run, tmp_path, grid):
     save_file({name: weight + 1 for name, weight in weights.items()}, other / "model.safetensors")
     with raises_fault("regions.extractor", "other"):
         vgs.load(run, regions=other).embed_images(data / "images/0.png")
+
+
+def test_an_exported_folder_does_what_its_checkpoint_does(run, media, tmp_path):
+    assert main(["export", str(run / "checkpoints/checkpoint_best.pt"), str(tmp_path / "exported")]) == 0
+    model, exported = vgs.load(run), vgs.load(tmp_path / "exported")
+    again = pickle.loads(pickle.dumps(exported))
+    recording, picture = media / "a.wav", media / "x.jpg"
+    for one in (exported, again):
+        for use in (
+            lambda model: model.embed_speech(recording),
+            lambda model: model.embed_images(picture),
+            lambda model: np.stack(model.layers(recording)),
+            lambda model: model.attention(recording, layer=2),
+            lambda model: model.heat_map(recording, picture).values,
+        ):
+            np.testing.assert_allclose(use(one), use(model), rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ from support.tiny_stamps import tone
 from fairseq_vgs.media import encode as encoding
 from fairseq_vgs.media.encode import (
     PEAK_LIMIT,
+    as_prepared,
     clipped_share,
     content_hash,
     encode_flac,
@@ -139,3 +140,16 @@ def test_wav_is_lossless_at_16_bits_and_keeps_the_rate() -> None:
     found = decode(encode_wav(Sound(samples, 22_050)))
     assert found.rate == 22_050
     np.testing.assert_array_equal(found.samples, samples)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_a_recording_in_memory_is_what_its_prepared_file_holds(rate: int) -> None:
+    """Rounded to 16 bits where it was resampled, unchanged at 16 kHz."""
+    loud = Sound(1.5 * np.sin(np.arange(rate // 2) * 2 * np.pi * 440 / rate), rate)
+    found = as_prepared(loud)
+    assert found.dtype == np.float32
+    if rate == 16_000:
+        np.testing.assert_array_equal(found, loud.samples.astype(np.float32))
+    else:
+        np.testing.assert_array_equal(found, decode(to_flac(loud)[0]).samples.astype(np.float32))
+        assert np.abs(found).max() <= 1

@@ -18,6 +18,7 @@ from fairseq_vgs.media import pictures
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import (
     FORMATS,
+    encode_image,
     encode_png,
     encode_webp,
     inspect_picture,
@@ -197,6 +198,30 @@ def test_a_palette_that_is_missing_is_named_by_all_readers(tmp_path: Path) -> No
     assert MediaFolder(tmp_path / "media").add_picture(tmp_path, "a.png") is None
     with pytest.raises(BadItemError):
         load_picture(MediaLocation(path), place=PLACE, image_size=4)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_images_in_memory_are_read_as_their_files(mode: str, turn: int) -> None:
+    image = few_colours().convert("L").convert(mode) if mode == "I;16" else few_colours().convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored = encoded(
+        image, "TIFF" if mode in ("CMYK", "I;16") else "PNG", **({"exif": exif} if turn > 1 else {})
+    )
+    with Image.open(io.BytesIO(stored)) as opened:
+        opened.load()
+        found = read_picture(encode_image(opened))
+    expected = read_picture(stored)
+    assert found.size == expected.size
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB", "HSV"])
+def test_images_in_memory_need_a_defined_brightness(mode: str) -> None:
+    with pytest.raises(MediumError) as caught:
+        encode_image(Image.new(mode, (3, 2)), place=PLACE)
+    assert caught.value.codes == ("picture.mode",)
 
 
 def test_lab_is_refused() -> None:

@@ -58,7 +58,7 @@ class PairHeatMap(HeatMap):
             FaultError: ``plot.suffix``, another format, or ``package.missing``, no matplotlib.
             OutputExistsError: the file exists and ``force`` is off.
         """
-        title = f"{self.title}: {self.similarity:.3g}"
+        title = f"{self.title}: similarity {self.similarity:.3g}"
         if path is not None:
             write_heat_map(self, self.picture, Path(path), title=title, force=force)
         return plot_heat_map(self, self.picture, title=title)

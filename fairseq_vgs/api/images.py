@@ -6,6 +6,7 @@ Shapes: P pictures, R regions, D dims of a feature, H = W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.features.embeddings import picture_options, reads_regions
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.pictures import encode_image
 from fairseq_vgs.media.sound import inspect
@@ -35,6 +37,8 @@ Pictures = Any
 Boxes = Any
 """Boxes [R, 4] of one picture: x0, y0, x1, y1 as fractions of its width and height."""
 
+Placed = tuple[str, Source, Boxes | None]
+
 _FILES = (str, Path, bytes, MediaLocation)
 _PER_BATCH = 32
 _DEFAULT_MAX_REGIONS = 36
@@ -43,12 +47,12 @@ _DEFAULT_MAX_REGIONS = 36
 class ImageReader(Protocol):
     """What a model reads of pictures."""
 
-    def read(self, pictures: Sequence[tuple[str, Any, Boxes | None]]) -> Iterator[dict[str, Tensor]]:
+    def read(self, pictures: Sequence[Placed]) -> Iterator[dict[str, Tensor]]:
         """Yield what the image encoder reads of each picture, given with place and boxes; leading axis 1."""
         ...
 
 
-def sources(pictures: Pictures) -> Iterator[tuple[str, Path | bytes | MediaLocation]]:
+def sources(pictures: Pictures) -> Iterator[tuple[str, Source]]:
     """Yield place and content of each picture.
 
     Raises:
@@ -71,7 +75,7 @@ def _is_array(found: Any) -> bool:
     return hasattr(found, "__array__") and getattr(found, "ndim", 0) in (2, 3)
 
 
-def _source(picture: Picture, place: str) -> tuple[str, Path | bytes | MediaLocation]:
+def _source(picture: Picture, place: str) -> tuple[str, Source]:
     if isinstance(picture, str):
         picture = Path(picture).expanduser()
     if isinstance(picture, Path):
@@ -101,7 +105,7 @@ class RawPictures:
         task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
         self._size, self._fit = picture_options(task, model)
 
-    def read(self, pictures: Sequence[tuple[str, Any, Boxes | None]]) -> Iterator[dict[str, Tensor]]:
+    def read(self, pictures: Sequence[Placed]) -> Iterator[dict[str, Tensor]]:
         """Yield float32[1, 3, H, W] of each picture."""
         for place, source, boxes in pictures:
             if boxes is not None:
@@ -121,7 +125,7 @@ class RegionReader:
         self._data = task.get("data")
         self._checkpoint, self._recipe, self._device = checkpoint, recipe, device
 
-    def read(self, pictures: Sequence[tuple[str, Any, Boxes | None]]) -> Iterator[dict[str, Tensor]]:
+    def read(self, pictures: Sequence[Placed]) -> Iterator[dict[str, Tensor]]:
         """Yield features float32[1, R, D], boxes float32[1, R, 4] and a padding mask of each picture."""
         maker = self._maker
         opened, all_boxes = [], []
@@ -166,26 +170,24 @@ class RegionReader:
         return CheckpointError.at(self._checkpoint.path, f"{expected}, does not; {step}", "regions.unknown")
 
 
-class _as_picture:  # noqa: N801 - reads as a statement
+@contextmanager
+def _as_picture(place: str, source: Source) -> Iterator[None]:
     """Name a recording that was given as a picture."""
-
-    def __init__(self, place: str, source: Path | bytes | MediaLocation) -> None:
-        self._place, self._source = place, source
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, FaultError) and "picture.unreadable" in error.codes and self._is_sound():
+    try:
+        yield
+    except FaultError as error:
+        if "picture.unreadable" in error.codes and _is_sound(source):
             expected, step = "must be a picture", "give recordings to embed_speech"
-            raise FaultError(fault(self._place, expected, "a recording", step, code="media.kind")) from error
+            raise FaultError(fault(place, expected, "a recording", step, code="media.kind")) from error
+        raise
 
-    def _is_sound(self) -> bool:
-        try:
-            inspect(self._source)
-        except MediumError:
-            return False
-        return True
+
+def _is_sound(source: Source) -> bool:
+    try:
+        inspect(source)
+    except MediumError:
+        return False
+    return True
 
 
 def _checked_boxes(boxes: Boxes, place: str) -> F32:
@@ -213,7 +215,7 @@ def in_batches(
     Some are in memory at a time.
     """
     given = sources(pictures)
-    placed: Iterator[tuple[str, Any, Boxes | None]]
+    placed: Iterator[Placed]
     if boxes is not None and is_one(pictures):
         boxes = [boxes]
     if boxes is None:
@@ -230,9 +232,7 @@ def in_batches(
             yield {key: torch.cat([image[key] for image in images]) for key in images[0]}, list(numbers)
 
 
-def _with_boxes(
-    given: Iterator[tuple[str, Any]], boxes: Iterable[Boxes]
-) -> Iterator[tuple[str, Any, Boxes | None]]:
+def _with_boxes(given: Iterator[tuple[str, Any]], boxes: Iterable[Boxes]) -> Iterator[Placed]:
     of_each = iter(boxes)
     for place, source in given:
         own = next(of_each, None)

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from fairseq_vgs.arrays import F32, F64
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import MediaLocation
+from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.encode import as_prepared
-from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.errors import MediumError, refuse_sound
 from fairseq_vgs.media.pictures import open_picture
-from fairseq_vgs.media.sound import MAX_CHANNELS, MAX_RATE, MIN_RATE, Sound, decode
+from fairseq_vgs.media.sound import MAX_CHANNELS, MAX_RATE, MIN_RATE, SILENCE_AMPLITUDE, Sound, decode
 
 Recording = Any
 """A path (or bytes, or a place in an archive), an array f[S] or f[S, C], or an array with its rate in Hz."""
@@ -74,7 +75,7 @@ def _waveform(recording: Recording, place: str, sampling_rate: int | None) -> tu
     return place, as_prepared(_sound(np.asarray(recording), int(sampling_rate or 0), place))
 
 
-def _decoded(source: str | Path | bytes | MediaLocation, place: str) -> tuple[str, F32]:
+def _decoded(source: str | Source, place: str) -> tuple[str, F32]:
     source = Path(source).expanduser() if isinstance(source, str) else source
     place = str(source) if isinstance(source, Path) else place
     require_file(source)
@@ -87,7 +88,7 @@ def _decoded(source: str | Path | bytes | MediaLocation, place: str) -> tuple[st
         raise
 
 
-def require_file(source: str | Path | bytes | MediaLocation) -> None:
+def require_file(source: str | Source) -> None:
     """Refuse a path that leads to no file.
 
     Raises:
@@ -99,7 +100,7 @@ def require_file(source: str | Path | bytes | MediaLocation) -> None:
         raise FaultError(fault(str(source), expected, got, step, code="file.missing"))
 
 
-def _is_picture(source: Path | bytes | MediaLocation) -> bool:
+def _is_picture(source: Source) -> bool:
     try:
         with open_picture(source):
             return True
@@ -118,6 +119,8 @@ def _sound(array: npt.NDArray[Any], rate: int, place: str) -> Sound:
     if not MIN_RATE <= rate <= MAX_RATE:
         expected = f"sampling_rate must be from {MIN_RATE} to {MAX_RATE} Hz"
         raise FaultError(fault(place, expected, rate, "correct it", code="sound.rate_limits"))
+    if np.ptp(samples) / 2 <= SILENCE_AMPLITUDE:
+        raise refuse_sound(place, "sound.silent", "nothing audible")
     if not np.isfinite(samples).all():
         step = "look for a faulty computation"
         raise FaultError(

@@ -26,6 +26,7 @@ from fairseq_vgs.regions.efficientnet import FEATURE_DIM
 def test_a_run_gives_its_best_checkpoint(run):
     model = vgs.load(run, device="cpu")
     assert model.path == run / "checkpoints/checkpoint_best.pt"
+    assert vgs.load_checkpoint(str(model.path)).version == vgs.__version__
     assert (model.measure, model.dim, model.frame_rate, model.device) == ("dot", 20, 50.0, "cpu")
 
 

@@ -147,7 +147,7 @@ def test_similarity_is_the_run_s(make_run, run, recipe, media):
 
 
 @pytest.mark.parametrize(
-    "given", ["array", "wrong type", "3-D", "NaN", "short", "picture", "folder", "missing"]
+    "given", ["array", "wrong type", "3-D", "NaN", "silence", "short", "picture", "folder", "missing"]
 )
 def test_what_is_no_recording_is_named(model, media, tmp_path, given):
     samples = np.zeros(4000) + np.sin(np.arange(4000))
@@ -156,6 +156,7 @@ def test_what_is_no_recording_is_named(model, media, tmp_path, given):
         "wrong type": (samples.astype(np.uint8), 16_000, "sound.type"),
         "3-D": (samples.reshape(10, 20, 20), 16_000, "sound.shape"),
         "NaN": (np.append(samples, np.nan), 16_000, "sound.not_finite"),
+        "silence": (np.full(4000, 0.1), 16_000, "sound.silent"),
         "short": (samples[:300], 16_000, "sound.length"),
         "picture": (media / "x.jpg", None, "media.kind"),
         "folder": (tmp_path, None, "file.missing"),

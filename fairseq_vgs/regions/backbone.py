@@ -96,7 +96,7 @@ class BackboneRegions:
     """Make the regions of any picture as ``cache_image_features`` made those of a data folder."""
 
     def __init__(self, recipe: Mapping[str, Any], folder: Path, *, device: str) -> None:
-        grid = (0, 0) if recipe.get("output") == "pooled" else tuple(map(int, recipe["grid"]))
+        grid = (0, 0) if recipe.get("output") == "pooled" else recipe["grid"]
         size = int(recipe["image_size"])
         self._backbone = BackboneFeatures(folder, grid=(grid[0], grid[1]), image_size=size, device=device)
         self.dim = int(recipe["dims"])

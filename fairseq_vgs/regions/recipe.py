@@ -5,7 +5,7 @@ Shapes: R regions of a picture, D dims of a feature.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,7 +75,7 @@ class CroppedRegions:
 
     def _boxes(self, picture: Image.Image, place: str) -> F32:
         if grid := self._recipe.get("grid"):
-            return grid_boxes(*map(int, grid))
+            return grid_boxes(*grid)
         if self._recipe.get("where") == OBJECTS_ON_WHITE:
             return object_boxes(picture)
         expected = f"needs boxes, as the training took them from a table ({self._recipe.get('boxes')})"
@@ -97,8 +97,9 @@ def open_maker(recipe: Mapping[str, Any], *, max_regions: int, device: str, plac
 
     Raises:
         FaultError: ``regions.extractor``: another network or other weights; ``regions.backbone``: the folder
-            of a backbone must be given; ``package.missing``.
+            of a backbone must be given; ``regions.recipe``: a value makes no sense; ``package.missing``.
     """
+    _refuse_odd_values(recipe, place)
     if recipe.get("format") == _BACKBONE:
         from fairseq_vgs.regions.backbone import BackboneRegions
 
@@ -123,6 +124,35 @@ def open_maker(recipe: Mapping[str, Any], *, max_regions: int, device: str, plac
             )
             raise FaultError(fault(str(place), expected, recipe.get(key), step, code="regions.extractor"))
     return CroppedRegions(recipe, extractor, max_regions=max_regions)
+
+
+def _refuse_odd_values(recipe: Mapping[str, Any], place: object) -> None:
+    """Refuse what a file, which may come from anybody, can say but no command writes."""
+    needed = ("grid", "image_size", "dims") if recipe.get("format") == _BACKBONE else ()
+    for key, (expected, is_sound) in _VALUES.items():
+        value = recipe.get(key)
+        if (value is not None or key in needed) and not is_sound(value):
+            step = "get the file again, or name the regions with vgs.load(..., regions=...)"
+            found = fault(
+                str(place), f"{key} of its regions must be {expected}", value, step, code="regions.recipe"
+            )
+            raise FaultError(found)
+
+
+def _is_number(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_grid(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(n, 999) for n in value)
+
+
+_VALUES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "grid": ("rows and columns, from 1 to 999", _is_grid),
+    "precision": ("float32 or float64", lambda value: value in ("float32", "float64")),
+    "image_size": ("pixels, at most 10,000", lambda value: _is_number(value, 10_000)),
+    "dims": ("a positive number", lambda value: _is_number(value, 1_000_000)),
+}
 
 
 def parse_recipe(given: str | Path | tuple[int, int], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,3 +177,22 @@ def test_an_exported_folder_does_what_its_checkpoint_does(run, media, tmp_path):
             lambda model: model.heat_map(recording, picture).values,
         ):
             np.testing.assert_allclose(use(one), use(model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"grid": [10**9, 10**9]},
+        {"grid": "all"},
+        {"grid": [0, 1]},
+        {"precision": "int8"},
+        {"format": "hugging-face", "dims": None},
+        {"format": "hugging-face", "image_size": 10**6},
+    ],
+    ids=str,
+)
+def test_what_an_odd_file_says_of_regions_is_refused(make_run, recipe, media, changed):
+    """Before memory is taken for it."""
+    model = vgs.load(make_run(images={**recipe, "image_size": 16, **changed}, image_dim=FEATURE_DIM))
+    with raises_fault("regions.recipe", "checkpoint_best.pt"):
+        model.embed_images(media / "x.jpg")

@@ -12,6 +12,7 @@ from PIL import Image
 from support.faults import raises_fault
 
 import fairseq_vgs as vgs
+from fairseq_vgs.api import images as images_in
 from fairseq_vgs.api import speech as speech_in
 from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.cli.main import main
@@ -296,3 +297,25 @@ def test_batches_count_what_all_are_padded_to():
     batches = list(speech_in.in_batches(items, max_samples=500, pad_to=250))
     assert [len(batch) for batch in batches] == [2, 2, 2, 2, 1]
     assert sorted(number for batch in batches for number, _ in batch) == list(range(9))
+
+
+def test_few_pictures_are_open_at_a_time():
+    """Of endless ones, too; what has as many regions is read together, and numbers tell which."""
+    opened = []
+
+    class Reader:
+        def read(self, pictures):
+            for place, _, _ in pictures:
+                opened.append(place)
+                n_regions = 1 + len(opened) % 3
+                yield {
+                    "boxes": torch.zeros(1, n_regions, 4),
+                    "features": torch.full((1, n_regions, 2), len(opened)),
+                }
+
+    batches = images_in.in_batches(Reader(), (b"" for _ in itertools.count()))
+    first = list(itertools.islice(batches, 3))
+    assert len(opened) == 32
+    assert sorted(number for _, numbers in first for number in numbers) == list(range(32))
+    for image, numbers in first:
+        assert image["features"][:, 0, 0].tolist() == [number + 1 for number in numbers]

@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "compare": "compare the results of several runs",
     "plot": "draw losses, recalls, cooperation probes of training runs, phone ABX or words by layer",
     "gallery": "make an HTML page of queries and their answers",
+    "demo": "speak and see pictures, show a picture and hear captions, in the browser",
     "import": "convert a checkpoint of other code",
     "export": "write a model as a folder that others load without fairseq",
     "configs": "print the folder of the training configurations",

@@ -8,7 +8,7 @@ from support.source_files import CHECKOUT, PACKAGE
 
 from fairseq_vgs.cli.main import build_parser
 
-NOT_IN_THE_REFERENCE = {"cli", "compat", "configs"}
+NOT_IN_THE_REFERENCE = {"cli", "compat", "configs", "demo"}
 COMMANDS = [(named(path), shlex.join(words)) for path in DOCUMENTS for words in commands(path, "fairseq-vgs")]
 
 

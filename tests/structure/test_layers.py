@@ -52,6 +52,7 @@ ALLOWED = {
         "regions",
         "report",
     },
+    "demo": {"configs", "files", "media", "manifest", "checkpoints", "features", "metrics", "report"},
     "study": {
         "compat",
         "configs",

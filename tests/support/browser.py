@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,15 +25,59 @@ FLAGS = (
 )
 
 
+FAKE_MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
 class Browser:
     """One browser window."""
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
 
-    def open(self, page: Path) -> None:
-        """Load a local page."""
-        self._driver.get(page.as_uri())
+    def open(self, page: Path | str) -> None:
+        """Load a local page, or an address."""
+        self._driver.get(page if isinstance(page, str) else page.as_uri())
+
+    def wait(self, selector: str, *, text: str = "", seconds: float = 30) -> Any:
+        """Wait for a visible element that holds a text; return it."""
+        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def find(driver: Any) -> Any:
+            for element in driver.find_elements(By.CSS_SELECTOR, selector):
+                with contextlib.suppress(StaleElementReferenceException):
+                    if element.is_displayed() and text in element.text:
+                        return element
+            return None
+
+        try:
+            return WebDriverWait(self._driver, seconds, poll_frequency=0.1).until(find)
+        except TimeoutException:
+            shown = self.run("return document.body.innerText")
+            raise AssertionError(
+                f"no {selector} with {text!r} in {seconds} s; the page says: {shown}"
+            ) from None
+
+    def upload(self, selector: str, path: Path) -> None:
+        """Give a file to an input, which need not be visible."""
+        from selenium.webdriver.common.by import By
+
+        self._driver.find_element(By.CSS_SELECTOR, selector).send_keys(str(path))
+
+    def requests(self) -> set[str]:
+        """Return the addresses that were asked for, of the network, since the last call."""
+        messages = (json.loads(entry["message"])["message"] for entry in self._driver.get_log("performance"))
+        asked = {
+            message["params"].get("request", message["params"]).get("url", "")
+            for message in messages
+            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated")
+        }
+        return {address for address in asked if not address.startswith(("data:", "blob:", "chrome"))}
+
+    def picture(self, path: Path) -> None:
+        """Save what the window shows as PNG."""
+        self._driver.save_screenshot(str(path))
 
     def resize(self, width: int, height: int) -> None:
         """Set the window's size in pixels."""
@@ -51,8 +96,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser(profile: Path) -> Iterator[Browser]:
-    """Start a browser with a profile folder of its own; it is closed at the end."""
+def browser(profile: Path, *flags: str) -> Iterator[Browser]:
+    """Start a browser with a profile folder of its own and further flags; it is closed at the end."""
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
@@ -60,9 +105,9 @@ def browser(profile: Path) -> Iterator[Browser]:
     os.environ.update(SE_OFFLINE="true", SE_AVOID_STATS="true", no_proxy="localhost,127.0.0.1")
     options = ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options, Service(DRIVER, log_output=str(profile.with_suffix(".log"))))
     try:
         driver.set_script_timeout(60)

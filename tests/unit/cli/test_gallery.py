@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from support.retrieval_folders import write_media_folder, write_results
-from support.tiny import tiny_model
-from support.tiny_folder import LAYERS, REGION_DIM, make_folder
+from support.tiny_checkpoint import save_tiny
+from support.tiny_folder import make_folder
 
 from fairseq_vgs.checkpoints import open as checkpoints
 from fairseq_vgs.cli.main import main
@@ -54,15 +52,7 @@ def test_refusals(folders, tmp_path, capsys):
 def evaluated(tmp_path):
     """Results of a tiny model on a folder that can be opened with its settings."""
     data = make_folder(tmp_path / "set", lengths={"test": [6000 + 300 * number for number in range(6)]}).path
-    model = tiny_model(seed=1, conv_feature_layers=LAYERS, image_dim=REGION_DIM)
-    settings = OmegaConf.to_container(OmegaConf.structured(model.cfg), resolve=True, enum_to_str=True)
-    config = {
-        "task": {"_name": "vgs_pretraining", "valid_max_seconds": 5.0, "image_input": "regions"},
-        "criterion": {"_name": "vgs_multitask", "similarity": "cosine"},
-        "model": {**settings, "_name": "vgs_wav2vec2"},
-    }
-    checkpoint = tmp_path / "checkpoint_best.pt"
-    torch.save({"cfg": config, "model": model.state_dict(), "optimizer_history": []}, checkpoint)
+    checkpoint = save_tiny(tmp_path / "checkpoint_best.pt", task={"image_input": "regions"})
     results = tmp_path / "results"
     command = ["evaluate", "retrieval", str(checkpoint), str(data), "--output", str(results)]
     assert main([*command, "--baseline", "none"]) == 0

@@ -60,8 +60,12 @@ INPUTS = {
     "gallery results NO new": ("file.missing", "NO/test.tsv"),
     "gallery results data new --plot NO.png": ("file.missing", "--plot"),
     "gallery NO data new": ("file.missing", "NO/metrics.json"),
+    "demo NO --port 0": ("file.missing", "NO"),
+    "demo page.pt --port 0": ("checkpoint.kind", "page.pt"),
+    "demo data NO --port 0": ("file.missing", "NO"),
+    "demo data page.pt --port 0": ("file.missing", "page.pt"),
 }
-WRITE_NOTHING = {"check", "configs"}
+WRITE_NOTHING = {"check", "configs", "demo"}
 PROGRAM = """
 import argparse, json, sys
 

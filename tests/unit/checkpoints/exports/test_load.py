@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from itertools import product
@@ -135,6 +136,11 @@ def test_load(tmp_path, data):
     pictures = [data / f"images/{number}.png" for number in range(4)]
     np.testing.assert_allclose(after.similarity(wavs, pictures), before.similarity(wavs, pictures), atol=1e-5)
     assert str(folder) in repr(after)
+    for layer in (1, 3):
+        wanted = before.attention(wavs[0], layer)
+        np.testing.assert_allclose(after.attention(wavs[0], layer), wanted, rtol=0, atol=1e-5)
+    again = pickle.loads(pickle.dumps(after))
+    np.testing.assert_array_equal(again.embed_images(pictures), after.embed_images(pictures))
     alone = json.loads(without_fairseq("load", folder, wavs[0]))
     np.testing.assert_allclose(alone, before.embed_speech(wavs[0]), rtol=0, atol=1e-5)
 

@@ -7,7 +7,9 @@ an example, and an upstream for S3PRL. It is compared with the model before it a
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fairseq_vgs.options import option, read_options
@@ -33,6 +35,22 @@ class Options:
         metavar="RUN",
     )
     output: Path = option(help="folder to write", positional=True, metavar="OUTPUT")
+    plain: bool = option(
+        False,
+        help="write the speech encoder alone, as a Wav2Vec2Model that needs no code (use_cls=false only)",
+    )
+    card: Path | None = option(
+        None,
+        metavar="FILE",
+        help="YAML file with what no file of the run tells: language, license, data and others",
+    )
+    results: tuple[Path, ...] = option(
+        (),
+        metavar="DIR",
+        repeated=True,
+        help="results of this checkpoint for the model card; may be repeated (default: those next to it "
+        "or in its run)",
+    )
     force: bool = option(False, help="replace an older export")
 
 
@@ -47,14 +65,29 @@ def run(args: argparse.Namespace) -> int:
         path = path / "checkpoints" / "checkpoint_best.pt"
     refuse_output(options.output, maker=EXPORT, force=options.force, inputs=[path])
     require_file(path)
-    from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint
+    from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint, export_plain
     from fairseq_vgs.checkpoints.load import load_checkpoint, section
     from fairseq_vgs.features.embeddings import embedded_speech, picture_options
+    from fairseq_vgs.report.card import Facts, find_results, model_card, read_facts
 
+    facts = Facts() if options.card is None else read_facts(options.card)
     checkpoint = load_checkpoint(path)
     task, model = (section(checkpoint.config, name) for name in ("task", "model"))
+    name = options.output.absolute().name
+    card = partial(
+        model_card,
+        checkpoint,
+        name=name,
+        facts=facts,
+        results=find_results(checkpoint, options.results),
+        plain=options.plain,
+    )
     reading = Reading(*embedded_speech(task), *picture_options(task, model))
-    export_checkpoint(checkpoint, options.output, reading=reading, force=options.force)
+    export = export_plain if options.plain else export_checkpoint
+    export(checkpoint, options.output, reading=reading, card=card, force=options.force)
     print(options.output)
-    print(f'AutoModel.from_pretrained("{options.output}", trust_remote_code=True)')
+    trust = "" if options.plain else ", trust_remote_code=True"
+    print(f'AutoModel.from_pretrained("{options.output}"{trust})')
+    if facts.missing:
+        print(f"not stated in the card: {', '.join(facts.missing)}; give them with --card", file=sys.stderr)
     return 0

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from fairseq_vgs.checkpoints.exports import modeling
-from fairseq_vgs.checkpoints.exports.card import demo, model_card, requirements
 from fairseq_vgs.checkpoints.exports.convert import require_exportable, settings_of, weights_of
 from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE
+from fairseq_vgs.checkpoints.exports.texts import demo, requirements
+from fairseq_vgs.checkpoints.exports.wav2vec2 import plain_model, require_plain, write_plain
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.checkpoints.places import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fairseq_vgs.files.output import EXPORT, EXPORT_NAME, MADE_BY_EXPORT, MADE_BY_KEY, staged_folder
@@ -37,6 +38,7 @@ _KEPT_TASK = (
     "image_fit",
     "max_regions",
 )
+Card = Callable[[Mapping[str, Any]], str]
 _LARGEST_DIFFERENCE = 1e-4
 """Of a weakly trained model, whose numbers may be large; those of ordinary models differ by 1e-6."""
 
@@ -56,6 +58,7 @@ def export_checkpoint(
     folder: Path,
     *,
     reading: Reading,
+    card: Card | None = None,
     force: bool = False,
 ) -> None:
     """Write a model as a folder that needs torch and transformers alone, all of it or nothing.
@@ -66,21 +69,14 @@ def export_checkpoint(
         checkpoint: a model of speech with the speech head and image encoder of this package.
         folder: the folder to write.
         reading: how the run read its data.
+        card: returns the model card for the settings of the exported model.
         force: replace an older export.
 
     Raises:
         CheckpointError: ``export.text``, ``export.extension``, ``export.settings`` or ``export.inexact``.
         FaultError: as ``refuse_output``; ``package.missing``.
     """
-    require_exportable(checkpoint)
-    for name in ("transformers", "safetensors.torch"):
-        optional_package(name, "backbones", place="export")
-    settings = settings_of(
-        checkpoint.model,
-        criterion=section(checkpoint.config, "criterion"),
-        task=section(checkpoint.config, "task"),
-        max_seconds=reading.max_samples / SAMPLE_RATE,
-    )
+    settings = _settings(checkpoint, reading)
     weights, for_pretraining = weights_of(checkpoint.model)
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
         _write_code(staging, settings)
@@ -89,8 +85,51 @@ def export_checkpoint(
         if for_pretraining:
             _save(for_pretraining, staging / PRETRAINING_NAME)
         _require_same(checkpoint, staging)
-        _write_texts(staging, {"README.md": model_card(checkpoint, settings, name=folder.name)})
+        if card is not None:
+            _write_texts(staging, {"README.md": card(settings)})
         _write_record(staging, checkpoint)
+
+
+def export_plain(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    reading: Reading,
+    card: Card | None = None,
+    force: bool = False,
+) -> None:
+    """Write the speech encoder alone, as a ``Wav2Vec2Model`` that transformers loads without further code.
+
+    Raises:
+        CheckpointError: ``export.cls``: the model has a CLS vector; others as `export_checkpoint`.
+        FaultError: as ``refuse_output``; ``package.missing``.
+    """
+    settings = _settings(checkpoint, reading)
+    require_plain(checkpoint)
+    plain, model = plain_model(checkpoint.model, settings), cast(Any, checkpoint.model)
+    with staged_folder(folder, maker=EXPORT, force=force) as staging:
+        with quiet():
+            write_plain(staging, plain, normalize=settings["normalize"])
+            written = type(plain).from_pretrained(staging).eval()
+        speech = torch.randn(1, SAMPLE_RATE + 1, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            wanted = model.extract_features(speech, None, mask=False)["x"]
+            _require_close(checkpoint, written(speech).last_hidden_state, wanted)
+        if card is not None:
+            _write_texts(staging, {"README.md": card(settings)})
+        _write_record(staging, checkpoint)
+
+
+def _settings(checkpoint: Checkpoint, reading: Reading) -> dict[str, Any]:
+    require_exportable(checkpoint)
+    for name in ("transformers", "safetensors.torch"):
+        optional_package(name, "backbones", place="export")
+    return settings_of(
+        checkpoint.model,
+        criterion=section(checkpoint.config, "criterion"),
+        task=section(checkpoint.config, "task"),
+        max_seconds=reading.max_samples / SAMPLE_RATE,
+    )
 
 
 def _write_code(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -171,6 +210,10 @@ def _require_same(checkpoint: Checkpoint, folder: Path) -> None:
     with torch.inference_mode():
         wanted = model.encode_speech(speech, padding_mask)
         found = exported.get_speech_features(speech, ~padding_mask)
+    _require_close(checkpoint, found, wanted)
+
+
+def _require_close(checkpoint: Checkpoint, found: Tensor, wanted: Tensor) -> None:
     if not torch.allclose(found, wanted, rtol=_LARGEST_DIFFERENCE, atol=_LARGEST_DIFFERENCE):
         got = f"a difference of {float((found - wanted).abs().max()):.2g}"
         message = f"exported model must compute the same, got {got}; report it, with the run's configuration"

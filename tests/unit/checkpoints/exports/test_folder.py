@@ -16,7 +16,7 @@ import torch
 import transformers
 from PIL import Image
 from support.abx_material import write_checkpoint
-from support.exported import batch
+from support.exported import batch, of_fairseq
 from support.faults import raises_fault
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import make_folder
@@ -265,3 +265,38 @@ def test_a_run_stands_for_its_best_checkpoint(tmp_path):
     record = json.loads((tmp_path / "hub/export.json").read_text(encoding="utf-8"))
     assert record["checkpoint"]["name"] == "checkpoint_best.pt"
     assert record["checkpoint"]["n_updates"] == 7
+
+
+@pytest.mark.parametrize(("mode", "norm_first"), [("default", False), ("layer_norm", True)])
+def test_plain_speech_encoders(tmp_path, mode, norm_first):
+    """transformers' own class, without code of ours, gives the same layers."""
+    settings = {
+        "use_cls": False,
+        "extractor_mode": mode,
+        "layer_norm_first": norm_first,
+        "activation_fn": "relu",
+    }
+    path, folder = export(tmp_path, "--plain", **settings)
+    plain = transformers.AutoModel.from_pretrained(folder).eval()
+    assert type(plain) is transformers.Wav2Vec2Model
+    assert (
+        type(transformers.AutoFeatureExtractor.from_pretrained(folder))
+        is transformers.Wav2Vec2FeatureExtractor
+    )
+    source, padding_mask = batch([8000, 4003] if mode == "layer_norm" else [7999])
+    wanted = of_fairseq(load_checkpoint(path).model, source, padding_mask)
+    with torch.inference_mode():
+        output = plain(source, attention_mask=(~padding_mask).long(), output_hidden_states=True)
+    for state, expected in zip(output.hidden_states, wanted["states"], strict=True):
+        torch.testing.assert_close(state[wanted["valid"]], expected[wanted["valid"]], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [({}, "export.cls"), ({"use_cls": False, "padding": "fast_vgs"}, "export.settings")],
+)
+def test_plain_speech_encoders_are_refused_where_they_would_differ(tmp_path, settings, code):
+    path = write_checkpoint(tmp_path / "one.pt", **settings)
+    with raises_fault(code, "one.pt"):
+        main(["export", str(path), str(tmp_path / "hub"), "--plain", "--debug"])
+    assert not (tmp_path / "hub").exists()

@@ -1,11 +1,9 @@
-"""The texts of an exported folder: model card, example, requirements."""
+"""The texts of an exported folder besides its card: example and requirements."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from fairseq_vgs.checkpoints.load import Checkpoint
 
 _SPEECH = """\
 import soundfile
@@ -58,28 +56,3 @@ def requirements(settings: Mapping[str, Any]) -> str:
     if settings["image_encoder"] != "regions":
         packages.append("pillow")
     return "\n".join(sorted(packages)) + "\n"
-
-
-def model_card(checkpoint: Checkpoint, settings: Mapping[str, Any], *, name: str) -> str:
-    """Return ``README.md``."""
-    code = example(settings, folder=f'"{name}"', wav='"speech.wav"', jpg='"picture.jpg"')
-    cls = "with a CLS vector" if settings["use_cls"] else "without a CLS vector"
-    return f"""\
----
-library_name: transformers
-pipeline_tag: feature-extraction
-tags: [speech, visually-grounded-speech, image-retrieval]
----
-
-# {name}
-
-A visually grounded speech model: wav2vec 2.0 ({settings["num_hidden_layers"]} layers, {cls}) whose layer
-{settings["vgs_layer"]} feeds a speech embedding ({settings["speech_head"]}), next to an image embedding
-({settings["image_encoder"]}), both of {settings["embed_dim"]} dims and compared by {settings["similarity"]}.
-Trained for {checkpoint.n_updates:,} updates with fairseq_vgs; this folder needs torch and transformers alone.
-
-## Use
-
-```python
-{code}```
-"""

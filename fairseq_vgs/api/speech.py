@@ -18,7 +18,7 @@ from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.encode import as_prepared
 from fairseq_vgs.media.errors import MediumError, refuse_sound
-from fairseq_vgs.media.pictures import open_picture
+from fairseq_vgs.media.pictures import is_picture
 from fairseq_vgs.media.sound import MAX_CHANNELS, MAX_RATE, MIN_RATE, SILENCE_AMPLITUDE, Sound, decode
 
 Recording = Any
@@ -82,7 +82,7 @@ def _decoded(source: str | Source, place: str) -> tuple[str, F32]:
     try:
         return place, as_prepared(decode(source, place=place))
     except MediumError as error:
-        if error.code in ("sound.unreadable", "sound.format") and _is_picture(source):
+        if error.code in ("sound.unreadable", "sound.format") and is_picture(source):
             expected, step = "must be a recording", "give pictures to embed_images"
             raise FaultError(fault(place, expected, "a picture", step, code="media.kind")) from error
         raise
@@ -98,14 +98,6 @@ def require_file(source: str | Source) -> None:
         got = "a folder" if source.is_dir() else "nothing there"
         expected, step = "must be a file", "check the path; of a folder, give its files"
         raise FaultError(fault(str(source), expected, got, step, code="file.missing"))
-
-
-def _is_picture(source: Source) -> bool:
-    try:
-        with open_picture(source):
-            return True
-    except MediumError:
-        return False
 
 
 def _sound(array: npt.NDArray[Any], rate: int, place: str) -> Sound:

@@ -58,7 +58,7 @@ def refuse_short(recordings: Iterable[Recording], extractor: ConvLayers) -> None
     Raises:
         BadItemError: ``sound.length``, every one of them.
     """
-    expected, step = "utterance must be long enough for a frame", "remove the line"
+    expected, step = "utterance must be long enough for a frame", "remove it"
     faults = [
         fault(one.place, expected, f"{one.n_samples} samples", step, code="sound.length")
         for one in recordings

@@ -1,18 +1,23 @@
 """Recordings by name: of a split, as item files and alignments name them, or of audio files.
 
+Audio files may have any rate and number of channels: they are read as ``prepare`` would write them.
+
 Shapes: S samples at 16 kHz.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
+from fairseq_vgs.data.bad_items import bad_item
 from fairseq_vgs.data.waveform import load_waveform
 from fairseq_vgs.files.faults import Fault, FaultError, fault, raise_any
 from fairseq_vgs.files.location import MediaLocation, resolve
@@ -20,24 +25,32 @@ from fairseq_vgs.files.spelling import PathNames, spelling_key
 from fairseq_vgs.files.user_tables import read_table
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
+from fairseq_vgs.media.encode import as_prepared, prepared_length
 from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.pictures import is_picture
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
-from fairseq_vgs.media.sound import inspect
+from fairseq_vgs.media.sound import decode, inspect
 from fairseq_vgs.metrics.abx import AbxItem
 
 NAMES_TABLE = "utterances.tsv"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+_MAX_KINDS = 4
 _NAME_COLUMNS = {"audio_id": "audio_id", "file": "file"}
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One utterance of an audio list; ``place`` is list and line, for errors."""
+    """One utterance of an audio list, or an audio file.
+
+    ``n_samples`` are at 16 kHz, whatever the file's ``rate`` in Hz; ``place`` is list and line, or the file,
+    for errors.
+    """
 
     audio_id: str
     location: MediaLocation
     n_samples: int
     place: str
+    rate: int = SAMPLE_RATE
 
     def waveform(self) -> npt.NDArray[np.float32]:
         """Read and check it: f32[S].
@@ -45,7 +58,12 @@ class Recording:
         Raises:
             BadItemError: it is unreadable, or not as listed.
         """
-        return load_waveform(self.location, place=self.place, n_samples=self.n_samples)
+        if self.rate == SAMPLE_RATE:
+            return load_waveform(self.location, place=self.place, n_samples=self.n_samples)
+        try:
+            return as_prepared(decode(self.location, place=self.place))
+        except MediumError as error:
+            raise bad_item(error) from error
 
 
 def listed_recordings(folder: Path, split: str) -> list[Recording]:
@@ -58,15 +76,18 @@ def listed_recordings(folder: Path, split: str) -> list[Recording]:
 
 
 def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
-    """List the recordings of a split by name.
+    """List the recordings of a split, or of a folder of audio files (``open_folder``), by name.
 
-    Names come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it,
+    Names of a split come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it,
     they are file names without folders and extension, as in the corpora's item files, or, if two files share
     one, audio ids without extension.
 
     Raises:
-        FaultError: a faulty table, two recordings of one name, or archive entries without names.
+        FaultError: a faulty table, two recordings of one name, or archive entries without names; what
+            ``open_folder`` raises.
     """
+    if is_audio_folder(folder):
+        return open_folder(folder)
     table = Path(folder) / NAMES_TABLE
     named: list[tuple[str, Recording]] = []
     faults: list[Fault] = []
@@ -100,7 +121,7 @@ def _short_names(recordings: Iterable[Recording]) -> dict[str, str]:
     return dict(zip(map(spelling_key, ids), stems, strict=True))
 
 
-def by_name(named: Iterable[tuple[str, Recording]], faults: Iterable[Fault]) -> dict[str, Recording]:
+def by_name(named: Iterable[tuple[str, Recording]], faults: Iterable[Fault] = ()) -> dict[str, Recording]:
     """Return recordings by name.
 
     Raises:
@@ -190,17 +211,51 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
             raise FaultError(found)
         if splits:
             return FeatureSource(_checked(_listed_recordings(folder, split)), (folder,), split)
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-        if not files:
-            expected = f"folder must hold an audio list (SPLIT.tsv) or files {', '.join(AUDIO_SUFFIXES)}"
-            raise FaultError.at(folder, f"{expected}, got neither; check the path", "folder.empty")
-        named = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files]
-    else:
-        expected, step = "source must be one folder, or files", "check the path"
-        wrong = (path for path in paths if not path.is_file())
-        raise_any(fault(str(path), expected, "no file", step, code="file.missing") for path in wrong)
-        named = list(zip(_file_names(paths), paths, strict=True))
-    return FeatureSource(_checked(_file_recordings(named)), tuple(paths), None)
+        return FeatureSource(_checked(list(open_folder(folder).items())), (folder,), None)
+    expected, step = "source must be one folder, or files", "check the path"
+    wrong = (path for path in paths if not path.is_file())
+    raise_any(fault(str(path), expected, "no file", step, code="file.missing") for path in wrong)
+    files = [(name, str(path), path) for name, path in zip(_file_names(paths), paths, strict=True)]
+    return FeatureSource(_checked(*_look_into(files)), tuple(paths), None)
+
+
+def is_audio_folder(folder: Path) -> bool:
+    """Whether recordings are the files of a folder, as it is there and has no splits."""
+    return folder.is_dir() and not ManifestFolder(folder).splits()
+
+
+def open_folder(folder: Path) -> dict[str, Recording]:
+    """List the audio files anywhere in a folder by their relative paths without extension.
+
+    Files and folders whose names begin with a dot are left out, as are files that are not named as audio.
+
+    Raises:
+        FaultError: no audio files, two of one name, or files that are not sound; every one of them.
+    """
+    there = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+    audio = [path.relative_to(folder) for path in there if path.suffix.lower() in AUDIO_SUFFIXES]
+    if not audio:
+        expected = f"folder must hold an audio list (SPLIT.tsv) or files {', '.join(AUDIO_SUFFIXES)}"
+        message = f"{expected}, got {_kinds_of(there)}; check the path, or convert the files"
+        raise FaultError.at(folder, message, "folder.empty")
+    files = [(path.with_suffix("").as_posix(), path.as_posix(), folder / path) for path in audio]
+    return by_name(*_look_into(files))
+
+
+def folder_digest(recordings: Mapping[str, Recording]) -> str:
+    """Hash paths and lengths of the recordings of a folder, as an audio list would hold them."""
+    lines = (f"{one.audio_id}\t{one.n_samples}\t{one.rate}\n" for one in recordings.values())
+    return sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _kinds_of(paths: Sequence[Path]) -> str:
+    """Describe files by their endings, those of most files first."""
+    kinds = Counter(path.suffix.lower() or "without ending" for path in paths).most_common(_MAX_KINDS)
+    return ", ".join(f"{count} x {suffix}" for suffix, count in kinds) or "no files"
 
 
 def _listed_recordings(folder: Path, split: str) -> list[tuple[str, Recording]]:
@@ -225,25 +280,36 @@ def _file_names(paths: Sequence[Path]) -> list[str]:
     return [path.absolute().relative_to(common).with_suffix("").as_posix() for path in paths]
 
 
-def _file_recordings(files: Iterable[tuple[str, Path]]) -> list[tuple[str, Recording]]:
+def _look_into(files: Iterable[tuple[str, str, Path]]) -> tuple[list[tuple[str, Recording]], list[Fault]]:
+    """Return the recordings of files, given as name, audio id and path, and what is wrong with the others."""
     recordings: list[tuple[str, Recording]] = []
     faults: list[Fault] = []
-    for name, path in files:
+    for name, audio_id, path in files:
         try:
-            n_samples = inspect(path, place=str(path)).n_samples
+            info = inspect(path, place=str(path))
         except MediumError as error:
-            faults += error.faults
+            faults += _as_picture(path, error)
         else:
-            recordings.append((name, Recording(str(path), MediaLocation(path), n_samples, str(path))))
-    raise_any(faults)
-    return recordings
+            n_samples = prepared_length(info.n_samples, info.rate)
+            location = MediaLocation(path)
+            recordings.append((name, Recording(audio_id, location, n_samples, str(path), info.rate)))
+    return recordings, faults
 
 
-def _checked(recordings: Sequence[tuple[str, Recording]]) -> dict[str, Recording]:
+def _as_picture(path: Path, error: MediumError) -> Iterable[Fault]:
+    if error.code in ("sound.unreadable", "sound.format") and is_picture(path):
+        expected, step = "must be a recording", "remove it, or leave it out"
+        return [fault(str(path), expected, "a picture", step, code="media.kind")]
+    return error.faults
+
+
+def _checked(
+    recordings: Sequence[tuple[str, Recording]], faults: Iterable[Fault] = ()
+) -> dict[str, Recording]:
     expected, step = "name of a recording must be a path below the folder of features", "rename it"
-    faults = [
+    outside = [
         fault(recording.place, expected, name, step, code="recording.name")
         for name, recording in recordings
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
     ]
-    return by_name(recordings, faults)
+    return by_name(recordings, [*faults, *outside])

@@ -99,6 +99,15 @@ def as_prepared(sound: Sound) -> F32:
     return np.asarray(_converted(sound) / np.float32(FULL_SCALE), dtype=np.float32)
 
 
+def prepared_length(n_samples: int, rate: int) -> int:
+    """Return how many samples ``as_prepared`` makes of a recording at ``rate`` Hz, without decoding it."""
+    if rate == SAMPLE_RATE:
+        return n_samples
+    if _soxr():  # rounds; scipy rounds up
+        return (2 * n_samples * SAMPLE_RATE + rate) // (2 * rate)
+    return -(-n_samples * SAMPLE_RATE // rate)
+
+
 def resampler() -> str:
     """Return name and version of the resampler: soxr if it is installed, otherwise scipy."""
     import scipy

@@ -141,6 +141,15 @@ def open_picture(source: Source, *, place: str = "") -> Iterator[Picture]:
         yield picture
 
 
+def is_picture(source: Source) -> bool:
+    """Whether something can be opened as a picture."""
+    try:
+        with open_picture(source):
+            return True
+    except MediumError:
+        return False
+
+
 def read_picture(source: Source, *, place: str = "") -> Image.Image:
     """Return a picture upright, as RGB on white. Raises MediumError."""
     with open_picture(source, place=place) as picture:

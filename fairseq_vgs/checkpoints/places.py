@@ -1,9 +1,19 @@
-"""Where a model is, looked at before anything heavy is imported."""
+"""Where a model is, and where its results go: looked at before anything heavy is imported."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from fairseq_vgs.files.faults import FaultError
+
+RESULTS = Path("results")
+"""Folder, below the working directory, for results of models that nothing is written next to."""
+_CHECKPOINTS = "checkpoints"
+_SHARED_FOLDERS = ("site-packages", "dist-packages", ".cache")
 EXPORTED_WEIGHTS, EXPORTED_CONFIG = "model.safetensors", "config.json"
 
 
@@ -20,3 +30,57 @@ def model_file(path: Path) -> Path:
 def needs_fairseq(path: Path) -> bool:
     """Return whether the model in a file is loaded by fairseq."""
     return path.name != EXPORTED_WEIGHTS
+
+
+def results_folder(model: Path, name: str, *, within: bool = False) -> tuple[Path, str]:
+    """Choose where results of a model go unless the user does: next to it, or where nobody else writes.
+
+    ``NAME`` next to a checkpoint or exported folder, or ``within`` a run folder. Where that place is
+    read-only, another user's, or of installed packages or a cache, ``results/RUN-NAME`` below the working
+    directory (of an exported folder, whose name is in NAME, ``results/NAME``), and a note that says so.
+
+    Raises:
+        FaultError: ``output.not_ours``, that folder below ``results`` holds results of another model.
+    """
+    parent = model if within else model.parent
+    if not (reason := _why_not(parent)):
+        return parent / name, ""
+    folder = RESULTS / (name if is_export(model) else f"{_run_name(parent)}-{name}")
+    _refuse_other(folder, model)
+    return folder, f"note: {parent} {reason}: results go to {folder}; --output chooses another folder"
+
+
+def _why_not(folder: Path) -> str:
+    """Return why nothing is to be written into a folder; nothing if it may, or is not there."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return ""
+    if shared := set(_SHARED_FOLDERS).intersection(folder.resolve().parts):
+        return f"is shared ({', '.join(shared)})"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "is read-only"
+    return "" if owner == os.geteuid() else "belongs to another user"
+
+
+def _run_name(folder: Path) -> str:
+    """Name the run of a run folder or its folder of checkpoints; of another folder, itself."""
+    folder = folder.absolute()
+    return folder.parent.name if folder.name == _CHECKPOINTS else folder.name
+
+
+def _refuse_other(folder: Path, model: Path) -> None:
+    own = model.resolve()
+    for path in _recorded_models(folder):
+        if own not in (path, *path.parents):
+            message = f"holds results of another model, {path}; choose another folder with --output"
+            raise FaultError.at(folder, message, "output.not_ours")
+
+
+def _recorded_models(folder: Path) -> Iterator[Path]:
+    """Yield the checkpoints that results in a folder, or in those of a run's evaluations, are of."""
+    for pattern in ("metrics.json", "*/*/metrics.json"):
+        for file in folder.glob(pattern):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads(file.read_text(encoding="utf-8"))
+                yield Path(content["checkpoint"]["path"]).resolve()

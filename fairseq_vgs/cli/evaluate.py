@@ -56,7 +56,8 @@ class Places:
     output: Path | None = option(
         None,
         metavar="DIR",
-        help="folder for the results (default: next to CHECKPOINT, such as checkpoint_best_retrieval_test)",
+        help="folder for the results (default: next to CHECKPOINT, such as checkpoint_best_retrieval_test; "
+        "in ./results if that place is read-only, shared, or another user's)",
     )
     json: bool = option(False, help="print metrics.json instead of the table")
     force: bool = option(False, help="replace existing results")
@@ -72,7 +73,9 @@ class RunSettings:
     every: int = option(
         1, parse=positive, metavar="N", help="only checkpoints after a multiple of N updates (default: all)"
     )
-    output: Path | None = option(None, metavar="DIR", help="default: RUN/evaluation")
+    output: Path | None = option(
+        None, metavar="DIR", help="default: RUN/evaluation; in ./results if RUN is read-only or shared"
+    )
     abx: Path | None = option(None, metavar="DIR", help="folder of recordings and ABX items")
     items: str | None = option(
         None,
@@ -153,7 +156,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         baselines = chosen_baselines(evaluator, args.baseline or ())
     checkpoint = model_file(places.checkpoint)
     stem = places.checkpoint.name if checkpoint != places.checkpoint else checkpoint.stem
-    output = places.output or places.checkpoint.with_name(f"{stem}_{evaluator.name}_{settings.folder_name}")
+    name = f"{stem}_{evaluator.name}_{settings.folder_name}"
+    output = places.output or _results_folder(places.checkpoint, name)
     # what costs nothing comes before seconds of imports
     refuse_existing(*result_files(output, evaluator.files), force=places.force)
     try_output(output, option="--output")
@@ -175,6 +179,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _results_folder(model: Path, name: str, *, within: bool = False) -> Path:
+    from fairseq_vgs.checkpoints.places import results_folder
+
+    folder, note = results_folder(model, name, within=within)
+    if note:
+        print(note, file=sys.stderr)
+    return folder
+
+
 def _print_notes(notes: Sequence[str]) -> None:
     if notes:
         print("\n" + "\n".join(f"note: {note}" for note in notes))
@@ -184,12 +197,13 @@ def _evaluate_run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fairseq_vgs.compat.availability import require_fairseq
+    from fairseq_vgs.evaluation.compare import EVALUATION_FOLDER
     from fairseq_vgs.evaluation.over_training import checkpoints_in, evaluate_run, notes_of, score_rows
     from fairseq_vgs.files.output import try_output
     from fairseq_vgs.files.text_tables import text_table
 
     settings = read_options(args, RunSettings)
-    output = settings.output or settings.run_folder / "evaluation"
+    output = settings.output or _results_folder(settings.run_folder, EVALUATION_FOLDER, within=True)
     is_missing = not settings.run_folder.is_dir()  # which is said later, unless --output names a place
     if not checkpoints_in(output) and (settings.output or not is_missing):
         try_output(output, option="--output")

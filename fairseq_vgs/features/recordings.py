@@ -78,9 +78,9 @@ def listed_recordings(folder: Path, split: str) -> list[Recording]:
 def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
     """List the recordings of a split, or of a folder of audio files (``open_folder``), by name.
 
-    Names of a split come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored). Without it,
-    they are file names without folders and extension, as in the corpora's item files, or, if two files share
-    one, audio ids without extension.
+    Names of a split come from ``utterances.tsv`` (columns ``audio_id`` and ``file``; others are ignored).
+    Without it, they are file names without folders and extension, as in the corpora's item files, or, if two
+    files share one, audio ids without extension.
 
     Raises:
         FaultError: a faulty table, two recordings of one name, or archive entries without names; what

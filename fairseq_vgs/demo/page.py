@@ -43,7 +43,7 @@ def _add_speech(handlers: Handlers) -> None:
                 buttons=[],
                 elem_id="recording",
             )
-            gradio.HTML(show.MICROPHONE, apply_default_css=False)
+            gradio.HTML(show.MICROPHONE, elem_id="microphone", apply_default_css=False)
             caption = gradio.Dropdown(
                 captions, value=None, label="Or choose a caption", elem_id="caption", visible=bool(captions)
             )

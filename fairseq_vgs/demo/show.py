@@ -28,11 +28,13 @@ FIND_PICTURES, FIND_CAPTIONS = "Speak, find pictures", "Show a picture, hear cap
 NO_CAPTIONS = (
     "There are no captions to find here: start the demo with a data folder, or put recordings into this one."
 )
-MICROPHONE = """<div class="microphone">
+MICROPHONE = """
 <p class="missing" role="status">There is no microphone here: upload a recording, or choose a caption.</p>
+<p class="denied" role="status">This page may not use the microphone: allow it beside the browser's address,
+or upload a recording.</p>
 <p class="insecure" role="status">Browsers lend the microphone to https and localhost pages alone: forward
 the port (ssh -L 7860:localhost:7860 HOST) and open http://localhost:7860, or upload a recording.</p>
-</div>"""
+"""
 _CACHED = 512
 
 Address = Callable[[Item], str | None]

@@ -112,6 +112,7 @@ def test_speak_and_find_pictures(window):
     window.wait("#recording .stop-button").click()
     window.wait("#pictures .sentence", text="The best of 7 pictures")
     assert number_of(window, "#pictures .answers button img") == 7
+    assert window.run("return document.querySelector('#microphone').offsetHeight") == 0  # nothing is amiss
     window.wait("#heat .card .map")
     report = window.run("""
         const clip = document.querySelector("#heat audio"), cursor = document.querySelector("#heat .cursor");
@@ -135,6 +136,7 @@ def test_another_picture_gets_its_heat_map(window):
     window.wait("#any-caption").click()
     window.wait("#pictures .sentence", text="a correct one is at rank")
     assert number_of(window, "#pictures .hit") == 1
+    assert window.run("return document.title") == "Speech and pictures"  # texts of the data stay texts
     first = window.wait("#heat figcaption", text="rank 1").text
     window.run('document.querySelectorAll("#pictures button")[2].click()')
     assert window.wait("#heat figcaption", text="rank 3").text != first
@@ -187,10 +189,18 @@ def test_nothing_comes_from_or_goes_to_others(window, address, proxy):
 
 
 @needs_chromium
-def test_without_a_microphone_the_page_says_what_to_do(address, folder):
-    with browser(folder / "without") as window:
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [((), "missing"), ((FAKE_MICROPHONE[0], "--deny-permission-prompts"), "denied")],
+    ids=["none", "denied"],
+)
+def test_without_a_microphone_the_page_says_what_to_do(address, folder, flags, reason):
+    with browser(folder / reason, *flags) as window:
         window.open(address)
-        assert "upload a recording" in window.wait(".microphone .missing").text
+        window.wait("#recording .record-button").click()
+        assert "upload a recording" in " ".join(window.wait(f"#microphone .{reason}").text.split())
+        shown = "return [...document.querySelectorAll('#microphone p')].filter(one => one.offsetHeight)"
+        assert window.run(f"{shown}.map(one => one.className)") == [reason]
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "data/0.png", "data/../model.pt"])

@@ -23,7 +23,7 @@ from fairseq_vgs.manifest.tables import write_audio_list, write_images, write_pa
 from fairseq_vgs.metrics import retrieval
 
 N_IMAGES, N_CAPTIONS = 8, 14
-HOSTILE = '<script>alert("x")</script> & "quoted"'
+HOSTILE = '<script>alert("x")</script> & "quoted" ${document.title = "x"} {{7*7}}'
 
 
 def write_results(folder: Path, *, noise: float = 1.5, force: bool = False, folds=None) -> Embedded:

@@ -1,14 +1,15 @@
 """Find the objects of a picture on white, such as those that ``fairseq-vgs prepare scenes`` composes.
 
+It needs nothing of this package, since exported models take it along.
+
 Shapes: R objects. A box is x0, y0, x1, y1 from the upper left corner, in fractions of the picture.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
-
-from fairseq_vgs.arrays import F32
 
 OBJECTS_ON_WHITE = "objects on white"
 """What ``summary.json`` says of such regions, under ``where``."""
@@ -18,7 +19,7 @@ _REACH = 0.008  # parts of an object are closer than twice this share of the pic
 _SMALLEST = 0.0005  # share of the picture's area
 
 
-def object_boxes(picture: Image.Image) -> F32:
+def object_boxes(picture: Image.Image) -> npt.NDArray[np.float32]:
     """Return the boxes of what is not white in an RGB picture, float32[R, 4], the largest first.
 
     Parts whose boxes nearly touch are one object. A picture without any is one box.

@@ -22,6 +22,7 @@ ENCODERS = ("hugging_face", "patches", "regions")
 PRETRAINING = ("mask_emb", "quantizer.", "project_q.", "final_proj.", "target_glu.")
 """Weights, or beginnings of their names, that only the self-supervised loss uses."""
 
+REGION_NETWORK = "region_network."
 _WEIGHT_NORM = "encoder.pos_conv.0."
 _SAME = {  # setting of the exported model -> of ours
     "conv_bias": "conv_bias",
@@ -114,6 +115,7 @@ def our_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
     }
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(REGION_NETWORK)}
     for name in ("scale", "offset"):
         found.pop(f"image_encoder.backbone.{name}", None)
     if (folded := found.pop(f"{_WEIGHT_NORM}weight", None)) is not None:

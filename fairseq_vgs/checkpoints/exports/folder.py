@@ -15,6 +15,7 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.exports import modeling
 from fairseq_vgs.checkpoints.exports.convert import require_exportable, settings_of, weights_of
 from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE
+from fairseq_vgs.checkpoints.exports.regions import own_recipe, region_weights
 from fairseq_vgs.checkpoints.exports.texts import demo, requirements
 from fairseq_vgs.checkpoints.exports.wav2vec2 import plain_model, require_plain, write_plain
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
@@ -24,6 +25,7 @@ from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.provenance import sha256_file, versions
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.hugging_face import quiet
+from fairseq_vgs.regions import objects
 
 PRETRAINING_NAME = "pretraining.safetensors"
 _CODE = Path(modeling.__file__).parent
@@ -78,9 +80,15 @@ def export_checkpoint(
     """
     settings = _settings(checkpoint, reading)
     weights, for_pretraining = weights_of(checkpoint.model)
+    recipe = own_recipe(checkpoint, settings)
+    if recipe is not None:
+        settings["region_network"] = {"precision": recipe["precision"]}
+        weights |= region_weights()
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
         _write_code(staging, settings)
         _write_settings(staging, settings, reading)
+        if recipe is not None:
+            _write_regions(staging, recipe, checkpoint)
         _save(weights, staging / EXPORTED_WEIGHTS)
         if for_pretraining:
             _save(for_pretraining, staging / PRETRAINING_NAME)
@@ -134,7 +142,7 @@ def _settings(checkpoint: Checkpoint, reading: Reading) -> dict[str, Any]:
 
 def _write_code(folder: Path, settings: Mapping[str, Any]) -> None:
     names = [*_ALWAYS, *(["image_processing"] if settings["image_encoder"] != "regions" else [])]
-    for name in names:
+    for name in (*names, "regions"):
         shutil.copyfile(_CODE / f"{name}_vgs.py", folder / f"{name}_vgs.py")
     shutil.copyfile(_CODE / "expert.py", folder / "expert.py")
     texts = {"demo.py": demo(settings), "requirements.txt": requirements(settings)}
@@ -171,6 +179,20 @@ def _write_settings(folder: Path, settings: Mapping[str, Any], reading: Reading)
             "fit": reading.image_fit,
         }
         _write_json(folder / "processor_config.json", {"image_processor": pictures})
+
+
+def _write_regions(folder: Path, recipe: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Write how pictures become regions, and the code for it."""
+    shutil.copyfile(_CODE / "region_processing_vgs.py", folder / "region_processing_vgs.py")
+    shutil.copyfile(str(objects.__file__), folder / "objects_vgs.py")
+    task = section(checkpoint.config, "task")
+    regions = {
+        "image_processor_type": "VgsRegionProcessor",
+        "auto_map": {"AutoImageProcessor": "region_processing_vgs.VgsRegionProcessor"},
+        "max_regions": int(task.get("max_regions") or 36),
+        **{key: recipe[key] for key in ("grid", "where") if recipe.get(key)},
+    }
+    _write_json(folder / "processor_config.json", {"image_processor": regions})
 
 
 def _write_record(folder: Path, checkpoint: Checkpoint) -> None:

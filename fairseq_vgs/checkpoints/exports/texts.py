@@ -25,9 +25,14 @@ image = model.get_image_features(regions=regions)
 """
 
 
+def _takes_regions(settings: Mapping[str, Any]) -> bool:
+    """Return whether images must come as regions: the model cannot compute them from a picture."""
+    return settings["image_encoder"] == "regions" and not settings.get("region_network")
+
+
 def example(settings: Mapping[str, Any], *, folder: str, wav: str, jpg: str) -> str:
     """Return the few lines of Python that compare a recording with a picture; arguments are Python's."""
-    reads_regions = settings["image_encoder"] == "regions"
+    reads_regions = _takes_regions(settings)
     classes = "AutoModel" if reads_regions else "AutoImageProcessor, AutoModel"
     rest = _REGIONS if reads_regions else _PICTURES
     values = {
@@ -42,7 +47,7 @@ def example(settings: Mapping[str, Any], *, folder: str, wav: str, jpg: str) -> 
 
 def demo(settings: Mapping[str, Any]) -> str:
     """Return ``demo.py``, which takes a recording and, unless the model reads regions, a picture."""
-    reads_regions = settings["image_encoder"] == "regions"
+    reads_regions = _takes_regions(settings)
     usage = "python demo.py SPEECH.wav" + ("" if reads_regions else " PICTURE.jpg")
     code = example(settings, folder="FOLDER", wav="sys.argv[1]", jpg="sys.argv[2]")
     imports, _, body = code.partition("\n\n")
@@ -53,6 +58,8 @@ def demo(settings: Mapping[str, Any]) -> str:
 def requirements(settings: Mapping[str, Any]) -> str:
     """Return ``requirements.txt``."""
     packages = ["numpy", "safetensors", "soundfile", "torch>=2.6", "transformers>=5"]
-    if settings["image_encoder"] != "regions":
+    if not _takes_regions(settings):
         packages.append("pillow")
+    if settings.get("region_network"):
+        packages.append("scipy")
     return "\n".join(sorted(packages)) + "\n"

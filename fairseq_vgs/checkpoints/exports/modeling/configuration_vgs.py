@@ -41,6 +41,7 @@ class VgsConfig(PretrainedConfig):
         speech_head_settings: settings of the speech head.
         image_encoder: ``regions``, ``patches`` or ``hugging_face``.
         image_encoder_settings: settings of the image encoder.
+        region_network: ``precision`` of the network that computes regions; None if it is not included.
         similarity: ``dot`` or ``cosine``.
         normalize: speech is normalised to zero mean and unit variance by the feature extractor.
         max_seconds: longer captions were cut to this where the model was evaluated.
@@ -75,6 +76,7 @@ class VgsConfig(PretrainedConfig):
         speech_head_settings: Mapping[str, Any] | None = None,
         image_encoder: str = "regions",
         image_encoder_settings: Mapping[str, Any] | None = None,
+        region_network: Mapping[str, Any] | None = None,
         similarity: str = "dot",
         normalize: bool = True,
         max_seconds: float = 10.0,
@@ -105,6 +107,7 @@ class VgsConfig(PretrainedConfig):
         self.speech_head_settings = dict(speech_head_settings or {})
         self.image_encoder = image_encoder
         self.image_encoder_settings = dict(image_encoder_settings or {})
+        self.region_network = None if region_network is None else dict(region_network)
         self.similarity = similarity
         self.normalize = normalize
         self.max_seconds = max_seconds

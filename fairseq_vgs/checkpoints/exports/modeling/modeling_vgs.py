@@ -19,6 +19,7 @@ from transformers.utils.generic import ModelOutput
 
 from .configuration_vgs import VgsConfig
 from .image_vgs import IMAGE_ENCODERS
+from .regions_vgs import RegionNetwork
 from .speech_heads_vgs import SPEECH_HEADS
 from .speech_vgs import EncodedSpeech, Extractor, SpeechTransformer, padding_of
 
@@ -60,6 +61,7 @@ class VgsModel(PreTrainedModel):
     main_input_name = "input_values"
     _no_split_modules = ["PostNormLayer", "ResidualBlock", "SpeechLayer"]  # noqa: RUF012 - as transformers has it
     _supports_sdpa = True
+    _keep_in_fp32_modules_strict = ["region_network"]  # noqa: RUF012
 
     def __init__(self, config: VgsConfig) -> None:
         super().__init__(config)
@@ -72,6 +74,8 @@ class VgsModel(PreTrainedModel):
             config.speech_head_settings, padding=config.padding
         )
         self.image_encoder = IMAGE_ENCODERS[config.image_encoder](config.image_encoder_settings)
+        recipe = config.region_network
+        self.region_network = RegionNetwork(recipe["precision"]) if recipe else None
         self.logit_scale = nn.Parameter(torch.zeros(()))
         self.logit_bias = nn.Parameter(torch.zeros(()))
         self.post_init()
@@ -90,6 +94,8 @@ class VgsModel(PreTrainedModel):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
         regions: Mapping[str, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        region_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> VgsOutput | tuple[Any, ...]:
@@ -98,9 +104,12 @@ class VgsModel(PreTrainedModel):
         Args:
             input_values: waveforms `[B, S]`, normalised as the feature extractor does.
             attention_mask: `[B, S]`, 0 where a sample is padding; None without padding.
-            pixel_values: pictures `[P, 3, height, width]`, black -1 and white +1.
+            pixel_values: pictures `[P, 3, height, width]`, black -1 and white +1; where the model reads
+                regions and computes them itself, their crops, uint8 `[P, R, 3, 224, 224]`.
             regions: instead of pictures, where the model reads regions: ``features`` `[P, R, D]``, ``boxes``
                 `[P, R, 4]`, and optionally ``padding_mask`` bool `[P, R]`.
+            boxes: of crops, `[P, R, 4]`: x0, y0, x1, y1 as fractions of the picture.
+            region_mask: of crops, bool `[P, R]`, false where there is no region; None for all.
             output_hidden_states: also return every layer (default: that of the configuration).
             return_dict: false for a plain tuple.
         """
@@ -121,7 +130,7 @@ class VgsModel(PreTrainedModel):
                 speech_embeds=self._embed(encoded),
             )
         if pixel_values is not None or regions is not None:
-            output["image_embeds"] = self.get_image_features(pixel_values, regions)
+            output["image_embeds"] = self.get_image_features(pixel_values, regions, boxes, region_mask)
         return output.to_tuple() if return_dict is False else output
 
     def get_speech_features(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -129,12 +138,23 @@ class VgsModel(PreTrainedModel):
         return self._embed(self._encode(input_values, attention_mask, self.config.vgs_layer))
 
     def get_image_features(
-        self, pixel_values: Tensor | None = None, regions: Mapping[str, Tensor] | None = None
+        self,
+        pixel_values: Tensor | None = None,
+        regions: Mapping[str, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        region_mask: Tensor | None = None,
     ) -> Tensor:
-        """Embed pictures `[P, 3, height, width]`, or regions (see `forward`), as `[P, E]`."""
-        wanted = "regions" if self.image_encoder.reads == "regions" else "pixel_values"
-        given = regions if wanted == "regions" else pixel_values
+        """Embed pictures, crops of their regions with boxes, or regions (see `forward`), as `[P, E]`."""
+        reads_regions = self.image_encoder.reads == "regions"
+        if pixel_values is not None and boxes is not None and self.region_network is not None:
+            features = self.region_network(pixel_values.flatten(0, 1)).unflatten(0, boxes.shape[:2])
+            regions, pixel_values = {"features": features, "boxes": boxes}, None
+            if region_mask is not None:
+                regions["padding_mask"] = ~region_mask
+        given = regions if reads_regions else pixel_values
         if given is None or (regions is not None and pixel_values is not None):
+            wanted = "regions" if reads_regions else "pixel_values"
+            wanted += " (or pixel_values and boxes)" if self.region_network is not None else ""
             raise ValueError(f"VgsModel: this model's images are {wanted}; give these alone")
         embedding: Tensor = self.image_encoder(given)
         return embedding

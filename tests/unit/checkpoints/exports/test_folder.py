@@ -21,12 +21,16 @@ from support.faults import raises_fault
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import make_folder
 
+import fairseq_vgs as vgs
 from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint
 from fairseq_vgs.checkpoints.load import load_checkpoint
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.evaluation.evaluators.retrieval import read_retrieval
+from fairseq_vgs.files.provenance import plugin_state
 from fairseq_vgs.metrics.retrieval import recalls, retrieval_ranks
 from fairseq_vgs.modules.hugging_face import read_backbone
+from fairseq_vgs.regions.efficientnet import EfficientNetFeatures
+from fairseq_vgs.regions.objects import OBJECTS_ON_WHITE
 
 ALONE = """
 import json, sys
@@ -300,3 +304,39 @@ def test_plain_speech_encoders_are_refused_where_they_would_differ(tmp_path, set
     with raises_fault(code, "one.pt"):
         main(["export", str(path), str(tmp_path / "hub"), "--plain", "--debug"])
     assert not (tmp_path / "hub").exists()
+
+
+OWN_REGIONS = dict(EfficientNetFeatures(precision="float64").describe())
+
+
+@pytest.mark.parametrize(
+    "where", [{"grid": [1, 1]}, {"grid": [2, 3]}, {"where": OBJECTS_ON_WHITE}], ids=lambda one: str(one)
+)
+def test_folders_compute_their_regions(tmp_path, where):
+    """A picture is enough, where the network of this package made the regions of the training."""
+    path = write_checkpoint(tmp_path / "one.pt", image_dim=1280)
+    state = torch.load(path)
+    state["task_state"] = plugin_state({**OWN_REGIONS, **where, "dims": 1280})
+    torch.save(state, path)
+    assert main(["export", str(path), str(tmp_path / "hub")]) == 0
+    pictures = []
+    for number, spots in enumerate(([(5, 10, 60, 50)], [(20, 20, 40, 90), (70, 5, 110, 30)])):
+        picture = Image.new("RGB", (120, 100), (255, 255, 255))
+        for spot in spots:
+            pixels = np.random.default_rng(number).integers(0, 200, (spot[3] - spot[1], spot[2] - spot[0], 3))
+            picture.paste(Image.fromarray(pixels.astype(np.uint8)), spot[:2])
+        picture.save(tmp_path / f"{number}.png")
+        pictures.append(tmp_path / f"{number}.png")
+    wanted = vgs.load(path, device="cpu").embed_images(pictures)
+    _, found = alone(tmp_path / "hub", [write_noise(tmp_path)], pictures, tmp_path)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        vgs.load(tmp_path / "hub", device="cpu").embed_images(pictures), wanted, atol=1e-5
+    )
+    assert main(["import", "hub", str(tmp_path / "hub"), str(tmp_path / "again.pt")]) == 0
+    np.testing.assert_allclose(vgs.load(tmp_path / "again.pt").embed_images(pictures), wanted, atol=1e-5)
+
+
+def write_noise(folder: Path) -> Path:
+    soundfile.write(folder / "a.wav", np.random.default_rng(0).standard_normal(8000) / 10, 16_000)
+    return folder / "a.wav"

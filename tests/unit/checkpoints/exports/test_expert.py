@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from support.abx_material import write_checkpoint
 
 from fairseq_vgs.checkpoints.open import open_checkpoint
@@ -17,9 +15,7 @@ from fairseq_vgs.features.speech import speech_features
 
 
 @pytest.fixture(params=[True, False], ids=["cls", "no cls"])
-def folder(request, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "modules")])
+def folder(request, tmp_path) -> Path:
     path = write_checkpoint(tmp_path / "one.pt", use_cls=request.param)
     assert main(["export", str(path), str(tmp_path / "hub")]) == 0
     return tmp_path / "hub"

@@ -56,14 +56,6 @@ np.save(sys.argv[4] + "/speech.npy", speech.numpy())
 """
 
 
-@pytest.fixture(autouse=True)
-def modules_cache(tmp_path, monkeypatch):
-    """Code of folders is copied to a cache, which must not be the user's."""
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "modules")])
-
-
 def export(tmp_path: Path, *arguments: str, name: str = "hub", **settings: object) -> tuple[Path, Path]:
     """Write a checkpoint and export it by the command; return both paths."""
     task = settings.pop("task", {})

@@ -165,7 +165,7 @@ def _bootstrapped(
     method = f"bootstrap over {resampled}"
     if not first.size:
         return Interval(_NAN, _NAN, _NAN, method)
-    measure, draw = (np.median, _medians) if statistic == "median" else (np.mean, _means)
+    measure, draw = (np.median, resampled_medians) if statistic == "median" else (np.mean, _means)
     value = float(measure(first)) - (0.0 if second is None else float(measure(second)))
     if len(np.unique(units)) < 2:  # every resample is the sample
         return Interval(value, _NAN, _NAN, method)
@@ -188,7 +188,7 @@ def _means(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
     return np.concatenate([(weights @ sums) / (weights @ counts) for weights in draws])
 
 
-def _medians(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
+def resampled_medians(values: F64, units: I64, n_resamples: int, *, seed: int) -> F64:
     """Return f64[N], the median of each resample; of an even number, the mean of the middle two."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]

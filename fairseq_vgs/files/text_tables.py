@@ -63,11 +63,14 @@ def markdown_text(text: str) -> str:
 
 
 def latex_table(rows: Rows) -> str:
-    """Write a LaTeX table (booktabs); special characters are escaped, ``->`` and ``→`` become arrows."""
+    """Write a LaTeX table (booktabs); special characters are escaped, ``->`` and ``→`` become arrows.
+
+    Line breaks are kept in the header only.
+    """
     width = max(map(len, rows))
-    header, *body = [
-        " & ".join(latex_text(cell) for cell in [*row, *[""] * (width - len(row))]) for row in rows
-    ]
+    filled = [[*row, *[""] * (width - len(row))] for row in rows]
+    header = " & ".join(map(_stacked, filled[0]))
+    body = [" & ".join(map(latex_text, row)) for row in filled[1:]]
     # A bracket or star at the start of a line would belong to the end of the line before.
     lines = [f"{{}}{line}" if line[:1] in {"[", "*"} else line for line in body]
     columns = "".join([*"l", *"r" * width][:width])
@@ -82,6 +85,11 @@ def latex_table(rows: Rows) -> str:
             r"\end{tabular}",
         ]
     )
+
+
+def _stacked(cell: str) -> str:
+    lines = r" \\ ".join(latex_text(line) for line in cell.split("\n"))
+    return rf"\shortstack[r]{{{lines}}}" if "\n" in cell else lines
 
 
 def latex_text(text: str) -> str:

@@ -22,7 +22,7 @@ _MOST_NAMED = 20  # regions whose rows and boxes have numbers
 def plot_heat_map(heat: HeatMap, picture: Image.Image | None, *, title: str = "") -> Image.Image:
     """Draw a heat map with its picture, upright and RGB, or with boxes on white; the result is RGB."""
     file = io.BytesIO()
-    save_drawing(lambda: _draw(heat, picture, title), file, ".png")
+    save_drawing(lambda: _draw(heat, picture, title), {".png": file})
     return read_picture(file.getvalue())
 
 
@@ -37,7 +37,7 @@ def write_heat_map(
     """
     suffix = require_suffix(output)
     with atomic_write(output, force=force, mode="wb") as file:
-        save_drawing(lambda: _draw(heat, picture, title), file, suffix)
+        save_drawing(lambda: _draw(heat, picture, title), {suffix: file})
 
 
 def _draw(heat: HeatMap, picture: Image.Image | None, title: str) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -39,7 +41,8 @@ class Series:
 
     ``label`` is its name in the CSV, and in the legend unless ``legend`` has another text, or an empty one
     for none. ``style`` is ``-``, ``--``, ``:``, ``o`` (points), a blank (in the legend only, as text) or
-    empty (in the CSV only), ``width`` in points, ``band`` lower and upper bounds, drawn as a shaded area.
+    empty (in the CSV only), ``width`` in points, ``band`` lower and upper bounds, drawn as a shaded area, or
+    as bars of points.
     In the CSV, ``names`` are those of the positions, and ``cells`` further cells, such as the seed. In an
     inline SVG, the line has ``css_class``, and its points have tooltips (``tips``).
     """
@@ -91,7 +94,8 @@ class Figure:
     """Panels (at least one) in a grid.
 
     ``columns``: header of a CSV column -> panel, series, x, value, low, high, unit or a key of
-    ``Series.cells``. ``ticks``: names of the positions 0, 1, ...; numbers if empty. ``legend``: ``panel``
+    ``Series.cells``. ``ticks``: names of the positions 0, 1, ..., turned by ``tick_degrees``; numbers if
+    empty. ``legend``: ``panel``
     (below each panel), ``figure`` (one above all panels, which share their axes) or ``direct`` (names at the
     levels, none for lines). In a set of figures each has a file ``name``, a ``title`` and a ``note``, which
     says how to read it.
@@ -106,20 +110,25 @@ class Figure:
     name: str = ""
     title: str = ""
     note: str = ""
+    tick_degrees: float = 0.0
 
 
-def write_figure(figure: Figure, output: Path, *, force: bool = False) -> Path:
+def write_figure(figure: Figure, output: Path, *, also: Sequence[str] = (), force: bool = False) -> Path:
     """Write a figure as .png, .pdf or .svg, and its values as CSV next to it; return the latter's path.
+
+    ``also`` holds suffixes of further files, drawn in one go.
 
     Raises:
         FaultError: ``plot.suffix``, another format; ``package.missing``, no matplotlib.
         OutputExistsError: a file exists and ``force`` is off.
     """
-    suffix, table = require_suffix(output), output.with_suffix(".csv")
-    with all_or_none(output, table, force=force):
+    paths, table = [output, *map(output.with_suffix, also)], output.with_suffix(".csv")
+    suffixes = [require_suffix(path) for path in paths]
+    with all_or_none(*paths, table, force=force):
         write_table(table, list(figure.columns), table_rows(figure), force=force)
-        with atomic_write(output, force=force, mode="wb") as file:
-            _save(figure, file, suffix)
+        with ExitStack() as opened:
+            files = [opened.enter_context(atomic_write(path, force=force, mode="wb")) for path in paths]
+            _save(figure, dict(zip(suffixes, files, strict=True)))
     return table
 
 
@@ -158,7 +167,7 @@ def inline_svg(figure: Figure, *, name: str, title: str) -> str:
     ``name``, unique in the page, is the prefix of every id, and ``title`` a label for screen readers.
     """
     file = io.BytesIO()
-    _save(figure, file, ".svg")
+    _save(figure, {".svg": file})
     ET.register_namespace("", _SVG)
     root = ET.fromstring(file.getvalue())
     for parent in root.iter():
@@ -179,12 +188,14 @@ def inline_svg(figure: Figure, *, name: str, title: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _save(figure: Figure, file: IO[bytes], suffix: str) -> None:
-    save_drawing(lambda: _draw(figure), file, suffix)
+def _save(figure: Figure, files: Mapping[str, IO[bytes]]) -> None:
+    save_drawing(lambda: _draw(figure), files)
 
 
-def save_drawing(draw: Callable[[], Any], file: IO[bytes], suffix: str) -> None:
-    """Write the ``matplotlib.figure.Figure`` that ``draw`` returns; equal ones give equal files.
+def save_drawing(draw: Callable[[], Any], files: Mapping[str, IO[bytes]]) -> None:
+    """Write the ``matplotlib.figure.Figure`` that ``draw`` returns to the file of each suffix.
+
+    Equal drawings give equal files.
 
     Raises:
         FaultError: ``package.missing``, no matplotlib.
@@ -194,9 +205,12 @@ def save_drawing(draw: Callable[[], Any], file: IO[bytes], suffix: str) -> None:
     except (ImportError, OSError, RuntimeError) as error:
         message = f"need the package matplotlib, got {error!r}; pip install matplotlib"
         raise FaultError.at("plots", message, "package.missing") from error
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # hundreds of lines for the fonts of one PDF
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "fairseq_vgs", "pdf.fonttype": 42}
     with rc_context(settings):
-        draw().savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
+        drawing = draw()
+        for suffix, file in files.items():
+            drawing.savefig(file, format=suffix[1:], dpi=_DPI, metadata=METADATA[suffix])
 
 
 def _draw(figure: Figure) -> Any:
@@ -268,9 +282,11 @@ def _draw_panel(axes: Any, panel: Panel, figure: Figure, legend: dict[str, Any])
     if panel.is_logarithmic:
         axes.set_yscale("log")
     if figure.ticks:
-        axes.set_xticks(range(len(figure.ticks)), figure.ticks)
+        axes.set_xticks(range(len(figure.ticks)), figure.ticks, rotation=figure.tick_degrees)
     elif lines:
         axes.set_xlim(left=0)
+    if figure.tick_degrees:  # names of points, not of a line's positions
+        axes.set_xlim(-0.6, len(figure.ticks) - 0.4)
     _set_limits(axes, panel)
     if figure.legend == "direct":
         axes.margins(y=0.1)
@@ -307,8 +323,10 @@ def _draw_line(axes: Any, series: Series) -> Any:
         clip_on=not series.tips,
         **_pen(series),
     )
-    if series.band is not None:
+    if series.band is not None and is_line:
         axes.fill_between(series.x, *series.band, **_shade(series))
+    elif series.band is not None:
+        axes.vlines(series.x, *series.band, **_pen(series))
     return line
 
 

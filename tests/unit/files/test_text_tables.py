@@ -47,6 +47,11 @@ def test_bold_is_markup_where_there_is_any():
     assert not set(text_table(rows) + markdown_table(rows)) & {"\ue001", "\ue002"}
 
 
+def test_line_breaks_are_kept_in_a_latex_header():
+    lines = latex_table([["", "R@1\n%"], ["a\nb", "1"]]).split("\n")
+    assert lines[2:5:2] == [r" & \shortstack[r]{R@1 \\ \%} \\", r"a b & 1 \\"]
+
+
 def test_a_line_of_latex_never_begins_with_an_option_of_the_line_before():
     lines = latex_table([["", "n"], ["[mean]", "1"], ["*", "2"]]).split("\n")
     assert lines[4:6] == [r"{}[mean] & 1 \\", r"{}* & 2 \\"]

@@ -45,6 +45,30 @@ def test_suffix_chooses_the_format(tmp_path, suffix, start, legend):
     assert output.read_bytes() == before  # no dates or random ids
 
 
+def test_all_formats_at_once_with_text_that_stays_text(tmp_path):
+    assert write_figure(figure(), tmp_path / "plot.png", also=(".pdf", ".svg")) == tmp_path / "plot.csv"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"plot.{end}" for end in ("png", "pdf", "svg", "csv")
+    }
+    assert re.search(r"<text[^>]*>two</text>", (tmp_path / "plot.svg").read_text(encoding="utf-8"))
+    pdf = (tmp_path / "plot.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf and b"/FontFile2" in pdf  # TrueType, whole and embedded
+    assert b"/Type3" not in pdf
+    with raises_fault("output.exists"):
+        write_figure(figure(), tmp_path / "plot.png", also=(".pdf",))
+
+
+def test_points_with_bounds_have_bars(tmp_path):
+    points = Series("points", [1.0, 2.0], [0, 1], "#123456", "o", band=([0.5, 1.0], [1.5, 4.0]))
+    panel = Panel("one", "%", [points])
+    columns = {name: name for name in ("x", "value", "low", "high")}
+    write_figure(Figure([panel], columns, "", ["a", "b"], tick_degrees=90), tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert (
+        len(re.findall(r'<path d="M [\d. ]+\nL [\d. ]+\n"[^>]*style="fill: none; stroke: #123456', text)) == 2
+    )
+
+
 def test_csv_holds_exactly_what_was_drawn(tmp_path):
     with write_figure(figure(), tmp_path / "plot.svg").open(encoding="utf-8", newline="") as file:
         rows = [tuple(row.values()) for row in csv.DictReader(file)]

@@ -125,16 +125,17 @@ def _check_prepare(settings: StudySettings, study: Path, folder: StudyFolder) ->
     from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.study.settings import NEXT_STEP
 
-    if not settings.prepare or folder.data(settings.data).exists():
-        return
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            build_parser().parse_args(["prepare", *settings.prepare])
-    except SystemExit:
-        reason, expected = said.getvalue().strip().splitlines()[-1], "arguments of fairseq-vgs prepare"
-        found = fault(str(study), f"prepare must be {expected}", reason, NEXT_STEP, code="setting.value")
-        raise FaultError(found) from None
+    for one in settings.prepared:
+        if folder.data(one.folder).exists():
+            continue
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                build_parser().parse_args(["prepare", *one.arguments])
+        except SystemExit:
+            reason = said.getvalue().strip().splitlines()[-1]
+            expected = f"{one.key} must be arguments of fairseq-vgs prepare"
+            raise FaultError(fault(str(study), expected, reason, NEXT_STEP, code="setting.value")) from None
 
 
 def _print_plan(settings: StudySettings, folder: StudyFolder, *, needed: int, on_gpu: bool) -> None:
@@ -143,6 +144,7 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, needed: int, on
     from fairseq_vgs.study.plan import plan_runs, points_of
 
     data = folder.data(settings.data).resolve()
+    unmade = [folder.data(one.folder) for one in settings.prepared if not folder.data(one.folder).exists()]
     n_checkpoints = 0
     for planned in plan_runs(settings):
         n_checkpoints += len(points_of(planned, settings))
@@ -151,5 +153,5 @@ def _print_plan(settings: StudySettings, folder: StudyFolder, *, needed: int, on
         print(f"# {planned.name}: {planned.max_update} updates", shlex.join(command), sep="\n")
     size = f"up to {OTHER_CHECKPOINTS} more of each run: {needed / 1e9:.2g} GB to come"
     print(f"# {n_checkpoints} checkpoints stay on disk, and {size}")
-    if not data.exists():
-        print(f"# not checked: {data}, which prepare is to make")
+    for path in unmade:
+        print(f"# not checked: {path}, which prepare is to make")

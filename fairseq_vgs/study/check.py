@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fairseq_vgs.checkpoints.runs import checkpoint_after
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
+from fairseq_vgs.evaluation.evaluators.lexical import open_words
 from fairseq_vgs.features.recordings import check_items, open_recordings
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.output import try_output
@@ -16,7 +17,7 @@ from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.markers import is_marked, refuse_other_settings, training_data
 from fairseq_vgs.study.plan import PhaseRun, StudyFolder, plan_runs, points_of
-from fairseq_vgs.study.settings import StudySettings, require_files
+from fairseq_vgs.study.settings import NEXT_STEP, StudySettings, require_files
 
 OTHER_CHECKPOINTS = 3  # of a run, at most: the last, the best, and that of the epoch
 
@@ -39,6 +40,8 @@ def check_study(settings: StudySettings, folder: StudyFolder, path: Path) -> int
     found: list[Fault] = []
     with _collected(found):
         _check_abx(settings)
+    with _collected(found):
+        _check_words(settings, folder, path)
     unfinished = [run for run in runs if not is_marked(folder.run(run.name).trained, run)]
     n_bytes = _rehearse(unfinished, settings, folder, found)
     needed = sum(_n_files(run, settings, folder) for run in unfinished) * n_bytes
@@ -88,6 +91,18 @@ def _check_abx(settings: StudySettings) -> None:
         return
     recordings = open_recordings(abx, EVALUATORS["abx"].Settings(data=abx).split)
     check_items(read_items(abx / settings.abx_items), recordings, name=settings.abx_items)
+
+
+def _check_words(settings: StudySettings, folder: StudyFolder, path: Path) -> None:
+    """Read the words of the lexical test, unless they are to be made."""
+    if settings.lexical is None:
+        return
+    words = folder.data(settings.lexical)
+    if words.exists():
+        open_words(words, settings.lexical_split)
+    elif not settings.prepare_lexical:
+        expected, step = "lexical must name an existing folder", f"{NEXT_STEP}, or set prepare_lexical"
+        raise FaultError(fault(str(path), expected, f"none at {words}", step, code="file.missing"))
 
 
 def _n_files(run: PhaseRun, settings: StudySettings, folder: StudyFolder) -> int:

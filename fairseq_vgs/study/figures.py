@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,20 @@ _PROBES = {
     ),
 }
 Value = Callable[[Point], float]
-best_abx: Value = attrgetter("best_abx")
+
+
+class _Layered(NamedTuple):
+    """Something measured of every layer: title, unit of its axis, and the best layer's value."""
+
+    title: str
+    unit: str
+    best: Value
+
+
+_LAYERED = {
+    "abx": _Layered("Phone ABX error within speaker", "ABX error, %", attrgetter("best_abx")),
+    "lexical": _Layered("Recall of words", "recall of words, %", attrgetter("best_lexical")),
+}
 _N_LOGGED = 100  # points per scenario; denser logs are averaged
 
 
@@ -130,9 +143,10 @@ def measured(kind: str, name: str) -> Value:
     return lambda point: getattr(point, kind).get(name, math.nan)
 
 
-def recall_at_10(point: Point) -> float:
-    """Return R@10 averaged over both directions, percent; NaN if it was not measured."""
-    return sum(point.retrieval.get(f"{way}_r10", math.nan) for way in DIRECTIONS) / len(DIRECTIONS)
+def recall_at(k: int) -> Value:
+    """Return a reader of R@k averaged over both directions, percent; NaN if it was not measured."""
+    names = [f"{way}_r{k}" for way in DIRECTIONS]
+    return lambda point: sum(point.retrieval.get(name, math.nan) for name in names) / len(names)
 
 
 def untrained_mean(results: StudyResults, value: Value) -> float | None:
@@ -164,7 +178,8 @@ def study_figures(results: StudyResults) -> list[Figure]:
     figures = [
         _losses(results),
         _retrieval(results),
-        _abx(results),
+        _layers(results, "abx"),
+        _layers(results, "lexical"),
         _abx_by_layer(results),
         *(_probes(results, column) for column in _PROBES),
     ]
@@ -176,17 +191,21 @@ def scenario_charts(results: StudyResults) -> Iterator[Figure]:
 
     A scheduled scenario starts where it leaves its base run.
     """
-    chance = results.chance_of([f"{way}_r10" for way in DIRECTIONS])
+    k = results.recall_cutoffs[-1]
+    chance = results.chance_of([f"{way}_r{k}" for way in DIRECTIONS])
     at_chance = [] if chance is None else [_level("chance", chance)]
-    kinds: tuple[tuple[str, Value, list[Series], tuple[float, float] | None, int], ...] = (
-        ("R@10, mean of both directions, %", recall_at_10, at_chance, (0.0, 100.0), 1),
-        ("Phone ABX error within speaker, best layer, %", best_abx, phone_levels(results), None, 1),
+    kinds: tuple[tuple[str, str, Value, list[Series], tuple[float, float] | None, int], ...] = (
+        ("recall", f"R@{k}, mean of both directions, %", recall_at(k), at_chance, (0.0, 100.0), 1),
         *(
-            (f"{title} on the validation split, nats per item", measured("losses", name), [], None, 2)
+            (kind, f"{one.title}, best layer, %", one.best, levels_of(results, kind), None, 1)
+            for kind, one in _LAYERED.items()
+        ),
+        *(
+            (name, f"{title} on the validation split, nats per item", measured("losses", name), [], None, 2)
             for name, (title, _) in _LOSSES.items()
         ),
     )
-    for title, value, levels, limits, decimals in kinds:
+    for name, title, value, levels, limits, decimals in kinds:
         lines = []
         for scenario, colour in zip(results.settings.scenarios, SCENARIO_COLOURS, strict=False):
             mean = point_curves(results, scenario, value).mean
@@ -195,7 +214,10 @@ def scenario_charts(results: StudyResults) -> Iterator[Figure]:
                 lines.append(_chart_line(scenario, mean.updates[kept], mean.values[kept], colour, decimals))
         if lines:
             panel = Panel("", "", [*lines, *levels], limits)
-            yield Figure([panel], _COLUMNS, legend="direct", panel_inches=(5.6, 3.3), title=title)
+            inches = (5.6, 3.3)
+            yield Figure(
+                [panel], _COLUMNS, legend="direct", panel_inches=inches, name=f"curve_{name}", title=title
+            )
 
 
 def _chart_line(scenario: str, updates: Any, values: Any, colour: str, decimals: int) -> Series:
@@ -218,38 +240,37 @@ def _losses(results: StudyResults) -> Figure:
 
 
 def _retrieval(results: StudyResults) -> Figure:
-    untrained = _untrained_level(results, recall_at_10)
+    k = results.recall_cutoffs[-1]
+    untrained = _untrained_level(results, recall_at(k))
 
     def lines(scenario: str) -> Iterator[Series]:
         levels = []
         for way, colour in _DIRECTION_COLOURS.items():
-            key, label = f"{way}_r10", way.replace("_to_", " → ")
+            key, label = f"{way}_r{k}", way.replace("_to_", " → ")
             yield from _lines(label, colour, point_curves(results, scenario, measured("retrieval", key)))
             if key in results.chance:
                 levels.append(_level(f"chance, {label}", results.chance[key], colour))
         yield from (*levels, *untrained)
 
-    panels = _panels(results, "R@10, %", lines, (0.0, 100.0))
-    return _figure("retrieval", "R@10 over updates", "Test split.", panels)
+    panels = _panels(results, f"R@{k}, %", lines, (0.0, 100.0))
+    return _figure("retrieval", f"R@{k} over updates", "Test split.", panels)
 
 
-def _abx(results: StudyResults) -> Figure:
-    layers = list(dict.fromkeys(layer for point in results.points for layer in point.abx))
+def _layers(results: StudyResults, kind: str) -> Figure:
+    """Draw the best layer over updates, and single layers, of "abx" or "lexical"."""
+    one = _LAYERED[kind]
+    layers = list(dict.fromkeys(layer for point in results.points for layer in getattr(point, kind)))
     colours = _layer_colours(layers)
 
     def lines(scenario: str) -> Iterator[Series]:
-        yield from _lines("best layer", BLUE, point_curves(results, scenario, best_abx))
+        yield from _lines("best layer", BLUE, point_curves(results, scenario, one.best))
         for layer in layers:
-            curves = point_curves(results, scenario, measured("abx", layer))
+            curves = point_curves(results, scenario, measured(kind, layer))
             yield from _lines(layer.replace("_", " "), colours[layer], curves, are_thin=True)
-        yield from phone_levels(results)
+        yield from levels_of(results, kind)
 
-    note = (
-        "Within speaker. The best layer is chosen for each checkpoint and seed; single layers show their "
-        "means."
-    )
-    panels = _panels(results, "ABX error, %", lines)
-    return _figure("abx", "Phone ABX error over updates", note, panels)
+    note = "The best layer is chosen for each checkpoint and seed; single layers show their means."
+    return _figure(kind, f"{one.title} over updates", note, _panels(results, one.unit, lines))
 
 
 def _abx_by_layer(results: StudyResults) -> Figure:
@@ -257,7 +278,7 @@ def _abx_by_layer(results: StudyResults) -> Figure:
     points = [point for found in finals.values() for point in found.values()]
     layers = list(dict.fromkeys(layer for point in points for layer in point.abx))
     ticks = [layer.removeprefix("layer_") for layer in layers]
-    levels = [level for level in phone_levels(results) if level.label != "untrained"]
+    levels = [level for level in levels_of(results, "abx") if level.label != "untrained"]
     panels = []
     for scenario, found in finals.items():
         lines = _lines("untrained", GREY, _by_layer(results.untrained, layers))
@@ -324,12 +345,13 @@ def _level(label: str, value: float, colour: str = GREY, style: str = ":") -> Se
     return Series(label, [value], None, colour, style, width=1.1)
 
 
-def phone_levels(results: StudyResults) -> list[Series]:
-    """Draw the levels to compare ABX errors with: baselines, chance and the untrained model."""
-    levels = [_level(name.upper(), value, ORANGE) for name, value in sorted(results.baselines.items())]
-    if "abx" in results.chance:
-        levels.append(_level("chance", results.chance["abx"]))
-    return [*levels, *_untrained_level(results, best_abx)]
+def levels_of(results: StudyResults, kind: str) -> list[Series]:
+    """Draw the levels to compare "abx" or "lexical" with: baselines, chance and the untrained model."""
+    baselines = results.baselines if kind == "abx" else results.lexical_baselines
+    levels = [_level(name.upper(), value, ORANGE) for name, value in sorted(baselines.items())]
+    if kind in results.chance:
+        levels.append(_level("chance", results.chance[kind]))
+    return [*levels, *_untrained_level(results, _LAYERED[kind].best)]
 
 
 def _untrained_level(results: StudyResults, value: Value) -> list[Series]:

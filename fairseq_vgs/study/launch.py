@@ -82,9 +82,19 @@ def training_command(
 
 
 def evaluation_command(
-    run: PhaseRun, settings: StudySettings, *, data: Path, folder: RunFolder, untrained: bool, device: str
+    run: PhaseRun,
+    settings: StudySettings,
+    *,
+    data: Path,
+    folder: RunFolder,
+    untrained: bool,
+    device: str,
+    words: Path | None = None,
 ) -> list[str]:
-    """Return the command that evaluates a run's checkpoints; ``untrained`` adds the untrained model."""
+    """Return the command that evaluates a run's checkpoints; ``untrained`` adds the untrained model.
+
+    ``words`` is the folder of the lexical test, if there is one.
+    """
     command = [
         *_program("fairseq-vgs", "fairseq_vgs.cli.main"),
         *("evaluate", "run", str(folder.run), str(data)),
@@ -95,6 +105,8 @@ def evaluation_command(
     if settings.abx_folder is not None:
         command += ["--abx", str(settings.abx_folder.resolve()), "--abx-items", settings.abx_items]
         command += ["--abx-speakers", *settings.abx_speakers]
+    if words is not None:
+        command += ["--also", shlex.join(["lexical", str(words), "--split", settings.lexical_split])]
     return [*command, *(("--untrained-seed", str(run.seed)) if untrained else ("--baseline", "none"))]
 
 

@@ -40,6 +40,10 @@ def measured_on(settings: StudySettings, folder: StudyFolder) -> dict[str, str]:
     chosen = settings.as_json()
     named = {name: str(chosen[name]) for name in chosen if name.startswith(("split", "abx"))}
     hashes = manifest_hashes(folder.data(settings.data), settings.split)
+    if settings.lexical is not None:  # studies without it keep the marks that they have
+        named |= {name: str(chosen[name]) for name in ("lexical", "lexical_split")}
+        words = manifest_hashes(folder.data(settings.lexical), settings.lexical_split)
+        hashes |= {f"lexical {name}": digest for name, digest in words.items()}
     if settings.abx_folder is not None and (items := settings.abx_folder / settings.abx_items).is_file():
         hashes[items.name] = sha256_file(items)
     return {**named, **_named(hashes)}
@@ -118,11 +122,17 @@ def is_marked(path: Path, run: PhaseRun, *, on: object = "") -> bool:
 
 def _other_preparation(settings: StudySettings, folder: StudyFolder) -> list[Fault]:
     """Say whether existing data was made with other arguments, even if no run has started."""
-    data, before = folder.data(settings.data), _read(folder.settings).get("prepare", [])
-    if not data.exists() or not folder.settings.exists() or before == settings.prepare:
-        return []
-    different = f"{shlex.join(before)!r} before, {shlex.join(settings.prepare)!r} now"
-    return [Fault(str(data), f"made with prepare {different}; {_STEPS}", "study.prepare")]
+    before = _read(folder.settings)
+    arguments = {"prepare": (settings.data, settings.prepare)}
+    if settings.lexical is not None:
+        arguments["prepare_lexical"] = (settings.lexical, settings.prepare_lexical)
+    faults = []
+    for key, (template, now) in arguments.items():
+        data, earlier = folder.data(template), before.get(key, [])
+        if data.exists() and folder.settings.exists() and earlier != now:
+            different = f"{shlex.join(earlier)!r} before, {shlex.join(now)!r} now"
+            faults.append(Fault(str(data), f"made with {key} {different}; {_STEPS}", "study.prepare"))
+    return faults
 
 
 def _differences(before: Any, now: Mapping[str, str]) -> str:

@@ -9,50 +9,74 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fairseq_vgs
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import write_text
+from fairseq_vgs.files.text_tables import latex_document
 from fairseq_vgs.metrics.intervals import N_RESAMPLES
 from fairseq_vgs.report.page import render_page
 from fairseq_vgs.report.plots import Figure, inline_svg, write_figure
-from fairseq_vgs.study import tables
+from fairseq_vgs.study import contrasts, tables
 from fairseq_vgs.study.figures import SCENARIO_COLOURS, scenario_charts, study_figures
 from fairseq_vgs.study.recipe import recipe_words, shown
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import Sampler
-from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Verdict, judge
+from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Verdict, judge, not_run
 
 PAGE_NAME = "report.html"
 
-_STATES = {HOLDS: "yes", DOES_NOT_HOLD: "no", CANNOT_TELL: "open"}
+OTHER_FORMATS = (".pdf", ".svg")
+_STATES = {
+    HOLDS: "yes",
+    DOES_NOT_HOLD: "no",
+    CANNOT_TELL: "open",
+    contrasts.BETTER: "yes",
+    contrasts.WORSE: "no",
+}
+_NOT_MEASURED = {
+    "abx": "Phone discrimination was not run: the study file has no abx.",
+    "lexical": "The lexical test was not run: the study file has no lexical.",
+}
 
 
 def write_all(results: StudyResults, folder: Path) -> Path:
     """Write ``results/`` and ``report.html``, replacing older ones; return the path of the page.
 
-    ``results/`` holds ``retrieval`` and ``abx`` as ``.csv``, ``.md`` and ``.tex``, ``points.csv`` with every
-    value of every checkpoint, ``verdicts.json`` and ``.md``, and each figure as ``.png`` with its ``.csv``.
+    ``results/`` holds ``retrieval`` and, if the study has them, ``abx`` and ``lexical`` as ``.csv``, ``.md``
+    and ``.tex``, and ``contrasts`` as ``.json``, ``.md`` and ``.tex``; ``tables.tex``, a document with all of
+    these tables; ``points.csv`` with every value of every checkpoint; ``verdicts.json`` and ``.md``; and each
+    figure as ``.png``, ``.pdf`` and ``.svg`` with its ``.csv``.
     """
     sampler = Sampler()
     target = folder / "results"
     written = _write_tables(results, target, sampler)
     verdicts = _write_verdicts(results, target, sampler)
-    figures = [(figure, target / f"{figure.name}.png") for figure in study_figures(results)]
-    for figure, path in figures:
-        write_figure(figure, path, force=True)
-    write_text(folder / PAGE_NAME, _render(results, verdicts, written, figures), force=True)
+    found = contrasts.find_contrasts(results, sampler)
+    if found:
+        _write_contrasts(found, target)
+    _write_document(written, found, target)
+    figures, charts = study_figures(results), list(scenario_charts(results))
+    if drawn := contrasts.contrasts_figure(contrasts.shown(found)):
+        figures.insert(0, drawn)
+    for figure in (*figures, *map(_as_file, charts)):
+        write_figure(figure, target / f"{figure.name}.png", also=OTHER_FORMATS, force=True)
+    pictures = [(figure, target / f"{figure.name}.png") for figure in figures]
+    page = _render(results, verdicts, written, found, pictures, charts)
+    write_text(folder / PAGE_NAME, page, force=True)
     return folder / PAGE_NAME
 
 
 def _write_tables(results: StudyResults, target: Path, sampler: Sampler) -> list[tables.Table]:
-    kinds = (
-        ("retrieval", tables.retrieval_table(results, sampler), tables.RETRIEVAL_WRITTEN),
-        ("abx", tables.abx_table(results, sampler), tables.phone_measures(results)),
-    )
+    kinds = [("retrieval", tables.retrieval_table(results, sampler), tables.RETRIEVAL_WRITTEN)]
+    if results.settings.abx is not None:
+        kinds.append(("abx", tables.abx_table(results, sampler), tables.phone_measures(results)))
+    if results.settings.lexical is not None:
+        kinds.append(("lexical", tables.lexical_table(results, sampler), (tables.WORDS,)))
     for name, table, measures in kinds:
         header, rows = tables.csv_rows(table, measures, results.settings.seeds)
         write_table(target / f"{name}.csv", header, rows, force=True)
@@ -60,6 +84,30 @@ def _write_tables(results: StudyResults, target: Path, sampler: Sampler) -> list
         write_text(target / f"{name}.tex", tables.latex(table), force=True)
     write_table(target / "points.csv", tables.POINT_COLUMNS, tables.point_rows(results), force=True)
     return [table for _, table, _ in kinds]
+
+
+def _write_contrasts(found: Sequence[contrasts.Contrast], target: Path) -> None:
+    content = [one.as_json() for one in found]
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(target / f"{contrasts.NAME}.json", text + "\n", force=True)
+    write_text(target / f"{contrasts.NAME}.md", contrasts.markdown(contrasts.shown(found)), force=True)
+    write_text(target / f"{contrasts.NAME}.tex", contrasts.latex(contrasts.shown(found)), force=True)
+
+
+def _write_document(
+    written: Sequence[tables.Table], found: Sequence[contrasts.Contrast], target: Path
+) -> None:
+    entries = [(f"{table.title}. {table.caption}", tables.latex(table)) for table in written]
+    if found:
+        entries.append((f"{contrasts.TITLE}. {contrasts.CAPTION}", contrasts.latex(contrasts.shown(found))))
+    write_text(target / "tables.tex", latex_document(entries), force=True)
+
+
+def _as_file(chart: Figure) -> Figure:
+    """Give a chart of the page, which has check boxes and tooltips, a legend."""
+    (panel,) = chart.panels
+    series = [replace(line, tips=(), css_class="") for line in panel.series]
+    return replace(chart, panels=[replace(panel, title=chart.title, series=series)], legend="panel")
 
 
 def _write_verdicts(results: StudyResults, target: Path, sampler: Sampler) -> list[Verdict]:
@@ -75,7 +123,9 @@ def _render(
     results: StudyResults,
     verdicts: Sequence[Verdict],
     written: Sequence[tables.Table],
+    found: Sequence[contrasts.Contrast],
     figures: Sequence[tuple[Figure, Path]],
+    charts: Sequence[Figure],
 ) -> str:
     settings = results.settings
     scenarios = [
@@ -91,25 +141,30 @@ def _render(
         recipe=recipe_words(results.recipe),
         recipe_settings=list(shown(results.recipe)),
         verdicts=verdicts,
+        not_run=not_run(settings),
         states=_STATES,
         tables=written,
-        charts=list(_charts(results)),
+        not_measured=[text for name, text in _NOT_MEASURED.items() if getattr(settings, name) is None],
+        contrasts=contrasts.shown(found),
+        contrasts_note=contrasts.NOTE,
+        cutoff=results.recall_cutoffs[-1],
+        charts=[(chart, _inline(number, chart)) for number, chart in enumerate(charts, start=1)],
+        formats=(".png", *OTHER_FORMATS, ".csv"),
         figures=[(figure, b64encode(path.read_bytes()).decode()) for figure, path in figures],
         missing=results.missing,
         settings=list(_flat(settings.as_json())),
         facts=list(_flat(results.facts)),
+        has_words=settings.lexical is not None,
         has_scenes=settings.prepare[:1] == ["scenes"],  # their splits share objects
         n_resamples=N_RESAMPLES,
         version=fairseq_vgs.__version__,
     )
 
 
-def _charts(results: StudyResults) -> Iterator[tuple[str, Any]]:
+def _inline(number: int, chart: Figure) -> Any:
     from markupsafe import Markup
 
-    for number, chart in enumerate(scenario_charts(results), start=1):
-        drawn = inline_svg(chart, name=f"chart-{number}", title=f"{chart.title}: curves over updates")
-        yield chart.title, Markup(drawn)
+    return Markup(inline_svg(chart, name=f"chart-{number}", title=f"{chart.title}: curves over updates"))
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ computed from the items that ``fairseq-vgs evaluate run`` wrote (``evaluation.re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -17,17 +17,22 @@ import numpy as np
 
 from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
+from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
 from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
 from fairseq_vgs.evaluation.results import METRICS_NAME, Items, Result, read_result
 from fairseq_vgs.evaluation.version_1 import items_of, read_arrays
+from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
 from fairseq_vgs.study.recipe import read_recipe
 from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
 
+MOST_CHANCE = 20.0  # percent; beyond it, a recall says more about the pool than about a model
+_ROUNDING = 1e-9
 LOSSES = ("ssl_loss", "vgs_loss")
 UNTRAINED = "untrained"
+LAYERED = (*ABX_KEYS.values(), LEXICAL)  # measured of every layer
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Point:
         retrieval: "speech_to_image_r1", ..., "image_to_speech_r10" in percent, "..._mrr" in 0..1,
             "..._median_rank"; on the test split.
         abx: layer -> phone ABX error within speaker in percent; ``abx_across``: across speakers.
+        lexical: layer -> recall of words in percent.
         items: folder of the checkpoint's evaluations, or ``UPDATES.npz`` in an earlier form.
     """
 
@@ -54,16 +60,23 @@ class Point:
     abx: Mapping[str, float] = field(default_factory=dict)
     items: Path | None = None
     abx_across: Mapping[str, float] = field(default_factory=dict)
+    lexical: Mapping[str, float] = field(default_factory=dict)
 
     def best_layer(self, kind: str) -> str | None:
-        """Return the (lower) layer with the lowest error in "abx" or "abx_across"; None without."""
-        errors: Mapping[str, float] = getattr(self, kind)
-        return min(errors, key=errors.__getitem__) if errors else None
+        """Return the (lower) best layer in "abx", "abx_across" or "lexical"; None without."""
+        values: Mapping[str, float] = getattr(self, kind)
+        choose = max if kind == LEXICAL else min
+        return choose(values, key=values.__getitem__) if values else None
 
     @property
     def best_abx(self) -> float:
         """ABX error of the best layer within speaker in percent; NaN without ABX."""
         return min(self.abx.values(), default=math.nan)
+
+    @property
+    def best_lexical(self) -> float:
+        """Recall of words of the best layer in percent; NaN without the lexical test."""
+        return max(self.lexical.values(), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,7 @@ class StudyResults:
         training: (scenario, seed) -> losses over updates.
         chance: measure -> score of a random order, percent ("abx": 50).
         baselines: features without a model ("mfcc") -> phone ABX error in percent.
+        lexical_baselines: the same -> recall of words in percent.
         missing: runs that are not finished, in words.
         facts: pool sizes, ABX protocol, machine, versions.
         recipe: settings of the model and its losses (``study.recipe``); empty if unknown.
@@ -101,6 +115,15 @@ class StudyResults:
     missing: tuple[str, ...]
     facts: Mapping[str, object]
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    lexical_baselines: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def recall_cutoffs(self) -> tuple[int, ...]:
+        """The k of R@k that suit the pool: 1, and those that a random order reaches in at most 20 %."""
+        return tuple(k for k in RECALL_CUTOFFS if k == 1 or self._suits(k))
+
+    def _suits(self, k: int) -> bool:
+        return all(self.chance.get(f"{way}_r{k}", 0.0) <= MOST_CHANCE + _ROUNDING for way in DIRECTIONS)
 
     def at(self, scenario: str, update: int) -> dict[int, Point]:
         """Return a scenario's points at an update by seed."""
@@ -152,7 +175,8 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
         untrained={seed: point for seed, point in untrained.items() if point is not None},
         training={one: _training(*one, settings, folder) for one in both},
         chance=_chance(first),
-        baselines=next((found for results in measured if (found := _baselines(results))), {}),
+        baselines=_first(_baselines(results.get(ABX_KEYS["within"])) for results in measured),
+        lexical_baselines=_first(_baselines(results.get(LEXICAL)) for results in measured),
         missing=tuple(_missing(settings, runs, folder)),
         facts=_facts(first),
         recipe=read_recipe(folder.run(run.name).run for run in runs),
@@ -195,6 +219,7 @@ def _point(run: RunFolder, update: int, *, scenario: str, seed: int, phase: str)
         retrieval=_numbers(results.get("retrieval")),
         abx=_numbers(results.get(ABX_KEYS["within"])),
         abx_across=_numbers(results.get(ABX_KEYS["across"])),
+        lexical=_numbers(results.get(LEXICAL)),
         items=path if path.is_dir() else path.with_suffix(".npz"),
     )
 
@@ -249,20 +274,23 @@ def _numbers(result: Result | None) -> dict[str, float]:
 
 
 def _chance(results: Results) -> dict[str, float]:
-    """Return the scores of a random order: retrieval metrics, and one value for all layers of ABX."""
+    """Return the scores of a random order: retrieval metrics, and one value for all layers of the others."""
     found: dict[str, float] = {}
     for key, result in results.items():
         metrics = result.models[result.evaluated]
         if key == "retrieval":
             found |= {name: metric.chance for name, metric in metrics.items() if metric.chance is not None}
-        elif key in ABX_KEYS.values():
+        elif key in LAYERED:
             found[key] = next(iter(metrics.values())).chance or 0.0
     return found
 
 
-def _baselines(results: Results) -> dict[str, float]:
-    """Return the ABX error within speaker of features without a model."""
-    result = results.get(ABX_KEYS["within"])
+def _first(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    return next((entry for entry in found if entry), {})
+
+
+def _baselines(result: Result | None) -> dict[str, float]:
+    """Return what features without a model score."""
     models = result.models.items() if result else ()
     return {name: metrics[name].value.value for name, metrics in models if name in metrics}
 
@@ -301,10 +329,12 @@ def _facts(results: Results) -> dict[str, object]:
         for mode, key in ABX_KEYS.items()
         if key in results
     }
+    words = {"lexical test": counts(results[LEXICAL])} if LEXICAL in results else {}
     first = next(iter(results.values()), None)
     provenance = {} if first is None else first.content["provenance"]
     return {
         "pool": results["retrieval"].content.get("pool", {}) if "retrieval" in results else {},
         **abx,
+        **words,
         **{name: provenance.get(name, {}) for name in ("machine", "versions")},
     }

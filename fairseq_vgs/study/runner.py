@@ -37,7 +37,7 @@ from fairseq_vgs.study.markers import (
     training_data,
 )
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of
-from fairseq_vgs.study.settings import StudySettings
+from fairseq_vgs.study.settings import Prepared, StudySettings
 
 logger = logging.getLogger(__name__)
 
@@ -259,8 +259,15 @@ class StudyRunner:
         data, settings = self.folder.data(self.settings.data).resolve(), self.settings
         if stage == "evaluate":
             device = "cpu" if slot.gpu is None else "cuda"
+            words = None if settings.lexical is None else self.folder.data(settings.lexical).resolve()
             return launch.evaluation_command(
-                run, settings, data=data, folder=folder, untrained=run.start is None, device=device
+                run,
+                settings,
+                data=data,
+                folder=folder,
+                untrained=run.start is None,
+                device=device,
+                words=words,
             )
         start = None
         if run.start is not None:
@@ -349,11 +356,15 @@ class StudyRunner:
         return is_marked(self.folder.run(run.name).trained, run)
 
     def _prepare_data(self) -> bool:
-        """Make the data if it is missing; return whether it was."""
-        data, log = self.folder.data(self.settings.data), self.folder.log
-        if not self.settings.prepare or data.exists():
-            return False
-        arguments = [self.folder.filled(entry) for entry in self.settings.prepare]
+        """Make the data that is missing; return whether any was."""
+        missing = [one for one in self.settings.prepared if not self.folder.data(one.folder).exists()]
+        for one in missing:
+            self._prepare(self.folder.data(one.folder), one)
+        return bool(missing)
+
+    def _prepare(self, data: Path, prepared: Prepared) -> None:
+        log = self.folder.log
+        arguments = [self.folder.filled(entry) for entry in prepared.arguments]
         command = launch.prepare_command(arguments)
         logger.info("preparing %s", data)
         process = launch.start_process(command, log=log, threads=None, gpu=None, lock=self._lock)
@@ -363,9 +374,8 @@ class StudyRunner:
             launch.stop_processes([process])
         if code != 0:
             logger.error("%s", _last_lines(log))
-            message = f"prepare must make the data, ended with exit code {code}; see {log}"
+            message = f"{prepared.key} must make the data, ended with exit code {code}; see {log}"
             raise StudyError.at(data, message, "study.prepare_failed")
-        return True
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """The study file: which scenarios, seeds and data, and how long each phase is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,6 +36,15 @@ NEXT_STEP = (
 )
 
 
+class Prepared(NamedTuple):
+    """A folder that ``fairseq-vgs prepare`` makes: its setting, template, and the key of the arguments."""
+
+    name: str
+    folder: str
+    key: str
+    arguments: list[str]
+
+
 @dataclass
 class StudySettings:
     """What a study runs. Paths are relative to the working directory.
@@ -49,6 +58,11 @@ class StudySettings:
             ``{embedded}`` is replaced as well.
         abx_items: the item file in ``abx``.
         abx_speakers: "within", which decides, and optionally "across".
+        lexical: data folder of single words for the lexical test; None for none. ``{output}`` and
+            ``{embedded}`` are replaced.
+        prepare_lexical: arguments of ``fairseq-vgs prepare``, run once if ``lexical`` is missing.
+        lexical_split: split of ``lexical``.
+        contrasts: pairs of scenarios; each is compared on every measure, the first minus the second.
         scenarios: names of primaries in ``config_dir``.
         seeds: every scenario runs once with each.
         whole_updates: updates of a base scenario.
@@ -71,6 +85,10 @@ class StudySettings:
     abx: str | None = None
     abx_items: str = "triphone.item"
     abx_speakers: list[str] = field(default_factory=lambda: ["within"])
+    lexical: str | None = None
+    prepare_lexical: list[str] = field(default_factory=list)
+    lexical_split: str = "test"
+    contrasts: list[Any] = field(default_factory=list)
     scenarios: list[str] = field(default_factory=lambda: list(SCENARIOS))
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     warmup_share: float = 0.1
@@ -80,6 +98,13 @@ class StudySettings:
     def abx_folder(self) -> Path | None:
         """The folder of the ABX items."""
         return None if self.abx is None else Path(with_embedded(self.abx))
+
+    @property
+    def prepared(self) -> tuple[Prepared, ...]:
+        """The folders that ``prepare`` makes if they are missing."""
+        words = Prepared("lexical", self.lexical or "", "prepare_lexical", self.prepare_lexical)
+        found = (Prepared("data", self.data, "prepare", self.prepare), words)
+        return tuple(one for one in found if one.arguments)
 
     def updates_of(self, scenario: str) -> int:
         """Return the updates of a scenario, both phases together."""
@@ -173,8 +198,9 @@ def require_files(settings: StudySettings, path: Path) -> None:
     items = None if settings.abx_folder is None else settings.abx_folder / settings.abx_items
     if items is not None:
         needed.append(("abx", items))
-    if not settings.prepare and "{output}" not in settings.data:
-        needed.append(("data", Path(with_embedded(settings.data))))
+    for name, folder in (("data", settings.data), ("lexical", settings.lexical)):
+        if folder is not None and "{output}" not in folder:  # what lies there, prepare makes
+            needed.append((name, Path(with_embedded(folder))))
     step = f"{NEXT_STEP}; paths are relative to the working directory"
     raise_any(
         fault(str(path), f"{name} must name an existing file", f"none at {file}", step, code="file.missing")
@@ -192,7 +218,7 @@ def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
     is_scheduled = any(name not in BASES for name in settings.scenarios)
     if is_scheduled:
         updates |= {"first_updates": first, "second_updates": settings.second_updates}
-    has_place = not settings.prepare or "{output}" in settings.data
+    pairs = f"pairs of two different scenarios of this study ({', '.join(settings.scenarios)})"
     checks: list[_Check] = [
         *(
             (one in SCENARIOS, "scenarios", f"one of {', '.join(SCENARIOS)}", one)
@@ -210,13 +236,24 @@ def _conflicts(settings: StudySettings) -> list[tuple[str, str, Any]]:
         ),
         *((n >= 1, name, "at least 1", n) for name, n in {**updates, "evaluate_every": every}.items()),
         (0 <= settings.warmup_share < 1, "warmup_share", "a number in 0..1", settings.warmup_share),
-        (has_place, "data", "a path below {output}, since prepare makes it", settings.data),
+        *(
+            ("{output}" in path, name, f"a path below {{output}}, since {key} makes it", path)
+            for name, path, key, _ in settings.prepared
+        ),
+        *((_is_pair(one, settings.scenarios), "contrasts", pairs, one) for one in settings.contrasts),
     ]
     if found := _failed(checks):
         return found
     below = (not is_scheduled or first < whole, "first_updates", f"fewer than whole_updates ({whole})", first)
     expected = f"a multiple of evaluate_every ({every})"
     return _failed([*((n % every == 0, name, expected, n) for name, n in updates.items()), below])
+
+
+def _is_pair(contrast: Any, scenarios: Sequence[str]) -> bool:
+    """Whether an entry of ``contrasts`` names two different scenarios."""
+    if not isinstance(contrast, list) or len(contrast) != 2:
+        return False
+    return contrast[0] != contrast[1] and all(name in scenarios for name in contrast)
 
 
 def _failed(checks: Iterable[_Check]) -> list[tuple[str, str, Any]]:

@@ -7,11 +7,12 @@ A mean m over n seeds of values measured on one test set gets the interval
     m ± sqrt((t(0.975, n - 1) * s / sqrt(n))^2 + (1.96 * se_items)^2)
 
 s is the standard deviation between seeds, se_items the bootstrap's standard error of m over test items:
-images for retrieval and phones for ABX, since captions and pairs are dependent (``metrics.intervals``), with
-the best layer chosen in every resample. For a paired difference, m is the mean over seeds of the differences
-between two scenarios, all on the same resampled items, so that what is hard for both cancels. The interval is
-conservative: s already includes the items' influence that differs between seeds, and with few seeds t is
-large. With one seed the interval covers items only, and ``Estimate.seeds_measured`` is False.
+images for retrieval, phones for ABX and words for the lexical test, since captions and pairs are dependent
+(``metrics.intervals``), with the best layer chosen in every resample. For a paired difference, m is the mean
+over seeds of the differences between two scenarios, all on the same resampled items, so that what is hard for
+both cancels. The interval is conservative: s already includes the items' influence that differs between
+seeds, and with few seeds t is large. With one seed the interval covers items only, and
+``Estimate.seeds_measured`` is False.
 """
 
 from __future__ import annotations
@@ -27,8 +28,16 @@ from scipy.special import stdtrit
 
 from fairseq_vgs.arrays import F64
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
+from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
 from fairseq_vgs.evaluation.results import Items
-from fairseq_vgs.metrics.intervals import LEVEL, N_RESAMPLES, exact_margin, resample_pairs, resample_weights
+from fairseq_vgs.metrics.intervals import (
+    LEVEL,
+    N_RESAMPLES,
+    exact_margin,
+    resample_pairs,
+    resample_weights,
+    resampled_medians,
+)
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.results import Point, load_items
@@ -39,10 +48,10 @@ _NORMAL_QUANTILE = 1.96
 
 @dataclass(frozen=True)
 class Measure:
-    """Something measured at a checkpoint, in ``unit`` "%" or "" (a ratio) from 0 to ``highest``.
+    """Something measured at a checkpoint, in ``unit`` "%" or "" (a ratio or rank).
 
     ``name`` is its key in files, ``title`` is for tables. ``parts`` names the single-direction measures that
-    it averages, else itself.
+    it averages, else itself. Values are from ``lowest`` to ``highest`` and shown with ``decimals``.
     """
 
     name: str
@@ -51,21 +60,22 @@ class Measure:
     highest: float
     parts: tuple[str, ...]
     lower_is_better: bool = False
+    lowest: float = 0.0
+    decimals: int = 1
 
     @property
     def heading(self) -> str:
         """Title with the unit, for the head of a column."""
-        return f"{self.title}, {self.unit}"
+        return ", ".join(filter(None, (self.title, self.unit)))
+
+    def is_better(self, found: Estimate, than: float) -> bool:
+        """Whether the whole interval of a value is on the better side of a number, such as chance or 0."""
+        return found.high < than if self.lower_is_better else found.low > than
 
     @property
     def difference_unit(self) -> str:
         """Unit of a difference of two values."""
         return "percentage points" if self.unit == "%" else self.unit
-
-    @property
-    def decimals(self) -> int:
-        """Number of decimals shown."""
-        return 1 if self.unit == "%" else 3
 
     def text(self, number: float, *, signed: bool = False) -> str:
         """Write a value, or a difference with its sign."""
@@ -79,18 +89,25 @@ class Measure:
         return f"{value}{unit and ' '}{unit} [{low}, {high}]"
 
 
-_KINDS = {**{f"r{k}": (f"R@{k}", "%", 100.0) for k in RECALL_CUTOFFS}, "mrr": ("MRR", "", 1.0)}
+_MEANS = (*(f"r{k}" for k in RECALL_CUTOFFS), "mrr")  # of items; the median rank is their median
+_MEDIAN = "median_rank"
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"r{k}": (f"R@{k}", {"unit": "%", "highest": 100.0}) for k in RECALL_CUTOFFS},
+    "mrr": ("MRR", {"unit": "", "highest": 1.0, "decimals": 3}),
+    _MEDIAN: ("median rank", {"unit": "", "highest": math.inf, "lowest": 1.0, "lower_is_better": True}),
+}
 
 
 def _measures() -> Iterator[Measure]:
-    for kind, (title, unit, highest) in _KINDS.items():
+    for kind, (title, facts) in _KINDS.items():
         parts = tuple(f"{way}_{kind}" for way in DIRECTIONS)
         for way, part in zip(DIRECTIONS, parts, strict=True):
-            yield Measure(part, f"{title}, {way.replace('_to_', ' → ')}", unit, highest, (part,))
-        yield Measure(kind, f"{title}, mean of both directions", unit, highest, parts)
+            yield Measure(part, f"{title}, {way.replace('_to_', ' → ')}", parts=(part,), **facts)
+        yield Measure(kind, f"{title}, mean of both directions", parts=parts, **facts)
     for mode, key in ABX_KEYS.items():
         title = f"ABX error of the best layer, {mode} speaker"
         yield Measure(key, title, "%", 100.0, (key,), lower_is_better=True)
+    yield Measure(LEXICAL, "recall of words of the best layer", "%", 100.0, (LEXICAL,))
 
 
 MEASURES = {measure.name: measure for measure in _measures()}
@@ -159,7 +176,11 @@ class Sampler:
         key = str(point.items)
         if key not in self._known:
             items = load_items(point.items)
-            self._known[key] = {**self._retrieval(items.get("retrieval", {})), **self._abx(items)}
+            self._known[key] = {
+                **self._retrieval(items.get("retrieval", {})),
+                **self._abx(items),
+                **self._lexical(items.get(LEXICAL, {})),
+            }
         found = [sample for part in measure.parts if (sample := self._known[key].get(part)) is not None]
         if len(found) < len(measure.parts) or any(math.isnan(part.value) for part in found):
             return None
@@ -176,17 +197,22 @@ class Sampler:
             found = sets[way]
             item = np.searchsorted(names, found.units)
             n_queries = np.bincount(item, minlength=len(names)).astype(np.float64)
-            for column in (f"{way}_{kind}" for kind in _KINDS):
+            for column in (f"{way}_{kind}" for kind in _MEANS):
                 columns.append(column)
                 sums.append(np.bincount(item, weights=found.values[column], minlength=len(names)))
                 counts.append(n_queries)
         weights = resample_weights(len(names), self.n_resamples, seed=self.seed)
         whole, draws = _ratios(np.stack(sums, axis=1), np.stack(counts, axis=1), weights)
         items = b"".join(sets[way].units.tobytes() for way in DIRECTIONS)
-        return {
+        samples = {
             name: Sample(float(value), drawn, len(names), items)
             for name, value, drawn in zip(columns, whole, draws.T, strict=True)
         }
+        for way in DIRECTIONS:
+            ranks = sets[way].values[name := f"{way}_{_MEDIAN}"]
+            drawn = resampled_medians(ranks, sets[way].units, self.n_resamples, seed=self.seed)
+            samples[name] = Sample(float(np.median(ranks)), drawn, len(names), items)
+        return samples
 
     def _abx(self, items: Mapping[str, Mapping[str, Items]]) -> dict[str, Sample]:
         samples = {}
@@ -198,6 +224,16 @@ class Sampler:
             names = json.dumps([found.ids["phone_a"], found.ids["phone_b"]]).encode()
             n_phones = len(np.unique(found.units))
             samples[key] = Sample(float(whole.min()), draws.min(axis=1), n_phones, names)
+        return samples
+
+    def _lexical(self, sets: Mapping[str, Items]) -> dict[str, Sample]:
+        samples = {}
+        for found in sets.values():
+            recalls = np.stack(list(found.values.values()), axis=1)
+            weights = resample_weights(len(recalls), self.n_resamples, seed=self.seed)
+            whole, draws = _ratios(recalls, np.ones((len(recalls), 1)), weights)
+            words = json.dumps(list(found.ids["word"])).encode()
+            samples[LEXICAL] = Sample(float(whole.max()), draws.max(axis=1), len(recalls), words)
         return samples
 
 
@@ -220,7 +256,7 @@ def estimate(points: Mapping[int, Point], measure: Measure, sampler: Sampler) ->
     if measure.unit == "%" and set(found.per_seed.values()) in ({0.0}, {measure.highest}):
         margin = measure.highest * exact_margin(found.n_items)
         low, high = found.value - margin, found.value + margin
-    return replace(found, low=max(low, 0.0), high=min(high, measure.highest))
+    return replace(found, low=max(low, measure.lowest), high=min(high, measure.highest))
 
 
 def difference(

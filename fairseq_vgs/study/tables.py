@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
-from fairseq_vgs.files.text_tables import latex_table, markdown_table
+from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
+from fairseq_vgs.files.text_tables import bold, latex_table, markdown_table
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
-from fairseq_vgs.study.results import UNTRAINED, StudyResults
+from fairseq_vgs.study.results import LAYERED, MOST_CHANCE, UNTRAINED, StudyResults
 from fairseq_vgs.study.settings import scenario_title
-from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, estimate
+from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, difference, estimate
 
 NOTHING = "–"
 
-RETRIEVAL_SHOWN = tuple(MEASURES[f"{way}_r{k}"] for way in DIRECTIONS for k in (1, 10))  # as in the paper
 _WRITTEN = [f"{way}_r{k}" for way in DIRECTIONS for k in RECALL_CUTOFFS]
-_WRITTEN += [*(f"{way}_mrr" for way in DIRECTIONS), "r10", "r1", "mrr"]
-RETRIEVAL_WRITTEN = tuple(MEASURES[name] for name in _WRITTEN)
+_WRITTEN += [f"{way}_{kind}" for kind in ("mrr", "median_rank") for way in DIRECTIONS]
+RETRIEVAL_WRITTEN = tuple(MEASURES[name] for name in (*_WRITTEN, "r10", "r1", "mrr", "median_rank"))
 PHONES = tuple(MEASURES[key] for key in ABX_KEYS.values())
+WORDS = MEASURES[LEXICAL]
+_BOLD = (
+    "Bold: above chance with the whole interval, and not to be told apart from the best mean (paired "
+    "difference); nothing else."
+)
 
 POINT_COLUMNS = ("scenario", "seed", "phase", "update", "measure", "layer", "value", "chance")
 
@@ -85,42 +90,106 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows over measures."""
+    """Rows over measures; ``best`` holds the names of row and measure of what is shown in bold.
+
+    ``note`` says how to read the table, ``caption`` the same where the seeds' values are not shown.
+    """
 
     title: str
     note: str
     measures: tuple[Measure, ...]
     rows: tuple[Row, ...]
-
-    def best(self, measure: Measure) -> float | None:
-        """Return the best mean of all scenarios, if any."""
-        rows = (row for row in self.rows if row.is_scenario and measure.name in row.estimates)
-        values = [row.estimates[measure.name].value for row in rows]
-        return (min if measure.lower_is_better else max)(values, default=None)
+    best: frozenset[tuple[str, str]] = frozenset()
+    caption: str = ""
 
     def is_best(self, row: Row, measure: Measure) -> bool:
-        """Whether a scenario's mean is the best one."""
-        found = row.estimates.get(measure.name)
-        return row.is_scenario and found is not None and found.value == self.best(measure)
+        """Whether a scenario's mean is one of the best, and better than chance."""
+        return (row.name, measure.name) in self.best
 
 
 def retrieval_table(results: StudyResults, sampler: Sampler) -> Table:
-    """Make the paper's Table I: retrieval in both directions, then the untrained model and chance."""
-    rows = _rows(results, RETRIEVAL_WRITTEN, sampler)
-    note = _note(rows, "pictures", "every seed's value")
-    chance = _chance(results, RETRIEVAL_WRITTEN)
-    return Table("Speech-image retrieval", note, RETRIEVAL_SHOWN, (*rows, chance))
+    """Make the paper's Table I: retrieval in both directions, then the untrained model and chance.
+
+    Shown are R@1, R@k of the largest k that suits the pool (``StudyResults.recall_cutoffs``), and the median
+    rank.
+    """
+    kinds = dict.fromkeys((1, results.recall_cutoffs[-1]))
+    names = [f"{way}_{kind}" for way in DIRECTIONS for kind in (*(f"r{k}" for k in kinds), "median_rank")]
+    shown, rows = tuple(MEASURES[name] for name in names), _rows(results, RETRIEVAL_WRITTEN, sampler)
+    note, caption = (
+        " ".join(filter(None, (_note(rows, "pictures", below), left_out(results))))
+        for below in ("every seed's value", "")
+    )
+    all_rows = (*rows, _chance(results, RETRIEVAL_WRITTEN))
+    best = _best(results, all_rows, shown, sampler)
+    return Table("Speech-image retrieval", note, shown, all_rows, best, caption)
+
+
+def left_out(results: StudyResults) -> str:
+    """Say which R@k are not shown since the pool is too small for them; empty if all are."""
+    names = [f"R@{k}" for k in RECALL_CUTOFFS if k not in results.recall_cutoffs]
+    if not names:
+        return ""
+    reached = f"a random order reaches more than {MOST_CHANCE:g} %"
+    return f"Not shown, as the pool is too small: {' and '.join(names)}, of which {reached}."
 
 
 def abx_table(results: StudyResults, sampler: Sampler) -> Table:
     """Make the paper's ABX table: the best layer's error, then baselines and chance."""
-    measures = phone_measures(results)
+    baselines = {"abx": results.baselines}
+    return _layered("Phone discrimination", "phones", results, phone_measures(results), baselines, sampler)
+
+
+def lexical_table(results: StudyResults, sampler: Sampler) -> Table:
+    """Make the table of the lexical test: the best layer's recall of words, then baselines and chance."""
+    baselines = {LEXICAL: results.lexical_baselines}
+    return _layered("Word discrimination", "words", results, (WORDS,), baselines, sampler)
+
+
+def _layered(
+    title: str,
+    items: str,
+    results: StudyResults,
+    measures: tuple[Measure, ...],
+    baselines: Mapping[str, Mapping[str, float]],
+    sampler: Sampler,
+) -> Table:
     rows = _rows(results, measures, sampler)
-    baselines = [
-        Row(name, name.upper(), constants={"abx": value}) for name, value in sorted(results.baselines.items())
+    others = [
+        Row(name, name.upper(), constants={measure: value})
+        for measure, found in baselines.items()
+        for name, value in sorted(found.items())
     ]
-    note = _note(rows, "phones", "every seed's value (its best layer)")
-    return Table("Phone discrimination", note, measures, (*rows, *baselines, _chance(results, measures)))
+    note, caption = (_note(rows, items, below) for below in ("every seed's value (its best layer)", ""))
+    all_rows = (*rows, *others, _chance(results, measures))
+    return Table(title, note, measures, all_rows, _best(results, all_rows, measures, sampler), caption)
+
+
+def _best(
+    results: StudyResults, rows: Sequence[Row], measures: Sequence[Measure], sampler: Sampler
+) -> frozenset[tuple[str, str]]:
+    """Choose what is bold: better than chance, and not to be told apart from the best of those."""
+    chosen = set()
+    for measure in measures:
+        chance = rows[-1].constants.get(measure.name)
+        found = {
+            row.name: value
+            for row in rows
+            if row.is_scenario and (value := row.estimates.get(measure.name)) and chance is not None
+            if measure.is_better(value, chance)
+        }
+        choose = min if measure.lower_is_better else max
+        best = choose(found, key=lambda name: found[name].value, default=None)
+        for name in found:
+            if best is not None and (name == best or _is_close(results, best, name, measure, sampler)):
+                chosen.add((name, measure.name))
+    return frozenset(chosen)
+
+
+def _is_close(results: StudyResults, best: str, other: str, measure: Measure, sampler: Sampler) -> bool:
+    """Whether the interval of the difference of two scenarios contains 0."""
+    found = difference(results.finals(best), results.finals(other), measure, sampler)
+    return found is not None and found.low <= 0 <= found.high
 
 
 def phone_measures(results: StudyResults) -> tuple[Measure, ...]:
@@ -153,7 +222,7 @@ def markdown(table: Table) -> str:
     """Write a table with its note in Markdown; seeds' values are below their mean."""
 
     def cell(row: Row, measure: Measure) -> str:
-        return "\n".join(filter(None, (row.cell(measure), row.seeds_cell(measure))))
+        return "\n".join(filter(None, (_cell(table, row, measure), row.seeds_cell(measure))))
 
     rows = [[row.title, *(cell(row, one) for one in table.measures), row.seeds_text] for row in table.rows]
     heads = ["", *(measure.heading for measure in table.measures), "seeds"]
@@ -162,9 +231,14 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """Write a table's means and intervals (asymmetric at 0 and 100 %) for LaTeX (booktabs)."""
-    rows = [[row.title, *(row.cell(measure) for measure in table.measures)] for row in table.rows]
-    heads = ["", *(measure.heading for measure in table.measures)]
-    return latex_table([heads, *rows]).replace(NOTHING, "--") + "\n"
+    rows = [[row.title, *(_cell(table, row, measure) for measure in table.measures)] for row in table.rows]
+    heads = ["", *(measure.heading.replace(", ", "\n") for measure in table.measures)]
+    return latex_table([heads, *rows]) + "\n"
+
+
+def _cell(table: Table, row: Row, measure: Measure) -> str:
+    text = row.cell(measure)
+    return bold(text) if table.is_best(row, measure) else text
 
 
 def point_rows(results: StudyResults) -> list[list[Any]]:
@@ -175,9 +249,9 @@ def point_rows(results: StudyResults) -> list[list[Any]]:
         head = [point.scenario, point.seed, point.phase, point.update]
         values = [(name, "", value, math.nan) for name, value in point.losses.items()]
         values += [(name, "", value, chance.get(name, math.nan)) for name, value in point.retrieval.items()]
-        for key in ABX_KEYS.values():
-            errors = getattr(point, key).items()
-            values += [(key, layer, value, chance.get(key, math.nan)) for layer, value in errors]
+        for key in LAYERED:
+            scores = getattr(point, key).items()
+            values += [(key, layer, value, chance.get(key, math.nan)) for layer, value in scores]
         rows += [[*head, *value] for value in values]
     return rows
 
@@ -190,7 +264,7 @@ def _rows(results: StudyResults, measures: Sequence[Measure], sampler: Sampler) 
         found = {one.name: value for one in measures if (value := estimate(points, one, sampler))}
         layers = {
             kind: {seed: layer for seed, point in points.items() if (layer := point.best_layer(kind))}
-            for kind in (measure.name for measure in measures if measure in PHONES)
+            for kind in (measure.name for measure in measures if measure in (*PHONES, WORDS))
         }
         rows.append(Row(name, title, found, {}, layers, len(results.settings.seeds)))
     return rows
@@ -201,7 +275,8 @@ def _note(rows: Sequence[Row], items: str, below: str) -> str:
     found = [value for row in rows for value in row.estimates.values()]
     numbers = {value.n_items for value in found}
     measured = f"{numbers.pop()} {items}" if len(numbers) == 1 else items
-    text = f"Mean over seeds [95 % interval over seeds and {measured}]; below it {below}."
+    text = f"Mean over seeds [95 % interval over seeds and {measured}]{below and '; below it '}{below}."
+    text = f"{text} {_BOLD}"
     if any(not value.seeds_measured for value in found):
         text += " With one seed, the interval does not include the variation between seeds."
     return text

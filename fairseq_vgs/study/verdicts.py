@@ -6,7 +6,8 @@ tell". Nor can it tell
 
 - before every seed of both scenarios has finished, so that nobody stops at a convenient moment;
 - with one seed, since the variation between trainings is then unknown;
-- what a second phase keeps if the first phase did not learn it: the interval of its R@10 must exceed chance;
+- what a second phase keeps if the first phase did not learn it: the interval of its R@10 must exceed chance
+  (or of another R@k, where the pool is too small for R@10);
 - whose phones are better if a model has learned none: the interval of its ABX error minus the untrained
   model's must be below 0.
 
@@ -17,11 +18,12 @@ until the answer is convenient makes intervals too narrow: fix the seeds beforeh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fairseq_vgs.study.results import Point, StudyResults
-from fairseq_vgs.study.settings import BASES, scenario_title
+from fairseq_vgs.metrics.retrieval import RECALL_CUTOFFS
+from fairseq_vgs.study.results import LAYERED, Point, StudyResults
+from fairseq_vgs.study.settings import BASES, StudySettings, scenario_title
 from fairseq_vgs.study.statistics import (
     MEASURES,
     Estimate,
@@ -35,6 +37,9 @@ from fairseq_vgs.study.statistics import (
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
 CANNOT_TELL = "cannot tell"
+ONE_SEED = "One seed: the variation between seeds is unknown."
+CONTAINS_0 = "The interval contains 0."
+_RECALLS = tuple(MEASURES[f"r{k}"] for k in RECALL_CUTOFFS)
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,39 @@ class Verdict:
 
 
 def judge(results: StudyResults, sampler: Sampler) -> list[Verdict]:
-    """Check all ``FINDINGS``."""
-    return [_Judge(finding, results, sampler).verdict() for finding in FINDINGS]
+    """Check those of ``FINDINGS`` whose scenarios are in the study, by measures that suit its pool."""
+    wanted = [finding for finding in FINDINGS if not _needed(finding, results.settings)]
+    return [_Judge(_suited(finding, results), results, sampler).verdict() for finding in wanted]
+
+
+def not_run(settings: StudySettings) -> list[str]:
+    """Say what the other findings would need."""
+    needed = {finding: list(_needed(finding, settings)) for finding in FINDINGS}
+    return [f"{one.claim} Needs {' and '.join(names)}." for one, names in needed.items() if names]
+
+
+def unfinished(results: StudyResults, scenarios: Iterable[str]) -> Iterator[str]:
+    """Name the scenarios that have not finished, with their seeds."""
+    for scenario in scenarios:
+        left = [seed for seed in results.settings.seeds if seed not in results.finals(scenario)]
+        if left:
+            seeds = "seed" if len(left) == 1 else "seeds"
+            yield f"{scenario_title(scenario)} has not finished: {seeds} {_listed(left)}."
+
+
+def _needed(finding: Finding, settings: StudySettings) -> list[str]:
+    """List what of a finding is not part of a study."""
+    names = [scenario_title(name) for name in finding.scenarios if name not in settings.scenarios]
+    has_measure = finding.measure.name not in LAYERED or settings.abx is not None
+    return names if has_measure else [*names, "phone discrimination (the key abx)"]
+
+
+def _suited(finding: Finding, results: StudyResults) -> Finding:
+    """Replace a recall that says little of a small pool by the largest that suits it."""
+    if finding.measure not in _RECALLS:
+        return finding
+    measure = MEASURES[f"r{results.recall_cutoffs[-1]}"]
+    return replace(finding, measure=measure, secondary=tuple(m for m in finding.secondary if m != measure))
 
 
 @dataclass(frozen=True)
@@ -195,18 +231,18 @@ class _Judge:
     def verdict(self) -> Verdict:
         finding = self.finding
         found = self._difference(finding.measure)
-        remarks = [*self._unfinished(), *self._unmeasured(found)]
+        remarks = [*unfinished(self.results, finding.scenarios), *self._unmeasured(found)]
         if finding.keeps and not remarks:
             remarks += self._unlearned()
         if finding.learned and not remarks:
             remarks += self._as_untrained()
         if found is not None and not found.seeds_measured:
-            remarks.append("One seed: the variation between seeds is unknown.")
+            remarks.append(ONE_SEED)
         answer = CANNOT_TELL
         if not remarks and found is not None:
             answer = HOLDS if found.low > 0 else DOES_NOT_HOLD if found.high < 0 else CANNOT_TELL
             if answer == CANNOT_TELL:
-                remarks.append("The interval contains 0.")
+                remarks.append(CONTAINS_0)
         return Verdict(finding, answer, found, tuple(self._lines()), tuple(remarks))
 
     def _difference(self, measure: Measure) -> Estimate | None:
@@ -255,16 +291,6 @@ class _Judge:
         titles = " minus ".join(map(scenario_title, self.finding.scenarios))
         label = f"difference in what was lost: {titles}"
         yield from self._line(label, combination(terms, measure, sampler), is_difference=True)
-
-    def _unfinished(self) -> Iterator[str]:
-        """Name the scenarios that are not in the study or not finished."""
-        for scenario in self.finding.scenarios:
-            title, settings = scenario_title(scenario), self.results.settings
-            left = [seed for seed in settings.seeds if seed not in self.results.finals(scenario)]
-            if scenario not in settings.scenarios:
-                yield f"{title} is not part of this study."
-            elif left:
-                yield f"{title} has not finished: {'seed' if len(left) == 1 else 'seeds'} {_listed(left)}."
 
     def _unmeasured(self, found: Estimate | None) -> Iterator[str]:
         """Name the seeds that are trained but not measured."""

@@ -32,6 +32,7 @@ whole_updates: 12
 first_updates: 4
 second_updates: 4
 evaluate_every: 4
+contrasts: [[w2v2, w2v2_then_vgs]]
 overrides: [run_config=study, task.probe_interval=4, dataset.batch_size=4, common.log_interval=1]
 """
 
@@ -120,11 +121,11 @@ def test_study_survives_a_kill_and_ends_with_a_page(tmp_path, small_data, abx_fo
     assert saved["extra_state"]["train_iterator"]["epoch"] == 1
     assert saved["extra_state"]["train_iterator"]["iterations_in_epoch"] == 4
 
-    verdicts = json.loads((folder.results / "verdicts.json").read_text())
-    assert [found["verdict"] for found in verdicts] == ["cannot tell"] * 3
-    # what they compare was not run, and they say so
-    assert {found["difference"]["value"] for found in verdicts} == {None}
-    assert all(found["remarks"] for found in verdicts)
+    # what the findings compare was not run
+    assert json.loads((folder.results / "verdicts.json").read_text()) == []
+    contrasts = json.loads((folder.results / "contrasts.json").read_text())
+    assert {found["verdict"] for found in contrasts} == {"cannot tell"}
+    assert {found["difference"]["n_seeds"] for found in contrasts} == {1}
     measured = read_checkpoint(second.evaluation / "4")["retrieval"].models["trained"]
     with (folder.results / "points.csv").open(encoding="utf-8", newline="") as file:
         rows = {

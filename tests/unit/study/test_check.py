@@ -72,6 +72,30 @@ def test_everything_wrong_is_named_once(check, tmp_path):
         check(overrides=["model.nonsense=1"])
 
 
+def test_words_are_read_if_they_are_there(check, tmp_path):
+    words = tmp_path / "words"
+    with raises_fault("file.missing", str(tmp_path / "study.yaml")):
+        check(lexical=str(words))
+    with raises_fault("file.missing", str(tmp_path / "study.yaml")):
+        check(lexical="{output}/words")
+    assert check(lexical="{output}/words", prepare_lexical=["scenes", "{output}/words"]) > 0
+    write_words(words, ["кот", "кот, дом"])
+    with raises_fault("recording.word", "test.tsv:3"):
+        check(lexical=str(words))
+    write_words(words, ["кот", "кот"])
+    assert check(lexical=str(words)) > 0
+
+
+def write_words(folder, texts):
+    """Write a data folder whose recordings have these texts; the sound is not read."""
+    folder.mkdir(exist_ok=True)
+    rows = [f"{number}.wav\t16000" for number in range(len(texts))]
+    (folder / "test.tsv").write_text("\n".join([str(folder), *rows]) + "\n", encoding="utf-8")
+    lines = [f"{number}.wav\tanna\t{text}" for number, text in enumerate(texts)]
+    table = folder / "test.utterances.tsv"
+    table.write_text("\n".join(["audio_id\tspeaker\ttext", *lines]) + "\n", encoding="utf-8")
+
+
 def test_an_output_that_cannot_be_written(check, tmp_path):
     (tmp_path / "out").write_text("a file")
     with raises_fault("output.unwritable", "out"):

@@ -12,12 +12,12 @@ from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.figures import (
     SeedCurves,
     boundary,
+    levels_of,
     logged_curves,
     measured,
-    phone_levels,
     point_curves,
     probe_curves,
-    recall_at_10,
+    recall_at,
     untrained_mean,
 )
 from fairseq_vgs.study.results import Training
@@ -44,14 +44,14 @@ def test_mean_is_over_the_seeds_that_have_come_furthest():
 
 
 def test_points_begin_with_the_untrained_model(results):
-    found = point_curves(results, "w2v2_then_vgs", recall_at_10)
+    found = point_curves(results, "w2v2_then_vgs", recall_at(10))
     assert found.seeds[2].updates.tolist() == list(range(0, 281, 40))
-    assert found.seeds[2].values[0] == recall_at_10(results.untrained[2])
-    assert found.seeds[2].values[-1] == recall_at_10(results.finals("w2v2_then_vgs")[2])
+    assert found.seeds[2].values[0] == recall_at(10)(results.untrained[2])
+    assert found.seeds[2].values[-1] == recall_at(10)(results.finals("w2v2_then_vgs")[2])
 
 
 def test_seeds_without_points_have_no_curve(results):
-    assert list(point_curves(without(results, "vgs", 1), "vgs", recall_at_10).seeds) == [2]
+    assert list(point_curves(without(results, "vgs", 1), "vgs", recall_at(10)).seeds) == [2]
     assert point_curves(results, "vgs", measured("losses", "nothing")).seeds == {}
 
 
@@ -98,9 +98,11 @@ def test_boundary(results):
 
 def test_levels_of_phone_discrimination(tmp_path):
     results = study_results(tmp_path, seeds=(1, 2), scenarios=("vgs",), evaluate_every=280, probes=False)
-    levels = {level.label: level.y[0] for level in phone_levels(results)}
+    levels = {level.label: level.y[0] for level in levels_of(results, "abx")}
     assert (levels["MFCC"], levels["chance"]) == (7.2, 50.0)
-    assert [level.label for level in phone_levels(replace(results, baselines={}, chance={}))] == ["untrained"]
+    assert [level.label for level in levels_of(replace(results, baselines={}, chance={}), "abx")] == [
+        "untrained"
+    ]
     both = [results.untrained[seed].best_abx for seed in (1, 2)]
     assert untrained_mean(results, lambda point: point.best_abx) == pytest.approx(sum(both) / 2)
     half = {**results.untrained, 2: replace(results.untrained[2], abx={})}

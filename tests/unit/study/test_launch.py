@@ -104,6 +104,14 @@ def test_identity_knows_the_files_of_the_configuration(settings, tmp_path):
     assert different(before, identity(settings)) == {"run_config/study.yaml"}
 
 
+def test_evaluation_command_with_words(settings):
+    settings.lexical, settings.lexical_split = "{output}/words", "valid"
+    options = {"data": Path("/d"), "folder": RunFolder(FOLDER), "untrained": True, "device": "cpu"}
+    command = evaluation_command(RUN, settings, **options, words=Path("/o/my words"))
+    assert command[command.index("--also") + 1] == "lexical '/o/my words' --split valid"
+    assert "--also" not in evaluation_command(RUN, settings, **options)
+
+
 def test_evaluation_command(settings):
     command = evaluation_command(
         RUN, settings, data=Path("/d"), folder=RunFolder(FOLDER), untrained=True, device="cpu"

@@ -18,14 +18,17 @@ from fairseq_vgs.study.settings import SCENARIOS, scenario_title
 from fairseq_vgs.study.tables import NOTHING
 
 VOID = {"meta", "link", "img", "input"}
+FIGURES = ("contrasts", "losses", "retrieval", "abx", "abx_by_layer", "gradient_cosine", "cka")
+CONTRASTS = [["vgs_plus", "vgs"], ["w2v2_then_vgs", "vgs_plus_then_vgs"]]
 FILES = {
     *(f"{name}{suffix}" for name in ("retrieval", "abx") for suffix in (".csv", ".md", ".tex")),
     *(
         f"{name}{suffix}"
-        for name in ("losses", "abx_by_layer", "gradient_cosine", "cka")
-        for suffix in (".csv", ".png")
+        for name in (*FIGURES, *(f"curve_{kind}" for kind in ("recall", "abx", "vgs_loss", "ssl_loss")))
+        for suffix in (".csv", ".png", ".pdf", ".svg")
     ),
-    *("retrieval.png", "abx.png", "points.csv", "verdicts.json", "verdicts.md"),
+    *(f"contrasts{suffix}" for suffix in (".json", ".md", ".tex")),
+    *("tables.tex", "points.csv", "verdicts.json", "verdicts.md"),
 }
 
 
@@ -61,7 +64,8 @@ class _Page(HTMLParser):
 def folder(tmp_path_factory):
     """A study in the middle of its third seed."""
     folder = tmp_path_factory.mktemp("study")
-    results = study_results(folder / "items", evaluate_every=80, whole_updates=240, second_updates=160)
+    updates = {"evaluate_every": 80, "whole_updates": 240, "second_updates": 160}
+    results = study_results(folder / "items", **updates, contrasts=CONTRASTS)
     results = without(without(results, "vgs_plus_then_vgs", 3), "vgs_then_w2v2", 3, beyond=160)
     write_all(results, folder)
     return folder
@@ -76,6 +80,8 @@ def test_all_files_are_written_and_nothing_else(folder):
     assert {path.name for path in (folder / "results").iterdir()} == FILES
     found = json.loads((folder / "results" / "verdicts.json").read_text(encoding="utf-8"))
     assert [verdict["verdict"] for verdict in found] == ["holds", "cannot tell", "holds"]
+    found = json.loads((folder / "results" / "contrasts.json").read_text(encoding="utf-8"))
+    assert [entry["contrast"] for entry in found if entry["measure"] == "r10"] == CONTRASTS
     sentences = (folder / "results" / "verdicts.md").read_text(encoding="utf-8")
     assert "(VGS, W2V2) has not finished: seed 3." in sentences
     assert len(read_table(folder / "results" / "points.csv")) > 1000
@@ -95,10 +101,13 @@ def test_page_shows_verdicts_tables_curves_and_what_is_missing(page):
         "How to read this",
         "whole updates",
         "vgs_plus_then_vgs, seed 3",
+        "VGS+ minus VGS",
+        "(VGS+, VGS) has not finished: seed 3.",
+        "The lexical test was not run: the study file has no lexical.",
     ):
         assert words in page.text
     assert all(page.text.count(scenario_title(scenario)) >= 3 for scenario in SCENARIOS)
-    assert len(page.all("img")) == 6
+    assert len(page.all("img")) == len(FIGURES)
     assert len(page.all("svg")) == 4
     assert len(page.all("input")) == len(SCENARIOS)
 
@@ -106,7 +115,9 @@ def test_page_shows_verdicts_tables_curves_and_what_is_missing(page):
 def test_nothing_comes_from_outside_and_nothing_can_run(folder, page):
     text = (folder / "report.html").read_text(encoding="utf-8")
     addresses = [attributes.get("src") or attributes.get("href") for _, attributes in page.elements]
-    assert all(address.startswith(("#", "data:")) for address in addresses if address)
+    files = {address for address in addresses if address and not address.startswith(("#", "data:"))}
+    assert {f"results/{name}.pdf" for name in FIGURES} < files
+    assert all(address.startswith("results/") and (folder / address).exists() for address in files)
     assert re.findall(r"url\((?!#)", text) == []  # clip paths of the charts lie in the page itself
     assert "@import" not in text
     assert page.all("script") == []
@@ -127,7 +138,7 @@ def test_page_is_accessible(page):
     assert all(later - earlier <= 1 for earlier, later in pairwise(headings))
     names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(set(names)) == len(names)
-    assert all(link["href"][1:] in names for link in page.all("a"))
+    assert all(link["href"][1:] in names for link in page.all("a") if link["href"].startswith("#"))
 
 
 def test_study_that_has_not_begun(tmp_path):
@@ -136,7 +147,8 @@ def test_study_that_has_not_begun(tmp_path):
     text = _Page(write_all(nothing, tmp_path).read_text(encoding="utf-8")).text
     assert "0 of 2 runs" in text
     assert "Nothing has been evaluated yet." in text
-    assert text.count("Cannot tell.") == 3
+    assert text.count("Cannot tell.") == 1
+    assert text.count("Not run: ") == 2
     assert NOTHING in text
     assert not list((tmp_path / "results").glob("*.png"))
 
@@ -203,11 +215,11 @@ def test_chromium_shows_pictures_and_hides_lines(folder, tmp_path):
               overflow: root.scrollWidth - root.clientWidth,
             };""")
         assert window.console() == []
-    assert found["pictures"] == found["decoded"] == 6
+    assert found["pictures"] == found["decoded"] == len(FIGURES)
     assert found["before"] == [4, 4]
     assert found["after"] == [0, 4]
     assert found["colours"] == found["swatches"]
     assert len(found["colours"]) == len(SCENARIOS)
-    assert found["point"] == ["0", "W2V2, update 0: 22.7"]
+    assert found["point"] == ["0", "W2V2, update 0: 23.5"]
     assert found["requests"] == []
     assert found["overflow"] == 0  # a narrow window does not scroll sideways

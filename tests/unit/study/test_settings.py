@@ -82,6 +82,12 @@ def test_quick_is_checked_even_if_it_is_not_asked_for(tmp_path):
         (GOOD + "abx_speakers: [across]\n", "abx_speakers must be"),
         (GOOD + "abx_speakers: [within, between]\n", "abx_speakers must be"),
         (GOOD + "prepare: [scenes, x]\n", "below {output}"),
+        (GOOD + "lexical: w\nprepare_lexical: [scenes, w]\n", "lexical must be a path below {output}"),
+        (GOOD + "contrasts: [[vgs, vgs_plsu]]\n", "contrasts must be pairs of two different scenarios"),
+        (GOOD + "contrasts: [[vgs, vgs]]\n", "contrasts must be"),
+        (GOOD + "contrasts: [[vgs]]\n", "contrasts must be"),
+        (GOOD + "contrasts: [vgs]\n", "contrasts must be"),
+        (GOOD + "scenarios: [vgs, w2v2]\ncontrasts: [[vgs, vgs_plus]]\n", "this study (vgs, w2v2), got"),
     ],
 )
 def test_faulty_files(tmp_path, text, said):
@@ -111,6 +117,15 @@ def test_wrong_keys_are_all_named_with_the_nearest_and_what_there_is(tmp_path):
         (False, True),
     ]
     assert all(field.name in line for field in fields(StudySettings) for line in lines)
+
+
+def test_contrasts_of_the_quick_study_are_checked_against_its_own_scenarios(tmp_path):
+    path = write(tmp_path, GOOD + "contrasts: [[vgs, vgs_plus]]\nquick:\n  scenarios: [vgs, w2v2]\n")
+    assert read_settings(path).contrasts == [["vgs", "vgs_plus"]]
+    with raises_fault("setting.value", str(path)) as caught:
+        read_settings(path, quick=True)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "(vgs, w2v2), got ['vgs', 'vgs_plus']" in str(caught.value)
 
 
 def test_second_phases_are_set_only_where_a_scenario_has_one(tmp_path):

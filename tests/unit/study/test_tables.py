@@ -7,7 +7,16 @@ import re
 from dataclasses import replace
 
 import pytest
-from support.study_results import LAYERS, N_IMAGES, N_PHONES, study_results, with_across, without
+from support.study_results import (
+    LAYERS,
+    N_IMAGES,
+    N_PHONES,
+    six_pictures,
+    study_results,
+    with_across,
+    with_lexical,
+    without,
+)
 
 from fairseq_vgs.study.statistics import Sampler
 from fairseq_vgs.study.tables import (
@@ -15,9 +24,11 @@ from fairseq_vgs.study.tables import (
     PHONES,
     POINT_COLUMNS,
     RETRIEVAL_WRITTEN,
+    WORDS,
     abx_table,
     csv_rows,
     latex,
+    lexical_table,
     markdown,
     point_rows,
     retrieval_table,
@@ -48,7 +59,7 @@ def test_means_are_those_of_the_points(results, sampler):
             )
             assert found.value == pytest.approx(sum(found.per_seed.values()) / 2)
             assert found.low <= found.value <= found.high
-    assert table.rows[-1].constants["speech_to_image_r10"] == 25.0
+    assert table.rows[-1].constants["speech_to_image_r10"] == 20.0
 
 
 def test_abx_table_has_best_layers_baselines_and_chance(results, sampler):
@@ -61,7 +72,8 @@ def test_abx_table_has_best_layers_baselines_and_chance(results, sampler):
         assert set(row.layers["abx"].values()) <= set(LAYERS)
     assert table.rows[4].cell(PHONES[0]) == "7.2"
     assert table.rows[5].cell(PHONES[0]) == "50.0"
-    assert table.best(PHONES[0]) == min(row.estimates["abx"].value for row in table.rows[:3])
+    best = min(table.rows[:3], key=lambda row: row.estimates["abx"].value)
+    assert table.is_best(best, PHONES[0])
 
 
 def unpadded(text):
@@ -74,7 +86,7 @@ def test_unfinished_scenarios_are_dashes(results, sampler):
     table = retrieval_table(nothing, sampler)
     assert [row.seeds_text for row in table.rows] == ["0 of 2", "1 of 2", "2", "2", ""]
     assert all(table.rows[0].cell(measure) == NOTHING for measure in table.measures)
-    assert f"| W2V2 | {NOTHING} | {NOTHING} | {NOTHING} | {NOTHING} | 0 of 2 |" in unpadded(markdown(table))
+    assert f"| W2V2 |{f' {NOTHING} |' * 6} 0 of 2 |" in unpadded(markdown(table))
     assert "W2V2 & -- & -- & -- & --" in unpadded(latex(table))
     words = "With one seed, the interval does not include the variation between seeds."
     assert words in table.note
@@ -91,9 +103,9 @@ def test_csv_holds_every_measure_and_seed(results, sampler):
     finals = results.finals("vgs")
     assert one["seed_1"] == pytest.approx(finals[1].retrieval["image_to_speech_r1"])
     assert one["mean"] == pytest.approx((one["seed_1"] + one["seed_2"]) / 2)
-    assert (one["n_seeds"], one["chance"], one["best_layer_seed_1"]) == (2, 2.5, "")
+    assert (one["n_seeds"], one["chance"], one["best_layer_seed_1"]) == (2, 2.0, "")
     chance = next(r for r in records if (r["scenario"], r["measure"]) == ("chance", "r10"))
-    assert chance["mean"] == 25.0
+    assert chance["mean"] == 20.0
     assert math.isnan(chance["low"])
     header, rows = csv_rows(abx_table(results, sampler), PHONES[:1], results.settings.seeds)
     assert dict(zip(header, rows[0], strict=True))["best_layer_seed_2"] in LAYERS
@@ -142,3 +154,49 @@ def test_long_table_has_every_number_of_every_point(results):
     row = found["w2v2_then_vgs", 2, 280, "abx", "layer_3"]
     assert (row["value"], row["chance"], row["phase"]) == (final.abx["layer_3"], 50.0, "second")
     assert math.isnan(found["vgs", 1, 40, "vgs_loss", ""]["chance"])
+
+
+def bold(results, name):
+    return {
+        row for row, measure in retrieval_table(results, Sampler(n_resamples=300)).best if measure == name
+    }
+
+
+def test_only_what_is_above_chance_and_close_to_the_best_is_bold(tmp_path):
+    """Of six pictures VGS+ finds all, VGS 3, 2 and 3, W2V2 one, which is chance."""
+    results = six_pictures(tmp_path)
+    assert bold(results, "speech_to_image_r1") == {"vgs_plus"}
+    # VGS is clearly above 1 %, but as clearly behind VGS+
+    low = replace(results, chance=dict.fromkeys(results.chance, 1.0))
+    assert bold(low, "speech_to_image_r1") == {"vgs_plus"}
+    row = next(row for row in retrieval_table(low, Sampler(300)).rows if row.name == "vgs")
+    assert row.estimates["speech_to_image_r1"].low > 1.0
+    for chance in ({}, dict.fromkeys(results.chance, 99.9), dict.fromkeys(results.chance, 100.0)):
+        assert bold(replace(results, chance=chance), "speech_to_image_r1") == set()
+
+
+def test_whoever_cannot_be_told_from_the_best_is_bold_too(tmp_path):
+    results = six_pictures(tmp_path)
+    points = [point for point in results.points if point.scenario != "w2v2"]
+    points += [replace(point, scenario="w2v2") for point in points if point.scenario == "vgs_plus"]
+    equal = replace(results, points=tuple(points))
+    assert bold(equal, "speech_to_image_r1") == {"vgs_plus", "w2v2"}
+    table = retrieval_table(equal, Sampler(n_resamples=300))
+    assert markdown(table).count("**") == 2 * latex(table).count(r"\textbf{") == 8
+    assert r"VGS+ & \textbf{100.0 [" in latex(table)
+
+
+def test_words_have_a_table_with_their_best_layer(results, sampler, tmp_path):
+    points = tuple(
+        with_lexical(p, tmp_path / f"{p.scenario}-{p.seed}", [[10, 30, 50], [40, 60, 80]])
+        for p in results.points
+        if p.update == results.settings.updates_of(p.scenario)
+    )
+    chosen = replace(results.settings, lexical="words")
+    found = replace(results, points=points, settings=chosen, lexical_baselines={"mfcc": 71.3})
+    table = lexical_table(replace(found, chance={"lexical": 2.0}), sampler)
+    assert [row.name for row in table.rows] == [*SCENARIOS, "untrained", "mfcc", "chance"]
+    assert table.rows[0].estimates["lexical"].value == 60.0
+    assert table.rows[0].layers["lexical"] == {1: "layer_2", 2: "layer_2"}
+    assert [table.rows[n].cell(WORDS) for n in (3, 4, 5)] == [NOTHING, "71.3", "2.0"]
+    assert {name for name, _ in table.best} == set(SCENARIOS)  # they are equal

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.abx_material import write_checkpoint
+from support.abx_material import write_checkpoint, write_recordings
 from support.exported import batch
 from support.faults import raises_fault
 from support.tiny_folder import make_folder
@@ -171,3 +171,18 @@ def test_changed_folders_are_named(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}), encoding="utf-8")
     with raises_fault("checkpoint.kind", "config.json"):
         open_checkpoint(weights)
+
+
+def test_phones_without_fairseq(tmp_path):
+    """The values of evaluate abx, every one of them, to the digit."""
+    path, folder = made(tmp_path)
+    phones = write_recordings(tmp_path / "phones")
+    command = ["evaluate", "abx", path, phones, "--baseline", "none", "--output", tmp_path / "wanted"]
+    assert main(list(map(str, command))) == 0
+    without_fairseq("evaluate", "abx", folder, phones, "--baseline", "none", "--output", tmp_path / "found")
+    wanted, found = (
+        json.loads((tmp_path / one / "metrics.json").read_text(encoding="utf-8"))["models"]["trained"]
+        for one in ("wanted", "found")
+    )
+    assert len(wanted["metrics"]) >= 4  # layers
+    assert found["metrics"] == wanted["metrics"]

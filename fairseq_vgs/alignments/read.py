@@ -78,8 +78,12 @@ def find_alignments(sources: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[Alignment]:
+def read_alignments(
+    paths: Iterable[Path], *, tier: str | None = None, below: Path | None = None
+) -> list[Alignment]:
     """Read alignment files, each by its ending; ``tier`` names the TextGrids', by default that of the phones.
+
+    ``below`` is a folder that holds all of them: recordings and sources are then named by their paths there.
 
     Empty and overlapping phones are not faults here; ``make_items`` counts them.
 
@@ -88,7 +92,7 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
     """
     alignments: dict[str, Alignment] = {}
     faults: list[Fault] = []
-    for path, before in _folders_to_tell(list(paths)):
+    for path, before in _folders_to_tell(list(paths), below):
         if (reader := _reader_of(path)) is None:
             raise ValueError(f"{path}: name must end in {_ENDINGS}")
         try:
@@ -118,14 +122,14 @@ def read_alignments(paths: Iterable[Path], *, tier: str | None = None) -> list[A
     return list(alignments.values())
 
 
-def _folders_to_tell(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def _folders_to_tell(paths: Sequence[Path], below: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield each path with what tells it from others of its name: nothing, or its folder and a slash."""
     folders = [path.absolute().parent for path in paths]
     stems = [path.stem for path in paths if _reader_of(path) in _OF_ONE]
-    if len(set(stems)) == len(stems):
+    if below is None and len(set(stems)) == len(stems):
         yield from ((path, "") for path in paths)
         return
-    common = os.path.commonpath(folders)
+    common = os.path.commonpath(folders) if below is None else below.absolute()
     for path, folder in zip(paths, folders, strict=True):
         relative = folder.relative_to(common).as_posix()
         yield path, "" if relative == "." else f"{relative}/"

@@ -164,7 +164,7 @@ class Evaluator(Protocol):
         """Return as JSON what values depend on besides the checkpoint, before anything is measured."""
         return {
             "split": settings.split,
-            "data": manifest_hashes(settings.data, settings.split),
+            "data": source_hashes(settings.data, settings.split),
             "condition": settings.condition(),
         }
 
@@ -219,6 +219,19 @@ class Evaluator(Protocol):
         if len(chances) == 1 and chances[0] is not None:
             rows.append(["chance", f"{chances[0]:.1f}"])
         return text_table(rows)
+
+
+def source_hashes(folder: Path, split: str) -> dict[str, str]:
+    """Hash what a split of a data folder, or a folder of audio files, holds: tables, or names and lengths.
+
+    Raises:
+        FaultError: As ``open_folder``, of audio files.
+    """
+    from fairseq_vgs.features.recordings import folder_digest, is_audio_folder, open_folder
+
+    if is_audio_folder(folder):
+        return {"recordings": folder_digest(open_folder(folder))}
+    return manifest_hashes(folder, split)
 
 
 EVALUATORS: Registry[type[Evaluator]] = Registry("evaluation", "fairseq_vgs.evaluation.evaluators")

@@ -30,6 +30,7 @@ ALLOWED = {
     "features": {"files", "media", "manifest", "modules", "data", "checkpoints", "metrics"},
     "metrics": {"files"},
     "evaluation": {
+        "alignments",
         "files",
         "media",
         "manifest",

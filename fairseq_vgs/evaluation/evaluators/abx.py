@@ -1,7 +1,7 @@
 """``fairseq-vgs evaluate abx``: how well the layers of a model tell phones apart.
 
 Besides the common files, a results folder has ``cells_MODEL.csv``: phone_a, phone_b, previous_phone,
-next_phone, speaker, x_speaker, triples, and the error (0..1) of every layer.
+next_phone, speaker, x_speaker, triples, and the error (0..1) of every layer; ``made.item``, of alignments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,9 +25,11 @@ from fairseq_vgs.evaluation.evaluator import (
     CommonSettings,
     Evaluator,
     Model,
+    source_hashes,
 )
-from fairseq_vgs.evaluation.results import Items, Reported, Scores, manifest_hashes, write_table
-from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.evaluation.phones import Aligned, Phones, item_file, open_phones
+from fairseq_vgs.evaluation.results import Items, Reported, Scores, write_table
+from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.metrics.intervals import numbered_pairs
 from fairseq_vgs.options import option
@@ -46,6 +48,8 @@ PAIRS = "phone_pairs"
 ABX_KEYS: Mapping[str, str] = {"within": KIND, "across": f"{KIND}_across"}
 """Names of the evaluations within and across speakers among those of a run."""
 NAMES_TABLE = "utterances.tsv"
+MADE_ITEMS = "made.item"
+"""Item file of tokens that were made from alignments."""
 _CELL_COLUMNS = ("phone_a", "phone_b", "previous_phone", "next_phone", "speaker", "x_speaker", "triples")
 _ALL = "all"
 
@@ -63,9 +67,33 @@ def _count_or_all(text: str) -> int | None:
 class AbxSettings(CommonSettings):
     """Options of ``evaluate abx``."""
 
-    data: Path = option(help="folder of recordings and items", metavar="ITEMS", positional=True)
+    data: Path = option(
+        help="folder of recordings: a data folder, or any audio files", metavar="ITEMS", positional=True
+    )
     split: str = option("test", help="audio list in ITEMS")
-    items: str | None = option(None, metavar="NAME", help="item file in ITEMS (default: the only one)")
+    items: str | None = option(
+        None,
+        metavar="NAME",
+        help="item file in ITEMS, or its path (default: the only one in ITEMS)",
+        exclusive="tokens",
+    )
+    alignments: Path | None = option(
+        None,
+        metavar="PATH",
+        help="in place of items: folder of TextGrids (or .lab, ...) named as the recordings, or one file",
+        exclusive="tokens",
+    )
+    tier: str | None = option(None, metavar="NAME", help="tier of the TextGrids (default: the phone tier)")
+    unit: Literal["triphone", "phoneme"] = option(
+        "triphone", help="of alignments: a phone with its neighbours, or alone"
+    )
+    strip_stress: bool = option(False, help="of alignments: AH0 and AH1 are the same phone AH")
+    speaker_before: str | None = option(
+        None,
+        metavar="TEXT",
+        help="of alignments: the speaker is the part of a recording's name before TEXT, such as - in "
+        "LibriSpeech (default: its folder)",
+    )
     layers: tuple[int, ...] | None = option(
         None,
         metavar="N",
@@ -92,7 +120,21 @@ class AbxSettings(CommonSettings):
     librilight_slicing: bool = option(
         False, help="cut tokens one frame shorter, to compare with ZeroSpeech 2021 and Libri-Light"
     )
-    not_conditions: ClassVar[tuple[str, ...]] = ("items", "layers")
+    not_conditions: ClassVar[tuple[str, ...]] = (
+        "items", "layers", "alignments", "tier", "unit", "strip_stress", "speaker_before",
+    )  # fmt: skip
+
+    @property
+    def tokens(self) -> Path | Aligned:
+        """What tokens come from: the item file, or alignments.
+
+        Raises:
+            FaultError: There is no item file, or several, and none is named.
+        """
+        if self.alignments is None:
+            return item_file(self.data, self.items)
+        settings = (self.tier, self.unit, self.strip_stress, self.speaker_before)
+        return Aligned(self.alignments, *settings)
 
     @property
     def variant(self) -> str:
@@ -121,54 +163,65 @@ phones. Speech is unmasked and whole.
 abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
 abx checkpoint_best.pt DEV_CLEAN --items triphone-dev-clean.item --speaker across
 abx checkpoint_best.pt ABX --baseline none --json | jq .models.trained
+abx checkpoint_best.pt RECORDINGS --alignments TEXTGRIDS
+abx checkpoint_best.pt RECORDINGS --items phones.item
 
 ITEMS is a folder with an audio list (test.tsv), a ZeroSpeech item file (NAME.item) and, if the items do not
-name recordings by their file names without extension, utterances.tsv (columns audio_id and file).
+name recordings by their file names without extension, utterances.tsv (columns audio_id and file); or a folder
+of audio files of any rate and format, with an item file or alignments from anywhere.
 """
     Settings = AbxSettings
     layered = True
     higher_is_better = False
     axis = "phone ABX error"
-    files = tuple(f"cells_{name}.csv" for name in (TRAINED, UNTRAINED, MFCC))
+    files = (*(f"cells_{name}.csv" for name in (TRAINED, UNTRAINED, MFCC)), MADE_ITEMS)
+
+    def __init__(self) -> None:
+        self._opened: tuple[tuple[Any, ...], Phones] | None = None
 
     def measure(self, model: Model, settings: AbxSettings) -> Scores:
         """Compare all layers in one pass over the recordings."""
-        from fairseq_vgs.features.recordings import check_items, open_recordings
         from fairseq_vgs.features.speech import progress
-        from fairseq_vgs.metrics.abx import abx_scores, read_items
+        from fairseq_vgs.metrics.abx import abx_scores
 
         start = time.perf_counter()
-        path = item_file(settings.data, settings.items)
-        recordings = open_recordings(settings.data, settings.split)
-        items = check_items(read_items(path), recordings, name=path.name)
-        features = model.features(recordings, device=settings.device, layers=settings.layers)
-        with progress(len(recordings), model.title, "recording") as bar:
+        phones = self._phones(settings)
+        features = model.features(phones.recordings, device=settings.device, layers=settings.layers)
+        with progress(len(phones.recordings), model.title, "recording") as bar:
 
             def counted(name: str) -> Mapping[str, Tensor]:
                 bar.update()
                 return features(name)
 
             options = {"seed": settings.seed, "device": settings.device, **settings.condition()}
-            found = abx_scores(counted, items, frame_rate=model.frame_rate, **options)
+            found = abx_scores(counted, phones.items, frame_rate=model.frame_rate, **options)
         if is_collapsed(found):
             logger.warning("%s: all frames are equal (collapsed): its error is chance", model.title)
-        facts = {"items": {"file": path.name, "sha256": sha256_file(path)}, "condition": settings.condition()}
+        made_of = {"file": phones.name, "sha256": phones.digest}
+        facts = {"items": made_of, "condition": settings.condition()}
         seconds = time.perf_counter() - start
-        return phone_scores(found, frame_rate=model.frame_rate, facts=facts, seconds=seconds)
+        scores = phone_scores(found, frame_rate=model.frame_rate, facts=facts, seconds=seconds)
+        return replace(scores, notes=phones.notes)
+
+    def _phones(self, settings: AbxSettings) -> Phones:
+        """Open the tokens once for all models of a command."""
+        key = (settings.data, settings.split, settings.tokens)
+        if self._opened is None or self._opened[0] != key:
+            self._opened = key, open_phones(*key)
+        return self._opened[1]
 
     def sources(self, settings: AbxSettings) -> dict[str, Any]:
         """Add the item file, the names of recordings, and the seed of the draws."""
-        from fairseq_vgs.metrics.abx import read_items
         from fairseq_vgs.metrics.abx.plan import require_speakers
 
-        path = item_file(settings.data, settings.items)
+        phones = self._phones(settings)
         if settings.context == "within":
-            require_speakers(read_items(path), (settings.speaker,), place=str(path))
-        hashes = manifest_hashes(settings.data, settings.split)
+            require_speakers(phones.items, (settings.speaker,), place=phones.name)
+        hashes = source_hashes(settings.data, settings.split)
         if (names := settings.data / NAMES_TABLE).is_file():
             hashes[names.name] = sha256_file(names)
         found = {"split": settings.split, "data": hashes, "condition": settings.condition()}
-        return {**found, "items": {path.name: sha256_file(path)}, "seed": settings.seed}
+        return {**found, "items": {phones.name: phones.digest}, "seed": settings.seed}
 
     def identity(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """Add the items and, where tokens were drawn, the seed."""
@@ -191,7 +244,9 @@ name recordings by their file names without extension, utterances.tsv (columns a
         ]
 
     def write_files(self, folder: Path, scores: Mapping[str, Scores], *, force: bool) -> None:
-        """Write a row per cell, a table for each model."""
+        """Write a row per cell, a table for each model, and the items if they were made."""
+        if self._opened and (text := self._opened[1].text):
+            write_text(folder / MADE_ITEMS, text, force=force)
         for name, found in scores.items():
             layers: Mapping[str, AbxResult] = found.extra
             columns = [*_cell_columns(_any(layers).cells), *(layer.cell_errors for layer in layers.values())]
@@ -214,22 +269,6 @@ name recordings by their file names without extension, utterances.tsv (columns a
     def heading(self, content: Mapping[str, Any]) -> str:
         """Name the measure."""
         return f"ABX {content['condition']['speaker']} speaker"
-
-
-def item_file(folder: Path, name: str | None) -> Path:
-    """Return the item file of a name in a folder; without a name, the only one.
-
-    Raises:
-        FaultError: ``file.ambiguous``, no name, and none or several.
-    """
-    if name:
-        return folder / name
-    found = sorted(folder.glob("*.item"))
-    if len(found) != 1:
-        names = [path.name for path in found]
-        message = f"folder must hold one item file, got {names}; name one with --items"
-        raise FaultError.at(folder, message, "file.ambiguous")
-    return found[0]
 
 
 def phone_scores(

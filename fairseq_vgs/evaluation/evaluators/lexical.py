@@ -6,9 +6,9 @@ Besides the common files, a results folder has ``words.csv``: every word's recal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairseq_vgs.arrays import np
@@ -33,7 +33,15 @@ MEANS, FRAMES = "cosine of means", "warped frames"
 class LexicalSettings(CommonSettings):
     """Options of ``evaluate lexical``."""
 
-    data: Path = option(help="data folder of single words", metavar="DATA", positional=True)
+    data: Path = option(
+        help="data folder of single words, or folder of recordings", metavar="DATA", positional=True
+    )
+    word_before: str | None = option(
+        None,
+        metavar="TEXT",
+        help="of a folder of recordings: the word is the part of a file's name before TEXT, such as _ "
+        "(default: its folder)",
+    )
     frames: bool = option(
         False,
         help="compare sequences of frames by dynamic time warping: minutes to hours a layer, with the square "
@@ -42,7 +50,11 @@ class LexicalSettings(CommonSettings):
     layers: tuple[int, ...] | None = option(
         None, metavar="N", help="only these, 0 being the input of the first (default: all)"
     )
-    not_conditions: ClassVar[tuple[str, ...]] = ("frames", "layers")
+    not_conditions: ClassVar[tuple[str, ...]] = ("frames", "layers", "word_before")
+
+    def condition(self) -> dict[str, Any]:
+        """Add how words are named, if not as usual."""
+        return {**super().condition(), **({"word_before": self.word_before} if self.word_before else {})}
 
     @property
     def compared(self) -> str:
@@ -66,12 +78,14 @@ Lexical test (CDI-Lextest, COCO-Lextest): of the nearest recordings of a spoken 
 others of that word, how many percent are the same word? Recordings are compared by the cosine of the means
 over their frames or, with --frames, by dynamic time warping. The same model with fresh weights, MFCC and
 chance are shown for comparison. Intervals are 95 %, over resampled words. DATA has one word in each
-recording, and several recordings of a word.
+recording, and several recordings of a word; it may be a folder of recordings of any rate and format.
 """
     examples = """\
 lexical RUN/checkpoints/checkpoint_best.pt WORDS
 lexical checkpoint_best.pt WORDS --output outputs/results/words --json
 lexical checkpoint_best.pt WORDS --frames --layers 4
+lexical checkpoint_best.pt speech_commands                 (recordings in folders of words: bed/001.wav)
+lexical checkpoint_best.pt RECORDINGS --word-before _      (dog_1.mp3, dog_2.mp3, ...)
 
 WORDS of the published tests: fairseq-vgs prepare lextest CDI_lextest WORDS
 
@@ -87,7 +101,7 @@ Recordings of such a word differ in speed, pitch and pauses only, so MFCC do wel
 
     def measure(self, model: Model, settings: LexicalSettings) -> Scores:
         """Score every layer."""
-        recordings, tokens = open_words(settings.data, settings.split)
+        recordings, tokens = open_words(settings.data, settings.split, before=settings.word_before)
         words, how = dict(zip(recordings, tokens, strict=True)), settings.compared
         features = model.features(recordings, device=settings.device, layers=settings.layers)
         return word_scores(score_words(features, words, compared=how, device=settings.device), compared=how)
@@ -115,23 +129,60 @@ Recordings of such a word differ in speed, pitch and pauses only, so MFCC do wel
         """Describe how many recordings of how many words were compared, and how."""
         counts, compared = content["counts"], content.get("compared", MEANS)
         counted = f"{counts['tokens']} recordings of {counts['words']} words"
-        return [f"recall of words in %, by {compared}, split {content['split']}: {counted}"]
+        is_folder = "recordings" in content.get("made_from", {}).get("data", {})
+        where = "" if is_folder else f", split {content['split']}"
+        return [f"recall of words in %, by {compared}{where}: {counted}"]
 
     def heading(self, content: Mapping[str, Any]) -> str:
         """Name the measure."""
         return "words by frames" if content.get("compared") == FRAMES else "words"
 
 
-def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str]]:
+def open_words(
+    folder: Path, split: str, *, before: str | None = None
+) -> tuple[dict[str, Recording], list[str]]:
     """List the recordings of a split by audio id, and the word of each: its text, in lower case.
 
-    Texts come from the table of pairs or, without images, from that of utterances.
+    Texts come from the table of pairs or, without images, from that of utterances. In a folder of audio files
+    the word is a file's folder, or the part of its name ``before`` a text.
 
     Raises:
         FaultError: A faulty table, or every recording whose text is missing or several words (separated by
             commas, as in scenes of several objects).
     """
-    from fairseq_vgs.features.recordings import listed_recordings
+    from fairseq_vgs.features.recordings import is_audio_folder, listed_recordings, open_folder
+
+    if is_audio_folder(folder):
+        recordings = open_folder(folder)
+        words = {name: _word_of(name, before).casefold() for name in recordings}
+        expected = "recording must be in a folder named by its word"
+        step = "move it there, or name the words with --word-before"
+        if before:
+            expected = f"name must have {before!r} after the word"
+            step = "rename it, or choose another --word-before"
+    else:
+        recordings = {one.audio_id: one for one in listed_recordings(folder, split)}
+        words, table = _texts(folder, split, recordings)
+        expected = f"recording must be one word by {table}"
+        step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
+    raise_any(
+        fault(recordings[name].place, expected, text, step, code="recording.word")
+        for name, text in words.items()
+        if not text or "," in text
+    )
+    return recordings, list(words.values())
+
+
+def _word_of(name: str, before: str | None) -> str:
+    path = PurePosixPath(name)
+    if not before:
+        return path.parent.name
+    word, divided, _ = path.name.partition(before)
+    return word if divided else ""
+
+
+def _texts(folder: Path, split: str, names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return the text of each recording, and the name of the table that has them."""
     from fairseq_vgs.manifest import ManifestFolder, read_pairs, read_utterances
 
     files = ManifestFolder(folder)
@@ -139,16 +190,7 @@ def open_words(folder: Path, split: str) -> tuple[dict[str, Recording], list[str
     table = utterances if utterances.is_file() and not pairs.is_file() else pairs
     rows = read_pairs(table) if table is pairs else read_utterances(table)
     texts = {row.audio_id: row.text.strip().casefold() for row in rows}
-    recordings = {one.audio_id: one for one in listed_recordings(folder, split)}
-    words = {name: texts.get(name, "") for name in recordings}
-    expected = f"recording must be one word by {table.name}"
-    step = "name each recording's word in the table's text; scenes: --pictures-per-scene 1 1"
-    raise_any(
-        fault(recordings[name].place, expected, text, step, code="recording.word")
-        for name, text in words.items()
-        if not text or "," in text
-    )
-    return recordings, list(words.values())
+    return {name: texts.get(name, "") for name in names}, table.name
 
 
 def score_words(

@@ -1,4 +1,4 @@
-"""The embedded phones and words as users have them: other rates, formats, channels, nested, with TextGrids."""
+"""The embedded phones and words as users have them: other rates, formats and channels, with TextGrids."""
 
 from __future__ import annotations
 

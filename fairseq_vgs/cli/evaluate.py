@@ -155,9 +155,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     with usage_errors(args):
         baselines = chosen_baselines(evaluator, args.baseline or ())
     checkpoint = model_file(places.checkpoint)
-    stem = places.checkpoint.name if checkpoint != places.checkpoint else checkpoint.stem
+    # next to an exported folder, which may be given as a dot, and not in it
+    given = checkpoint if checkpoint == places.checkpoint else places.checkpoint.absolute()
+    stem = given.stem if given == checkpoint else given.name
     name = f"{stem}_{evaluator.name}_{settings.folder_name}"
-    output = places.output or _results_folder(places.checkpoint, name)
+    output = places.output or _results_folder(given, name)
     # what costs nothing comes before seconds of imports
     refuse_existing(*result_files(output, evaluator.files), force=places.force)
     try_output(output, option="--output")

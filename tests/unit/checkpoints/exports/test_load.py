@@ -186,3 +186,12 @@ def test_phones_without_fairseq(tmp_path):
     )
     assert len(wanted["metrics"]) >= 4  # layers
     assert found["metrics"] == wanted["metrics"]
+
+
+def test_results_go_next_to_the_folder_however_it_is_given(tmp_path, data, monkeypatch):
+    _, folder = made(tmp_path, image_encoder="patches")
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.chdir(folder)
+    assert main(["evaluate", "retrieval", ".", str(data), "--baseline", "none"]) == 0
+    assert (tmp_path / "hub_retrieval_test/metrics.json").is_file()
+    assert sorted(path.name for path in folder.iterdir()) == before

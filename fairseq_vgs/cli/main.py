@@ -24,6 +24,7 @@ from fairseq_vgs.cli.parser import Parser, add_module
 SUBCOMMANDS = {
     "check": "list all faults of a data folder",
     "prepare": "build a data folder from a corpus",
+    "train": "train a scenario on a data folder with fairseq-hydra-train",
     "evaluate": "measure what a trained model has learned",
     "extract": "write layers and embeddings of a model as files",
     "compare": "compare the results of several runs",
@@ -39,9 +40,7 @@ EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 128 + signal.SIGTERM
 
 FAULTS_AT_A_GLANCE = 10
 LOG_FORMAT = "%(levelname)s | %(name)s | %(message)s"
-DESCRIPTION = (
-    "Visually grounded speech with fairseq: data, evaluation, plots. Training is fairseq-hydra-train."
-)
+DESCRIPTION = "Visually grounded speech with fairseq: data, training, evaluation, plots."
 EPILOG = """\
 examples:
   fairseq-vgs prepare scenes --help

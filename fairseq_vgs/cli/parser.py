@@ -30,6 +30,8 @@ class Parser(argparse.ArgumentParser):
         # An option of every command; if absent, it keeps the value of the command before it.
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
         self._fill = fill
+        self.late_words = ""
+        """Name of a positional that takes words after the first option, too, which argparse does not know."""
 
     def complete(self) -> None:
         """Add the arguments once."""
@@ -41,6 +43,10 @@ class Parser(argparse.ArgumentParser):
         """Parse, see ``argparse.ArgumentParser.parse_known_args``."""
         self.complete()
         found, unknown = super().parse_known_args(args, namespace)
+        if self.late_words:
+            late = [word for word in unknown if not word.startswith("-")]
+            setattr(found, self.late_words, [*(getattr(found, self.late_words) or ()), *late])
+            unknown = [word for word in unknown if word.startswith("-")]
         if unknown:  # said here, where the options of the chosen command are known
             near = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")

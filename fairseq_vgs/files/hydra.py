@@ -21,14 +21,34 @@ def override(key: str, value: object) -> str:
     return f"{key}={quoted(str(value))}"
 
 
+def path_override(key: str, path: object) -> str:
+    """Return ``KEY=PATH``, quoted where Hydra would misread the path.
+
+    >>> print(path_override("task.data", "/my data"))
+    task.data='/my data'
+    """
+    return f"{key}={path}" if _PLAIN_PATH.fullmatch(str(path)) else override(key, path)
+
+
 def shell_override(key: str, path: object) -> str:
     """Return ``KEY=PATH`` to be pasted into a shell; only what a shell or Hydra would misread is quoted.
 
     >>> print(shell_override("common.user_dir", "/x/fairseq_vgs"))
     common.user_dir=/x/fairseq_vgs
     """
-    is_plain = _PLAIN_PATH.fullmatch(str(path))
-    return f"{key}={path}" if is_plain else shlex.quote(override(key, path))
+    return shlex.quote(path_override(key, path))
+
+
+def unquoted(text: str) -> str:
+    """Return the text that Hydra reads from a value in its quotes; other values are returned as they are.
+
+    >>> print(unquoted("'a run, Ä'"))
+    a run, Ä
+    """
+    if len(text) < 2 or text[0] not in "'\"" or text[-1] != text[0]:
+        return text
+    quote = text[0]
+    return re.sub(rf"(\\+)({quote}|$)", lambda found: "\\" * (len(found[1]) // 2) + found[2], text[1:-1])
 
 
 def quoted(text: str) -> str:

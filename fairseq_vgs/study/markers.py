@@ -15,6 +15,7 @@ from fairseq_vgs.files.faults import Fault, FaultError
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.files.work import differences
+from fairseq_vgs.launch.command import command_identity
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.plan import PhaseRun, StudyFolder
 from fairseq_vgs.study.settings import StudySettings
@@ -54,7 +55,7 @@ def run_identity(
 ) -> dict[str, str]:
     """Return what makes a run what it is: its ``training_command``, start and ``training_data``."""
     return {
-        **launch.command_identity(command),
+        **command_identity(command),
         "task.data": settings.data,  # as in the study file, since the study's folder may be moved
         "prepare": shlex.join(settings.prepare),
         "start": "random weights" if run.start is None else f"{run.start} after {run.start_update} updates",

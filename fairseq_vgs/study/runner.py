@@ -26,6 +26,8 @@ from fairseq_vgs.evaluation.over_training import checkpoints_in
 from fairseq_vgs.files.atomic import lock, write_text
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.parallel import n_cores
+from fairseq_vgs.launch.history import read_position
+from fairseq_vgs.launch.process import start_process, stop_processes
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.markers import (
     StudyError,
@@ -44,10 +46,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 _LOG_LINES = 15
 SECONDS_BETWEEN_LINES = 60.0  # where stderr is no terminal
-_TAIL_BYTES = 8192
 # What looking at the checkpoints of one run may raise; the other runs go on.
 _UNREADABLE = (FaultError, OSError, MemoryError)
-_LOSSES = {"ssl_loss": "SSL", "vgs_loss": "VGS"}
 
 
 @dataclass
@@ -77,29 +77,6 @@ class RunState:
     def __str__(self) -> str:
         unit = "update" if self.stage == "train" else "checkpoint"
         return f"{self.name}: {self.stage}, {unit} {self.done}/{self.total} {self.losses}".rstrip()
-
-
-def read_position(history: Path) -> tuple[int, str]:
-    """Return the last update in a run's history and its losses in words; (0, "") before the first."""
-    try:
-        with history.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            lines = file.read().decode("utf-8", errors="replace").split("\n")
-    except OSError:
-        return 0, ""
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # first or last line, cut off
-        if not isinstance(record, dict) or record.get("split") != "train":
-            continue
-        found = {title: record.get(name) for name, title in _LOSSES.items()}
-        losses = [f"{title} {value:.3f}" for title, value in found.items() if isinstance(value, float)]
-        if type(update := record.get("update")) is int:
-            return update, " ".join(losses)
-    return 0, ""
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -200,7 +177,7 @@ class StudyRunner:
                 try:
                     self._loop(waiting)
                 finally:
-                    launch.stop_processes([slot.process for slot in self.slots if slot.process is not None])
+                    stop_processes([slot.process for slot in self.slots if slot.process is not None])
         return self.failures
 
     def _require_same_settings(self, runs: Sequence[PhaseRun]) -> None:
@@ -251,9 +228,8 @@ class StudyRunner:
             self._fail(slot, str(error))
             return
         slot.stage = stage
-        slot.process = launch.start_process(
-            command, log=folder.log, threads=slot.threads, gpu=slot.gpu, lock=self._lock
-        )
+        chosen = launch.environment(threads=slot.threads, gpu=slot.gpu)
+        slot.process = start_process(command, log=folder.log, environment=chosen, kept_open=[self._lock])
 
     def _command(self, run: PhaseRun, folder: RunFolder, stage: str, slot: Slot) -> list[str]:
         data, settings = self.folder.data(self.settings.data).resolve(), self.settings
@@ -296,7 +272,7 @@ class StudyRunner:
             try:
                 keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
             except _UNREADABLE as error:
-                launch.stop_processes([slot.process])
+                stop_processes([slot.process])
                 self._fail(slot, _reason(error, folder))
                 return
         if not ended:
@@ -367,11 +343,11 @@ class StudyRunner:
         arguments = [self.folder.filled(entry) for entry in prepared.arguments]
         command = launch.prepare_command(arguments)
         logger.info("preparing %s", data)
-        process = launch.start_process(command, log=log, threads=None, gpu=None, lock=self._lock)
+        process = start_process(command, log=log, environment={}, kept_open=[self._lock])
         try:
             code = process.wait()
         finally:
-            launch.stop_processes([process])
+            stop_processes([process])
         if code != 0:
             logger.error("%s", _last_lines(log))
             message = f"{prepared.key} must make the data, ended with exit code {code}; see {log}"

@@ -54,6 +54,7 @@ ALLOWED = {
         "report",
     },
     "demo": {"configs", "files", "media", "manifest", "checkpoints", "features", "metrics", "report"},
+    "launch": {"configs", "files", "manifest"},
     "study": {
         "compat",
         "configs",
@@ -65,6 +66,7 @@ ALLOWED = {
         "evaluation",
         "metrics",
         "report",
+        "launch",
     },
 }
 # Parts with a rule of their own, which of their room may import their package alone.
@@ -80,6 +82,7 @@ NO_FAIRSEQ = {
     "prepare",
     "metrics",
     "report",
+    "launch",
     "study",
 }
 NO_TORCH = {"files", "media", "manifest", "configs", "alignments", "regions", "prepare"}

@@ -26,9 +26,24 @@ CHECKOUT = Path(__file__).parents[2]
 EMBEDDED = CHECKOUT / "manifests" / "embedded"
 # A name of everything that a shell, Hydra, a URL, a pattern or a page might take for something else.
 ODD = "-Zoe\u0308 $x ~[1]{2}(3), c=d;&|'\"#?*%!\\ <é>:0:1&amp;"
+# The paper's losses and dropout, and a validation per epoch: run_config=cpu has the quickstart's.
+PAPERS = [
+    "criterion.vgs_loss=masked_margin",
+    "criterion.similarity=dot",
+    "model.vgs_forward=masked",
+    "model.dropout=0.1",
+    "model.speech_head_dropout=0.1",
+    "model.image_dropout=0.1",
+    "dataset.validate_interval=1",
+    "dataset.validate_interval_updates=0",
+    "checkpoint.save_interval_updates=0",
+    "checkpoint.best_checkpoint_metric=loss",
+    "checkpoint.maximize_best_checkpoint_metric=false",
+]
 TINY = [
     "model=tiny",
     "run_config=cpu",
+    *PAPERS,
     "common.log_format=simple",
     "common.log_interval=1",
     "model.autocast=none",

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from fairseq_vgs.study.launch import command_identity, evaluation_command, training_command
+from fairseq_vgs.launch.command import command_identity
+from fairseq_vgs.study.launch import evaluation_command, training_command
 from fairseq_vgs.study.plan import PhaseRun, RunFolder
 from fairseq_vgs.study.settings import StudySettings
 

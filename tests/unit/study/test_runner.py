@@ -3,13 +3,9 @@
 import errno
 import fcntl
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -72,9 +68,9 @@ def study(tmp_path, monkeypatch):
             behaviour["trained"].append(where["log"].parent.name)
         return original(command, **where)
 
-    original = launch.start_process
+    original = runner.start_process
     behaviour["command"] = training_command
-    monkeypatch.setattr(launch, "start_process", start_process)
+    monkeypatch.setattr(runner, "start_process", start_process)
     monkeypatch.setattr(launch, "training_command", training_command)
     monkeypatch.setattr(launch, "evaluation_command", evaluation_command)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
@@ -490,32 +486,3 @@ def test_interrupted_study_stops_its_processes_and_goes_on_later(study, monkeypa
     assert start(study) == {}
     updates = [json.loads(line)["update"] for line in history.read_text().splitlines()]
     assert updates == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_processes_die_with_a_killed_study(tmp_path):
-    """kill -9 of the study must not leave training behind that writes into its folders."""
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import pathlib, sys, time\n"
-        "from fairseq_vgs.study.launch import start_process\n"
-        "lock = open(sys.argv[1] + '/lock', 'a')\n"
-        "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
-        "log = pathlib.Path(sys.argv[1]) / 'log'\n"
-        "child = start_process(command, log=log, threads=1, gpu=None, lock=lock.fileno())\n"
-        "print(child.pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE)
-    child = int(parent.stdout.readline())
-    os.kill(child, 0)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    for _ in range(100):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    pytest.fail("the training process outlived its study")

@@ -1,0 +1,1 @@
+"""Training commands: composed from choices, printed, run as processes that end with their parent, watched."""

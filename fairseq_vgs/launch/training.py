@@ -42,7 +42,15 @@ LAST = Path("checkpoints", "checkpoint_last.pt")
 _START, _UPDATES = "checkpoint.finetune_from_model", "optimization.max_update"
 # What another start of the same run may change: where and how long it trains, and what it shows.
 _MAY_DIFFER = (
-    *("checkpoint.", "common.cpu", "common.log", "common.user_dir", "dataset.", "distributed_training."),
+    *(
+        "checkpoint.",
+        "common.cpu",
+        "common.log_format",
+        "common.log_interval",
+        "common.user_dir",
+        "dataset.",
+        "distributed_training.",
+    ),
     *("lr_scheduler.", "model.autocast", "optimization.", "task.history_file", "task.skip_bad"),
 )
 

@@ -143,8 +143,8 @@ def autocast_enabled(setting: str) -> bool:
     if str(setting) != "auto":
         return str(setting) == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    # Without matrix units for bf16 a CPU only emulates it, slower than fp32.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without matrix units for bf16 a processor only emulates it, slower than fp32.
     enabled = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     logger.info("model.autocast=auto: %s on this CPU", "bf16" if enabled else "fp32")
     return enabled

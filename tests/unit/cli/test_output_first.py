@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "import fast-vgs": ("FILE.pth OUT.pt", "OUTPUT", "OUT.pt"),
     "import wav2vec2": ("FILE.pt OUT.pt", "OUTPUT", "model/OUT.yaml"),
     "import hub": ("FOLDER OUT.pt", "OUTPUT", "OUT.pt"),
+    "train": ("DATA --output OUT", "--output", ""),  # goes on
     "study": ("STUDY.yaml --output OUT", "--output", ""),  # goes on
 }
 # what imports and galleries read, looked at as early: arguments, code, end of the place

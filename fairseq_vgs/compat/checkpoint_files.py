@@ -37,6 +37,8 @@ _BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _RESUMABLE = re.compile(r"checkpoint(\d+|_\d+_\d+|_best)\.pt")
 last_loaded: list[Path] = []
 """The checkpoint that fairseq has loaded last, if any."""
+last_settings: list[Any] = []
+"""The settings in it."""
 
 
 def write_whole_checkpoints() -> bool:
@@ -114,6 +116,7 @@ def verify_checkpoints() -> bool:
                 verify(Path(path))
             state = original(path, *args, **kwargs)
         last_loaded[:] = [Path(path)]
+        last_settings[:] = [state.get("cfg") if isinstance(state, Mapping) else None]
         return state
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu

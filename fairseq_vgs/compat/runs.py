@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -27,7 +28,14 @@ import torch
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fairseq_vgs.compat import run_folder
-from fairseq_vgs.compat.checkpoint_files import LAST, mend_checkpoints, remove_partial_checkpoints, whole
+from fairseq_vgs.compat.checkpoint_files import (
+    LAST,
+    last_loaded,
+    last_settings,
+    mend_checkpoints,
+    remove_partial_checkpoints,
+    whole,
+)
 from fairseq_vgs.compat.run_folder import same_command
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 
@@ -96,10 +104,50 @@ def _begin(original: Any, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
             mend_checkpoints(folder)
     _any_rank(trainer, value=False)  # the others look for the file once it is there
     extra_state, epoch_itr = original(cfg, trainer, **kwargs)
+    resumed = extra_state is not None and last_loaded and last_loaded[0].absolute() == folder / LAST
+    if resumed:  # not a checkpoint to start another run from
+        _refuse_other_loss(folder, last_settings[0], trainer.cfg)
     STOP.listen()
     if extra_state is not None and not cfg.reset_dataloader:
         _resume(trainer, extra_state)
     return extra_state, epoch_itr
+
+
+_DECIDING = ("criterion.vgs_loss", "criterion.similarity", "model.vgs_forward")
+_RECIPE = ("criterion", "model", "optimizer", "lr_scheduler", "optimization")
+
+
+def _refuse_other_loss(folder: Path, before: Any, now: Any) -> None:
+    """Refuse to go on with another VGS loss, as after a change of the defaults; say what goes on as before.
+
+    Raises:
+        FaultError: ``run.settings``.
+    """
+    old, new = _recipe(before), _recipe(now)
+    changed = {key: value for key, value in old.items() if key in new and new[key] != value}
+    if not any(key in changed for key in _DECIDING):
+        return
+    known = " ".join(shlex.quote(f"{key}={value}") for key, value in changed.items())
+    step = "add these settings to go on with it, or give this run a folder of its own (hydra.run.dir=...)"
+    message = f"holds a run with another loss; it began with {known}; {step}"
+    raise FaultError.at(folder, message, "run.settings")
+
+
+def _recipe(cfg: Any) -> dict[str, Any]:
+    """Return the settings of losses and optimisation that are set, by key."""
+    from omegaconf import OmegaConf
+
+    plain: Any = (
+        OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else cfg
+    )
+    sections = {name: plain.get(name) for name in _RECIPE} if isinstance(plain, Mapping) else {}
+    return {
+        f"{name}.{key}": value
+        for name, section in sections.items()
+        if isinstance(section, Mapping)
+        for key, value in section.items()
+        if value is not None
+    }
 
 
 def _functions_with_state() -> list[Any]:

@@ -61,6 +61,22 @@ def test_a_finished_run_started_again_does_nothing(finished, overrides, tmp_path
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_run_is_not_continued_with_another_loss(finished, overrides, tmp_path):
+    """As after a change of the defaults; the message says what continues it."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    others = ["optimization.max_update=5", "criterion.vgs_loss=infonce", "model.dropout=0.0"]
+    done = train("vgs_plus", run, *overrides, *others, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"{run / 'checkpoints'}: " in last and "hydra.run.dir" in last
+    began = ["criterion.vgs_loss=masked_margin", "model.dropout=0.1", "optimization.max_update=4"]
+    assert [word for word in began if f" {word}" not in last] == []
+    assert max(history(run)) == 4
+    train("vgs_plus", run, *overrides, *others, *began[:2])
+    assert max(history(run)) == 5
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_stopped_run_saves_and_resumes_with_the_same_losses(start, number, finished, overrides, tmp_path):
     """The signal reaches the data workers as well, as from a scheduler or a terminal."""

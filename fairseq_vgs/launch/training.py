@@ -40,6 +40,7 @@ Scenario = Literal[
 _PHASES = "_then_"
 LAST = Path("checkpoints", "checkpoint_last.pt")
 _START, _UPDATES = "checkpoint.finetune_from_model", "optimization.max_update"
+_WARMUP = "lr_scheduler.warmup_updates"
 # What another start of the same run may change: where and how long it trains, and what it shows.
 _MAY_DIFFER = (
     *(
@@ -123,7 +124,11 @@ def compose_training(data: TrainingData, choices: Choices, hardware: Hardware) -
     overrides |= {key: f"{key}={value}" for key, value in chosen.items()}
     if start is not None:
         overrides[_START] = path_override(_START, start)
-    overrides = {key: text for key, text in overrides.items() if key not in given} | given
+    if value_of(given.get("schedule", "")) == "tri_stage":  # it has no such setting
+        given.setdefault(f"~{_WARMUP}", f"~{_WARMUP}")
+    overrides = {
+        key: text for key, text in overrides.items() if key not in given and f"~{key}" not in given
+    } | given
     _refuse_other_run(run, choices.scenario, overrides)
     words = [*overrides.values(), path_override("hydra.run.dir", run)]
     history = value_of(given.get("task.history_file", "=history.jsonl"))
@@ -144,7 +149,7 @@ def _length(size: Size, data: TrainingData, choices: Choices, given: Mapping[str
     updates = whole_number(given.get(_UPDATES, ""))
     updates = updates or schedule.updates(data.n_pairs, second=_PHASES in choices.scenario)
     whole = whole_number(given.get("lr_scheduler.total_num_update", "")) or updates
-    return {_UPDATES: str(updates), "lr_scheduler.warmup_updates": str(schedule.warmup_updates(whole))}
+    return {_UPDATES: str(updates), _WARMUP: str(schedule.warmup_updates(whole))}
 
 
 def grounds(scenario: str) -> bool:

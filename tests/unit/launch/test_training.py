@@ -86,6 +86,13 @@ def test_length_follows_the_updates_a_user_wants():
     assert training.updates == 0  # that file leaves it to the study
 
 
+def test_a_schedule_without_a_warm_up_gets_none():
+    cfg = cfg_of(compose(overrides=("schedule=tri_stage",)))
+    assert "warmup_updates" not in cfg.lr_scheduler
+    assert cfg == cfg_of(compose(overrides=("schedule=tri_stage", "~lr_scheduler.warmup_updates")))
+    assert cfg_of(compose(overrides=("schedule=cosine",))).lr_scheduler.warmup_updates == 24
+
+
 def test_settings_replace_what_was_chosen_and_come_last():
     given = ("model.vgs_layer=1", "+common.suppress_crashes=true", "~model.use_cls", "model=small")
     training = compose(hardware=GPU, size="small", overrides=given)

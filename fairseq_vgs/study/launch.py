@@ -7,6 +7,7 @@ checkpoint that does not exist yet. GPU and number of threads are set in the env
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -152,6 +152,8 @@ def model_card(
         results: of this checkpoint.
         plain: it is the speech encoder alone, as a ``Wav2Vec2Model``.
     """
+    if plain:  # which cannot repeat what embeddings scored
+        results = [result for result in results if not EVALUATORS[result.kind].needs_embeddings]
     where = facts.repository or name
     header = {
         "language": list(facts.language),

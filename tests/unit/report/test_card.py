@@ -122,6 +122,18 @@ def test_phone_results(tmp_path):
     assert "phone ABX error in %" in text
 
 
+def test_a_speech_encoder_alone_has_no_scores_of_embeddings(tmp_path):
+    data = make_folder(tmp_path / "data", lengths={"test": [5000 + 200 * n for n in range(12)]}).path
+    path = write_checkpoint(tmp_path / "model.pt", use_cls=False)
+    phones = write_recordings(tmp_path / "abx")
+    for kind, folder in (("retrieval", data), ("abx", phones)):
+        command = ["evaluate", kind, path, folder, "--baseline", "none", "--output", tmp_path / kind]
+        assert main(list(map(str, command))) == 0
+    text = card_of(path, tmp_path / "hub", "--plain")
+    assert {one.task_type for one in ModelCard(text).data.eval_results} == {"phone-discrimination"}
+    assert "get_speech_features" not in text
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 from fairseq_vgs.checkpoints.load import section
 from fairseq_vgs.configs import embedded_data
 from fairseq_vgs.demo.collection import Collection, SearchModel
+from fairseq_vgs.demo.show import several
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.summary import read_summary
@@ -24,6 +25,7 @@ FEW = (
 WITHOUT_PICTURES = (
     "This model was trained by self-supervision alone and has seen no pictures: its answers are random."
 )
+UNKNOWN = "The data that this model was trained on are not here, so this page cannot say what it has heard."
 
 
 def facts(model: SearchModel, collection: Collection) -> list[str]:
@@ -32,9 +34,12 @@ def facts(model: SearchModel, collection: Collection) -> list[str]:
     path = checkpoint.path
     found = [f"Model {_name(path)} ({checkpoint.n_updates:,} updates)"]
     if (counts := _counts(model)) is not None:
-        found.append("trained on {:,} captions of {:,} pictures".format(*counts))
-    n_pictures, n_captions = len(collection.pictures), len(collection.captions)
-    found.append(f"searches {n_pictures:,} pictures and {n_captions:,} captions of {collection.title}")
+        n_captions, n_pictures = counts
+        found.append(f"trained on {several(n_captions, 'caption')} of {several(n_pictures, 'picture')}")
+    searched = several(len(collection.pictures), "picture")
+    if n_captions := len(collection.captions):
+        searched += f" and {several(n_captions, 'caption')}"
+    found.append(f"searches {searched} of {collection.title}")
     return [*found, f"score: {'cosine' if model.measure == 'cosine' else 'dot product'}"]
 
 
@@ -50,13 +55,14 @@ def _name(path: Path) -> str:
 
 
 def caveat(model: SearchModel) -> str:
-    """Say what not to expect; empty for a model with much training data, or where that is gone."""
+    """Say what not to expect; empty for a model with much training data."""
     config = model.checkpoint.config
     alphas = section(config, "criterion").get("alpha_values")
     if alphas and not any(alphas) and not section(config, "checkpoint").get("finetune_from_model"):
         return WITHOUT_PICTURES
-    folder = _training_folder(model)
-    if folder is not None and (_is(folder, embedded_data()) or _summary(folder).get("corpus") == "scenes"):
+    if (folder := _training_folder(model)) is None:
+        return UNKNOWN
+    if _is(folder, embedded_data()) or _summary(folder).get("corpus") == "scenes":
         return ONE_VOICE
     counts = _counts(model)
     return FEW if counts is not None and counts[0] < FEW_CAPTIONS else ""

@@ -84,6 +84,11 @@ def about(facts: Sequence[str], caveat: str) -> str:
     return render_page("demo_about.html.j2", facts=facts, caveat=caveat)
 
 
+def several(number: int, noun: str) -> str:
+    """Count things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def hint(text: str) -> str:
     """Show what to do."""
     return f'<p class="hint">{html.escape(text)}</p>'
@@ -128,7 +133,7 @@ def _small_picture(source: Source) -> str:
 def _answers(kind: str, side: Side, found: Found, query: str = "") -> str:
     address = picture_address if kind == "pictures" else _caption_address
     answers = [_answer(side.items[one.item], one, address) for one in found.answers]
-    sentence = f"the best of {len(side):,} {kind}"
+    sentence = f"the best of {several(len(side), kind.removesuffix('s'))}"
     if (rank := found.correct_rank) is not None:
         sentence += f"; a correct one is at rank {rank:g}"
     sentence = sentence if query else sentence.capitalize()

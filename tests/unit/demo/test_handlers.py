@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import soundfile
 from PIL import Image
@@ -16,7 +18,7 @@ from support.tiny_folder import make_folder, noise
 
 from fairseq_vgs.api.load import load
 from fairseq_vgs.demo import about, show
-from fairseq_vgs.demo.collection import open_collection
+from fairseq_vgs.demo.collection import Side, open_collection
 from fairseq_vgs.demo.handlers import Handlers
 from fairseq_vgs.demo.search import Search
 
@@ -226,6 +228,12 @@ def test_the_page_says_what_the_model_is(tmp_path, handlers):
     ]
     assert said[0].startswith("Model model.pt (")
     assert about.caveat(model) == about.FEW
+    alone = replace(
+        handlers.search.collection,
+        captions=Side([], np.empty((0, 1), np.float32), np.empty(0, np.int64)),
+        title="Bilder",
+    )
+    assert about.facts(model, alone)[2] == "searches 7 pictures of Bilder"
     piece = Piece(show.about([*said, HOSTILE], about.caveat(model)))
     assert piece.is_harmless()
     assert re.search("12 captions.*little speech", piece.text, re.DOTALL)
@@ -239,7 +247,7 @@ def test_caveats(tmp_path):
     (data / "summary.json").write_text('{"corpus": "scenes"}')
     assert about.caveat(trained_on(data, tmp_path)) == about.ONE_VOICE
     assert about.caveat(trained_on(data, tmp_path, alpha_values=[0.0])) == about.WITHOUT_PICTURES
-    assert about.caveat(trained_on(tmp_path / "gone", tmp_path, alpha_values=[0.5])) == ""
+    assert about.caveat(trained_on(tmp_path / "gone", tmp_path, alpha_values=[0.5])) == about.UNKNOWN
     (data / "summary.json").write_text("no JSON")
     (data / "train.pairs.tsv").write_text("nothing")
     assert about.caveat(trained_on(data, tmp_path)) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from fairseq_vgs.files.faults import FaultError, fault
@@ -32,3 +33,15 @@ def resolve_device(name: str = AUTO, *, place: str = "--device") -> str:
         expected = f"must be a device of this machine ({' '.join(str(error).split())[:120]})"
         raise FaultError(fault(place, expected, name, step, code="setting.value")) from error
     return name
+
+
+def visible_gpus() -> list[str]:
+    """Name the GPUs that programs may use, as in ``CUDA_VISIBLE_DEVICES``; none without CUDA."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    n_gpus = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    return names[:n_gpus] or [str(number) for number in range(n_gpus)]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairseq_vgs.device import visible_gpus
 from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ class Options:
     processes: int | None = option(
         None,
         metavar="N",
-        help="CPU processes at a time (default: one per core)",
+        help="CPU processes at a time (default without a GPU: one per core)",
         parse=positive,
         exclusive="where",
     )
     gpus: list[str] | None = option(
         None,
         metavar="LIST",
-        help="GPUs to use, one run at a time on each, such as 0,1",
+        help="GPUs to use, one run at a time on each, such as 0,1 (default: all, unless --processes)",
         parse=_gpus,
         exclusive="where",
     )
@@ -93,11 +94,12 @@ def run(args: argparse.Namespace) -> int:
 
     settings = read_settings(args.study, quick=args.quick)
     folder = StudyFolder(output)
+    gpus = args.gpus or ([] if args.processes else visible_gpus())
     if not args.report_only:
         _check_prepare(settings, args.study, folder)
     if args.dry_run:
         needed = check_study(settings, folder, args.study)
-        _print_plan(settings, folder, needed=needed, on_gpu=bool(args.gpus))
+        _print_plan(settings, folder, needed=needed, on_gpu=bool(gpus))
         return 0
     failures: dict[str, str] = {}
     if args.report_only:
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_other_measurement(runs, settings, folder)
     else:
         check_study(settings, folder, args.study)
-        slots = [Slot(gpu=gpu) for gpu in args.gpus] if args.gpus else cpu_slots(args.processes)
+        slots = [Slot(gpu=gpu) for gpu in gpus] if gpus else cpu_slots(args.processes)
         failures = StudyRunner(settings, folder, slots).run()
     print(write_all(collect(settings, folder), folder.path))
     for run_name, reason in failures.items():

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from fairseq_vgs.device import device_option
+from fairseq_vgs.device import AUTO, device_option
 from fairseq_vgs.evaluation.results import Result, Scores, manifest_hashes
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.text_tables import text_table
@@ -112,7 +112,7 @@ class Model:
         self,
         recordings: Mapping[str, Recording],
         *,
-        device: str = "cpu",
+        device: str = AUTO,
         layers: Collection[int] | None = None,
     ) -> LayerFeatures:
         """Offer frames by layer: name of a recording -> name of a layer -> f[T, D]."""

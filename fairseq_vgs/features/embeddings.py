@@ -23,6 +23,7 @@ from fairseq_vgs.data.collation import PairItem
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.tables import SplitTable, load_split
+from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.features.speech import diverged, progress
 from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.media.rates import SAMPLE_RATE
@@ -166,7 +167,7 @@ def embed_split(
     model: nn.Module,
     split: EvaluationSplit,
     *,
-    device: str = "cpu",
+    device: str = AUTO,
     batch_seconds: float = DEFAULT_BATCH_SECONDS,
     title: str = "embedding",
 ) -> Embeddings:
@@ -181,6 +182,7 @@ def embed_split(
         CheckpointError: an embedding is not finite.
     """
     dataset = split.dataset
+    device = resolve_device(device, place="device")
     encoder: Any = model.eval().to(device)
     longest = dataset.options.max_samples if dataset.options.pad_to_max else int(dataset.sizes.max())
     max_tokens = max(int(batch_seconds * SAMPLE_RATE), longest)

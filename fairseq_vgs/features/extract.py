@@ -24,6 +24,7 @@ from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.data.tables import load_split
 from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.features.embeddings import embedded_speech, open_regions, picture_options, reads_regions
 from fairseq_vgs.features.layers import extractor_of, frame_rate, layer_names, refuse_short
 from fairseq_vgs.features.recordings import FeatureSource, Recording
@@ -75,7 +76,7 @@ def extract_features(
     file_format: str = "npy",
     parts: Collection[str] | None = None,
     layers: Collection[int] | None = None,
-    device: str = "cpu",
+    device: str = AUTO,
     bf16: bool = False,
     batch_seconds: float = DEFAULT_BATCH_SECONDS,
     complete_last_frame: bool = False,
@@ -119,6 +120,7 @@ def extract_features(
         },
         description={"frame_rate": rate, "layers": list(names), "sample_rate": SAMPLE_RATE},
     )
+    device = resolve_device(device, place="device")
     run = _Run(checkpoint, store, device, bf16, complete=extractor if complete_last_frame else None)
     n_kept = n_changed = n_images = 0
     keys = (*names, SPEECH_EMBEDDING) if "speech" in chosen else names

@@ -15,6 +15,7 @@ from torch import Tensor
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.waveform import normalize_waveform
+from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.features import mfcc
 from fairseq_vgs.features.recordings import Recording
 from fairseq_vgs.features.speech import speech_features
@@ -72,7 +73,7 @@ def layer_features(
     checkpoint: Checkpoint,
     recordings: Mapping[str, Recording],
     *,
-    device: str = "cpu",
+    device: str = AUTO,
     layers: Collection[int] | None = None,
 ) -> LayerFeatures:
     """Offer the unmasked transformer layers of a recording, all in one pass.
@@ -86,6 +87,7 @@ def layer_features(
     Raises:
         CheckpointError: the model has no such layer.
     """
+    device = resolve_device(device, place="device")
     model: Any = checkpoint.model.eval().to(device)
     extractor = extractor_of(checkpoint)
     names = layer_names(checkpoint, layers)

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, section
+from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.features.embeddings import EvaluationSplit, embedded_speech, reads_regions
 from fairseq_vgs.features.heat_map import HOP_SECONDS, SILENCED_SECONDS, HeatMap
 from fairseq_vgs.features.speech import diverged
@@ -44,7 +45,8 @@ _CACHED = 64
 class Occluder:
     """What speech and images lose without a moment or a region, with a model that embeds both."""
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, *, device: str = AUTO) -> None:
+        device = resolve_device(device, place="device")
         self._model: Any = checkpoint.model.eval().to(device)
         self._unit = checkpoint.similarity == "cosine"
         task, model = section(checkpoint.config, "task"), section(checkpoint.config, "model")
@@ -111,7 +113,7 @@ class Occluder:
 class Occlusion:
     """Heat maps of a model with ``encode_speech`` and ``encode_image`` on a split opened with its config."""
 
-    def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, split: EvaluationSplit, *, device: str = AUTO) -> None:
         self._occluder = Occluder(checkpoint, device=device)
         self._split = split
         # A caption is used with several images, and an image with several captions.

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from fairseq_vgs.arrays import F16, F32
 from fairseq_vgs.data.pictures import load_picture
+from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.files.faults import FaultError, fault, shown
 from fairseq_vgs.files.location import media_digest, resolve
 from fairseq_vgs.files.parallel import map_in_order
@@ -56,11 +57,12 @@ class BackboneFeatures:
     """
 
     def __init__(
-        self, folder: Path, *, grid: tuple[int, int], image_size: int | None = None, device: str = "cpu"
+        self, folder: Path, *, grid: tuple[int, int], image_size: int | None = None, device: str = AUTO
     ) -> None:
         self.described = read_backbone(folder)
         self._backbone = Backbone(self.described)
         self._backbone.load_pretrained(folder)
+        device = resolve_device(device, place="device")
         self._backbone.eval().requires_grad_(False).to(device)
         self._folder, self._grid, self._device = folder, grid, device
         self.size = image_size or self._backbone.size
@@ -133,7 +135,7 @@ def cache_image_features(
     grid: int | tuple[int, int] = 0,
     image_size: int | None = None,
     batch_size: int = 32,
-    device: str = "cpu",
+    device: str = AUTO,
     jobs: int = 2,
     force: bool = False,
 ) -> CachedFeatures:

@@ -47,7 +47,10 @@ def results_folder(model: Path, name: str, *, within: bool = False) -> tuple[Pat
         return parent / name, ""
     folder = RESULTS / (name if is_export(model) else f"{_run_name(parent)}-{name}")
     _refuse_other(folder, model)
-    return folder, f"note: {parent} {reason}: results go to {folder}; --output chooses another folder"
+    return (
+        folder,
+        f"note: {parent.absolute()} {reason}: results go to {folder}; --output chooses another folder",
+    )
 
 
 def _why_not(folder: Path) -> str:

@@ -86,7 +86,7 @@ def test_abx_of_a_folder_equals_that_of_prepared_data(
     grids = ["--alignments", str(folder / "grids")]
     by_grids = evaluate(folder, "abx", "audio", tmp_path / "grids", *grids)
     printed = capsys.readouterr().out
-    assert "triphones of grids" in printed
+    assert "triphones of grids" in printed and printed.count("ordered phone pairs") == 1
     assert (
         f"note: 1 of {N_RECORDINGS + 1} alignments have no recording and are left out: nsh/extra" in printed
     )
@@ -136,7 +136,15 @@ def test_words_are_named_by_folders_or_files(
         assert model["metrics"] == by_name["models"][name]["metrics"]
     with (tmp_path / "b/words.csv").open(encoding="utf-8", newline="") as file:
         assert {row["word"] for row in csv.DictReader(file)} == {"one", "two", "three"}
-    command = ["evaluate", "lexical", str(folder / "checkpoint_best.pt"), str(tmp_path / "flat")]
+    command = ["evaluate", "lexical", str(folder / "checkpoint_best.pt")]
+    assert (
+        main([*command, str(tmp_path / "folders"), "--word-before", "0", "--output", str(tmp_path / "c")])
+        == 1
+    )
+    assert capsys.readouterr().err.count("--word-before") == 6
+    assert main([*command, str(folder / "audio"), "--output", str(tmp_path / "c")]) == 1
+    assert "audio: folder must hold recordings of two words" in capsys.readouterr().err
+    command.append(str(tmp_path / "flat"))
     for options in ([], ["--word-before", "#"]):
         assert main([*command, "--output", str(tmp_path / "c"), *options]) == 1
         assert capsys.readouterr().err.count("--word-before") == 6

@@ -262,7 +262,7 @@ of audio files of any rate and format, with an item file or alignments from anyw
             f"phone ABX error in %, {content['items']['file']}: {condition['speaker']} speaker, "
             f"{condition['context']} context, {condition.get('distance', 'angular')} distance"
         )
-        if content.get("notes"):
+        if len(set(lines.values())) > 1:
             return [measured, *(f"  {title}: {line}" for title, line in lines.items())]
         return [measured, *(f"  {line}" for line in list(lines.values())[:1])]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fairseq_vgs.arrays import np
 from fairseq_vgs.evaluation.evaluator import EVALUATORS, CommonSettings, Evaluator, Model
 from fairseq_vgs.evaluation.results import Items, Reported, Scores, write_table
-from fairseq_vgs.files.faults import fault, raise_any
+from fairseq_vgs.files.faults import FaultError, fault, raise_any
 from fairseq_vgs.options import option
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def open_words(
     if is_audio_folder(folder):
         recordings = open_folder(folder)
         words = {name: _word_of(name, before).casefold() for name in recordings}
+        _refuse_one_word(words.values(), folder)
         expected = "recording must be in a folder named by its word"
         step = "move it there, or name the words with --word-before"
         if before:
@@ -179,6 +180,14 @@ def _word_of(name: str, before: str | None) -> str:
         return path.parent.name
     word, divided, _ = path.name.partition(before)
     return word if divided else ""
+
+
+def _refuse_one_word(words: Iterable[str], folder: Path) -> None:
+    found = set(words)
+    if len(found) == 1 and (word := found.pop()):
+        expected = "folder must hold recordings of two words or more"
+        step = "give the folder of all words, or name the words with --word-before"
+        raise FaultError(fault(str(folder), expected, word, step, code="recording.word"))
 
 
 def _texts(folder: Path, split: str, names: Iterable[str]) -> tuple[dict[str, str], str]:

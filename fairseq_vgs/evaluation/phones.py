@@ -77,9 +77,9 @@ def item_file(folder: Path, name: str | None) -> Path:
     if name:
         inside = folder / name
         return Path(name) if Path(name).is_file() and not inside.is_file() else inside
-    if not folder.is_dir():
-        message = f"must be a folder, got {'a file' if folder.exists() else 'nothing there'}; check the path"
-        raise FaultError.at(folder, message, "file.missing")
+    from fairseq_vgs.features.recordings import require_folder
+
+    require_folder(folder)
     found = sorted(folder.glob("*.item"))
     if len(found) != 1:
         names = [path.name for path in found]

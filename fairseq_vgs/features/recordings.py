@@ -86,6 +86,7 @@ def open_recordings(folder: Path, split: str = "test") -> dict[str, Recording]:
         FaultError: a faulty table, two recordings of one name, or archive entries without names; what
             ``open_folder`` raises.
     """
+    require_folder(folder)
     if is_audio_folder(folder):
         return open_folder(folder)
     table = Path(folder) / NAMES_TABLE
@@ -222,6 +223,18 @@ def open_source(paths: Sequence[Path], *, split: str = "test") -> FeatureSource:
 def is_audio_folder(folder: Path) -> bool:
     """Whether recordings are the files of a folder, as it is there and has no splits."""
     return folder.is_dir() and not ManifestFolder(folder).splits()
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a path that leads to no folder.
+
+    Raises:
+        FaultError: ``file.missing``.
+    """
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing there"
+        step = "check the path; of a single recording, give its folder"
+        raise FaultError(fault(str(folder), "must be a folder", got, step, code="file.missing"))
 
 
 def open_folder(folder: Path) -> dict[str, Recording]:

@@ -144,6 +144,8 @@ def test_words_are_named_by_folders_or_files(
     assert capsys.readouterr().err.count("--word-before") == 6
     assert main([*command, str(folder / "audio"), "--output", str(tmp_path / "c")]) == 1
     assert "audio: folder must hold recordings of two words" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "nowhere"), "--output", str(tmp_path / "c")]) == 1
+    assert "nowhere: must be a folder" in capsys.readouterr().err
     command.append(str(tmp_path / "flat"))
     for options in ([], ["--word-before", "#"]):
         assert main([*command, "--output", str(tmp_path / "c"), *options]) == 1

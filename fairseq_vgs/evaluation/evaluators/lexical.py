@@ -150,8 +150,14 @@ def open_words(
         FaultError: A faulty table, or every recording whose text is missing or several words (separated by
             commas, as in scenes of several objects).
     """
-    from fairseq_vgs.features.recordings import is_audio_folder, listed_recordings, open_folder
+    from fairseq_vgs.features.recordings import (
+        is_audio_folder,
+        listed_recordings,
+        open_folder,
+        require_folder,
+    )
 
+    require_folder(folder)
     if is_audio_folder(folder):
         recordings = open_folder(folder)
         words = {name: _word_of(name, before).casefold() for name in recordings}

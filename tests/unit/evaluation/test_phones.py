@@ -110,6 +110,9 @@ def test_what_does_not_fit_is_refused(audio: Path, grids: Path, tmp_path: Path) 
         opened(tmp_path / "flat", grids)
     with raises_fault("file.missing", "nowhere"):
         opened(audio, tmp_path / "nowhere")
+    for place in (tmp_path / "nowhere", tmp_path / "flat/1.wav"):
+        with raises_fault("file.missing", place.name):
+            opened(place, grids)
     with raises_fault("folder.empty"):
         opened(audio, audio / "bob")
 

@@ -62,7 +62,7 @@ def test_everything_wrong_is_named_once(check, tmp_path):
     with pytest.raises(FaultError) as caught:
         check(abx=str(abx), overrides=[start])
     assert [(one.code, one.place) for one in caught.value.faults] == [
-        ("file.missing", str(abx / "test.tsv")),
+        ("folder.empty", str(abx)),
         ("checkpoint.kind", str(tmp_path / "start.pt")),
     ]
     with pytest.raises(FaultError) as caught:

@@ -60,7 +60,7 @@ def study(tmp_path, monkeypatch):
             f"seed={run.seed}",
         ]
 
-    def evaluation_command(run, settings, *, data, folder, untrained, device):
+    def evaluation_command(run, settings, *, data, folder, untrained, device, words=None):
         return [sys.executable, "-c", EVALUATE, str(folder.evaluation)]
 
     def start_process(command, **where):

@@ -84,8 +84,8 @@ recording, and several recordings of a word; it may be a folder of recordings of
 lexical RUN/checkpoints/checkpoint_best.pt WORDS
 lexical checkpoint_best.pt WORDS --output outputs/results/words --json
 lexical checkpoint_best.pt WORDS --frames --layers 4
-lexical checkpoint_best.pt speech_commands                 (recordings in folders of words: bed/001.wav)
-lexical checkpoint_best.pt RECORDINGS --word-before _      (dog_1.mp3, dog_2.mp3, ...)
+lexical checkpoint_best.pt speech_commands                 # recordings in folders of words: bed/001.wav
+lexical checkpoint_best.pt RECORDINGS --word-before _      # dog_1.mp3, dog_2.mp3, ...
 
 WORDS of the published tests: fairseq-vgs prepare lextest CDI_lextest WORDS
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,36 +102,39 @@ def load_export(path: Path, *, untrained_seed: int | None = None) -> Checkpoint:
         require_fairseq()
         drawn = build_untrained(config["model"], seed=untrained_seed, path=path).eval().requires_grad_(False)
         return Checkpoint(drawn, path, config, 0, trained=False, images=section(record, "images"))
-    model = ExportedModel(_loaded(path), config["model"]).eval().requires_grad_(False)
+    model = ExportedModel(_loaded(path, found), config["model"]).eval().requires_grad_(False)
     made = section(record, "checkpoint").get("n_updates", 0)
     logger.info("%s: %d tensors matched, %d updates", path, len(model.state_dict()), made)
     version = str(section(record, "versions").get("fairseq_vgs", ""))
     return Checkpoint(model, path, config, int(made), True, version, section(record, "images"))
 
 
-def _loaded(path: Path) -> nn.Module:
-    """Build the model of a folder with its weights, all of them and no others."""
+def _loaded(path: Path, found: Mapping[str, Any]) -> nn.Module:
+    """Build the model of a folder with its weights, all of them and no others.
+
+    ``from_pretrained`` would also follow what else a folder can hold: adapters, quantisation, and attention
+    kernels that it downloads and runs.
+    """
+    from safetensors.torch import load_file
+
+    from fairseq_vgs.checkpoints.exports.modeling.configuration_vgs import VgsConfig
     from fairseq_vgs.checkpoints.exports.modeling.modeling_vgs import VgsModel
 
-    load: Any = VgsModel.from_pretrained
+    known = {name: found[name] for name in signature(VgsConfig).parameters if name in found}
     try:
-        with quiet():
-            model, report = load(
-                path.parent,
-                dtype=torch.float32,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # refused below, as missing weights are
-                output_loading_info=True,
-            )
+        with quiet(), torch.random.fork_rng(devices=[]):
+            model: nn.Module = VgsModel(VgsConfig(**known))
+        weights, expected = load_file(path), model.state_dict()
     except Exception as error:
         message = f"must be the weights of an exported model, could not be read ({error}); {_AGAIN}"
         raise CheckpointError.at(path, message, "checkpoint.unreadable") from error
-    reshaped = [str(one[0]) if isinstance(one, tuple) else str(one) for one in report["mismatched_keys"]]
-    if text := mismatches(report["missing_keys"], report["unexpected_keys"], reshaped):
+    common = expected.keys() & weights.keys()
+    reshaped = [name for name in common if weights[name].shape != expected[name].shape]
+    if text := mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped):
         message = f"weights must match {EXPORTED_CONFIG} key by key, got {text}; {_AGAIN}"
         raise CheckpointError.at(path, message, "checkpoint.mismatch")
-    exported: nn.Module = model
-    return exported
+    model.load_state_dict(weights)
+    return model
 
 
 def _config(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.abx_material import write_checkpoint, write_recordings
 from support.exported import batch
 from support.faults import raises_fault
@@ -171,6 +172,40 @@ def test_changed_folders_are_named(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}), encoding="utf-8")
     with raises_fault("checkpoint.kind", "config.json"):
         open_checkpoint(weights)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"attn_implementation": "somebody/kernels"},
+        {"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}},
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+        {"transformers_weights": "evil.bin"},
+    ],
+)
+def test_nothing_of_a_folder_but_settings_and_weights_is_read(tmp_path, data, extra):
+    _, folder = made(tmp_path, image_encoder="patches")
+    wanted = vgs.load(folder, device="cpu").embed_speech(data / "test/0.wav")
+    (folder / "export.json").unlink()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **extra}), encoding="utf-8")
+    for file in ("evil.py", *(path.name for path in folder.glob("*.py"))):
+        (folder / file).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+    (folder / "evil.bin").write_bytes(pickle.dumps([]))
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    found = vgs.load(folder, device="cpu").embed_speech(data / "test/0.wav")
+    assert not (tmp_path / "ran").exists()
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_weights_of_half_precision_are_computed_in_fp32(tmp_path, data):
+    _, folder = made(tmp_path, image_encoder="patches")
+    (folder / "export.json").unlink()
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, folder / "model.safetensors")
+    model = vgs.load(folder, device="cpu")
+    assert {one.dtype for one in model.checkpoint.model.parameters()} == {torch.float32}
+    assert np.isfinite(model.embed_speech(data / "test/0.wav")).all()
 
 
 def test_phones_without_fairseq(tmp_path):

@@ -38,7 +38,8 @@ def training_data(path: Path) -> TrainingData:
     """Look at a data folder.
 
     Raises:
-        FaultError: ``folder.missing``, or ``file.missing`` for every table that training needs.
+        FaultError: ``folder.missing``; ``file.missing`` for every table that training needs; ``table.empty``,
+            no pairs to train on.
     """
     path = path.expanduser().absolute()
     if not path.is_dir():
@@ -56,9 +57,14 @@ def training_data(path: Path) -> TrainingData:
             faults += error.faults
     if faults:
         raise FaultError(faults)
+    pairs = folder.pairs("train")
+    if (n_pairs := _count_lines(pairs) - 1) < 1:
+        raise FaultError(
+            fault(str(pairs), "must hold pairs to train on", "none", _PREPARE, code="table.empty")
+        )
     return TrainingData(
         path,
-        n_pairs=max(0, _count_lines(folder.pairs("train")) - 1),
+        n_pairs=n_pairs,
         has_regions=folder.regions.is_file() and folder.region_features.is_file(),
         has_pictures=_names_pictures(folder.images),
         splits=tuple(folder.splits()),

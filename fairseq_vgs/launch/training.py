@@ -177,9 +177,10 @@ def _size(data: TrainingData, choices: Choices, hardware: Hardware, start: Path 
     if choices.size != "auto":
         return choices.size, "as asked for"
     if start is not None:
-        model = value_of(_recorded(start.parents[1]).get("model", ""))
+        run = start.parent.parent
+        model = value_of(_recorded(run).get("model", ""))
         found: Size | None = next((size for size in SCHEDULES if size == (model or "tiny")), None)
-        if found is not None and (start.parents[1] / ".hydra").is_dir():
+        if found is not None and (run / ".hydra").is_dir():
             return found, "that of the run it starts from"
     return choose_size(data.n_pairs, hardware)
 

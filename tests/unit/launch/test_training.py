@@ -189,6 +189,11 @@ def test_data_that_is_none(tmp_path):
         training_data(tmp_path / "mine.csv")
     with raises_fault("file.missing", "train.tsv"):
         training_data(tmp_path)
+    folder = make_folder(tmp_path / "without pairs", lengths={"train": [9600], "valid": [9600]}).path
+    pairs = folder / "train.pairs.tsv"
+    pairs.write_text(pairs.read_text(encoding="utf-8").split("\n")[0] + "\n", encoding="utf-8")
+    with raises_fault("table.empty", "train.pairs.tsv"):
+        training_data(folder)
 
 
 def test_second_phases_need_a_start(tmp_path):
@@ -215,6 +220,12 @@ def test_a_run_gives_its_size_to_the_second_phase(tmp_path):
     found = values(training)
     assert found["model"] == "small"
     assert found["checkpoint.finetune_from_model"] == str(tmp_path / "first/checkpoints/checkpoint_last.pt")
+
+
+def test_a_checkpoint_in_the_top_folder_is_of_no_run(monkeypatch):
+    monkeypatch.setattr("fairseq_vgs.launch.training.require_file", lambda path: None)
+    training = compose(scenario="vgs_then_w2v2", init=Path("/first.pt"))
+    assert values(training)["checkpoint.finetune_from_model"] == "/first.pt"
 
 
 def test_the_folder_of_another_run(tmp_path):

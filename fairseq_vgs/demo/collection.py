@@ -6,7 +6,7 @@ Shapes: I pictures, C captions, E embedding dims.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,14 +25,16 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
 from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.errors import MediumError
-from fairseq_vgs.media.pictures import inspect_picture
-from fairseq_vgs.media.sound import decode
 
 logger = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm",
 )  # fmt: skip
+
+
+_OF_A_FILE = frozenset({"media.kind", "sound.length"})
+"""Codes of faults that concern one file, besides those of media that cannot be decoded."""
 
 
 class SearchModel(Protocol):
@@ -171,16 +173,16 @@ def _stored(split: EvaluationSplit, number: int) -> Any:
 
 
 def _of_files(model: SearchModel, folder: Path) -> Collection:
-    pictures = list(_usable(folder, PICTURE_SUFFIXES, inspect_picture))
-    recordings = list(_usable(folder, AUDIO_SUFFIXES, decode))
+    pictures, vectors = _embedded(folder, PICTURE_SUFFIXES, model.embed_images, "pictures")
     if not pictures:
         expected = f"must hold a data folder's tables, or pictures ({', '.join(PICTURE_SUFFIXES)})"
         step = "check the path, or make a data folder with fairseq-vgs prepare pairs"
         raise FaultError(fault(str(folder), expected, "neither", step, code="folder.empty"))
+    recordings = _embedded(folder, AUDIO_SUFFIXES, model.embed_speech, "recordings")
     return Collection(
         folder.resolve().name,
-        _side(folder, pictures, model.embed_images(_counted(pictures, "pictures")), group=-1),
-        _side(folder, recordings, model.embed_speech(_counted(recordings, "recordings")), group=-2),
+        _side(folder, pictures, vectors, group=-1),
+        _side(folder, *recordings, group=-2),
         lambda number: pictures[number],
     )
 
@@ -190,20 +192,25 @@ def _side(folder: Path, files: Sequence[Path], vectors: F32, *, group: int) -> S
     return Side(items, vectors, np.full(len(items), group, dtype=np.int64))
 
 
-def _usable(folder: Path, suffixes: Sequence[str], look: Callable[[Path], object]) -> Iterator[Path]:
-    """Yield the files of a folder that can be read; name the others."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            try:
-                look(path)
-            except MediumError as error:
-                logger.warning("left out: %s", error)
-            else:
-                yield path
+def _embedded(
+    folder: Path, suffixes: Sequence[str], embed: Callable[[Sequence[Path]], F32], title: str
+) -> tuple[list[Path], F32]:
+    """Return the files of a folder that can be used, and f32[n, E]; name the others.
 
-
-def _counted(files: Sequence[Path], title: str) -> Iterator[Path]:
+    Each is embedded alone, as what is asked for later is, so that one that cannot be used stops no other.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
+    kept: list[Path] = []
+    vectors: list[F32] = []
     with progress(len(files), f"embedding {title}", "file") as bar:
         for path in files:
-            yield path
+            try:
+                vectors.append(embed([path]))
+            except FaultError as error:
+                if not isinstance(error, MediumError) and not _OF_A_FILE.issuperset(error.codes):
+                    raise
+                logger.warning("left out: %s", error)
+            else:
+                kept.append(path)
             bar.update()
+    return kept, np.concatenate(vectors) if vectors else embed(())

@@ -18,6 +18,7 @@ from fairseq_vgs.api.load import load
 from fairseq_vgs.demo.collection import Collection, Item, Side, open_collection
 from fairseq_vgs.demo.search import N_ANSWERS, Search
 from fairseq_vgs.features.heat_map import HeatMap
+from fairseq_vgs.media.pictures import read_picture
 
 
 class Plain:
@@ -38,6 +39,15 @@ class Plain:
         return HeatMap(
             np.zeros((1, 2), np.float32), np.array([[0, 0, 1, 1]], np.float32), np.ones(10, np.float32)
         )
+
+
+class Reading(Plain):
+    """Looks into files of pictures, too."""
+
+    def embed_images(self, pictures):
+        for path in pictures:
+            read_picture(path, place=str(path))
+        return self.embed_speech(pictures)
 
 
 def search_of(vectors, groups, captions=((0, 5), (1, 7))):
@@ -116,7 +126,7 @@ def files(tmp_path):
 
 def test_any_folder_of_pictures_and_recordings(files, caplog):
     with caplog.at_level(logging.WARNING):
-        collection = open_collection(Plain(), files)
+        collection = open_collection(Reading(), files)
     assert [item.name for item in collection.pictures.items] == ["a1.png", "sub/b2.JPG"]
     assert [item.name for item in collection.captions.items] == ["d4.wav"]
     assert collection.pictures.vectors.tolist() == [[1], [2]]
@@ -125,6 +135,20 @@ def test_any_folder_of_pictures_and_recordings(files, caplog):
     assert collection.image(1) == files / "sub" / "b2.JPG"
     # which of them belong together is unknown
     assert Search(Plain(), collection).pictures_of(0).correct_rank is None
+
+
+def test_recordings_and_pictures_that_cannot_be_used_are_left_out_and_named(files, caplog):
+    soundfile.write(files / "short5.wav", noise(100, seed=1), 16_000)
+    soundfile.write(files / "silent6.wav", np.zeros(16_000), 16_000)
+    (files / "sound7.png").write_bytes((files / "d4.wav").read_bytes())
+    model = load(save_tiny(files.parent / "model.pt", image_encoder="patches"), "cpu")
+    with caplog.at_level(logging.WARNING):
+        collection = open_collection(model, files)
+    assert [item.name for item in collection.captions.items] == ["d4.wav"]
+    assert len(collection.pictures) == 2
+    assert collection.captions.vectors.shape == (1, model.dim)
+    for name in ("short5.wav", "silent6.wav", "sound7.png", "c3.png"):
+        assert name in caplog.text
 
 
 def test_folders_without_anything_to_search(tmp_path, files):

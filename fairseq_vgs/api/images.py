@@ -20,6 +20,7 @@ from torch import Tensor
 from fairseq_vgs.api.speech import require_file
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.data.bad_items import BadItemError
 from fairseq_vgs.data.pictures import load_picture
 from fairseq_vgs.features.embeddings import picture_options, reads_regions
 from fairseq_vgs.files.faults import FaultError, fault
@@ -172,13 +173,15 @@ class RegionReader:
 
 @contextmanager
 def _as_picture(place: str, source: Source) -> Iterator[None]:
-    """Name a recording that was given as a picture."""
+    """Name a recording that was given as a picture; leave out training's advice about others."""
     try:
         yield
     except FaultError as error:
         if "picture.unreadable" in error.codes and _is_sound(source):
             expected, step = "must be a picture", "give recordings to embed_speech"
             raise FaultError(fault(place, expected, "a recording", step, code="media.kind")) from error
+        if isinstance(error, BadItemError) and isinstance(error.__cause__, MediumError):
+            raise error.__cause__ from None
         raise
 
 

@@ -19,6 +19,7 @@ from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.embeddings import embed_split, open_split
 from fairseq_vgs.features.occlusion import Occlusion
 from fairseq_vgs.media.encode import to_flac
+from fairseq_vgs.media.errors import MediumError
 from fairseq_vgs.media.sound import decode
 from fairseq_vgs.regions.efficientnet import FEATURE_DIM
 
@@ -319,3 +320,13 @@ def test_few_pictures_are_open_at_a_time():
     assert sorted(number for _, numbers in first for number in numbers) == list(range(32))
     for image, numbers in first:
         assert image["features"][:, 0, 0].tolist() == [number + 1 for number in numbers]
+
+
+def test_a_picture_cut_short_is_named_as_such_by_models_of_pixels_too(make_run, run, media, tmp_path):
+    path = tmp_path / "cut.png"
+    path.write_bytes((media / "y.png").read_bytes()[:-200])
+    for model in (vgs.load(make_run(image_encoder="patches")), vgs.load(run)):
+        with pytest.raises(MediumError) as caught:  # not that of training, which could skip it
+            model.embed_images([media / "x.jpg", path])
+        assert caught.value.codes == ("picture.unreadable",)
+        assert "cut.png" in str(caught.value)

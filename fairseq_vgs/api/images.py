@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fairseq_vgs.api.speech import require_file
+from fairseq_vgs.api.speech import as_numpy, require_file
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
@@ -85,7 +85,7 @@ def _source(picture: Picture, place: str) -> tuple[str, Source]:
     if isinstance(picture, bytes | MediaLocation):
         return place, picture
     if _is_array(picture) and not isinstance(picture, Image.Image):
-        array = np.asarray(picture)
+        array = as_numpy(picture)
         if array.dtype != np.uint8 or (array.ndim == 3 and array.shape[2] not in (3, 4)):
             raise _unknown(place, f"{array.dtype} {list(array.shape)}")
         picture = Image.fromarray(array)
@@ -194,7 +194,7 @@ def _is_sound(source: Source) -> bool:
 
 
 def _checked_boxes(boxes: Boxes, place: str) -> F32:
-    found = np.asarray(boxes, dtype=np.float32)
+    found = as_numpy(boxes).astype(np.float32)
     is_usable = found.ndim == 2 and found.shape[1:] == (4,) and len(found) > 0 and np.isfinite(found).all()
     if not is_usable or (found < 0).any() or (found > 1).any() or (found[:, :2] >= found[:, 2:]).any():
         expected = "boxes must be [[x0, y0, x1, y1], ...] as fractions of width and height"

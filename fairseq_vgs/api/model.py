@@ -158,7 +158,9 @@ class Model:
             float32[N, M], speech rows x image columns.
         """
         sides = [
-            torch.as_tensor(np.asarray(given)) if _is_embedded(given) else torch.from_numpy(embed(given))
+            torch.as_tensor(speech_in.as_numpy(given))
+            if _is_embedded(given)
+            else torch.from_numpy(embed(given))
             for given, embed in ((speech, self.embed_speech), (images, self.embed_images))
         ]
         for name, side in zip(("speech", "images"), sides, strict=True):

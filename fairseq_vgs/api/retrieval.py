@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fairseq_vgs.api.speech import as_numpy
 from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.text_tables import text_table
@@ -99,7 +100,7 @@ def retrieval(
     if similarity not in SIMILARITIES:
         expected = f"must be {' or '.join(SIMILARITIES)}"
         raise FaultError(fault("similarity", expected, similarity, "choose one", code="setting.value"))
-    rows, columns = np.asarray(speech), np.asarray(images)
+    rows, columns = as_numpy(speech), as_numpy(images)
     captions = list(image_ids)
     if len(captions) != len(rows):
         _refuse("image_ids", f"needs the id of the image of each of {len(rows)} captions", len(captions))

@@ -55,6 +55,11 @@ def _is_array(found: Any) -> bool:
     return hasattr(found, "__array__") and getattr(found, "ndim", 0) > 0
 
 
+def as_numpy(found: Any) -> npt.NDArray[Any]:
+    """Return an array, or a tensor on any device, as an array of NumPy."""
+    return np.asarray(found.detach().cpu() if hasattr(found, "detach") else found)
+
+
 def _is_rate(found: Any) -> bool:
     return not isinstance(found, bool) and isinstance(found, int | np.integer)
 
@@ -72,7 +77,7 @@ def _waveform(recording: Recording, place: str, sampling_rate: int | None) -> tu
             "give it, such as sampling_rate=44100",
         )
         raise FaultError(fault(place, expected, sampling_rate, step, code="sound.sample_rate"))
-    return place, as_prepared(_sound(np.asarray(recording), int(sampling_rate or 0), place))
+    return place, as_prepared(_sound(as_numpy(recording), int(sampling_rate or 0), place))
 
 
 def _decoded(source: str | Source, place: str) -> tuple[str, F32]:

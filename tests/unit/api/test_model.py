@@ -330,3 +330,16 @@ def test_a_picture_cut_short_is_named_as_such_by_models_of_pixels_too(make_run, 
             model.embed_images([media / "x.jpg", path])
         assert caught.value.codes == ("picture.unreadable",)
         assert "cut.png" in str(caught.value)
+
+
+def test_tensors_with_gradients_stand_for_arrays(run, media):
+    model = vgs.load(run, device="cpu")
+    samples, rate = soundfile.read(media / "a.wav", dtype="float32")
+    speech = model.embed_speech(media / "a.wav")
+    of_tensor = model.embed_speech(torch.tensor(samples, requires_grad=True), sampling_rate=rate)
+    np.testing.assert_array_equal(of_tensor, speech)
+    other = np.flip(speech, 1).copy()
+    found = model.similarity(torch.tensor(speech, requires_grad=True), torch.tensor(other))
+    np.testing.assert_array_equal(found, model.similarity(speech, other))
+    rows = torch.eye(3, requires_grad=True)
+    assert vgs.retrieval(rows, rows, "abc").values["speech_to_image_r1"] == 100

@@ -25,6 +25,7 @@ class TrainingData:
         has_regions: features of regions are there.
         has_pictures: ``images.tsv`` names picture files.
         splits: all splits.
+        n_valid_images: pictures of the validation pairs, which its recalls rank.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class TrainingData:
     has_regions: bool
     has_pictures: bool
     splits: tuple[str, ...]
+    n_valid_images: int
 
 
 def training_data(path: Path) -> TrainingData:
@@ -68,6 +70,7 @@ def training_data(path: Path) -> TrainingData:
         has_regions=folder.regions.is_file() and folder.region_features.is_file(),
         has_pictures=_names_pictures(folder.images),
         splits=tuple(folder.splits()),
+        n_valid_images=len(_column(folder.pairs("valid"), "image_id")),
     )
 
 
@@ -91,6 +94,16 @@ def _count_lines(path: Path) -> int:
             count += chunk.count(b"\n")
             last = chunk[-1:]
     return count + (last != b"\n")
+
+
+def _column(path: Path, name: str) -> set[str]:
+    """Return the values of a column; training names faulty lines later."""
+    header, *rows = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    names = header.split("\t")
+    if name not in names:
+        return set()
+    number = names.index(name)
+    return {fields[number] for row in rows if len(fields := row.split("\t")) > number}
 
 
 def _names_pictures(images: Path) -> bool:

@@ -24,7 +24,7 @@ from fairseq_vgs.launch.command import train_command
 from fairseq_vgs.launch.data import TrainingData, require_pictures
 from fairseq_vgs.launch.hardware import Hardware
 from fairseq_vgs.launch.overrides import refuse_interpolation, user_overrides, value_of, whole_number
-from fairseq_vgs.launch.recipe import SCHEDULES, Size, best_overrides, choose_size, size_overrides
+from fairseq_vgs.launch.recipe import FEW_IMAGES, SCHEDULES, Size, best_overrides, choose_size, size_overrides
 
 Scenario = Literal[
     "w2v2",
@@ -103,8 +103,17 @@ def compose_training(data: TrainingData, choices: Choices, hardware: Hardware) -
     refuse_interpolation(data.path, "DATA")
     start = _start(choices)
     size, why = _size(data, choices, hardware, start)
-    chosen = {**size_overrides(size, hardware), **best_overrides(size, grounds=grounds(choices.scenario))}
+    is_grounded, n_images = grounds(choices.scenario), data.n_valid_images
+    chosen = {
+        **size_overrides(size, hardware),
+        **best_overrides(size, grounds=is_grounded, n_images=n_images),
+    }
     notes = [f"size {size}: {why}; on {hardware}"]
+    if is_grounded and n_images <= FEW_IMAGES:
+        notes.append(
+            f"the split valid has {n_images} pictures, of which R@10 says nothing: the best checkpoint is "
+            "the one with the lowest VGS loss (a larger --valid-share of prepare pairs tells more)"
+        )
     if choices.seed != 1:
         chosen["common.seed"] = str(choices.seed)
     if not {"model", "model.image_encoder"} & given.keys() and not data.has_regions:

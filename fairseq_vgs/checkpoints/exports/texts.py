@@ -12,7 +12,7 @@ from transformers import AutoFeatureExtractor, {classes}
 
 model = AutoModel.from_pretrained({folder}, trust_remote_code=True).eval()
 read_speech = AutoFeatureExtractor.from_pretrained({folder}, trust_remote_code=True)
-wave, rate = soundfile.read({wav}, dtype="float32")
+wave, rate = soundfile.read({wav}, dtype="float32")  # one channel at 16 kHz
 speech = model.get_speech_features(**read_speech(wave, sampling_rate=rate, return_tensors="pt"))
 """
 _PICTURES = """\

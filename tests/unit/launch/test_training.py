@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,12 @@ from fairseq_vgs.launch.training import Choices, compose_training
 
 CPU, GPU = Hardware(), Hardware(1, has_bf16=True)
 DATA = TrainingData(
-    Path("/data/of mine"), 3_000, has_regions=True, has_pictures=True, splits=("train", "valid")
+    Path("/data/of mine"),
+    3_000,
+    has_regions=True,
+    has_pictures=True,
+    splits=("train", "valid"),
+    n_valid_images=200,
 )
 
 
@@ -33,6 +39,21 @@ def values(training):
     """Read the overrides as Hydra does."""
     parsed = OverridesParser.create().parse_overrides(list(overrides_of(training.command)))
     return {override.key_or_group: override.value() for override in parsed}
+
+
+@pytest.mark.parametrize(
+    ("n_images", "metric"), [(6, "vgs_loss"), (10, "vgs_loss"), (11, "speech_to_image_r10")]
+)
+def test_recalls_of_few_pictures_choose_no_checkpoint(n_images, metric):
+    training = compose(replace(DATA, n_valid_images=n_images))
+    cfg = cfg_of(training)
+    assert cfg.checkpoint.best_checkpoint_metric == metric
+    assert cfg.checkpoint.maximize_best_checkpoint_metric == (n_images > 10)
+    assert any(f"{n_images} pictures" in note for note in training.notes) == (n_images <= 10)
+    assert (
+        cfg_of(compose(replace(DATA, n_valid_images=3), scenario="w2v2")).checkpoint.best_checkpoint_metric
+        == "loss"
+    )
 
 
 def cfg_of(training):
@@ -56,7 +77,12 @@ def test_small_data_gets_the_quickstarts_recipe():
 
 def test_the_papers_recipe_is_the_papers():
     data = TrainingData(
-        Path("/coco"), 592_187, has_regions=True, has_pictures=False, splits=("train", "valid")
+        Path("/coco"),
+        592_187,
+        has_regions=True,
+        has_pictures=False,
+        splits=("train", "valid"),
+        n_valid_images=200,
     )
     training = compose(data, GPU)
     cfg = cfg_of(training)
@@ -133,7 +159,9 @@ def test_paths_in_settings_may_hold_blanks_and_begin_with_a_tilde(tmp_path, monk
 @example("it's, \"mine\" {1} = $x \\o/ \\' ö\\")
 def test_any_path_reaches_hydra_through_a_shell(name):
     name = name.replace("/", "_").replace("${", "_").strip(".") or "x"
-    data = TrainingData(Path("/d", name), 3, has_regions=True, has_pictures=True, splits=())
+    data = TrainingData(
+        Path("/d", name), 3, has_regions=True, has_pictures=True, splits=(), n_valid_images=200
+    )
     training = compose(data, output=Path("/r", name))
     words = shlex.split(training.shell)
     command = words[words.index("--config-dir") - 1 :]
@@ -158,7 +186,7 @@ def test_a_shell_reads_the_command(tmp_path):
 @pytest.mark.parametrize("option", ["DATA", "--output", "--init"])
 def test_names_that_configurations_fill_in(option):
     path = Path("/x/${y}")
-    data = TrainingData(path, 3, has_regions=True, has_pictures=True, splits=())
+    data = TrainingData(path, 3, has_regions=True, has_pictures=True, splits=(), n_valid_images=200)
     choices = {"--output": {"output": path}, "--init": {"init": path}}.get(option, {})
     with raises_fault("setting.value", option):
         compose(data if option == "DATA" else DATA, **choices)
@@ -173,10 +201,14 @@ def test_pictures_are_read_where_there_are_no_regions(tmp_path):
     folder.region_features.unlink()
     found = training_data(folder.path)
     assert not found.has_regions
-    with_pictures = TrainingData(found.path, 2, has_regions=False, has_pictures=True, splits=())
+    with_pictures = TrainingData(
+        found.path, 2, has_regions=False, has_pictures=True, splits=(), n_valid_images=200
+    )
     assert values(compose(with_pictures))["model.image_encoder"] == "patches"
     assert "model.image_encoder" not in values(compose(with_pictures, overrides=("model=pictures",)))
-    without = TrainingData(found.path, 2, has_regions=False, has_pictures=False, splits=())
+    without = TrainingData(
+        found.path, 2, has_regions=False, has_pictures=False, splits=(), n_valid_images=200
+    )
     with raises_fault("file.missing", "regions.npy"):
         compose(without)
 
@@ -237,7 +269,11 @@ def test_the_folder_of_another_run(tmp_path):
         {"seed": 2},
         {"size": "small"},
         {"overrides": ("model.vgs_layer=1",)},
-        {"data": TrainingData(Path("/x"), 9, has_regions=True, has_pictures=True, splits=())},
+        {
+            "data": TrainingData(
+                Path("/x"), 9, has_regions=True, has_pictures=True, splits=(), n_valid_images=200
+            )
+        },
     ):
         with raises_fault("run.settings", "run"):
             compose(output=run, **choices)

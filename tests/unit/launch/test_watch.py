@@ -92,6 +92,14 @@ def test_history_of_a_run_that_goes_on(tmp_path):
     assert (history.update, history.losses) == (4, "SSL 1.000")
 
 
+def test_recalls_of_few_pictures_are_not_shown(tmp_path):
+    history = RunHistory(history_of(tmp_path, train(1), {**valid(1, 100.0), "retrieval_images": 6.0}))
+    (validation,) = history.read()
+    assert validation.recalls is None
+    assert "R@10" not in str(validation)
+    assert history.best is None
+
+
 def test_bar_on_a_terminal(tmp_path, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(watch.sys, "stderr", terminal)

@@ -84,7 +84,9 @@ class Backbone(nn.Module):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        model = dict(settings["model"])
+        # nothing of a configuration that names kernels, which transformers would fetch and run
+        code = ("attn_implementation", "_attn_implementation", "quantization_config", "auto_map")
+        model = {name: value for name, value in settings["model"].items() if name not in code}
         self.model = AutoModel.from_config(AutoConfig.for_model(model.pop("model_type"), **model))
         pooler = getattr(self.model, "pooler", None)
         if pooler is not None and next(pooler.parameters(), None) is not None:

@@ -91,7 +91,7 @@ def test_what_its_authors_say_is_there(run, tmp_path, capsys):
     text = card_of(run, tmp_path / "vgs_plus", "--card", str(path))
     data = ModelCard(text).data
     assert (data.license, data.language, data.datasets) == ("mit", ["en", "ru"], ["somebody/pictures"])
-    assert data.library_name == "transformers"
+    assert data.to_dict()["library_name"] == "transformers"
     assert "| Spoken pictures | 12.5 | 3 | CC-BY-4.0 |" in text
     assert "| Other | not stated | not stated | not stated |" in text
     assert 'from_pretrained("somebody/vgs", trust_remote_code=True, revision="0123abc")' in text

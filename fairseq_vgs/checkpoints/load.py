@@ -148,6 +148,32 @@ def read_config(path: Path) -> dict[str, Any]:
     return _config(_read(path, mmap=True), path)
 
 
+@dataclass(frozen=True)
+class History:
+    """What a checkpoint's file says of its training.
+
+    Attributes:
+        config: all settings of the run.
+        n_updates: updates made.
+        imported: where its weights were converted from, as ``write_import`` records it; empty if they were
+            not.
+    """
+
+    config: dict[str, Any]
+    n_updates: int
+    imported: dict[str, Any]
+
+
+def read_history(path: Path) -> History:
+    """Return what a checkpoint of ours says of its training; its weights stay on disk.
+
+    Raises:
+        CheckpointError: the file is missing, broken or not of this plugin.
+    """
+    state = _read(path, mmap=True)
+    return History(_config(state, path), n_updates(state), section(section(state, "extra_state"), "imported"))
+
+
 def require_weights(path: Path, model: nn.Module) -> None:
     """Refuse a checkpoint whose weights do not fit a model key by key.
 

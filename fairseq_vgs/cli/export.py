@@ -7,6 +7,7 @@ an example, and an upstream for S3PRL. It is compared with the model before it a
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -48,8 +49,8 @@ class Options:
         (),
         metavar="DIR",
         repeated=True,
-        help="results of this checkpoint for the model card; may be repeated (default: those next to it "
-        "or in its run)",
+        help="results of this checkpoint for the model card, or a folder of several; may be repeated "
+        "(default: those next to it, in its run, next to its run and in the working directory)",
     )
     force: bool = option(False, help="replace an older export")
 
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     require_file(path)
     from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint, export_plain
     from fairseq_vgs.checkpoints.load import load_checkpoint, section
+    from fairseq_vgs.checkpoints.phases import read_phases
     from fairseq_vgs.features.embeddings import embedded_speech, picture_options
     from fairseq_vgs.report.card import Facts, find_results, model_card, read_facts
 
@@ -74,12 +76,16 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(path)
     task, model = (section(checkpoint.config, name) for name in ("task", "model"))
     name = options.output.absolute().name
+    phases, results = read_phases(path), find_results(checkpoint, options.results)
+    for file in phases.files:
+        print(f"note: the card says how the earlier phase was trained, read from {file}", file=sys.stderr)
     card = partial(
         model_card,
         checkpoint,
         name=name,
         facts=facts,
-        results=find_results(checkpoint, options.results),
+        phases=phases,
+        results=results,
         plain=options.plain,
     )
     reading = Reading(*embedded_speech(task), *picture_options(task, model))
@@ -88,6 +94,10 @@ def run(args: argparse.Namespace) -> int:
     print(options.output)
     trust = "" if options.plain else ", trust_remote_code=True"
     print(f'AutoModel.from_pretrained("{options.output}"{trust})')
+    if not results:
+        step = f"run fairseq-vgs evaluate retrieval {shlex.quote(str(path))} DATA --output RESULTS"
+        again = "and export again with --force --results RESULTS"
+        print(f"no evaluation in the card: no results of {path.name} found; {step}, {again}", file=sys.stderr)
     if facts.missing:
         print(f"not stated in the card: {', '.join(facts.missing)}; give them with --card", file=sys.stderr)
     return 0

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fairseq_vgs.configs.scenarios import Scenario
 from fairseq_vgs.options import add_options, option, positive, read_options
 
 if TYPE_CHECKING:
@@ -44,17 +45,9 @@ class Options:
         positional=True,
         metavar="KEY=VALUE",
     )
-    scenario: Literal[
-        "w2v2",
-        "vgs",
-        "vgs_plus",
-        "w2v2_then_vgs_plus",
-        "vgs_then_vgs_plus",
-        "w2v2_then_vgs",
-        "vgs_then_w2v2",
-        "vgs_plus_then_w2v2",
-        "vgs_plus_then_vgs",
-    ] = option("vgs_plus", help="SSL (w2v2), VGS or both; A_then_B is the second phase, B from A")
+    scenario: Scenario = option(
+        "vgs_plus", help="SSL (w2v2), VGS or both; A_then_B is the second phase, B from A"
+    )
     size: Literal["auto", "tiny", "small", "paper"] = option(
         "auto",
         help="model and recipe; auto: tiny below 10,000 pairs, paper from 200,000 on a GPU, else small",

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fairseq_vgs.configs import config_dir
+from fairseq_vgs.configs.scenarios import Scenario
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.hydra import path_override
 from fairseq_vgs.files.torch_files import require_file
@@ -26,17 +27,6 @@ from fairseq_vgs.launch.hardware import Hardware
 from fairseq_vgs.launch.overrides import refuse_interpolation, user_overrides, value_of, whole_number
 from fairseq_vgs.launch.recipe import FEW_IMAGES, SCHEDULES, Size, best_overrides, choose_size, size_overrides
 
-Scenario = Literal[
-    "w2v2",
-    "vgs",
-    "vgs_plus",
-    "w2v2_then_vgs_plus",
-    "vgs_then_vgs_plus",
-    "w2v2_then_vgs",
-    "vgs_then_w2v2",
-    "vgs_plus_then_w2v2",
-    "vgs_plus_then_vgs",
-]
 _PHASES = "_then_"
 LAST = Path("checkpoints", "checkpoint_last.pt")
 _START, _UPDATES = "checkpoint.finetune_from_model", "optimization.max_update"

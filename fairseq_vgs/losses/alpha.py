@@ -63,6 +63,15 @@ class AlphaSchedule:
         alpha = self.alpha(update)
         return alpha, 1.0 - alpha
 
+    def pieces(self) -> tuple[float, ...]:
+        """Return the values of alpha, if it is constant but for jumps; else none."""
+        return ()
+
+    def __str__(self) -> str:
+        """Say how alpha changes, for readers of a model card."""
+        name, values = type(self).__name__, ", ".join(f"{value:g}" for value in self.values)
+        return f"alpha by the schedule {name} ({values}; boundaries {list(self.boundaries)})"
+
 
 ALPHA_SCHEDULES: Registry[type[AlphaSchedule]] = Registry("alpha schedule", "fairseq_vgs.losses")
 
@@ -76,6 +85,13 @@ class Constant(AlphaSchedule):
     def alpha(self, update: int) -> float:  # noqa: ARG002 - the same at every update
         """Return the only value."""
         return self.values[0]
+
+    def pieces(self) -> tuple[float, ...]:
+        """Return the only value."""
+        return self.values
+
+    def __str__(self) -> str:
+        return f"alpha {_weight(self.values[0])} throughout"
 
 
 @ALPHA_SCHEDULES.register("piecewise")
@@ -91,12 +107,22 @@ class Piecewise(AlphaSchedule):
         """Return the value of the piece."""
         return self.values[bisect_right(self.boundaries, update)]
 
+    def pieces(self) -> tuple[float, ...]:
+        """Return the values."""
+        return self.values
+
+    def __str__(self) -> str:
+        later = zip(self.boundaries, self.values[1:], strict=True)
+        changes = [f", {_weight(value)} from update {boundary:,} on" for boundary, value in later]
+        return f"alpha {_weight(self.values[0])} at first{''.join(changes)}"
+
 
 @ALPHA_SCHEDULES.register("linear")
 class Linear(AlphaSchedule):
     """A straight line between two boundaries."""
 
     counts = (2, 2)
+    shape: ClassVar[str] = "in a straight line"
 
     def alpha(self, update: int) -> float:
         """Return the point on the line."""
@@ -110,10 +136,17 @@ class Linear(AlphaSchedule):
         start, end = self.values
         return (1.0 - progress) * start + progress * end
 
+    def __str__(self) -> str:
+        (start, end), (first, last) = self.values, self.boundaries
+        between = f"from {_weight(start)} until update {first:,} to {_weight(end)} from update {last:,} on"
+        return f"alpha {between}, {self.shape} between them"
+
 
 @ALPHA_SCHEDULES.register("cosine")
 class Cosine(Linear):
     """Half a cosine wave between two boundaries."""
+
+    shape = "along half a cosine wave"
 
     def alpha(self, update: int) -> float:
         """Return the point on the wave."""
@@ -131,6 +164,13 @@ class Draw(AlphaSchedule):
         # Seeding with text hashes it by SHA-512: neighbouring updates are independent, every platform agrees.
         generator = random.Random(f"alpha {self.seed} {update}")
         return 1.0 if generator.random() < self.values[0] else 0.0
+
+    def __str__(self) -> str:
+        return f"alpha drawn at every update: 1 (VGS alone) with probability {self.values[0]:g}, else 0 (SSL)"
+
+
+def _weight(alpha: float) -> str:
+    return f"{alpha:g}{ {0.0: ' (SSL alone)', 1.0: ' (VGS alone)'}.get(alpha, '') }"
 
 
 def _checked_values(values: Iterable[Any]) -> tuple[float, ...]:

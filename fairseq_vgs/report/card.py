@@ -5,8 +5,9 @@ What no file tells (language, licence, data) is asked for in one place, ``card.y
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import yaml
 
 from fairseq_vgs.checkpoints.exports.texts import example
 from fairseq_vgs.checkpoints.load import Checkpoint, section
+from fairseq_vgs.checkpoints.phases import Phases
+from fairseq_vgs.checkpoints.places import RESULTS
 from fairseq_vgs.evaluation.evaluator import EVALUATORS
 from fairseq_vgs.evaluation.results import METRICS_NAME, Result, ResultsError, read_result
 from fairseq_vgs.files.faults import FaultError, fault
@@ -28,7 +31,7 @@ TASKS = {  # beginning of a metric's name -> task of the model index
 }
 OTHER_TASKS = {"abx": ("phone-discrimination", "Phone discrimination (ABX)")}
 _PROCEDURE = {
-    "criterion": ("_name", "vgs_loss", "similarity", "alpha_schedule", "alpha_values", "alpha_boundaries"),
+    "criterion": ("_name", "vgs_loss", "similarity"),
     "optimization": ("max_update", "lr", "update_freq"),
     "dataset": ("batch_size", "max_tokens", "train_subset", "valid_subset"),
     "common": ("seed",),
@@ -108,29 +111,47 @@ def read_facts(path: Path) -> Facts:
 
 
 def find_results(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> list[Result]:
-    """Return the results of a checkpoint: of the given folders, else of those next to it or to its run.
+    """Return the results of a checkpoint.
+
+    They are those of the given folders or, of a folder without ``metrics.json``, of the folders in it. If
+    none is given, they are looked for next to the checkpoint, in its run, next to its run, and in the working
+    directory and its folder ``results``.
 
     Raises:
         ResultsError: a given folder holds none, or those of another checkpoint (``results.checkpoint``).
     """
     digest, path = sha256_file(checkpoint.path), checkpoint.path.absolute()
     if folders:
-        found = [read_result(folder) for folder in folders]
-        for result in found:
-            if result.content["checkpoint"]["sha256"] != digest:
-                message = f"must be results of {path.name}, are of another checkpoint; evaluate this one"
-                raise ResultsError.at(result.path, message, "results.checkpoint")
-        return found
-    nearby = sorted({one for root in path.parents[:2] for one in root.glob(f"*/{METRICS_NAME}")})
-    results = []
-    for place in nearby:
+        return [result for folder in folders for result in _given(folder, digest, path.name)]
+    found: dict[str, Result] = {}
+    places = [*path.parents[:3], Path().absolute(), RESULTS.absolute()]
+    nearby = [one for root in places for one in root.glob(f"*/{METRICS_NAME}")]
+    for result in _of_checkpoint(sorted(dict.fromkeys(nearby)), digest):
+        content = {key: value for key, value in result.content.items() if key != "provenance"}
+        found.setdefault(json.dumps(content, sort_keys=True, default=str), result)  # one of equal copies
+    return list(found.values())
+
+
+def _given(folder: Path, digest: str, name: str) -> list[Result]:
+    if not (folder / METRICS_NAME).is_file() and (inside := sorted(folder.glob(f"*/{METRICS_NAME}"))):
+        if found := list(_of_checkpoint(inside, digest)):
+            return found
+        folder = inside[0]
+    result = read_result(folder)
+    if result.content.get("checkpoint", {}).get("sha256") != digest:
+        message = f"must be results of {name}, are of another checkpoint; evaluate this one"
+        raise ResultsError.at(result.path, message, "results.checkpoint")
+    return [result]
+
+
+def _of_checkpoint(places: Iterable[Path], digest: str) -> Iterator[Result]:
+    for place in places:
         try:
             result = read_result(place)
         except ResultsError:  # of another program, or of another version
             continue
         if result.content.get("checkpoint", {}).get("sha256") == digest:
-            results.append(result)
-    return results
+            yield result
 
 
 def model_card(
@@ -139,6 +160,7 @@ def model_card(
     *,
     name: str,
     facts: Facts,
+    phases: Phases,
     results: Sequence[Result],
     plain: bool = False,
 ) -> str:
@@ -149,6 +171,7 @@ def model_card(
         settings: of the exported model.
         name: of the model.
         facts: what its authors say of it.
+        phases: of its training.
         results: of this checkpoint.
         plain: it is the speech encoder alone, as a ``Wav2Vec2Model``.
     """
@@ -177,10 +200,9 @@ def model_card(
         plain=plain,
         settings=settings,
         code=code,
-        n_updates=checkpoint.n_updates,
         facts=facts,
         procedure=procedure(checkpoint.config),
-        started_from=_started_from(checkpoint.config),
+        phases=phases,
         evaluations=[_evaluation(result) for result in results],
     )
 
@@ -224,8 +246,3 @@ def procedure(config: Mapping[str, Any]) -> dict[str, Any]:
         values = section(config, part)
         found.update({f"{part}.{key}": values[key] for key in keys if values.get(key) not in (None, [], "")})
     return found
-
-
-def _started_from(config: Mapping[str, Any]) -> str | None:
-    path = section(config, "checkpoint").get("finetune_from_model")
-    return Path(str(path)).name if path else None

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.files.text_tables import Rows, latex_table, markdown_table
 from fairseq_vgs.metrics.retrieval import DIRECTIONS
 from fairseq_vgs.report.plots import BLUE, GREY, ORANGE, Figure, Panel, Series
 from fairseq_vgs.study.results import StudyResults
-from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, difference, estimate
 from fairseq_vgs.study.tables import NOTHING, WORDS, phone_measures
 from fairseq_vgs.study.verdicts import CANNOT_TELL, CONTAINS_0, ONE_SEED, unfinished

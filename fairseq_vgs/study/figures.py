@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fairseq_vgs.configs.scenarios import BASES, scenario_title
 from fairseq_vgs.metrics.retrieval import DIRECTIONS
 from fairseq_vgs.report.figures import layer_shade
 from fairseq_vgs.report.plots import BLUE, GREY, ORANGE, Figure, Panel, Series
 from fairseq_vgs.report.run_logs import Curve
 from fairseq_vgs.study.results import Point, StudyResults
-from fairseq_vgs.study.settings import BASES, scenario_title
 
 # Tol's "muted" colours: nine that differ for any kind of colour vision.
 SCENARIO_COLOURS = (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fairseq_vgs
+from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.text_tables import latex_document
@@ -24,7 +25,6 @@ from fairseq_vgs.study import contrasts, tables
 from fairseq_vgs.study.figures import SCENARIO_COLOURS, scenario_charts, study_figures
 from fairseq_vgs.study.recipe import recipe_words, shown
 from fairseq_vgs.study.results import StudyResults
-from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import Sampler
 from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Verdict, judge, not_run
 

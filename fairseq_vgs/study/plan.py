@@ -26,7 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_vgs.study.settings import BASES, StudySettings, phases_of, with_embedded
+from fairseq_vgs.configs.scenarios import BASES, phases_of
+from fairseq_vgs.study.settings import StudySettings, with_embedded
 
 
 @dataclass(frozen=True)

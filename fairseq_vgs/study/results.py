@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fairseq_vgs.arrays import F64, I64
+from fairseq_vgs.configs.scenarios import BASES, phases_of
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
 from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
@@ -26,7 +27,7 @@ from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_pr
 from fairseq_vgs.study.markers import StudyError
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
 from fairseq_vgs.study.recipe import read_recipe
-from fairseq_vgs.study.settings import BASES, StudySettings, phases_of
+from fairseq_vgs.study.settings import StudySettings
 
 MOST_CHANCE = 20.0  # percent; beyond it, a recall says more about the pool than about a model
 _ROUNDING = 1e-9

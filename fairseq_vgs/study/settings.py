@@ -10,23 +10,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fairseq_vgs.configs import config_dir, embedded_data
+from fairseq_vgs.configs.scenarios import BASES, SCENARIOS, phases_of
 from fairseq_vgs.files.faults import FaultError, fault, raise_any
 from fairseq_vgs.files.spelling import nearest
 from fairseq_vgs.files.yaml_files import load_yaml
 from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.metrics.abx.plan import SPEAKER_MODES, require_speakers
-
-BASES = ("w2v2", "vgs", "vgs_plus")
-SCHEDULED = (
-    "w2v2_then_vgs_plus",
-    "vgs_then_vgs_plus",
-    "w2v2_then_vgs",
-    "vgs_then_w2v2",
-    "vgs_plus_then_w2v2",
-    "vgs_plus_then_vgs",
-)
-SCENARIOS = (*BASES, *SCHEDULED)
-_BASE_TITLES = {"w2v2": "W2V2", "vgs": "VGS", "vgs_plus": "VGS+"}
 
 _Check = tuple[bool, str, str, Any]  # whether it is met, setting, expectation, value
 
@@ -118,20 +107,6 @@ class StudySettings:
 def with_embedded(text: str) -> str:
     """Replace ``{embedded}`` in a path, whose place differs between installations."""
     return text.replace("{embedded}", str(embedded_data()))
-
-
-def scenario_title(scenario: str) -> str:
-    """Name a scenario as the paper does: "VGS+", "(W2V2, VGS+)"."""
-    if scenario in _BASE_TITLES:
-        return _BASE_TITLES[scenario]
-    first, second = phases_of(scenario)
-    return f"({_BASE_TITLES[first]}, {_BASE_TITLES[second]})"
-
-
-def phases_of(scenario: str) -> tuple[str, str]:
-    """Return the bases of a scheduled scenario: "w2v2_then_vgs" -> ("w2v2", "vgs")."""
-    first, _, second = scenario.partition("_then_")
-    return first, second
 
 
 def read_settings(path: Path, *, quick: bool = False) -> StudySettings:

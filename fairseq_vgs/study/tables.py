@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
 from fairseq_vgs.files.text_tables import bold, latex_table, markdown_table
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.study.results import LAYERED, MOST_CHANCE, UNTRAINED, StudyResults
-from fairseq_vgs.study.settings import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, difference, estimate
 
 NOTHING = "–"

@@ -21,9 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fairseq_vgs.configs.scenarios import BASES, scenario_title
 from fairseq_vgs.metrics.retrieval import RECALL_CUTOFFS
 from fairseq_vgs.study.results import LAYERED, Point, StudyResults
-from fairseq_vgs.study.settings import BASES, StudySettings, scenario_title
+from fairseq_vgs.study.settings import StudySettings
 from fairseq_vgs.study.statistics import (
     MEASURES,
     Estimate,

@@ -7,7 +7,7 @@ from fairseq.dataclass.initialize import add_defaults, hydra_init
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fairseq_vgs.study.settings import SCENARIOS
+from fairseq_vgs.configs.scenarios import SCENARIOS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "vgs"
 PRIMARIES = sorted(

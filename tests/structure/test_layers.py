@@ -26,7 +26,7 @@ ALLOWED = {
     "alignments": {"files"},
     "regions": {"files", "media", "manifest"},
     "prepare": {"files", "media", "manifest", "configs", "alignments", "regions"},
-    "checkpoints": {"files", "media", "compat", "configs", "modules", "models", "regions"},
+    "checkpoints": {"files", "media", "compat", "configs", "modules", "models", "regions", "losses"},
     "features": {"files", "media", "manifest", "modules", "data", "checkpoints", "metrics"},
     "metrics": {"files"},
     "evaluation": {

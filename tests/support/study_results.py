@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fairseq_vgs.configs.scenarios import BASES, SCENARIOS, phases_of
 from fairseq_vgs.evaluation.results import Items, write_result
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.report.run_logs import ProbeRecord
 from fairseq_vgs.study.results import UNTRAINED, Point, StudyResults, Training
-from fairseq_vgs.study.settings import BASES, SCENARIOS, StudySettings, phases_of
+from fairseq_vgs.study.settings import StudySettings
 
 N_IMAGES, N_CAPTIONS, N_PHONES = 50, 2, 9  # captions per image
 PHONES = np.array(list(permutations(range(N_PHONES), 2)))  # of ordered pairs

@@ -115,3 +115,31 @@ def test_errors_name_the_field(kind: str, settings: tuple[object, ...], name: st
 def test_updates_are_not_negative() -> None:
     with pytest.raises(ValueError, match="update number >= 0"):
         ALPHA_SCHEDULES["constant"]((0.5,)).weights(-1)
+
+
+LINE = "alpha from 0 (SSL alone) until update 10 to 1 (VGS alone) from update 20 on, in a straight line"
+WAVE = "alpha from 1 (VGS alone) until update 0 to 0.25 from update 9 on, along half a cosine wave"
+JUMPS = "alpha 0 (SSL alone) at first, 0.5 from update 200 on, 1 (VGS alone) from update 1,500 on"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "boundaries", "words"),
+    [
+        ("constant", (0.5,), (), "alpha 0.5 throughout"),
+        ("constant", (0.0,), (), "alpha 0 (SSL alone) throughout"),
+        ("piecewise", (0.0, 0.5, 1.0), (200, 1500), JUMPS),
+        ("linear", (0.0, 1.0), (10, 20), f"{LINE} between them"),
+        ("cosine", (1.0, 0.25), (0, 9), f"{WAVE} between them"),
+        ("draw", (0.3,), (), "alpha drawn at every update: 1 (VGS alone) with probability 0.3, else 0 (SSL)"),
+    ],
+)
+def test_in_words(name, values, boundaries, words):
+    assert str(ALPHA_SCHEDULES[name](values, boundaries)) == words
+
+
+def test_a_schedule_without_words_of_its_own_names_its_settings():
+    class Mine(AlphaSchedule):
+        pass
+
+    assert str(Mine((0.5, 1.0), (3,))) == "alpha by the schedule Mine (0.5, 1; boundaries [3])"
+    assert Mine((0.5, 1.0), (3,)).pieces() == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fairseq_vgs.cli.main import main
 from fairseq_vgs.evaluation.results import ResultsError
 from fairseq_vgs.report.card import Facts, read_facts
 
+JUMP = {"alpha_schedule": "piecewise", "alpha_values": [0.0, 0.5], "alpha_boundaries": [3]}
 CARD = """\
 language: [en, ru]
 license: mit
@@ -39,7 +41,7 @@ def run(tmp_path_factory) -> Path:
     path = write_checkpoint(root / "run/checkpoints/checkpoint_best.pt", image_encoder="patches")
     state = torch.load(path)
     state["cfg"]["task"]["image_size"] = 16
-    state["cfg"]["criterion"].update(alpha_schedule="piecewise", alpha_values=[0.0, 0.5], vgs_loss="infonce")
+    state["cfg"]["criterion"].update(vgs_loss="infonce", **JUMP)
     state["cfg"]["checkpoint"] = {"finetune_from_model": "elsewhere/first_phase.pt"}
     torch.save(state, path)
     assert main(["evaluate", "retrieval", str(path), str(data), "--output", str(root / "run/results")]) == 0
@@ -71,9 +73,67 @@ def test_values_are_those_of_the_results(run, tmp_path):
 
 def test_procedure_is_that_of_the_checkpoint(run, tmp_path):
     text = card_of(run, tmp_path / "vgs_plus")
-    assert "| `criterion.alpha_values` | [0.0, 0.5] |" in text
-    assert "starting from\n`first_phase.pt`" in text
+    words = "alpha 0 (SSL alone) at first, 0.5 from update 3 on"
+    assert f"| last | W2V2, then VGS+ | 7 | {words} |" in text
+    assert "starting from `first_phase.pt`, whose training is unknown here" in text
+    assert "| `criterion.vgs_loss` | infonce |" in text
+    assert "alpha_values" not in text
     assert "elsewhere" not in text
+
+
+def test_the_scenario_of_two_runs_is_named(run, tmp_path, capsys):
+    state = torch.load(run / "checkpoints/checkpoint_best.pt")
+    for name, alpha, start in (("first", 0.0, None), ("second", 1.0, str(tmp_path / "first.pt"))):
+        state["cfg"]["criterion"] |= {"alpha_schedule": "constant", "alpha_values": [alpha]}
+        state["cfg"]["criterion"]["alpha_boundaries"] = []
+        state["cfg"]["checkpoint"] = {"finetune_from_model": start}
+        torch.save(state, tmp_path / f"{name}.pt")
+    text = card_of(tmp_path / "second.pt", tmp_path / "hub")
+    assert "in the scenario (W2V2, VGS),\n14 updates." in text
+    assert "| 1 | W2V2 | 7 | alpha 0 (SSL alone) throughout |" in text
+    assert "| 2 | VGS | 7 | alpha 1 (VGS alone) throughout |" in text
+    assert str(tmp_path) not in text
+    assert f"read from {tmp_path / 'first.pt'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["checkpoints/RESULTS", "evaluation", "../RESULTS", "here", "results/run"])
+def test_results_are_found_where_commands_write_them(place, run, tmp_path, monkeypatch):
+    """Next to the checkpoint, in or next to its run, in the working directory or its folder results."""
+    own = tmp_path / "outputs/mine"
+    (own / "checkpoints").mkdir(parents=True)
+    shutil.copy(run / "checkpoints/checkpoint_best.pt", own / "checkpoints")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    target = Path(place).absolute() if place in ("here", "results/run") else own / place
+    target.parent.mkdir(exist_ok=True)
+    shutil.copytree(run / "results", target)
+    assert card_of(own, tmp_path / "hub").count("12 captions of 6 images") == 1
+
+
+def test_equal_results_count_once(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(run / "results", tmp_path / "run/copy")
+    assert card_of(tmp_path / "run", tmp_path / "hub").count("12 captions of 6 images") == 1
+
+
+def test_a_folder_of_results_may_be_given(run, tmp_path):
+    (tmp_path / "all").mkdir()
+    for name in ("mine", "other"):
+        shutil.copytree(run / "results", tmp_path / "all" / name)
+    path = tmp_path / "all/other/metrics.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["checkpoint"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(content), encoding="utf-8")
+    shutil.copy(run / "checkpoints/checkpoint_best.pt", tmp_path / "model.pt")
+    text = card_of(tmp_path / "model.pt", tmp_path / "hub", "--results", str(tmp_path / "all"))
+    assert "12 captions of 6 images" in text
+
+
+def test_a_card_without_results_says_how_to_give_some(tmp_path, capsys):
+    text = card_of(write_checkpoint(tmp_path / "model.pt"), tmp_path / "hub")
+    assert "This model has not been evaluated." in text
+    assert "--results RESULTS" in text
+    assert "--force --results RESULTS" in capsys.readouterr().err
 
 
 def test_what_nobody_said_is_not_invented(run, tmp_path, capsys):
@@ -108,7 +168,7 @@ def test_results_of_another_checkpoint_are_refused(run, tmp_path):
     assert not (tmp_path / "hub").exists()
     text = card_of(other, tmp_path / "hub")
     assert ModelCard(text).data.eval_results is None
-    assert "None: no results" in text
+    assert "has not been evaluated" in text
 
 
 def test_phone_results(tmp_path):

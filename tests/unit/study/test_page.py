@@ -12,9 +12,9 @@ import pytest
 from support.browser import CHROMIUM, DRIVER, browser
 from support.study_results import HOSTILE, study_results, without
 
+from fairseq_vgs.configs.scenarios import SCENARIOS, scenario_title
 from fairseq_vgs.evaluation.results import read_table
 from fairseq_vgs.study.page import write_all
-from fairseq_vgs.study.settings import SCENARIOS, scenario_title
 from fairseq_vgs.study.tables import NOTHING
 
 VOID = {"meta", "link", "img", "input"}

@@ -1,5 +1,6 @@
+from fairseq_vgs.configs.scenarios import SCENARIOS
 from fairseq_vgs.study.plan import plan_runs, points_of
-from fairseq_vgs.study.settings import SCENARIOS, StudySettings
+from fairseq_vgs.study.settings import StudySettings
 
 
 def settings(**changes):

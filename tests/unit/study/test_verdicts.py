@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from support.study_results import study_results, with_across, without
 
-from fairseq_vgs.study.settings import scenario_title
+from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.study.statistics import MEASURES, Sampler
 from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, FINDINGS, HOLDS, judge, not_run
 

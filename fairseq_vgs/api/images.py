@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fairseq_vgs.api.speech import as_numpy, require_file
+from fairseq_vgs.api.speech import as_numpy
 from fairseq_vgs.arrays import F32
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
 from fairseq_vgs.data.bad_items import BadItemError
@@ -27,8 +27,8 @@ from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.kind import given_sound, require_medium
 from fairseq_vgs.media.pictures import encode_image
-from fairseq_vgs.media.sound import inspect
 from fairseq_vgs.regions.recipe import RegionMaker, open_maker
 
 Picture = Any
@@ -80,7 +80,7 @@ def _source(picture: Picture, place: str) -> tuple[str, Source]:
     if isinstance(picture, str):
         picture = Path(picture).expanduser()
     if isinstance(picture, Path):
-        require_file(picture)
+        require_medium(picture)
         return str(picture), picture
     if isinstance(picture, bytes | MediaLocation):
         return place, picture
@@ -177,20 +177,11 @@ def _as_picture(place: str, source: Source) -> Iterator[None]:
     try:
         yield
     except FaultError as error:
-        if "picture.unreadable" in error.codes and _is_sound(source):
-            expected, step = "must be a picture", "give recordings to embed_speech"
-            raise FaultError(fault(place, expected, "a recording", step, code="media.kind")) from error
+        if found := given_sound(error, source, place, step="give recordings to embed_speech"):
+            raise FaultError(found) from error
         if isinstance(error, BadItemError) and isinstance(error.__cause__, MediumError):
             raise error.__cause__ from None
         raise
-
-
-def _is_sound(source: Source) -> bool:
-    try:
-        inspect(source)
-    except MediumError:
-        return False
-    return True
 
 
 def _checked_boxes(boxes: Boxes, place: str) -> F32:

@@ -33,6 +33,7 @@ from fairseq_vgs.media.pictures import read_picture
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.alone import speech_embeddings
 from fairseq_vgs.modules.conv_spec import n_frames
+from fairseq_vgs.regions.recipe import untrusted_recipe
 
 BATCH_SECONDS = 120.0
 
@@ -57,7 +58,7 @@ class Model:
     ) -> None:
         self._checkpoint = checkpoint
         self._model: Any = checkpoint.model.eval().to(device)
-        self._recipe = dict(checkpoint.images if regions is None else regions)
+        self._recipe = untrusted_recipe(checkpoint.images) if regions is None else dict(regions)
         self._task = section(checkpoint.config, "task")
         self._max_samples, self._pad_to_max = embedded_speech(self._task)
         self._reader = open_reader(checkpoint, self._recipe, device=device)
@@ -231,8 +232,8 @@ class Model:
             FaultError: ``setting.value``, the model has no such layer; a recording that cannot be used.
         """
         n_layers = len(self._model.encoder.layers)
-        if layer not in range(1, n_layers + 1):
-            expected = f"must be from 1 to {n_layers}"
+        if not isinstance(layer, int | np.integer) or not 1 <= layer <= n_layers:
+            expected = f"must be a whole number from 1 to {n_layers}"
             raise FaultError(fault("layer", expected, layer, "choose another", code="setting.value"))
         source = self._whole(recording, sampling_rate)
         return attention_weights(self._model, source, layer).numpy()

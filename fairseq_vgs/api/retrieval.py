@@ -94,13 +94,17 @@ def retrieval(
         similarity: dot or cosine, as the model trained (``Model.measure``).
 
     Raises:
-        FaultError: ``retrieval.ids``: ids do not fit the embeddings; ``setting.value``: another similarity.
-        ValueError: embeddings that are not finite, or of different dims.
+        FaultError: ``retrieval.ids``: ids do not fit the embeddings; ``retrieval.embeddings``: there are
+            none, or they are not finite, or of different dims; ``setting.value``: another similarity.
     """
     if similarity not in SIMILARITIES:
         expected = f"must be {' or '.join(SIMILARITIES)}"
         raise FaultError(fault("similarity", expected, similarity, "choose one", code="setting.value"))
-    rows, columns = as_numpy(speech), as_numpy(images)
+    rows, columns = _embeddings(speech, "speech"), _embeddings(images, "images")
+    if rows.shape[1] != columns.shape[1]:
+        expected, got = "must have as many dims as speech", f"{columns.shape[1]} and {rows.shape[1]}"
+        step = "give both from the same model"
+        raise FaultError(fault("images", expected, got, step, code="retrieval.embeddings"))
     captions = list(image_ids)
     if len(captions) != len(rows):
         _refuse("image_ids", f"needs the id of the image of each of {len(rows)} captions", len(captions))
@@ -110,6 +114,18 @@ def retrieval(
         _refuse("image_ids", "must be ids of the images", lost[0])
     groups = np.array([numbers[name] for name in captions], dtype=np.int64)
     return _measured(rows, columns, groups, similarity)
+
+
+def _embeddings(given: Any, place: str) -> F32:
+    """Return embeddings as an array [n, E] of numbers, at least one."""
+    found = as_numpy(given)
+    is_matrix = found.ndim == 2 and found.dtype.kind == "f" and found.size
+    if not is_matrix or not np.isfinite(found).all():
+        got = f"{found.dtype} {list(found.shape)}" if not is_matrix else "NaN or infinity"
+        step = "give what embed_speech and embed_images return"
+        expected = "must be embeddings, finite, float[n, dims] with n from 1 on"
+        raise FaultError(fault(place, expected, got, step, code="retrieval.embeddings"))
+    return found
 
 
 def _distinct(

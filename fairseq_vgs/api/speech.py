@@ -18,7 +18,7 @@ from fairseq_vgs.files.location import MediaLocation
 from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.encode import as_prepared
 from fairseq_vgs.media.errors import MediumError, refuse_sound
-from fairseq_vgs.media.pictures import is_picture
+from fairseq_vgs.media.kind import given_picture, require_medium
 from fairseq_vgs.media.sound import MAX_CHANNELS, MAX_RATE, MIN_RATE, SILENCE_AMPLITUDE, Sound, decode
 
 Recording = Any
@@ -83,26 +83,13 @@ def _waveform(recording: Recording, place: str, sampling_rate: int | None) -> tu
 def _decoded(source: str | Source, place: str) -> tuple[str, F32]:
     source = Path(source).expanduser() if isinstance(source, str) else source
     place = str(source) if isinstance(source, Path) else place
-    require_file(source)
+    require_medium(source)
     try:
         return place, as_prepared(decode(source, place=place))
     except MediumError as error:
-        if error.code in ("sound.unreadable", "sound.format") and is_picture(source):
-            expected, step = "must be a recording", "give pictures to embed_images"
-            raise FaultError(fault(place, expected, "a picture", step, code="media.kind")) from error
+        if found := given_picture(error, source, place, step="give pictures to embed_images"):
+            raise FaultError(found) from error
         raise
-
-
-def require_file(source: str | Source) -> None:
-    """Refuse a path that leads to no file.
-
-    Raises:
-        FaultError: ``file.missing``.
-    """
-    if isinstance(source, Path) and not source.is_file():
-        got = "a folder" if source.is_dir() else "nothing there"
-        expected, step = "must be a file", "check the path; of a folder, give its files"
-        raise FaultError(fault(str(source), expected, got, step, code="file.missing"))
 
 
 def _sound(array: npt.NDArray[Any], rate: int, place: str) -> Sound:

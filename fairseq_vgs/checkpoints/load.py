@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import dataclasses
 import functools
 import logging
@@ -69,9 +70,13 @@ class Checkpoint:
     images: Mapping[str, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let it be pickled with its weights; fairseq's settings themselves cannot be."""
+        """Let it be pickled with its weights, as those of a CPU: a machine without this GPU may read them.
+
+        fairseq's settings themselves cannot be pickled.
+        """
         if self.trained and not needs_fairseq(self.path):
-            return Checkpoint, tuple(getattr(self, part.name) for part in dataclasses.fields(self))
+            kept = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+            return Checkpoint, tuple({**kept, "model": on_cpu(self.model)}.values())
         weights = {name: weight.cpu() for name, weight in self.model.state_dict().items()}
         kept = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
         return _unpickled, ({**kept, "model": None}, weights)
@@ -119,6 +124,12 @@ def load_checkpoint(
     logger.info("%s: %d tensors matched, %d updates", path, len(weights), made)
     version, images = read_plugin_state(state)
     return Checkpoint(model, path, config, made if trained else 0, trained, version, images)
+
+
+def on_cpu(model: nn.Module) -> nn.Module:
+    """Return a model on the CPU: itself, or a copy."""
+    is_there = all(tensor.device.type == "cpu" for tensor in (*model.parameters(), *model.buffers()))
+    return model if is_there else copy.deepcopy(model).cpu()
 
 
 def _unpickled(kept: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Checkpoint:

@@ -17,7 +17,6 @@ from fairseq_vgs.arrays import F32, I64
 from fairseq_vgs.checkpoints.load import Checkpoint
 from fairseq_vgs.features.embeddings import EvaluationSplit, embed_split, open_split
 from fairseq_vgs.features.heat_map import HeatMap
-from fairseq_vgs.features.recordings import AUDIO_SUFFIXES
 from fairseq_vgs.features.speech import progress
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.location import resolve
@@ -25,12 +24,9 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list, read_images, read_pairs
 from fairseq_vgs.media.content import Source
 from fairseq_vgs.media.errors import MediumError
+from fairseq_vgs.media.kind import AUDIO_SUFFIXES, PICTURE_SUFFIXES
 
 logger = logging.getLogger(__name__)
-
-PICTURE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm",
-)  # fmt: skip
 
 
 _OF_A_FILE = frozenset({"media.kind", "sound.length"})

@@ -33,7 +33,10 @@ class Handlers:
         """Find pictures for a recording."""
         if path is None:
             return show.hint(SPEAK), None, None
-        return *self._answered(lambda: self.search.pictures(Path(path)), show.pictures, path), None
+        found = self._answered(
+            lambda: self.search.pictures(Path(path)), show.pictures, path, other_tab=show.FIND_CAPTIONS
+        )
+        return *found, None
 
     def choose_caption(self, number: int | None) -> _Spoken:
         """Find pictures for a caption of the collection."""
@@ -49,7 +52,9 @@ class Handlers:
         """Find captions for a picture."""
         if path is None:
             return show.hint(LOOK)
-        return self._answered(lambda: self.search.captions(Path(path)), show.captions, path)[0]
+        return self._answered(
+            lambda: self.search.captions(Path(path)), show.captions, path, other_tab=show.FIND_PICTURES
+        )[0]
 
     def choose_picture(self, number: int) -> str:
         """Find captions for a picture of the collection."""
@@ -69,13 +74,18 @@ class Handlers:
         ]
 
     def _answered(
-        self, find: Callable[[], Found], shown: Callable[[Found, Search], str], upload: str | None = None
+        self,
+        find: Callable[[], Found],
+        shown: Callable[[Found, Search], str],
+        upload: str | None = None,
+        *,
+        other_tab: str = "",
     ) -> _Result:
         try:
             found = find()
             return shown(found, self.search), found
         except FaultError as error:
-            return show.fault(self._advised(error), upload), None
+            return show.fault(self._advised(error), upload, other_tab=other_tab), None
 
     def heat(self, found: Found | None, index: int = 0) -> str:
         """Show the heat map of one of the answers; nothing without answers."""

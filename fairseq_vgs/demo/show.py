@@ -94,14 +94,16 @@ def hint(text: str) -> str:
     return f'<p class="hint">{html.escape(text)}</p>'
 
 
-def fault(error: FaultError, upload: str | None = None) -> str:
-    """Show an error with its next step; of an upload, whose path nobody knows, the name."""
+def fault(error: FaultError, upload: str | None = None, *, other_tab: str = "") -> str:
+    """Show an error with its next step; of an upload, whose path nobody knows, the name.
+
+    What is a recording where a picture was asked for, or the reverse, belongs to the ``other_tab``.
+    """
     text = str(error)
     if upload is not None:
         text = text.replace(upload, Path(upload).name)
         if "media.kind" in error.codes:
-            tab = FIND_PICTURES if "got 'a recording'" in text else FIND_CAPTIONS
-            text = f"{text.partition(';')[0]}; give it under “{tab}”"
+            text = f"{text.partition(';')[0]}; give it under “{other_tab}”"
     return f'<p class="fault" role="alert">{html.escape(text)}</p>'
 
 

@@ -27,13 +27,12 @@ from fairseq_vgs.manifest.folder import ManifestFolder
 from fairseq_vgs.manifest.tables import read_audio_list
 from fairseq_vgs.media.encode import as_prepared, prepared_length
 from fairseq_vgs.media.errors import MediumError
-from fairseq_vgs.media.pictures import is_picture
+from fairseq_vgs.media.kind import AUDIO_SUFFIXES, given_picture
 from fairseq_vgs.media.rates import FRAME_STRIDE, SAMPLE_RATE
 from fairseq_vgs.media.sound import decode, inspect
 from fairseq_vgs.metrics.abx import AbxItem
 
 NAMES_TABLE = "utterances.tsv"
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _MAX_KINDS = 4
 _NAME_COLUMNS = {"audio_id": "audio_id", "file": "file"}
 
@@ -301,19 +300,13 @@ def _look_into(files: Iterable[tuple[str, str, Path]]) -> tuple[list[tuple[str, 
         try:
             info = inspect(path, place=str(path))
         except MediumError as error:
-            faults += _as_picture(path, error)
+            picture = given_picture(error, path, str(path), step="remove it, or leave it out")
+            faults += [picture] if picture else error.faults
         else:
             n_samples = prepared_length(info.n_samples, info.rate)
             location = MediaLocation(path)
             recordings.append((name, Recording(audio_id, location, n_samples, str(path), info.rate)))
     return recordings, faults
-
-
-def _as_picture(path: Path, error: MediumError) -> Iterable[Fault]:
-    if error.code in ("sound.unreadable", "sound.format") and is_picture(path):
-        expected, step = "must be a recording", "remove it, or leave it out"
-        return [fault(str(path), expected, "a picture", step, code="media.kind")]
-    return error.faults
 
 
 def _checked(

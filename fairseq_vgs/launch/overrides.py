@@ -47,9 +47,12 @@ def value_of(override: str) -> str:
 
 
 def whole_number(override: str) -> int | None:
-    """Return the value in an override if it is a whole number above 0."""
-    value = value_of(override)
-    return int(value) if value.isdecimal() and int(value) > 0 else None
+    """Return the value in an override if it is a whole number above 0, as Hydra reads them: 1e5, 1_000."""
+    try:
+        value = float(value_of(override))
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and value > 0 else None
 
 
 def refuse_interpolation(path: Path, option: str) -> None:

@@ -31,6 +31,8 @@ _PHASES = "_then_"
 LAST = Path("checkpoints", "checkpoint_last.pt")
 _START, _UPDATES = "checkpoint.finetune_from_model", "optimization.max_update"
 _WARMUP = "lr_scheduler.warmup_updates"
+_BATCH, _ACCUMULATED = "dataset.batch_size", "optimization.update_freq"
+_PROCESSES = "distributed_training.distributed_world_size"
 # What another start of the same run may change: where and how long it trains, and what it shows.
 _MAY_DIFFER = (
     *(
@@ -116,8 +118,8 @@ def compose_training(data: TrainingData, choices: Choices, hardware: Hardware) -
     else:
         length = _length(size, data, choices, given)
         updates, chosen = int(length[_UPDATES]), {**chosen, **length}
-        batch = SCHEDULES[size].batch
-        notes.append(f"{updates:,} updates of {batch} pairs: {updates * batch / data.n_pairs:.1f} epochs")
+        made = {key: f"{key}={value}" for key, value in chosen.items()}
+        notes.append(_length_note(updates, size, data.n_pairs, {**made, **given}))
     run = _run_folder(choices, data, size)
     overrides = {"task.data": path_override("task.data", data.path)}
     overrides |= {key: f"{key}={value}" for key, value in chosen.items()}
@@ -149,6 +151,17 @@ def _length(size: Size, data: TrainingData, choices: Choices, given: Mapping[str
     updates = updates or schedule.updates(data.n_pairs, second=_PHASES in choices.scenario)
     whole = whole_number(given.get("lr_scheduler.total_num_update", "")) or updates
     return {_UPDATES: str(updates), _WARMUP: str(schedule.warmup_updates(whole))}
+
+
+def _length_note(updates: int, size: Size, n_pairs: int, overrides: Mapping[str, str]) -> str:
+    """Say how often the updates see every pair, with the batches, accumulation and processes of the run."""
+    if "dataset.max_tokens" in overrides or value_of(overrides.get(_BATCH, "")) == "null":
+        return f"{updates:,} updates"  # of batches by the length of their speech
+    batch = whole_number(overrides.get(_BATCH, "")) or SCHEDULES[size].batch
+    batch *= whole_number(overrides.get(_PROCESSES, "")) or 1
+    accumulated = value_of(overrides.get(_ACCUMULATED, "")).strip("[]")
+    batch *= whole_number(f"={accumulated}") or 1
+    return f"{updates:,} updates of {batch:,} pairs: {updates * batch / n_pairs:.1f} epochs"
 
 
 def grounds(scenario: str) -> bool:

@@ -108,10 +108,12 @@ def run_training(training: Training) -> Outcome:
     with tempfile.TemporaryFile() as errors, RunBar(training.updates, initial=history.update) as bar:
         process = start_process(training.command, log=log, environment=training.environment, errors=errors)
         try:
-            with _handed_on(process, bar):
+            with _handed_on(process) as received:
                 ended = False
                 while not ended:
                     ended = _ended(process)
+                    while received:
+                        bar.say(_said(received.pop(0)))
                     for validation in history.read():
                         bar.say(f"update {validation.update}: {validation}")
                     for line in lines:
@@ -135,10 +137,15 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 @contextmanager
-def _handed_on(process: subprocess.Popen[bytes], bar: RunBar) -> Iterator[None]:
-    """Send SIGINT and SIGTERM on to the process, and SIGTERM where the terminal is closed."""
+def _handed_on(process: subprocess.Popen[bytes]) -> Iterator[list[signal.Signals]]:
+    """Send SIGINT and SIGTERM on to the process, and SIGTERM where the terminal is closed.
+
+    Yields the signals that have come. They are said elsewhere: a handler that wrote to stderr could interrupt
+    a write to it, which Python refuses as reentrant.
+    """
+    received: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
@@ -146,10 +153,7 @@ def _handed_on(process: subprocess.Popen[bytes], bar: RunBar) -> Iterator[None]:
         if process.poll() is not None:
             return
         process.send_signal(signal.SIGTERM if chosen is _TERMINAL_CLOSED else chosen)
-        again = "press Ctrl-C" if chosen is signal.SIGINT else f"send {chosen.name}"
-        bar.say(
-            f"{chosen.name}: finishing this update, then saving a checkpoint; {again} again to stop at once"
-        )
+        received.append(chosen)
 
     numbers = [one for one in (signal.SIGINT, signal.SIGTERM, _TERMINAL_CLOSED) if one is not None]
     before = {one: signal.getsignal(one) for one in numbers}
@@ -157,10 +161,15 @@ def _handed_on(process: subprocess.Popen[bytes], bar: RunBar) -> Iterator[None]:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # nohup, or a job in the background of a script
                 signal.signal(number, hand_on)
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _said(received: signal.Signals) -> str:
+    again = "press Ctrl-C" if received is signal.SIGINT else f"send {received.name}"
+    return f"{received.name}: finishing this update, then saving a checkpoint; {again} again to stop at once"
 
 
 def _errors(file: IO[bytes], log: Path) -> str:

@@ -25,7 +25,7 @@ from fairseq_vgs.regions.writer import grid_boxes
 
 OBJECTS = "objects"
 BACKBONE_FOLDER = "backbone_folder"
-"""Key of a recipe: the local folder of a backbone, which no ``summary.json`` knows."""
+"""Key of a recipe: the local folder of a backbone, which the user names and no file does."""
 _BACKBONE = "hugging-face"
 _BATCH = 16
 
@@ -155,6 +155,11 @@ _VALUES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 }
 
 
+def untrusted_recipe(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of its regions, which may come from anybody: it names no folder to read."""
+    return {key: value for key, value in said.items() if key != BACKBONE_FOLDER}
+
+
 def parse_recipe(given: str | Path | tuple[int, int], said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe that a user names.
 
@@ -176,7 +181,7 @@ def parse_recipe(given: str | Path | tuple[int, int], said: Mapping[str, Any]) -
     folder = Path(given).expanduser()
     if said.get("format") == _BACKBONE and (folder / "config.json").is_file():
         return {**said, BACKBONE_FOLDER: str(folder)}
-    if recipe := region_recipe(read_summary(folder)):
+    if recipe := untrusted_recipe(region_recipe(read_summary(folder))):
         return recipe
     expected = "must be a grid such as 2x3, objects, or a data folder whose summary.json has regions"
     raise FaultError(fault("regions", expected, str(given), "give one of these", code="regions.recipe"))

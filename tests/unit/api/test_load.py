@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 
@@ -136,6 +137,44 @@ def test_a_pickled_model_of_another_machine_finds_a_device(run, media):
     model = vgs.load(run)
     model.device = "cuda:7"
     assert pickle.loads(pickle.dumps(model)).device in ("cpu", "cuda")
+
+
+def test_a_model_on_a_gpu_is_pickled_as_on_a_cpu(run, tmp_path, monkeypatch):
+    """An exported model is pickled whole; tensors of a GPU could be read on machines with one alone."""
+    assert main(["export", str(run / "checkpoints/checkpoint_best.pt"), str(tmp_path / "exported")]) == 0
+    model = vgs.load(tmp_path / "exported", device="cpu")
+    network, moved = model.checkpoint.model, []
+    network.to("meta")  # stands for a GPU
+    monkeypatch.setattr(
+        torch.nn.Module, "cpu", lambda self: moved.append(self) or self.to_empty(device="cpu")
+    )
+    again = pickle.loads(pickle.dumps(model.checkpoint))
+    assert len(moved) == 1
+    assert moved[0] is not network  # which stays where it is
+    assert {one.device.type for one in network.parameters()} == {"meta"}
+    assert {one.device.type for one in again.model.parameters()} == {"cpu"}
+
+
+def test_a_checkpoint_names_no_folder_to_read(make_run, tmp_path):
+    """A backbone's folder is the user's to name: a checkpoint may come from anybody."""
+    data = make_folder(tmp_path / "data", lengths={"test": [6000] * 3}, n_images=3).path
+    make_backbone(tmp_path / "vit", "vit")
+    dims = cache_image_features(data, tmp_path / "vit", grid=2, force=True).dims
+    recipe = {**region_recipe(read_summary(data)), "backbone_folder": str(tmp_path / "vit")}
+    run = make_run(images={"reads": "regions", **recipe}, image_dim=dims)
+    with raises_fault("regions.backbone", "checkpoint_best.pt"):
+        vgs.load(run).embed_images(data / "images/0.png")
+    content = json.loads((data / "summary.json").read_text(encoding="utf-8"))
+    assert "backbone_folder" not in json.dumps(content)
+    with raises_fault("regions.backbone", "checkpoint_best.pt"):
+        (data / "summary.json").write_text(with_folder(content, tmp_path / "vit"), encoding="utf-8")
+        vgs.load(run, regions=data).embed_images(data / "images/0.png")
+
+
+def with_folder(summary, folder):
+    """Write a folder into the recipe of a summary, as no command does."""
+    summary["regions"]["backbone_folder"] = str(folder)
+    return json.dumps(summary)
 
 
 @pytest.mark.parametrize("grid", [0, 2])

@@ -241,8 +241,14 @@ def test_attention_weights_are_those_of_the_forward_pass(make_run, media, settin
     torch.testing.assert_close(together, kept["output"][:n, 0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_layer_may_be_numpys(model, media):
+    np.testing.assert_array_equal(
+        model.attention(media / "a.wav", layer=np.int64(2)), model.attention(media / "a.wav", layer=2)
+    )
+
+
 def test_layers_that_are_not_there(model, media):
-    for layer in (0, 4, -1):
+    for layer in (0, 4, -1, 1.0, "2", None):
         with raises_fault("setting.value", "layer"):
             model.attention(media / "a.wav", layer=layer)
 

@@ -89,3 +89,20 @@ def test_ids_that_do_not_fit(ids, named, place):
 def test_unknown_similarity():
     with raises_fault("setting.value", "similarity"):
         vgs.retrieval(SPEECH, IMAGES, ["a", "a", "b"], similarity="euclid")
+
+
+@pytest.mark.parametrize(
+    ("speech", "images", "place"),
+    [
+        (np.empty((0, 2)), IMAGES, "speech"),
+        (SPEECH, np.empty((0, 2)), "images"),
+        ([], [], "speech"),
+        (SPEECH[0], IMAGES, "speech"),
+        (SPEECH, IMAGES.astype(int), "images"),
+        (SPEECH, np.full((2, 2), np.nan), "images"),
+        (SPEECH, np.ones((2, 3)), "images"),
+    ],
+)
+def test_what_are_no_embeddings_is_named(speech, images, place):
+    with raises_fault("retrieval.embeddings", place):
+        vgs.retrieval(speech, images, ["dog", "dog", "cat"])

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 SCRIPTS = Path(__file__).parents[3] / "examples" / "vgs" / "slurm"
 STAND_IN = """#!/usr/bin/env bash
@@ -60,6 +61,13 @@ def test_a_job_needs_a_folder_to_go_on_in(submit):
     status, said, errors = submit("train.sbatch", "--config-name", "vgs_plus", SLURM_JOB_ID="7")
     assert (status, said) == (2, {})
     assert "hydra.run.dir" in errors
+
+
+@pytest.mark.parametrize("folder", ["it's mine", "a\\'b", "''", "back\\slash", "an, {odd} [one]=$x"])
+def test_the_folder_of_a_sweep_may_have_any_name(submit, folder):
+    _, said, _ = submit("sweep.sbatch", folder, "a=b", training_ends_with=0, SLURM_ARRAY_TASK_ID="0")
+    (override,) = OverridesParser.create().parse_overrides([said["srun"][-1]])
+    assert override.value() == f"{folder}/alpha_0.1-seed_1"
 
 
 def test_an_array_covers_all_pairs_of_alpha_and_seed(submit):

@@ -112,6 +112,38 @@ def test_length_follows_the_updates_a_user_wants():
     assert training.updates == 0  # that file leaves it to the study
 
 
+@pytest.mark.parametrize("text", ["1e3", "1_000", "1000.0", "'1000'"])
+def test_updates_are_read_as_hydra_reads_them(text):
+    training = compose(overrides=(f"optimization.max_update={text}",))
+    assert training.updates == 1000
+    found = values(training)
+    assert found["lr_scheduler.warmup_updates"] == 75
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "0.5", "nan", "inf", "many"])
+def test_what_is_no_number_of_updates_is_left_to_hydra(text):
+    assert compose(overrides=(f"optimization.max_update={text}",)).updates == 320
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        ((), "320 updates of 32 pairs: 3.4 epochs"),
+        (("dataset.batch_size=8",), "320 updates of 8 pairs: 0.9 epochs"),
+        (("dataset.batch_size=8", "optimization.update_freq=[4]"), "320 updates of 32 pairs: 3.4 epochs"),
+        (("distributed_training.distributed_world_size=2",), "320 updates of 64 pairs: 6.8 epochs"),
+        (("dataset.batch_size=null", "dataset.max_tokens=900000"), "320 updates"),
+    ],
+)
+def test_the_note_counts_the_pairs_of_the_run(overrides, note):
+    assert note in compose(overrides=overrides).notes
+
+
+def test_the_papers_pairs_are_shared_by_its_processes():
+    notes = compose(replace(DATA, n_pairs=640_000), Hardware(4, has_bf16=True)).notes
+    assert "700,000 updates of 64 pairs: 70.0 epochs" in notes
+
+
 def test_a_schedule_without_a_warm_up_gets_none():
     cfg = cfg_of(compose(overrides=("schedule=tri_stage",)))
     assert "warmup_updates" not in cfg.lr_scheduler

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,22 +152,31 @@ def test_a_run_that_fails_shows_its_own_words(tmp_path, lines):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_are_handed_on_and_the_run_goes_on(tmp_path, number):
+    """What is said of them is written by the loop, not by the handler, which may interrupt a write."""
     run, script = tmp_path / "run", tmp_path / "parent.py"
     command = training(run, end=2000, seconds=0.01).command
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom fairseq_vgs.launch.training import Training\n"
         "from fairseq_vgs.launch.watch import run_training\n"
         f"found = Training({command!r}, Path({str(run)!r}), 2000, (), {{}}, 'history.jsonl')\n"
+        "import logging, traceback\n"
+        "class Said(logging.StreamHandler):\n"
+        "    def emit(self, record):\n"
+        "        callers = {frame.name for frame in traceback.extract_stack()}\n"
+        "        print(record.getMessage(), 'hand_on' in callers, file=sys.stderr)\n"
+        "logging.basicConfig(level=logging.INFO, handlers=[Said()])\n"
         "sys.exit(run_training(found).status)\n"
     )
-    parent = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (run / "history.jsonl").exists():
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(parent.pid, number)
     expected = signal.SIGTERM if number is signal.SIGHUP else number
-    assert parent.wait(60) == 128 + expected
+    said = parent.communicate(timeout=60)[1]
+    assert parent.returncode == 128 + expected
+    assert re.search(rf"^{signal.Signals(number).name}: .* again to stop at once False$", said, re.MULTILINE)
     before = len((run / "history.jsonl").read_text().splitlines())
     assert before < 2000
     assert run_training(training(run, end=before + 2)).history.update == before + 2

@@ -57,7 +57,7 @@ def split_sizes(n_pairs: int) -> dict[str, int]:
 def generate(folder: Path, n_pairs: int, *, seconds: float) -> Path:
     """Write recordings, pictures and the table of pairs; return the table."""
     draws = np.random.default_rng(1)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     table = folder / "pairs.tsv"
     with table.open("w", encoding="utf-8") as file:
         file.write("audio\timage\tspeaker\ttext\tsplit\n")

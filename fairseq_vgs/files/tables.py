@@ -29,6 +29,7 @@ NOT_SPLITS = frozenset({"images", "regions"})
 SAVE_AS_TEXT = "save it as CSV UTF-8 in the spreadsheet program"
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_PLAIN_LINES = 4096  # parsed together where they hold no fault
 CORRECT_LINE = "correct the line or rerun fairseq-vgs prepare"
 
 
@@ -176,6 +177,8 @@ def parse_rows(
     lines: Sequence[str | None], table: TableFormat[Row], *, name: str, start: int, order: Sequence[int]
 ) -> Table[Row]:
     """Parse the lines of file ``name`` from index ``start`` on; ``order`` is each column's position."""
+    if (plain := _plain_rows(lines, table, start=start, order=order)) is not None:
+        return Table(name, tuple(plain), tuple(range(start + 1, len(lines) + 1)))
     rows: list[Row] = []
     numbers: list[int] = []
     faults: list[Fault] = []
@@ -202,6 +205,35 @@ def parse_rows(
         message = f"file must list at least one {table.noun}; rerun fairseq-vgs prepare"
         faults.append(Fault(f"{name}:{len(lines)}", message, "table.empty"))
     return Table(name, tuple(rows), tuple(numbers), tuple(faults), doubtful=frozenset(doubtful))
+
+
+def _plain_rows(
+    lines: Sequence[str | None], table: TableFormat[Row], *, start: int, order: Sequence[int]
+) -> list[Row] | None:
+    """Return the rows of lines without a fault, column by column and much faster; None if there is any."""
+    found: list[Row] = []
+    keys: set[Hashable] = set()
+    key_of: Callable[[Row], Hashable] = attrgetter(*table.unique)
+    for first in range(start, len(lines), _PLAIN_LINES):
+        some = [line for line in lines[first : first + _PLAIN_LINES] if line is not None]
+        joined = "\t".join(some)
+        fields = [line.split("\t") for line in some]
+        is_whole = len(some) == min(_PLAIN_LINES, len(lines) - first)
+        if not is_whole or "\r" in joined or "\0" in joined or {*map(len, fields)} != {len(table.columns)}:
+            return None
+        columns = list(zip(*fields, strict=True))
+        try:
+            values = [
+                parse_all(column, columns[place]) for column, place in zip(table.columns, order, strict=True)
+            ]
+            rows = list(map(table.make, *values))
+            for row in rows if table.check is not None else ():
+                table.check(row)
+        except ValueError:
+            return None
+        keys.update(map(key_of, rows))
+        found += rows
+    return found if found and len(keys) == len(found) else None
 
 
 class IrregularTableError(ValueError):

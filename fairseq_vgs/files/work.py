@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ VERSION = 3
 _FORMER = 2  # its journal has one mapping per item, and its archives are filled as the work goes on
 _FORMER_FIELDS = ("kind", "path", "stamp", "sha256", "measures", "target", "length")
 JOURNAL, DATA = "journal.jsonl", "data"
+FLUSH_SECONDS = 0.2
 
 Record = dict[str, Any]
 
@@ -77,7 +79,7 @@ class WorkFolder:
         self.path = path
         self.data = path / DATA
         self.finished = finished
-        self._journal = journal
+        self._journal, self._flushed = journal, 0.0
 
     def add(self, name: str, record: Record) -> None:
         """Record a finished item, which no later run processes again."""
@@ -102,7 +104,10 @@ class WorkFolder:
 
     def _write(self, name: str, record: Record | None) -> None:
         self._journal.write(json.dumps([name, record]) + "\n")
-        self._journal.flush()
+        # A flush takes as long as small items do; what is lost with a killed run is made again.
+        if (now := time.monotonic()) > self._flushed + FLUSH_SECONDS:
+            self._journal.flush()
+            self._flushed = now
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Finished:
     target: str
     length: int
     is_animated: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a line of the journal; ``asdict`` takes ten times as long."""
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return {**own, "stamp": {"size": self.stamp.size, "changed": self.stamp.changed}}
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Finished:
@@ -133,7 +138,7 @@ class MediaBuilder:
             if isinstance(outcome, UnusableMedium):
                 problems.append(outcome)
                 continue
-            self._work.add(_name(kind, outcome.target), asdict(outcome))
+            self._work.add(_name(kind, outcome.target), outcome.record())
             done[outcome.path] = outcome
         return done, problems
 

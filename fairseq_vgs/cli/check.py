@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs.cli.summaries import progress_bar
-from fairseq_vgs.options import option
+from fairseq_vgs.cli.summaries import progress_bar, speed
+from fairseq_vgs.files.parallel import n_cores
+from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.manifest.check import CheckReport
@@ -36,14 +38,25 @@ class Options:
     read_media: bool = option(
         True, name="--no-media", help="do not open audio, pictures and features, only check that they exist"
     )
+    jobs: int | None = option(
+        None,
+        help="threads; results are the same (default: as many as CPUs)",
+        name="--jobs --workers",
+        metavar="N",
+        parse=positive,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Check the folder; return 1 if it has faults."""
     from fairseq_vgs.manifest.check import inspect_folder
 
+    start = time.perf_counter()
     with progress_bar("reading media", unit="file") as progress:
-        report = inspect_folder(args.data, read_media=args.read_media, progress=progress)
+        report = inspect_folder(
+            args.data, read_media=args.read_media, jobs=args.jobs or n_cores(), progress=progress
+        )
+    seconds = time.perf_counter() - start
     if args.json:
         print(json.dumps(_as_json(args.data, report), ensure_ascii=False, indent=2))
     else:
@@ -51,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
             print(item)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
+    if report.bytes_read:
+        print(f"read {speed(report.n_media, report.bytes_read, seconds)}", file=sys.stderr)
     found = {0: "no faults", 1: "1 fault"}.get(len(report.faults), f"{len(report.faults):,} faults")
     counted = ", ".join(f"{count:,} {what}" for what, count in report.counts.get("all", {}).items())
     summary = f"{found} in {counted}" if counted else found

@@ -9,11 +9,12 @@ import argparse
 import inspect
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.cli.parser import add_command, add_module, usage_errors
-from fairseq_vgs.cli.summaries import progress_bar, summary_table
+from fairseq_vgs.cli.summaries import progress_bar, speed, summary_table
 from fairseq_vgs.files.output import refuse_output, try_output
 from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.options import add_options, read_options
@@ -21,7 +22,6 @@ from fairseq_vgs.prepare.build.options import BuildOptions
 from fairseq_vgs.prepare.corpora import CORPORA, Preparation
 from fairseq_vgs.regions.options import RegionOptions
 
-MAX_DEFAULT_JOBS = 8
 EXTENSIONS = {
     "image-features": "Features of a frozen image backbone, for all pictures of a data folder",
     "regions": "Region features: from LXMERT, from FaST-VGS, or computed from pictures",
@@ -52,11 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare the corpus; print its splits, or the whole summary as JSON."""
+    start = time.perf_counter()
     summary = args.prepare(args)
+    seconds = time.perf_counter() - start
     if args.json:
         print(json.dumps(summary, ensure_ascii=False, indent=2))
     else:
         print("\n".join(getattr(args, "table", summary_table)(summary)))
+        if (read := summary.get("read")) and read["files"]:
+            print(f"read {speed(read['files'], read['bytes'], seconds)}", file=sys.stderr)
         print(f"written to {args.output}", file=sys.stderr)
     return 0
 
@@ -74,7 +78,7 @@ def _add_corpus(corpora: Any, name: str, preparation: type[Preparation]) -> None
     if preparation.has_pictures:
         add_options(parser.add_argument_group("region features of the pictures"), RegionOptions)
     parser.add_argument("--json", action="store_true", help="print the whole summary as JSON")
-    parser.set_defaults(jobs=min(n_cores(), MAX_DEFAULT_JOBS))
+    parser.set_defaults(jobs=n_cores())
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, object]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_vgs.device import device_option, resolve_device
+from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.options import option, positive
 from fairseq_vgs.regions.options import GRID_HELP, Grid, parse_grid
 
@@ -49,7 +50,9 @@ class Options:
     )
     batch_size: int = option(32, help="pictures at once", metavar="N", parse=positive)
     device: str = device_option()
-    jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
+    jobs: int | None = option(
+        None, help="threads that decode (default: as many as CPUs)", metavar="N", parse=positive
+    )
     force: bool = option(False, help="replace existing regions")
     json: bool = option(False, help="print the counts as JSON")
 
@@ -72,7 +75,7 @@ def prepare(args: argparse.Namespace) -> dict[str, object]:
         image_size=args.image_size,
         batch_size=args.batch_size,
         device=resolve_device(args.device),
-        jobs=args.jobs,
+        jobs=args.jobs or n_cores(),
         force=args.force,
     )
     return asdict(found)

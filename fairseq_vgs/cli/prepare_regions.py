@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.cli.summaries import progress_bar
+from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.options import option, positive, read_options
 from fairseq_vgs.regions.options import EfficientNetOptions
 
@@ -81,7 +82,9 @@ class FastVgsFiles:
 class Jobs:
     """Option of computed region features."""
 
-    jobs: int = option(2, help="threads that decode", metavar="N", parse=positive)
+    jobs: int | None = option(
+        None, help="threads that decode (default: as many as CPUs)", metavar="N", parse=positive
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +129,7 @@ def _prepare_efficientnet(args: argparse.Namespace) -> dict[str, object]:
     refuse_regions(args.output, force=args.force)  # before the network is loaded
     regions = read_options(args, EfficientNetOptions).open()
     with progress_bar("preparing regions (pictures)") as progress:
-        return regions.compute(args.output, jobs=args.jobs, force=args.force, progress=progress)
+        return regions.compute(args.output, jobs=args.jobs or n_cores(), force=args.force, progress=progress)
 
 
 def table(summary: Mapping[str, Any]) -> Iterator[str]:

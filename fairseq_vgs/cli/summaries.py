@@ -26,6 +26,13 @@ def progress_bar(title: str, unit: str = "") -> Iterator[Progress]:
         yield progress
 
 
+def speed(n_files: int, n_bytes: int, seconds: float) -> str:
+    """Describe how fast files were read."""
+    rate = n_bytes / 1e6 / max(seconds, 1e-9)
+    per_second = f"{n_files / max(seconds, 1e-9):,.0f} files/s, {rate:,.1f} MB/s"
+    return f"{n_files:,} files of {n_bytes / 1e6:,.1f} MB in {seconds:,.1f} s: {per_second}"
+
+
 def summary_table(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line per split, and one per reason for leaving items out."""
     splits: Mapping[str, Mapping[str, Any]] = summary["splits"]

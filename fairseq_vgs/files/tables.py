@@ -10,6 +10,7 @@ then reads by line. Both accept the same tables, except that CRLF is left to the
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -227,8 +228,8 @@ def _plain_rows(
                 parse_all(column, columns[place]) for column, place in zip(table.columns, order, strict=True)
             ]
             rows = list(map(table.make, *values))
-            for row in rows if table.check is not None else ():
-                table.check(row)
+            if table.check is not None:
+                deque(map(table.check, rows), maxlen=0)
         except ValueError:
             return None
         keys.update(map(key_of, rows))

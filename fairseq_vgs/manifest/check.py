@@ -39,6 +39,8 @@ from fairseq_vgs.media.sound import sound_faults
 class CheckReport:
     """The result of a check: whether media were decoded, faults to repair, notes that need no action, sizes.
 
+    ``bytes_read`` are those of the ``n_media`` recordings and pictures.
+
     Sizes are ``{"all": {"utterances": ...}, "splits": {"train": {...}}}``.
     """
 
@@ -46,6 +48,8 @@ class CheckReport:
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    n_media: int = 0
+    bytes_read: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,13 @@ class _Tables:
         return len(self.regions.rows) if self.regions is not None else 0
 
 
-def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress | None = None) -> CheckReport:
+def inspect_folder(
+    folder: Path, *, read_media: bool = True, jobs: int = 1, progress: Progress | None = None
+) -> CheckReport:
     """Find every fault of a data folder; none means that training can start.
 
-    Media are read and decoded; without ``read_media``, they only have to exist, and copies are missed.
+    Media are read and decoded by ``jobs`` threads; without ``read_media``, they only have to exist, and
+    copies are missed.
     ``progress`` is called with (media done, total) after each.
     """
     files = ManifestFolder(folder)
@@ -78,7 +85,7 @@ def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress 
         return CheckReport(media_read=read_media, faults=[missing])
     tables = _read_tables(files)
     n_media = len(tables.image_rows) + sum(len(table.rows) for table in tables.audio.values())
-    media = MediaCheck(read_media=read_media, total=n_media, progress=progress)
+    media = MediaCheck(read_media=read_media, total=n_media, jobs=jobs, progress=progress)
     audio_prints = _check_audio(tables, media)
     image_prints = _check_pictures(tables.images, media)
     images = {row.image_id: row for row in tables.image_rows}
@@ -97,6 +104,8 @@ def inspect_folder(folder: Path, *, read_media: bool = True, progress: Progress 
         faults=sorted(faults, key=_reading_order),
         notes=list(_notes(tables, audio_prints)),
         counts=_count(tables),
+        n_media=n_media,
+        bytes_read=media.bytes_read,
     )
 
 

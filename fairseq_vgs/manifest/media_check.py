@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
 from fairseq_vgs.files.location import MediaLocation, check_present, read_bytes, resolve
-from fairseq_vgs.files.parallel import Progress
+from fairseq_vgs.files.parallel import Progress, map_in_order
 from fairseq_vgs.files.tables import Table
 
 Row = TypeVar("Row")
 Problems = Callable[[bytes, Row, str], list[Fault]]
 
 
-class MediaCheck:
-    """Check the media of several tables, and collect their faults; arguments as in ``inspect_folder``."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a medium is, as in ``MediaCheck.run``, its faults and bytes, and the archive that it needs."""
 
-    def __init__(self, *, read_media: bool, total: int, progress: Progress | None = None) -> None:
+    fingerprint: str | None = None
+    faults: Sequence[Fault] = ()
+    size: int = 0
+    missing_archive: Path | None = None
+
+
+class MediaCheck:
+    """Check the media of several tables, and collect their faults; arguments as in ``inspect_folder``.
+
+    ``bytes_read`` are those of all media so far.
+    """
+
+    def __init__(
+        self, *, read_media: bool, total: int, jobs: int = 1, progress: Progress | None = None
+    ) -> None:
         self.faults: list[Fault] = []
-        self._read_media, self._progress = read_media, progress
+        self.bytes_read = 0
+        self._read_media, self._jobs, self._progress = read_media, jobs, progress
         self._done, self._total = 0, total
 
     def run(
@@ -45,17 +62,27 @@ class MediaCheck:
                 self.faults.append(fault(place, expected, got, step, code="folder.missing"))
             self._advance(len(table.rows))
             return [None] * len(table.rows)
+        root = table.root
         prints: list[str | None] = []
         missing_archives: dict[Path, list[str]] = {}
-        for place, row in table.placed():
-            print_ = None
-            if entry(row):
-                location = resolve(table.root, entry(row))
-                if location.offset is not None and not location.path.exists():
-                    missing_archives.setdefault(location.path, []).append(place)
-                else:
-                    print_ = self._check_one(place, location, row, problems)
-            prints.append(print_)
+
+        def look(place: str, row: Row) -> _Found:
+            if not entry(row):
+                return _Found()
+            location = resolve(root, entry(row))
+            if location.offset is not None and not location.path.exists():
+                return _Found(missing_archive=location.path)
+            return self._check_one(place, location, row, problems)
+
+        placed = list(table.placed())
+        for (place, _), found in zip(
+            placed, map_in_order(lambda item: look(*item), placed, jobs=self._jobs), strict=True
+        ):
+            if found.missing_archive:
+                missing_archives.setdefault(found.missing_archive, []).append(place)
+            prints.append(found.fingerprint)
+            self.faults += found.faults
+            self.bytes_read += found.size
             self._advance(1)
         # Report a missing archive once, however many entries it should hold.
         for path, places in missing_archives.items():
@@ -70,18 +97,17 @@ class MediaCheck:
         location: MediaLocation,
         row: Row,
         problems: Problems[Row],
-    ) -> str | None:
+    ) -> _Found:
         try:
             if not self._read_media:
                 check_present(location)
-                return f"at {os.path.normpath(location.path)}:{location.offset}:{location.length}"
+                return _Found(f"at {os.path.normpath(location.path)}:{location.offset}:{location.length}")
             data = read_bytes(location)
         except FaultError as error:
-            self.faults.extend(Fault(place, str(item), item.code) for item in error.faults)
-            return None
-        self.faults.extend(problems(data, row, place))
+            return _Found(faults=[Fault(place, str(item), item.code) for item in error.faults])
         # Empty files are all equal, which is no sign of a copy.
-        return hashlib.sha256(data).hexdigest() if data else None
+        fingerprint = hashlib.sha256(data).hexdigest() if data else None
+        return _Found(fingerprint, problems(data, row, place), len(data))
 
     def _advance(self, count: int) -> None:
         self._done += count

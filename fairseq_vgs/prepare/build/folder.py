@@ -291,7 +291,8 @@ def _build_media(
     entries = {
         kind: builder.store(kind, used.values()) for kind, used in ((SPEECH, speech), (PICTURES, pictures))
     }
-    return Built(usable, speech, pictures, entries, plan.converts, options.pack, builder.n_reused)
+    sizes = builder.n_reused, builder.n_read, builder.bytes_read
+    return Built(usable, speech, pictures, entries, plan.converts, options.pack, *sizes)
 
 
 def _compute_regions(

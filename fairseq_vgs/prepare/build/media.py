@@ -95,12 +95,13 @@ def survey(
 class MediaBuilder:
     """Measure, convert (if ``converts``) and pack media; keep what earlier runs finished.
 
-    Media are written to the work folder's ``data/speech`` and ``data/pictures``.
+    Media are written to the work folder's ``data/speech`` and ``data/pictures``. ``n_reused`` files were
+    finished by an earlier run; ``n_read`` files of ``bytes_read`` were not.
     """
 
     def __init__(self, work: WorkFolder, options: BuildOptions, *, converts: bool) -> None:
         self._work, self._options, self._converts = work, options, converts
-        self.n_reused = 0
+        self.n_reused = self.n_read = self.bytes_read = 0
 
     def run(
         self,
@@ -138,6 +139,7 @@ class MediaBuilder:
             if isinstance(outcome, UnusableMedium):
                 problems.append(outcome)
                 continue
+            self.n_read, self.bytes_read = self.n_read + 1, self.bytes_read + outcome.stamp.size
             self._work.add(_name(kind, outcome.target), outcome.record())
             done[outcome.path] = outcome
         return done, problems

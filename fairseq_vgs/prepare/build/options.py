@@ -30,7 +30,7 @@ class BuildOptions:
     )
     jobs: int = option(
         1,
-        help="threads; results are the same (default: as many as CPUs, at most 8)",
+        help="threads; results are the same (default: as many as CPUs)",
         name="--jobs --workers",
         metavar="N",
         parse=positive,

@@ -42,7 +42,7 @@ class Built:
 
     Finished recordings and pictures are by path, archive ``entries`` of packed media by kind and name in the
     data folder; ``converts`` says that recordings were written as FLAC; ``n_reused`` counts the files that an
-    earlier run finished.
+    earlier run finished; ``n_read`` files of ``bytes_read`` were not.
     """
 
     corpus: Corpus
@@ -52,6 +52,8 @@ class Built:
     converts: bool
     pack: str
     n_reused: int
+    n_read: int
+    bytes_read: int
 
     def audio_row(self, caption: Caption) -> AudioRow:
         """Return the row of a recording in its audio list."""
@@ -124,6 +126,7 @@ def summarize(built: Built) -> dict[str, object]:
             "bytes_written": sum(item.length for item in (*built.speech.values(), *built.pictures.values())),
             "finished_by_an_earlier_run": built.n_reused,
         },
+        "read": {"files": built.n_read, "bytes": built.bytes_read},
         "splits": {split: _counts(built, captions) for split, captions in by_split(all_captions).items()},
         "speakers": len({caption.speaker for caption in all_captions if caption.speaker}),
         "shared_by_splits": shared_by_splits(built),

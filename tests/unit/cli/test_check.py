@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def test_a_sound_folder_prints_nothing_on_stdout(folder: Path, capsys: pytest.Ca
     assert main(["check", str(folder)]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == [
+    note, read, result = captured.err.splitlines()
+    assert re.fullmatch(r"read 6 files of 0\.0 MB in [0-9.]+ s: [0-9,]+ files/s, [0-9.]+ MB/s", read)
+    assert [note, result] == [
         f"note: {NO_REGIONS}",
         f"{folder}: no faults in 3 utterances, 3 pairs, 3 images, 0 regions",
     ]
@@ -50,8 +53,8 @@ def test_faults_are_lines_on_stdout(folder: Path, capsys: pytest.CaptureFixture[
     assert main(["check", str(folder)]) == 1
     captured = capsys.readouterr()
     assert [line.partition(": ")[0] for line in captured.out.splitlines()] == ["images.tsv:4", "train.tsv:2"]
-    # No terminal, no bar: only the note and the closing line.
-    assert captured.err.splitlines()[1:] == [
+    # No terminal, no bar: only the note, how fast it was, and the closing line.
+    assert captured.err.splitlines()[2:] == [
         f"{folder}: 2 faults in 3 utterances, 3 pairs, 3 images, 0 regions"
     ]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,12 @@ def test_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = make_table(tmp_path / "in")
     options = ["--audio-column", "clip", "--image-column", "pic", "--pack", "tar", "--jobs", "2"]
     assert main(["prepare", "pairs", str(table), str(tmp_path / "out"), *options]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    n_bytes = sum(path.stat().st_size for path in (tmp_path / "in").iterdir() if path != table)
+    said = captured.err.splitlines()[-2]
+    assert re.fullmatch(r"read 8 files of [0-9.]+ MB in [0-9.]+ s: [0-9,]+ files/s, [0-9.]+ MB/s", said)
+    assert said.split()[4] == f"{n_bytes / 1e6:.1f}"
     assert lines[0].split() == ["split", "recordings", "pairs", "images", "speakers", "with_text", "hours"]
     assert [line.split()[:4] for line in lines[1:-1]] == [
         ["train", "2", "2", "2"],

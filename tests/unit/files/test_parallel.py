@@ -61,3 +61,25 @@ def test_work_does_not_run_far_ahead_of_its_use() -> None:
     assert len(begun) <= 2 * AHEAD_PER_JOB + 1
     assert len(list(results)) == 999
     assert len(begun) == 1000
+
+
+@pytest.mark.parametrize("n_items", [1, 3, 511, 512, 1001])
+def test_many_results_come_in_order_once(n_items: int) -> None:
+    """Many are handed over in chunks, of which the last may be short."""
+    seen = []
+    results = map_in_order(lambda item: -item, range(n_items), jobs=3, progress=lambda *c: seen.append(c))
+    assert list(results) == [-item for item in range(n_items)]
+    assert seen == [(done, n_items) for done in range(1, n_items + 1)]
+
+
+@pytest.mark.parametrize("bad", [0, 5, 999])
+def test_results_before_an_error_come_first(bad: int) -> None:
+    def work(item: int) -> int:
+        if item == bad:
+            raise ValueError(item)
+        return item
+
+    results = map_in_order(work, range(1000), jobs=2)
+    assert [next(results) for _ in range(bad)] == list(range(bad))
+    with pytest.raises(ValueError, match=str(bad)):
+        next(results)

@@ -341,6 +341,16 @@ def test_notes(data: Any) -> None:
     ]
 
 
+def test_threads_change_nothing(data: Any) -> None:
+    (data.path / TEST_WAVE).write_bytes(b"")
+    (data.path / TEST_PICTURE).unlink()
+    one, many = (inspect_folder(data.path, jobs=jobs) for jobs in (1, 5))
+    assert len(one.faults) == 2
+    assert one == many
+    assert one.n_media == 12
+    assert one.bytes_read > 0
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_damage_gives_faults_never_an_exception(data: Any, seed: int) -> None:
     rng = random.Random(seed)

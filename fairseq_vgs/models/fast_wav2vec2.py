@@ -13,6 +13,7 @@ from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, Wav2Vec2
 from fairseq.modules import GumbelVectorQuantizer
 from torch import Tensor, nn
 
+from fairseq_vgs.models.fast_layer import take_fast_layers
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
 from fairseq_vgs.modules.convolution import normalized_convolution, spectral_convolution, strided_convolution
 from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
@@ -104,6 +105,7 @@ class FastWav2Vec2Model(Wav2Vec2Model):
             self.quantizer.__class__ = MatmulQuantizer
         if isinstance(self.encoder.pos_conv[0], nn.Conv1d):
             self.encoder.pos_conv[0].__class__ = SpectralConvolution
+        take_fast_layers(self.encoder.layers)
 
     def sample_negatives(
         self, y: Tensor, num: Any, padding_count: int | None = None

@@ -23,7 +23,8 @@ from fairseq_vgs.models.settings import (
 )
 from fairseq_vgs.modules import IMAGE_ENCODERS, SPEECH_HEADS
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
-from fairseq_vgs.modules.transformer import init_like_bert
+from fairseq_vgs.modules.dropout import FastDropout
+from fairseq_vgs.modules.transformer import PostNormLayer, init_like_bert
 from fairseq_vgs.settings import bad_setting, build_entry
 
 
@@ -52,6 +53,8 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
             expected = "a head that works without CLS when model.use_cls is false"
             step = "set model.use_cls=true or model.speech_head=attention"
             raise bad_setting("model.speech_head", expected, cfg.speech_head, step)
+        if self.fast:
+            take_fast_modules(self)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(cfg.logit_scale_init)))  # natural logarithm
         self.logit_bias = nn.Parameter(torch.tensor(cfg.logit_bias_init))
         self.autocast_enabled = autocast_enabled(cfg.autocast)
@@ -242,6 +245,15 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
         if not self.autocast_enabled:
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def take_fast_modules(model: nn.Module) -> None:
+    """Let dropout and attention of all parts be the faster ones; weights and their order stay the same."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = FastDropout
+        if isinstance(module, FastDropout | PostNormLayer):
+            module.fast = True
 
 
 def _in_fp32(features: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_vgs.modules.attention import attend, project_heads
 from fairseq_vgs.modules.registry import ImageEncoderSettings, check_fields, expect_divisor
 from fairseq_vgs.settings import from_config
 
@@ -58,6 +59,9 @@ class PostNormLayer(nn.Module):
         At least one token of every sequence must be valid.
     """
 
+    fast: bool = False
+    """Whether attention in training is `attend`, faster on a CPU, in place of torch's."""
+
     def __init__(
         self, dim: int, *, heads: int, ffn_dim: int, dropout: float, attention_dropout: float
     ) -> None:
@@ -83,7 +87,13 @@ class PostNormLayer(nn.Module):
         return normed
 
     def _attend(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-        query, key, value = (self._split_heads(linear(x)) for linear in (self.query, self.key, self.value))
+        linears = (self.query, self.key, self.value)
+        if self.fast and self.training:
+            query, key, value = project_heads(x, linears, heads=self.heads)
+            attended = attend(query, key, value, padding=padding_mask, dropout=self.attention_dropout)
+            joined: Tensor = self.attention_output(attended.transpose(1, 2).flatten(2))
+            return joined
+        query, key, value = (self._split_heads(linear(x)) for linear in linears)
         mask = None if padding_mask is None else ~padding_mask[:, None, None, :]
         dropout = self.attention_dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)

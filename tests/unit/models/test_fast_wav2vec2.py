@@ -6,7 +6,21 @@ import torch.nn.functional as F
 from support.tiny import random_masks, tiny_model, tiny_sample
 
 from fairseq_vgs.criterions import VgsMultitaskCriterion
+from fairseq_vgs.models.fast_layer import FastTransformerLayer
 from fairseq_vgs.models.fast_wav2vec2 import MatmulExtractor, MatmulQuantizer, SpectralConvolution
+from fairseq_vgs.modules import attention, dropout
+
+
+@pytest.fixture
+def masks_of_torch(monkeypatch):
+    """Draw the masks of dropout as `F.dropout` does, so that both arithmetics drop the same values."""
+
+    def draw(shape, p):
+        return -torch.empty(shape).bernoulli_(1 - p).eq(0).to(torch.int16)
+
+    for module in (attention, dropout):
+        monkeypatch.setattr(module, "draw_dropped", draw)
+
 
 LARGE = {"extractor_mode": "layer_norm", "conv_bias": True, "layer_norm_first": True}
 
@@ -47,9 +61,12 @@ def padded_sample():
         {"crop_seq_to_multiple": 5},
         {"pos_conv_depth": 2},
         {"vgs_forward": "unmasked"},
+        {"checkpoint_activations": True},
+        {"speech_head": "resdavenet", "image_dropout": 0.3, "activation_dropout": 0.2},
     ],
     ids=lambda settings: ",".join(settings) or "paper",
 )
+@pytest.mark.usefixtures("masks_of_torch")
 def test_loss_and_gradients_equal_fairseqs(settings, sample, train):
     if "crop_seq_to_multiple" in settings:  # 24 frames to 20
         sample = {**sample, "net_input": {**sample["net_input"], "mask_indices": random_masks(4, 20)}}
@@ -76,6 +93,7 @@ def test_the_paper_takes_the_fast_parts():
     assert isinstance(model.feature_extractor, MatmulExtractor)
     assert isinstance(model.quantizer, MatmulQuantizer)
     assert isinstance(model.encoder.pos_conv[0], SpectralConvolution)
+    assert all(isinstance(layer, FastTransformerLayer) for layer in model.encoder.layers)
     assert not torch.is_floating_point(model.sample_negatives(torch.zeros(2, 5, 3), 5)[0])
     stock = tiny_model(arithmetic="fairseq")
     assert not isinstance(stock.feature_extractor, MatmulExtractor)

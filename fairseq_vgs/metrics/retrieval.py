@@ -28,8 +28,8 @@ SIMILARITIES = ("dot", "cosine")
 Embeddings = Tensor | npt.NDArray[np.floating]
 Groups = Tensor | npt.NDArray[np.integer]
 
-_GALLERY_BLOCK = 2048  # gallery rows converted to float64 at once: 12 MB at 768 dims
-_MAX_CHUNK_SCORES = 4_000_000  # scores held at once: bounds the memory for large galleries
+_CHUNK, _GALLERY_BLOCK = 1024, 2048  # queries and gallery rows scored at once, in float64: 17 MB
+_MAX_CHUNK_SCORES = 4_000_000  # scores sorted at once: bounds the memory for large galleries
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def retrieval_ranks(
     speech_groups: Groups,
     image_groups: Groups,
     similarity: str = "dot",
-    chunk_size: int = 1024,
+    chunk_size: int = _CHUNK,
 ) -> RetrievalRanks:
     """Rank the images for every caption, and the captions for every image.
 
@@ -90,7 +90,7 @@ def retrieval_ranks(
         speech_groups: int64[C] group of the image that each caption describes.
         image_groups: int64[I] group of each image.
         similarity: "dot" or "cosine".
-        chunk_size: most captions scored at once (fewer where there are many images).
+        chunk_size: most captions scored at once.
 
     Raises:
         ValueError: shapes that do not fit, non-finite embeddings, or a caption whose image is not there.
@@ -99,29 +99,32 @@ def retrieval_ranks(
     columns, column_groups = _checked(images, image_groups, "image")
     cosine = _is_cosine(similarity, rows, columns)
     columns, column_groups = columns.to(rows.device), column_groups.to(rows.device)
-    chunks = list(_chunks(len(rows), len(columns), chunk_size))
+    positives = _Positives(rows, columns, row_groups, column_groups, cosine=cosine)
+    parts = list(_slices(len(rows), chunk_size))
     best_caption = torch.full((len(columns),), -torch.inf, device=rows.device)
-    for part in chunks:
-        pairs, values = _positive_pairs(rows[part], columns, row_groups[part], column_groups, cosine=cosine)
+    for part in parts:
+        pairs, values = positives.of(part)
         best_caption.scatter_reduce_(0, pairs[1], values, "amax")
 
     speech_ranks = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
     column_count = torch.zeros(len(columns), dtype=torch.float64, device=rows.device)
-    for part in chunks:
-        scores = _scores(rows[part], columns, cosine=cosine)
+    for part in parts:
         # The same numbers as above, not the matrix's: one value per pair, whichever direction asks.
-        pairs, values = _positive_pairs(rows[part], columns, row_groups[part], column_groups, cosine=cosine)
-        best_image = torch.full((len(scores),), -torch.inf, device=rows.device)
+        pairs, values = positives.of(part)
+        best_image = torch.full((part.stop - part.start,), -torch.inf, device=rows.device)
         best_image.scatter_reduce_(0, pairs[0], values, "amax")
-        scores[pairs] = -torch.inf  # only wrong answers are counted below
-        speech_ranks[part] = _ranks(_count_above(scores, best_image[:, None], dim=1), best_image)
-        column_count += _count_above(scores, best_caption[None, :], dim=0)
+        row_count = torch.zeros(len(best_image), dtype=torch.float64, device=rows.device)
+        for block, scores in _blocks(rows[part], columns, cosine=cosine):
+            scores[_within(pairs, block)] = -torch.inf  # only wrong answers are counted
+            row_count += _count_above(scores, best_image[:, None], dim=1)
+            column_count[block] += _count_above(scores, best_caption[None, block], dim=0)
+        speech_ranks[part] = _ranks(row_count, best_image)
     _refuse_lost_captions(speech_ranks)
     return RetrievalRanks(speech_ranks.cpu().numpy(), _ranks(column_count, best_caption).cpu().numpy())
 
 
 def top_items(
-    queries: Embeddings, gallery: Embeddings, *, n_top: int, similarity: str = "dot", chunk_size: int = 1024
+    queries: Embeddings, gallery: Embeddings, *, n_top: int, similarity: str = "dot", chunk_size: int = _CHUNK
 ) -> TopItems:
     """Return the ``n_top`` best gallery items of every query (all of them where the gallery is smaller)."""
     query_rows, _ = _checked(queries, None, "query")
@@ -130,12 +133,39 @@ def top_items(
     n_top = min(n_top, len(gallery_rows))
     index = np.empty((len(query_rows), n_top), dtype=np.int64)
     score = np.empty((len(query_rows), n_top), dtype=np.float32)
-    for part in _chunks(len(query_rows), len(gallery_rows), chunk_size):
-        scores = _scores(query_rows[part], gallery_rows, cosine=cosine)
+    for part in _slices(len(query_rows), min(chunk_size, max(1, _MAX_CHUNK_SCORES // len(gallery_rows)))):
+        scores = torch.cat([found for _, found in _blocks(query_rows[part], gallery_rows, cosine=cosine)], 1)
         order = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :n_top]
         index[part] = order.cpu().numpy()
         score[part] = scores.gather(1, order).cpu().numpy()
     return TopItems(index=index, score=score)
+
+
+def nearest_both_ways(
+    speech: Embeddings, images: Embeddings, *, similarity: str = "dot"
+) -> tuple[TopItems, TopItems]:
+    """Return the best image of every caption and the best caption of every image, scoring each pair once.
+
+    They are what ``top_items`` returns with ``n_top=1``, in much less time.
+    """
+    rows, columns = _checked(speech, None, "speech")[0], _checked(images, None, "image")[0]
+    cosine = _is_cosine(similarity, rows, columns)
+    found = [
+        (torch.full((len(side),), -torch.inf), torch.zeros(len(side), dtype=torch.int64))
+        for side in (rows, columns)
+    ]
+    for part in _slices(len(rows), _CHUNK):
+        for block, scores in _blocks(rows[part], columns, cosine=cosine):
+            for (best, index), own, other, dim in zip(
+                found, (part, block), (block, part), (1, 0), strict=True
+            ):
+                place = scores.argmax(dim=dim)  # the first of equal ones
+                score = scores.gather(dim, place.unsqueeze(dim)).squeeze(dim).cpu()
+                better = score > best[own]
+                index[own][better] = place.cpu()[better] + other.start
+                best[own][better] = score[better]
+    to_image, to_speech = (TopItems(index[:, None].numpy(), best[:, None].numpy()) for best, index in found)
+    return to_image, to_speech
 
 
 def best_answers(
@@ -293,33 +323,56 @@ def _refuse_lost_captions(speech_ranks: Tensor) -> None:
         )
 
 
-def _chunks(n_queries: int, n_gallery: int, chunk_size: int) -> Iterator[slice]:
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
-    size = max(1, min(chunk_size, _MAX_CHUNK_SCORES // n_gallery))
-    for start in range(0, n_queries, size):
-        yield slice(start, min(start + size, n_queries))
+def _slices(n: int, size: int) -> Iterator[slice]:
+    if size < 1:
+        raise ValueError(f"chunk_size: expected at least 1, got {size}")
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
 
 
-def _positive_pairs(
-    rows: Tensor, columns: Tensor, row_groups: Tensor, column_groups: Tensor, *, cosine: bool
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Return the (row, column) pairs of one group, and f32[pairs] their similarities."""
-    pairs = torch.nonzero(row_groups[:, None] == column_groups[None, :], as_tuple=True)
-    parts = []
-    for i, j in zip(*(side.split(_GALLERY_BLOCK) for side in pairs), strict=True):
-        products = _wide(rows[i], cosine=cosine) * _wide(columns[j], cosine=cosine)
-        parts.append(products.sum(dim=1).to(torch.float32))
-    return (pairs[0], pairs[1]), torch.cat(parts)
+class _Positives:
+    """The correct answers: pairs of a caption (row) and an image (column) of one group."""
+
+    def __init__(
+        self, rows: Tensor, columns: Tensor, row_groups: Tensor, column_groups: Tensor, *, cosine: bool
+    ) -> None:
+        self._rows, self._columns, self._cosine = rows, columns, cosine
+        groups, self._order = column_groups.sort(stable=True)
+        self._first = torch.searchsorted(groups, row_groups)
+        self._n = torch.searchsorted(groups, row_groups, right=True) - self._first
+
+    def of(self, part: slice) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return pairs of some rows, counted from the first, by column, and f32[pairs] similarities."""
+        n = self._n[part]
+        row = torch.repeat_interleave(torch.arange(len(n), device=n.device), n)
+        place = torch.arange(len(row), device=n.device) - (n.cumsum(0) - n)[row]
+        column, order = self._order[self._first[part][row] + place].sort(stable=True)
+        row = row[order]
+        rows = self._rows[part]
+        values = torch.empty(len(row), device=n.device)
+        for some in _slices(len(row), _GALLERY_BLOCK):
+            first, second = rows[row[some]], self._columns[column[some]]
+            products = _wide(first, cosine=self._cosine) * _wide(second, cosine=self._cosine)
+            values[some] = products.sum(dim=1).to(torch.float32)
+        return (row, column), values
 
 
-def _scores(queries: Tensor, gallery: Tensor, *, cosine: bool) -> Tensor:
-    """f32[Q, N] similarities, converted to float64 block by block to keep the memory small."""
-    wide_queries = _wide(queries, cosine=cosine)
-    scores = torch.empty(len(queries), len(gallery), dtype=torch.float32, device=queries.device)
-    for rows, found in zip(gallery.split(_GALLERY_BLOCK), scores.split(_GALLERY_BLOCK, dim=1), strict=True):
-        found.copy_(wide_queries @ _wide(rows.to(queries.device), cosine=cosine).T)
-    return scores
+def _within(pairs: tuple[Tensor, Tensor], block: slice) -> tuple[Tensor, Tensor]:
+    """Return the pairs, sorted by column, whose column is in a block, counted from its first."""
+    edges = torch.tensor([block.start, block.stop], device=pairs[1].device)
+    first, last = torch.searchsorted(pairs[1], edges).tolist()
+    return pairs[0][first:last], pairs[1][first:last] - block.start
+
+
+def _blocks(rows: Tensor, columns: Tensor, *, cosine: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the similarities of rows with a block of columns at a time: f32[rows, block].
+
+    Both sides are cut, as converting all columns for few rows would take longer than their product.
+    """
+    wide = _wide(rows, cosine=cosine)
+    for block in _slices(len(columns), _GALLERY_BLOCK):
+        part = _wide(columns[block].to(rows.device), cosine=cosine)
+        yield block, (wide @ part.T).to(torch.float32)
 
 
 def _wide(rows: Tensor, *, cosine: bool) -> Tensor:
@@ -330,6 +383,6 @@ def _wide(rows: Tensor, *, cosine: bool) -> Tensor:
 
 def _count_above(scores: Tensor, best: Tensor, *, dim: int) -> Tensor:
     """f64: how many scores lie above ``best``, plus half of those equal to it."""
-    above = (scores > best).sum(dim=dim, dtype=torch.int32)
-    not_below = (scores >= best).sum(dim=dim, dtype=torch.int32)
-    return 0.5 * (above + not_below).to(torch.float64)
+    # A difference of two floats is 0 only if they are equal, and its sign is exact.
+    above_minus_below = torch.sub(scores, best).sign_().sum(dim=dim)
+    return 0.5 * (scores.shape[dim] + above_minus_below.to(torch.float64))

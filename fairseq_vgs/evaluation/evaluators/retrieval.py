@@ -297,9 +297,9 @@ def write_embedded(
 
     ``others``: column -> further ranks of the same queries, such as ``untrained_rank``.
     """
-    from fairseq_vgs.metrics.retrieval import top_items
+    from fairseq_vgs.metrics.retrieval import nearest_both_ways
 
-    best = top_items(found.speech, found.images, n_top=1, similarity=found.similarity)
+    best, best_caption = nearest_both_ways(found.speech, found.images, similarity=found.similarity)
     columns: dict[str, Iterable[Any]] = {
         "audio_id": found.audio_ids,
         "image_id": [found.image_ids[image] for image in found.caption_image.tolist()],
@@ -310,13 +310,12 @@ def write_embedded(
         **{name: ranks.speech_to_image for name, ranks in others.items()},
     }
     write_table(folder / SPEECH_TABLE, list(columns), zip(*columns.values(), strict=True), force=force)
-    best = top_items(found.images, found.speech, n_top=1, similarity=found.similarity)
     columns = {
         "image_id": found.image_ids,
         "group": found.pool.image_groups.tolist(),
         "rank": found.ranks.image_to_speech,
-        "top_audio_id": [found.audio_ids[row] for row in best.index[:, 0].tolist()],
-        "top_score": best.score[:, 0],
+        "top_audio_id": [found.audio_ids[row] for row in best_caption.index[:, 0].tolist()],
+        "top_score": best_caption.score[:, 0],
         **{name: ranks.image_to_speech for name, ranks in others.items()},
     }
     write_table(folder / IMAGE_TABLE, list(columns), zip(*columns.values(), strict=True), force=force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import retrieval_loops
 
@@ -50,6 +50,36 @@ def test_ranks_equal_loops(pool, kind, chunk_size):
     for k in (1, 5, 10):
         assert found[f"speech_to_image_r{k}"] == pytest.approx(retrieval_loops.recall(expected, k))
         assert found[f"image_to_speech_r{k}"] == pytest.approx(retrieval_loops.recall(backward, k))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Cut both sides of a few items."""
+    monkeypatch.setattr(retrieval, "_GALLERY_BLOCK", 2)
+    monkeypatch.setattr(retrieval, "_CHUNK", 3)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pool=_pools(), kind=st.sampled_from(["dot", "cosine"]))
+def test_blocks_of_both_sides_change_nothing(pool, kind):
+    captions, images, caption_groups, image_groups = pool
+    speech, pictures = (np.array(side, dtype=np.float32) for side in (captions, images))
+    groups = {"speech_groups": np.array(caption_groups), "image_groups": np.array(image_groups)}
+    cut = retrieval.retrieval_ranks(speech, pictures, **groups, similarity=kind, chunk_size=3)
+    nearest = retrieval.nearest_both_ways(speech, pictures, similarity=kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_GALLERY_BLOCK", 100)
+        whole = retrieval.retrieval_ranks(speech, pictures, **groups, similarity=kind)
+        expected = [
+            retrieval.top_items(*sides, n_top=1, similarity=kind)
+            for sides in ((speech, pictures), (pictures, speech))
+        ]
+    for name in retrieval.DIRECTIONS:
+        np.testing.assert_array_equal(cut.direction(name), whole.direction(name))
+    for found, wanted in zip(nearest, expected, strict=True):
+        np.testing.assert_array_equal(found.index, wanted.index)
+        np.testing.assert_array_equal(found.score, wanted.score)
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,6 +21,7 @@ from fairseq_vgs_compat import allow_config_defaults as _allow_fairseq_import
 if TYPE_CHECKING:
     from fairseq_vgs.api.load import load
     from fairseq_vgs.api.model import Model
+    from fairseq_vgs.api.mteb_encoder import MtebEncoder
     from fairseq_vgs.api.retrieval import Retrieval, retrieval
     from fairseq_vgs.checkpoints.load import Checkpoint, load_checkpoint
     from fairseq_vgs.manifest.folder import ManifestFolder
@@ -30,6 +31,7 @@ __all__ = [
     "Checkpoint",
     "ManifestFolder",
     "Model",
+    "MtebEncoder",
     "Retrieval",
     "load",
     "load_checkpoint",
@@ -46,6 +48,7 @@ _PUBLIC = {
     "Checkpoint": "fairseq_vgs.checkpoints.load",
     "ManifestFolder": "fairseq_vgs.manifest.folder",
     "Model": "fairseq_vgs.api.model",
+    "MtebEncoder": "fairseq_vgs.api.mteb_encoder",
     "Retrieval": "fairseq_vgs.api.retrieval",
     "load": "fairseq_vgs.api.load",
     "load_checkpoint": "fairseq_vgs.checkpoints.load",

@@ -153,6 +153,7 @@ class RegionReader:
             max_regions=self._max_regions,
             device=self._device,
             place=self._checkpoint.path,
+            network=getattr(self._checkpoint.model, "region_network", None),
         )
         if maker.dim != (wanted := self._model.get("image_dim", maker.dim)):
             message = (

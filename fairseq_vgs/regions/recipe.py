@@ -86,7 +86,9 @@ class CroppedRegions:
         raise FaultError(fault(place, expected, None, step, code="regions.boxes"))
 
 
-def open_maker(recipe: Mapping[str, Any], *, max_regions: int, device: str, place: object) -> RegionMaker:
+def open_maker(
+    recipe: Mapping[str, Any], *, max_regions: int, device: str, place: object, network: Any = None
+) -> RegionMaker:
     """Load the network that made regions, whose weights must be those of the recipe.
 
     Args:
@@ -94,6 +96,7 @@ def open_maker(recipe: Mapping[str, Any], *, max_regions: int, device: str, plac
         max_regions: regions of a picture at most.
         device: where the network runs.
         place: what holds the recipe, for errors.
+        network: this package's network as an exported folder holds it, on the device; None to load it.
 
     Raises:
         FaultError: ``regions.extractor``: another network or other weights; ``regions.backbone``: the folder
@@ -113,7 +116,8 @@ def open_maker(recipe: Mapping[str, Any], *, max_regions: int, device: str, plac
 
     from fairseq_vgs.regions.efficientnet import EfficientNetFeatures
 
-    extractor = EfficientNetFeatures(device=device, precision=str(recipe.get("precision", "float32")))
+    precision = str(recipe.get("precision", "float32"))
+    extractor = EfficientNetFeatures(device=device, precision=precision, network=network)
     own = extractor.describe()
     for key in ("format", "network", "weights_sha256"):
         if recipe.get(key) != own[key]:

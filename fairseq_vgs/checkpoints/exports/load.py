@@ -60,6 +60,12 @@ class ExportedModel(nn.Module):
         """The speech transformer."""
         return self.model.encoder
 
+    @property
+    def region_network(self) -> nn.Module | None:
+        """The network that computes regions of pictures; None where there is none."""
+        network: nn.Module | None = self.model.region_network
+        return network
+
     def encode_speech(self, source: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Embed utterances: f[B, S], padding bool[B, S] (true = padding) -> f[B, E]."""
         embedding: Tensor = self.model.get_speech_features(source, _speech_mask(padding_mask))

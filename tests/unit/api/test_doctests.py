@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-MODULES = ("load", "model", "heat_map", "retrieval")
+MODULES = ("load", "model", "heat_map", "mteb_encoder", "retrieval")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -33,12 +33,17 @@ class UpstreamExpert(nn.Module):
         rate: int = self.model.feature_extractor.hop
         return rate
 
-    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
-        """Encode waveforms of 16 kHz, each `[S]`, without padding: ``hidden_states``, each `[B, T, D]`."""
+    def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
+        """Encode waveforms of 16 kHz, each `[S]`, without padding.
+
+        Returns:
+            ``hidden_states``, each `[B, T, D]`, and their last as ``last_hidden_state``, for fine-tuning.
+        """
         if self.model.config.normalize:
             wavs = [nn.functional.layer_norm(wav, wav.shape, eps=NORM_EPSILON) for wav in wavs]
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = nn.utils.rnn.pad_sequence(wavs, batch_first=True)
         mask = torch.arange(padded.size(1), device=padded.device) < lengths.unsqueeze(1)
         output = self.model(padded, attention_mask=mask, output_hidden_states=True)
-        return {"hidden_states": list(output.hidden_states)}
+        states = list(output.hidden_states)
+        return {"hidden_states": states, "last_hidden_state": states[-1]}

@@ -54,6 +54,8 @@ EXTRAS_REQUIRE = {
     "abx": ["numba>=0.61"],
     # the page of fairseq-vgs demo
     "demo": ["gradio>=6.31"],
+    # the benchmark of embeddings (fairseq_vgs.MtebEncoder)
+    "mteb": ["mteb>=2.26"],
     # the documentation (mkdocs build)
     "docs": ["mkdocs-material>=9.8", "mkdocstrings[python]>=1"],
     "dev": [
@@ -62,6 +64,7 @@ EXTRAS_REQUIRE = {
         "gradio>=6.31",
         "h5py>=3.10",
         "hypothesis>=6.100",
+        "mteb>=2.26",
         "mypy>=1.11",
         "numba>=0.61",
         "pytest>=8.2",

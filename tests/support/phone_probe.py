@@ -27,9 +27,9 @@ class Aligned:
     times: Any
     labels: Sequence[str]
 
-    def frame_labels(self, n_frames: int) -> list[str]:
+    def all_labels(self) -> list[str]:
         """Return the phone in the middle of each frame; silence beyond the last one."""
-        middles = (np.arange(n_frames) * HOP + WINDOW / 2) / RATE
+        middles = (np.arange(n_frames_of(self.wave)) * HOP + WINDOW / 2) / RATE
         numbers = np.searchsorted(self.times[:, 1], middles, side="right")
         return [self.labels[number] if number < len(self.labels) else "pau" for number in numbers]
 
@@ -80,11 +80,13 @@ class Probed:
     majority: float
 
 
-def probe(upstream: Any, train: Sequence[Aligned], test: Sequence[Aligned], *, n_updates: int = 150) -> Probed:
+def probe(
+    upstream: Any, train: Sequence[Aligned], test: Sequence[Aligned], *, n_updates: int = 150
+) -> Probed:
     """Train a linear layer on the weighted states of a frozen upstream; measure it on other recordings."""
     names = sorted({label for one in (*train, *test) for label in one.labels})
     targets = [
-        torch.tensor([names.index(label) for one in part for label in one.frame_labels(n_frames_of(one.wave))])
+        torch.tensor([names.index(label) for one in part for label in one.all_labels()])
         for part in (train, test)
     ]
     states = [states_of(upstream, part) for part in (train, test)]

@@ -194,6 +194,17 @@ def test_a_speech_encoder_alone_has_no_scores_of_embeddings(tmp_path):
     assert "get_speech_features" not in text
 
 
+def test_what_mteb_measures_otherwise_is_told_of_models_that_read_pictures(run, tmp_path):
+    text = card_of(run, tmp_path / "pixels")
+    for part in (
+        "`recall_at_k` of image queries is the share",
+        "`hit_rate_at_k`",
+        "Flickr8k's training split",
+    ):
+        assert part in text
+    assert "MTEB" not in card_of(write_checkpoint(tmp_path / "regions.pt"), tmp_path / "hub")
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

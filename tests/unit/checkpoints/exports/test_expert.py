@@ -1,22 +1,35 @@
-"""The upstream for S3PRL keeps to the contract of its documentation."""
+"""The upstream for S3PRL keeps to the contract of its documentation, and a phone probe learns from it."""
 
 from __future__ import annotations
 
 import importlib.util
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from support.abx_material import write_checkpoint
+from support.phone_probe import Aligned, at_length, n_frames_of
+from support.train import EMBEDDED
 
+from fairseq_vgs.alignments.read import read_alignments
 from fairseq_vgs.checkpoints.open import open_checkpoint
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.speech import speech_features
+from fairseq_vgs.files.location import resolve
+from fairseq_vgs.manifest.tables import read_audio_list
+from fairseq_vgs.media.encode import as_prepared
+from fairseq_vgs.media.sound import decode
+
+EVERY_KIND = [
+    pytest.param({"padding": padding, "use_cls": use_cls}, id=f"{padding}, {'' if use_cls else 'no '}cls")
+    for padding, use_cls in product(("exact", "fairseq", "fast_vgs"), (True, False))
+]
 
 
-@pytest.fixture(params=[True, False], ids=["cls", "no cls"])
+@pytest.fixture(params=EVERY_KIND)
 def folder(request, tmp_path) -> Path:
-    path = write_checkpoint(tmp_path / "one.pt", use_cls=request.param)
+    path = write_checkpoint(tmp_path / "one.pt", encoder_layers=12, **request.param)
     assert main(["export", str(path), str(tmp_path / "hub")]) == 0
     return tmp_path / "hub"
 
@@ -28,30 +41,73 @@ def upstream(path: Path, *arguments: object):
     return module.UpstreamExpert(*arguments)
 
 
-def test_contract(folder):
-    expert = upstream(folder, str(folder)).eval()
-    rate = expert.get_downsample_rates("hidden_states")
-    assert rate == 320
-    waves = [torch.randn(16_000), torch.randn(9_001), torch.randn(12_345)]
-    states = expert(waves)["hidden_states"]
-    assert len(states) == 4  # of 3 layers
-    assert {state.shape for state in states} == {states[0].shape}
-    assert states[0].shape[::2] == (3, 24)
-    assert abs(states[0].size(1) - 16_000 // rate) < 5  # S3PRL's tolerance
-    found = speech_features(open_checkpoint(folder / "model.safetensors").model, [normal(waves[1])])[0]
-    for number, state in enumerate(states):
-        layer = found.layers[f"layer_{number}"]
-        torch.testing.assert_close(state[1, : len(layer)], layer, rtol=0, atol=1e-5)
+def noise(*lengths: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(length, generator=generator) for length in lengths]
 
 
 def normal(wave: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.layer_norm(wave, wave.shape)
 
 
-def test_it_finds_its_own_folder_and_trains(folder):
+def test_states(folder):
+    """Thirteen, those of fairseq for each utterance alone, and not changed by the rest of the batch."""
+    expert = upstream(folder, str(folder)).eval()
+    assert expert.get_downsample_rates("hidden_states") == 320
+    waves = noise(16_000, 9_001, 12_345)
+    with torch.no_grad():
+        found = expert(waves)
+        alone = expert(waves[1:2])["hidden_states"]
+    states = found["hidden_states"]
+    assert len(states) == 13
+    assert {tuple(state.shape) for state in states} == {(3, 49, 24)}
+    assert found["last_hidden_state"] is states[-1]
+    own = speech_features(open_checkpoint(folder / "model.safetensors").model, [normal(waves[1])])[0]
+    is_exact = expert.model.config.padding == "exact"
+    for number, (state, single) in enumerate(zip(states, alone, strict=True)):
+        layer = own.layers[f"layer_{number}"]
+        torch.testing.assert_close(single[0], layer, rtol=0, atol=1e-5)
+        if is_exact:
+            torch.testing.assert_close(state[1, : len(layer)], layer, rtol=0, atol=1e-5)
+
+
+def test_lengths_are_within_tolerance(folder):
+    """One second of noise, with which S3PRL begins; its shortest utterances, 0.05 s; and odd lengths."""
     expert = upstream(folder)
-    assert [len(state[0]) for state in expert([torch.randn(16_000)])["hidden_states"]] == [49] * 4
-    expert([torch.randn(8_000), torch.randn(7_000)])["hidden_states"][-1].sum().backward()
+    for lengths in ([16_000], [800], [800, 800], [800, 5_321, 16_000], [31_999, 48_000]):
+        waves = noise(*lengths)
+        longest = max(map(n_frames_of, waves))
+        for state in expert(waves)["hidden_states"]:
+            assert 0 <= longest - state.size(1) < 2  # S3PRL allows 5, its tests 3
+            assert at_length(state, longest).shape == (len(waves), longest, 24)
+            assert state.isfinite().all()
+
+
+def test_training(folder):
+    """Gradients reach every part, the number of states stays, and nothing is masked or dropped in eval."""
+    expert = upstream(folder)
+    waves = noise(8_000, 7_000)
+    expert.train()
+    assert {len(expert(waves)["hidden_states"]) for _ in range(5)} == {13}
+    expert(waves)["hidden_states"][-1].sum().backward()
     gradients = {name for name, weight in expert.named_parameters() if weight.grad is not None}
-    assert any("feature_extractor" in name for name in gradients)
-    assert any("encoder.layers.2" in name for name in gradients)
+    for part in ("feature_extractor", "encoder.layers.0.", "encoder.layers.11."):
+        assert any(part in name for name in gradients)
+    expert.eval()
+    with torch.no_grad():
+        first, second = (expert(waves)["hidden_states"] for _ in range(2))
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+@pytest.fixture(scope="module")
+def recordings() -> list[Aligned]:
+    """Half of the embedded recordings, with the phones of their aligner."""
+    root = EMBEDDED / "abx"
+    phones = {one.recording: one.phones for one in read_alignments([root / "alignments.tsv"])}
+    found = []
+    for row in read_audio_list(root / "test.tsv").rows[:30]:
+        wave = as_prepared(decode(resolve(root, row.audio_id), place=row.audio_id))
+        spans = [(float(phone.onset), float(phone.offset)) for phone in phones[row.audio_id]]
+        labels = [phone.label for phone in phones[row.audio_id]]
+        found.append(Aligned(torch.from_numpy(wave), torch.tensor(spans).numpy(), labels))
+    return found

@@ -4,6 +4,7 @@ Shapes: B utterances, S samples, T frames, M masked frames each, D dims.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from fairseq_vgs.models.fast_layer import take_fast_layers
 from fairseq_vgs.modules.conv_spec import ConvLayers, n_frames, parse_conv_layers
-from fairseq_vgs.modules.convolution import normalized_convolution, spectral_convolution, strided_convolution
+from fairseq_vgs.modules.convolution import joined_convolution, normalized_convolution, spectral_convolution
 from fairseq_vgs.modules.masked_norm import ValidFramesGroupNorm
 from fairseq_vgs.modules.masked_prediction import candidate_logits, draw_negatives
 
@@ -189,20 +190,29 @@ class MatmulExtractor(Extractor):
     def _convolve(self, x: Tensor) -> Tensor:
         if not self.training:
             return super()._convolve(x)
+        layers = self._layers()
+        if (length := n_frames(x.size(1), layers)) < 1:
+            raise ValueError(f"waveforms: expected samples for at least one frame, got {x.size(1)}")
+        n_first = n_frames(x.size(1), layers[:1])
+        # Every stride then divides the number of its frames; what is added reaches no frame that is kept.
+        x = F.pad(x, (0, -x.size(1) % math.prod(stride for _, _, stride in layers)))
         for number, block in enumerate(self.conv_layers):
             convolution, norm = block[0], block[2]
-            stride = convolution.stride[0]
+            stride, weight = convolution.stride[0], convolution.weight
             if isinstance(norm, ValidFramesGroupNorm):
-                weights = (convolution.weight, norm.weight, norm.bias)
-                x = normalized_convolution(x, *weights, stride=stride, eps=norm.eps, n_valid=norm.n_valid)
+                x = F.pad(x, (0, max(0, weight.size(2) - stride)))
+                n_valid = (
+                    x.new_full((len(x),), n_first, dtype=torch.long) if norm.n_valid is None else norm.n_valid
+                )
+                weights = (weight, norm.weight, norm.bias)
+                x = normalized_convolution(x, *weights, stride=stride, eps=norm.eps, n_valid=n_valid)
             else:
-                x = x.unsqueeze(2) if number == 0 else x
-                x = strided_convolution(x, convolution.weight, stride=stride)
+                x = joined_convolution(x.unsqueeze(2) if number == 0 else x, weight, stride=stride)
                 x = x if convolution.bias is None else x + convolution.bias
                 if isinstance(norm, nn.Sequential):
                     x = norm[1](x)  # between two transpositions
             x = F.gelu(x)
-        return x.transpose(1, 2)
+        return x[:, :length].transpose(1, 2)
 
 
 class SpectralConvolution(nn.Conv1d):

@@ -1,8 +1,9 @@
 """Convolutions over time as matrix products, for wav2vec 2.0's extractor and positions.
 
 Frames of the extractor are contiguous in memory (`[B, T, C]`), so the frames under a kernel are one run of
-numbers, and a convolution is a product of these runs with the weights: nothing is copied or reordered. Wide
-grouped kernels go through the Fourier transform.
+numbers, and a convolution is a product of these runs with the weights: nothing is copied or reordered. Where
+the stride divides the number of frames, this holds across utterances, and a batch is a single product. Wide
+grouped kernels go through the Fourier transform, whose lengths are short enough to be matrix products too.
 
 Legend: `B` utterances, `S` samples, `T` frames, `C` channels in, `O` channels out, `K` kernel size, `G`
 groups of `D = C / G`, `F` frequencies.
@@ -10,11 +11,16 @@ groups of `D = C / G`, `F` frequencies.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def strided_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tensor:
@@ -23,13 +29,25 @@ def strided_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tenso
     Shape:
         frames `[B, T, C]`, weight `[O, C, K]`. Result `[B, (T - K) // stride + 1, O]`.
     """
-    kernel = weight.size(2)
-    if frames.size(1) < kernel:
-        raise ValueError(f"frames: expected at least {kernel} (the kernel size), got {frames.size(1)}")
+    kernel, n_frames = weight.size(2), frames.size(1)
+    if n_frames < kernel:
+        raise ValueError(f"frames: expected at least {kernel} (the kernel size), got {n_frames}")
+    frames = F.pad(frames, (0, 0, 0, -n_frames % stride))
+    return joined_convolution(frames, weight, stride=stride)[:, : (n_frames - kernel) // stride + 1]
+
+
+def joined_convolution(frames: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    """Convolve frames, without padding and bias, of which the stride divides the number.
+
+    Shape:
+        frames `[B, T, C]`, weight `[O, C, K]`. Result `[B, T / stride, O]`; frames whose kernel reaches
+        beyond the utterance are arbitrary, and need a gradient of zero.
+    """
     if torch.is_autocast_enabled(frames.device.type):
         dtype = torch.get_autocast_dtype(frames.device.type)
         frames, weight = frames.to(dtype), weight.to(dtype)
-    return _StridedConvolution.apply(frames, weight, stride)
+    result: Tensor = _JoinedConvolution.apply(frames, weight, stride)
+    return result
 
 
 def normalized_convolution(
@@ -47,13 +65,16 @@ def normalized_convolution(
     Equal to conv1d and `group_norm` with a channel per group, up to rounding, for a waveform that needs no
     gradient. A channel's mean and variance follow from the mean and covariance of the samples under the
     kernel, so that the norm becomes part of the weights: the large output is written once, and its backward
-    pass is that of a matrix product. The covariance is taken in float64.
+    pass is that of a matrix product. The covariance is taken in float64; under autocast, the product itself
+    is in autocast's type.
 
     Shape:
         waveform `[B, S]`, weight `[O, 1, K]`, scale and shift `[O]` (the norm's weight and bias), n_valid
         int64 `[B]` (how many frames of each utterance make up its statistics; None for all). Result
         `[B, (S - K) // stride + 1, O]`; frames beyond the valid ones are arbitrary.
     """
+    device = waveform.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(waveform.device.type, enabled=False):
         windows = waveform.detach().unfold(1, weight.size(2), stride).contiguous()  # [B, T, K]
         exact, count = windows.double(), torch.as_tensor(windows.size(1))
@@ -67,10 +88,12 @@ def normalized_convolution(
         gain = torch.rsqrt(variance + eps) * scale
         kernels = kernels * gain.unsqueeze(2)  # [B, O, K]
         bias = shift - (kernels @ centre.to(kernels.dtype).transpose(1, 2)).squeeze(2)
-    return torch.baddbmm(bias.unsqueeze(1), windows.to(kernels.dtype), kernels.transpose(1, 2))
+        # The bias is the weight of a constant sample: a product alone writes its result once.
+        samples = F.pad(windows.to(dtype), (0, 1), value=1.0)
+        return samples @ torch.cat([kernels, bias.unsqueeze(2)], dim=2).to(dtype).transpose(1, 2)
 
 
-class _StridedConvolution(torch.autograd.Function):
+class _JoinedConvolution(torch.autograd.Function):
     """A sum of products: the kernel's taps are taken in parts of `stride`, whose windows do not overlap."""
 
     @staticmethod
@@ -78,49 +101,47 @@ class _StridedConvolution(torch.autograd.Function):
         frames = frames.contiguous()
         ctx.save_for_backward(frames, weight)
         ctx.stride = stride
-        (first, *others), (first_taps, *other_taps) = _windows(frames, weight, stride), _taps(weight, stride)
-        result = first @ first_taps
-        for windows, taps in zip(others, other_taps, strict=True):
-            result.baddbmm_(windows, taps.expand(len(frames), -1, -1))
+        result = frames.new_empty(frames.size(0), frames.size(1) // stride, weight.size(0))
+        rows = result.flatten(0, 1)
+        for number, (windows, taps) in enumerate(_parts(frames, weight, stride)):
+            if number == 0:
+                torch.mm(windows, taps, out=rows)
+            else:
+                rows[: len(windows)].addmm_(windows, taps)
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (frames, weight), stride = ctx.saved_tensors, ctx.stride
-        gradient = gradients[0].contiguous()
+        gradient = gradients[0].flatten(0, 1).contiguous()
         for_frames = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_frames = torch.empty_like(frames)
-            # Where the kernel is as long as the stride, its first part reaches every frame but the last few.
-            n_reached = gradient.size(1) * stride if weight.size(2) >= stride else 0
-            for_frames[:, n_reached:] = 0
-            beta, parts = 0 if n_reached else 1, _windows(for_frames, weight, stride)
-            for windows, taps in zip(parts, _taps(weight, stride), strict=True):
-                windows.baddbmm_(gradient, taps.t().expand(len(frames), -1, -1), beta=beta)
-                beta = 1
+            covered = weight.size(2) >= stride  # the first part of the taps then reaches every frame
+            for_frames = torch.empty_like(frames) if covered else torch.zeros_like(frames)
+            for number, (windows, taps) in enumerate(_parts(for_frames, weight, stride)):
+                if number == 0 and covered:
+                    torch.mm(gradient, taps.t(), out=windows)
+                else:
+                    windows.addmm_(gradient[: len(windows)], taps.t())
         if ctx.needs_input_grad[1]:
-            parts = [(x.transpose(1, 2) @ gradient).sum(0) for x in _windows(frames, weight, stride)]
+            parts = [x.t() @ gradient[: len(x)] for x, _ in _parts(frames, weight, stride)]
             for_weight = torch.cat(parts).view(weight.size(2), weight.size(1), -1).permute(2, 1, 0)
         return for_frames, for_weight, None
 
 
-def _windows(frames: Tensor, weight: Tensor, stride: int) -> list[Tensor]:
-    """View `[B, T', n C]` of the frames under each part of the kernel, n taps long."""
-    (n_rows, n_frames, width), kernel = frames.shape, weight.size(2)
-    n_windows = (n_frames - kernel) // stride + 1
-    return [
-        frames.as_strided(
-            (n_rows, n_windows, min(stride, kernel - first) * width),
-            (n_frames * width, stride * width, 1),
-            frames.storage_offset() + first * width,
-        )
-        for first in range(0, kernel, stride)
-    ]
+def _parts(frames: Tensor, weight: Tensor, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut the kernel into parts of up to `stride` taps; yield frames `[R, n C]` and weights `[n C, O]`.
 
-
-def _taps(weight: Tensor, stride: int) -> list[Tensor]:
-    """Cut the weights of each part of the kernel, `[n C, O]`."""
-    return [part.flatten(0, 1) for part in weight.permute(2, 1, 0).split(stride)]
+    Rows of frames are a view, one per frame of the result, without the last ones that would reach beyond the
+    batch.
+    """
+    width, kernel = weight.size(1), weight.size(2)
+    n_rows = frames.numel() // (stride * width)
+    for first, taps in zip(range(0, kernel, stride), weight.permute(2, 1, 0).split(stride), strict=True):
+        n_whole = max(0, n_rows + 1 - math.ceil((first + len(taps)) / stride))
+        size, strides = (n_whole, len(taps) * width), (stride * width, 1)
+        yield frames.as_strided(size, strides, frames.storage_offset() + first * width), taps.flatten(0, 1)
 
 
 def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int) -> Tensor:
@@ -132,22 +153,79 @@ def spectral_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *, grou
     Shape:
         x `[B, C, T]`, weight `[C, D, K]`, bias `[C]`. Result `[B, C, T]`, for even kernels `[B, C, T + 1]`.
     """
-    n_channels, n_frames = x.shape[1:]
-    kernel, width = weight.size(2), n_channels // groups
-    # A transform is periodic: zeros after the last frame also precede the first one.
-    period = _fast_length(n_frames + kernel // 2)
     with torch.autocast(x.device.type, enabled=False):
         exact = torch.promote_types(x.dtype, torch.float32)
-        spectrum = torch.fft.rfft(x.to(exact).transpose(1, 2), period, dim=1)  # [B, F, C]
-        response = torch.fft.rfft(weight.to(exact), period, dim=2).conj()  # [C, D, F]
-        per_group = spectrum.unflatten(2, (groups, width)).permute(1, 2, 0, 3).flatten(0, 1)  # [F G, B, D]
-        matrices = response.unflatten(0, (groups, width)).permute(3, 0, 2, 1).flatten(0, 1)  # [F G, D, D]
-        product = (per_group @ matrices).unflatten(0, (-1, groups))  # [F, G, B, D]
-        product = product.permute(2, 0, 1, 3).flatten(2)  # [B, F, C]
+        result: Tensor = _SpectralConvolution.apply(x.to(exact).transpose(1, 2), weight.to(exact), groups)
+        result = result if bias is None else result + bias.to(exact)
+    return result.transpose(1, 2).to(x.dtype)
+
+
+class _SpectralConvolution(torch.autograd.Function):
+    """`[B, T, C]` to `[B, T', C]`. Products are of real numbers: `[F G, 2 B, D]`, imaginary parts second.
+
+    A transform is periodic: zeros after the last frame also precede the first one. The kernels, many and
+    short, are transformed by a matrix product, which puts their frequencies into the order of the products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, weight: Tensor, groups: int) -> Tensor:
+        (n_frames, width, kernel), width_out = (frames.size(1), *weight.shape[1:]), len(weight) // groups
+        period = _fast_length(n_frames + kernel // 2)
+        ctx.sizes, ctx.period = (groups, n_frames, kernel), period
+        spectrum = _by_group(torch.fft.rfft(frames, period, dim=1), groups)
+        matrices = _kernel_waves(kernel, period, weight.device, weight.dtype) @ weight.flatten(0, 1).t()
+        matrices = matrices.view(2, len(spectrum), width_out, width)
+        ctx.save_for_backward(spectrum, matrices)
+        real, imaginary = (torch.bmm(spectrum, part.transpose(1, 2)) for part in matrices)
+        product = _by_frequency(real + _times_i(imaginary), groups)
         result = torch.fft.irfft(product, period, dim=1).roll(kernel // 2, dims=1)
-        result = result[:, : n_frames + 1 - kernel % 2].transpose(1, 2)
-        result = result if bias is None else result + bias.to(exact).unsqueeze(1)
-    return result.to(x.dtype)
+        return result[:, : n_frames + 1 - kernel % 2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (spectrum, matrices), (groups, n_frames, kernel), period = ctx.saved_tensors, ctx.sizes, ctx.period
+        (gradient,) = gradients
+        # irfft counts every frequency twice but the first one, and the last one of an even period.
+        share = gradient.new_full((period // 2 + 1, 1), 2 / period)
+        share[0] = share[period // 2 if period % 2 == 0 else 0] = 1 / period
+        rolled = F.pad(gradient, (0, 0, 0, period - gradient.size(1))).roll(-(kernel // 2), dims=1)
+        by_group = _by_group(torch.fft.rfft(rolled, dim=1) * share, groups)
+        turned = -_times_i(by_group)
+        for_spectrum = torch.bmm(by_group, matrices[0]).baddbmm_(turned, matrices[1])
+        for_matrices = torch.empty_like(matrices)
+        for part, rows in zip(for_matrices, (by_group, turned), strict=True):
+            torch.bmm(rows.transpose(1, 2), spectrum, out=part)
+        waves = _kernel_waves(kernel, period, gradient.device, gradient.dtype)
+        for_weight = for_matrices.view(len(waves), -1).t() @ waves
+        for_frames = torch.fft.irfft(_by_frequency(for_spectrum, groups) / share, period, dim=1)[:, :n_frames]
+        return for_frames, for_weight.view(-1, matrices.size(3), kernel), None
+
+
+def _times_i(numbers: Tensor) -> Tensor:
+    """Multiply `[N, 2 B, D]` by the imaginary unit."""
+    real, imaginary = numbers.chunk(2, dim=1)
+    return torch.cat([-imaginary, real], dim=1)
+
+
+def _by_group(spectrum: Tensor, groups: int) -> Tensor:
+    """Reorder complex `[B, F, C]` to real `[F G, 2 B, D]`."""
+    parts = torch.view_as_real(spectrum).unflatten(2, (groups, -1))
+    return parts.permute(1, 2, 4, 0, 3).flatten(2, 3).flatten(0, 1)
+
+
+def _by_frequency(numbers: Tensor, groups: int) -> Tensor:
+    """Reorder real `[F G, 2 B, D]` to complex `[B, F, C]`."""
+    parts = numbers.unflatten(0, (-1, groups)).unflatten(2, (2, -1)).permute(3, 0, 1, 4, 2)
+    return torch.view_as_complex(parts.contiguous()).flatten(2)
+
+
+@functools.lru_cache(maxsize=32)
+def _kernel_waves(kernel: int, period: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Make the matrix `[2 F, K]` of the (conjugate) Fourier transform of a kernel, imaginary parts second."""
+    frequencies, taps = (torch.arange(n, device=device) for n in (period // 2 + 1, kernel))
+    angles = (frequencies.unsqueeze(1) * taps % period).double() * (2 * math.pi / period)
+    return torch.cat([angles.cos(), angles.sin()]).to(dtype)
 
 
 def _fast_length(least: int) -> int:

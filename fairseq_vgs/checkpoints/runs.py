@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from fairseq_vgs.checkpoints.load import CheckpointError, read_updates
@@ -13,10 +14,11 @@ _BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _BY_EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 
 
-def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
+def checkpoints_of(run: Path, *, every: int, at: Collection[int] = ()) -> dict[int, Path]:
     """Find a run's checkpoints: updates -> file, in order, those after a multiple of ``every`` updates.
 
-    fairseq names a checkpoint by its updates unless an epoch ended with it; then the file has to be read.
+    Those ``at`` other updates are found too. fairseq names a checkpoint by its updates unless an epoch ended
+    with it; then the file has to be read.
 
     Raises:
         CheckpointError: there is none, or one cannot be read.
@@ -27,7 +29,8 @@ def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
     for path in paths:
         if not _BY_UPDATES.fullmatch(path.name):
             found.setdefault(read_updates(path), path)
-    chosen = {updates: found[updates] for updates in sorted(found) if updates > 0 and updates % every == 0}
+    wanted = [n for n in sorted(found) if n > 0 and (n % every == 0 or n in at)]
+    chosen = {updates: found[updates] for updates in wanted}
     if not chosen:
         step = f"checkpoint.save_interval_updates={every} checkpoint.keep_interval_updates=-1"
         message = f"must hold checkpoints after a multiple of {every} updates, got none; train with {step}"
@@ -35,8 +38,10 @@ def checkpoints_of(run: Path, *, every: int) -> dict[int, Path]:
     return chosen
 
 
-def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
+def keep_epoch_checkpoints(run: Path, *, every: int, at: Collection[int] = ()) -> None:
     """Give epoch checkpoints after a multiple of ``every`` updates the name that fairseq gives all others.
+
+    Those ``at`` other updates get it too.
 
     Where an epoch ends with such an update, fairseq saves ``checkpoint7.pt`` only, and removes it when the
     next epoch ends (``checkpoint.keep_last_epochs=1``, without which every epoch would stay on disk). The
@@ -50,7 +55,7 @@ def keep_epoch_checkpoints(run: Path, *, every: int) -> None:
         try:
             updates = read_updates(path)
             target = folder / f"checkpoint_{epoch[1]}_{updates}.pt"
-            if updates % every == 0 and not target.exists():
+            if (updates % every == 0 or updates in at) and not target.exists():
                 _give_name(path, target)
         except (CheckpointError, FileNotFoundError):
             if path.exists():  # else fairseq has just removed it

@@ -73,6 +73,9 @@ class RunSettings:
     every: int = option(
         1, parse=positive, metavar="N", help="only checkpoints after a multiple of N updates (default: all)"
     )
+    at: tuple[int, ...] = option(
+        (), parse=positive, metavar="N", help="checkpoints after these numbers of updates too"
+    )
     output: Path | None = option(
         None, metavar="DIR", help="default: RUN/evaluation; in ./results if RUN is read-only or shared"
     )
@@ -218,6 +221,7 @@ def _evaluate_run(args: argparse.Namespace) -> int:
         evaluations,
         output,
         every=settings.every,
+        at=settings.at,
         baselines=baselines,
         untrained_seed=settings.seed,
         command=args.command,

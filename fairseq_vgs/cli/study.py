@@ -12,6 +12,7 @@ import contextlib
 import io
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from fairseq_vgs.options import option, positive
 
 if TYPE_CHECKING:
     from fairseq_vgs.study.plan import StudyFolder
+    from fairseq_vgs.study.results import StudyResults
     from fairseq_vgs.study.settings import StudySettings
 
 EPILOG = """\
@@ -28,6 +30,7 @@ examples:
   fairseq-vgs study "$(fairseq-vgs configs)/study.yaml" --quick
   fairseq-vgs study "$(fairseq-vgs configs)/study.yaml" --output outputs/study --processes 8
   fairseq-vgs study my_study.yaml --gpus 0,1,2,3
+  fairseq-vgs study my_study.yaml --pilot
   fairseq-vgs study my_study.yaml --dry-run
 """
 
@@ -45,10 +48,16 @@ class Options:
 
     study: Path = option(help="the study file", positional=True, metavar="STUDY.yaml")
     quick: bool = option(False, help="run the smaller study under the key quick of the file")
+    pilot: bool = option(
+        False,
+        help="run the seeds of the file's key pilot on validation data, and propose how many seeds the "
+        "questions need",
+    )
     output: Path | None = option(
         None,
         metavar="DIR",
-        help="folder of all files (default: outputs/NAME of the study file, with --quick NAME_quick)",
+        help="folder of all files (default: outputs/NAME of the study file, with --quick NAME_quick, with "
+        "--pilot NAME_pilot)",
     )
     processes: int | None = option(
         None,
@@ -80,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.files.output import try_output
 
-    name = f"{args.study.stem}_quick" if args.quick else args.study.stem
+    name = "_".join([args.study.stem, *(word for word in ("quick", "pilot") if getattr(args, word))])
     output = (args.output or Path("outputs") / name).resolve()
     try_output(output, option="--output")
     require_fairseq()
@@ -88,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.study.markers import refuse_other_measurement, refuse_other_settings, training_data
     from fairseq_vgs.study.page import write_all
     from fairseq_vgs.study.plan import StudyFolder, plan_runs
+    from fairseq_vgs.study.read import read_settings
     from fairseq_vgs.study.results import collect
     from fairseq_vgs.study.runner import Slot, StudyRunner, cpu_slots
-    from fairseq_vgs.study.settings import read_settings
 
-    settings = read_settings(args.study, quick=args.quick)
+    settings = read_settings(args.study, quick=args.quick, pilot=args.pilot)
     folder = StudyFolder(output)
     gpus = args.gpus or ([] if args.processes else visible_gpus())
     if not args.report_only:
@@ -113,19 +122,36 @@ def run(args: argparse.Namespace) -> int:
         check_study(settings, folder, args.study)
         slots = [Slot(gpu=gpu) for gpu in gpus] if gpus else cpu_slots(args.processes)
         failures = StudyRunner(settings, folder, slots).run()
-    print(write_all(collect(settings, folder), folder.path))
+    results = collect(settings, folder)
+    print(write_all(results, folder.path))
+    if args.pilot:
+        _print_proposals(results, folder)
+    _print_failures(failures, folder)
+    return 1 if failures else 0
+
+
+def _print_failures(failures: Mapping[str, str], folder: StudyFolder) -> None:
     for run_name, reason in failures.items():
         log = folder.run(run_name).log
         first_line, see = reason.partition("\n")[0], f"; see {log}" if log.exists() else ""
         print(f"{run_name}: {first_line}{see}", file=sys.stderr)
-    return 1 if failures else 0
+
+
+def _print_proposals(results: StudyResults, folder: StudyFolder) -> None:
+    from fairseq_vgs.study.pilot import proposal_table, propose, write_proposals
+    from fairseq_vgs.study.statistics import Sampler
+    from fairseq_vgs.study.verdicts import judge
+
+    proposals = propose(judge(results, Sampler()), results.settings.pilot.precision)
+    print(f"\n{proposal_table(proposals)}")
+    print(f"\n{write_proposals(proposals, folder.results)}", file=sys.stderr)
 
 
 def _check_prepare(settings: StudySettings, study: Path, folder: StudyFolder) -> None:
     """Refuse arguments that ``prepare`` would refuse, if the data is to be made."""
     from fairseq_vgs.cli.main import build_parser
     from fairseq_vgs.files.faults import FaultError, fault
-    from fairseq_vgs.study.settings import NEXT_STEP
+    from fairseq_vgs.study.read import NEXT_STEP
 
     for one in settings.prepared:
         if folder.data(one.folder).exists():

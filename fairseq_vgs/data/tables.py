@@ -82,6 +82,14 @@ class SplitTable:
         return replace(self, audio_row=audio_row, image_row=image_row, n_skipped=n_skipped, texts=texts)
 
 
+def draw_pairs(table: SplitTable, n: int, seed: int) -> SplitTable:
+    """Return ``n`` pairs of a table, drawn without replacement; a larger draw contains them."""
+    order = np.random.default_rng([seed, len(table)]).permutation(len(table))
+    keep = np.zeros(len(table), dtype=bool)
+    keep[order[:n]] = True
+    return replace(table.select(keep), n_skipped=table.n_skipped)
+
+
 def load_split(
     folder: ManifestFolder,
     split: str,

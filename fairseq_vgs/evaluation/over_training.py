@@ -74,6 +74,7 @@ def evaluate_run(
     output: Path,
     *,
     every: int,
+    at: Collection[int] = (),
     baselines: Collection[str] = (),
     untrained_seed: int = 1,
     command: str = "",
@@ -81,10 +82,10 @@ def evaluate_run(
 ) -> Iterator[tuple[int, Results, int]]:
     """Measure the checkpoints of a run that have no results in ``output`` yet.
 
-    Keys of the evaluations differ, and ``every`` is the updates between checkpoints. Of the baselines,
-    "untrained" is the same model with fresh weights, measured as update 0, and "mfcc" goes with it, where an
-    evaluator can. ``force`` replaces results of something else, each when its new values are measured, and
-    then removes those of another checkpoint that are not asked for.
+    Keys of the evaluations differ. Checkpoints are those after a multiple of ``every`` updates and ``at``
+    others. Of the baselines, "untrained" is the same model with fresh weights, measured as update 0, and
+    "mfcc" goes with it, where an evaluator can. ``force`` replaces results of something else, each when its
+    new values are measured, and then removes those of another checkpoint that are not asked for.
 
     Yields:
         (updates, results by key, number of checkpoints) of each, as soon as it is measured.
@@ -93,7 +94,9 @@ def evaluate_run(
         CheckpointError, FaultError, AbxError: A checkpoint or data cannot be used.
         OutputExistsError: Results in ``output`` are of something else; nothing is measured then.
     """
-    tasks = _tasks(run, every=every, baselines=baselines, seed=untrained_seed)
+    from fairseq_vgs.checkpoints.runs import checkpoints_of
+
+    tasks = _tasks(checkpoints_of(run, every=every, at=at), baselines, seed=untrained_seed)
     evaluations = [
         replace(one, settings=replace(one.settings, device=resolve_device(one.settings.device)))
         for one in evaluations
@@ -224,10 +227,8 @@ class _Models:
             yield Model(MFCC, "MFCC")
 
 
-def _tasks(run: Path, *, every: int, baselines: Collection[str], seed: int) -> list[_Task]:
-    from fairseq_vgs.checkpoints.runs import checkpoints_of
-
-    tasks = [_Task(updates, path, None, ()) for updates, path in checkpoints_of(run, every=every).items()]
+def _tasks(checkpoints: Mapping[int, Path], baselines: Collection[str], *, seed: int) -> list[_Task]:
+    tasks = [_Task(updates, path, None, ()) for updates, path in checkpoints.items()]
     if UNTRAINED in baselines:
         extra = tuple(name for name in baselines if name != UNTRAINED)
         tasks.insert(0, _Task(0, tasks[0].path, seed, extra))

@@ -17,7 +17,8 @@ from fairseq_vgs.metrics.abx import read_items
 from fairseq_vgs.study import launch
 from fairseq_vgs.study.markers import is_marked, refuse_other_settings, training_data
 from fairseq_vgs.study.plan import PhaseRun, StudyFolder, plan_runs, points_of
-from fairseq_vgs.study.settings import NEXT_STEP, StudySettings, require_files
+from fairseq_vgs.study.read import NEXT_STEP, require_files
+from fairseq_vgs.study.settings import StudySettings
 
 OTHER_CHECKPOINTS = 3  # of a run, at most: the last, the best, and that of the epoch
 

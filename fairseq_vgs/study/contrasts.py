@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.files.text_tables import Rows, latex_table, markdown_table
 from fairseq_vgs.metrics.retrieval import DIRECTIONS
 from fairseq_vgs.report.plots import BLUE, GREY, ORANGE, Figure, Panel, Series
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.statistics import MEASURES, Estimate, Measure, Sampler, difference, estimate
 from fairseq_vgs.study.tables import NOTHING, WORDS, phone_measures
-from fairseq_vgs.study.verdicts import CANNOT_TELL, CONTAINS_0, ONE_SEED, unfinished
+from fairseq_vgs.study.verdicts import CONTAINS_0, ONE_SEED, unfinished
 
-BETTER, WORSE = "better", "worse"
+BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 NAME, TITLE = "contrasts", "Contrasts"
 _WHAT = "First minus second, mean over seeds of paired differences on the same test items [95 % interval]"
 _HOW = (
@@ -39,6 +38,7 @@ class Contrast:
     """Two scenarios on one measure; ``values`` are their own, ``remarks`` why there is no verdict."""
 
     scenarios: tuple[str, str]
+    titles: tuple[str, str]
     measure: Measure
     values: tuple[Estimate | None, Estimate | None]
     difference: Estimate | None
@@ -47,7 +47,7 @@ class Contrast:
     @property
     def title(self) -> str:
         """The two scenarios in the order of the subtraction."""
-        first, second = map(scenario_title, self.scenarios)
+        first, second = self.titles
         return f"{first} minus {second}"
 
     @property
@@ -60,7 +60,7 @@ class Contrast:
     @property
     def sentence(self) -> str:
         """The verdict in plain words, with the difference."""
-        first, second = map(scenario_title, self.scenarios)
+        first, second = self.titles
         if self.answer == CANNOT_TELL:
             verdict = f"Cannot tell whether {first} or {second} is better"
         else:
@@ -140,7 +140,8 @@ def _contrast(
     if not remarks and found is not None:
         remarks += _undecided(found)
     values = estimate(first, measure, sampler), estimate(second, measure, sampler)
-    return Contrast(scenarios, measure, values, found, tuple(remarks))
+    titles = results.settings.title(scenarios[0]), results.settings.title(scenarios[1])
+    return Contrast(scenarios, titles, measure, values, found, tuple(remarks))
 
 
 def _unmeasured(measure: Measure, found: Estimate | None, seeds: Sequence[int]) -> Iterator[str]:

@@ -7,15 +7,15 @@ are chance, dashed grey ones the untrained model.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, cycle
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairseq_vgs.configs.scenarios import BASES, scenario_title
 from fairseq_vgs.metrics.retrieval import DIRECTIONS
 from fairseq_vgs.report.figures import layer_shade
 from fairseq_vgs.report.plots import BLUE, GREY, ORANGE, Figure, Panel, Series
@@ -158,7 +158,7 @@ def untrained_mean(results: StudyResults, value: Value) -> float | None:
 
 def boundary(results: StudyResults, scenario: str) -> int | None:
     """Return the update at which the second phase starts; None for a base."""
-    return None if scenario in BASES else results.settings.first_updates
+    return results.settings.arm(scenario).boundary
 
 
 def _curve(pairs: Iterable[tuple[int, float]]) -> Curve | None:
@@ -207,11 +207,11 @@ def scenario_charts(results: StudyResults) -> Iterator[Figure]:
     )
     for name, title, value, levels, limits, decimals in kinds:
         lines = []
-        for scenario, colour in zip(results.settings.scenarios, SCENARIO_COLOURS, strict=False):
+        for scenario, colour in zip(results.settings.names, cycle(SCENARIO_COLOURS), strict=False):
             mean = point_curves(results, scenario, value).mean
             kept = None if mean is None else mean.updates >= (boundary(results, scenario) or 0)
             if mean is not None and kept is not None and kept.any():
-                lines.append(_chart_line(scenario, mean.updates[kept], mean.values[kept], colour, decimals))
+                lines.append(_chart_line(results, scenario, mean, kept, colour, decimals))
         if lines:
             panel = Panel("", "", [*lines, *levels], limits)
             inches = (5.6, 3.3)
@@ -220,11 +220,18 @@ def scenario_charts(results: StudyResults) -> Iterator[Figure]:
             )
 
 
-def _chart_line(scenario: str, updates: Any, values: Any, colour: str, decimals: int) -> Series:
-    title = scenario_title(scenario)
+def css_name(name: str) -> str:
+    """Return the name of a scenario or arm as a class of the page's style sheet."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def _chart_line(
+    results: StudyResults, scenario: str, mean: Curve, kept: Any, colour: str, decimals: int
+) -> Series:
+    title, updates, values = results.settings.title(scenario), mean.updates[kept], mean.values[kept]
     pairs = zip(updates.tolist(), values.tolist(), strict=True)
     tips = [f"{title}, update {update}: {value:.{decimals}f}" for update, value in pairs]
-    return Series(title, values, updates, colour, width=2.0, css_class=f"s-{scenario}", tips=tips)
+    return Series(title, values, updates, colour, width=2.0, css_class=f"s-{css_name(scenario)}", tips=tips)
 
 
 def _losses(results: StudyResults) -> Figure:
@@ -274,7 +281,7 @@ def _layers(results: StudyResults, kind: str) -> Figure:
 
 
 def _abx_by_layer(results: StudyResults) -> Figure:
-    finals = {scenario: results.finals(scenario) for scenario in results.settings.scenarios}
+    finals = {scenario: results.finals(scenario) for scenario in results.settings.names}
     points = [point for found in finals.values() for point in found.values()]
     layers = list(dict.fromkeys(layer for point in points for layer in point.abx))
     ticks = [layer.removeprefix("layer_") for layer in layers]
@@ -284,7 +291,7 @@ def _abx_by_layer(results: StudyResults) -> Figure:
         lines = _lines("untrained", GREY, _by_layer(results.untrained, layers))
         lines += _lines("end of training", BLUE, _by_layer(found, layers))
         named = [replace(line, names=[ticks[int(x)] for x in line.x]) for line in lines]
-        panels.append(Panel(scenario_title(scenario), "ABX error, %", [*named, *levels]))
+        panels.append(Panel(results.settings.title(scenario), "ABX error, %", [*named, *levels]))
     title = "Phone ABX error by layer at the end of training"
     note = "Within speaker; only seeds that have finished."
     figure = _figure("abx_by_layer", title, note, panels if points else [])
@@ -319,8 +326,8 @@ def _panels(
 ) -> list[Panel]:
     """Make a panel per scenario, with a mark where its second phase starts."""
     return [
-        Panel(scenario_title(name), unit, [*lines_of(name)], limits, boundary=boundary(results, name))
-        for name in results.settings.scenarios
+        Panel(results.settings.title(name), unit, [*lines_of(name)], limits, boundary=boundary(results, name))
+        for name in results.settings.names
     ]
 
 

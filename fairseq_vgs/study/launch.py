@@ -15,7 +15,7 @@ from fairseq_vgs.configs import PACKAGE
 from fairseq_vgs.files.hydra import override
 from fairseq_vgs.launch.command import train_command, vgs_command
 from fairseq_vgs.launch.process import MALLOC_ENVIRONMENT
-from fairseq_vgs.study.plan import PhaseRun, RunFolder
+from fairseq_vgs.study.plan import PhaseRun, RunFolder, Stop
 from fairseq_vgs.study.settings import StudySettings
 
 
@@ -26,17 +26,19 @@ def training_command(
     data: Path,
     folder: RunFolder,
     start: Path | None,
+    stop: Stop | None = None,
     on_gpu: bool = False,
 ) -> list[str]:
-    """Return the command of a run that starts from the checkpoint ``start``."""
-    every = settings.evaluate_every
+    """Return the command of a run that starts from the checkpoint ``start``, up to ``stop`` or its end."""
+    until, every = stop or Stop(run.max_update, settings.evaluate_every)
     overrides = [
         *settings.overrides,
+        *run.overrides,
         override("common.user_dir", str(PACKAGE)),
         f"common.seed={run.seed}",
         "common.log_format=json",
         override("task.data", str(data)),
-        f"optimization.max_update={run.max_update}",
+        f"optimization.max_update={until}",
         "optimization.max_epoch=0",  # no limit: one from run_config could end a run early
         f"lr_scheduler.total_num_update={run.schedule_updates}",
         f"lr_scheduler.warmup_updates={round(settings.warmup_share * run.schedule_updates)}",
@@ -69,10 +71,12 @@ def evaluation_command(
 
     ``words`` is the folder of the lexical test, if there is one.
     """
+    more = settings.evaluate_at if run.start is not None else ()
     command = vgs_command(
         *("evaluate", "run", str(folder.run), str(data)),
         *("--split", settings.split, "--every", str(settings.evaluate_every)),
         *("--output", str(folder.evaluation), "--device", device),
+        *(("--at", *map(str, more)) if more else ()),
         "--force",  # measure again what changed settings affect; the rest is kept
     )
     if settings.abx_folder is not None:

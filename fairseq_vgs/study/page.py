@@ -10,11 +10,11 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import fairseq_vgs
-from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.evaluation.results import write_table
 from fairseq_vgs.files.atomic import write_text
 from fairseq_vgs.files.text_tables import latex_document
@@ -22,19 +22,26 @@ from fairseq_vgs.metrics.intervals import N_RESAMPLES
 from fairseq_vgs.report.page import render_page
 from fairseq_vgs.report.plots import Figure, inline_svg, write_figure
 from fairseq_vgs.study import contrasts, tables
-from fairseq_vgs.study.figures import SCENARIO_COLOURS, scenario_charts, study_figures
+from fairseq_vgs.study.answers import answer_figures
+from fairseq_vgs.study.decisions import CONTRADICTED, EQUIVALENT, SUPPORTED, UNDECIDED
+from fairseq_vgs.study.declared import declaration_rows, read_declared
+from fairseq_vgs.study.figures import SCENARIO_COLOURS, css_name, scenario_charts, study_figures
+from fairseq_vgs.study.plan import StudyFolder
 from fairseq_vgs.study.recipe import recipe_words, shown
 from fairseq_vgs.study.results import StudyResults
 from fairseq_vgs.study.statistics import Sampler
-from fairseq_vgs.study.verdicts import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, Verdict, judge, not_run
+from fairseq_vgs.study.verdicts import NOT_DECIDABLE, Verdict, judge, not_run
 
 PAGE_NAME = "report.html"
 
 OTHER_FORMATS = (".pdf", ".svg")
 _STATES = {
-    HOLDS: "yes",
-    DOES_NOT_HOLD: "no",
-    CANNOT_TELL: "open",
+    SUPPORTED: "yes",
+    CONTRADICTED: "no",
+    EQUIVALENT: "same",
+    UNDECIDED: "open",
+    NOT_DECIDABLE: "open",
+    contrasts.CANNOT_TELL: "open",
     contrasts.BETTER: "yes",
     contrasts.WORSE: "no",
 }
@@ -63,10 +70,12 @@ def write_all(results: StudyResults, folder: Path) -> Path:
     figures, charts = study_figures(results), list(scenario_charts(results))
     if drawn := contrasts.contrasts_figure(contrasts.shown(found)):
         figures.insert(0, drawn)
-    for figure in (*figures, *map(_as_file, charts)):
+    answers = answer_figures(results, verdicts, sampler)
+    for figure in (*answers, *figures, *map(_as_file, charts)):
         write_figure(figure, target / f"{figure.name}.png", also=OTHER_FORMATS, force=True)
     pictures = [(figure, target / f"{figure.name}.png") for figure in figures]
-    page = _render(results, verdicts, written, found, pictures, charts)
+    declarations = declaration_rows(read_declared(StudyFolder(folder)))
+    page = _render(results, verdicts, written, found, pictures, charts, answers, declarations)
     write_text(folder / PAGE_NAME, page, force=True)
     return folder / PAGE_NAME
 
@@ -126,22 +135,36 @@ def _render(
     found: Sequence[contrasts.Contrast],
     figures: Sequence[tuple[Figure, Path]],
     charts: Sequence[Figure],
+    answers: Sequence[Figure],
+    declarations: Sequence[tuple[str, int, list[str]]],
 ) -> str:
     settings = results.settings
     scenarios = [
-        {"name": name, "title": scenario_title(name), "colour": colour}
-        for name, colour in zip(settings.scenarios, SCENARIO_COLOURS, strict=False)
+        {"name": css_name(name), "title": settings.title(name), "colour": colour}
+        for name, colour in zip(settings.names, cycle(SCENARIO_COLOURS), strict=False)
     ]
     return render_page(
         "study.html.j2",
         scenarios=scenarios,
         n_seeds=len(settings.seeds),
-        n_planned=len(settings.scenarios) * len(settings.seeds),
-        n_done=sum(len(results.finals(scenario)) for scenario in settings.scenarios),
+        n_planned=len(settings.names) * len(settings.seeds),
+        n_done=sum(len(results.finals(scenario)) for scenario in settings.names),
         recipe=recipe_words(results.recipe),
         recipe_settings=list(shown(results.recipe)),
         verdicts=verdicts,
         not_run=not_run(settings),
+        answers={
+            verdict.question.name: [
+                (figure, _as_markup(figure, figure.name, figure.title))
+                for figure in answers
+                if figure.name.partition("_")[2] == verdict.question.name
+            ]
+            for verdict in verdicts
+        },
+        declarations=declarations,
+        own_questions=bool(settings.questions),
+        split=settings.split,
+        is_pilot=settings.split == settings.pilot.split,
         states=_STATES,
         tables=written,
         not_measured=[text for name, text in _NOT_MEASURED.items() if getattr(settings, name) is None],
@@ -162,9 +185,13 @@ def _render(
 
 
 def _inline(number: int, chart: Figure) -> Any:
+    return _as_markup(chart, f"chart-{number}", f"{chart.title}: curves over updates")
+
+
+def _as_markup(figure: Figure, name: str, title: str) -> Any:
     from markupsafe import Markup
 
-    return Markup(inline_svg(chart, name=f"chart-{number}", title=f"{chart.title}: curves over updates"))
+    return Markup(inline_svg(figure, name=name, title=title))
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

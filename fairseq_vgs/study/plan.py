@@ -8,6 +8,7 @@ base that only serves as a first phase is not trained to its end.
 OUTPUT/
   study.json             settings
   study.lock             held while the study runs
+  declared.json          what was to be answered, and how, whenever it was changed
   data/                  made by ``prepare`` (if the study file says so)
   runs/<name>/
     command.json         overrides and hashes that the run started with
@@ -25,8 +26,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from fairseq_vgs.configs.scenarios import BASES, phases_of
+from fairseq_vgs.configs.scenarios import BASES
+from fairseq_vgs.study.arms import Arm
 from fairseq_vgs.study.settings import StudySettings, with_embedded
 
 
@@ -35,7 +38,8 @@ class PhaseRun:
     """One run of ``fairseq-hydra-train`` in a folder with its name.
 
     ``primary`` is its configuration, ``schedule_updates`` the length of its learning rate schedule. It starts
-    from the base run ``start`` after ``start_update`` updates, or from random weights.
+    from the base run ``start`` after ``start_update`` updates, or from random weights. ``overrides`` come
+    after the study's.
     """
 
     name: str
@@ -45,6 +49,7 @@ class PhaseRun:
     schedule_updates: int
     start: str | None = None
     start_update: int = 0
+    overrides: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -65,6 +70,7 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings, self.lock = path / "study.json", path / "study.lock"
+        self.declared = path / "declared.json"
         self.log = path / "prepare.log"
         self.results = path / "results"
 
@@ -81,9 +87,9 @@ class StudyFolder:
         return with_embedded(template.replace("{output}", str(self.path)))
 
 
-def run_name(primary: str, seed: int) -> str:
-    """Return the name of the run of a primary and seed."""
-    return f"{primary}-seed{seed}"
+def run_name(arm: str, seed: int) -> str:
+    """Return the name of the run of an arm and seed; of a scheduled one, that of its second phase."""
+    return f"{arm}-seed{seed}"
 
 
 def plan_runs(settings: StudySettings) -> tuple[PhaseRun, ...]:
@@ -93,29 +99,56 @@ def plan_runs(settings: StudySettings) -> tuple[PhaseRun, ...]:
 
 def points_of(run: PhaseRun, settings: StudySettings) -> list[int]:
     """List the updates after which checkpoints are kept and evaluated."""
-    return list(range(settings.evaluate_every, run.max_update + 1, settings.evaluate_every))
+    return measured_after(run.max_update, settings, is_second=run.start is not None)
+
+
+class Stop(NamedTuple):
+    """Where a process of a run stops: after ``max_update`` updates, saving every ``every`` of them."""
+
+    max_update: int
+    every: int
+
+
+def stops_of(run: PhaseRun, settings: StudySettings) -> list[Stop]:
+    """Divide a run among processes, since fairseq saves at regular intervals only.
+
+    Up to the last of ``evaluate_at``, every point is the end of a process, which saves there; the next
+    process goes on from it. The learning rate follows ``schedule_updates`` whatever the stops are.
+    """
+    last = max(settings.evaluate_at, default=0) if run.start is not None else 0
+    early = [Stop(point, point) for point in points_of(run, settings) if point <= last]
+    return [*early, Stop(run.max_update, settings.evaluate_every)]
+
+
+def measured_after(updates: int, settings: StudySettings, *, is_second: bool) -> list[int]:
+    """List the updates of a phase of some length after which it is measured."""
+    regular = range(settings.evaluate_every, updates + 1, settings.evaluate_every)
+    return sorted({*regular, *(settings.evaluate_at if is_second else ())})
 
 
 def _runs_of_seed(settings: StudySettings, seed: int) -> list[PhaseRun]:
-    scheduled = [name for name in settings.scenarios if name not in BASES]
-    first_phases = {phases_of(name)[0] for name in scheduled}
-    whole = [name for name in BASES if name in settings.scenarios]
-    only_left = [name for name in BASES if name in first_phases and name not in whole]
-    bases = [
-        PhaseRun(run_name(base, seed), base, seed, updates, settings.whole_updates)
-        for names, updates in ((whole, settings.whole_updates), (only_left, settings.first_updates))
-        for base in names
+    arms = [settings.arm(name) for name in settings.names]
+    lengths: dict[str, int] = {arm.name: arm.total_updates for arm in arms if arm.is_base}
+    for arm in arms:
+        if arm.first is not None:
+            lengths[arm.first] = max(lengths.get(arm.first, 0), arm.updates[0])
+    bases = sorted(map(settings.arm, lengths), key=lambda arm: (arm.name not in settings.names, _place(arm)))
+    return [
+        *(_base(arm, seed, lengths[arm.name]) for arm in bases),
+        *(_second(arm, seed) for arm in arms if not arm.is_base),
     ]
-    second = [
-        PhaseRun(
-            run_name(scenario, seed),
-            scenario,
-            seed,
-            max_update=settings.second_updates,
-            schedule_updates=settings.second_updates,
-            start=run_name(phases_of(scenario)[0], seed),
-            start_update=settings.first_updates,
-        )
-        for scenario in scheduled
-    ]
-    return [*bases, *second]
+
+
+def _place(arm: Arm) -> int:
+    return BASES.index(arm.scenario)
+
+
+def _base(arm: Arm, seed: int, max_update: int) -> PhaseRun:
+    name, whole = run_name(arm.name, seed), arm.total_updates
+    return PhaseRun(name, arm.scenario, seed, max_update, whole, overrides=arm.overrides)
+
+
+def _second(arm: Arm, seed: int) -> PhaseRun:
+    before, updates = arm.updates
+    name, start = run_name(arm.name, seed), run_name(str(arm.first), seed)
+    return PhaseRun(name, arm.scenario, seed, updates, updates, start, before, arm.overrides)

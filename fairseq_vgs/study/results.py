@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from fairseq_vgs.arrays import F64, I64
-from fairseq_vgs.configs.scenarios import BASES, phases_of
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
 from fairseq_vgs.evaluation.over_training import Results, checkpoints_in, read_checkpoint
@@ -25,7 +24,15 @@ from fairseq_vgs.evaluation.version_1 import items_of, read_arrays
 from fairseq_vgs.metrics.retrieval import DIRECTIONS, RECALL_CUTOFFS
 from fairseq_vgs.report.run_logs import TRAIN, ProbeRecord, TrainingLog, read_probes, read_training_log
 from fairseq_vgs.study.markers import StudyError
-from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of, run_name
+from fairseq_vgs.study.plan import (
+    PhaseRun,
+    RunFolder,
+    StudyFolder,
+    measured_after,
+    plan_runs,
+    points_of,
+    run_name,
+)
 from fairseq_vgs.study.recipe import read_recipe
 from fairseq_vgs.study.settings import StudySettings
 
@@ -168,7 +175,7 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
     measured = [read_checkpoint(stem) for path in evaluations for stem in checkpoints_in(path).values()]
     _refuse_mixed_data(measured, folder)
     first = measured[0] if measured else {}
-    both = list(product(settings.scenarios, settings.seeds))
+    both = list(product(settings.names, settings.seeds))
     untrained = {seed: _untrained(seed, runs, folder) for seed in settings.seeds}
     return StudyResults(
         settings=settings,
@@ -185,20 +192,19 @@ def collect(settings: StudySettings, folder: StudyFolder) -> StudyResults:
 
 
 def _phases(scenario: str, settings: StudySettings) -> list[tuple[str, str, int, int]]:
-    """List the phases of a scenario: primary, name, first and last update."""
-    end = settings.updates_of(scenario)
-    if scenario in BASES:
-        return [(scenario, "whole", 0, end)]
-    middle = settings.first_updates
-    return [(phases_of(scenario)[0], "first", 0, middle), (scenario, "second", middle, end)]
+    """List the phases of a scenario or arm: its run, its name, first and last update."""
+    arm = settings.arm(scenario)
+    if arm.first is None:
+        return [(scenario, "whole", 0, arm.total_updates)]
+    middle = arm.updates[0]
+    return [(arm.first, "first", 0, middle), (scenario, "second", middle, arm.total_updates)]
 
 
 def _points(scenario: str, seed: int, settings: StudySettings, folder: StudyFolder) -> Iterator[Point]:
     """Yield the points of a scenario, those of its base run first."""
-    every = settings.evaluate_every
     for primary, phase, start, end in _phases(scenario, settings):
         run = folder.run(run_name(primary, seed))
-        for update in range(every, end - start + 1, every):
+        for update in measured_after(end - start, settings, is_second=phase == "second"):
             point = _point(run, update, scenario=scenario, seed=seed, phase=phase)
             if point is not None:
                 yield replace(point, update=start + update)

@@ -29,6 +29,7 @@ from fairseq_vgs.files.parallel import n_cores
 from fairseq_vgs.launch.history import read_position
 from fairseq_vgs.launch.process import start_process, stop_processes
 from fairseq_vgs.study import launch
+from fairseq_vgs.study.declared import declare
 from fairseq_vgs.study.markers import (
     StudyError,
     is_marked,
@@ -38,7 +39,7 @@ from fairseq_vgs.study.markers import (
     run_identity,
     training_data,
 )
-from fairseq_vgs.study.plan import PhaseRun, RunFolder, StudyFolder, plan_runs, points_of
+from fairseq_vgs.study.plan import PhaseRun, RunFolder, Stop, StudyFolder, plan_runs, points_of, stops_of
 from fairseq_vgs.study.settings import Prepared, StudySettings
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Slot:
     threads: int | None = None
     run: PhaseRun | None = None
     stage: str = ""
+    stop: Stop | None = None
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -172,6 +174,7 @@ class StudyRunner:
                 self._require_same_settings(runs)
             self._measured_on = measured_on(self.settings, self.folder)
             waiting = [run for run in runs if not self._is_finished(run)]
+            declare(self.folder, self.settings, n_finished=len(runs) - len(waiting))
             total, done = sum(run.max_update for run in runs), self._updates_done(waiting)
             with Progress(total_updates=total, done_updates=done, n_slots=len(self.slots)) as self._progress:
                 try:
@@ -212,7 +215,7 @@ class StudyRunner:
         folder = self.folder.run(run.name)
         try:
             mend_checkpoints(folder.run / "checkpoints", start_over=True)
-            keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
+            self._keep_checkpoints(folder)
         except _UNREADABLE as error:
             self._fail(slot, _reason(error, folder))
             return
@@ -255,12 +258,19 @@ class StudyRunner:
                     f"{base.path} and run the study again, which trains {run.start} again"
                 )
                 raise StudyError.at(start, message, "checkpoint.missing")
-        command = launch.training_command(
-            run, settings, data=data, folder=folder, start=start, on_gpu=slot.gpu is not None
-        )
-        identity = run_identity(command, run, settings, self._data)
+        on_gpu = slot.gpu is not None
+        whole = launch.training_command(run, settings, data=data, folder=folder, start=start, on_gpu=on_gpu)
+        identity = run_identity(whole, run, settings, self._data)
         write_text(folder.command, json.dumps(identity, indent=1) + "\n", force=True)
-        return command
+        stops = (stop for stop in stops_of(run, settings) if not has_ended(folder.run, stop.max_update))
+        slot.stop = next(stops, None)
+        return launch.training_command(
+            run, settings, data=data, folder=folder, start=start, stop=slot.stop, on_gpu=on_gpu
+        )
+
+    def _keep_checkpoints(self, folder: RunFolder) -> None:
+        settings = self.settings
+        keep_epoch_checkpoints(folder.run, every=settings.evaluate_every, at=settings.evaluate_at)
 
     def _advance(self, slot: Slot) -> None:
         """Start the next stage if a slot's process has ended, or free the slot."""
@@ -270,7 +280,7 @@ class StudyRunner:
         run, code, folder = slot.run, slot.process.returncode, self.folder.run(slot.run.name)
         if slot.stage == "train":
             try:
-                keep_epoch_checkpoints(folder.run, every=self.settings.evaluate_every)
+                self._keep_checkpoints(folder)
             except _UNREADABLE as error:
                 stop_processes([slot.process])
                 self._fail(slot, _reason(error, folder))
@@ -280,13 +290,15 @@ class StudyRunner:
         slot.process = None
         if code != 0:
             self._fail(slot, f"{slot.stage} ended with exit code {code}\n{_last_lines(folder.log)}")
-        elif slot.stage == "train" and not has_ended(folder.run, run.max_update):
+        elif slot.stage == "train" and not has_ended(folder.run, until := self._stop_of(slot, run)):
             reason = (
-                f"{folder.run}: training must end with a checkpoint after update {run.max_update}, got "
+                f"{folder.run}: training must end with a checkpoint after update {until}, got "
                 f"{_checkpoint_names(folder)}; remove what ends it early from the configuration, such as "
                 "checkpoint.patience, optimization.stop_time_hours or optimization.stop_min_lr"
             )
             self._fail(slot, reason)
+        elif slot.stage == "train" and until < run.max_update:
+            self._start(slot, run, "train")
         elif slot.stage == "train":
             mark(folder.trained, run)
             self._start(slot, run, "evaluate")
@@ -294,6 +306,9 @@ class StudyRunner:
             mark(folder.evaluated, run, on=self._measured_on)
             self._progress.say(f"{run.name}: finished")
             slot.run = None
+
+    def _stop_of(self, slot: Slot, run: PhaseRun) -> int:
+        return run.max_update if slot.stop is None else slot.stop.max_update
 
     def _fail(self, slot: Slot, reason: str) -> None:
         if slot.run is not None:

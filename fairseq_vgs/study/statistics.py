@@ -110,7 +110,16 @@ def _measures() -> Iterator[Measure]:
     yield Measure(LEXICAL, "recall of words of the best layer", "%", 100.0, (LEXICAL,))
 
 
-MEASURES = {measure.name: measure for measure in _measures()}
+def _kept_measures() -> Iterator[Measure]:
+    """Yield what a second phase keeps of a recall of the first, in percent of it (``study.forgetting``)."""
+    for kind in (f"r{k}" for k in RECALL_CUTOFFS):
+        title = f"{_KINDS[kind][0]} kept over the second phase"
+        parts = tuple(f"{way}_{kind}" for way in DIRECTIONS)
+        yield Measure(f"kept_{kind}", title, "%", math.inf, parts, lowest=-math.inf)
+
+
+KEPT = {measure.name: measure for measure in _kept_measures()}
+MEASURES = {measure.name: measure for measure in (*_measures(), *KEPT.values())}
 
 
 @dataclass(frozen=True)
@@ -187,6 +196,11 @@ class Sampler:
         value = float(np.mean([part.value for part in found]))
         draws: F64 = np.mean([part.draws for part in found], axis=0)
         return Sample(value, draws, found[0].n_items, found[0].items)
+
+    def samples(self, points: Mapping[int, Point], measure: Measure) -> dict[int, Sample]:
+        """Return one measure of several seeds' checkpoints, without those where it was not measured."""
+        found = {seed: self.sample(point, measure) for seed, point in sorted(points.items())}
+        return {seed: sample for seed, sample in found.items() if sample is not None}
 
     def _retrieval(self, sets: Mapping[str, Items]) -> dict[str, Sample]:
         if not sets:
@@ -276,11 +290,12 @@ def combination(
     Raises:
         StudyError: ``study.mismatch``, they were measured on different items.
     """
-    signs = [sign for sign, _ in terms]
-    samples = [
-        {seed: sample for seed, point in sorted(points.items()) if (sample := sampler.sample(point, measure))}
-        for _, points in terms
-    ]
+    return combined([(sign, sampler.samples(points, measure)) for sign, points in terms], measure)
+
+
+def combined(terms: Sequence[tuple[int, Mapping[int, Sample]]], measure: Measure) -> Estimate | None:
+    """Return the mean of a signed sum over the seeds sampled in all terms, as ``combination`` does."""
+    signs, samples = [sign for sign, _ in terms], [found for _, found in terms]
     seeds = [seed for seed in samples[0] if all(seed in found for found in samples)]
     if not seeds:
         return None

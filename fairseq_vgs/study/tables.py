@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq_vgs.configs.scenarios import scenario_title
 from fairseq_vgs.evaluation.evaluators.abx import ABX_KEYS
 from fairseq_vgs.evaluation.evaluators.lexical import KIND as LEXICAL
 from fairseq_vgs.files.text_tables import bold, latex_table, markdown_table
@@ -258,7 +257,8 @@ def point_rows(results: StudyResults) -> list[list[Any]]:
 
 def _rows(results: StudyResults, measures: Sequence[Measure], sampler: Sampler) -> list[Row]:
     """Make a row per scenario, and one of the untrained model."""
-    named = [(name, scenario_title(name), results.finals(name)) for name in results.settings.scenarios]
+    settings = results.settings
+    named = [(name, settings.title(name), results.finals(name)) for name in settings.names]
     rows = []
     for name, title, points in (*named, (UNTRAINED, "untrained", results.untrained)):
         found = {one.name: value for one in measures if (value := estimate(points, one, sampler))}
@@ -266,7 +266,7 @@ def _rows(results: StudyResults, measures: Sequence[Measure], sampler: Sampler) 
             kind: {seed: layer for seed, point in points.items() if (layer := point.best_layer(kind))}
             for kind in (measure.name for measure in measures if measure in (*PHONES, WORDS))
         }
-        rows.append(Row(name, title, found, {}, layers, len(results.settings.seeds)))
+        rows.append(Row(name, title, found, {}, layers, len(settings.seeds)))
     return rows
 
 

@@ -35,7 +35,11 @@ _CHOICES = {
 _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
     ("a positive number", lambda number: number >= 1, ("max_regions", "mask_length")),
     ("2 or more", lambda number: number >= 2, ("probe_utterances",)),
-    ("0 or more", lambda number: number >= 0, ("seed", "mask_min_space", "unpaired_ratio", "probe_interval")),
+    (
+        "0 or more",
+        lambda number: number >= 0,
+        ("seed", "mask_min_space", "unpaired_ratio", "probe_interval", "train_pairs"),
+    ),
     ("0 or more and below 1", lambda share: 0 <= share < 1, ("image_jitter", "length_noise", "mask_dropout")),
     ("above 0, at most 1", lambda share: 0 < share <= 1, ("image_crop_scale",)),
     ("a share between 0 and 1", lambda share: 0 <= share <= 1, ("mask_prob",)),

@@ -17,7 +17,7 @@ from torch import Tensor
 from fairseq_vgs.data.paired_dataset import VgsDataset, VgsDatasetOptions
 from fairseq_vgs.data.regions import RegionStore, load_regions
 from fairseq_vgs.data.regular_tables import AudioTable
-from fairseq_vgs.data.tables import SplitTable, load_audio_table, load_split
+from fairseq_vgs.data.tables import SplitTable, draw_pairs, load_audio_table, load_split
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import plugin_state
 from fairseq_vgs.manifest.folder import ManifestFolder
@@ -61,6 +61,7 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
         None, "folder of fairseq audio lists: speech without pictures, for the SSL loss only"
     )
     unpaired_ratio: float = setting(0.0, "unpaired utterances per pair in every batch")
+    train_pairs: int = setting(0, "train on so many pairs, drawn by the seed; 0: all")
     max_seconds: float = setting(8.0, "training speech is cut here")
     valid_max_seconds: float = setting(10.0, "speech of other splits is cut here")
     pad_to_max: bool = setting(
@@ -213,6 +214,11 @@ class VgsPretrainingTask(FairseqTask):
         table = load_split(
             self.folder, split, layers=options.layers, skip_bad=options.skip_bad, with_texts=units is not None
         )
+        if training and self.cfg.train_pairs:
+            if self.cfg.train_pairs > len(table):
+                expected = f"at most the {len(table)} pairs of split {split!r}"
+                raise bad_setting("task.train_pairs", expected, self.cfg.train_pairs)
+            table = draw_pairs(table, self.cfg.train_pairs, self.cfg.seed)
         self.datasets[split] = VgsDataset(
             table,
             options,

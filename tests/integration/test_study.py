@@ -32,6 +32,7 @@ whole_updates: 12
 first_updates: 4
 second_updates: 4
 evaluate_every: 4
+evaluate_at: [1, 2]
 contrasts: [[w2v2, w2v2_then_vgs]]
 overrides: [run_config=study, task.probe_interval=4, dataset.batch_size=4, common.log_interval=1]
 """

@@ -16,6 +16,7 @@ from fairseq_vgs.evaluation.results import SCHEMA_VERSION
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "prepare flickr8k": ("CORPUS OUT", "OUTPUT", "OUT/summary.json"),
     "prepare lextest": ("CORPUS OUT", "OUTPUT", "OUT/summary.json"),
+    "prepare speech": ("CORPUS OUT", "OUTPUT", "OUT/summary.json"),
     "prepare librispeech": ("CORPUS OUT --subset dev-clean=valid", "OUTPUT", "OUT/summary.json"),
     "prepare pairs": ("TABLE.csv OUT --regions efficientnet", "OUTPUT", "OUT/summary.json"),
     "prepare places": ("CORPUS OUT --without-pictures", "OUTPUT", "OUT/summary.json"),

@@ -11,7 +11,7 @@ from fairseq_vgs.study.check import start_of
 from fairseq_vgs.study.launch import training_command
 from fairseq_vgs.study.markers import mark, measured_on, run_identity
 from fairseq_vgs.study.plan import StudyFolder, plan_runs
-from fairseq_vgs.study.settings import read_settings
+from fairseq_vgs.study.read import read_settings
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "vgs"
 

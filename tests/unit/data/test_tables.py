@@ -5,7 +5,7 @@ import pytest
 from support.faults import raises_fault
 from support.tiny_folder import LAYERS, make_folder
 
-from fairseq_vgs.data.tables import PackedStrings, load_audio_table, load_split
+from fairseq_vgs.data.tables import PackedStrings, draw_pairs, load_audio_table, load_split
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.modules.conv_spec import parse_conv_layers
 
@@ -166,3 +166,13 @@ def test_faulty_lines_of_an_unpaired_list(tmp_path):
         "train.tsv:3 (train/1.wav)",
         "train.tsv:4 (train/2.wav)",
     ]
+
+
+def test_fewer_pairs_are_among_more(tmp_path):
+    table = load_split(make_folder(tmp_path / "m"), "train", layers=CONV)
+    few, more = (set(draw_pairs(table, n, seed=3).audio_row.tolist()) for n in (4, 7))
+    assert (len(few), len(more)) == (4, 7)
+    assert few < more
+    assert draw_pairs(table, 4, seed=3).n_skipped == 0
+    assert set(draw_pairs(table, 4, seed=4).audio_row.tolist()) != few
+    assert set(draw_pairs(table, len(table), seed=3).audio_row.tolist()) == set(table.audio_row.tolist())

@@ -11,10 +11,10 @@ from support.study_results import chance_of_pool, six_pictures, study_results, w
 
 from fairseq_vgs.report.plots import write_figure
 from fairseq_vgs.study import contrasts as module
-from fairseq_vgs.study.contrasts import BETTER, WORSE, contrasts_figure, find_contrasts, shown
+from fairseq_vgs.study.contrasts import BETTER, CANNOT_TELL, WORSE, contrasts_figure, find_contrasts, shown
 from fairseq_vgs.study.statistics import Sampler
 from fairseq_vgs.study.tables import retrieval_table
-from fairseq_vgs.study.verdicts import CANNOT_TELL, CONTAINS_0, ONE_SEED
+from fairseq_vgs.study.verdicts import CONTAINS_0, ONE_SEED
 
 
 @pytest.fixture

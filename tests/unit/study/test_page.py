@@ -20,11 +20,22 @@ from fairseq_vgs.study.tables import NOTHING
 VOID = {"meta", "link", "img", "input"}
 FIGURES = ("contrasts", "losses", "retrieval", "abx", "abx_by_layer", "gradient_cosine", "cka")
 CONTRASTS = [["vgs_plus", "vgs"], ["w2v2_then_vgs", "vgs_plus_then_vgs"]]
+ANSWERS = (
+    *(
+        f"answer_{name}"
+        for name in ("sequential_beats_simultaneous", "simultaneous_keeps_more", "vgs_transfers_better")
+    ),
+    "forgetting_simultaneous_keeps_more",
+)
 FILES = {
     *(f"{name}{suffix}" for name in ("retrieval", "abx") for suffix in (".csv", ".md", ".tex")),
     *(
         f"{name}{suffix}"
-        for name in (*FIGURES, *(f"curve_{kind}" for kind in ("recall", "abx", "vgs_loss", "ssl_loss")))
+        for name in (
+            *FIGURES,
+            *ANSWERS,
+            *(f"curve_{kind}" for kind in ("recall", "abx", "vgs_loss", "ssl_loss")),
+        )
         for suffix in (".csv", ".png", ".pdf", ".svg")
     ),
     *(f"contrasts{suffix}" for suffix in (".json", ".md", ".tex")),
@@ -79,7 +90,7 @@ def page(folder):
 def test_all_files_are_written_and_nothing_else(folder):
     assert {path.name for path in (folder / "results").iterdir()} == FILES
     found = json.loads((folder / "results" / "verdicts.json").read_text(encoding="utf-8"))
-    assert [verdict["verdict"] for verdict in found] == ["holds", "cannot tell", "holds"]
+    assert [verdict["verdict"] for verdict in found] == ["supported", "undecided", "not decidable"]
     found = json.loads((folder / "results" / "contrasts.json").read_text(encoding="utf-8"))
     assert [entry["contrast"] for entry in found if entry["measure"] == "r10"] == CONTRASTS
     sentences = (folder / "results" / "verdicts.md").read_text(encoding="utf-8")
@@ -90,8 +101,9 @@ def test_all_files_are_written_and_nothing_else(folder):
 def test_page_shows_verdicts_tables_curves_and_what_is_missing(page):
     for words in (
         "25 of 27 runs",
-        "Holds.",
-        "Cannot tell.",
+        "Supported.",
+        "Undecided.",
+        "Not decidable.",
         "(VGS, W2V2) has not finished: seed 3.",
         "2 of 3",
         "R@10, speech → image, %",
@@ -108,7 +120,7 @@ def test_page_shows_verdicts_tables_curves_and_what_is_missing(page):
         assert words in page.text
     assert all(page.text.count(scenario_title(scenario)) >= 3 for scenario in SCENARIOS)
     assert len(page.all("img")) == len(FIGURES)
-    assert len(page.all("svg")) == 4
+    assert len(page.all("svg")) == 4 + len(ANSWERS)
     assert len(page.all("input")) == len(SCENARIOS)
 
 
@@ -147,7 +159,7 @@ def test_study_that_has_not_begun(tmp_path):
     text = _Page(write_all(nothing, tmp_path).read_text(encoding="utf-8")).text
     assert "0 of 2 runs" in text
     assert "Nothing has been evaluated yet." in text
-    assert text.count("Cannot tell.") == 1
+    assert text.count("Undecided.") == 1
     assert text.count("Not run: ") == 2
     assert NOTHING in text
     assert not list((tmp_path / "results").glob("*.png"))
@@ -173,7 +185,7 @@ def test_scenes_share_their_objects_and_the_page_says_so(tmp_path):
         assert ("testing on other scenes of the same objects" in text) is is_said
         assert ("other scenes of the same objects as those of training" in text) is is_said
         assert "rather too wide than too narrow" in text
-        assert "Nothing keeps anyone from adding seeds" in text
+        assert "p-values are corrected for the number of questions (Holm)" in text
 
 
 def test_page_says_how_the_recipe_differs_from_the_papers(tmp_path):

@@ -45,9 +45,10 @@ def study(tmp_path, monkeypatch):
     """Settings, folder, and small programs for training and evaluation; ``slow`` and ``broken`` name runs."""
     behaviour = {"broken": set(), "seconds": 0.0, "trained": []}
 
-    def training_command(run, settings, *, data, folder, start, on_gpu=False):
+    def training_command(run, settings, *, data, folder, start, stop=None, on_gpu=False):
+        until = run.max_update if stop is None else stop.max_update
         program = "raise SystemExit('no luck')" if run.name in behaviour["broken"] else TRAIN
-        values = [str(folder.run), str(run.max_update), str(behaviour["seconds"]), str(start or "")]
+        values = [str(folder.run), str(until), str(behaviour["seconds"]), str(start or "")]
         return [
             sys.executable,
             "-c",
@@ -75,7 +76,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "evaluation_command", evaluation_command)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
     # the scripts' checkpoints are named by their updates, and hold none
-    monkeypatch.setattr(runner, "keep_epoch_checkpoints", lambda run, every: None)
+    monkeypatch.setattr(runner, "keep_epoch_checkpoints", lambda run, every, at=(): None)
     settings = StudySettings(
         data="d",
         whole_updates=7,

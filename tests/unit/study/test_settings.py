@@ -11,7 +11,8 @@ from fairseq_vgs.configs import config_dir, embedded_data
 from fairseq_vgs.configs.scenarios import SCENARIOS, phases_of, scenario_title
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.study.plan import StudyFolder
-from fairseq_vgs.study.settings import StudySettings, read_settings, require_files
+from fairseq_vgs.study.read import read_settings, require_files
+from fairseq_vgs.study.settings import StudySettings
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vgs" / "study.yaml"
 GOOD = "data: d\nwhole_updates: 70\nfirst_updates: 20\nsecond_updates: 50\nevaluate_every: 10\n"

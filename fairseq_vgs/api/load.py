@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fairseq_vgs.api.model import Model
 from fairseq_vgs.checkpoints.open import open_checkpoint
-from fairseq_vgs.checkpoints.places import is_export, model_file
+from fairseq_vgs.checkpoints.places import find_model, is_export, model_file
 from fairseq_vgs.device import AUTO, resolve_device
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.regions.recipe import parse_recipe
@@ -29,7 +29,8 @@ def load(
 
     Args:
         path: a run's folder (its best checkpoint, the last one if there is no best), a checkpoint, a folder
-            of ``fairseq-vgs export``, or fairseq's stock wav2vec 2.0, which has layers and attention only.
+            of ``fairseq-vgs export``, fairseq's stock wav2vec 2.0, which has layers and attention only, or
+            ``quickstart``, the small model that comes with this package.
         device: cpu, cuda, cuda:1, ...; auto: CUDA if available.
         regions: how regions of pictures are made, for checkpoints that do not say it, or to depart from what
             they say: the data folder of the training, ``2x3`` for the cells of a grid of 2 rows and 3
@@ -47,11 +48,12 @@ def load(
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint that a path leads to; of a run, the best one, else the last one.
 
-    Of an exported folder, the file with its weights.
+    Of an exported folder, or the name of a shipped model, the file with its weights.
 
     Raises:
         FaultError: ``model.kind``: a folder without one.
     """
+    path = find_model(path)
     if not path.is_dir() or is_export(path):
         return model_file(path)
     folders = (path / "checkpoints", path)

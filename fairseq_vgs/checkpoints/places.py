@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,11 +11,29 @@ from pathlib import Path
 
 from fairseq_vgs.files.faults import FaultError
 
+logger = logging.getLogger(__name__)
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""Folder of the models that come with the package, which are called by their names."""
 RESULTS = Path("results")
 """Folder, below the working directory, for results of models that nothing is written next to."""
 _CHECKPOINTS = "checkpoints"
 _SHARED_FOLDERS = ("site-packages", "dist-packages", ".cache")
 EXPORTED_WEIGHTS, EXPORTED_CONFIG = "model.safetensors", "config.json"
+
+
+def find_model(path: str | Path) -> Path:
+    """Return a path, or the folder of the shipped model that it names.
+
+    A file or folder of that name goes first, and a warning says so.
+    """
+    path = Path(path)
+    if path.parts != (path.name,) or not is_export(SHIPPED / path):
+        return path
+    if not path.exists():
+        return SHIPPED / path
+    logger.warning("%s: using what is in this folder, not the model of that name in fairseq_vgs", path)
+    return path
 
 
 def is_export(path: Path) -> bool:
@@ -55,6 +74,8 @@ def results_folder(model: Path, name: str, *, within: bool = False) -> tuple[Pat
 
 def _why_not(folder: Path) -> str:
     """Return why nothing is to be written into a folder; nothing if it may, or is not there."""
+    if folder.resolve() == SHIPPED.resolve():
+        return "belongs to the package"
     try:
         owner = folder.stat().st_uid
     except OSError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairseq_vgs.checkpoints.places import find_model
 from fairseq_vgs.device import device_option
 from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.options import option
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 LOCAL = ("127.0.0.1", "localhost", "::1")
 EPILOG = """\
 examples:
-  fairseq-vgs demo outputs/quickstart/run
+  fairseq-vgs demo quickstart
   fairseq-vgs demo outputs/my_run manifests/embedded --split valid --open
   fairseq-vgs demo outputs/my_run ~/Pictures --port 8000
 
-RUN is a run's folder, a checkpoint, or a folder of fairseq-vgs export. DATA is a data folder, or any folder
+RUN is a run's folder, a checkpoint, a folder of fairseq-vgs export, or quickstart, the small model that
+comes with the package. DATA is a data folder, or any folder
 of pictures, with recordings or without. It needs pip install 'fairseq_vgs[demo]'.
 """
 
@@ -37,7 +39,11 @@ class Options:
     """Options of ``demo``."""
 
     model: Path = option(
-        help="a run's folder, a checkpoint, or a folder of fairseq-vgs export", positional=True, metavar="RUN"
+        help="a run's folder, a checkpoint, a folder of fairseq-vgs export, or quickstart, the model that "
+        "comes with the package",
+        positional=True,
+        metavar="RUN",
+        parse=find_model,
     )
     data: Path | None = option(
         None,
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         from fairseq_vgs.demo.page import build_page
         from fairseq_vgs.demo.search import Search
 
-        model = load(args.model, args.device, regions=args.regions)
+        model = load(args.model.absolute(), args.device, regions=args.regions)
         try:
             collection = open_collection(model, args.data or _default_data(model), args.split)
         except FaultError as error:

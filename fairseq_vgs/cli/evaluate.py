@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from fairseq_vgs.checkpoints.places import find_model
 from fairseq_vgs.cli.parser import add_command, usage_errors
 from fairseq_vgs.device import device_option
 from fairseq_vgs.evaluation.evaluator import (
@@ -50,8 +51,10 @@ class Places:
     """Options of every evaluation of one checkpoint, in addition to the evaluator's."""
 
     checkpoint: Path = option(
-        help="written by fairseq-hydra-train, or fairseq's own wav2vec2 where only layers are needed",
+        help="written by fairseq-hydra-train, an exported folder, quickstart (the model that comes with the "
+        "package), or fairseq's own wav2vec2 where only layers are needed",
         positional=True,
+        parse=find_model,
     )
     output: Path | None = option(
         None,

@@ -9,16 +9,23 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fairseq_vgs.options import option, read_options
+
+if TYPE_CHECKING:
+    from fairseq_vgs.checkpoints.load import Checkpoint
+    from fairseq_vgs.evaluation.results import Result
+    from fairseq_vgs.report.card import Facts
 
 EPILOG = """\
 examples:
   fairseq-vgs export RUN hub/vgs_plus
-  fairseq-vgs export RUN/checkpoints/checkpoint_last.pt hub/vgs_plus --force
+  fairseq-vgs export RUN/checkpoints/checkpoint_last.pt hub/vgs_plus --half --force
 
 load it:
   from transformers import AutoModel
@@ -39,6 +46,16 @@ class Options:
     plain: bool = option(
         False,
         help="write the speech encoder alone, as a Wav2Vec2Model that needs no code (use_cls=false only)",
+        exclusive="parts",
+    )
+    half: bool = option(
+        False, help="store the weights in half precision, in half the space; they compute in fp32"
+    )
+    bare: bool = option(
+        False,
+        help="settings, weights and card alone, for vgs.load and the commands of this package: no modelling "
+        "files, no region network",
+        exclusive="parts",
     )
     card: Path | None = option(
         None,
@@ -49,8 +66,9 @@ class Options:
         (),
         metavar="DIR",
         repeated=True,
-        help="results of this checkpoint for the model card, or a folder of several; may be repeated "
-        "(default: those next to it, in its run, next to its run and in the working directory)",
+        help="results of this checkpoint, or of OUTPUT as exported before, for the model card, or a folder of "
+        "several; may be repeated (default: those next to the checkpoint, in its run, next to its run and in "
+        "the working directory)",
     )
     force: bool = option(False, help="replace an older export")
 
@@ -66,34 +84,18 @@ def run(args: argparse.Namespace) -> int:
         path = path / "checkpoints" / "checkpoint_best.pt"
     refuse_output(options.output, maker=EXPORT, force=options.force, inputs=[path])
     require_file(path)
-    from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint, export_plain
-    from fairseq_vgs.checkpoints.load import load_checkpoint, section
-    from fairseq_vgs.checkpoints.phases import read_phases
-    from fairseq_vgs.features.embeddings import embedded_speech, picture_options
-    from fairseq_vgs.report.card import Facts, find_results, model_card, read_facts
+    from fairseq_vgs.checkpoints.load import load_checkpoint
+    from fairseq_vgs.checkpoints.places import EXPORTED_WEIGHTS
+    from fairseq_vgs.report.card import Facts, find_results, read_facts
 
     facts = Facts() if options.card is None else read_facts(options.card)
     checkpoint = load_checkpoint(path)
-    task, model = (section(checkpoint.config, name) for name in ("task", "model"))
-    name = options.output.absolute().name
-    phases, results = read_phases(path), find_results(checkpoint, options.results)
-    for file in phases.files:
-        print(f"note: the card says how the earlier phase was trained, read from {file}", file=sys.stderr)
-    card = partial(
-        model_card,
-        checkpoint,
-        name=name,
-        facts=facts,
-        phases=phases,
-        results=results,
-        plain=options.plain,
-    )
-    reading = Reading(*embedded_speech(task), *picture_options(task, model))
-    export = export_plain if options.plain else export_checkpoint
-    export(checkpoint, options.output, reading=reading, card=card, force=options.force)
+    results = find_results(checkpoint, options.results, exported=options.output / EXPORTED_WEIGHTS)
+    _export(checkpoint, options, facts, results)
     print(options.output)
     trust = "" if options.plain else ", trust_remote_code=True"
-    print(f'AutoModel.from_pretrained("{options.output}"{trust})')
+    load = "fairseq_vgs.load(%s)" if options.bare else f"AutoModel.from_pretrained(%s{trust})"
+    print(load % f'"{options.output}"')
     if not results:
         step = f"run fairseq-vgs evaluate retrieval {shlex.quote(str(path))} DATA --output RESULTS"
         again = "and export again with --force --results RESULTS"
@@ -101,3 +103,28 @@ def run(args: argparse.Namespace) -> int:
     if facts.missing:
         print(f"not stated in the card: {', '.join(facts.missing)}; give them with --card", file=sys.stderr)
     return 0
+
+
+def _export(checkpoint: Checkpoint, options: Options, facts: Facts, results: Sequence[Result]) -> None:
+    from fairseq_vgs.checkpoints.exports.folder import Layout, Reading, export_checkpoint, export_plain
+    from fairseq_vgs.checkpoints.load import section
+    from fairseq_vgs.checkpoints.phases import read_phases
+    from fairseq_vgs.features.embeddings import embedded_speech, picture_options
+    from fairseq_vgs.manifest.summary import training_data
+    from fairseq_vgs.report.card import model_card
+
+    phases = read_phases(checkpoint.path)
+    for file in phases.files:
+        print(f"note: the card says how the earlier phase was trained, read from {file}", file=sys.stderr)
+    said: dict[str, Any] = {"facts": facts, "phases": phases, "results": results}
+    how: dict[str, Any] = {"half": options.half, "plain": options.plain, "bare": options.bare}
+    card = partial(model_card, checkpoint, name=options.output.absolute().name, **said, **how)
+    task, model = (section(checkpoint.config, name) for name in ("task", "model"))
+    reading = Reading(*embedded_speech(task), *picture_options(task, model))
+    given: dict[str, Any] = {"reading": reading, "card": card, "force": options.force}
+    if options.plain:
+        export_plain(checkpoint, options.output, half=options.half, **given)
+        return
+    layout = Layout(half=options.half, bare=options.bare)
+    known = training_data(checkpoint.config)
+    export_checkpoint(checkpoint, options.output, layout=layout, training_data=known, **given)

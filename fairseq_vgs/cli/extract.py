@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fairseq_vgs.checkpoints.places import find_model, model_file
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive_number, read_options
 
@@ -39,7 +40,10 @@ class Options:
     """Options of ``extract``."""
 
     checkpoint: Path = option(
-        help="checkpoint of this plugin, exported folder, or fairseq's own wav2vec2", positional=True
+        help="checkpoint of this plugin, exported folder, quickstart (the model that comes with the "
+        "package), or fairseq's own wav2vec2",
+        positional=True,
+        parse=find_model,
     )
     sources: tuple[Path, ...] = option(
         help="data folder, folder of audio, or files", positional=True, metavar="SOURCE"
@@ -69,7 +73,6 @@ class Options:
 
 def run(args: argparse.Namespace) -> int:
     """Extract; print a summary of the files."""
-    from fairseq_vgs.checkpoints.places import model_file
     from fairseq_vgs.files.output import try_output
     from fairseq_vgs.files.torch_files import require_file
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.checkpoints.places import find_model, model_file, needs_fairseq
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive
 
@@ -44,7 +45,9 @@ class Options:
     plot: Path | None = option(
         None, help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it exists)", metavar="PNG"
     )
-    checkpoint: Path | None = option(None, help="for heat maps (default: as named in RESULTS)")
+    checkpoint: Path | None = option(
+        None, help="for heat maps (default: as named in RESULTS)", parse=find_model
+    )
     heat_maps: bool = option(True, help="leave them out", name="--no-heat-maps")
     device: str = device_option()
     force: bool = option(False, help="replace an existing page")
@@ -95,7 +98,6 @@ def _read_results(args: argparse.Namespace) -> dict[str, Any]:
 
 def _open_model(args: argparse.Namespace, metrics: Mapping[str, Any]) -> Occlusion | None:
     """Open the model for heat maps; None, with a note, if the evaluated checkpoint is gone."""
-    from fairseq_vgs.checkpoints.places import model_file, needs_fairseq
     from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.evaluation.results import ResultsError
     from fairseq_vgs.files.provenance import sha256_file

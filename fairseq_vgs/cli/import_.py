@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.checkpoints.places import find_model
 from fairseq_vgs.cli.parser import add_command
 from fairseq_vgs.files.hydra import shell_override
 from fairseq_vgs.options import option, read_options
@@ -95,7 +96,11 @@ class Wav2Vec2:
 class Hub:
     """Options of ``import hub``."""
 
-    folder: Path = option(help="exported folder", positional=True)
+    folder: Path = option(
+        help="exported folder, or quickstart, the model that comes with the package",
+        positional=True,
+        parse=find_model,
+    )
     output: Path = option(help="checkpoint to write, such as NAME.pt", positional=True)
     force: bool = option(False, help="replace an existing OUTPUT")
     settings: tuple[str, ...] = _settings_option("the folder's")

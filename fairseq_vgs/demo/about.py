@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from fairseq_vgs.checkpoints.exports.load import TRAINING_DATA
 from fairseq_vgs.checkpoints.load import section
-from fairseq_vgs.configs import embedded_data
 from fairseq_vgs.demo.collection import Collection, SearchModel
 from fairseq_vgs.demo.show import several
-from fairseq_vgs.files.faults import FaultError
-from fairseq_vgs.manifest.folder import ManifestFolder
-from fairseq_vgs.manifest.summary import read_summary
-from fairseq_vgs.manifest.tables import read_pairs
+from fairseq_vgs.manifest.summary import training_data
 
 FEW_CAPTIONS = 50_000
+ONE_VOICE_CORPORA = ("scenes", "manifests/rebuild_embedded.py")
+"""What ``summary.json`` says of the quickstart's scenes and the embedded data."""
 ONE_VOICE = (
     "This model knows one voice, which names things in Russian. It shows that the chain works, and says "
     "nothing about natural speech: what you say yourself is far from all that it has heard."
@@ -33,9 +33,9 @@ def facts(model: SearchModel, collection: Collection) -> list[str]:
     checkpoint = model.checkpoint
     path = checkpoint.path
     found = [f"Model {_name(path)} ({checkpoint.n_updates:,} updates)"]
-    if (counts := _counts(model)) is not None:
-        n_captions, n_pictures = counts
-        found.append(f"trained on {several(n_captions, 'caption')} of {several(n_pictures, 'picture')}")
+    if "captions" in (data := _training_data(model)):
+        heard, seen = several(data["captions"], "caption"), several(data["images"], "picture")
+        found.append(f"trained on {heard} of {seen}")
     searched = several(len(collection.pictures), "picture")
     if n_captions := len(collection.captions):
         searched += f" and {several(n_captions, 'caption')}"
@@ -60,40 +60,15 @@ def caveat(model: SearchModel) -> str:
     alphas = section(config, "criterion").get("alpha_values")
     if alphas and not any(alphas) and not section(config, "checkpoint").get("finetune_from_model"):
         return WITHOUT_PICTURES
-    if (folder := _training_folder(model)) is None:
+    data = _training_data(model)
+    if not data:
         return UNKNOWN
-    if _is(folder, embedded_data()) or _summary(folder).get("corpus") == "scenes":
+    if data.get("corpus") in ONE_VOICE_CORPORA:
         return ONE_VOICE
-    counts = _counts(model)
-    return FEW if counts is not None and counts[0] < FEW_CAPTIONS else ""
+    return FEW if int(data.get("captions", FEW_CAPTIONS)) < FEW_CAPTIONS else ""
 
 
-def _counts(model: SearchModel) -> tuple[int, int] | None:
-    """Return how many captions and pictures the training had."""
-    folder, split = (
-        _training_folder(model),
-        section(model.checkpoint.config, "dataset").get("train_subset", "train"),
-    )
-    if folder is None:
-        return None
-    try:
-        pairs = read_pairs(ManifestFolder(folder).pairs(str(split)))
-    except FaultError:
-        return None
-    return len(pairs), len({pair.image_id for pair in pairs})
-
-
-def _training_folder(model: SearchModel) -> Path | None:
-    data = section(model.checkpoint.config, "task").get("data")
-    return Path(data) if data and Path(data).is_dir() else None
-
-
-def _summary(folder: Path) -> dict[str, object]:
-    try:
-        return read_summary(folder)
-    except FaultError:
-        return {}
-
-
-def _is(folder: Path, other: Path) -> bool:
-    return other.is_dir() and folder.samefile(other)
+def _training_data(model: SearchModel) -> dict[str, Any]:
+    """Return what is known of the training's data: from their folder, else from an export's record."""
+    config = model.checkpoint.config
+    return training_data(config) or section(config, TRAINING_DATA)

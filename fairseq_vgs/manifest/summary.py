@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fairseq_vgs.files.faults import FaultError, fault
 from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.files.texts import read_object
 from fairseq_vgs.manifest.folder import ManifestFolder
+from fairseq_vgs.manifest.tables import read_pairs
 
 SHA256 = "sha256"
 """Key of the entry ``regions``: file name -> hash, of the table and the features that belong together."""
@@ -86,3 +88,25 @@ def region_recipe(summary: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(entry, Mapping):
         return {}
     return {key: value for key, value in entry.items() if key not in _OF_ONE_FOLDER}
+
+
+def training_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of the data that a run's settings name, if they are still there.
+
+    Returns:
+        ``corpus``, as ``summary.json`` names it, else what made the folder; numbers of ``captions`` and
+        ``images``. What is unknown is left out.
+    """
+    task, subset = config.get("task") or {}, (config.get("dataset") or {}).get("train_subset")
+    folder = Path(str(task.get("data") or ""))
+    if not task.get("data") or not folder.is_dir():
+        return {}
+    found: dict[str, Any] = {}
+    with suppress(FaultError):
+        summary = read_summary(folder)
+        if corpus := summary.get("corpus") or summary.get("made_by"):
+            found["corpus"] = str(corpus)
+    with suppress(FaultError):
+        pairs = read_pairs(ManifestFolder(folder).pairs(str(subset or "train")))
+        found |= {"captions": len(pairs), "images": len({pair.image_id for pair in pairs})}
+    return found

@@ -53,6 +53,7 @@ class Facts:
         not_for: what it must not be used for.
         limits: what is known not to work.
         citation: BibTeX or text.
+        command: what trained it.
     """
 
     language: Sequence[str] = ()
@@ -64,6 +65,7 @@ class Facts:
     not_for: str | None = None
     limits: str | None = None
     citation: str | None = None
+    command: str | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -110,78 +112,99 @@ def read_facts(path: Path) -> Facts:
     return Facts(**content)
 
 
-def find_results(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> list[Result]:
+def find_results(
+    checkpoint: Checkpoint, folders: Sequence[Path] = (), *, exported: Path | None = None
+) -> list[Result]:
     """Return the results of a checkpoint.
 
     They are those of the given folders or, of a folder without ``metrics.json``, of the folders in it. If
     none is given, they are looked for next to the checkpoint, in its run, next to its run, and in the working
     directory and its folder ``results``.
 
+    Given ones may also be of the weights that an earlier export wrote to ``exported``.
+
     Raises:
         ResultsError: a given folder holds none, or those of another checkpoint (``results.checkpoint``).
     """
     digest, path = sha256_file(checkpoint.path), checkpoint.path.absolute()
     if folders:
-        return [result for folder in folders for result in _given(folder, digest, path.name)]
+        digests = [digest, *([sha256_file(exported)] if exported and exported.is_file() else [])]
+        return [result for folder in folders for result in _given(folder, digests, path.name)]
     found: dict[str, Result] = {}
     places = [*path.parents[:3], Path().absolute(), RESULTS.absolute()]
     nearby = [one for root in places for one in root.glob(f"*/{METRICS_NAME}")]
-    for result in _of_checkpoint(sorted(dict.fromkeys(nearby)), digest):
+    for result in _of_checkpoint(sorted(dict.fromkeys(nearby)), [digest]):
         content = {key: value for key, value in result.content.items() if key != "provenance"}
         found.setdefault(json.dumps(content, sort_keys=True, default=str), result)  # one of equal copies
     return list(found.values())
 
 
-def _given(folder: Path, digest: str, name: str) -> list[Result]:
+def _given(folder: Path, digests: Sequence[str], name: str) -> list[Result]:
     if not (folder / METRICS_NAME).is_file() and (inside := sorted(folder.glob(f"*/{METRICS_NAME}"))):
-        if found := list(_of_checkpoint(inside, digest)):
+        if found := list(_of_checkpoint(inside, digests)):
             return found
         folder = inside[0]
     result = read_result(folder)
-    if result.content.get("checkpoint", {}).get("sha256") != digest:
-        message = f"must be results of {name}, are of another checkpoint; evaluate this one"
-        raise ResultsError.at(result.path, message, "results.checkpoint")
+    _require_of(result, digests, name)
     return [result]
 
 
-def _of_checkpoint(places: Iterable[Path], digest: str) -> Iterator[Result]:
+def _require_of(result: Result, digests: Sequence[str], name: str) -> None:
+    if result.content.get("checkpoint", {}).get("sha256") not in digests:
+        message = f"must be results of {name}, are of another checkpoint; evaluate this one"
+        raise ResultsError.at(result.path, message, "results.checkpoint")
+
+
+def _of_checkpoint(places: Iterable[Path], digests: Sequence[str]) -> Iterator[Result]:
     for place in places:
         try:
             result = read_result(place)
         except ResultsError:  # of another program, or of another version
             continue
-        if result.content.get("checkpoint", {}).get("sha256") == digest:
+        if result.content.get("checkpoint", {}).get("sha256") in digests:
             yield result
 
 
 def model_card(
     checkpoint: Checkpoint,
     settings: Mapping[str, Any],
+    weights_sha256: str,
     *,
     name: str,
     facts: Facts,
     phases: Phases,
     results: Sequence[Result],
     plain: bool = False,
+    half: bool = False,
+    bare: bool = False,
 ) -> str:
     """Return ``README.md``.
 
     Args:
         checkpoint: the model.
         settings: of the exported model.
+        weights_sha256: of the file with its weights.
         name: of the model.
         facts: what its authors say of it.
         phases: of its training.
-        results: of this checkpoint.
+        results: of this checkpoint, or of the weights as they are stored.
         plain: it is the speech encoder alone, as a ``Wav2Vec2Model``.
+        half: its weights are stored in half precision.
+        bare: it is for this package alone.
+
+    Raises:
+        ResultsError: ``results.checkpoint``: results of weights that an earlier export wrote, and not this.
     """
+    digests = [sha256_file(checkpoint.path), weights_sha256]
+    for result in results:
+        _require_of(result, digests, checkpoint.path.name)
     if plain:  # which cannot repeat what embeddings scored
         results = [result for result in results if not EVALUATORS[result.kind].needs_embeddings]
     where = facts.repository or name
     header = {
         "language": list(facts.language),
         "license": facts.license,
-        "library_name": "transformers",
+        "library_name": "fairseq_vgs" if bare else "transformers",
         "pipeline_tag": "feature-extraction",
         "tags": ["speech", "wav2vec2", "visually-grounded-speech", *([] if plain else ["image-retrieval"])],
         "datasets": [str(one["hub"]) for one in facts.data if one.get("hub")],
@@ -198,8 +221,12 @@ def model_card(
         name=name,
         where=where,
         plain=plain,
+        half=half,
+        bare=bare,
+        weights_sha256=weights_sha256,
         settings=settings,
         code=code,
+        version=checkpoint.version,
         facts=facts,
         procedure=procedure(checkpoint.config),
         phases=phases,

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from pathlib import Path
 
 import pytest
 from support.train import CHECKOUT, EMBEDDED
@@ -78,8 +77,8 @@ def contents(folder, suffix=""):
 def test_the_wheel_holds_configurations_data_and_split_lists(wheel, site):
     assert contents(site / "fairseq_vgs" / "configs", ".yaml") == contents(EXAMPLES, ".yaml")
     assert contents(site / "fairseq_vgs" / "embedded") == contents(EMBEDDED)
-    lists = Path("fairseq_vgs", "prepare", "corpora", "splits")
-    assert contents(site / lists) == contents(CHECKOUT / lists)
+    for part in ("prepare/corpora/splits", "checkpoints/shipped/quickstart"):
+        assert contents(site / "fairseq_vgs" / part) == contents(CHECKOUT / "fairseq_vgs" / part)
     assert wheel.stat().st_size <= LARGEST_WHEEL
 
 
@@ -204,6 +203,18 @@ def test_preparing_and_checking_need_no_fairseq(site, tmp_path):
     """
     status, output, errors = run_python(site, code, cwd=tmp_path)
     assert (status, output[-2:]) == (0, ["0 0", "0 False"]), errors
+
+
+def test_the_model_that_comes_with_it_needs_no_fairseq(site, tmp_path):
+    code = """
+        sys.modules["fairseq"] = None  # as if it were not installed
+        import fairseq_vgs as vgs
+        model = vgs.load("quickstart", "cpu")
+        print(model.path, model.layers((__import__("numpy").zeros(16000, "float32"), 16000))[4].shape)
+    """
+    status, output, errors = run_python(site, code, cwd=tmp_path)
+    weights = site / "fairseq_vgs/checkpoints/shipped/quickstart/model.safetensors"
+    assert (status, output) == (0, [f"{weights} (49, 128)"]), errors
 
 
 def run_there(command, folder):

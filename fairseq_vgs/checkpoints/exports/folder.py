@@ -13,8 +13,13 @@ import torch
 from torch import Tensor
 
 from fairseq_vgs.checkpoints.exports import modeling
-from fairseq_vgs.checkpoints.exports.convert import require_exportable, settings_of, weights_of
-from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE
+from fairseq_vgs.checkpoints.exports.convert import (
+    REGION_NETWORK,
+    require_exportable,
+    settings_of,
+    weights_of,
+)
+from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE, TRAINING_DATA
 from fairseq_vgs.checkpoints.exports.regions import own_recipe, region_weights
 from fairseq_vgs.checkpoints.exports.texts import demo, requirements
 from fairseq_vgs.checkpoints.exports.wav2vec2 import plain_model, require_plain, write_plain
@@ -40,9 +45,13 @@ _KEPT_TASK = (
     "image_fit",
     "max_regions",
 )
-Card = Callable[[Mapping[str, Any]], str]
+Card = Callable[[Mapping[str, Any], str], str]
+"""Returns the model card for the settings of the exported model and the SHA-256 of its weights."""
+
 _LARGEST_DIFFERENCE = 1e-4
 """Of a weakly trained model, whose numbers may be large; those of ordinary models differ by 1e-6."""
+_LARGEST_ROUNDING = 0.02
+"""The same of weights in half precision; embeddings of ordinary models differ by 0.001."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,26 @@ class Reading:
     image_fit: str
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a folder stores a model.
+
+    Attributes:
+        half: store weights in half precision (float16); they compute in fp32 all the same.
+        bare: settings, weights and card alone, for this package: no modelling files, no region network.
+    """
+
+    half: bool = False
+    bare: bool = False
+
+
 def export_checkpoint(
     checkpoint: Checkpoint,
     folder: Path,
     *,
     reading: Reading,
+    layout: Layout = Layout(),
+    training_data: Mapping[str, Any] | None = None,
     card: Card | None = None,
     force: bool = False,
 ) -> None:
@@ -71,7 +95,9 @@ def export_checkpoint(
         checkpoint: a model of speech with the speech head and image encoder of this package.
         folder: the folder to write.
         reading: how the run read its data.
-        card: returns the model card for the settings of the exported model.
+        layout: how the folder stores it.
+        training_data: what is known of the data of the training, plain values.
+        card: returns the model card.
         force: replace an older export.
 
     Raises:
@@ -80,22 +106,26 @@ def export_checkpoint(
     """
     settings = _settings(checkpoint, reading)
     weights, for_pretraining = weights_of(checkpoint.model)
-    recipe = own_recipe(checkpoint, settings)
+    recipe = None if layout.bare else own_recipe(checkpoint, settings)
     if recipe is not None:
         settings["region_network"] = {"precision": recipe["precision"]}
         weights |= region_weights()
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
-        _write_code(staging, settings)
-        _write_settings(staging, settings, reading)
+        if not layout.bare:
+            _write_code(staging, settings)
+        _write_settings(staging, settings, reading, bare=layout.bare)
         if recipe is not None:
             _write_regions(staging, recipe, checkpoint)
         _save(weights, staging / EXPORTED_WEIGHTS)
         if for_pretraining:
             _save(for_pretraining, staging / PRETRAINING_NAME)
         _require_same(checkpoint, staging)
-        if card is not None:
-            _write_texts(staging, {"README.md": card(settings)})
-        _write_record(staging, checkpoint)
+        if layout.half:
+            for path in staging.glob("*.safetensors"):
+                _halve(path)
+            _require_same(checkpoint, staging, largest=_LARGEST_ROUNDING)
+        _write_card(staging, card, settings)
+        _write_record(staging, checkpoint, training_data or {})
 
 
 def export_plain(
@@ -103,6 +133,7 @@ def export_plain(
     folder: Path,
     *,
     reading: Reading,
+    half: bool = False,
     card: Card | None = None,
     force: bool = False,
 ) -> None:
@@ -118,14 +149,16 @@ def export_plain(
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
         with quiet():
             write_plain(staging, plain, normalize=settings["normalize"])
+            if half:
+                _halve(staging / EXPORTED_WEIGHTS)
             written = type(plain).from_pretrained(staging).eval()
         speech = torch.randn(1, SAMPLE_RATE + 1, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             wanted = model.extract_features(speech, None, mask=False)["x"]
-            _require_close(checkpoint, written(speech).last_hidden_state, wanted)
-        if card is not None:
-            _write_texts(staging, {"README.md": card(settings)})
-        _write_record(staging, checkpoint)
+            largest = _LARGEST_ROUNDING if half else _LARGEST_DIFFERENCE
+            _require_close(checkpoint, written(speech).last_hidden_state, wanted, largest=largest)
+        _write_card(staging, card, settings)
+        _write_record(staging, checkpoint, {})
 
 
 def _settings(checkpoint: Checkpoint, reading: Reading) -> dict[str, Any]:
@@ -149,18 +182,20 @@ def _write_code(folder: Path, settings: Mapping[str, Any]) -> None:
     _write_texts(folder, texts)
 
 
-def _write_settings(folder: Path, settings: Mapping[str, Any], reading: Reading) -> None:
+def _write_settings(
+    folder: Path, settings: Mapping[str, Any], reading: Reading, *, bare: bool = False
+) -> None:
     model = {
         "model_type": MODEL_TYPE,
         "architectures": ["VgsModel"],
-        "auto_map": {"AutoConfig": "configuration_vgs.VgsConfig", "AutoModel": "modeling_vgs.VgsModel"},
+        **_auto_map(bare, AutoConfig="configuration_vgs.VgsConfig", AutoModel="modeling_vgs.VgsModel"),
         "dtype": "float32",
         **settings,
     }
     _write_json(folder / EXPORTED_CONFIG, model)
     speech = {
         "feature_extractor_type": "VgsFeatureExtractor",
-        "auto_map": {"AutoFeatureExtractor": "feature_extraction_vgs.VgsFeatureExtractor"},
+        **_auto_map(bare, AutoFeatureExtractor="feature_extraction_vgs.VgsFeatureExtractor"),
         "feature_size": 1,
         "sampling_rate": SAMPLE_RATE,
         "padding_side": "right",
@@ -174,11 +209,16 @@ def _write_settings(folder: Path, settings: Mapping[str, Any], reading: Reading)
     if settings["image_encoder"] != "regions":
         pictures = {
             "image_processor_type": "VgsImageProcessor",
-            "auto_map": {"AutoImageProcessor": "image_processing_vgs.VgsImageProcessor"},
+            **_auto_map(bare, AutoImageProcessor="image_processing_vgs.VgsImageProcessor"),
             "image_size": reading.image_size,
             "fit": reading.image_fit,
         }
         _write_json(folder / "processor_config.json", {"image_processor": pictures})
+
+
+def _auto_map(bare: bool, **classes: str) -> dict[str, Any]:
+    """Return where transformers finds the classes of a folder; nowhere without the modelling files."""
+    return {} if bare else {"auto_map": classes}
 
 
 def _write_regions(folder: Path, recipe: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -195,7 +235,12 @@ def _write_regions(folder: Path, recipe: Mapping[str, Any], checkpoint: Checkpoi
     _write_json(folder / "processor_config.json", {"image_processor": regions})
 
 
-def _write_record(folder: Path, checkpoint: Checkpoint) -> None:
+def _write_card(folder: Path, card: Card | None, settings: Mapping[str, Any]) -> None:
+    if card is not None:
+        _write_texts(folder, {"README.md": card(settings, sha256_file(folder / EXPORTED_WEIGHTS))})
+
+
+def _write_record(folder: Path, checkpoint: Checkpoint, training_data: Mapping[str, Any]) -> None:
     """Write where the model comes from, its settings in full, and the hashes of all files."""
     task = section(checkpoint.config, "task")
     model = {
@@ -212,13 +257,25 @@ def _write_record(folder: Path, checkpoint: Checkpoint) -> None:
         "task": {key: task[key] for key in _KEPT_TASK if key in task},
         "criterion": {"similarity": checkpoint.similarity},
         "images": dict(checkpoint.images),
+        TRAINING_DATA: dict(training_data),
         "versions": versions(),
         "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
     }
     _write_json(folder / EXPORT_NAME, record)
 
 
-def _require_same(checkpoint: Checkpoint, folder: Path) -> None:
+def _halve(path: Path) -> None:
+    """Store weights in half precision, but not those of the region network, and counts."""
+    from safetensors.torch import load_file
+
+    weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not name.startswith(REGION_NETWORK):
+            weights[name] = tensor.half()
+    _save(weights, path)
+
+
+def _require_same(checkpoint: Checkpoint, folder: Path, *, largest: float = _LARGEST_DIFFERENCE) -> None:
     """Refuse to publish a folder that computes something else than the model it was made from."""
     from fairseq_vgs.checkpoints.exports.modeling.modeling_vgs import VgsModel
 
@@ -232,11 +289,13 @@ def _require_same(checkpoint: Checkpoint, folder: Path) -> None:
     with torch.inference_mode():
         wanted = model.encode_speech(speech, padding_mask)
         found = exported.get_speech_features(speech, ~padding_mask)
-    _require_close(checkpoint, found, wanted)
+    _require_close(checkpoint, found, wanted, largest=largest)
 
 
-def _require_close(checkpoint: Checkpoint, found: Tensor, wanted: Tensor) -> None:
-    if not torch.allclose(found, wanted, rtol=_LARGEST_DIFFERENCE, atol=_LARGEST_DIFFERENCE):
+def _require_close(
+    checkpoint: Checkpoint, found: Tensor, wanted: Tensor, *, largest: float = _LARGEST_DIFFERENCE
+) -> None:
+    if not torch.allclose(found, wanted, rtol=largest, atol=largest * max(1.0, float(wanted.abs().max()))):
         got = f"a difference of {float((found - wanted).abs().max()):.2g}"
         message = f"exported model must compute the same, got {got}; report it, with the run's configuration"
         raise CheckpointError.at(checkpoint.path, message, "export.inexact")

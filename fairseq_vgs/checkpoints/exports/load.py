@@ -37,6 +37,8 @@ from fairseq_vgs.modules.hugging_face import quiet
 logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "fairseq_vgs"
+TRAINING_DATA = "training_data"
+"""Entry of the record, and section of a loaded folder's settings: what is known of the training's data."""
 _AGAIN = "download or export the folder again"
 _FREE_TO_EDIT = ("README.md", "demo.py", "expert.py", "requirements.txt")
 
@@ -160,7 +162,12 @@ def _config(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -
     }
     if samples := speech.get("max_samples"):
         task["valid_max_seconds"] = samples / SAMPLE_RATE
-    return {"model": model, "task": task, "criterion": {"similarity": str(found.get("similarity", "dot"))}}
+    return {
+        "model": model,
+        "task": task,
+        "criterion": {"similarity": str(found.get("similarity", "dot"))},
+        TRAINING_DATA: section(record, TRAINING_DATA),
+    }
 
 
 def _refuse_changes(folder: Path, hashes: Mapping[str, Any]) -> None:

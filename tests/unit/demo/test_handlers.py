@@ -250,4 +250,4 @@ def test_caveats(tmp_path):
     assert about.caveat(trained_on(tmp_path / "gone", tmp_path, alpha_values=[0.5])) == about.UNKNOWN
     (data / "summary.json").write_text("no JSON")
     (data / "train.pairs.tsv").write_text("nothing")
-    assert about.caveat(trained_on(data, tmp_path)) == ""
+    assert about.caveat(trained_on(data, tmp_path)) == about.UNKNOWN

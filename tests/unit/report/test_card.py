@@ -15,6 +15,7 @@ from support.tiny_folder import make_folder
 
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.evaluation.results import ResultsError
+from fairseq_vgs.files.provenance import sha256_file
 from fairseq_vgs.report.card import Facts, read_facts
 
 JUMP = {"alpha_schedule": "piecewise", "alpha_values": [0.0, 0.5], "alpha_boundaries": [3]}
@@ -231,3 +232,26 @@ def test_facts_may_be_few(tmp_path):
 def test_a_missing_file_of_facts_is_named(tmp_path):
     with raises_fault("card.file", "card.yaml"):
         read_facts(tmp_path / "card.yaml")
+
+
+def test_values_of_the_weights_as_they_are_stored(run, tmp_path):
+    """Results of an earlier export with the same weights are those of this one."""
+    path, data = run / "checkpoints/checkpoint_best.pt", run.parent / "spoken pictures"
+    command = ["export", str(path), str(tmp_path / "hub"), "--half"]
+    assert main(command) == 0
+    results = tmp_path / "results"
+    evaluate = ["evaluate", "retrieval", tmp_path / "hub", data, "--baseline", "none", "--output", results]
+    assert main(list(map(str, evaluate))) == 0
+    assert main([*command, "--results", str(results), "--force"]) == 0
+    text = (tmp_path / "hub/README.md").read_text(encoding="utf-8")
+    assert "12 captions of 6 images" in text and "untrained" not in text
+    assert "stored in half precision" in text
+    assert sha256_file(tmp_path / "hub/model.safetensors") in text
+    with raises_fault("results.checkpoint", "metrics.json", error=ResultsError):
+        main(["export", str(path), str(tmp_path / "whole"), "--results", str(results), "--debug"])
+
+
+def test_what_trained_it(run, tmp_path):
+    (tmp_path / "card.yaml").write_text("command: fairseq-vgs train DATA\n", encoding="utf-8")
+    text = card_of(run, tmp_path / "hub", "--card", str(tmp_path / "card.yaml"))
+    assert "```bash\nfairseq-vgs train DATA\n```" in text

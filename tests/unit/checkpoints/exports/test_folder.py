@@ -15,6 +15,7 @@ import soundfile
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file
 from support.abx_material import write_checkpoint
 from support.exported import batch, of_fairseq
 from support.faults import raises_fault
@@ -332,3 +333,36 @@ def test_folders_compute_their_regions(tmp_path, where):
 def write_noise(folder: Path) -> Path:
     soundfile.write(folder / "a.wav", np.random.default_rng(0).standard_normal(8000) / 10, 16_000)
     return folder / "a.wav"
+
+
+def test_weights_in_half_precision(tmp_path, capsys):
+    """Half the space, computed in fp32; for this package alone, neither code nor region network."""
+    path = write_checkpoint(tmp_path / "model.pt", image_dim=1280, speech_head="resdavenet")
+    state = torch.load(path)
+    state["task_state"] = plugin_state({**OWN_REGIONS, "grid": [1, 1], "dims": 1280})
+    state["cfg"]["task"].update(data=str(make_folder(tmp_path / "data").path))
+    torch.save(state, path)
+    folders = {}
+    for name, words in (("full", ()), ("half", ("--half",)), ("bare", ("--half", "--bare"))):
+        folders[name] = tmp_path / name
+        assert main(["export", str(path), str(folders[name]), *words]) == 0
+    assert 'fairseq_vgs.load("' in capsys.readouterr().out
+    before, halves, bare = (load_file(folders[name] / "model.safetensors") for name in folders)
+    for name, tensor in halves.items():
+        keeps = name.startswith("region_network.") or not tensor.is_floating_point()
+        assert tensor.dtype == (before[name].dtype if keeps else torch.float16), name
+        torch.testing.assert_close(tensor.float(), before[name].float(), rtol=1e-3, atol=1e-6)
+    assert bare.keys() == {name for name in halves if not name.startswith("region_network.")}
+    assert not [one for one in folders["bare"].iterdir() if one.suffix == ".py"]
+    source, padding_mask = batch([8000, 4003])
+    with torch.inference_mode():
+        wanted = load_checkpoint(path).model.encode_speech(source, padding_mask)
+        found = [
+            vgs.load(folders[name]).checkpoint.model.encode_speech(source, padding_mask) for name in folders
+        ]
+        found.append(load(folders["half"]).get_speech_features(source, ~padding_mask))
+    for one in found:
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, wanted, rtol=0, atol=1e-2 * float(wanted.abs().max()))
+    known = vgs.load(folders["bare"]).config["training_data"]
+    assert (known["captions"], known["images"]) == (12, 6)

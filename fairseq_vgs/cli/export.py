@@ -66,9 +66,9 @@ class Options:
         (),
         metavar="DIR",
         repeated=True,
-        help="results of this checkpoint, or of OUTPUT as exported before, for the model card, or a folder of "
-        "several; may be repeated (default: those next to the checkpoint, in its run, next to its run and in "
-        "the working directory)",
+        help="results of this checkpoint, or of OUTPUT as exported before, for the model card, or a folder "
+        "of several; may be repeated (default: those next to the checkpoint, in its run, next to its run and "
+        "in the working directory)",
     )
     force: bool = option(False, help="replace an older export")
 

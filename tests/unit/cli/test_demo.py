@@ -15,6 +15,7 @@ from fairseq_vgs.cli import demo
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.configs import embedded_data
 from fairseq_vgs.demo import server
+from fairseq_vgs.demo.about import ONE_VOICE
 
 TEXT = {"caption_encoder": "text", "text_vocabulary": 9, "text_units_sha256": "0"}
 
@@ -64,6 +65,18 @@ def test_a_page_is_served(data, tmp_path, served, capsys):
     assert "everybody" not in capsys.readouterr().err
     assert run(tmp_path / "model.pt", data, "--host", "0.0.0.0") == 0
     assert "everybody" in capsys.readouterr().err
+
+
+def test_before_anything_is_trained(served, tmp_path, monkeypatch):
+    """The model that comes with the package, on the embedded data, with what it can do said."""
+    pytest.importorskip("gradio")
+    monkeypatch.chdir(tmp_path)
+    assert run("quickstart") == 0
+    ((page, _),) = served
+    shown = str(page.get_config_file())
+    assert "trained on 3,000 captions of 1,500 pictures" in shown
+    assert "searches 42 pictures and 42 captions" in shown
+    assert ONE_VOICE in shown
 
 
 def test_a_taken_port(data, tmp_path, capsys):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_BATCH_SECONDS = 60.0
 SPEECH_EMBEDDING, IMAGE_EMBEDDING = "speech_embedding", "image_embedding"
 _IMAGES_PER_BATCH = 32
+_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def extract_features(
     )
     device = resolve_device(device, place="device")
     run = _Run(checkpoint, store, device, bf16, complete=extractor if complete_last_frame else None)
-    n_kept = n_changed = n_images = 0
+    n_changed = 0
     keys = (*names, SPEECH_EMBEDDING) if "speech" in chosen else names
     if keys:
         speech = {name: (recording.location,) for name, recording in source.recordings.items()}
@@ -130,12 +133,8 @@ def extract_features(
     if images is not None:
         media = {name: images.media(name) for name in images.rows}
         n_changed += store.begin("images", origins(media), (IMAGE_EMBEDDING,))
-    if keys:
-        n_kept += run.speech(source.recordings, keys, max_samples=int(batch_seconds * SAMPLE_RATE))
-    if images is not None:
-        n_kept += run.images(images)
-        n_images = len(images.rows)
-    counts = {"n_utterances": len(source.recordings), "n_images": n_images}
+    n_kept = run.all(source.recordings if keys else {}, keys, images, max_seconds=batch_seconds)
+    counts = {"n_utterances": len(source.recordings), "n_images": len(images.rows) if images else 0}
     store.finish(counts)
     return Extraction(
         **counts,
@@ -165,6 +164,18 @@ class _Run:
         self.max_samples, self.pad_to_max = embedded_speech(task)
         self.path, self.store, self.device, self.bf16 = checkpoint.path, store, device, bf16
         self.complete = complete
+
+    def all(
+        self,
+        recordings: Mapping[str, Recording],
+        keys: Sequence[str],
+        images: _Images | None,
+        max_seconds: float,
+    ) -> int:
+        """Write features of recordings and images; return how many were already there."""
+        with _Writing(self.store) as self._writing:
+            n_kept = self.speech(recordings, keys, max_samples=int(max_seconds * SAMPLE_RATE))
+            return n_kept + (self.images(images) if images else 0)
 
     def speech(self, recordings: Mapping[str, Recording], keys: Sequence[str], *, max_samples: int) -> int:
         """Write features of recordings; return how many were already there."""
@@ -236,7 +247,36 @@ class _Run:
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise diverged(self.path, f"{key} of {name}")
-        self.store.write(kind, name, {key: tensor.numpy() for key, tensor in tensors.items()})
+        self._writing.write(kind, name, {key: tensor.numpy() for key, tensor in tensors.items()})
+
+
+class _Writing:
+    """Write to a store while the next batches are computed: most of the time goes into waiting for the disk.
+
+    Files are durable one by one, which takes a disk milliseconds each. Errors are raised at a later write,
+    or at the end.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(_WRITERS)
+        self._begun: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Writing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            while kind is None and self._begun:
+                self._begun.popleft().result()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def write(self, kind: Any, name: str, arrays: Mapping[str, F32]) -> None:
+        """Begin to write the arrays of an utterance or image; wait if many are being written."""
+        self._begun.append(self._pool.submit(self._store.write, kind, name, arrays))
+        if len(self._begun) > 2 * _WRITERS:
+            self._begun.popleft().result()
 
 
 class _Images:

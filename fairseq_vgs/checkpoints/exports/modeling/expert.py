@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 NORM_EPSILON = 1e-5
+# none of these changes a state; S3PRL counts, trains and redraws what it finds
+NOT_OF_STATES = ("speech_head", "image_encoder", "region_network", "logit_scale", "logit_bias")
 
 
 class UpstreamExpert(nn.Module):
@@ -27,6 +29,8 @@ class UpstreamExpert(nn.Module):
         folder = Path(ckpt) if ckpt else Path(__file__).parent
         folder = folder if folder.is_dir() else folder.parent
         self.model: Any = AutoModel.from_pretrained(folder, trust_remote_code=True)
+        for part in NOT_OF_STATES:
+            setattr(self.model, part, None)
 
     def get_downsample_rates(self, key: str) -> int:  # noqa: ARG002 - of all states
         """Return the samples between two frames."""
@@ -44,6 +48,5 @@ class UpstreamExpert(nn.Module):
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = nn.utils.rnn.pad_sequence(wavs, batch_first=True)
         mask = torch.arange(padded.size(1), device=padded.device) < lengths.unsqueeze(1)
-        output = self.model(padded, attention_mask=mask, output_hidden_states=True)
-        states = list(output.hidden_states)
+        states = list(self.model.get_speech_states(padded, mask))
         return {"hidden_states": states, "last_hidden_state": states[-1]}

@@ -137,6 +137,12 @@ class VgsModel(PreTrainedModel):
         """Embed waveforms `[B, S]` as `[B, E]`; layers above the speech head's are not computed."""
         return self._embed(self._encode(input_values, attention_mask, self.config.vgs_layer))
 
+    def get_speech_states(
+        self, input_values: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Encode waveforms `[B, S]`: ``hidden_states`` of `forward`, without embedding them."""
+        return self._encode(input_values, attention_mask, self.config.num_hidden_layers).states
+
     def get_image_features(
         self,
         pixel_values: Tensor | None = None,

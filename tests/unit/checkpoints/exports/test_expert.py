@@ -9,17 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from support.abx_material import write_checkpoint
-from support.phone_probe import Aligned, at_length, n_frames_of
-from support.train import EMBEDDED
+from support.phone_probe import at_length, n_frames_of
 
-from fairseq_vgs.alignments.read import read_alignments
 from fairseq_vgs.checkpoints.open import open_checkpoint
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.speech import speech_features
-from fairseq_vgs.files.location import resolve
-from fairseq_vgs.manifest.tables import read_audio_list
-from fairseq_vgs.media.encode import as_prepared
-from fairseq_vgs.media.sound import decode
 
 EVERY_KIND = [
     pytest.param({"padding": padding, "use_cls": use_cls}, id=f"{padding}, {'' if use_cls else 'no '}cls")
@@ -90,24 +84,10 @@ def test_training(folder):
     expert.train()
     assert {len(expert(waves)["hidden_states"]) for _ in range(5)} == {13}
     expert(waves)["hidden_states"][-1].sum().backward()
-    gradients = {name for name, weight in expert.named_parameters() if weight.grad is not None}
-    for part in ("feature_extractor", "encoder.layers.0.", "encoder.layers.11."):
-        assert any(part in name for name in gradients)
+    weights = dict(expert.named_parameters())
+    assert [name for name, weight in weights.items() if weight.grad is None] == []
+    assert min(weight.numel() for weight in weights.values()) > 1  # S3PRL redraws them by their own spread
     expert.eval()
     with torch.no_grad():
         first, second = (expert(waves)["hidden_states"] for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
-
-
-@pytest.fixture(scope="module")
-def recordings() -> list[Aligned]:
-    """Half of the embedded recordings, with the phones of their aligner."""
-    root = EMBEDDED / "abx"
-    phones = {one.recording: one.phones for one in read_alignments([root / "alignments.tsv"])}
-    found = []
-    for row in read_audio_list(root / "test.tsv").rows[:30]:
-        wave = as_prepared(decode(resolve(root, row.audio_id), place=row.audio_id))
-        spans = [(float(phone.onset), float(phone.offset)) for phone in phones[row.audio_id]]
-        labels = [phone.label for phone in phones[row.audio_id]]
-        found.append(Aligned(torch.from_numpy(wave), torch.tensor(spans).numpy(), labels))
-    return found

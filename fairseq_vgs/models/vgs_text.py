@@ -96,8 +96,7 @@ class VgsTextModel(VgsWav2Vec2Model):
 
     def _run_layers(self, units: Tensor, padding_mask: Tensor | None) -> Tensor | None:
         """Run all layers (the encoder keeps the result); return the padding mask, None without padding."""
-        if padding_mask is not None and not padding_mask.any():
-            padding_mask = None
+        padding_mask = self._if_any(padding_mask)
         x = self.dropout_input(self.unit_embedding(units))
         self.encoder(x, padding_mask=padding_mask, layer=self.cfg.vgs_layer - 1)
         return padding_mask

@@ -192,14 +192,18 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
 
     def _sample_padding(self, padding_mask: Tensor | None) -> Tensor | None:
         """Return bool[B, S] from which fairseq derives the frames' padding mask; None without padding."""
-        if padding_mask is None:
-            return None
-        # on a GPU the host would wait for the answer; without it the batch counts as padded
-        if not (padding_mask.is_cuda and self.fast and self.training) and not padding_mask.any():
-            return None
-        if str(self.cfg.padding) == "fast_vgs":
+        padding_mask = self._if_any(padding_mask)
+        if padding_mask is not None and str(self.cfg.padding) == "fast_vgs":
             return authors_sample_padding(padding_mask, parse_conv_layers(self.cfg.conv_feature_layers))
         return padding_mask
+
+    def _if_any(self, padding_mask: Tensor | None) -> Tensor | None:
+        """Return None for a mask, bool[B, S], of nothing; in training on a GPU the mask counts as padding."""
+        if padding_mask is None:
+            return None
+        # on a GPU the host would wait for the answer
+        is_asked = not (padding_mask.is_cuda and self.fast and self.training)
+        return None if is_asked and not padding_mask.any() else padding_mask
 
     def _record(self, branch: str) -> None:
         if self.training:

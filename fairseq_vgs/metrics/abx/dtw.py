@@ -5,6 +5,8 @@ Shapes: P pairs, N and M the most frames of a first and a second token, K = N + 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,8 +29,7 @@ def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
     before_last, last = infinite.clone(), infinite.clone()
     before_last_length, last_length = torch.zeros_like(infinite), torch.zeros_like(infinite)
     total, length = cost.new_empty(n_pairs), cost.new_empty(n_pairs)
-    end = n_rows + n_columns - 2
-    for diagonal in range(height + width - 1):
+    for diagonal, done in enumerate(_by_diagonal(n_rows + n_columns - 2, height + width - 1)):
         current, current_length = infinite.clone(), torch.zeros_like(infinite)
         if diagonal == 0:
             current[1:] = skewed[:, 0]
@@ -40,12 +41,18 @@ def dtw_distance(cost: Tensor, n_rows: Tensor, n_columns: Tensor) -> Tensor:
             side_length = torch.where(left <= up, last_length[1:], last_length[:-1])
             before = torch.where(corner <= side, before_last_length[:-1], side_length)
             torch.add(before, 1.0, out=current_length[1:])
-        done = torch.nonzero(end == diagonal).squeeze(1)
         if done.numel():
             total[done] = current[n_rows[done], done]
             length[done] = current_length[n_rows[done], done]
         before_last, before_last_length, last, last_length = last, last_length, current, current_length
     return total / length
+
+
+def _by_diagonal(end: Tensor, n_diagonals: int) -> Sequence[Tensor]:
+    """Return the numbers of the pairs, int64[P], that end on each diagonal; the host waits for a GPU once."""
+    ends, order = end.sort()
+    edges = torch.searchsorted(ends, torch.arange(1, n_diagonals, device=end.device))
+    return order.tensor_split(edges.tolist())
 
 
 def _skewed(cost: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def apply() -> list[str]:
         restore_numpy_names,
         gather_lists_without_cuda,
         wrap_cpu_models,
+        fuse_updates_of_weights,
         explain_second_copy,
         keep_existing_paths_whole,
         write_whole_checkpoints,
@@ -184,6 +185,13 @@ def wrap_cpu_models() -> bool:
 
     distributed_fairseq_model.DistributedDataParallel = _DistributedDataParallel
     return True
+
+
+def fuse_updates_of_weights() -> bool:
+    """Run Adam, and the clipping before it, in a few kernels on a GPU."""
+    from fairseq_vgs.compat.fused_updates import fuse_updates
+
+    return fuse_updates()
 
 
 def explain_second_copy() -> bool:

@@ -48,6 +48,15 @@ def unpaired_rows(n_pairs: int, ratio: float) -> int:
     return math.floor(ratio * n_pairs + 0.5)
 
 
+def bucket_lengths(lengths: I64, n_buckets: int) -> I64:
+    """Choose at most so many lengths to pad batches to: equally many of int64[N] lengths are below each.
+
+    The longest is among them, so that every item fits.
+    """
+    shares = np.arange(1, n_buckets + 1) / n_buckets
+    return np.unique(np.quantile(lengths, shares, method="higher")).astype(np.int64)
+
+
 def noisy_order(lengths: I64, *, noise: float, generator: np.random.Generator) -> I64:
     """Order items from long to short, each length perturbed by up to ``noise`` of itself.
 

@@ -60,14 +60,14 @@ class CollationOptions:
     """Settings of collation.
 
     ``mask_dropout`` is the share of masked frames to unmask again. ``drop_lone_pair`` leaves out a pair that
-    skipping has left alone in its batch: it has no negatives. Speech is padded to ``pad_to`` samples, or with
-    0 to the longest of the batch.
+    skipping has left alone in its batch: it has no negatives. Speech is padded to the least length in
+    ``pad_to``, samples, that holds the batch's longest, or to that where there is none.
     """
 
     seed: int
     mask_dropout: float = 0.0
     drop_lone_pair: bool = False
-    pad_to: int = 0
+    pad_to: Sequence[int] = ()
 
 
 def collate(items: Sequence[Item], options: CollationOptions, *, epoch: int) -> dict[str, Any]:
@@ -109,8 +109,9 @@ def _integers(values: Any) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int64)
 
 
-def _pad_speech(waveforms: Sequence[F32 | I64], *, pad_to: int) -> tuple[Tensor, Tensor]:
-    longest = max(pad_to, *map(len, waveforms))
+def _pad_speech(waveforms: Sequence[F32 | I64], *, pad_to: Sequence[int]) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, waveforms))
+    longest = min((length for length in pad_to if length >= longest), default=longest)
     source = torch.zeros(len(waveforms), longest, dtype=torch.from_numpy(waveforms[0]).dtype)
     padding_mask = torch.ones(len(waveforms), longest, dtype=torch.bool)
     for row, waveform in enumerate(waveforms):

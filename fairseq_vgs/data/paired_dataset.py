@@ -15,7 +15,14 @@ import numpy as np
 
 from fairseq_vgs.arrays import F32, I64, Bool
 from fairseq_vgs.data.bad_items import BadItemError, BadItems, raise_or_log
-from fairseq_vgs.data.batching import BatchLimits, UnpairedPlan, noisy_order, plan_batches, plan_unpaired
+from fairseq_vgs.data.batching import (
+    BatchLimits,
+    UnpairedPlan,
+    bucket_lengths,
+    noisy_order,
+    plan_batches,
+    plan_unpaired,
+)
 from fairseq_vgs.data.captions import CaptionTokens, TextUnits, encode_captions
 from fairseq_vgs.data.collation import CollationOptions, Item, PairItem, SkippedItem, SpeechItem, collate
 from fairseq_vgs.data.masking import MaskOptions, draw_mask
@@ -47,6 +54,7 @@ class VgsDatasetOptions:
         layers: The extractor.
         max_samples: Speech is cut to this.
         pad_to_max: Shorter speech is padded to it, instead of to the longest of its batch.
+        length_buckets: In training, batches are padded to one of so many lengths; 0: to their longest.
         random_crop: Keep a random part of longer speech instead of its start.
         normalize: Zero mean and unit variance per utterance (of the part kept).
         image_size: Height and width of raw pictures, pixels; see ``load_picture`` for ``image_fit``.
@@ -60,6 +68,7 @@ class VgsDatasetOptions:
     layers: ConvLayers
     max_samples: int
     pad_to_max: bool = False
+    length_buckets: int = 0
     random_crop: bool = False
     normalize: bool = True
     mask: MaskOptions | None = None
@@ -120,6 +129,7 @@ class VgsDataset(FairseqDataset):
         # Speech that is padded to one length needs no neighbours of its own: batches are random then.
         padded = np.full_like(self.sizes, options.max_samples)
         self._lengths_in_batch = padded if options.pad_to_max else self.sizes
+        self._pad_to = self._padded_lengths()
         self._plan = UnpairedPlan(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
         self._bad: tuple[BadItems, ...] = ()
         if options.skip_bad:
@@ -149,7 +159,7 @@ class VgsDataset(FairseqDataset):
             seed=options.seed,
             mask_dropout=0.0 if options.mask is None else options.mask.dropout,
             drop_lone_pair=options.training,
-            pad_to=options.max_samples if options.pad_to_max else 0,
+            pad_to=self._pad_to,
         )
         sample = collate(samples, collation, epoch=self.epoch)
         if samples and not sample:
@@ -217,12 +227,24 @@ class VgsDataset(FairseqDataset):
             multiple=max(1, required_batch_size_multiple),
             unpaired_ratio=0.0 if self.unpaired is None else self.options.unpaired_ratio,
         )
-        batches = plan_batches(np.asarray(indices, dtype=np.int64), self._lengths_in_batch, limits)
+        lengths = self._lengths_in_batch
+        if len(self._pad_to):
+            lengths = np.asarray(self._pad_to)[np.searchsorted(self._pad_to, lengths)]
+        batches = plan_batches(np.asarray(indices, dtype=np.int64), lengths, limits)
         if self.options.training:
             _warn_of_lone_pairs(batches)
         if self.options.skip_bad:
             self._put_usable_batch_first(batches)
         return self._with_unpaired(batches)
+
+    def _padded_lengths(self) -> tuple[int, ...]:
+        """Return the lengths in samples, ascending, that batches are padded to; none for their longest."""
+        options = self.options
+        if options.pad_to_max:
+            return (options.max_samples,)
+        if not (options.training and options.length_buckets):
+            return ()
+        return tuple(bucket_lengths(self.sizes, options.length_buckets).tolist())
 
     def n_bad(self) -> dict[str, int]:
         """Return the number of distinct skipped items so far, by kind; empty if bad items are errors."""

@@ -3,12 +3,19 @@
 Shapes: B utterances, T frames, D dims of the transformer.
 """
 
+import contextlib
+import importlib
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder, Wav2Vec2Config
 from torch import Tensor, nn
 
 LayerResult = tuple[Tensor, Tensor | None, Tensor | None]
+
+MOST_SHAPES = 64
+"""Shapes for which layers are compiled; torch's own limit is 8."""
 
 
 class ClsTransformerEncoder(TransformerEncoder):
@@ -34,6 +41,29 @@ class ClsTransformerEncoder(TransformerEncoder):
         self.frame_padding: Tensor | None = None
         """bool[B, T] for calls without a padding mask, true where a frame is padding."""
         self._shared: Tensor | None = None
+        self._compiled = False
+
+    def compile_layers(self, *, graphs: bool = False, backend: str = "inductor") -> None:
+        """Compile the layers once per shape that training meets, with ``graphs`` as CUDA graphs.
+
+        Evaluation, whose shapes are many, does not use what was compiled. Weights keep their names.
+        """
+        config: Any = importlib.import_module(
+            "torch._dynamo.config"
+        )  # takes a second, so only where it is used
+        config.recompile_limit = max(config.recompile_limit, MOST_SHAPES)
+        mode = {"mode": "reduce-overhead"} if graphs else {}
+        for layer in self.layers:
+            layer.compile(dynamic=False, backend=backend, **mode)
+        self._compiled = True
+
+    def forward(
+        self, x: Tensor, padding_mask: Tensor | None = None, layer: int | None = None
+    ) -> tuple[Tensor, list[LayerResult]]:
+        """Run fairseq's forward."""
+        eager = self._compiled and not self.training
+        with torch.compiler.set_stance("force_eager") if eager else contextlib.nullcontext():
+            return super().forward(x, padding_mask, layer)
 
     def extract_features(
         self, x: Tensor, padding_mask: Tensor | None = None, tgt_layer: int | None = None, min_layer: int = 0

@@ -99,6 +99,11 @@ class VgsWav2Vec2Config(Wav2Vec2Config):
     autocast: ChoiceEnum(["none", "bf16", "auto"]) = setting(  # type: ignore[valid-type]
         "none", "run the model in bf16 autocast (losses stay fp32); auto: where the hardware has bf16 units"
     )
+    compile: ChoiceEnum(["none", "layers", "graphs"]) = setting(  # type: ignore[valid-type]
+        "none",
+        "in training, the transformer's layers are compiled (torch.compile), with graphs as CUDA graphs; set "
+        "task.length_buckets with it",
+    )
     arithmetic: ChoiceEnum(["fast", "fairseq"]) = setting(  # type: ignore[valid-type]
         "fast",
         "in training: extractor, quantizer and SSL logits as matrix products (fast), or by fairseq's own "

@@ -45,6 +45,8 @@ class VgsWav2Vec2Model(FastWav2Vec2Model):
             cfg, use_cls=cfg.use_cls, shared_layers=cfg.vgs_layer, zero_padding=padding != "fast_vgs"
         )
         self.take_fast_parts()
+        if str(cfg.compile) != "none":
+            self.encoder.compile_layers(graphs=str(cfg.compile) == "graphs")
         if str(cfg.linear_init) == "bert":
             init_like_bert(self, width=cfg.encoder_embed_dim)
         self.speech_head = build_entry(SPEECH_HEADS, "model.speech_head", cfg)

@@ -65,8 +65,8 @@ def normalized_convolution(
     Equal to conv1d and `group_norm` with a channel per group, up to rounding, for a waveform that needs no
     gradient. A channel's mean and variance follow from the mean and covariance of the samples under the
     kernel, so that the norm becomes part of the weights: the large output is written once, and its backward
-    pass is that of a matrix product. The covariance is taken in float64; under autocast, the product itself
-    is in autocast's type.
+    pass is that of a matrix product. Covariance and variance are taken in float64; under autocast, the product
+    itself is in autocast's type.
 
     Shape:
         waveform `[B, S]`, weight `[O, 1, K]`, scale and shift `[O]` (the norm's weight and bias), n_valid
@@ -84,7 +84,9 @@ def normalized_convolution(
         centre = exact.sum(dim=1, keepdim=True) / count
         covariance = exact.transpose(1, 2) @ exact / count - centre.transpose(1, 2) * centre
         kernels = weight.squeeze(1)  # [O, K]
-        variance = ((kernels @ covariance.to(kernels.dtype)) * kernels).sum(dim=2).clamp(min=0.0)  # [B, O]
+        # also in float64: a narrow band of speech has a small share of its variance, and TF32 would lose it
+        doubled = kernels.double()
+        variance = ((doubled @ covariance) * doubled).sum(dim=2).clamp(min=0.0).to(kernels.dtype)  # [B, O]
         gain = torch.rsqrt(variance + eps) * scale
         kernels = kernels * gain.unsqueeze(2)  # [B, O, K]
         bias = shift - (kernels @ centre.to(kernels.dtype).transpose(1, 2)).squeeze(2)

@@ -1,4 +1,4 @@
-"""The training process: keep freed memory, warn of spinning threads, stop data workers."""
+"""The training process: precision of a GPU, freed memory, spinning threads, data workers that stop."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def return_freed_memory() -> None:
     """
     if trim := _glibc("malloc_trim"):
         trim(0)
+
+
+def use_tf32(*, enabled: bool) -> None:
+    """Let NVIDIA's matrix products and convolutions of f32 use TF32 units, or not.
+
+    torch alone would use them in convolutions, and not in matrix products. Under bf16 autocast hardly
+    anything of a model's arithmetic is f32.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
 
 
 def _glibc(function: str) -> Any:

@@ -38,7 +38,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
     (
         "0 or more",
         lambda number: number >= 0,
-        ("seed", "mask_min_space", "unpaired_ratio", "probe_interval", "train_pairs"),
+        ("seed", "mask_min_space", "unpaired_ratio", "probe_interval", "train_pairs", "length_buckets"),
     ),
     ("0 or more and below 1", lambda share: 0 <= share < 1, ("image_jitter", "length_noise", "mask_dropout")),
     ("above 0, at most 1", lambda share: 0 < share <= 1, ("image_crop_scale",)),
@@ -103,6 +103,19 @@ def missing_files(cfg: Any, folder: ManifestFolder) -> list[Fault]:
     return faults
 
 
+def refuse_padding_that_counts(cfg: Any, model_cfg: Any) -> None:
+    """Refuse buckets for a model whose results depend on how far a batch is padded.
+
+    Raises:
+        FaultError: ``setting.conflict``.
+    """
+    padding = str(getattr(model_cfg, "padding", "exact"))
+    if cfg.length_buckets and padding != "exact":
+        expected = f"0 with model.padding={padding}, with which padding has influence"
+        step = "set model.padding=exact"
+        raise bad_setting("task.length_buckets", expected, cfg.length_buckets, step, code="setting.conflict")
+
+
 def _missing(paths: Iterable[Path], message: str) -> list[Fault]:
     return [Fault(str(path), message, "file.missing") for path in paths if not path.is_file()]
 
@@ -122,6 +135,7 @@ def dataset_options(cfg: Any, *, training: bool) -> VgsDatasetOptions:
         layers=parse_conv_layers(cfg.conv_feature_layers),
         max_samples=round(seconds * SAMPLE_RATE),
         pad_to_max=cfg.pad_to_max,
+        length_buckets=cfg.length_buckets,
         random_crop=training and str(cfg.crop) == "random",
         normalize=cfg.normalize,
         mask=mask if mask.prob > 0 else None,

@@ -30,6 +30,7 @@ from fairseq_vgs.tasks.host import (
     answer_dataloader_question,
     keep_freed_memory,
     return_freed_memory,
+    use_tf32,
     warn_of_spinning_threads,
     without_cycle,
 )
@@ -41,6 +42,7 @@ from fairseq_vgs.tasks.settings import (
     follow_image_encoder,
     make_paths_absolute,
     missing_files,
+    refuse_padding_that_counts,
 )
 from fairseq_vgs.tasks.updates import drop_gradients, separate_random_numbers, weigh_by_pairs
 from fairseq_vgs.tasks.validation_retrieval import METRIC_NAMES, RetrievalCollector, validation_speech
@@ -67,6 +69,11 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
     pad_to_max: bool = setting(
         False, "pad all speech to these lengths, as the authors do, not to the batch's longest"
     )
+    length_buckets: int = setting(
+        0,
+        "pad training batches to one of so many lengths, so that compiled layers meet few shapes; 0: to "
+        "their longest",
+    )
     crop: ChoiceEnum(["start", "random"]) = setting(  # type: ignore[valid-type]
         "start", "part kept of longer training speech: its start, or a random (seeded) part"
     )
@@ -85,6 +92,9 @@ class VgsPretrainingConfig(PictureConfig, FairseqDataclass):
     )
     max_regions: int = setting(36, "regions per picture at most, the first ones")
     skip_bad: bool = setting(False, "skip, count and report items that cannot be used, instead of stopping")
+    tf32: bool = setting(
+        False, "on a GPU, what is computed in fp32 uses TF32 units: faster, rounded to 10 bits"
+    )
     length_noise: float = setting(0.1, "relative noise on lengths when training batches are formed by length")
     history_file: Optional[str] = setting(
         "history.jsonl", "one JSON line per update and validation, in the run directory; null for none"
@@ -171,6 +181,7 @@ class VgsPretrainingTask(FairseqTask):
             self._require_files()
             cfg.image_dim = self.region_dim
         name_units(cfg, self.cfg, self.folder)
+        refuse_padding_that_counts(self.cfg, cfg)
         return build_with_backbone(super().build_model, cfg, self.cfg, from_checkpoint=from_checkpoint)
 
     def build_criterion(self, cfg: Any) -> Any:
@@ -243,6 +254,7 @@ class VgsPretrainingTask(FairseqTask):
         super().begin_epoch(epoch, model)
         self._report_bad_items()
         keep_freed_memory()
+        use_tf32(enabled=bool(self.cfg.tf32))
         if epoch == 1:
             warn_of_spinning_threads()
 

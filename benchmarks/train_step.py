@@ -14,6 +14,7 @@ ours     the same model and losses (VGS+) as this package trains them: batches o
          the data workers, bf16 autocast where the hardware has units for it
 ssl      fairseq's Wav2Vec2Model and wav2vec criterion on the batches of `ours`, at the precision of `ours`
 fairseq  `ours` with model.arithmetic=fairseq (not run by default)
+compiled `ours` with compiled transformer layers; warming up does not cover every length (not run by default)
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "ours": ("model.autocast=auto",),
     "ssl": ("model.autocast=auto",),
     "fairseq": ("model.autocast=auto", "model.arithmetic=fairseq"),
+    "compiled": ("model.autocast=auto", "model.compile=layers", "task.length_buckets=6"),
 }
 UNCOUNTED = torch.ops.aten  # operations that torch's counter does not know
 FLOPS = {
@@ -212,7 +214,7 @@ def prepare(plan: Plan, arm: str) -> tuple[Trainer, Any]:
     trainer = Trainer(cfg, task, model, criterion)
     epoch = trainer.get_train_iterator(1, load_dataset=False)
     trainer.begin_epoch(1)
-    if arm in ("ours", "fairseq"):
+    if arm in ("ours", "fairseq", "compiled"):
         task.begin_epoch(1, trainer.get_model())
     return trainer, iterators.GroupedIterator(epoch.next_epoch_itr(shuffle=False), 1)
 

@@ -72,7 +72,7 @@ def _step_together(
     beta1, beta2 = group["betas"]
     torch._fused_adamw_(
         parameters,
-        [parameter.grad for parameter in parameters],
+        [parameter.grad for parameter in parameters if parameter.grad is not None],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],

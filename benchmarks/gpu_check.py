@@ -22,6 +22,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -44,7 +45,7 @@ LIMITS = {
     "nccl": 30,
 }
 """Seconds per part on a GPU; four times as much on a CPU, which may have other work."""
-TOLERANCES = {"f32": 1e-3, "as trained": 0.1}
+TOLERANCES = {"f32": 1e-3, "as trained": 0.2}
 """Largest difference of losses, gradients and embeddings, relative to their norms."""
 Part = Callable[[argparse.Namespace], dict[str, Any]]
 
@@ -95,7 +96,7 @@ def relative(actual: Any, expected: Any) -> float:
 
 
 def losses_and_gradients(trainer: Any, sample: Any, device: str, *, bf16: bool) -> dict[str, Any]:
-    """Compute an update without dropout and random choices; a probe's losses need none of the trainer."""
+    """Compute both losses and their gradients in evaluation mode, in which the host draws the negatives."""
     import torch
     from fairseq import utils
 
@@ -107,12 +108,13 @@ def losses_and_gradients(trainer: Any, sample: Any, device: str, *, bf16: bool) 
     with torch.no_grad():
         speech = model.encode_speech(sample["net_input"]["source"], sample["net_input"]["padding_mask"])
         image = model.encode_image(sample["net_input"]["image"])
-    output = model(**sample["net_input"], compute_ssl=False, compute_vgs=True, learned=criterion.learned)
-    loss, _ = criterion.vgs_branch(output, sample)
-    loss.backward()
+    torch.manual_seed(0)
+    ssl_loss, vgs_loss = criterion.separate_losses(model, sample)
+    (ssl_loss + vgs_loss).backward()
     gradients = [p.grad.flatten().float().cpu() for p in model.parameters() if p.grad is not None]
     return {
-        "loss": loss.detach().cpu().view(1),
+        "SSL loss": ssl_loss.detach().cpu().view(1),
+        "VGS loss": vgs_loss.detach().cpu().view(1),
         "gradients": torch.cat(gradients),
         "speech embeddings": speech.cpu(),
         "picture embeddings": image.cpu(),
@@ -242,13 +244,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     for device in dict.fromkeys(("cpu", args.device)):
         start = time.perf_counter()
         folder = args.output / f"abx-{device}"
-        given = [checkpoint, str(EMBEDDED / "abx"), "--speakers", "within", "--device", device]
+        given = [checkpoint, str(EMBEDDED / "abx"), "--baseline", "none", "--device", device]
         subprocess.run([*tool, "evaluate", "abx", *given, "--output", str(folder), "--force"], check=True)
         found[f"ABX on {device}, s"] = time.perf_counter() - start
         features = args.output / f"features-{device}"
-        given = [checkpoint, str(EMBEDDED), str(features), "--split", "valid", "--device", device]
+        shutil.rmtree(features, ignore_errors=True)
+        given = [checkpoint, str(EMBEDDED), "--split", "valid", "--device", device]
         start = time.perf_counter()
-        subprocess.run([*tool, "extract", *given, "--force"], check=True)
+        subprocess.run([*tool, "extract", *given, "--output", str(features)], check=True)
         found[f"extraction on {device}, s"] = time.perf_counter() - start
     return found
 

@@ -65,8 +65,8 @@ def normalized_convolution(
     Equal to conv1d and `group_norm` with a channel per group, up to rounding, for a waveform that needs no
     gradient. A channel's mean and variance follow from the mean and covariance of the samples under the
     kernel, so that the norm becomes part of the weights: the large output is written once, and its backward
-    pass is that of a matrix product. Covariance and variance are taken in float64; under autocast, the product
-    itself is in autocast's type.
+    pass is that of a matrix product. Covariance and variance are taken in float64; under autocast, the
+    product itself is in autocast's type.
 
     Shape:
         waveform `[B, S]`, weight `[O, 1, K]`, scale and shift `[O]` (the norm's weight and bias), n_valid

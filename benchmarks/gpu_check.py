@@ -78,6 +78,8 @@ def training(cfg: Any) -> tuple[Any, Any]:
     from fairseq.tasks import setup_task
     from fairseq.trainer import Trainer
 
+    import fairseq_vgs  # noqa: F401 - registers the task
+
     torch.manual_seed(1)
     task = setup_task(cfg.task)
     criterion, model = task.build_criterion(cfg.criterion), task.build_model(cfg.model)

@@ -62,6 +62,7 @@ EXTRAS_REQUIRE = {
     # the documentation (mkdocs build)
     "docs": ["mkdocs-material>=9.8", "mkdocstrings[python]>=1"],
     "dev": [
+        "accelerate>=1.1",
         "coverage>=7.6",
         "editdistance>=0.8",
         "gradio>=6.31",

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.faults import FaultError, fault
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +20,7 @@ SHIPPED = Path(__file__).parent / "shipped"
 RESULTS = Path("results")
 """Folder, below the working directory, for results of models that nothing is written next to."""
 _CHECKPOINTS = "checkpoints"
+_NAMES = ("checkpoint_best.pt", "checkpoint_last.pt")
 _SHARED_FOLDERS = ("site-packages", "dist-packages", ".cache")
 EXPORTED_WEIGHTS, EXPORTED_CONFIG = "model.safetensors", "config.json"
 
@@ -39,6 +42,26 @@ def find_model(path: str | Path) -> Path:
 def is_export(path: Path) -> bool:
     """Return whether a path is a folder as Hugging Face has them, such as ``fairseq-vgs export`` writes."""
     return (path / EXPORTED_CONFIG).is_file() and (path / EXPORTED_WEIGHTS).is_file()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path leads to; of a run, the best one, else the last one.
+
+    Of an exported folder, the file with its weights. What a run's folder leads to is said.
+
+    Raises:
+        FaultError: ``model.kind``: a folder without one.
+    """
+    if not path.is_dir() or is_export(path):
+        return model_file(path)
+    folders = (path / _CHECKPOINTS, path)
+    found = next((folder / name for name in _NAMES for folder in folders if (folder / name).is_file()), None)
+    if found is None:
+        expected = f"must be a run's folder, with {_CHECKPOINTS}/{_NAMES[0]} or {_NAMES[1]}"
+        step = "give hydra.run.dir of a training that has saved a checkpoint, or a checkpoint file"
+        raise FaultError(fault(str(path), expected, "a folder without", step, code="model.kind"))
+    logger.info("%s: using %s", path, found.name)
+    return found
 
 
 def model_file(path: Path) -> Path:

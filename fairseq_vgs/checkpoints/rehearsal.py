@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,11 +22,19 @@ from omegaconf import OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_vgs.checkpoints.load import require_weights
-from fairseq_vgs.files.faults import FaultError, fault
+from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.spelling import nearest
 from fairseq_vgs.modules.expressions import evaluate
 
 _LAST = "checkpoint_last.pt"
 _STEP = "correct the overrides or the configuration file"
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+_WRONG_VALUE = re.compile(r"Value '.*' could not be converted to .*")
+_FULL_KEY = re.compile(r"full_key: (\S+)")
+_UNKNOWN_CHOICE = re.compile(
+    r"Could not (?:find|load) '(?P<group>[^']+)/(?P<name>[^'/]+)'\.?\s+Available options in '[^']+':"
+    r"(?P<known>(?:\s+[\w.-]+)+?)(?:\n\S|\Z)"
+)
 
 
 class Rehearsal:
@@ -85,12 +94,7 @@ def _composed(config_dir: Path, primary: str, overrides: Sequence[str]) -> Any:
     """Compose a configuration as ``fairseq-hydra-train`` does."""
     hydra: Any = HydraConfig.instance()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about hydra's other versions
-            hydra_init(primary)
-            GlobalHydra.instance().clear()
-            with initialize_config_dir(config_dir=str(config_dir.resolve()), version_base="1.1"):
-                cfg: Any = compose(primary, list(overrides), return_hydra_config=True)
+        cfg = _as_listed(config_dir, primary, overrides)
         with open_dict(cfg), read_write(cfg.hydra):
             cfg.hydra.runtime.cwd = str(Path.cwd())
             hydra.cfg = OmegaConf.masked_copy(cfg, "hydra")  # ${hydra:runtime.cwd}
@@ -98,13 +102,59 @@ def _composed(config_dir: Path, primary: str, overrides: Sequence[str]) -> Any:
         add_defaults(cfg)
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     except (HydraException, OmegaConfBaseException) as error:
-        expected = "configuration must be one that fairseq-hydra-train composes"
-        got = " ".join(str(error).split())
-        raise FaultError(fault(primary, expected, got, _STEP, code="setting.refused")) from error
+        text = "\n".join(str(one) for one in (error, error.__cause__) if one is not None)
+        raise FaultError(_refused(text, config_dir, primary)) from error
     finally:
         hydra.cfg = None
     OmegaConf.set_struct(cfg, True)
     return cfg
+
+
+def _as_listed(config_dir: Path, primary: str, overrides: Sequence[str]) -> Any:
+    """Compose a configuration with Hydra's own section, and with the keys that overrides can name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about hydra's other versions
+        hydra_init(primary)
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(config_dir=str(config_dir.resolve()), version_base="1.1"):
+            return compose(primary, list(overrides), return_hydra_config=True)
+
+
+def _refused(text: str, config_dir: Path, primary: str) -> Fault:
+    """Say in one line what Hydra refuses: an unknown key or choice with the nearest known one."""
+    if found := _UNKNOWN_CHOICE.search(text):
+        group, got = found["group"], found["name"]
+        known = found["known"].split()
+        expected, step = f"must be one of {', '.join(known)}", _meant(got, known)
+        return fault(group, expected, got, step, code="setting.choice")
+    if found := _UNKNOWN_KEY.search(text):
+        key, known = found[1], _keys(_as_listed(config_dir, primary, []))
+        expected = "must be a setting that the configuration lists"
+        return fault(key, expected, key, _meant(key, known), code="setting.unknown")
+    expected = "configuration must be one that fairseq-hydra-train composes"
+    place = key[1] if (key := _FULL_KEY.search(text)) else primary
+    value = _WRONG_VALUE.search(text)
+    got = value[0] if value else " ".join(text.partition("full_key")[0].split())
+    return fault(place, expected, got, _STEP, code="setting.refused")
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Return the next step for a name that is not known."""
+    if similar := nearest(name, known):
+        return f"did you mean {similar}?"
+    return "base.yaml, in the folder that fairseq-vgs configs prints, describes all settings"
+
+
+def _keys(cfg: Any, section: str = "") -> list[str]:
+    """List the keys of all settings, and the groups that can be chosen."""
+    found = [] if section else [str(group) for group in cfg.hydra.runtime.choices]
+    for key in cfg:
+        name = f"{section}.{key}" if section else str(key)
+        if name == "hydra":
+            continue
+        value = None if OmegaConf.is_missing(cfg, key) else OmegaConf.masked_copy(cfg, key)._get_node(key)
+        found += _keys(value, name) if OmegaConf.is_dict(value) else [name]
+    return found
 
 
 class _AnyOptimizer(optim.FairseqOptimizer):

@@ -51,16 +51,18 @@ class Places:
     """Options of every evaluation of one checkpoint, in addition to the evaluator's."""
 
     checkpoint: Path = option(
-        help="written by fairseq-hydra-train, an exported folder, quickstart (the model that comes with the "
-        "package), or fairseq's own wav2vec2 where only layers are needed",
+        help="a run's folder, of which the best checkpoint is taken, a checkpoint, a folder of fairseq-vgs "
+        "export, quickstart (the model that comes with the package), or fairseq's own wav2vec2 where only "
+        "layers are needed",
         positional=True,
+        metavar="RUN",
         parse=find_model,
     )
     output: Path | None = option(
         None,
         metavar="DIR",
-        help="folder for the results (default: next to CHECKPOINT, such as checkpoint_best_retrieval_test; "
-        "in ./results if that place is read-only, shared, or another user's)",
+        help="folder for the results (default: next to the checkpoint, such as "
+        "checkpoint_best_retrieval_test; in ./results if that place is read-only, shared, or another user's)",
     )
     json: bool = option(False, help="print metrics.json instead of the table")
     force: bool = option(False, help="replace existing results")
@@ -150,7 +152,7 @@ def _examples(evaluator: Evaluator) -> tuple[list[str], str]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from fairseq_vgs.checkpoints.places import model_file, needs_fairseq
+    from fairseq_vgs.checkpoints.places import find_checkpoint, is_export, needs_fairseq
     from fairseq_vgs.compat.availability import require_fairseq
     from fairseq_vgs.evaluation.results import as_written, result_files
     from fairseq_vgs.files.output import refuse_existing, try_output
@@ -160,10 +162,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     places, settings = read_options(args, Places), read_options(args, evaluator.Settings)
     with usage_errors(args):
         baselines = chosen_baselines(evaluator, args.baseline or ())
-    checkpoint = model_file(places.checkpoint)
+    checkpoint = find_checkpoint(places.checkpoint)
     # next to an exported folder, which may be given as a dot, and not in it
-    given = checkpoint if checkpoint == places.checkpoint else places.checkpoint.absolute()
-    stem = given.stem if given == checkpoint else given.name
+    given = places.checkpoint.absolute() if is_export(places.checkpoint) else checkpoint
+    stem = given.name if is_export(places.checkpoint) else given.stem
     name = f"{stem}_{evaluator.name}_{settings.folder_name}"
     output = places.output or _results_folder(given, name)
     # what costs nothing comes before seconds of imports

@@ -75,13 +75,17 @@ class Options:
 
 def run(args: argparse.Namespace) -> int:
     """Export; print the folder and how to load it."""
+    from fairseq_vgs.checkpoints.places import find_checkpoint, is_export
+    from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.files.output import EXPORT, refuse_output
     from fairseq_vgs.files.torch_files import require_file
 
     options = read_options(args, Options)
-    path = options.source
-    if (path / "checkpoints").is_dir():
-        path = path / "checkpoints" / "checkpoint_best.pt"
+    path = find_checkpoint(options.source)
+    if is_export(options.source):
+        expected, step = "must be a checkpoint or a run", "copy the folder, or turn it back with import hub"
+        got = "an exported folder"
+        raise FaultError(fault(str(options.source), expected, got, step, code="checkpoint.kind"))
     refuse_output(options.output, maker=EXPORT, force=options.force, inputs=[path])
     require_file(path)
     from fairseq_vgs.checkpoints.load import load_checkpoint

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fairseq_vgs.checkpoints.places import find_model, model_file
+from fairseq_vgs.checkpoints.places import find_checkpoint, find_model
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive_number, read_options
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  fairseq-vgs extract RUN/checkpoints/checkpoint_best.pt DATA --split test --output outputs/features
+  fairseq-vgs extract RUN DATA --split test --output outputs/features
   fairseq-vgs extract wav2vec_small.pt LibriSpeech/dev-clean --output features --layers 6 7 8 --device cuda
   fairseq-vgs extract checkpoint_best.pt a.wav b.wav --output features --parts speech --format safetensors
 
@@ -40,9 +40,10 @@ class Options:
     """Options of ``extract``."""
 
     checkpoint: Path = option(
-        help="checkpoint of this plugin, exported folder, quickstart (the model that comes with the "
-        "package), or fairseq's own wav2vec2",
+        help="a run's folder, a checkpoint, a folder of fairseq-vgs export, quickstart (the model that comes "
+        "with the package), or fairseq's own wav2vec2",
         positional=True,
+        metavar="RUN",
         parse=find_model,
     )
     sources: tuple[Path, ...] = option(
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = read_options(args, Options)
     try_output(options.output, option="--output")
-    path = model_file(options.checkpoint)
+    path = find_checkpoint(options.checkpoint)
     require_file(path)  # before seconds of imports
     from fairseq_vgs.checkpoints.open import open_checkpoint
     from fairseq_vgs.features.extract import extract_features

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_vgs.checkpoints.places import find_model, model_file, needs_fairseq
+from fairseq_vgs.checkpoints.places import find_checkpoint, find_model, needs_fairseq
 from fairseq_vgs.device import device_option, resolve_device
 from fairseq_vgs.options import option, positive
 
@@ -46,7 +46,9 @@ class Options:
         None, help=f"plot to show (default: RESULTS/{DEFAULT_PLOT} if it exists)", metavar="PNG"
     )
     checkpoint: Path | None = option(
-        None, help="for heat maps (default: as named in RESULTS)", parse=find_model
+        None,
+        help="run, checkpoint or exported folder for heat maps (default: as named in RESULTS)",
+        parse=find_model,
     )
     heat_maps: bool = option(True, help="leave them out", name="--no-heat-maps")
     device: str = device_option()
@@ -102,7 +104,7 @@ def _open_model(args: argparse.Namespace, metrics: Mapping[str, Any]) -> Occlusi
     from fairseq_vgs.evaluation.results import ResultsError
     from fairseq_vgs.files.provenance import sha256_file
 
-    path = model_file(args.checkpoint or Path(metrics["checkpoint"]["path"]))
+    path = find_checkpoint(args.checkpoint or Path(metrics["checkpoint"]["path"]))
     found = sha256_file(path) if path.is_file() else None
     if found != metrics["checkpoint"]["sha256"]:
         problem = f"must be the checkpoint of {args.results}, {'is another' if found else 'is missing'}"

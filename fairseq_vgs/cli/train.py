@@ -62,7 +62,7 @@ class Options:
     )
     seed: int = option(1, help="of weights, masks and batches", metavar="N", parse=positive)
     device: Literal["auto", "cpu", "cuda"] = option("auto", help="auto: the GPUs, where torch finds some")
-    dry_run: bool = option(False, help="print the command and stop")
+    dry_run: bool = option(False, help="try settings, model and data, print the command and stop")
 
 
 def add_arguments(parser: Any) -> None:
@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         )
         training = compose_training(data, choices, find_hardware(options.device))
     if options.dry_run:
+        _rehearse(training)
         print(training.shell)
         return 0
     from fairseq_vgs.compat.availability import require_fairseq
@@ -109,6 +110,25 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(_summary(training, data, outcome))
     return outcome.status
+
+
+def _rehearse(training: Training) -> None:
+    """Do what training does before its first update: settings, model and data are tried.
+
+    Raises:
+        FaultError: what would end the run, at its place.
+    """
+    from fairseq_vgs.compat.availability import fairseq_problem
+
+    if (problem := fairseq_problem()) is not None:
+        print(f"note: settings and data were not tried; {problem}", file=sys.stderr)
+        return
+    from fairseq_vgs.checkpoints.rehearsal import Rehearsal
+    from fairseq_vgs.launch.command import overrides_of
+
+    words = training.command
+    folder, primary = (words[words.index(option) + 1] for option in ("--config-dir", "--config-name"))
+    Rehearsal(with_data=True).of(Path(folder), primary, overrides_of(words))
 
 
 def _log(training: Training) -> Path:
@@ -127,8 +147,20 @@ def _explain(training: Training, outcome: Outcome) -> None:
             file=sys.stderr,
         )
         return
-    print(outcome.errors or f"training ended with exit status {outcome.status}", file=sys.stderr)
+    print(_cause(training, outcome), file=sys.stderr)
     print(f"training failed; its log is {_log(training)}", file=sys.stderr)
+
+
+def _cause(training: Training, outcome: Outcome) -> str:
+    """Return what ended a run; of errors of Hydra before the first update, the setting at fault."""
+    from fairseq_vgs.files.faults import FaultError
+
+    if not outcome.history.update and "\n" in outcome.errors:  # not one line of this package
+        try:
+            _rehearse(training)
+        except FaultError as error:
+            return str(error)
+    return outcome.errors or f"training ended with exit status {outcome.status}"
 
 
 def _summary(training: Training, data: TrainingData, outcome: Outcome) -> str:

@@ -31,6 +31,7 @@ SECONDS_BETWEEN_LINES = 60.0  # where stderr is no terminal
 _SHOWN_LINES = 15
 _FINISHED = "the run is finished ("
 _TERMINAL_CLOSED = getattr(signal, "SIGHUP", None)
+_INFO = " | INFO | "  # what fairseq logs before Hydra sets up its log
 # what Hydra adds to every error
 _BOILERPLATE = ("Error executing job with overrides:", "Set the environment variable HYDRA_FULL_ERROR=1")
 
@@ -179,5 +180,5 @@ def _errors(file: IO[bytes], log: Path) -> str:
     with log.open("ab") as target:
         target.write(written)
     lines = [line.rstrip() for line in written.decode("utf-8", errors="replace").split("\n")]
-    own = [line for line in lines if line and not line.startswith(_BOILERPLATE)]
+    own = [line for line in lines if line and not line.startswith(_BOILERPLATE) and _INFO not in line]
     return "\n".join(own[-_SHOWN_LINES:])

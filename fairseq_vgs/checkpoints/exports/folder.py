@@ -174,7 +174,9 @@ def _settings(checkpoint: Checkpoint, reading: Reading) -> dict[str, Any]:
 
 
 def _write_code(folder: Path, settings: Mapping[str, Any]) -> None:
-    names = [*_ALWAYS, *(["image_processing"] if settings["image_encoder"] != "regions" else [])]
+    names = list(_ALWAYS)
+    if settings["image_encoder"] != "regions":
+        names += ["image_processing", "pictures"]
     for name in (*names, "regions"):
         shutil.copyfile(_CODE / f"{name}_vgs.py", folder / f"{name}_vgs.py")
     shutil.copyfile(_CODE / "expert.py", folder / "expert.py")
@@ -223,7 +225,8 @@ def _auto_map(bare: bool, **classes: str) -> dict[str, Any]:
 
 def _write_regions(folder: Path, recipe: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     """Write how pictures become regions, and the code for it."""
-    shutil.copyfile(_CODE / "region_processing_vgs.py", folder / "region_processing_vgs.py")
+    for name in ("region_processing", "pictures"):
+        shutil.copyfile(_CODE / f"{name}_vgs.py", folder / f"{name}_vgs.py")
     shutil.copyfile(str(objects.__file__), folder / "objects_vgs.py")
     task = section(checkpoint.config, "task")
     regions = {

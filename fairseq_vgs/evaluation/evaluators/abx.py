@@ -160,7 +160,7 @@ same model with fresh weights, MFCC and chance are shown for comparison. Interva
 phones. Speech is unmasked and whole.
 """
     examples = """\
-abx RUN/checkpoints/checkpoint_best.pt manifests/embedded/abx
+abx RUN manifests/embedded/abx
 abx checkpoint_best.pt DEV_CLEAN --items triphone-dev-clean.item --speaker across
 abx checkpoint_best.pt ABX --baseline none --json | jq .models.trained
 abx checkpoint_best.pt RECORDINGS --alignments TEXTGRIDS

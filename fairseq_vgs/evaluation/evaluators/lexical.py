@@ -81,7 +81,7 @@ chance are shown for comparison. Intervals are 95 %, over resampled words. DATA 
 recording, and several recordings of a word; it may be a folder of recordings of any rate and format.
 """
     examples = """\
-lexical RUN/checkpoints/checkpoint_best.pt WORDS
+lexical RUN WORDS
 lexical checkpoint_best.pt WORDS --output outputs/results/words --json
 lexical checkpoint_best.pt WORDS --frames --layers 4
 lexical checkpoint_best.pt speech_commands                 # recordings in folders of words: bed/001.wav

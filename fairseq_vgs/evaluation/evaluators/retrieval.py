@@ -158,7 +158,7 @@ shown for comparison. Intervals are 95 %, over resampled images. Speech is unmas
 validation.
 """
     examples = """\
-retrieval RUN/checkpoints/checkpoint_best.pt DATA
+retrieval RUN DATA
 retrieval checkpoint_best.pt DATA --split valid --output outputs/results/valid
 retrieval checkpoint_best.pt DATA --baseline none --json | jq .models.trained
 """

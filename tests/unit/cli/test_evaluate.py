@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support.faults import raises_fault
 from support.tiny import tiny_model
 from support.tiny_folder import LAYERS, REGION_DIM, make_folder
 
@@ -75,6 +76,34 @@ def test_table_and_files(data, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["audio_id"] for row in rows] == [f"test/{number}.wav" for number in range(12)]
     assert np.load(tmp_path / "out" / "image_embeddings.npy").shape == (6, 20)
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(data, tmp_path, caplog):
+    """In evaluate, extract and gallery; which one it is, is said in one line."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    best = _checkpoint(run / "checkpoints")
+    (run / "checkpoints/checkpoint_last.pt").write_bytes(b"another")
+    assert main(["evaluate", "retrieval", str(run), str(data), "--baseline", "none"]) == 0
+    said = [record.message for record in caplog.records if "using" in record.message]
+    assert said == [f"{run}: using checkpoint_best.pt"]
+    results = run / "checkpoints/checkpoint_best_retrieval_test"
+    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["checkpoint"]["sha256"] == sha256_file(best)
+    features = ["--output", str(tmp_path / "features"), "--layers", "1"]
+    assert main(["extract", str(run), str(data), *features]) == 0
+    assert len(list((tmp_path / "features/layer_1").rglob("*.npy"))) == 12
+    gallery = ["gallery", str(results), str(data), str(tmp_path / "gallery"), "--queries", "1"]
+    assert main([*gallery, "--checkpoint", str(run)]) == 0
+    assert (tmp_path / "gallery/index.html").is_file()
+    best.unlink()
+    (run / "checkpoints/checkpoint_last.pt").unlink()
+    for command in (
+        ["evaluate", "retrieval", str(run), str(data)],
+        ["extract", str(run), str(data), *features],
+    ):
+        with raises_fault("model.kind", "run"):
+            main([*command, "--debug"])
 
 
 def test_json_and_repeatability(data, tmp_path, capsys):

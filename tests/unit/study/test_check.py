@@ -68,7 +68,7 @@ def test_everything_wrong_is_named_once(check, tmp_path):
     with pytest.raises(FaultError) as caught:
         check(split="tset")
     assert [one.place for one in caught.value.faults] == [str(EMBEDDED / "tset.tsv")]
-    with raises_fault("setting.refused", "vgs"):
+    with raises_fault("setting.unknown", "model.nonsense"):
         check(overrides=["model.nonsense=1"])
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
-WHITE = (255, 255, 255, 255)
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF
+from .pictures_vgs import SIDEWAYS, open_picture, orientation, rgb, upright_size
 
 
 class VgsImageProcessor(ImageProcessingMixin):
@@ -40,23 +39,23 @@ class VgsImageProcessor(ImageProcessingMixin):
 
     def _pixels(self, image: Image.Image | str | Path) -> Any:
         if isinstance(image, Image.Image):
-            return self._square(image, _upright_size(image))
-        with Image.open(image) as opened:
-            width, height = _upright_size(opened)
+            return self._square(image, upright_size(image))
+        with open_picture(image) as opened:
+            width, height = upright_size(opened)
             x0, y0, x1, y1 = self._box(width, height)
             # JPEGs are decoded at a fraction of their size if that is twice the wanted one.
             wanted = (
                 math.ceil(2 * self.image_size * width / (x1 - x0)),
                 math.ceil(2 * self.image_size * height / (y1 - y0)),
             )
-            opened.draft("RGB", wanted if (width, height) == opened.size else wanted[::-1])
+            opened.draft("RGB", wanted[::-1] if orientation(opened) in SIDEWAYS else wanted)
             return self._square(opened, (width, height))
 
     def _square(self, image: Image.Image, upright_size: tuple[int, int]) -> Any:
         """Return the pixels of a picture, given with its size before it was decoded at a fraction of it."""
         (width, height), size = upright_size, self.image_size
         box = self._box(width, height)
-        upright = _on_white(ImageOps.exif_transpose(image))
+        upright = rgb(image)
         scales = (upright.width / width, upright.height / height)
         x0, y0, x1, y1 = (edge * scale for edge, scale in zip(box, 2 * scales, strict=True))
         inside = (x0, y0, min(x1, upright.width), min(y1, upright.height))
@@ -70,15 +69,3 @@ class VgsImageProcessor(ImageProcessingMixin):
         side = min(width, height)
         x0, y0 = (width - side) / 2, (height - side) / 2
         return x0, y0, x0 + side, y0 + side
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    is_sideways = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-    return image.size[::-1] if is_sideways else image.size
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    with_alpha = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", with_alpha.size, WHITE), with_alpha).convert("RGB")

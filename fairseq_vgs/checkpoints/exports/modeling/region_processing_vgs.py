@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
-WHITE = (255, 255, 255)
+from .pictures_vgs import WHITE, open_picture, rgb
+
 EDGE_PIXELS = 0.01
 OBJECTS = "objects on white"
 
@@ -95,12 +96,7 @@ class VgsRegionProcessor(ImageProcessingMixin):
 
 
 def _read(image: Image.Image | str | Path) -> Image.Image:
-    if not isinstance(image, Image.Image):
-        with Image.open(image) as opened:
-            return _read(opened)
-    image = ImageOps.exif_transpose(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    with_alpha = image.convert("RGBA")
-    white = Image.new("RGBA", with_alpha.size, (*WHITE, 255))
-    return Image.alpha_composite(white, with_alpha).convert("RGB")
+    if isinstance(image, Image.Image):
+        return rgb(image)
+    with open_picture(image) as opened:
+        return rgb(opened)

@@ -20,7 +20,7 @@ from support.abx_material import write_checkpoint
 from support.exported import batch, of_fairseq
 from support.faults import raises_fault
 from support.tiny_backbones import IMAGE_SIZE, make_backbone
-from support.tiny_folder import make_folder
+from support.tiny_folder import REGION_DIM, make_folder
 
 import fairseq_vgs as vgs
 from fairseq_vgs.checkpoints.exports.folder import Reading, export_checkpoint
@@ -157,6 +157,39 @@ def test_saved_again_and_at_half_precision(tmp_path):
             found = half.get_speech_features(source, ~padding_mask)
             assert found.dtype == dtype
             torch.testing.assert_close(found.float(), wanted, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("device_map", "kind"), [("cpu", "patches"), ({"": "cpu"}, "hugging_face"), ("auto", "regions")]
+)
+def test_loaded_by_a_map_of_devices(tmp_path, device_map, kind):
+    """Which transformers makes with accelerate."""
+    pytest.importorskip("accelerate")
+    settings = {"image_encoder": kind, "speech_head": "resdavenet"}
+    if kind == "hugging_face":
+        make_backbone(tmp_path / "clip", "clip")
+        settings |= {"image_size": IMAGE_SIZE, "image_backbone_config": read_backbone(tmp_path / "clip")}
+    path, folder = export(tmp_path, **settings)
+    wanted = load_checkpoint(path).model
+    source, padding_mask = batch([8000, 4003])
+    images = {"pictures": torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE) * 2 - 1}
+    if kind == "regions":
+        images = {"features": torch.rand(2, 3, REGION_DIM), "boxes": torch.rand(2, 3, 4)}
+        images["padding_mask"] = torch.zeros(2, 3, dtype=torch.bool)
+    given = {"regions": images} if kind == "regions" else {"pixel_values": images["pictures"]}
+    for dtype, atol in ((torch.float32, 1e-5), (torch.bfloat16, 5e-2)):
+        model = load(folder, device_map=device_map, dtype=dtype)
+        assert {(one.device.type, one.dtype) for one in model.parameters()} == {("cpu", dtype)}
+        with torch.inference_mode():
+            output = model(source, (~padding_mask).long(), output_hidden_states=True)
+            layers = of_fairseq(wanted, source, padding_mask)
+            for found, expected in zip(output.hidden_states, layers["states"], strict=True):
+                valid = layers["valid"]
+                torch.testing.assert_close(found[valid].float(), expected[valid], rtol=atol, atol=atol)
+            speech = model.get_speech_features(source, ~padding_mask)
+            torch.testing.assert_close(speech.float(), layers["speech"], rtol=atol, atol=atol)
+            found = model.get_image_features(**given).float()
+            torch.testing.assert_close(found, wanted.encode_image(images), rtol=atol, atol=atol)
 
 
 def test_backbones_load_with_their_buffers(tmp_path):

@@ -198,6 +198,12 @@ def test_nothing_of_a_folder_but_settings_and_weights_is_read(tmp_path, data, ex
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_an_exported_folder_is_not_exported_again(tmp_path):
+    _, folder = made(tmp_path)
+    with raises_fault("checkpoint.kind", "hub"):
+        main(["export", str(folder), str(tmp_path / "again"), "--debug"])
+
+
 def test_weights_of_half_precision_are_computed_in_fp32(tmp_path, data):
     _, folder = made(tmp_path, image_encoder="patches")
     (folder / "export.json").unlink()

@@ -13,8 +13,6 @@ from fairseq_vgs.files.faults import FaultError, fault
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of the models that come with the package, which are called by their names."""
 RESULTS = Path("results")
@@ -62,6 +60,20 @@ def find_checkpoint(path: Path) -> Path:
         raise FaultError(fault(str(path), expected, "a folder without", step, code="model.kind"))
     logger.info("%s: using %s", path, found.name)
     return found
+
+
+def refuse_export(path: Path) -> None:
+    """Refuse an exported folder where a run or a checkpoint is needed.
+
+    Raises:
+        FaultError: ``checkpoint.kind``.
+    """
+    if is_export(path):
+        expected, got = "must be a run or a checkpoint", "an exported folder"
+        step = (
+            f"make a checkpoint of it with fairseq-vgs import hub {path.name} {path.name}.pt, and give that"
+        )
+        raise FaultError(fault(str(path), expected, got, step, code="checkpoint.kind"))
 
 
 def model_file(path: Path) -> Path:

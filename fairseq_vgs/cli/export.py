@@ -15,6 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_vgs.checkpoints.places import (
+    EXPORTED_WEIGHTS,
+    find_checkpoint,
+    find_model,
+    refuse_export,
+)
 from fairseq_vgs.options import option, read_options
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ class Options:
         help="folder of a training run, of which the best checkpoint is taken, or a checkpoint",
         positional=True,
         metavar="RUN",
+        parse=find_model,
     )
     output: Path = option(help="folder to write", positional=True, metavar="OUTPUT")
     plain: bool = option(
@@ -75,21 +82,15 @@ class Options:
 
 def run(args: argparse.Namespace) -> int:
     """Export; print the folder and how to load it."""
-    from fairseq_vgs.checkpoints.places import find_checkpoint, is_export
-    from fairseq_vgs.files.faults import FaultError, fault
     from fairseq_vgs.files.output import EXPORT, refuse_output
     from fairseq_vgs.files.torch_files import require_file
 
     options = read_options(args, Options)
+    refuse_export(options.source)
     path = find_checkpoint(options.source)
-    if is_export(options.source):
-        expected, step = "must be a checkpoint or a run", "copy the folder, or turn it back with import hub"
-        got = "an exported folder"
-        raise FaultError(fault(str(options.source), expected, got, step, code="checkpoint.kind"))
     refuse_output(options.output, maker=EXPORT, force=options.force, inputs=[path])
     require_file(path)
     from fairseq_vgs.checkpoints.load import load_checkpoint
-    from fairseq_vgs.checkpoints.places import EXPORTED_WEIGHTS
     from fairseq_vgs.report.card import Facts, find_results, read_facts
 
     facts = Facts() if options.card is None else read_facts(options.card)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fairseq_vgs.checkpoints.places import find_model, refuse_export
 from fairseq_vgs.configs.scenarios import Scenario
 from fairseq_vgs.options import add_options, option, positive, read_options
 
@@ -58,7 +59,10 @@ class Options:
         help="folder of the run (default: outputs/NAME-SCENARIO-SIZE[-seedN])",
     )
     init: Path | None = option(
-        None, metavar="CHECKPOINT_OR_RUN", help="weights to start from; of a run, its last checkpoint"
+        None,
+        metavar="CHECKPOINT_OR_RUN",
+        help="weights to start from; of a run, its last checkpoint",
+        parse=find_model,
     )
     seed: int = option(1, help="of weights, masks and batches", metavar="N", parse=positive)
     device: Literal["auto", "cpu", "cuda"] = option("auto", help="auto: the GPUs, where torch finds some")
@@ -82,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.output import try_output
 
     options = read_options(args, Options)
+    if options.init is not None:
+        refuse_export(options.init.expanduser())
     output = None if options.output is None else options.output.expanduser()
     if not options.dry_run:
         try_output(output or Path("outputs").absolute(), option="--output")

@@ -108,6 +108,28 @@ def test_a_file_of_that_name_goes_first(caplog):
         vgs.load("quickstart")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["export", "quickstart", "hub"], ["train", str(EMBEDDED), "--init", "quickstart", "--dry-run"]],
+)
+def test_training_needs_a_checkpoint(command):
+    with raises_fault("checkpoint.kind", "quickstart") as caught:
+        main([*command, "--debug"])
+    assert "fairseq-vgs import hub quickstart quickstart.pt" in str(caught.value)
+
+
+def test_back_to_a_folder_of_its_own(tmp_path):
+    """Through a checkpoint, to a folder that transformers load: the same embeddings."""
+    assert main(["import", "hub", "quickstart", "start/quickstart.pt"]) == 0
+    assert main(["export", "start/quickstart.pt", "hub/quickstart"]) == 0
+    assert Path("hub/quickstart/modeling_vgs.py").is_file()
+    wave = np.random.default_rng(1).standard_normal(16_000).astype(np.float32)
+    own, again = (
+        vgs.load(place, "cpu").embed_speech((wave, 16_000)) for place in ("quickstart", "hub/quickstart")
+    )
+    np.testing.assert_allclose(again, own, rtol=0, atol=1e-5)
+
+
 def test_without_the_packages_of_regions(tmp_path, monkeypatch, scenes):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     model = vgs.load("quickstart", "cpu")

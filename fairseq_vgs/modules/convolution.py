@@ -76,22 +76,24 @@ def normalized_convolution(
     device = waveform.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(waveform.device.type, enabled=False):
-        windows = waveform.detach().unfold(1, weight.size(2), stride).contiguous()  # [B, T, K]
-        exact, count = windows.double(), torch.as_tensor(windows.size(1))
+        windows = (
+            waveform.detach().unfold(1, weight.size(2), stride).transpose(1, 2).contiguous()
+        )  # [B, K, T]
+        exact, count = windows.to(torch.float64, copy=True), torch.as_tensor(windows.size(2))
         if n_valid is not None:
-            valid = torch.arange(windows.size(1), device=exact.device) < n_valid.unsqueeze(1)
-            exact, count = exact * valid.unsqueeze(2), n_valid.view(-1, 1, 1)
-        centre = exact.sum(dim=1, keepdim=True) / count
-        covariance = exact.transpose(1, 2) @ exact / count - centre.transpose(1, 2) * centre
+            valid = torch.arange(windows.size(2), device=exact.device) < n_valid.unsqueeze(1)
+            exact, count = exact.mul_(valid.unsqueeze(1)), n_valid.view(-1, 1, 1)
+        centre = exact.sum(dim=2, keepdim=True) / count
+        covariance = exact @ exact.transpose(1, 2) / count - centre * centre.transpose(1, 2)
         kernels = weight.squeeze(1)  # [O, K]
         # also in float64: a narrow band of speech has a small share of its variance, and TF32 would lose it
         doubled = kernels.double()
         variance = ((doubled @ covariance) * doubled).sum(dim=2).clamp(min=0.0).to(kernels.dtype)  # [B, O]
         gain = torch.rsqrt(variance + eps) * scale
         kernels = kernels * gain.unsqueeze(2)  # [B, O, K]
-        bias = shift - (kernels @ centre.to(kernels.dtype).transpose(1, 2)).squeeze(2)
+        bias = shift - (kernels @ centre.to(kernels.dtype)).squeeze(2)
         # The bias is the weight of a constant sample: a product alone writes its result once.
-        samples = F.pad(windows.to(dtype), (0, 1), value=1.0)
+        samples = F.pad(windows.to(dtype), (0, 0, 0, 1), value=1.0).transpose(1, 2)
         return samples @ torch.cat([kernels, bias.unsqueeze(2)], dim=2).to(dtype).transpose(1, 2)
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py                                              # base model on a CPU
     python benchmarks/train_step.py --device cuda --batch-size 64 --updates 20 --workers 8
+    python benchmarks/train_step.py --quickstart --baseline CHECKOUT             # tiny model, its scenes
 
 Captions are noise with lengths like SpokenCOCO's: log-normal with a mean of 4.4 s, cut at 8 s. Their batches
 are planned by the package's data set, and --updates of them are chosen evenly from the longest to the
@@ -15,14 +16,17 @@ ours     the same model and losses (VGS+) as this package trains them: batches o
 ssl      fairseq's Wav2Vec2Model and wav2vec criterion on the batches of `ours`, at the precision of `ours`
 fairseq  `ours` with model.arithmetic=fairseq (not run by default)
 compiled `ours` with compiled transformer layers; warming up does not cover every length (not run by default)
+baseline `ours` as another checkout of this package trains it (--baseline)
+
+With --quickstart, batches are those of the quickstart (scenes, tiny model, 32 captions), and arms take turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
+import os
 import platform
 import resource
 import subprocess
@@ -68,7 +72,9 @@ ARMS: dict[str, tuple[str, ...]] = {
     "ssl": ("model.autocast=auto",),
     "fairseq": ("model.autocast=auto", "model.arithmetic=fairseq"),
     "compiled": ("model.autocast=auto", "model.compile=layers", "task.length_buckets=6"),
+    "baseline": ("model.autocast=auto",),
 }
+OURS = ("ours", "fairseq", "compiled", "baseline")
 UNCOUNTED = torch.ops.aten  # operations that torch's counter does not know
 FLOPS = {
     UNCOUNTED.baddbmm_: lambda _, a, b, **__: flop_counter.bmm_flop(a, b),
@@ -83,7 +89,7 @@ FLOPS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What all arms share. Batches are numbers of pairs; the first one is for warming up."""
+    """What all arms share. Batches are numbers of pairs; the first one, the longest, is for warming up."""
 
     folder: str
     batches: list[list[int]]
@@ -91,6 +97,7 @@ class Plan:
     device: str
     threads: int
     workers: int
+    quickstart: bool = False
 
 
 class StockModel(Wav2Vec2Model):
@@ -138,29 +145,48 @@ def make_plan(path: Path, args: argparse.Namespace) -> Plan:
     samples = caption_samples(POOL * args.batch_size * args.updates, seed=args.seed)
     write_tables(path, samples, seed=args.seed)
     draft = Plan(str(path), [], args.model, args.device, args.threads, args.workers)
+    batches = choose_batches(draft, args)
+    rng = np.random.default_rng(args.seed)
+    for index in {index for batch in batches for index in batch}:
+        noise = rng.standard_normal(samples[index]) * 0.1
+        soundfile.write(path / f"{index}.wav", noise, SAMPLE_RATE, subtype="PCM_16")
+    return Plan(**{**asdict(draft), "batches": batches})
+
+
+def choose_batches(draft: Plan, args: argparse.Namespace) -> list[list[int]]:
+    """Choose batches evenly from an epoch's, which go from long to short; the longest one comes twice.
+
+    Memory grows to what the longest batch needs; requesting it is not measured.
+    """
     task = setup_task(configure(draft, "ours").task)
     task.load_dataset("train")
     dataset = task.dataset("train")
     epoch = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=args.batch_size)
     places = ((np.arange(args.updates) + 0.5) * len(epoch) / args.updates).astype(int)
     batches = [epoch[place].tolist() for place in places]
-    rng = np.random.default_rng(args.seed)
-    for index in {index for batch in batches for index in batch}:
-        noise = rng.standard_normal(samples[index]) * 0.1
-        soundfile.write(path / f"{index}.wav", noise, SAMPLE_RATE, subtype="PCM_16")
-    return Plan(**{**asdict(draft), "batches": [batches[len(batches) // 2], *batches]})
+    return [batches[0], *batches]
+
+
+def plan_quickstart(path: Path, args: argparse.Namespace) -> Plan:
+    """Compose the quickstart's scenes, unless --scenes has them, and choose batches."""
+    if args.scenes is None:
+        command = [sys.executable, "-m", "fairseq_vgs.cli.main", "prepare", "scenes", str(path)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    folder = str((args.scenes or path).resolve())
+    draft = Plan(folder, [], "tiny", args.device, args.threads, args.workers, quickstart=True)
+    return Plan(**{**asdict(draft), "batches": choose_batches(draft, args)})
 
 
 def configure(plan: Plan, arm: str) -> Any:
     """Compose an arm's configuration from the examples'."""
-    examples = Path(__file__).resolve().parents[1] / "examples" / "vgs"
+    examples = Path(fairseq_vgs.__file__).resolve().parents[1] / "examples" / "vgs"
     on_cpu = plan.device == "cpu"
     overrides = [
         f"model={plan.model}",
         f"run_config={'cpu' if on_cpu else 'gpu_1'}",
         f"common.user_dir={Path(fairseq_vgs.__file__).parent}",
         f"task.data={plan.folder}",
-        f"task.max_seconds={MAX_SECONDS}",
+        *([] if plan.quickstart else [f"task.max_seconds={MAX_SECONDS}"]),
         "task.history_file=null",
         f"dataset.num_workers={plan.workers}",
         f"dataset.batch_size={max(map(len, plan.batches), default=2)}",
@@ -214,7 +240,7 @@ def prepare(plan: Plan, arm: str) -> tuple[Trainer, Any]:
     trainer = Trainer(cfg, task, model, criterion)
     epoch = trainer.get_train_iterator(1, load_dataset=False)
     trainer.begin_epoch(1)
-    if arm in ("ours", "fairseq", "compiled"):
+    if arm in OURS:
         task.begin_epoch(1, trainer.get_model())
     return trainer, iterators.GroupedIterator(epoch.next_epoch_itr(shuffle=False), 1)
 
@@ -227,32 +253,25 @@ def run_arm(plan: Plan, arm: str) -> dict[str, Any]:
     synchronise(plan.device)
     if plan.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=FLOPS)
-    seconds, waited, flops, kept = [], 0.0, 0, []
+    seconds, cpu_seconds, waited, kept = [], 0.0, 0.0, []
     for _ in range(len(plan.batches) - 1):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         samples = next(batches)
         waited += time.perf_counter() - start
-        # Counting slows a GPU's host down, so that it is done afterwards there.
-        with counter if plan.device == "cpu" else contextlib.nullcontext():
-            trainer.train_step(samples)
+        trainer.train_step(samples)
         synchronise(plan.device)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds += time.process_time() - cpu_start
         kept.append(samples)
-        flops += counter.get_total_flops()  # entering the counter again begins at 0
     peak_bytes = (
         torch.cuda.max_memory_allocated()
         if plan.device == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
-    if plan.device == "cuda":
-        for samples in kept:
-            with counter:
-                trainer.train_step(samples)
-            flops += counter.get_total_flops()
     captions = sum(sample["nsentences"] for samples in kept for sample in samples)
     sizes = [sample["net_input"]["source"].numel() for samples in kept for sample in samples]
     speech = sum(sample["ntokens"] for samples in kept for sample in samples)
+    flops = count_flops(trainer, kept[len(kept) // 2]) * sum(sizes)
     model = trainer.get_model()
     return {
         "arm": arm,
@@ -261,12 +280,20 @@ def run_arm(plan: Plan, arm: str) -> dict[str, Any]:
         "captions": captions,
         "captions_per_second": captions / sum(seconds),
         "update_seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "padding_share": 1 - speech / sum(sizes),
         "flops_per_update": flops / len(kept),
         "flops_per_second": flops / sum(seconds),
         "peak_memory_bytes": peak_bytes,
         "waiting_share": waited / sum(seconds),
     }
+
+
+def count_flops(trainer: Trainer, samples: Any) -> float:
+    """Count what an update computes per sample of its batch; counting takes time, so that it comes last."""
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+        trainer.train_step(samples)
+    return counter.get_total_flops() / sum(sample["net_input"]["source"].numel() for sample in samples)
 
 
 def synchronise(device: str) -> None:
@@ -302,8 +329,8 @@ def machine(device: str, threads: int) -> str:
 def table(result: dict[str, Any]) -> str:
     """Lay the result out as Markdown."""
     lines = [
-        "| arm | captions/s | s per update | padding | TFLOP per update | of peak | GiB | waiting for data |",
-        "|---|---|---|---|---|---|---|---|",
+        "| arm | captions/s | s per update | CPU s | padding | TFLOP | of peak | GiB | waiting for data |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for found in result["arms"]:
         per_update = sum(found["update_seconds"]) / len(found["update_seconds"])
@@ -311,6 +338,7 @@ def table(result: dict[str, Any]) -> str:
             f"{found['arm']}, {found['precision']}",
             f"{found['captions_per_second']:.3g}",
             f"{per_update:.3g}",
+            f"{found['cpu_seconds'] / len(found['update_seconds']):.3g}",
             f"{100 * found['padding_share']:.0f} %",
             f"{found['flops_per_update'] / 1e12:.3g}",
             f"{100 * found['peak_share']:.0f} %",
@@ -328,22 +356,41 @@ def summarise(arms: list[dict[str, Any]], peaks: dict[str, float]) -> dict[str, 
     """Add shares of the peak, and the ratios that the goals are set in."""
     for found in arms:
         found["peak_share"] = found["flops_per_second"] / peaks[found["precision"]]
-    speed = {found["arm"]: found["captions_per_second"] for found in arms}
     wanted = {
         "captions/s, ours / padded (goal: at least 4)": ("ours", "padded"),
-        "cost of VGS+ (ours) / stock SSL (goal: at most 1.25)": ("ssl", "ours"),
+        "cost of VGS+ (ours) / stock SSL (goal: at most 1.2)": ("ssl", "ours"),
         "captions/s, ours / fairseq's arithmetic": ("ours", "fairseq"),
+        "captions/s, ours / baseline": ("ours", "baseline"),
     }
-    ratios = {name: speed[a] / speed[b] for name, (a, b) in wanted.items() if a in speed and b in speed}
+    ratios = {}
+    for clock, key in (("", "update_seconds"), (", in CPU seconds", "cpu_seconds")):
+        speed = {found["arm"]: found["captions"] / np.sum(found[key]) for found in arms}
+        for name, (a, b) in wanted.items():
+            if a in speed and b in speed:
+                ratios[name + clock] = float(speed[a] / speed[b])
     return {"arms": arms, "peaks": peaks, "ratios": ratios}
 
 
-def in_own_process(plan_file: Path, arm: str) -> dict[str, Any]:
+def in_own_process(plan_file: Path, arm: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run an arm in a separate process, so that its peak memory and its side effects do not affect others."""
     result_file = plan_file.with_name(f"{arm}.json")
     command = [sys.executable, "-W", "ignore", __file__, "--plan", str(plan_file), "--arms", arm]
-    subprocess.run([*command, "--json", str(result_file)], check=True)
+    checkout = args.baseline if arm == "baseline" else Path(fairseq_vgs.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
+    subprocess.run([*command, "--json", str(result_file)], check=True, env=environment)
     return json.loads(result_file.read_text(encoding="utf-8"))
+
+
+def joined(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join what an arm's turns measured of the same batches: all their updates, the highest memory."""
+    whole = dict(rounds[0])
+    for key in ("captions", "cpu_seconds", "update_seconds"):
+        whole[key] = sum((found[key] for found in rounds[1:]), start=rounds[0][key])
+    whole["captions_per_second"] = whole["captions"] / sum(whole["update_seconds"])
+    for key in ("flops_per_second", "waiting_share"):
+        whole[key] = float(np.mean([found[key] for found in rounds]))
+    whole["peak_memory_bytes"] = max(found["peak_memory_bytes"] for found in rounds)
+    return whole
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -351,17 +398,30 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["padded", "ours", "ssl"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, help="padded, ours, ssl; --quickstart: ours")
     parser.add_argument("--model", choices=("base", "tiny"), default="base")
-    parser.add_argument("--batch-size", type=int, default=8, help="captions")
-    parser.add_argument("--updates", type=int, default=4, help="measured, after one to warm up")
+    parser.add_argument(
+        "--quickstart", action="store_true", help="the quickstart's model, scenes and batches"
+    )
+    parser.add_argument("--scenes", type=Path, help="folder that has them (default: composed first)")
+    parser.add_argument("--baseline", type=Path, help="another checkout, an arm of its own")
+    parser.add_argument("--batch-size", type=int, help="captions (default: 8; --quickstart: 32)")
+    parser.add_argument("--updates", type=int, help="measured, after one to warm up (4; --quickstart: 12)")
+    parser.add_argument("--rounds", type=int, help="turns of every arm (1; --quickstart: 2)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--workers", type=int, default=1, help="processes that load data")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)  # of a run's own processes
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.batch_size = args.batch_size or (32 if args.quickstart else 8)
+    args.updates = args.updates or (12 if args.quickstart else 4)
+    args.rounds = args.rounds or (2 if args.quickstart else 1)
+    args.arms = args.arms or (["ours"] if args.quickstart else ["padded", "ours", "ssl"])
+    if args.baseline is not None:
+        args.arms.append("baseline")
+    return args
 
 
 def main() -> None:
@@ -375,9 +435,10 @@ def main() -> None:
         torch.set_num_threads(args.threads)
         with tempfile.TemporaryDirectory() as folder:
             plan_file = Path(folder) / "plan.json"
-            plan = make_plan(Path(folder) / "data", args)
+            plan = (plan_quickstart if args.quickstart else make_plan)(Path(folder) / "data", args)
             plan_file.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-            arms = [in_own_process(plan_file, arm) for arm in args.arms]
+            turns = [[in_own_process(plan_file, arm, args) for arm in args.arms] for _ in range(args.rounds)]
+            arms = [joined(list(rounds)) for rounds in zip(*turns, strict=True)]
             precisions = {"fp32": torch.float32, "bf16": torch.bfloat16}
             used = {found["precision"] for found in arms}
             peaks = {name: matrix_product_peak(args.device, precisions[name]) for name in sorted(used)}

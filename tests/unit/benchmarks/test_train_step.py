@@ -61,7 +61,16 @@ def test_all_arms_stand_in_the_table(measured):
     table = train_step.table({**json.loads(json.dumps(result)), "machine": "a machine"})
     for arm in train_step.ARMS:
         assert f"| {arm}, " in table
-    assert table.count("goal") == 2
+    assert table.count("goal") == 4  # by both clocks
+
+
+def test_turns_are_joined(measured):
+    one = measured["ours"]
+    both = train_step.joined([one, {**one, "peak_memory_bytes": 2 * one["peak_memory_bytes"]}])
+    assert both["captions"] == 2 * one["captions"]
+    assert both["update_seconds"] == 2 * one["update_seconds"]
+    assert both["captions_per_second"] == pytest.approx(one["captions_per_second"])
+    assert both["peak_memory_bytes"] == 2 * one["peak_memory_bytes"]
 
 
 def test_a_plan_survives_its_file(plan):

@@ -76,9 +76,8 @@ def normalized_convolution(
     device = waveform.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(waveform.device.type, enabled=False):
-        windows = (
-            waveform.detach().unfold(1, weight.size(2), stride).transpose(1, 2).contiguous()
-        )  # [B, K, T]
+        windows = waveform.detach().unfold(1, weight.size(2), stride)
+        windows = windows.transpose(1, 2).contiguous()  # [B, K, T]
         exact, count = windows.to(torch.float64, copy=True), torch.as_tensor(windows.size(2))
         if n_valid is not None:
             valid = torch.arange(windows.size(2), device=exact.device) < n_valid.unsqueeze(1)

@@ -47,8 +47,9 @@ else
 fi
 
 say "3/5 training VGS+ from random weights on 1,500 scenes: about seven minutes"
-# Batches differ in length: without this the C library returns and requests hundreds of megabytes at every update.
-export MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_MMAP_THRESHOLD_=4294967296
+# Batches differ in length: without this the C library returns and requests hundreds of megabytes at every update, or
+# keeps more and more of them.
+export GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296
 # Threads that wait sleep: if they spin, other work on the machine makes training several times slower.
 export OMP_WAIT_POLICY=PASSIVE
 # The screen keeps the progress bar; fairseq's log goes to a file, and its warnings about newer libraries nowhere.

@@ -23,8 +23,8 @@ _BECOME = (
 )
 # fairseq and Hydra warn about newer libraries at every start; errors still reach the log.
 _ENVIRONMENT = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
-MALLOC_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
-"""Batches differ in length: without it the C library returns and requests hundreds of MB per update."""
+_TUNABLES = "GLIBC_TUNABLES"
+_NO_CACHE = "glibc.malloc.tcache_count=0"
 
 
 def start_process(
@@ -60,6 +60,17 @@ def start_process(
             pass_fds=kept_open,
             start_new_session=True,
         )
+
+
+def memory_environment() -> dict[str, str]:
+    """Return the variables with which glibc reuses the memory that tensors free; the user's own tunables win.
+
+    Its cache per thread holds the few bytes that it cuts off to align a tensor, so that the block of a freed
+    tensor does not become whole again and cannot serve one of the same size: with batches of different
+    lengths, the heap grows for hundreds of updates. Only the environment can switch the cache off, before the
+    process starts. `tasks.host` does the rest.
+    """
+    return {_TUNABLES: ":".join(filter(None, (_NO_CACHE, os.environ.get(_TUNABLES))))}
 
 
 def stop_processes(processes: Sequence[subprocess.Popen[bytes]], *, patience_seconds: float = 10.0) -> None:

@@ -25,6 +25,7 @@ from fairseq_vgs.launch.command import train_command
 from fairseq_vgs.launch.data import TrainingData, require_pictures
 from fairseq_vgs.launch.hardware import Hardware
 from fairseq_vgs.launch.overrides import refuse_interpolation, user_overrides, value_of, whole_number
+from fairseq_vgs.launch.process import memory_environment
 from fairseq_vgs.launch.recipe import FEW_IMAGES, SCHEDULES, Size, best_overrides, choose_size, size_overrides
 
 _PHASES = "_then_"
@@ -133,13 +134,13 @@ def compose_training(data: TrainingData, choices: Choices, hardware: Hardware) -
     _refuse_other_run(run, choices.scenario, overrides)
     words = [*overrides.values(), path_override("hydra.run.dir", run)]
     history = value_of(given.get("task.history_file", "=history.jsonl"))
-    waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    on_cpu = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"), **memory_environment()}
     return Training(
         train_command(config_dir(), choices.scenario, words),
         run,
         updates,
         tuple(notes),
-        environment={} if hardware.n_gpus else waiting,
+        environment={} if hardware.n_gpus else on_cpu,
         history=None if history == "null" else history,
     )
 

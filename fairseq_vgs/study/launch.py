@@ -14,7 +14,7 @@ from pathlib import Path
 from fairseq_vgs.configs import PACKAGE
 from fairseq_vgs.files.hydra import override
 from fairseq_vgs.launch.command import train_command, vgs_command
-from fairseq_vgs.launch.process import MALLOC_ENVIRONMENT
+from fairseq_vgs.launch.process import memory_environment
 from fairseq_vgs.study.plan import PhaseRun, RunFolder, Stop
 from fairseq_vgs.study.settings import StudySettings
 
@@ -99,7 +99,7 @@ def environment(*, threads: int | None, gpu: str | None) -> dict[str, str]:
     """
     chosen: dict[str, str] = {}
     if threads is not None:
-        chosen |= {**MALLOC_ENVIRONMENT, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        chosen |= {**memory_environment(), "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if gpu is not None:
         chosen["CUDA_VISIBLE_DEVICES"] = gpu
     return chosen

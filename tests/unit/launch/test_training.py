@@ -209,8 +209,8 @@ def test_quotes_are_undone(text):
 
 def test_a_shell_reads_the_command(tmp_path):
     training = compose(output=tmp_path / ODD)
-    variable, _, words = training.shell.partition(" ")
-    program = f"{variable} printf '%s\\0' {words}"
+    *variables, words = training.shell.split(" ", len(training.environment))
+    program = f"{' '.join(variables)} printf '%s\\0' {words}"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split("\0")[1:-1] == training.command[1:]
 

@@ -24,7 +24,7 @@ _BECOME = (
 # fairseq and Hydra warn about newer libraries at every start; errors still reach the log.
 _ENVIRONMENT = {"PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 _TUNABLES = "GLIBC_TUNABLES"
-_NO_CACHE = "glibc.malloc.tcache_count=0"
+_MALLOC = "glibc.malloc.tcache_count=0:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296"
 
 
 def start_process(
@@ -67,10 +67,10 @@ def memory_environment() -> dict[str, str]:
 
     Its cache per thread holds the few bytes that it cuts off to align a tensor, so that the block of a freed
     tensor does not become whole again and cannot serve one of the same size: with batches of different
-    lengths, the heap grows for hundreds of updates. Only the environment can switch the cache off, before the
-    process starts. `tasks.host` does the rest.
+    lengths, the heap grows from update to update. Only the environment can switch the cache off, before the
+    process starts. The other two are those of `tasks.host`, for processes that do not train.
     """
-    return {_TUNABLES: ":".join(filter(None, (_NO_CACHE, os.environ.get(_TUNABLES))))}
+    return {_TUNABLES: ":".join(filter(None, (_MALLOC, os.environ.get(_TUNABLES))))}
 
 
 def stop_processes(processes: Sequence[subprocess.Popen[bytes]], *, patience_seconds: float = 10.0) -> None:

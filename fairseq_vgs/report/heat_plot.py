@@ -61,12 +61,14 @@ def _draw_picture(axes: Any, heat: HeatMap, picture: Image.Image | None) -> None
     shown = Image.new("RGB", (100, 100), WHITE) if picture is None else picture
     if heat.is_cropped:
         shown = _central_square(shown)
-    axes.imshow(shown)
+    # pixels from edge to edge, as boxes count them: matplotlib's own axes begin half a pixel before
+    axes.imshow(shown, extent=(0, shown.width, shown.height, 0))
     axes.set_axis_off()
     is_named = len(heat.boxes) <= _MOST_NAMED
     for number, box in enumerate(heat.boxes * np.array([shown.width, shown.height] * 2), start=1):
         x0, y0, x1, y1 = box
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BLUE, linewidth=1.2))
+        corner, line = (x0, y0), dict[str, Any](fill=False, edgecolor=BLUE, linewidth=1.2)
+        axes.add_patch(Rectangle(corner, x1 - x0, y1 - y0, clip_on=False, **line))
         if is_named:
             named = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
             axes.text(x0, y0, str(number), fontsize=9, color=BLUE, va="top", ha="left", bbox=named)

@@ -9,7 +9,7 @@ Shapes: C cells, P token pairs, O ordered phone pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fairseq_vgs.arrays import F64, I64
 from fairseq_vgs.metrics.abx import dtw_numba
-from fairseq_vgs.metrics.abx.distances import DISTANCES, product
+from fairseq_vgs.metrics.abx.distances import DISTANCES
 from fairseq_vgs.metrics.abx.dtw import dtw_distance
 from fairseq_vgs.metrics.abx.layout import Bundle, CellSide, Layout
 from fairseq_vgs.metrics.abx.plan import AbxCells
@@ -115,32 +115,16 @@ def _means(values: F64, group: I64) -> F64:
 
 def _frame_distances(frames: Tensor, layout: Layout, bundle: Bundle, *, distance: str) -> Tensor:
     measure = DISTANCES[distance]
-    taken = _frames_of(frames, layout, bundle)
+    numbers = _on(frames, layout.frames)
     table = frames.new_empty(bundle.n_frame_distances)
     start = 0
     for block in bundle.blocks:
-        rows = taken(block.rows)
-        columns = rows if block.is_square else taken(block.columns)
+        rows = frames.index_select(0, numbers[block.rows])
+        columns = rows if block.is_square else frames.index_select(0, numbers[block.columns])
         stop = start + len(rows) * len(columns)
-        found = table[start:stop].view(len(rows), len(columns))
-        # Blocks are many and small: every call counts.
-        if measure.between is product:
-            torch.mm(rows, columns.T, out=found)
-        else:
-            found.copy_(measure.between(rows, columns))
+        table[start:stop].view(len(rows), len(columns)).copy_(measure.between(rows, columns))
         start = stop
     return measure.finish(table)
-
-
-def _frames_of(frames: Tensor, layout: Layout, bundle: Bundle) -> Callable[[slice], Tensor]:
-    """Return what gives the frames of a bundle's slice: taken all at once if they lie close together."""
-    numbers = _on(frames, layout.frames)
-    slices = [side for block in bundle.blocks for side in (block.rows, block.columns)]
-    first, last = min(side.start for side in slices), max(side.stop for side in slices)
-    if last - first > sum(side.stop - side.start for side in slices):
-        return lambda side: frames.index_select(0, numbers[side])
-    part = frames.index_select(0, numbers[first:last])
-    return lambda side: part[side.start - first : side.stop - first]
 
 
 def _chunks(bundle: Bundle) -> Iterator[I64]:

@@ -56,6 +56,13 @@ def test_parts_that_fail_or_hang_do_not_stop_the_others(tmp_path):
         assert gpu_check._status(hanging, log, 1) == "stopped after 1 s"
 
 
+def test_errors_are_read_of_all_layers(tmp_path):
+    layers = {"layer_0": {"value": 41.0, "unit": "%"}, "layer_1": {"value": 12.5, "unit": "%"}}
+    metrics = {"models": {"trained": {"metrics": layers}}}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert gpu_check.abx_errors(tmp_path) == [41.0, 12.5]
+
+
 def test_the_table_has_a_row_per_value():
     parts = {"speed": {"status": "good", "seconds": 3.2, "found": {"ours": {"GiB": 1.234}, "n": 2}}}
     table = gpu_check.table({"parts": parts, "machine": "a machine"}).splitlines()

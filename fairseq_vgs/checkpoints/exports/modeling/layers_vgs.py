@@ -140,7 +140,7 @@ class TokenTransformer(nn.Module):
 
     def embed_tokens(self, tokens: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Embed tokens `[B, L, D]`, padding_mask bool `[B, L]` (True = padding): `[B, E]`."""
-        cls = self.cls.to(tokens.dtype).expand(len(tokens), 1, -1)
+        cls = self.cls.to(tokens.dtype).expand(tokens.size(0), 1, -1)
         x = torch.cat([cls, self.dropout(tokens)], dim=1)
         if padding_mask is not None:
             padding_mask = F.pad(padding_mask, (1, 0), value=False)

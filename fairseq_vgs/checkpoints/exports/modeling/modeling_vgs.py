@@ -21,7 +21,7 @@ from .configuration_vgs import VgsConfig
 from .image_vgs import IMAGE_ENCODERS
 from .regions_vgs import RegionNetwork
 from .speech_heads_vgs import SPEECH_HEADS
-from .speech_vgs import EncodedSpeech, Extractor, SpeechTransformer, padding_of
+from .speech_vgs import EncodedSpeech, Extractor, SpeechTransformer, lengths_of, padding_of
 
 
 @dataclass
@@ -173,15 +173,20 @@ class VgsModel(PreTrainedModel):
 
     def _encode(self, input_values: Tensor, attention_mask: Tensor | None, n_layers: int) -> EncodedSpeech:
         extractor, config = self.feature_extractor, self.config
-        n_frames = int(extractor.n_frames(torch.tensor(input_values.size(1))))
-        n_samples, padding_mask = padding_of(
-            attention_mask, extractor, n_frames=n_frames, padding=config.padding
-        )
+        n_samples = lengths_of(attention_mask)
         features = extractor(input_values.to(self.dtype), n_samples if config.padding == "exact" else None)
         features = self.layer_norm(features.transpose(1, 2))
-        n_kept = features.size(1) - features.size(1) % config.crop_seq_to_multiple
-        frames = features[:, :n_kept]
-        padding_mask = None if padding_mask is None else padding_mask[:, :n_kept]
+        n_frames, multiple, padding_mask = features.size(1), config.crop_seq_to_multiple, None
+        if n_samples is not None:
+            longest, padding = input_values.size(1), config.padding
+            padding_mask = padding_of(
+                n_samples, extractor, longest=longest, n_frames=n_frames, padding=padding
+            )
+        frames = features
+        if multiple > 1:  # by index: the layout of a slice ties graphs to batches of more than one
+            kept = torch.arange(n_frames - n_frames % multiple, device=features.device)
+            frames = features[:, kept]
+            padding_mask = None if padding_mask is None else padding_mask[:, kept]
         if self.post_extract_proj is not None:
             frames = self.post_extract_proj(frames)
         encoded: EncodedSpeech = self.encoder(frames, padding_mask, n_layers)

@@ -74,8 +74,10 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the block; see the class for shapes."""
         residual = x
-        valid = valid[:, :: self.stride]
-        x = _zero_padding(F.relu(self.norm1(self.conv1(x), valid)), valid)
+        x = self.conv1(x)
+        # by index: the layout of a slice ties graphs to even numbers of frames
+        valid = valid[:, self.stride * torch.arange(x.size(2), device=x.device)]
+        x = _zero_padding(F.relu(self.norm1(x, valid)), valid)
         x = self.norm2(self.conv2(x), valid)
         if self.shortcut is not None and self.shortcut_norm is not None:
             residual = self.shortcut_norm(self.shortcut(residual), valid)
@@ -142,7 +144,7 @@ class ResDavenetHead(nn.Module):
         read = torch.ones_like(padding_mask) if self.counts_padding else ~padding_mask
         shortened, valid = self.convolutions(frames, read)
         if self.counts_padding:
-            factor = round(frames.size(1) / shortened.size(1))
+            factor = (read.sum(dim=1, keepdim=True) / valid.sum(dim=1, keepdim=True)).round().long()
             n_valid = (~padding_mask).sum(dim=1, keepdim=True) // factor
             valid = torch.arange(shortened.size(1), device=frames.device) < n_valid
         tokens = torch.cat([self.cls_projection(cls).unsqueeze(1), shortened], dim=1)

@@ -65,6 +65,8 @@ class TimeGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor, n_valid: Tensor | None = None) -> Tensor:  # noqa: D102 - see the class
         if n_valid is None:
             return self._normalize(x)
+        if torch.compiler.is_compiling():  # a graph has no loop over rows
+            return self._normalize_masked(x, n_valid)
         rows = zip(x, n_valid.tolist(), strict=True)
         normed = [self._normalize(row[None, :, :n])[0] for row, n in rows]
         return torch.stack([F.pad(row, (0, x.size(2) - row.size(1))) for row in normed])
@@ -72,6 +74,15 @@ class TimeGroupNorm(nn.GroupNorm):
     def _normalize(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).type_as(x)
+
+    def _normalize_masked(self, x: Tensor, n_valid: Tensor) -> Tensor:
+        """Do the same without a loop: each channel is a group."""
+        padding, count = _after(n_valid, x.size(2)).unsqueeze(1), n_valid[:, None, None]
+        valid = x.float().masked_fill(padding, 0.0)
+        centred = (valid - valid.sum(dim=2, keepdim=True) / count).masked_fill(padding, 0.0)
+        variance = centred.square().sum(dim=2, keepdim=True) / count
+        scale = self.weight.float().unsqueeze(1) * torch.rsqrt(variance + self.eps)
+        return (centred * scale + self.bias.float().unsqueeze(1)).masked_fill(padding, 0.0).type_as(x)
 
 
 class ChannelNorm(nn.Sequential):
@@ -122,7 +133,7 @@ class Extractor(nn.Module):
     def n_frames(self, n_samples: Tensor, n_layers: int | None = None) -> Tensor:
         """Count the frames that the first layers, or all, make of lengths in samples; at least 1."""
         for _, kernel, stride in self.specs[:n_layers]:
-            n_samples = torch.div(n_samples - kernel, stride, rounding_mode="floor") + 1
+            n_samples = (n_samples - kernel) // stride + 1
         return n_samples.clamp(min=1)
 
     @property
@@ -223,7 +234,7 @@ class SpeechTransformer(nn.Module):
         """Run the first layers on frames `[B, T, D]`, padding_mask bool `[B, T]` (True = padding)."""
         x, mask = frames, padding_mask
         if self.cls_embedding is not None:
-            x = torch.cat([self.cls_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+            x = torch.cat([self.cls_embedding.to(x.dtype).expand(x.size(0), 1, -1), x], dim=1)
             mask = None if mask is None else F.pad(mask, (1, 0), value=False)
         if mask is not None and self.zero_padding:
             x = x.masked_fill(mask.unsqueeze(2), 0.0)
@@ -238,23 +249,30 @@ class SpeechTransformer(nn.Module):
         return EncodedSpeech(frames_of, cls_of, padding_mask)
 
 
-def padding_of(
-    attention_mask: Tensor | None, extractor: Extractor, *, n_frames: int, padding: str
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the lengths in samples, int64 `[B]`, and the padding of frames, bool `[B, T]`.
+def lengths_of(attention_mask: Tensor | None) -> Tensor | None:
+    """Return the lengths in samples, int64 `[B]`; None without padding.
 
-    `attention_mask` `[B, S]` is not zero where a sample is speech, which comes first. None without padding.
+    `attention_mask` `[B, S]` is not zero where a sample is speech, which comes first.
     """
-    if attention_mask is None or bool((attention_mask != 0).all()):
-        return None, None
-    n_samples = (attention_mask != 0).sum(dim=1)
+    if attention_mask is None:
+        return None
+    is_speech = attention_mask != 0
+    # a graph cannot depend on values: it treats every batch as a padded one, with the same result
+    if not torch.compiler.is_compiling() and bool(is_speech.all()):
+        return None
+    return is_speech.sum(dim=1)
+
+
+def padding_of(
+    n_samples: Tensor, extractor: Extractor, *, longest: int, n_frames: int, padding: str
+) -> Tensor:
+    """Return the padding of frames, bool `[B, T]`, for lengths in samples in a batch of `longest` samples."""
     if padding != "fast_vgs":
-        return n_samples, _after(extractor.n_frames(n_samples), n_frames)
+        return _after(extractor.n_frames(n_samples), n_frames)
     # Their code cuts the samples into as many equal pieces as there are frames; a frame is padding if its
     # whole piece is.
-    piece = attention_mask.size(1) // n_frames
-    n_valid = torch.div(n_samples + piece - 1, piece, rounding_mode="floor").clamp(max=n_frames)
-    return n_samples, _after(n_valid, n_frames)
+    piece = longest // n_frames
+    return _after(((n_samples + piece - 1) // piece).clamp(max=n_frames), n_frames)
 
 
 def _after(lengths: Tensor, n_frames: int) -> Tensor:

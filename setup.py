@@ -59,6 +59,8 @@ EXTRAS_REQUIRE = {
     "demo": ["gradio>=6.31", *BACKBONES, *REGIONS],
     # the benchmark of embeddings (fairseq_vgs.MtebEncoder)
     "mteb": ["mteb>=2.26"],
+    # graphs for onnxruntime (fairseq-vgs export --graphs onnx)
+    "onnx": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5", "transformers>=5"],
     # the documentation (mkdocs build)
     "docs": ["mkdocs-material>=9.8", "mkdocstrings[python]>=1"],
     "dev": [
@@ -71,6 +73,9 @@ EXTRAS_REQUIRE = {
         "mteb>=2.26",
         "mypy>=1.11",
         "numba>=0.61",
+        "onnx>=1.18",
+        "onnxruntime>=1.22",
+        "onnxscript>=0.5",
         "pytest>=8.2",
         "pytest-cov>=6",
         "pytest-xdist>=3.6",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fairseq_vgs.checkpoints.places import (
     EXPORTED_WEIGHTS,
@@ -32,6 +32,7 @@ EPILOG = """\
 examples:
   fairseq-vgs export RUN hub/vgs_plus
   fairseq-vgs export RUN/checkpoints/checkpoint_last.pt hub/vgs_plus --half --force
+  fairseq-vgs export RUN graphs/vgs_plus --graphs onnx
 
 load it:
   from transformers import AutoModel
@@ -64,6 +65,13 @@ class Options:
         "files, no region network",
         exclusive="parts",
     )
+    graphs: Literal["onnx", "torch"] | None = option(
+        None,
+        help="write speech and image encoder as two graphs that need no code: for onnxruntime, or for "
+        "torch.export.load; RUN may also be an exported folder",
+        exclusive="parts",
+    )
+    opset: int = option(20, help="version of ONNX's operators, 18 to 25", metavar="N")
     card: Path | None = option(
         None,
         metavar="FILE",
@@ -86,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_vgs.files.torch_files import require_file
 
     options = read_options(args, Options)
+    if options.graphs:
+        return _export_graphs(options, options.graphs)
     refuse_export(options.source)
     path = find_checkpoint(options.source)
     refuse_output(options.output, maker=EXPORT, force=options.force, inputs=[path])
@@ -133,3 +143,35 @@ def _export(checkpoint: Checkpoint, options: Options, facts: Facts, results: Seq
     layout = Layout(half=options.half, bare=options.bare)
     known = training_data(checkpoint.config)
     export_checkpoint(checkpoint, options.output, layout=layout, training_data=known, **given)
+
+
+def _export_graphs(options: Options, graph_format: Literal["onnx", "torch"]) -> int:
+    from fairseq_vgs.files.faults import FaultError
+    from fairseq_vgs.files.output import EXPORT, refuse_output
+    from fairseq_vgs.files.torch_files import require_file
+
+    if given := [name for name in ("half", "card", "results") if getattr(options, name)]:
+        message = "must be left out with --graphs, which writes fp32 and no model card"
+        raise FaultError.at(f"--{given[0]}", message, "export.settings")
+    path = find_checkpoint(options.source)
+    refuse_output(options.output, maker=EXPORT, force=options.force, inputs=[path])
+    require_file(path)
+    from fairseq_vgs.checkpoints.exports.folder import Reading
+    from fairseq_vgs.checkpoints.exports.graphs import export_graphs, require_graphs
+    from fairseq_vgs.checkpoints.load import section
+    from fairseq_vgs.checkpoints.open import open_checkpoint
+    from fairseq_vgs.features.embeddings import embedded_speech, picture_options
+
+    require_graphs(graph_format, options.opset)
+    checkpoint = open_checkpoint(path)
+    task, model = (section(checkpoint.config, name) for name in ("task", "model"))
+    export_graphs(
+        checkpoint,
+        options.output,
+        reading=Reading(*embedded_speech(task), *picture_options(task, model)),
+        graph_format=graph_format,
+        opset=options.opset,
+        force=options.force,
+    )
+    print(options.output)
+    return 0

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from fairseq_vgs.checkpoints.exports.convert import (
     settings_of,
     weights_of,
 )
-from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE, TRAINING_DATA
+from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE, TRAINING_DATA, ExportedModel
 from fairseq_vgs.checkpoints.exports.regions import own_recipe, region_weights
 from fairseq_vgs.checkpoints.exports.texts import demo, requirements
 from fairseq_vgs.checkpoints.exports.wav2vec2 import plain_model, require_plain, write_plain
@@ -125,7 +126,7 @@ def export_checkpoint(
                 _halve(path)
             _require_same(checkpoint, staging, largest=_LARGEST_ROUNDING)
         _write_card(staging, card, settings)
-        _write_record(staging, checkpoint, training_data or {})
+        write_record(staging, checkpoint, training_data or {})
 
 
 def export_plain(
@@ -158,7 +159,29 @@ def export_plain(
             largest = _LARGEST_ROUNDING if half else _LARGEST_DIFFERENCE
             _require_close(checkpoint, written(speech).last_hidden_state, wanted, largest=largest)
         _write_card(staging, card, settings)
-        _write_record(staging, checkpoint, {})
+        write_record(staging, checkpoint)
+
+
+def exported_model(checkpoint: Checkpoint, reading: Reading) -> Any:
+    """Return the ``VgsModel`` of a checkpoint or exported folder, in memory, in evaluation mode.
+
+    Raises:
+        CheckpointError: as `export_checkpoint`.
+        FaultError: ``package.missing``.
+    """
+    if isinstance(checkpoint.model, ExportedModel):
+        return checkpoint.model.model
+    settings, weights = _settings(checkpoint, reading), weights_of(checkpoint.model)[0]
+    from fairseq_vgs.checkpoints.exports.modeling.configuration_vgs import VgsConfig
+    from fairseq_vgs.checkpoints.exports.modeling.modeling_vgs import VgsModel
+
+    if (recipe := own_recipe(checkpoint, settings)) is not None:
+        settings["region_network"] = {"precision": recipe["precision"]}
+        weights |= region_weights()
+    with quiet(), torch.random.fork_rng(devices=[]):
+        model: Any = VgsModel(VgsConfig(**settings))
+    model.load_state_dict(weights, strict=True)
+    return model.eval().requires_grad_(False)
 
 
 def _settings(checkpoint: Checkpoint, reading: Reading) -> dict[str, Any]:
@@ -181,7 +204,7 @@ def _write_code(folder: Path, settings: Mapping[str, Any]) -> None:
         shutil.copyfile(_CODE / f"{name}_vgs.py", folder / f"{name}_vgs.py")
     shutil.copyfile(_CODE / "expert.py", folder / "expert.py")
     texts = {"demo.py": demo(settings), "requirements.txt": requirements(settings)}
-    _write_texts(folder, texts)
+    write_texts(folder, texts)
 
 
 def _write_settings(
@@ -240,10 +263,12 @@ def _write_regions(folder: Path, recipe: Mapping[str, Any], checkpoint: Checkpoi
 
 def _write_card(folder: Path, card: Card | None, settings: Mapping[str, Any]) -> None:
     if card is not None:
-        _write_texts(folder, {"README.md": card(settings, sha256_file(folder / EXPORTED_WEIGHTS))})
+        write_texts(folder, {"README.md": card(settings, sha256_file(folder / EXPORTED_WEIGHTS))})
 
 
-def _write_record(folder: Path, checkpoint: Checkpoint, training_data: Mapping[str, Any]) -> None:
+def write_record(
+    folder: Path, checkpoint: Checkpoint, training_data: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write where the model comes from, its settings in full, and the hashes of all files."""
     task = section(checkpoint.config, "task")
     model = {
@@ -316,9 +341,10 @@ def _save(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write_texts(path.parent, {path.name: json.dumps(content, indent=2, ensure_ascii=False) + "\n"})
+    write_texts(path.parent, {path.name: json.dumps(content, indent=2, ensure_ascii=False) + "\n"})
 
 
-def _write_texts(folder: Path, texts: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+def write_texts(folder: Path, texts: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+    """Write texts, by the names of their files."""
     for name, text in dict(texts).items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")

@@ -34,7 +34,7 @@ from fairseq_vgs.modules.hugging_face import quiet
 
 GraphFormat = Literal["onnx", "torch"]
 OPSETS = range(18, 26)
-"""Versions of ONNX's operators that torch writes without converting them; tried by hand; tests run the default."""
+"""Versions of ONNX's operators that torch writes without converting them; tests run the default."""
 
 DEFAULT_OPSET = 20
 _HALF_STEP = 2.0**-10

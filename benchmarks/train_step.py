@@ -75,6 +75,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "baseline": ("model.autocast=auto",),
 }
 OURS = ("ours", "fairseq", "compiled", "baseline")
+# The recipe of run_config=cpu is the quickstart's: no dropout, and a second, unmasked pass for VGS.
+PAPERS = ("run_config=gpu_1",)
 UNCOUNTED = torch.ops.aten  # operations that torch's counter does not know
 FLOPS = {
     UNCOUNTED.baddbmm_: lambda _, a, b, **__: flop_counter.bmm_flop(a, b),
@@ -183,7 +185,8 @@ def configure(plan: Plan, arm: str) -> Any:
     on_cpu = plan.device == "cpu"
     overrides = [
         f"model={plan.model}",
-        f"run_config={'cpu' if on_cpu else 'gpu_1'}",
+        *(["run_config=cpu"] if on_cpu and plan.quickstart else PAPERS),
+        f"common.cpu={str(on_cpu).lower()}",
         f"common.user_dir={Path(fairseq_vgs.__file__).parent}",
         f"task.data={plan.folder}",
         *([] if plan.quickstart else [f"task.max_seconds={MAX_SECONDS}"]),

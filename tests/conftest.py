@@ -2,6 +2,9 @@
 
 import signal
 
-# Programs that a shell runs in the background ignore Ctrl-C, and so would what tests start and interrupt.
+# Programs that a shell runs in the background ignore Ctrl-C, those of nohup the end of a session, and so would
+# what tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

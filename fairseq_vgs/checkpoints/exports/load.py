@@ -40,7 +40,7 @@ MODEL_TYPE = "fairseq_vgs"
 TRAINING_DATA = "training_data"
 """Entry of the record, and section of a loaded folder's settings: what is known of the training's data."""
 _AGAIN = "download or export the folder again"
-_FREE_TO_EDIT = ("README.md", "demo.py", "expert.py", "requirements.txt")
+_FREE_TO_EDIT = ("README.md", "demo.py", "requirements.txt")
 
 
 class ExportedModel(nn.Module):

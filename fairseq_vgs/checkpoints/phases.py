@@ -60,6 +60,16 @@ class Phases:
     files: tuple[Path, ...] = ()
 
     @property
+    def bases(self) -> tuple[str, ...]:
+        """Return what all phases trained, the first one first; ``unknown`` where files do not tell.
+
+        Weights of wav2vec 2.0 are no phase: they know no images.
+        """
+        is_speech_alone = not self.origin or self.origin.startswith(_weights_of("wav2vec2"))
+        start = () if is_speech_alone else ("unknown",)
+        return start + tuple(base for phase in self.known for base in phase.bases or ("unknown",))
+
+    @property
     def scenario(self) -> str | None:
         """Name the scenario, if all phases are known and it is one of the nine: ``w2v2_then_vgs``."""
         if not self.is_whole or any(len(phase.bases) != 1 for phase in self.known):
@@ -111,8 +121,12 @@ def _is_older(start: Path, path: Path) -> bool:
 
 def _origin(imported: Mapping[str, Any]) -> str:
     """Say where converted weights came from."""
-    kind = _ORIGINS.get(str(imported.get("format")), "another program")
-    return f"the weights of {kind} (`{_printable(str(imported.get('source', 'unknown')))}`)"
+    source = _printable(str(imported.get("source", "unknown")))
+    return f"{_weights_of(str(imported.get('format')))} (`{source}`)"
+
+
+def _weights_of(kind: str) -> str:
+    return f"the weights of {_ORIGINS.get(kind, 'another program')}"
 
 
 def _losses(criterion: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:

@@ -20,11 +20,12 @@ from fairseq_vgs.checkpoints.exports.convert import (
     settings_of,
     weights_of,
 )
-from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE, TRAINING_DATA, ExportedModel
+from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE, PHASES, TRAINING_DATA, ExportedModel
 from fairseq_vgs.checkpoints.exports.regions import own_recipe, region_weights
 from fairseq_vgs.checkpoints.exports.texts import demo, requirements
 from fairseq_vgs.checkpoints.exports.wav2vec2 import plain_model, require_plain, write_plain
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.checkpoints.phases import read_phases
 from fairseq_vgs.checkpoints.places import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fairseq_vgs.files.output import EXPORT, EXPORT_NAME, MADE_BY_EXPORT, MADE_BY_KEY, staged_folder
 from fairseq_vgs.files.packages import optional_package
@@ -286,10 +287,19 @@ def write_record(
         "criterion": {"similarity": checkpoint.similarity},
         "images": dict(checkpoint.images),
         TRAINING_DATA: dict(training_data),
+        PHASES: {"bases": list(trained_bases(checkpoint))},
         "versions": versions(),
         "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
     }
     _write_json(folder / EXPORT_NAME, record)
+
+
+def trained_bases(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the bases that a checkpoint or exported folder was trained on; none of an older folder."""
+    if not isinstance(checkpoint.model, ExportedModel):
+        return read_phases(checkpoint.path).bases
+    found = section(checkpoint.config, PHASES).get("bases")
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _halve(path: Path) -> None:

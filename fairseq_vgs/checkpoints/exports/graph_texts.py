@@ -103,7 +103,12 @@ def graph_demo(settings: Mapping[str, Any], reading: Reading, *, graph_format: s
 
 def _speech_lines(settings: Mapping[str, Any], reading: Reading) -> list[str]:
     longest = reading.max_samples
-    lines = [f"wave = soundfile.read(sys.argv[1])[0][:{longest}]  # one channel at 16 kHz"]
+    lines = [
+        "wave, rate = soundfile.read(sys.argv[1], always_2d=True)",
+        f"if rate != {SAMPLE_RATE}:",
+        f'    sys.exit(f"{{sys.argv[1]}}: must have {SAMPLE_RATE} Hz, got {{rate}}; resample it first")',
+        f"wave = wave.mean(axis=1)[:{longest}]  # of all channels",
+    ]
     if settings["normalize"]:
         lines.append("wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-5)")
     lines.append('mask = np.ones((1, len(wave)), "int64")')

@@ -21,11 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_vgs.checkpoints.exports.convert import require_exportable
-from fairseq_vgs.checkpoints.exports.folder import Reading, exported_model, write_record, write_texts
+from fairseq_vgs.checkpoints.exports.folder import (
+    Reading,
+    exported_model,
+    trained_bases,
+    write_record,
+    write_texts,
+)
 from fairseq_vgs.checkpoints.exports.graph_texts import KINDS, graph_demo, graph_page, graph_requirements
 from fairseq_vgs.checkpoints.exports.load import ExportedModel
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError
-from fairseq_vgs.checkpoints.phases import read_phases
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.output import EXPORT, staged_folder
 from fairseq_vgs.files.packages import optional_package
@@ -95,7 +100,7 @@ def export_graphs(
     require_graphs(graph_format, opset)
     if not isinstance(checkpoint.model, ExportedModel):
         require_exportable(checkpoint)
-        _require_images(checkpoint)
+    _require_images(checkpoint)
     model: Any = exported_model(checkpoint, reading)
     settings = model.config.to_dict()
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
@@ -315,9 +320,7 @@ def _require_same(checkpoint: Checkpoint, part: Part, path: Path) -> None:
 
 
 def _require_images(checkpoint: Checkpoint) -> None:
-    phases = read_phases(checkpoint.path)
-    bases = {base for phase in phases.known for base in phase.bases or ("unknown",)}
-    if bases == {"w2v2"} and phases.origin in ("", "wav2vec 2.0"):
+    if set(trained_bases(checkpoint)) == {"w2v2"}:
         message = (
             "embeddings must be trained, got a model of the scenario w2v2, whose VGS loss never had a "
             "weight; export a run with images, or this one without --graphs"

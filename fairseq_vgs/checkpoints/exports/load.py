@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 MODEL_TYPE = "fairseq_vgs"
 TRAINING_DATA = "training_data"
 """Entry of the record, and section of a loaded folder's settings: what is known of the training's data."""
+PHASES = "phases"
+"""Entry of the record, and section of a loaded folder's settings: ``bases``, as `Phases.bases` has them."""
 _AGAIN = "download or export the folder again"
 _FREE_TO_EDIT = ("README.md", "demo.py", "requirements.txt")
 
@@ -167,6 +169,7 @@ def _config(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -
         "task": task,
         "criterion": {"similarity": str(found.get("similarity", "dot"))},
         TRAINING_DATA: section(record, TRAINING_DATA),
+        PHASES: section(record, PHASES),
     }
 
 

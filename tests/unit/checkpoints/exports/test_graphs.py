@@ -133,6 +133,26 @@ def test_the_example_runs_without_torch(onnx_export, tmp_path):
     assert float(done.stdout.strip("[]\n")) == pytest.approx(float((speech @ image.T).item()), abs=1e-4)
 
 
+def test_the_example_refuses_other_rates_and_averages_channels(tmp_path):
+    settings = {"normalize": False, "similarity": "dot", "image_encoder": "regions"}
+    settings["image_encoder_settings"] = {"input_dim": 10}
+    code = graph_demo(settings, READING, graph_format="onnx")
+    read = "\n".join(line for line in code.splitlines() if "onnxruntime" not in line).partition("speech =")[0]
+
+    def run(name: str, rate: int) -> dict[str, Any]:
+        wave = np.stack([np.full(900, 0.5), np.full(900, 0.25)], axis=1)
+        soundfile.write(tmp_path / name, wave, rate)
+        found: dict[str, Any] = {"__file__": str(tmp_path / "demo.py")}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["demo.py", str(tmp_path / name)])
+            exec(compile(read, "demo.py", "exec"), found)  # noqa: S102 - the text under test
+        return found
+
+    np.testing.assert_allclose(run("two.wav", 16_000)["inputs"]["input_values"], np.full((1, 900), 0.375))
+    with pytest.raises(SystemExit, match=r"fast\.wav.*16000 Hz.*44100"):
+        run("fast.wav", 44_100)
+
+
 def test_torch_graphs_of_a_folder_and_its_checkpoint(tmp_path):
     """An exported folder gives the graphs of the checkpoint; torch alone loads them."""
     path = write_checkpoint(tmp_path / "one.pt", use_cls=False, **SMALL)
@@ -192,12 +212,17 @@ def written(path: Path, criterion: dict[str, object], **settings: object) -> Pat
     return path
 
 
-def test_models_that_never_saw_images_are_refused(tmp_path):
+@pytest.mark.parametrize("from_folder", [False, True])
+def test_models_that_never_saw_images_are_refused(tmp_path, from_folder):
+    """Nor does an exported folder hide what its checkpoint was trained on."""
     silent = {"alpha_schedule": "constant", "alpha_values": [0.0], "alpha_boundaries": []}
     path = written(tmp_path / "one.pt", silent)
-    with raises_fault("export.untrained", "one.pt"):
+    if from_folder:
+        assert main(["export", str(path), str(tmp_path / "hub")]) == 0
+        path = tmp_path / "hub"
+    with raises_fault("export.untrained", "hub" if from_folder else "one.pt"):
         main(["export", str(path), str(tmp_path / "out"), "--graphs", "torch", "--debug"])
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["one.pt"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_text_models_are_refused(tmp_path):

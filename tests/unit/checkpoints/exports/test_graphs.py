@@ -220,7 +220,7 @@ def test_models_that_never_saw_images_are_refused(tmp_path, from_folder):
     if from_folder:
         assert main(["export", str(path), str(tmp_path / "hub")]) == 0
         path = tmp_path / "hub"
-    with raises_fault("export.untrained", "hub" if from_folder else "one.pt"):
+    with raises_fault("export.untrained", "hub/model.safetensors" if from_folder else "one.pt"):
         main(["export", str(path), str(tmp_path / "out"), "--graphs", "torch", "--debug"])
     assert not (tmp_path / "out").exists()
 

@@ -38,7 +38,8 @@ FIRST_TRANSFORMERS = 5  # earlier versions do not report weights of other shapes
 DOWNLOAD = "download the folder again"
 # The second is saved by a processor of several modalities, with the same keys in a part of that name.
 PREPROCESSOR_NAMES = (("preprocessor_config.json", None), ("processor_config.json", "image_processor"))
-# Keys of config.json that name code, kernels or other files, or that a backbone does not need.
+# Keys of config.json, at any depth, that name code, kernels or other files, or that a backbone does not need;
+# exported models, which stand alone, have the same.
 LEFT_OUT = (
     "_attn_implementation",
     "_attn_implementation_internal",
@@ -298,7 +299,14 @@ def _unknown(place: str, model_type: object, error: Exception) -> BackboneError:
 def _plain(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
         raise _refusal("backbone", "settings must be a JSON object", settings, code="backbone.value")
-    return {str(key): value for key, value in settings.items() if key not in LEFT_OUT}
+    plain: dict[str, Any] = _without_left_out(settings)
+    return plain
+
+
+def _without_left_out(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_left_out(part) for key, part in value.items() if key not in LEFT_OUT}
+    return [_without_left_out(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _preprocessing(folder: Path) -> tuple[dict[str, Any], Path]:

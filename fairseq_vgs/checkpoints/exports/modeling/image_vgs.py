@@ -15,11 +15,33 @@ from transformers import AutoConfig, AutoModel
 from .layers_vgs import LAYER_NORM_EPS, TokenTransformer, sincos_positions, two_layer_mlp
 
 BOX_DIM = 4
+# Keys of a backbone's configuration, at any depth, that name code, kernels or other files, or do not matter.
+LEFT_OUT = (
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_name_or_path",
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "dtype",
+    "id2label",
+    "label2id",
+    "quantization_config",
+    "torch_dtype",
+    "transformers_version",
+)
 _SHARED = ("layers", "heads", "ffn_dim", "dropout", "attention_dropout", "output_dim")
 
 
 def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in _SHARED}
+
+
+def _plain(value: Any) -> Any:
+    """Leave out, at any depth, what transformers would fetch and run."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items() if key not in LEFT_OUT}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 class RegionEncoder(TokenTransformer):
@@ -84,9 +106,7 @@ class Backbone(nn.Module):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        # nothing of a configuration that names kernels, which transformers would fetch and run
-        code = ("attn_implementation", "_attn_implementation", "quantization_config", "auto_map")
-        model = {name: value for name, value in settings["model"].items() if name not in code}
+        model = _plain(settings["model"])
         self.model = AutoModel.from_config(AutoConfig.for_model(model.pop("model_type"), **model))
         pooler = getattr(self.model, "pooler", None)
         if pooler is not None and next(pooler.parameters(), None) is not None:

@@ -16,14 +16,19 @@ from safetensors.torch import load_file, save_file
 from support.abx_material import write_checkpoint, write_recordings
 from support.exported import batch
 from support.faults import raises_fault
+from support.tiny_backbones import IMAGE_SIZE, make_backbone
 from support.tiny_folder import make_folder
 
 import fairseq_vgs as vgs
+from fairseq_vgs.checkpoints.exports.modeling import image_vgs
 from fairseq_vgs.checkpoints.open import open_checkpoint
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.speech import speech_features
+from fairseq_vgs.modules import hugging_face
 from fairseq_vgs.modules.alone import speech_embeddings
+from fairseq_vgs.modules.hugging_face import read_backbone
 
+PATCHES = {"image_encoder": "patches"}
 LENGTHS = {"test": [9600, 6000, 7321, 12000, 5000, 8801]}
 WITHOUT_FAIRSEQ = """
 import sys
@@ -54,6 +59,14 @@ def made(folder: Path, **settings: object) -> tuple[Path, Path]:
     torch.save(state, path)
     assert main(["export", str(path), str(folder / "hub")]) == 0
     return path, folder / "hub"
+
+
+def with_backbone(folder: Path) -> dict[str, object]:
+    """Return the settings of a model with a backbone of Hugging Face."""
+    make_backbone(folder, "vit")
+    given = {"image_size": IMAGE_SIZE, "image_backbone_config": read_backbone(folder)}
+    task = {"valid_max_seconds": 0.55, "image_size": IMAGE_SIZE}
+    return {"image_encoder": "hugging_face", "task": task, **given}
 
 
 def without_fairseq(*arguments: object) -> str:
@@ -183,19 +196,38 @@ def test_changed_folders_are_named(tmp_path):
         {"transformers_weights": "evil.bin"},
     ],
 )
-def test_nothing_of_a_folder_but_settings_and_weights_is_read(tmp_path, data, extra):
-    _, folder = made(tmp_path, image_encoder="patches")
-    wanted = vgs.load(folder, device="cpu").embed_speech(data / "test/0.wav")
+@pytest.mark.parametrize("place", ["model", "backbone"])
+def test_nothing_of_a_folder_but_settings_and_weights_is_read(tmp_path, data, place, extra):
+    _, folder = made(tmp_path, **(with_backbone(tmp_path / "vit") if place == "backbone" else PATCHES))
+    before = vgs.load(folder, device="cpu")
     (folder / "export.json").unlink()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, **extra}), encoding="utf-8")
+    changed = config if place == "model" else config["image_encoder_settings"]["backbone"]["model"]
+    changed.update(extra)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for file in ("evil.py", *(path.name for path in folder.glob("*.py"))):
         (folder / file).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
     (folder / "evil.bin").write_bytes(pickle.dumps([]))
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
-    found = vgs.load(folder, device="cpu").embed_speech(data / "test/0.wav")
+    after = vgs.load(folder, device="cpu")
     assert not (tmp_path / "ran").exists()
-    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(
+        after.embed_speech(data / "test/0.wav"), before.embed_speech(data / "test/0.wav")
+    )
+    np.testing.assert_array_equal(
+        after.embed_images(data / "images/0.png"), before.embed_images(data / "images/0.png")
+    )
+
+
+def test_what_is_left_out_of_backbones_is_the_same_list():
+    assert image_vgs.LEFT_OUT == hugging_face.LEFT_OUT
+
+
+@pytest.mark.parametrize("plain", [image_vgs._plain, hugging_face._plain])
+def test_names_of_code_are_left_out_at_any_depth(plain):
+    bad = dict.fromkeys(hugging_face.LEFT_OUT, "somebody/kernels")
+    given = {"model_type": "clip", **bad, "vision_config": {"a": 1, **bad}, "parts": [{"b": [{**bad}]}, 2]}
+    assert plain(given) == {"model_type": "clip", "vision_config": {"a": 1}, "parts": [{"b": [{}]}, 2]}
 
 
 def test_an_exported_folder_is_not_exported_again(tmp_path):

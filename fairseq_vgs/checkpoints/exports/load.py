@@ -27,6 +27,7 @@ from fairseq_vgs.checkpoints.load import (
 )
 from fairseq_vgs.checkpoints.places import EXPORTED_CONFIG
 from fairseq_vgs.compat.availability import require_fairseq
+from fairseq_vgs.compat.building import TooLargeError, refuse_absurd_numbers, within_limits_of
 from fairseq_vgs.files.output import EXPORT_NAME
 from fairseq_vgs.files.packages import optional_package
 from fairseq_vgs.files.provenance import sha256_once
@@ -123,7 +124,7 @@ def _loaded(path: Path, found: Mapping[str, Any]) -> nn.Module:
     """Build the model of a folder with its weights, all of them and no others.
 
     ``from_pretrained`` would also follow what else a folder can hold: adapters, quantisation, and attention
-    kernels that it downloads and runs.
+    kernels that it downloads and runs. The model gets memory only where the settings fit the weights.
     """
     from safetensors.torch import load_file
 
@@ -132,19 +133,41 @@ def _loaded(path: Path, found: Mapping[str, Any]) -> nn.Module:
 
     known = {name: found[name] for name in signature(VgsConfig).parameters if name in found}
     try:
+        refuse_absurd_numbers(known)
+        shapes = _shapes(path)
         with quiet(), torch.random.fork_rng(devices=[]):
+            with torch.device("meta"), within_limits_of(path):
+                outline = VgsModel(VgsConfig(**known)).state_dict()
+            _refuse_others(path, shapes, {name: tuple(tensor.shape) for name, tensor in outline.items()})
             model: nn.Module = VgsModel(VgsConfig(**known))
-        weights, expected = load_file(path), model.state_dict()
+        model.load_state_dict(load_file(path))
+    except TooLargeError as error:
+        message = f"its settings must fit {path.name}: {error}; {_AGAIN}"
+        raise CheckpointError.at(path.parent / EXPORTED_CONFIG, message, "checkpoint.settings") from error
+    except CheckpointError:
+        raise
     except Exception as error:
         message = f"must be the weights of an exported model, could not be read ({error}); {_AGAIN}"
         raise CheckpointError.at(path, message, "checkpoint.unreadable") from error
-    common = expected.keys() & weights.keys()
-    reshaped = [name for name in common if weights[name].shape != expected[name].shape]
+    return model
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all weights, from the file's header alone."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def _refuse_others(
+    path: Path, weights: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse weights that are not, by name and shape, those that the settings describe."""
+    reshaped = [name for name in expected.keys() & weights.keys() if weights[name] != expected[name]]
     if text := mismatches(expected.keys() - weights.keys(), weights.keys() - expected.keys(), reshaped):
         message = f"weights must match {EXPORTED_CONFIG} key by key, got {text}; {_AGAIN}"
         raise CheckpointError.at(path, message, "checkpoint.mismatch")
-    model.load_state_dict(weights)
-    return model
 
 
 def _config(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:

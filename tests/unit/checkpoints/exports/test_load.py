@@ -24,6 +24,7 @@ from fairseq_vgs.checkpoints.exports.modeling import image_vgs
 from fairseq_vgs.checkpoints.open import open_checkpoint
 from fairseq_vgs.cli.main import main
 from fairseq_vgs.features.speech import speech_features
+from fairseq_vgs.files.provenance import peak_memory_mb
 from fairseq_vgs.modules import hugging_face
 from fairseq_vgs.modules.alone import speech_embeddings
 from fairseq_vgs.modules.hugging_face import read_backbone
@@ -228,6 +229,27 @@ def test_names_of_code_are_left_out_at_any_depth(plain):
     bad = dict.fromkeys(hugging_face.LEFT_OUT, "somebody/kernels")
     given = {"model_type": "clip", **bad, "vision_config": {"a": 1, **bad}, "parts": [{"b": [{**bad}]}, 2]}
     assert plain(given) == {"model_type": "clip", "vision_config": {"a": 1}, "parts": [{"b": [{}]}, 2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"num_hidden_layers": 10**6}, "config.json"),
+        ({"num_hidden_layers": 10**9}, "config.json"),
+        ({"hidden_size": 10**6}, "config.json"),
+        ({"intermediate_size": 24_000}, "model.safetensors"),
+    ],
+)
+def test_models_larger_than_their_weights_are_not_built(tmp_path, change, place):
+    _, folder = made(tmp_path)
+    (folder / "export.json").unlink()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **change}), encoding="utf-8")
+    code = "checkpoint.settings" if place == "config.json" else "checkpoint.mismatch"
+    before = peak_memory_mb()
+    with raises_fault(code, place):
+        open_checkpoint(folder / "model.safetensors")
+    assert peak_memory_mb() - before < 200
 
 
 def test_an_exported_folder_is_not_exported_again(tmp_path):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fairseq_vgs.checkpoints.places import needs_fairseq
 from fairseq_vgs.compat.building import SPARE, refuse_absurd_numbers, within_limits_of
-from fairseq_vgs.compat.checkpoint_files import load_plain, n_updates
+from fairseq_vgs.compat.checkpoint_files import STARTED_FROM, load_plain, n_updates
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.provenance import read_plugin_state
 from fairseq_vgs.files.torch_files import named_errors, refuse_other_files, verify
@@ -168,11 +168,14 @@ class History:
         n_updates: updates made.
         imported: where its weights were converted from, as ``write_import`` records it; empty if they were
             not.
+        started_from: ``sha256`` and ``n_updates`` of the checkpoint that its run started from; empty if from
+            none, or if the file is older than this entry.
     """
 
     config: dict[str, Any]
     n_updates: int
     imported: dict[str, Any]
+    started_from: dict[str, Any]
 
 
 def read_history(path: Path) -> History:
@@ -182,7 +185,9 @@ def read_history(path: Path) -> History:
         CheckpointError: the file is missing, broken or not of this plugin.
     """
     state = _read(path, mmap=True)
-    return History(_config(state, path), n_updates(state), section(section(state, "extra_state"), "imported"))
+    kept = section(state, "extra_state")
+    parts = section(kept, "imported"), section(kept, STARTED_FROM)
+    return History(_config(state, path), n_updates(state), *parts)
 
 
 def require_weights(path: Path, model: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """What the phases of a training were: the losses of each in words, and the name of their scenario.
 
-A second phase records the file that it started from, no more. Where that is still there, it says the rest.
+A second phase records the place and the hash of the file that it started from. Where that very file is still
+there, it says the rest; another one is not read, since a checkpoint may come from anybody.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from fairseq_vgs.checkpoints.load import read_history, section
 from fairseq_vgs.configs.scenarios import base_of, scenario_of, scenario_title
 from fairseq_vgs.files.faults import FaultError
+from fairseq_vgs.files.provenance import sha256_once
 from fairseq_vgs.losses import ALPHA_SCHEDULES
 from fairseq_vgs.settings import SettingError, build_entry
 
@@ -85,8 +87,7 @@ class Phases:
 def read_phases(path: Path) -> Phases:
     """Return the phases of a checkpoint's training, as far as files tell.
 
-    The file from which a phase started counts if it is no younger than the phase's own checkpoint: a younger
-    one has been written again since.
+    The file from which a phase started counts if it has the hash that the phase recorded.
 
     Raises:
         CheckpointError: the checkpoint itself cannot be read.
@@ -103,20 +104,19 @@ def read_phases(path: Path) -> Phases:
             return Phases(tuple(known), files=tuple(files))
         start = Path(str(recorded))
         try:
-            if len(known) == _MOST_PHASES or not _is_older(start, path):
+            if len(known) == _MOST_PHASES or not _is_recorded(start, history.started_from):
                 break
             history = read_history(start)
         except (OSError, ValueError, FaultError):
             break
-        path = start
         files.append(start)
     origin = f"`{_printable(start.name)}`, whose training is unknown here"
     return Phases(tuple(known), origin, is_whole=False, files=tuple(files))
 
 
-def _is_older(start: Path, path: Path) -> bool:
-    is_there = start.is_absolute() and start.is_file()
-    return is_there and start.stat().st_mtime <= path.stat().st_mtime
+def _is_recorded(start: Path, record: Mapping[str, Any]) -> bool:
+    has_record = bool(record.get("sha256")) and start.is_absolute() and start.is_file()
+    return has_record and sha256_once(start) == record["sha256"]
 
 
 def _origin(imported: Mapping[str, Any]) -> str:

@@ -131,6 +131,9 @@ def _export(checkpoint: Checkpoint, options: Options, facts: Facts, results: Seq
     phases = read_phases(checkpoint.path)
     for file in phases.files:
         print(f"note: the card says how the earlier phase was trained, read from {file}", file=sys.stderr)
+    if not phases.is_whole:
+        step = "put back the checkpoint that the run started from, or say under command in --card what it was"
+        print(f"note: an earlier phase is unknown in the card; {step}", file=sys.stderr)
     said: dict[str, Any] = {"facts": facts, "phases": phases, "results": results}
     how: dict[str, Any] = {"half": options.half, "plain": options.plain, "bare": options.bare}
     card = partial(model_card, checkpoint, name=options.output.absolute().name, **said, **how)

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 LAST = "checkpoint_last.pt"
 PARTIAL = ".partial"
 """Folder of files under way, next to what they become."""
+STARTED_FROM = "started_from"
+"""Entry of ``extra_state``: ``sha256`` and ``n_updates`` of the checkpoint that a phase started from."""
 # of a run, by epoch, by update, or the best; never crash.pt, which holds weights that are not finite
 _BY_UPDATES = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 _RESUMABLE = re.compile(r"checkpoint(\d+|_\d+_\d+|_best)\.pt")

@@ -30,14 +30,17 @@ from torch.nn.utils.weight_norm import WeightNorm
 from fairseq_vgs.compat import run_folder
 from fairseq_vgs.compat.checkpoint_files import (
     LAST,
+    STARTED_FROM,
     last_loaded,
     last_settings,
     mend_checkpoints,
+    n_updates,
     remove_partial_checkpoints,
     whole,
 )
 from fairseq_vgs.compat.run_folder import same_command
 from fairseq_vgs.files.faults import Fault, FaultError, fault
+from fairseq_vgs.files.provenance import sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +110,20 @@ def _begin(original: Any, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
     resumed = extra_state is not None and last_loaded and last_loaded[0].absolute() == folder / LAST
     if resumed:  # not a checkpoint to start another run from
         _refuse_other_loss(folder, last_settings[0], trainer.cfg)
+    if extra_state is not None and trainer.data_parallel_rank == 0:
+        vars(trainer)[STARTED_FROM] = _started_from(cfg.finetune_from_model, trainer, extra_state)
     STOP.listen()
     if extra_state is not None and not cfg.reset_dataloader:
         _resume(trainer, extra_state)
     return extra_state, epoch_itr
+
+
+def _started_from(start: str | None, trainer: Any, extra_state: Mapping[str, Any]) -> Any:
+    """Return what identifies the checkpoint that the phase began with; a resumed run knows it already."""
+    if start is None or last_loaded != [Path(start)]:
+        return extra_state.get(STARTED_FROM)
+    made = n_updates({"optimizer_history": trainer._optim_history})
+    return {"sha256": sha256_file(Path(start)), "n_updates": made}
 
 
 _DECIDING = ("criterion.vgs_loss", "criterion.similarity", "model.vgs_forward")
@@ -379,6 +392,8 @@ def _save_state(original: Any, trainer: Any, filename: str, extra_state: dict[st
     state = {_WORLD: trainer.data_parallel_world_size, _DUE: STOP.validation_due}
     if "num_runs" in early:
         state[_PATIENCE] = {name: early[name] for name in ("best", "num_runs") if name in early}
+    if started_from := vars(trainer).get(STARTED_FROM):
+        state[STARTED_FROM] = started_from
     original(trainer, filename, {**extra_state, **state})
 
 

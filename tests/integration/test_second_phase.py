@@ -9,6 +9,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from support.train import CHECKOUT, TINY
 
+from fairseq_vgs.compat.checkpoint_files import load_plain
+from fairseq_vgs.files.provenance import sha256_file
+
 N_FIRST = 3  # updates of the first phase
 
 
@@ -60,6 +63,23 @@ def first(small_data, tmp_path_factory, monkeypatch):
     phase.trainer.consolidate_optimizer()
     phase.trainer.save_checkpoint(str(path), {"train_iterator": phase.iterator.state_dict()})
     return phase, path, phase.weights()
+
+
+def test_every_checkpoint_of_a_phase_identifies_what_it_started_from(first, small_data, tmp_path):
+    _, path, _ = first
+    assert "started_from" not in load_plain(path)["extra_state"]
+    known, start = sha256_file(path), f"checkpoint.finetune_from_model={path}"
+    for n_updates in (0, 1):  # begun, then resumed, when the first phase may be gone
+        phase = Phase("w2v2_then_vgs_plus", small_data, tmp_path / "second", start)
+        assert phase.trainer.get_num_updates() == n_updates
+        phase.update()
+        phase.trainer.consolidate_optimizer()
+        last = tmp_path / "second/checkpoint_last.pt"
+        last.parent.mkdir(exist_ok=True)
+        phase.trainer.save_checkpoint(str(last), {"train_iterator": phase.iterator.state_dict()})
+        started_from = load_plain(last)["extra_state"]["started_from"]
+        assert started_from == {"sha256": known, "n_updates": N_FIRST}
+        path.unlink(missing_ok=True)
 
 
 def test_second_phase_takes_the_weights_and_nothing_else(first, small_data, tmp_path):

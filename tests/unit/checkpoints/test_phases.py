@@ -12,6 +12,7 @@ from support.abx_material import write_checkpoint
 
 from fairseq_vgs.checkpoints.phases import read_phases
 from fairseq_vgs.configs.scenarios import SCENARIOS, base_of, phases_of, scenario_of, scenario_title
+from fairseq_vgs.files.provenance import sha256_file
 
 ALPHA = {"w2v2": 0.0, "vgs_plus": 0.5, "vgs": 1.0}
 
@@ -28,11 +29,16 @@ def written(
     *,
     start: Path | None = None,
     updates: int = 7,
+    is_recorded: bool = True,
 ) -> Path:
     """Write a checkpoint of a run with these losses."""
     config = {**state["cfg"], "criterion": {"_name": "vgs_multitask", **criterion}}
     config["checkpoint"] = {"finetune_from_model": None if start is None else str(start)}
-    torch.save({**state, "cfg": config, "optimizer_history": [{"num_updates": updates}]}, path)
+    extra = dict(state.get("extra_state", {}))
+    if start is not None and is_recorded:
+        extra["started_from"] = {"sha256": sha256_file(start), "n_updates": 7}
+    history = [{"num_updates": updates}]
+    torch.save({**state, "cfg": config, "optimizer_history": history, "extra_state": extra}, path)
     return path
 
 
@@ -68,21 +74,25 @@ def test_three_phases_are_none_of_the_nine(state, tmp_path):
     assert (len(found.known), found.scenario, found.is_whole) == (3, None, True)
 
 
-@pytest.mark.parametrize("change", ["gone", "written again", "no checkpoint", "relative", "itself"])
+@pytest.mark.parametrize(
+    "change", ["gone", "another run", "no checkpoint", "relative", "itself", "no record"]
+)
 def test_an_earlier_phase_that_is_not_the_recorded_one_is_unknown(change, state, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     first = written(tmp_path / "first.pt", state, {"alpha_values": [0.0]})
+    if change == "no checkpoint":
+        first.write_bytes(b"")
     start = Path(first.name) if change == "relative" else first
-    second = written(tmp_path / "second.pt", state, {"alpha_values": [1.0]}, start=start)
+    is_recorded = change != "no record"
+    second = written(
+        tmp_path / "second.pt", state, {"alpha_values": [1.0]}, start=start, is_recorded=is_recorded
+    )
     if change == "gone":
         first.unlink()
-    elif change == "written again":
-        os.utime(first, (second.stat().st_mtime + 1,) * 2)
-    elif change == "no checkpoint":
-        first.write_bytes(b"")
+    elif change == "another run":  # as old as the recorded one
+        written(first, state, {"alpha_values": [0.5]})
         os.utime(first, (0, 0))
-    elif change == "relative":
-        monkeypatch.chdir(tmp_path)
-    else:
+    elif change == "itself":
         written(second, state, {"alpha_values": [1.0]}, start=second)
     found = read_phases(second)
     assert (found.scenario, found.is_whole) == (None, False)

@@ -88,6 +88,8 @@ def test_the_scenario_of_two_runs_is_named(run, tmp_path, capsys):
         state["cfg"]["criterion"] |= {"alpha_schedule": "constant", "alpha_values": [alpha]}
         state["cfg"]["criterion"]["alpha_boundaries"] = []
         state["cfg"]["checkpoint"] = {"finetune_from_model": start}
+        if start:
+            state["extra_state"] = {"started_from": {"sha256": sha256_file(Path(start)), "n_updates": 7}}
         torch.save(state, tmp_path / f"{name}.pt")
     text = card_of(tmp_path / "second.pt", tmp_path / "hub")
     assert "in the scenario (W2V2, VGS),\n14 updates." in text

@@ -22,9 +22,10 @@ from fairseq_vgs.checkpoints.exports.convert import (
 )
 from fairseq_vgs.checkpoints.exports.load import MODEL_TYPE, PHASES, TRAINING_DATA, ExportedModel
 from fairseq_vgs.checkpoints.exports.regions import own_recipe, region_weights
+from fairseq_vgs.checkpoints.exports.same import LARGEST_DIFFERENCE, require_close, require_same
 from fairseq_vgs.checkpoints.exports.texts import demo, requirements
 from fairseq_vgs.checkpoints.exports.wav2vec2 import plain_model, require_plain, write_plain
-from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError, section
+from fairseq_vgs.checkpoints.load import Checkpoint, section
 from fairseq_vgs.checkpoints.phases import read_phases
 from fairseq_vgs.checkpoints.places import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fairseq_vgs.files.output import EXPORT, EXPORT_NAME, MADE_BY_EXPORT, MADE_BY_KEY, staged_folder
@@ -50,8 +51,6 @@ _KEPT_TASK = (
 Card = Callable[[Mapping[str, Any], str], str]
 """Returns the model card for the settings of the exported model and the SHA-256 of its weights."""
 
-_LARGEST_DIFFERENCE = 1e-4
-"""Of a weakly trained model, whose numbers may be large; those of ordinary models differ by 1e-6."""
 _LARGEST_ROUNDING = 0.02
 """The same of weights in half precision; embeddings of ordinary models differ by 0.001."""
 
@@ -121,11 +120,11 @@ def export_checkpoint(
         _save(weights, staging / EXPORTED_WEIGHTS)
         if for_pretraining:
             _save(for_pretraining, staging / PRETRAINING_NAME)
-        _require_same(checkpoint, staging)
+        _require_same(checkpoint, staging, reading)
         if layout.half:
             for path in staging.glob("*.safetensors"):
                 _halve(path)
-            _require_same(checkpoint, staging, largest=_LARGEST_ROUNDING)
+            _require_same(checkpoint, staging, reading, largest=_LARGEST_ROUNDING)
         _write_card(staging, card, settings)
         write_record(staging, checkpoint, training_data or {})
 
@@ -157,8 +156,8 @@ def export_plain(
         speech = torch.randn(1, SAMPLE_RATE + 1, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             wanted = model.extract_features(speech, None, mask=False)["x"]
-            largest = _LARGEST_ROUNDING if half else _LARGEST_DIFFERENCE
-            _require_close(checkpoint, written(speech).last_hidden_state, wanted, largest=largest)
+            largest = _LARGEST_ROUNDING if half else LARGEST_DIFFERENCE
+            require_close(checkpoint, written(speech).last_hidden_state, wanted, largest=largest)
         _write_card(staging, card, settings)
         write_record(staging, checkpoint)
 
@@ -313,30 +312,15 @@ def _halve(path: Path) -> None:
     _save(weights, path)
 
 
-def _require_same(checkpoint: Checkpoint, folder: Path, *, largest: float = _LARGEST_DIFFERENCE) -> None:
+def _require_same(
+    checkpoint: Checkpoint, folder: Path, reading: Reading, *, largest: float = LARGEST_DIFFERENCE
+) -> None:
     """Refuse to publish a folder that computes something else than the model it was made from."""
     from fairseq_vgs.checkpoints.exports.modeling.modeling_vgs import VgsModel
 
     with quiet():
-        exported: Any = VgsModel.from_pretrained(folder).eval()
-    model: Any = checkpoint.model
-    generator = torch.Generator().manual_seed(0)
-    speech = torch.randn(2, SAMPLE_RATE + 1, generator=generator)
-    padding_mask = torch.arange(SAMPLE_RATE + 1) >= torch.tensor([[SAMPLE_RATE + 1], [SAMPLE_RATE // 2 + 7]])
-    speech = speech.masked_fill(padding_mask, 0.0)
-    with torch.inference_mode():
-        wanted = model.encode_speech(speech, padding_mask)
-        found = exported.get_speech_features(speech, ~padding_mask)
-    _require_close(checkpoint, found, wanted, largest=largest)
-
-
-def _require_close(
-    checkpoint: Checkpoint, found: Tensor, wanted: Tensor, *, largest: float = _LARGEST_DIFFERENCE
-) -> None:
-    if not torch.allclose(found, wanted, rtol=largest, atol=largest * max(1.0, float(wanted.abs().max()))):
-        got = f"a difference of {float((found - wanted).abs().max()):.2g}"
-        message = f"exported model must compute the same, got {got}; report it, with the run's configuration"
-        raise CheckpointError.at(checkpoint.path, message, "export.inexact")
+        exported = VgsModel.from_pretrained(folder).eval()
+    require_same(checkpoint, exported, reading, largest=largest)
 
 
 def _save(weights: Mapping[str, Tensor], path: Path) -> None:

@@ -30,6 +30,7 @@ from fairseq_vgs.checkpoints.exports.folder import (
 )
 from fairseq_vgs.checkpoints.exports.graph_texts import KINDS, graph_demo, graph_page, graph_requirements
 from fairseq_vgs.checkpoints.exports.load import ExportedModel
+from fairseq_vgs.checkpoints.exports.same import require_same
 from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError
 from fairseq_vgs.files.faults import FaultError
 from fairseq_vgs.files.output import EXPORT, staged_folder
@@ -102,6 +103,8 @@ def export_graphs(
         require_exportable(checkpoint)
     _require_images(checkpoint)
     model: Any = exported_model(checkpoint, reading)
+    if not isinstance(checkpoint.model, ExportedModel):
+        require_same(checkpoint, model, reading)
     settings = model.config.to_dict()
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
         for part in parts_of(model, reading):

@@ -268,10 +268,19 @@ def test_what_cannot_be_exported_is_named(tmp_path):
     assert not (tmp_path / "hub").exists()
 
 
-def test_a_folder_that_would_compute_something_else_is_not_published(tmp_path):
+@pytest.mark.parametrize("spoiled", ["encode_speech", "encode_image", "extract_features"])
+def test_a_folder_that_would_compute_something_else_is_not_published(tmp_path, spoiled):
     checkpoint = load_checkpoint(write_checkpoint(tmp_path / "one.pt"))
-    forward = checkpoint.model.encode_speech
-    checkpoint.model.encode_speech = lambda *given: forward(*given) + 0.01
+    forward = getattr(checkpoint.model, spoiled)
+
+    def other(*given, **more):
+        found = forward(*given, **more)
+        if spoiled != "extract_features":
+            return found + 0.01
+        layers = [(result[0] + 0.01, *result[1:]) for result in found["layer_results"]]
+        return {**found, "layer_results": layers}
+
+    setattr(checkpoint.model, spoiled, other)
     with raises_fault("export.inexact", "one.pt"):
         export_checkpoint(checkpoint, tmp_path / "hub", reading=Reading(16_000, False, 16, "squeeze"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.pt"]

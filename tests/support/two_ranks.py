@@ -40,6 +40,9 @@ def main() -> None:
     model(torch.full((1, 2), float(rank))).sum().backward()
     assert torch.equal(model.weight.grad, torch.full((1, 2), 0.5)), model.weight.grad
     print("reduced")
+    # a rank that leaves while the other still talks to it, or before its model does, may abort
+    torch.distributed.barrier()
+    del model
     torch.distributed.destroy_process_group()
 
 

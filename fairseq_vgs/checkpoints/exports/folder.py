@@ -320,7 +320,7 @@ def _require_same(
 
     with quiet():
         exported = VgsModel.from_pretrained(folder).eval()
-    require_same(checkpoint, exported, reading, largest=largest)
+    require_same(checkpoint, exported, image_size=reading.image_size, largest=largest)
 
 
 def _save(weights: Mapping[str, Tensor], path: Path) -> None:

@@ -104,7 +104,7 @@ def export_graphs(
     _require_images(checkpoint)
     model: Any = exported_model(checkpoint, reading)
     if not isinstance(checkpoint.model, ExportedModel):
-        require_same(checkpoint, model, reading)
+        require_same(checkpoint, model, image_size=reading.image_size)
     settings = model.config.to_dict()
     with staged_folder(folder, maker=EXPORT, force=force) as staging:
         for part in parts_of(model, reading):

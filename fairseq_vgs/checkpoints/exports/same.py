@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from fairseq_vgs.checkpoints.load import Checkpoint, CheckpointError
 from fairseq_vgs.media.rates import SAMPLE_RATE
 from fairseq_vgs.modules.conv_spec import n_frames, parse_conv_layers
 
-if TYPE_CHECKING:
-    from fairseq_vgs.checkpoints.exports.folder import Reading
-
 LARGEST_DIFFERENCE = 1e-4
 """Of a weakly trained model, whose numbers may be large; those of ordinary models differ by 1e-6."""
 _LENGTHS = (SAMPLE_RATE + 1, SAMPLE_RATE // 2 + 7)  # samples; the second utterance is padded
@@ -22,9 +19,11 @@ _N_REGIONS = 5
 
 
 def require_same(
-    checkpoint: Checkpoint, exported: Any, reading: Reading, *, largest: float = LARGEST_DIFFERENCE
+    checkpoint: Checkpoint, exported: Any, *, image_size: int, largest: float = LARGEST_DIFFERENCE
 ) -> None:
     """Refuse an exported ``VgsModel`` that computes something else than the model it was made from.
+
+    ``image_size`` is the side of the pictures that it reads, pixels.
 
     Raises:
         CheckpointError: ``export.inexact``.
@@ -34,7 +33,7 @@ def require_same(
     speech = torch.randn(2, max(_LENGTHS), generator=torch.Generator().manual_seed(0))
     padding = torch.arange(max(_LENGTHS)) >= torch.tensor(_LENGTHS).unsqueeze(1)
     speech = speech.masked_fill(padding, 0.0)
-    image = _image(theirs, reading)
+    image = _image(theirs, image_size)
     with torch.inference_mode():
         pairs = [
             ("speech embeddings", theirs.encode_speech(speech, padding), ours.encode_speech(speech, padding)),
@@ -79,11 +78,11 @@ def _layers(
     ]
 
 
-def _image(theirs: ExportedModel, reading: Reading) -> dict[str, Tensor]:
+def _image(theirs: ExportedModel, size: int) -> dict[str, Tensor]:
     """Draw what the image encoder reads: two pictures, or regions, of which the second has one less."""
     generator = torch.Generator().manual_seed(0)
     if theirs.cfg.image_encoder != "regions":
-        shape = (2, 3, reading.image_size, reading.image_size)
+        shape = (2, 3, size, size)
         return {"pictures": 2 * torch.rand(shape, generator=generator) - 1}
     dims = int(theirs.cfg.image_encoder_settings["input_dim"])
     return {
